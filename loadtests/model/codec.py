@@ -1,0 +1,101 @@
+"""How do records become bytes of a history file, and back?  Numbered frames with length and CRC; a torn tail is named.
+
+A file is a sequence of frames: 4 bytes magic, 4 bytes length of the body, 8 bytes number, 4 bytes CRC-32 of number and body,
+then the body: a msgpack array of records.  What a worker spools and what it ships are the same bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from loadtests.model.records import Record
+
+_MAGIC = b"TkS1"
+_HEAD = struct.Struct(">4sIQI")
+MAX_BODY = 256 * 1024
+"""A frame's body is at most this long, so that it fits into one message from worker to master."""
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[Record])
+
+
+class Frame(NamedTuple):
+    """One numbered frame of a file."""
+
+    number: int
+    records: list[Record]
+
+
+class Torn(NamedTuple):
+    """The file ends in, or holds, bytes that are no whole frame."""
+
+    offset: int
+    reason: str
+
+
+def encode_frame(number: int, records: list[Record]) -> bytes:
+    """One frame; the caller keeps its body below MAX_BODY by `pack`."""
+    return _frame(number, _encoder.encode(records))
+
+
+def _frame(number: int, body: bytes) -> bytes:
+    crc = zlib.crc32(body, zlib.crc32(number.to_bytes(8, "big")))
+    return _HEAD.pack(_MAGIC, len(body), number, crc) + body
+
+
+def pack(number: int, records: Iterable[Record]) -> Iterator[bytes]:
+    """Frames from `number` on that hold the records in order; a new frame begins before one gets too long."""
+    parts: list[bytes] = []
+    size = 5
+    for record in records:
+        part = _encoder.encode(record)
+        if parts and (size + len(part) > MAX_BODY or len(parts) == 0xFFFF):
+            yield _frame(number, _array(parts))
+            number, parts, size = number + 1, [], 5
+        parts.append(part)
+        size += len(part)
+    if parts:
+        yield _frame(number, _array(parts))
+
+
+def _array(parts: list[bytes]) -> bytes:
+    return b"\xdc" + len(parts).to_bytes(2, "big") + b"".join(parts)
+
+
+def frame_number(frame: bytes) -> int:
+    """The number of one whole frame. Raises ValueError where the bytes are none."""
+    if len(frame) < _HEAD.size or frame[:4] != _MAGIC:
+        raise ValueError("no frame")
+    number: int = _HEAD.unpack_from(frame)[2]
+    return number
+
+
+def decode(data: bytes) -> Iterator[Frame | Torn]:
+    """Frames of a file in order; at the first bytes that are no whole frame one Torn, and nothing after it."""
+    offset, end = 0, len(data)
+    while offset < end:
+        if end - offset < _HEAD.size:
+            yield Torn(offset, "half a frame head")
+            return
+        magic, length, number, crc = _HEAD.unpack_from(data, offset)
+        body = data[offset + _HEAD.size : offset + _HEAD.size + length]
+        if magic != _MAGIC:
+            yield Torn(offset, "no frame begins here")
+            return
+        if len(body) < length:
+            yield Torn(offset, "half a frame")
+            return
+        if zlib.crc32(body, zlib.crc32(number.to_bytes(8, "big"))) != crc:
+            yield Torn(offset, "checksum does not match")
+            return
+        try:
+            yield Frame(number, _decoder.decode(body))
+        except msgspec.MsgspecError as error:
+            yield Torn(offset, f"unknown record: {error}")
+            return
+        offset += _HEAD.size + length

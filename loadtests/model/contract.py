@@ -1,0 +1,147 @@
+"""Which routes does a profile have, who is owed them, and over which links do their messages go?
+
+A route is one combination of a family's key values; routes are numbered through all families in the profile's order, so
+every process derives the same numbers from the same profile.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+from loadtests.model.profile import Consumers, Family, Profile, Publishers, generated_symbols
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """The finest grain at which the target decides who gets a message."""
+
+    index: int
+    family: int  # index of its family
+    channel: str
+    event: str
+    keys: tuple[tuple[str, str], ...]  # ("pattern", "Doji"), ("symbol", "AAPL")
+
+    def key(self, name: str) -> str | None:
+        """Value of one key, None where the family has no such key."""
+        return next((value for key, value in self.keys if key == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerPlan:
+    """What one consumer slot does."""
+
+    slot: int
+    group: int
+    channels: tuple[str, ...]  # as asked from the target; empty = all
+    patterns: tuple[str, ...]
+    symbols: tuple[str, ...]
+    routes: frozenset[int]
+
+
+class Contract:
+    """A profile's routes, groups and slots. Built once per process; the same profile gives the same contract."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self.routes: tuple[Route, ...] = tuple(_routes(profile.families))
+
+    @cached_property
+    def routes_of_family(self) -> tuple[tuple[int, ...], ...]:
+        """Indices of the routes of each family."""
+        found: list[list[int]] = [[] for _ in self.profile.families]
+        for route in self.routes:
+            found[route.family].append(route.index)
+        return tuple(tuple(f) for f in found)
+
+    @cached_property
+    def consumer_count(self) -> int:
+        """Number of planned consumer slots."""
+        return sum(c.count for c in self.profile.consumers)
+
+    @cached_property
+    def publisher_count(self) -> int:
+        """Number of planned publisher slots."""
+        return sum(p.count for p in self.profile.publishers)
+
+    def publisher_group(self, slot: int) -> tuple[int, Publishers]:
+        """Group index and group of a publisher slot. Raises IndexError for a slot beyond the plan."""
+        for index, group in enumerate(self.profile.publishers):
+            if slot < group.count:
+                return index, group
+            slot -= group.count
+        raise IndexError("publisher slot beyond the plan")
+
+    def publisher_routes(self, slot: int) -> tuple[int, ...]:
+        """Routes that a publisher slot writes to, in the profile's order."""
+        _, group = self.publisher_group(slot)
+        wanted = set(group.families)
+        return tuple(r.index for r in self.routes if self.profile.families[r.family].name in wanted)
+
+    def consumer_group(self, slot: int) -> tuple[int, Consumers]:
+        """Group index and group of a consumer slot; slots beyond the plan (an explicit -u) join the groups in turn."""
+        if slot >= self.consumer_count:
+            index = (slot - self.consumer_count) % len(self.profile.consumers)
+            return index, self.profile.consumers[index]
+        for index, group in enumerate(self.profile.consumers):
+            if slot < group.count:
+                return index, group
+            slot -= group.count
+        raise IndexError("consumer slot beyond the plan")
+
+    def consumer(self, slot: int) -> ConsumerPlan:
+        """What the consumer of a slot subscribes to; a share of the symbols is drawn by seed and slot."""
+        group, spec = self.consumer_group(slot)
+        ask = spec.subscribe
+        families = [(i, f) for i, f in enumerate(self.profile.families) if not ask.families or f.name in ask.families]
+        symbols: Sequence[str] = ask.symbols
+        if ask.symbol_share < 1:
+            pool = list(ask.symbols) or sorted({v for r in self.routes if (v := r.key("symbol")) is not None})
+            take = max(1, round(len(pool) * ask.symbol_share))
+            symbols = sorted(random.Random(f"{self.profile.seed}:symbols:{slot}").sample(pool, take))
+        wanted = {i for i, _ in families}
+        return ConsumerPlan(
+            slot=slot,
+            group=group,
+            channels=tuple(sorted({f.channel for _, f in families})) if ask.families else (),
+            patterns=tuple(ask.patterns),
+            symbols=tuple(symbols),
+            routes=frozenset(
+                r.index
+                for r in self.routes
+                if r.family in wanted
+                and (not ask.patterns or r.key("pattern") in ask.patterns)
+                and (not symbols or r.key("symbol") in symbols)
+            ),
+        )
+
+    def group_index(self, family: int, consumer_group: int) -> int:
+        """Index of a family x consumer group pair, as the records use it."""
+        return family * len(self.profile.consumers) + consumer_group
+
+    def group_name(self, group: int) -> str:
+        """`family/consumer group` of such an index."""
+        family, consumers = divmod(group, len(self.profile.consumers))
+        return f"{self.profile.families[family].name}/{self.profile.consumers[consumers].name}"
+
+
+def _routes(families: Sequence[Family]) -> list[Route]:
+    found: list[Route] = []
+    for number, family in enumerate(families):
+        keys: dict[str, list[str]] = {str(k): list(v) for k, v in family.keys.items()}
+        if family.symbols:
+            keys["symbol"] = generated_symbols(family.symbols)
+        for values in product(*keys.values()):
+            found.append(
+                Route(
+                    index=len(found),
+                    family=number,
+                    channel=family.channel,
+                    event=family.event,
+                    keys=tuple(zip(keys.keys(), values, strict=True)),
+                )
+            )
+    return found

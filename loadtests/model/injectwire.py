@@ -1,0 +1,88 @@
+"""What do the harness and the injector process say to each other?  JSON lines over the injector's stdin and stdout.
+
+The injector ends, and heals first, when its stdin closes.  Touches no pipe itself.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from loadtests.model.records import FaultStep, Note, Trouble
+
+
+class PlannedFault(msgspec.Struct, frozen=True, kw_only=True):
+    """One occurrence of a fault; a repeated one is several, named `name#1`, `name#2` and so on."""
+
+    name: str
+    kind: str
+    link: str
+    direction: str  # both, downstream, upstream
+    at_ns: int  # run clock
+    until_ns: int
+    asked: dict[str, int | float | str]  # latency_ms, jitter_ms, rate_kb_per_s
+
+
+class Begin(msgspec.Struct, frozen=True, kw_only=True, tag="begin"):
+    """First line to the injector."""
+
+    run: str
+    origin_ns: int  # CLOCK_MONOTONIC at run-clock 0
+    toxiproxy: str  # host:port
+    proxies: dict[str, str]  # link -> proxy name
+    upstream_kind: dict[str, str]  # link -> redis, postgres, gateway: which application ping its probe speaks
+    journal: str  # path of the journal file
+    supervisor: str = ""  # folder of the local stack, so that Toxiproxy can be restarted as the last escalation
+    probe_every_s: float = 0.25
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True, tag="schedule"):
+    """The plan, sent when T0 is known."""
+
+    faults: list[PlannedFault]
+
+
+class Go(msgspec.Struct, frozen=True, kw_only=True, tag="go"):
+    """Answer to an announcement: the rings are held, act now. Without it the injector acts after 200 ms."""
+
+    fault: str
+
+
+class HealAll(msgspec.Struct, frozen=True, kw_only=True, tag="heal"):
+    """Lift everything now and drop what is still planned; answered by Healed."""
+
+    by: str
+
+
+class Quit(msgspec.Struct, frozen=True, kw_only=True, tag="quit"):
+    """Heal and end."""
+
+
+ToInjector = Begin | Schedule | Go | HealAll | Quit
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
+    """The injector has swept its journal and reaches Toxiproxy."""
+
+    toxiproxy_version: str
+    swept: list[str]  # what an earlier run had left, sentences
+
+
+class Announce(msgspec.Struct, frozen=True, kw_only=True, tag="announce"):
+    """The injector is about to act; it waits at most 200 ms for Go."""
+
+    fault: str
+
+
+class Emitted(msgspec.Struct, frozen=True, kw_only=True, tag="record"):
+    """One record for the history."""
+
+    record: FaultStep | Note | Trouble
+
+
+class Healed(msgspec.Struct, frozen=True, kw_only=True, tag="healed"):
+    """Everything is lifted and read back, or `left` says what is not and which command lifts it."""
+
+    left: list[str]
+
+
+FromInjector = Ready | Announce | Emitted | Healed

@@ -1,0 +1,387 @@
+"""What does a run do, against what, and what must hold?  A profile: frozen, validated as a whole, one question to the target.
+
+Parsing from TOML, overrides and the wording of problems live in `profile_read`; this module is the nouns and their rules.
+Seconds and milliseconds are the user's units here; everything behind the profile counts nanoseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from loadtests.model.ids import MAX_ROUTES
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,47}$")]
+Channel = Annotated[str, Field(pattern=r"\A[A-Za-z0-9_]+(\.[A-Za-z0-9_-]+)+\Z", max_length=200)]
+Address = Annotated[str, Field(pattern=r"\A[^\s:/]+:[0-9]{1,5}\Z")]
+Seconds = Annotated[float, Field(ge=0, le=7 * 24 * 3600, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Target(_Part):
+    """What is tested. `local` is the stack that Tickstorm starts; `external` names every address."""
+
+    kind: Literal["local", "external"] = "local"
+    test_system: bool = False  # destructive steps (flush, kill, maxmemory) are allowed
+    redis: Address | None = None
+    gateway: Address | None = None  # as consumers connect to it, through its proxy
+    gateway_http: Address | None = None  # health and statistics, past the proxy
+    postgres: Address | None = None
+    toxiproxy: Address | None = None
+    database: str = "tickstock_test"
+    read_user: str = "app_readonly"
+    write_user: str = "app_readwrite"
+    websocket_path: str = "/ws"
+    socketio_path: str = "/socket.io/"
+    tls: bool = False
+    proxies: dict[str, str] = {}  # external: link -> proxy name at that Toxiproxy
+    processes: dict[str, int] = {}  # external: name -> pid on this machine, to sample
+
+    @model_validator(mode="after")
+    def _external_names_addresses(self) -> Target:
+        if self.kind == "external" and (self.redis is None or self.gateway is None):
+            raise ValueError('an external target names at least "redis" and "gateway" as host:port')
+        return self
+
+
+class Run(_Part):
+    """How long, and when to give up."""
+
+    duration_s: Annotated[float, Field(gt=0, le=7 * 24 * 3600)]  # of the plan after the warm-up
+    warm_up_s: Seconds = 3.0
+    drain_s: Annotated[float, Field(gt=0, le=600)] = 5.0  # a message not there by then is lost
+    connect_s: Annotated[float, Field(gt=0, le=600)] = 30.0  # all planned subscriptions confirmed by then
+    late_s: Annotated[float, Field(gt=0, le=600)] = 2.0  # delivered later than this is late: the delivery limit
+
+
+class Identity(_Part):
+    """Where a message carries its identity in the payload."""
+
+    path: Annotated[str, Field(pattern=r"\A[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,5}\Z")] = "tickstorm"
+    form: Literal["object", "text"] = "object"
+
+
+class Family(_Part):
+    """A route family and its delivery contract. Routes = all combinations of the keys' values, in order."""
+
+    name: Name
+    channel: Channel
+    event: str  # type in the event catalogue
+    keys: dict[Literal["pattern", "symbol", "user", "job"], Annotated[list[str], Field(min_length=1)]] = {}
+    symbols: Annotated[int, Field(ge=0, le=100_000)] = 0  # shorthand: that many generated symbols as key "symbol"
+    path: list[Name] = ["publisher-redis", "gateway-redis", "client-gateway"]
+    mode: Literal["all", "latest", "unmeasured"] = "all"
+    latest_within_s: Annotated[float, Field(gt=0, le=600)] = 1.0
+    copies: Annotated[int, Field(ge=1, le=16)] = 1  # how often one consumer gets a message
+    offline: Literal["lost", "replayed"] = "lost"
+    replay_messages: Annotated[int, Field(ge=0)] = 0
+    replay_age_s: Seconds = 0.0
+
+    @model_validator(mode="after")
+    def _keys_are_distinct(self) -> Family:
+        if self.symbols and "symbol" in self.keys:
+            raise ValueError('name the symbols by "symbols" or by "keys.symbol", not by both')
+        for key, values in self.keys.items():
+            if len(set(values)) < len(values):
+                raise ValueError(f'"keys.{key}" names a value twice')
+        return self
+
+
+class Shape(_Part):
+    """How the rate goes over time, messages per second of one publisher."""
+
+    kind: Literal["constant", "ramp", "poisson", "burst", "on-off", "replay"]
+    rate_per_s: Positive | None = None  # constant, poisson, on-off
+    from_per_s: Annotated[float, Field(ge=0, le=1e9)] | None = None  # ramp
+    to_per_s: Annotated[float, Field(ge=0, le=1e9)] | None = None  # ramp
+    base_per_s: Annotated[float, Field(ge=0, le=1e9)] | None = None  # burst
+    peak_per_s: Positive | None = None  # burst
+    length_s: Positive | None = None  # burst: how long the peak lasts; on-off: how long it is on
+    period_s: Positive | None = None  # burst, on-off: from start to start
+    file: str | None = None  # replay: JSON lines or CSV with a column of times
+    speed: Positive = 1.0  # replay
+    at_most: Annotated[int, Field(ge=1)] | None = None  # stop after so many messages
+
+    @model_validator(mode="after")
+    def _has_what_its_kind_needs(self) -> Shape:
+        needs = SHAPE_NEEDS[self.kind]
+        given = {k for k in SHAPE_KEYS if getattr(self, k) is not None}
+        problems = [f'"{k}" is missing for kind "{self.kind}"' for k in sorted(needs - given)]
+        problems += [f'"{k}" has no meaning for kind "{self.kind}"' for k in sorted(given - needs)]
+        if (
+            self.kind in ("burst", "on-off")
+            and self.length_s is not None
+            and self.period_s is not None
+            and self.length_s > self.period_s
+        ):
+            problems.append('"length_s" must not exceed "period_s"')
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+SHAPE_KEYS = ("rate_per_s", "from_per_s", "to_per_s", "base_per_s", "peak_per_s", "length_s", "period_s", "file")
+SHAPE_NEEDS: dict[str, set[str]] = {
+    "constant": {"rate_per_s"},
+    "poisson": {"rate_per_s"},
+    "ramp": {"from_per_s", "to_per_s"},
+    "burst": {"base_per_s", "peak_per_s", "length_s", "period_s"},
+    "on-off": {"rate_per_s", "length_s", "period_s"},
+    "replay": {"file"},
+}
+
+
+class Publishers(_Part):
+    """A group of equal publishers; each is a Locust user with a slot of its own."""
+
+    name: Name
+    count: Annotated[int, Field(ge=1, le=10_000)] = 1
+    families: Annotated[list[Name], Field(min_length=1)]
+    shape: Shape
+    payload_bytes: Annotated[int, Field(ge=0, le=1_000_000)] = 0  # pad the payload to about this size; 0 = as it is
+    outstanding: Annotated[int, Field(ge=1, le=100_000)] = 1000  # commands without an answer
+
+
+class Subscribe(_Part):
+    """Which routes the consumers of a group ask for; empty = all."""
+
+    families: list[Name] = []
+    patterns: list[str] = []
+    symbols: list[str] = []
+    symbol_share: Annotated[float, Field(gt=0, le=1)] = 1.0  # each consumer takes this seeded share of the symbols
+    health: bool = False
+
+
+class Reconnect(_Part):
+    """A consumer's policy after it lost its connection: seeded jitter of +- `jitter` x delay."""
+
+    first_ms: Annotated[float, Field(ge=1, le=600_000)] = 100.0
+    factor: Annotated[float, Field(ge=1, le=10)] = 2.0
+    max_ms: Annotated[float, Field(ge=1, le=600_000)] = 1000.0
+    jitter: Annotated[float, Field(ge=0, le=1)] = 0.2
+
+
+class Consumers(_Part):
+    """A group of equal consumers; each is a Locust user with a slot of its own."""
+
+    name: Name
+    count: Annotated[int, Field(ge=1, le=100_000)]
+    transport: Literal["websocket", "socketio"] = "websocket"
+    subscribe: Subscribe = Subscribe()
+    reconnect: Reconnect = Reconnect()
+    read_bytes_per_s: Annotated[int, Field(ge=1)] | None = None  # a slow reader; absent = as fast as it comes
+    expect_slow: bool = False  # the target may disconnect it; its losses are not the target's defects
+
+
+class Readers(_Part):
+    """A group of database readers in the read-only role, open loop."""
+
+    name: Name
+    count: Annotated[int, Field(ge=1, le=1000)] = 1
+    rate_per_s: Positive = 2.0  # queries per second of each reader, in turn
+    queries: list[Literal["symbols_count", "symbols_first", "events_last", "patterns_distinct"]] = [
+        "symbols_count",
+        "symbols_first",
+        "events_last",
+        "patterns_distinct",
+    ]
+    connect_each: bool = False  # a new connection for every query
+    timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
+
+
+class Repeat(_Part):
+    """How often a fault comes, and how far apart its starts are."""
+
+    times: Annotated[int, Field(ge=1, le=1000)]
+    every_s: Positive
+
+
+class Fault(_Part):
+    """One planned fault. Times count from the end of the warm-up."""
+
+    name: Name
+    kind: Literal["latency", "bandwidth", "down", "reset", "black-hole"]
+    link: Name
+    at_s: Seconds
+    for_s: Annotated[float, Field(gt=0, le=24 * 3600)]
+    direction: Literal["both", "downstream", "upstream"] = "both"  # downstream: from the server to who connected
+    latency_ms: Annotated[int, Field(ge=0, le=600_000)] | None = None
+    jitter_ms: Annotated[int, Field(ge=0, le=600_000)] | None = None
+    rate_kb_per_s: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    recovery_limit_s: Annotated[float, Field(gt=0, le=3600)] | None = None  # else recovery.limit_s
+    repeat: Repeat | None = None
+
+    @model_validator(mode="after")
+    def _has_what_its_kind_needs(self) -> Fault:
+        wants = {"latency": {"latency_ms"}, "bandwidth": {"rate_kb_per_s"}}.get(self.kind, set())
+        may = wants | ({"jitter_ms"} if self.kind == "latency" else set())
+        given = {k for k in ("latency_ms", "jitter_ms", "rate_kb_per_s") if getattr(self, k) is not None}
+        problems = [f'"{k}" is missing for kind "{self.kind}"' for k in sorted(wants - given)]
+        problems += [f'"{k}" has no meaning for kind "{self.kind}"' for k in sorted(given - may)]
+        if self.kind == "latency" and (self.jitter_ms or 0) > (self.latency_ms or 0):
+            problems.append('"jitter_ms" must not exceed "latency_ms"')
+        if self.repeat is not None and self.repeat.every_s <= self.for_s:
+            problems.append('"repeat.every_s" must exceed "for_s"')
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+class Steady(_Part):
+    """What steady means: limits that hold per slice group before a fault and again after it."""
+
+    delivery_min: Share = 0.95  # of the baseline's delivered / offered
+    latency_factor: Annotated[float, Field(ge=1, le=100)] = 1.5
+    latency_add_ms: Annotated[float, Field(ge=0, le=600_000)] = 50.0
+    connected_min: Share = 0.99
+    hold_s: Annotated[float, Field(gt=0, le=600)] = 3.0
+    group_ms: Annotated[int, Field(ge=100, le=60_000, multiple_of=100)] = 500
+    group_min_messages: Annotated[int, Field(ge=1)] = 20
+
+
+class Recovery(_Part):
+    """How long a recovery may take before it counts as none."""
+
+    limit_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+
+
+class Sampling(_Part):
+    """How often target and harness are read, and how finely receive times are taken."""
+
+    every_s: Annotated[float, Field(ge=0.1, le=600)] = 1.0
+    stamps: Literal["sampled", "every", "off"] = "sampled"  # kernel receive times
+    one_in: Annotated[int, Field(ge=1, le=1_000_000)] = 64
+    canary_per_s: Annotated[float, Field(ge=0, le=100)] = 0.0  # messages per second kept flowing in every family
+
+
+class Guard(_Part):
+    """Budgets of the harness itself; beyond them a run is refused or its scope UNKNOWN."""
+
+    own_lag_p99_ms: Annotated[float, Field(gt=0)] = 50.0
+    cpu_percent: Annotated[float, Field(gt=0, le=100)] = 95.0
+    hub_lag_ms: Annotated[float, Field(gt=0)] = 200.0
+    not_offered_share: Share = 0.001
+    undecided_share: Share = 0.001
+    clean_coverage_min: Share = 0.9
+    memory_mb: Annotated[int, Field(ge=64)] = 4096  # consumers x streams may need that much
+    exceptions_per_s: Annotated[int, Field(ge=100)] = 20_000
+
+
+Measure = Literal[
+    "deliveries",
+    "published",
+    "delivery_rate",
+    "received_per_s",
+    "lost_defect",
+    "lost_disconnected",
+    "lost_charged",
+    "lost_total",
+    "repeated",
+    "reordered",
+    "foreign",
+    "late",
+    "latency_mean_ms",
+    "latency_p50_ms",
+    "latency_p95_ms",
+    "latency_p99_ms",
+    "latency_max_ms",
+    "service_p95_ms",
+    "service_p99_ms",
+    "own_lag_p99_ms",
+    "query_mean_ms",
+    "query_p95_ms",
+    "query_max_ms",
+    "query_failed",
+    "recovery_s",
+    "outage_s",
+    "not_recovered",
+    "growth_mb",
+    "growth_mb_per_h",
+    "cpu_mean_percent",
+    "health_ms",
+    "clean_coverage",
+    "connected",
+]
+
+AT_LEAST: frozenset[str] = frozenset(
+    {"deliveries", "published", "delivery_rate", "received_per_s", "clean_coverage", "connected"}
+)
+"""Measures of which more is better; their thresholds say `at_least`, all others `at_most`."""
+
+
+class Threshold(_Part):
+    """A limit for one measure."""
+
+    measure: Measure
+    at_most: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    at_least: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    phases: list[Literal["calm", "fault", "recovery", "all"]] = ["calm"]
+    group: Name | None = None  # a consumer group; absent = all but those that are expected to be slow
+    family: Name | None = None
+    fault: Name | None = None  # recovery_s, outage_s: one fault; absent = each
+    process: Name | None = None  # growth and cpu: one process; absent = each process of the target
+    query: str | None = None
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Threshold:
+        want = "at_least" if self.measure in AT_LEAST else "at_most"
+        other = "at_most" if want == "at_least" else "at_least"
+        if getattr(self, want) is None or getattr(self, other) is not None:
+            raise ValueError(f'measure "{self.measure}" takes "{want}" and not "{other}"')
+        return self
+
+    @property
+    def limit(self) -> float:
+        """The bound, whichever side it is on."""
+        bound = self.at_least if self.at_least is not None else self.at_most
+        assert bound is not None
+        return bound
+
+
+class Profile(_Part):
+    """Description of a run: target, workload, faults, thresholds."""
+
+    name: Name
+    question: Annotated[str, Field(min_length=10, max_length=300)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    target: Target = Target()
+    run: Run
+    identity: Identity = Identity()
+    families: Annotated[list[Family], Field(min_length=1, max_length=64)]
+    publishers: Annotated[list[Publishers], Field(min_length=1)]
+    consumers: Annotated[list[Consumers], Field(min_length=1)]
+    readers: list[Readers] = []
+    faults: list[Fault] = []
+    steady: Steady = Steady()
+    recovery: Recovery = Recovery()
+    sampling: Sampling = Sampling()
+    guard: Guard = Guard()
+    thresholds: Annotated[list[Threshold], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Profile:
+        problems = list(problems_between(self))
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+def problems_between(profile: Profile) -> list[str]:
+    """Problems that no single table shows, each as `path: what was found, what is allowed`."""
+    from loadtests.model import profile_rules
+
+    return profile_rules.problems(profile)
+
+
+def generated_symbols(count: int) -> list[str]:
+    """Symbols of the shorthand `symbols = n`: TEST_0000 and so on, which a clean-up can tell from real ones."""
+    return [f"TEST_{index:04d}" for index in range(count)]
+
+
+assert MAX_ROUTES >= 1 << 20
