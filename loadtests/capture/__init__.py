@@ -1,0 +1,1 @@
+"""How do facts reach the disk?  Recorder, shipping from worker to master, probes, clock."""

@@ -1,0 +1,1 @@
+"""Who makes the load?  Locust user classes and their transports."""

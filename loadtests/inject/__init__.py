@@ -1,0 +1,1 @@
+"""Who slows and cuts the links, and lifts it again?  The injector process and its handle."""

@@ -1,0 +1,1 @@
+"""What does the history say?  Folds and checks over records; touches no clock, socket or file."""
