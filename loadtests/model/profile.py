@@ -6,6 +6,7 @@ Seconds and milliseconds are the user's units here; everything behind the profil
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -13,15 +14,35 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from loadtests.model.ids import MAX_ROUTES
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,47}$")]
-Channel = Annotated[str, Field(pattern=r"\A[A-Za-z0-9_]+(\.[A-Za-z0-9_-]+)+\Z", max_length=200)]
-Address = Annotated[str, Field(pattern=r"\A[^\s:/]+:[0-9]{1,5}\Z")]
+Channel = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_-]+)+$", max_length=200)]
+Address = Annotated[str, Field(pattern=r"^[^\s:/]+:[0-9]{1,5}$")]
+Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=200)]  # not empty, no control characters
+# The patterns are read by Rust's regex, where ^ and $ without flags are the very ends of the text.
 Seconds = Annotated[float, Field(ge=0, le=7 * 24 * 3600, allow_inf_nan=False)]
+UrlPath = Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=200)]
 Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def _refuse(problems: Iterable[str]) -> None:
+    """Raise one ValueError with all problems, one `key: found ..., allowed ...` per line, as profile_read takes it apart."""
+    lines = list(problems)
+    if lines:
+        raise ValueError("\n".join(lines))
+
+
+def _twice(values: list[str]) -> list[str]:
+    return sorted({value for value in values if values.count(value) > 1})
+
+
+def _needs(part: _Part, kind: str, needs: set[str], given: set[str], may: set[str]) -> list[str]:
+    return [f'{key}: found nothing, allowed a value, which kind "{kind}" needs' for key in sorted(needs - given)] + [
+        f'{key}: found {getattr(part, key)}, allowed nothing with kind "{kind}"' for key in sorted(given - may)
+    ]
 
 
 class Target(_Part):
@@ -34,19 +55,27 @@ class Target(_Part):
     gateway_http: Address | None = None  # health and statistics, past the proxy
     postgres: Address | None = None
     toxiproxy: Address | None = None
-    database: str = "tickstock_test"
-    read_user: str = "app_readonly"
-    write_user: str = "app_readwrite"
-    websocket_path: str = "/ws"
-    socketio_path: str = "/socket.io/"
+    database: Text = "tickstock_test"
+    read_user: Text = "app_readonly"
+    write_user: Text = "app_readwrite"
+    websocket_path: UrlPath = "/ws"
+    socketio_path: UrlPath = "/socket.io/"
     tls: bool = False
-    proxies: dict[str, str] = {}  # external: link -> proxy name at that Toxiproxy
-    processes: dict[str, int] = {}  # external: name -> pid on this machine, to sample
+    proxies: dict[Name, Text] = {}  # external: link -> proxy name at that Toxiproxy
+    processes: dict[
+        Name, Annotated[int, Field(ge=1, lt=2**31)]
+    ] = {}  # external: name -> pid on this machine, to sample
 
     @model_validator(mode="after")
-    def _external_names_addresses(self) -> Target:
-        if self.kind == "external" and (self.redis is None or self.gateway is None):
-            raise ValueError('an external target names at least "redis" and "gateway" as host:port')
+    def _addresses_fit_its_kind(self) -> Target:
+        external = self.kind == "external"
+        needed = ("redis", "gateway")
+        _refuse(
+            f"{key}: found {'nothing' if (value := getattr(self, key)) is None else repr(value)}, allowed "
+            + ("host:port, which an external target must name" if external else 'nothing unless kind = "external"')
+            for key in (needed if external else (*needed, "gateway_http", "postgres", "toxiproxy"))
+            if (getattr(self, key) is None) == external
+        )
         return self
 
 
@@ -58,12 +87,13 @@ class Run(_Part):
     drain_s: Annotated[float, Field(gt=0, le=600)] = 5.0  # a message not there by then is lost
     connect_s: Annotated[float, Field(gt=0, le=600)] = 30.0  # all planned subscriptions confirmed by then
     late_s: Annotated[float, Field(gt=0, le=600)] = 2.0  # delivered later than this is late: the delivery limit
+    settle_ms: Annotated[int, Field(ge=0, le=250)] = 250  # at either end of a subscription: undecided unless seen
 
 
 class Identity(_Part):
     """Where a message carries its identity in the payload."""
 
-    path: Annotated[str, Field(pattern=r"\A[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,5}\Z")] = "tickstorm"
+    path: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,5}$")] = "tickstorm"
     form: Literal["object", "text"] = "object"
 
 
@@ -72,10 +102,10 @@ class Family(_Part):
 
     name: Name
     channel: Channel
-    event: str  # type in the event catalogue
-    keys: dict[Literal["pattern", "symbol", "user", "job"], Annotated[list[str], Field(min_length=1)]] = {}
+    event: Text  # type in the event catalogue (model/catalogue.py)
+    keys: dict[Literal["pattern", "symbol", "user", "job"], Annotated[list[Text], Field(min_length=1)]] = {}
     symbols: Annotated[int, Field(ge=0, le=100_000)] = 0  # shorthand: that many generated symbols as key "symbol"
-    path: list[Name] = ["publisher-redis", "gateway-redis", "client-gateway"]
+    path: Annotated[list[Name], Field(min_length=1)] = ["publisher-redis", "gateway-redis", "client-gateway"]
     mode: Literal["all", "latest", "unmeasured"] = "all"
     latest_within_s: Annotated[float, Field(gt=0, le=600)] = 1.0
     copies: Annotated[int, Field(ge=1, le=16)] = 1  # how often one consumer gets a message
@@ -84,12 +114,26 @@ class Family(_Part):
     replay_age_s: Seconds = 0.0
 
     @model_validator(mode="after")
-    def _keys_are_distinct(self) -> Family:
+    def _parts_agree(self) -> Family:
+        problems = [
+            f"keys.{key}: found {value!r} twice, allowed each value once"
+            for key, values in self.keys.items()
+            for value in _twice(values)
+        ]
+        problems += [f"path: found {link!r} twice, allowed each link once" for link in _twice(self.path)]
         if self.symbols and "symbol" in self.keys:
-            raise ValueError('name the symbols by "symbols" or by "keys.symbol", not by both')
-        for key, values in self.keys.items():
-            if len(set(values)) < len(values):
-                raise ValueError(f'"keys.{key}" names a value twice')
+            problems.append(f"symbols: found {self.symbols} beside keys.symbol, allowed one of the two")
+        if self.mode != "latest" and self.latest_within_s != Family.model_fields["latest_within_s"].default:
+            problems.append(
+                f'latest_within_s: found {self.latest_within_s} with mode "{self.mode}", allowed with "latest"'
+            )
+        if self.offline == "lost" and (self.replay_messages or self.replay_age_s):
+            key = "replay_messages" if self.replay_messages else "replay_age_s"
+            problems.append(f'{key}: found {getattr(self, key)} with offline "lost", allowed with "replayed"')
+        if self.offline == "replayed" and not (self.replay_messages and self.replay_age_s):
+            key = "replay_age_s" if self.replay_messages else "replay_messages"
+            problems.append(f'{key}: found 0, allowed above 0, since offline is "replayed" up to a number and an age')
+        _refuse(problems)
         return self
 
 
@@ -104,7 +148,7 @@ class Shape(_Part):
     peak_per_s: Positive | None = None  # burst
     length_s: Positive | None = None  # burst: how long the peak lasts; on-off: how long it is on
     period_s: Positive | None = None  # burst, on-off: from start to start
-    file: str | None = None  # replay: JSON lines or CSV with a column of times
+    file: Text | None = None  # replay: JSON lines or CSV with a column of times
     speed: Positive = 1.0  # replay
     at_most: Annotated[int, Field(ge=1)] | None = None  # stop after so many messages
 
@@ -112,17 +156,16 @@ class Shape(_Part):
     def _has_what_its_kind_needs(self) -> Shape:
         needs = SHAPE_NEEDS[self.kind]
         given = {k for k in SHAPE_KEYS if getattr(self, k) is not None}
-        problems = [f'"{k}" is missing for kind "{self.kind}"' for k in sorted(needs - given)]
-        problems += [f'"{k}" has no meaning for kind "{self.kind}"' for k in sorted(given - needs)]
-        if (
-            self.kind in ("burst", "on-off")
-            and self.length_s is not None
-            and self.period_s is not None
-            and self.length_s > self.period_s
-        ):
-            problems.append('"length_s" must not exceed "period_s"')
-        if problems:
-            raise ValueError("; ".join(problems))
+        problems = _needs(self, self.kind, needs, given, needs)
+        if self.length_s is not None and self.period_s is not None and self.length_s > self.period_s:
+            problems.append(f"length_s: found {self.length_s}, allowed at most period_s, {self.period_s}")
+        if self.base_per_s is not None and self.peak_per_s is not None and self.base_per_s > self.peak_per_s:
+            problems.append(f"base_per_s: found {self.base_per_s}, allowed at most peak_per_s, {self.peak_per_s}")
+        if self.kind == "ramp" and self.from_per_s == 0 and self.to_per_s == 0:
+            problems.append("to_per_s: found 0, allowed above 0 where from_per_s is 0")
+        if self.kind != "replay" and self.speed != 1.0:
+            problems.append(f'speed: found {self.speed} with kind "{self.kind}", allowed with "replay"')
+        _refuse(problems)
         return self
 
 
@@ -152,8 +195,8 @@ class Subscribe(_Part):
     """Which routes the consumers of a group ask for; empty = all."""
 
     families: list[Name] = []
-    patterns: list[str] = []
-    symbols: list[str] = []
+    patterns: list[Text] = []
+    symbols: list[Text] = []
     symbol_share: Annotated[float, Field(gt=0, le=1)] = 1.0  # each consumer takes this seeded share of the symbols
     health: bool = False
 
@@ -179,13 +222,16 @@ class Consumers(_Part):
     expect_slow: bool = False  # the target may disconnect it; its losses are not the target's defects
 
 
+Query = Literal["symbols_count", "symbols_first", "events_last", "patterns_distinct"]
+
+
 class Readers(_Part):
     """A group of database readers in the read-only role, open loop."""
 
     name: Name
     count: Annotated[int, Field(ge=1, le=1000)] = 1
     rate_per_s: Positive = 2.0  # queries per second of each reader, in turn
-    queries: list[Literal["symbols_count", "symbols_first", "events_last", "patterns_distinct"]] = [
+    queries: Annotated[list[Query], Field(min_length=1)] = [
         "symbols_count",
         "symbols_first",
         "events_last",
@@ -222,14 +268,16 @@ class Fault(_Part):
         wants = {"latency": {"latency_ms"}, "bandwidth": {"rate_kb_per_s"}}.get(self.kind, set())
         may = wants | ({"jitter_ms"} if self.kind == "latency" else set())
         given = {k for k in ("latency_ms", "jitter_ms", "rate_kb_per_s") if getattr(self, k) is not None}
-        problems = [f'"{k}" is missing for kind "{self.kind}"' for k in sorted(wants - given)]
-        problems += [f'"{k}" has no meaning for kind "{self.kind}"' for k in sorted(given - may)]
+        problems = _needs(self, self.kind, wants, given, may)
         if self.kind == "latency" and (self.jitter_ms or 0) > (self.latency_ms or 0):
-            problems.append('"jitter_ms" must not exceed "latency_ms"')
+            problems.append(f"jitter_ms: found {self.jitter_ms}, allowed at most latency_ms, {self.latency_ms or 0}")
+        if self.kind == "latency" and self.latency_ms == 0:
+            problems.append("latency_ms: found 0, allowed from 1: a fault that does nothing proves nothing")
+        if self.kind in ("down",) and self.direction != "both":
+            problems.append(f'direction: found "{self.direction}" with kind "down", allowed "both"')
         if self.repeat is not None and self.repeat.every_s <= self.for_s:
-            problems.append('"repeat.every_s" must exceed "for_s"')
-        if problems:
-            raise ValueError("; ".join(problems))
+            problems.append(f"repeat.every_s: found {self.repeat.every_s}, allowed above for_s, {self.for_s}")
+        _refuse(problems)
         return self
 
 
@@ -321,20 +369,31 @@ class Threshold(_Part):
     measure: Measure
     at_most: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     at_least: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    phases: list[Literal["calm", "fault", "recovery", "all"]] = ["calm"]
+    phases: Annotated[list[Literal["calm", "fault", "recovery", "all"]], Field(min_length=1)] = ["calm"]
     group: Name | None = None  # a consumer group; absent = all but those that are expected to be slow
     family: Name | None = None
     fault: Name | None = None  # recovery_s, outage_s: one fault; absent = each
     process: Name | None = None  # growth and cpu: one process; absent = each process of the target
-    query: str | None = None
+    query: Query | None = None  # query_*: one of the readers' queries; absent = each
 
     @model_validator(mode="after")
     def _one_bound(self) -> Threshold:
         want = "at_least" if self.measure in AT_LEAST else "at_most"
         other = "at_most" if want == "at_least" else "at_least"
-        if getattr(self, want) is None or getattr(self, other) is not None:
-            raise ValueError(f'measure "{self.measure}" takes "{want}" and not "{other}"')
+        problems = []
+        if getattr(self, want) is None:
+            problems.append(f'{want}: found nothing, allowed a number, which measure "{self.measure}" needs')
+        if getattr(self, other) is not None:
+            problems.append(f'{other}: found {getattr(self, other)}, allowed nothing: "{self.measure}" takes {want}')
+        if self.limit_is_share and (self.at_least or 0) > 1:
+            problems.append(f'at_least: found {self.at_least}, allowed 0 to 1: "{self.measure}" is a share')
+        _refuse(problems)
         return self
+
+    @property
+    def limit_is_share(self) -> bool:
+        """Whether the limit is a share of one, not a count or a time."""
+        return self.measure in ("delivery_rate", "clean_coverage")
 
     @property
     def limit(self) -> float:
@@ -366,9 +425,7 @@ class Profile(_Part):
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Profile:
-        problems = list(problems_between(self))
-        if problems:
-            raise ValueError("\n".join(problems))
+        _refuse(problems_between(self))
         return self
 
 

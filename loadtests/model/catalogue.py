@@ -1,0 +1,55 @@
+"""Which event types may a route family carry, on which channels, and by which keys may its routes differ?
+
+Data only, so that a profile can be refused before anything is planned; `plan.market` builds the payloads of these types.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventType:
+    """One type of event, as the systems under test speak it."""
+
+    name: str
+    channels: tuple[str, ...]  # where the reference target takes it; the first is the default
+    keys: frozenset[str]  # keys that a family of this type may have
+    always: frozenset[str]  # of the keys that a target filters by: those in every payload, named by the family or not
+
+
+PATTERNS = "tickstock.events.patterns"
+MARKET_STATE = "tickstock.events.market_state"
+PROGRESS = "tickstock.events.backtesting.progress"
+RESULTS = "tickstock.events.backtesting.results"
+NOTICES = (
+    "tickstock.universe.updated",
+    "tickstock.cache.sync_complete",
+    "tickstock.etf.correlation_update",
+    "tickstock.cache.ipo_assignment",
+    "tickstock.cache.delisting_cleanup",
+)
+
+_SYMBOL = frozenset({"symbol"})
+_JOB = frozenset({"job", "user"})
+_NONE: frozenset[str] = frozenset()
+
+EVENT_TYPES: dict[str, EventType] = {
+    kind.name: kind
+    for kind in (
+        EventType(
+            name="pattern_detected",
+            channels=(PATTERNS,),
+            keys=frozenset({"pattern", "symbol"}),
+            always=frozenset({"pattern", "symbol"}),
+        ),
+        EventType(name="ranking_change", channels=(MARKET_STATE,), keys=_SYMBOL, always=_SYMBOL),
+        EventType(name="sector_rotation", channels=(MARKET_STATE,), keys=_SYMBOL, always=_SYMBOL),
+        EventType(name="stage_change", channels=(MARKET_STATE,), keys=_SYMBOL, always=_SYMBOL),
+        EventType(name="health_check", channels=(MARKET_STATE,), keys=_NONE, always=_NONE),
+        EventType(name="backtest_progress", channels=(PROGRESS,), keys=_JOB, always=_NONE),
+        EventType(name="backtest_results", channels=(RESULTS,), keys=_JOB, always=_NONE),
+        EventType(name="notification", channels=NOTICES, keys=_SYMBOL, always=_NONE),
+    )
+}
+"""By name. An external target may take a type on another channel; the local one takes it only where `channels` says."""

@@ -1,0 +1,21 @@
+"""Whose fault is it, when something of ours raises?  The named errors; a target's failure is a record, never one of these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class TickstormError(Exception):
+    """Everything that Tickstorm raises on purpose."""
+
+
+class BadInput(TickstormError):  # noqa: N818 - it names what came in
+    """The user's input is refused: every problem is a sentence, all at once. Exit status 2."""
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems: list[str] = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class HarnessError(TickstormError):
+    """Tickstorm itself is broken or in trouble; what it measured meanwhile is UNKNOWN. Exit status 3."""

@@ -1,0 +1,111 @@
+"""Which planned faults can never be judged?  Pure: a profile in, problems out, `path: found ..., allowed ...`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+
+from loadtests.model.profile import Fault, Profile
+
+HIDES: frozenset[str] = frozenset({"down", "reset", "black-hole"})
+"""Kinds under which nothing else on the same link can be seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occurrence:
+    """One time that a fault is in force, in seconds after the warm-up."""
+
+    fault: int  # index in the profile
+    name: str  # with #n where it is repeated
+    from_s: float
+    to_s: float
+
+
+def occurrences(index: int, fault: Fault) -> list[Occurrence]:
+    """When a fault is in force: once, or each of its repeats as `name#1`, `name#2` and so on."""
+    if fault.repeat is None:
+        return [Occurrence(fault=index, name=fault.name, from_s=fault.at_s, to_s=fault.at_s + fault.for_s)]
+    found = []
+    for number in range(fault.repeat.times):
+        start = fault.at_s + number * fault.repeat.every_s
+        found.append(Occurrence(fault=index, name=f"{fault.name}#{number + 1}", from_s=start, to_s=start + fault.for_s))
+    return found
+
+
+def fault_problems(profile: Profile) -> Iterator[str]:
+    """Faults without a calm before, without room after, or that hide each other."""
+    yield from _room(profile)
+    for (one, first), (other, second) in combinations(enumerate(profile.faults), 2):
+        yield from _apart(profile, (one, first), (other, second))
+
+
+def recovery_limit_s(profile: Profile, fault: Fault) -> float:
+    """How long the recovery from a fault may take before it counts as none."""
+    return profile.recovery.limit_s if fault.recovery_limit_s is None else fault.recovery_limit_s
+
+
+def _room(profile: Profile) -> Iterator[str]:
+    hold_s, calm_s = profile.steady.hold_s, 2 * profile.steady.group_ms / 1000
+    for index, fault in enumerate(profile.faults):
+        where = f"faults[{index}]"
+        if fault.at_s < calm_s:
+            yield (
+                f"{where}.at_s: found {fault.at_s:g}, allowed from {calm_s:g} (two slice groups): "
+                "without a calm stretch before it nothing says what steady is"
+            )
+        times = 1 if fault.repeat is None else fault.repeat.times
+        every_s = 0.0 if fault.repeat is None else fault.repeat.every_s
+        if fault.repeat is not None and fault.for_s < every_s < fault.for_s + hold_s:
+            yield (
+                f"{where}.repeat.every_s: found {every_s:g}, allowed from {fault.for_s + hold_s:g}: "
+                f"for_s and steady.hold_s, or it can never be steady in between"
+            )
+        end_s = fault.at_s + (times - 1) * every_s + fault.for_s
+        needed_s = end_s + recovery_limit_s(profile, fault) + hold_s
+        if needed_s > profile.run.duration_s:
+            yield (
+                f'{where}.for_s: found that "{fault.name}" ends {end_s:g} s after the warm-up, allowed up to '
+                f"{profile.run.duration_s - needed_s + end_s:g}: run.duration_s {profile.run.duration_s:g} less the "
+                f"recovery limit {recovery_limit_s(profile, fault):g} and steady.hold_s {hold_s:g}"
+            )
+
+
+def _apart(profile: Profile, first: tuple[int, Fault], second: tuple[int, Fault]) -> Iterator[str]:
+    """At most one problem for a pair of faults, about the first place where they cannot be told apart."""
+    (one, a), (other, b) = first, second
+    same_link = a.link == b.link
+    hidden = same_link and (a.kind in HIDES or b.kind in HIDES or (a.kind == b.kind and _same_way(a, b)))
+    hold_s = profile.steady.hold_s
+    for x, y in _near(occurrences(one, a), occurrences(other, b), hold_s):
+        overlap = x.from_s < y.to_s and y.from_s < x.to_s
+        where = f"faults[{other}].at_s: found that"
+        if overlap and hidden:
+            yield (
+                f'{where} "{y.name}" ({b.kind}, {y.from_s:g} to {y.to_s:g} s) overlaps "{x.name}" ({a.kind}, {x.from_s:g} to '
+                f'{x.to_s:g} s) on link "{a.link}", allowed only where the two can be told apart'
+            )
+            return
+        if not overlap:
+            gap_s = max(y.from_s - x.to_s, x.from_s - y.to_s)
+            yield (
+                f'{where} "{x.name}" and "{y.name}" are {gap_s:g} s apart, allowed from steady.hold_s, {hold_s:g}, '
+                "or an overlap: else the first can never be steady again"
+            )
+            return
+
+
+def _same_way(a: Fault, b: Fault) -> bool:
+    return "both" in (a.direction, b.direction) or a.direction == b.direction
+
+
+def _near(ones: list[Occurrence], others: list[Occurrence], within_s: float) -> Iterator[tuple[Occurrence, Occurrence]]:
+    """Pairs that overlap or are less than `within_s` apart; both lists are in order of time."""
+    start = 0
+    for x in ones:
+        while start < len(others) and others[start].to_s + within_s <= x.from_s:
+            start += 1
+        for y in others[start:]:
+            if y.from_s >= x.to_s + within_s:
+                break
+            yield x, y
