@@ -1,0 +1,69 @@
+"""What did one consumer get of each stream over one connection?  Gapless counting; exact ranges where it is not."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from loadtests.tally.cells import GroupCells
+from loadtests.tally.gaps import Gaps
+
+NEVER: Final = -2
+"""`last` of a stream of which nothing came yet: no `seq` follows it."""
+
+_EXTRA_KEPT = 4096
+
+
+class Account:
+    """One epoch of one consumer. `last` is read and written by the accountant's loop, the rest on exceptions only."""
+
+    __slots__ = (
+        "at_least",
+        "cells",
+        "consumer",
+        "epoch",
+        "extra",
+        "first",
+        "gaps",
+        "last",
+        "not_unique",
+        "routes",
+        "taken",
+    )
+
+    def __init__(self, *, consumer: int, epoch: int, routes: frozenset[int], cells: GroupCells) -> None:
+        self.consumer = consumer
+        self.epoch = epoch
+        self.routes = routes
+        self.cells = cells
+        self.last: list[int] = []
+        self.first: dict[int, int] = {}
+        self.gaps: dict[int, Gaps] = {}
+        self.extra: dict[tuple[int, int], int] = {}  # stream index, seq -> repeats, where the contract allows copies
+        self.taken = 0  # messages that came, counted per read: the cross-check of the per-stream sums
+        self.not_unique = 0  # of them, repeated or strange
+        self.at_least = False
+
+    def within_copies(self, index: int, seq: int, copies: int) -> bool:
+        """Note one more copy of a message; True while the contract allows that many."""
+        times = self.extra.pop((index, seq), 0) + 1
+        self.extra[index, seq] = times
+        if len(self.extra) > _EXTRA_KEPT:
+            del self.extra[next(iter(self.extra))]
+        return times < copies
+
+    def missing(self, index: int) -> int:
+        """Numbers of a stream between its first and last that did not come."""
+        gaps = self.gaps.get(index)
+        return gaps.missing if gaps else 0
+
+    def vector(self) -> tuple[tuple[int, int, int, int], ...]:
+        """Per stream that came: index, first, last, unique; by index."""
+        last = self.last
+        return tuple(
+            (index, first, last[index], last[index] - first + 1 - self.missing(index))
+            for index, first in sorted(self.first.items())
+        )
+
+    def adds_up(self) -> bool:
+        """Whether the streams' unique counts sum to what the reads brought."""
+        return sum(unique for *_, unique in self.vector()) == self.taken - self.not_unique

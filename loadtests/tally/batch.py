@@ -1,0 +1,44 @@
+"""What was in one received chunk?  Its messages with everything precomputed that does not depend on who received it.
+
+Fan-out sends the same bytes to many consumers, so one batch is accounted many times: it is immutable and shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from loadtests.model.ids import SLICE_NS
+
+FAMILY_BITS: Final = 6
+MAX_FAMILIES: Final = 1 << FAMILY_BITS
+
+Message = tuple[int, int, int, int, int, int]
+"""Stream index, seq, due ns, cell key, bytes, sent ns."""
+
+Odd = tuple[str, str]
+"""Kind of a `Strange` record and an example of at most 120 characters."""
+
+
+def message(*, index: int, seq: int, due_ns: int, sent_ns: int, family: int, size: int) -> Message:
+    """One message of a batch; its cell key joins due slice and family in one integer."""
+    return index, seq, due_ns, (due_ns // SLICE_NS) << FAMILY_BITS | family, size, sent_ns
+
+
+def key_parts(key: int) -> tuple[int, int]:
+    """Due slice and family of a cell key."""
+    return key >> FAMILY_BITS, key & (MAX_FAMILIES - 1)
+
+
+class Batch:
+    """The messages of one chunk and the strange things beside them."""
+
+    __slots__ = ("count", "greatest_due_ns", "least_due_ns", "messages", "strange", "width")
+
+    def __init__(self, messages: Iterable[Message], strange: Iterable[Odd] = ()) -> None:
+        self.messages = tuple(messages)
+        self.strange = tuple(strange)
+        self.count = len(self.messages)
+        self.width = max((m[0] for m in self.messages), default=-1) + 1
+        self.greatest_due_ns = max((m[2] for m in self.messages), default=0)
+        self.least_due_ns = min((m[2] for m in self.messages), default=0)

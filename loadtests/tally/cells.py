@@ -1,0 +1,115 @@
+"""How are deliveries of one consumer group summed up?  One cell per family, due slice, received slice and clock."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from loadtests.model.records import Clock, Consumed, Sparse
+from loadtests.tally.batch import key_parts
+from loadtests.tally.histogram import BUCKETS, bucket_of_us
+
+_TABLE_US = 1 << 16
+_BUCKETS = list(range(BUCKETS))  # one object per bucket keeps the table small in the processor's cache
+BUCKET_OF_US = [_BUCKETS[bucket_of_us(us)] for us in range(_TABLE_US)]
+"""Buckets of the durations that are common; others take `Cell.rare`."""
+
+
+def _sparse(counts: dict[int, int]) -> Sparse:
+    ordered = sorted(counts.items())
+    return [bucket for bucket, _ in ordered], [count for _, count in ordered]
+
+
+class Cell:
+    """Sums of one cell. Unique deliveries are not counted: they are what latency and negative hold beyond repeated."""
+
+    __slots__ = ("bytes", "latency", "negative", "read_delay", "reads", "repeated", "service")
+
+    def __init__(self) -> None:
+        self.latency: defaultdict[int, int] = defaultdict(int)
+        self.bytes = 0
+        self.reads = 0
+        self.repeated = 0
+        self.negative = 0
+        self.service: defaultdict[int, int] = defaultdict(int)
+        self.read_delay: defaultdict[int, int] = defaultdict(int)
+
+    def rare(self, us: int) -> None:
+        """Count a latency that the table does not hold: long, or negative."""
+        if us < 0:
+            self.negative += 1
+        else:
+            self.latency[bucket_of_us(us)] += 1
+
+    def sampled(self, service_ns: int) -> None:
+        """Count the service time of a sampled read; a negative one is clock trouble, which `negative` shows already."""
+        if service_ns >= 0:
+            self.service[bucket_of_us(service_ns // 1000)] += 1
+
+    def delayed(self, read_delay_ns: int) -> None:
+        """Count how long bytes lay in the kernel; a negative time is a step of its clock."""
+        if read_delay_ns >= 0:
+            self.read_delay[bucket_of_us(read_delay_ns // 1000)] += 1
+
+    @property
+    def deliveries(self) -> int:
+        """Unique and repeated ones."""
+        return sum(self.latency.values()) + self.negative
+
+    def record(self, *, group: int, key: int, received_slice: int, clock: Clock) -> Consumed:
+        """As the history keeps it. A kernel cell repeats deliveries of read cells, so it counts none of its own."""
+        due_slice, _ = key_parts(key)
+        return Consumed(
+            group=group,
+            due_slice=due_slice,
+            received_slice=received_slice,
+            clock=clock,
+            unique=self.deliveries - self.repeated if clock == "read" else 0,
+            repeated=self.repeated,
+            bytes=self.bytes,
+            latency=_sparse(self.latency),
+            negative=self.negative,
+            service=_sparse(self.service),
+            read_delay=_sparse(self.read_delay),
+            reads=self.reads,
+        )
+
+
+class Shown:
+    """What Locust's display gets of one consumer group, per family, since it was last asked for; never evidence."""
+
+    __slots__ = ("families", "gaps", "repeats")
+
+    def __init__(self) -> None:
+        self.families: dict[int, tuple[defaultdict[int, int], list[int]]] = {}  # group: ms -> count, [count, bytes]
+        self.gaps = 0
+        self.repeats = 0
+
+    def add(self, record: Consumed) -> None:
+        """Add what one record holds."""
+        counts, totals = self.families.setdefault(record.group, (defaultdict(int), [0, 0]))
+        for bucket, count in zip(*record.latency, strict=True):
+            counts[bucket] += count
+        totals[0] += record.unique + record.repeated
+        totals[1] += record.bytes
+
+
+class GroupCells:
+    """The open cells of one consumer group: `cells` of the present slice, swapped when the slice turns."""
+
+    __slots__ = ("cells", "group", "kernel", "shown")
+
+    def __init__(self, group: int) -> None:
+        self.group = group
+        self.cells: dict[int, Cell] = {}
+        self.kernel: dict[tuple[int, int], Cell] = {}  # cell key, received slice by the kernel's clock
+        self.shown = Shown()
+
+    def turn(self) -> dict[int, Cell]:
+        """Hand out the cells of the slice that ended."""
+        done, self.cells = self.cells, {}
+        return done
+
+    def turn_kernel(self) -> dict[tuple[int, int], Cell]:
+        """Hand out the kernel cells; a key may come again later, and readers add them up."""
+        done, self.kernel = self.kernel, {}
+        return done

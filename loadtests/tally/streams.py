@@ -1,0 +1,40 @@
+"""Which streams has this process met?  Each gets a small index, so that a consumer's account is a plain list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from loadtests.model.ids import unpack_stream
+
+FOREIGN = -1
+"""Index of a stream whose route the profile does not have."""
+
+
+class Streams:
+    """Interned streams of one run in one process, numbered in the order in which they came."""
+
+    __slots__ = ("_family_of_route", "_index", "family", "packed", "route")
+
+    def __init__(self, family_of_route: Sequence[int]) -> None:
+        self._family_of_route = family_of_route
+        self._index: dict[int, int] = {}
+        self.packed: list[int] = []
+        self.route: list[int] = []
+        self.family: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def index_of(self, packed: int) -> int:
+        """Index of a packed stream, a new one if needed; FOREIGN where the profile has no such route."""
+        index = self._index.get(packed)
+        if index is not None:
+            return index
+        route = unpack_stream(packed).route
+        if route >= len(self._family_of_route):
+            return FOREIGN
+        index = self._index[packed] = len(self.packed)
+        self.packed.append(packed)
+        self.route.append(route)
+        self.family.append(self._family_of_route[route])
+        return index

@@ -1,0 +1,121 @@
+"""What did each consumer receive in each slice of the last seconds?  A log of reads, folded only when somebody asks."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from loadtests.model.ids import NS_PER_S, SLICE_NS
+from loadtests.model.records import Touched
+from loadtests.tally.account import Account
+from loadtests.tally.batch import Batch
+
+RING_SLICES = 2 * NS_PER_S // SLICE_NS
+"""How far back an announced fault finds every consumer's slices."""
+
+
+class _Slot:
+    """The reads of one slice: who, when, what; and who deviated."""
+
+    __slots__ = ("deviants", "index", "seen", "wanted", "what", "when", "who", "written")
+
+    def __init__(self, index: int, *, wanted: bool) -> None:
+        self.index = index
+        self.wanted = wanted  # somebody asked for every consumer
+        self.written = False  # for every consumer
+        self.seen = False  # its deviants are written, if it had any
+        self.who: list[Account] = []
+        self.when: list[int] = []
+        self.what: list[Batch] = []
+        self.deviants: set[int] = set()
+
+    def fold(self, only: set[int] | None) -> Touched:
+        """Sum the log per consumer, or for some consumers only."""
+        sums: dict[int, list[int]] = {}
+        for account, now, batch in zip(self.who, self.when, self.what, strict=True):
+            consumer = account.consumer
+            if only is not None and consumer not in only:
+                continue
+            sum_ = sums.get(consumer)
+            if sum_ is None:
+                sums[consumer] = [batch.count, now, now, batch.greatest_due_ns, now - batch.least_due_ns]
+                continue
+            sum_[0] += batch.count
+            sum_[2] = now
+            if batch.greatest_due_ns > sum_[3]:
+                sum_[3] = batch.greatest_due_ns
+            if now - batch.least_due_ns > sum_[4]:
+                sum_[4] = now - batch.least_due_ns
+        rows = sorted(sums.items())
+        return Touched(
+            received_slice=self.index,
+            consumer=[consumer for consumer, _ in rows],
+            count=[row[0] for _, row in rows],
+            first_ns=[row[1] for _, row in rows],
+            last_ns=[row[2] for _, row in rows],
+            greatest_due_ns=[row[3] for _, row in rows],
+            worst_latency_ns=[row[4] for _, row in rows],
+            complete=only is None,
+        )
+
+
+class TouchRing:
+    """The logs of the last slices. `who`, `when` and `what` append to the present one; they change when it turns."""
+
+    __slots__ = ("_opened", "_present", "_slots", "what", "when", "who")
+
+    who: Callable[[Account], None]
+    when: Callable[[int], None]
+    what: Callable[[Batch], None]
+
+    def __init__(self, index: int) -> None:
+        self._slots: deque[_Slot] = deque()
+        self._opened = 0
+        self._present = self._begin(index)
+
+    def _begin(self, index: int) -> _Slot:
+        slot = _Slot(index, wanted=self._opened > 0)
+        self._slots.append(slot)
+        self.who, self.when, self.what = slot.who.append, slot.when.append, slot.what.append
+        return slot
+
+    @property
+    def opened(self) -> int:
+        """How many faults or recoveries are open."""
+        return self._opened
+
+    def deviates(self, consumer: int) -> None:
+        """Somebody had a gap or a repeat in the present slice: its row is written whatever is open."""
+        self._present.deviants.add(consumer)
+
+    def turn(self, index: int) -> None:
+        """Begin a slice. Slices in which nobody read are there as well: while open they prove a silence."""
+        for missed in range(max(self._present.index + 1, index - RING_SLICES), index + 1):
+            self._present = self._begin(missed)
+
+    def open(self) -> None:
+        """A fault was announced: the ring, the present slice and all until the close are wanted whole."""
+        self._opened += 1
+        oldest = self._present.index - RING_SLICES
+        for slot in self._slots:
+            slot.wanted = slot.wanted or slot.index >= oldest
+
+    def close(self) -> None:
+        """A recovery was closed: the present slice is the last one wanted whole, unless another is open."""
+        self._opened = max(0, self._opened - 1)
+
+    def records(self, *, final: bool = False) -> Iterator[Touched]:
+        """Rows of the slices that are over (of all if final); those older than the ring are forgotten."""
+        for slot in list(self._slots):
+            if slot is self._present and not final:
+                continue
+            if slot.wanted and not slot.written:
+                slot.written = slot.seen = True
+                yield slot.fold(None)
+            elif slot.deviants and not slot.seen:
+                slot.seen = True
+                yield slot.fold(slot.deviants)
+            slot.seen = True
+        oldest = self._present.index - RING_SLICES
+        while self._slots[0].seen and self._slots[0].index < oldest:
+            self._slots.popleft()
