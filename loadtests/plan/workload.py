@@ -1,0 +1,206 @@
+"""What does each publisher slot write, and when?  Slot -> blocks of (due time, route), the same in every process.
+
+The plan covers [0, warm-up + duration) from T0.  A block is a stretch of it that holds few messages, so that a
+publisher who takes a slot over in mid-run begins at any moment without counting through the past.  `seq` is
+no part of the plan: it counts what a stream has published, and a stream ends with its connection.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from heapq import merge
+from math import gcd
+
+from loadtests.model.contract import Contract
+from loadtests.model.ids import NS_PER_S
+from loadtests.model.profile import Profile
+from loadtests.plan.pacing import Constant, Pacer, pacer, peak_per_s
+from loadtests.plan.replay import Replayed
+
+_BLOCK_MESSAGES = 256
+_BLOCK_MIN_NS = NS_PER_S // 1000
+_BLOCK_MAX_NS = NS_PER_S
+_REPLAY_BLOCK_NS = NS_PER_S // 100
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Messages due in one stretch, in order: due times in ns after T0, routes, and rows of a replay (else empty)."""
+
+    due_ns: list[int]
+    routes: list[int]
+    rows: list[Mapping[str, object]]
+
+
+class Rotation:
+    """A seeded order of routes without storing it: index -> (a x index + b) mod n meets every route once in n."""
+
+    def __init__(self, routes: Sequence[int], seed: str) -> None:
+        self._routes, self._n = routes, len(routes)
+        draw = random.Random(seed)
+        self._b = draw.randrange(self._n)
+        self._a = draw.randrange(self._n) or 1
+        while gcd(self._a, self._n) != 1:
+            self._a = self._a % self._n + 1
+
+    def take(self, first: int, count: int) -> list[int]:
+        """Routes of `count` indices from `first`."""
+        routes, n, a = self._routes, self._n, self._a
+        at = (a * first + self._b) % n
+        if n == 1:
+            return [routes[0]] * count
+        found = []
+        for _ in range(count):
+            found.append(routes[at])
+            at += a
+            if at >= n:
+                at -= n
+        return found
+
+
+class SlotPlan:
+    """The plan of one publisher slot."""
+
+    def __init__(
+        self,
+        *,
+        slot: int,
+        group: int,
+        span_ns: int,
+        block_ns: int,
+        lanes: Sequence[tuple[Pacer, Rotation]],
+        replay: tuple[Pacer, Sequence[tuple[int, Mapping[str, object]]]] | None = None,
+    ) -> None:
+        self.slot, self.group, self.span_ns, self.block_ns = slot, group, span_ns, block_ns
+        self.blocks = -(-span_ns // block_ns)
+        self._lanes, self._replay = lanes, replay
+
+    def block(self, number: int) -> Block:
+        """Messages due in [number x block, (number + 1) x block), cut off at the end of the plan."""
+        start = number * self.block_ns
+        end = min(self.span_ns, start + self.block_ns)
+        if self._replay is not None:
+            return self._with_replay(start, end)
+        found = [self._lane(pacing, rotation, start, end) for pacing, rotation in self._lanes]
+        filled = [lane for lane in found if lane[0]]
+        if not filled:
+            return Block([], [], [])
+        if len(filled) == 1:
+            return Block(*filled[0], [])
+        pairs = list(merge(*(zip(*lane, strict=True) for lane in filled)))
+        return Block([due for due, _ in pairs], [route for _, route in pairs], [])
+
+    def _lane(self, pacing: Pacer, rotation: Rotation, start: int, end: int) -> tuple[list[int], list[int]]:
+        due = pacing.between(start, end)
+        return due, rotation.take(pacing.near(start), len(due)) if due else []
+
+    def _with_replay(self, start: int, end: int) -> Block:
+        assert self._replay is not None
+        pacing, rows = self._replay
+        first = pacing.before(start)
+        entries = [(due, number, *rows[first + number]) for number, due in enumerate(pacing.between(start, end))]
+        nothing: Mapping[str, object] = {}
+        for canary, rotation in self._lanes:
+            due, routes = self._lane(canary, rotation, start, end)
+            entries += [(at, -1, route, nothing) for at, route in zip(due, routes, strict=True)]
+        entries.sort(key=lambda entry: entry[:2])
+        return Block([e[0] for e in entries], [e[2] for e in entries], [e[3] for e in entries])
+
+    def planned(self, start_ns: int, end_ns: int) -> list[int]:
+        """Due times in [start, end): to count what nobody offered."""
+        found: list[int] = []
+        for number in range(max(0, start_ns) // self.block_ns, min(self.blocks, -(-end_ns // self.block_ns))):
+            found += [due for due in self.block(number).due_ns if start_ns <= due < end_ns]
+        return found
+
+
+class Workload:
+    """Every slot's plan. `replays` holds the parsed file of each publisher group (by name) that replays one."""
+
+    def __init__(
+        self, profile: Profile, contract: Contract, replays: Mapping[str, Sequence[Replayed]] | None = None
+    ) -> None:
+        self._profile, self._contract, self._replays = profile, contract, replays or {}
+        self.span_ns = round((profile.run.warm_up_s + profile.run.duration_s) * NS_PER_S)
+        self._routes: dict[int, tuple[int, ...]] = {}
+        self._canaries = _canaries(profile)
+
+    def publisher(self, slot: int) -> SlotPlan:
+        """The plan of a slot.  Raises IndexError beyond the plan, KeyError for a replay that was not handed over."""
+        profile = self._profile
+        group, spec = self._contract.publisher_group(slot)
+        seed = f"{profile.seed}:publisher:{slot}"
+        if group not in self._routes:
+            self._routes[group] = self._contract.publisher_routes(slot)
+        routes = self._routes[group]
+        replay = None
+        times: tuple[int, ...] = ()
+        if spec.shape.kind == "replay":
+            first = sum(p.count for p in profile.publishers[:group])
+            mine = self._replays[spec.name][slot - first :: spec.count]
+            times = tuple(event.due_ns for event in mine)
+            replay = self._routed(mine, routes, Rotation(routes, f"{seed}:routes"))
+        pacing = pacer(
+            spec.shape,
+            seed=seed,
+            warm_up_s=profile.run.warm_up_s,
+            duration_s=profile.run.duration_s,
+            replayed_ns=times,
+        )
+        canaries = [
+            (Constant(profile.sampling.canary_per_s, _phase(f"{seed}:canary:{family}")), self._canary(seed, family))
+            for family in self._canaries.get(slot, ())
+        ]
+        rate = peak_per_s(spec.shape) + profile.sampling.canary_per_s * len(canaries)
+        block = _REPLAY_BLOCK_NS if replay else round(_BLOCK_MESSAGES / max(rate, 1e-9) * NS_PER_S)
+        return SlotPlan(
+            slot=slot,
+            group=group,
+            span_ns=self.span_ns,
+            block_ns=min(_BLOCK_MAX_NS, max(_BLOCK_MIN_NS, block)),
+            lanes=canaries if replay else [(pacing, Rotation(routes, f"{seed}:routes")), *canaries],
+            replay=(pacing, replay) if replay else None,
+        )
+
+    def _canary(self, seed: str, family: int) -> Rotation:
+        return Rotation(self._contract.routes_of_family[family], f"{seed}:canary:{family}")
+
+    def _routed(
+        self, events: Sequence[Replayed], routes: Sequence[int], rotation: Rotation
+    ) -> list[tuple[int, Mapping[str, object]]]:
+        """Each row's route: the first that agrees with every key that the row names, else the next in turn."""
+        known = self._contract.routes
+        by_keys: dict[tuple[tuple[str, object], ...], int | None] = {}
+        spare = iter(rotation.take(0, len(events)))
+        found: list[tuple[int, Mapping[str, object]]] = []
+        for event in events:
+            asked = tuple((k, event.fields[k]) for k in ("pattern", "symbol", "user", "job") if k in event.fields)
+            if asked not in by_keys:
+                by_keys[asked] = next(
+                    (r for r in routes if asked and all(known[r].key(k) == v for k, v in asked)), None
+                )
+            turn = next(spare)
+            route = by_keys[asked]
+            found.append((turn if route is None else route, event.fields))
+        return found
+
+
+def _canaries(profile: Profile) -> Mapping[int, list[int]]:
+    """Publisher slot -> families whose canary it keeps flowing; the families of a group are dealt to its slots."""
+    found: defaultdict[int, list[int]] = defaultdict(list)
+    if profile.sampling.canary_per_s > 0:
+        for family, spec in enumerate(profile.families):
+            first = 0
+            for group in profile.publishers:
+                if spec.name in group.families:
+                    found[first + family % group.count].append(family)
+                    break
+                first += group.count
+    return found
+
+
+def _phase(seed: str) -> float:
+    return random.Random(seed).random()
