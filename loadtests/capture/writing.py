@@ -1,0 +1,77 @@
+"""How do frames reach the disk without stalling the hub?  One OS thread per run that appends to files and reports back.
+
+The thread is a real one, also where gevent has patched threading: a slow disk must not stop the receive loop.
+"""
+
+from __future__ import annotations
+
+from _queue import SimpleQueue
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from gevent import monkey
+
+from loadtests.model.errors import HarnessError
+
+Thread = monkey.get_original("threading", "Thread")
+
+
+class Job(NamedTuple):
+    """Bytes for one file of the history; `done` is called in the thread, with the error or None."""
+
+    process: str
+    data: bytes
+    done: Callable[[OSError | None], None] | None
+
+
+class HistoryWriter:
+    """Appends frames to `folder/<process>.tsh`; `observe` sees every job after it was written, in the thread."""
+
+    def __init__(self, folder: Path, observe: Callable[[str, bytes], None] | None = None) -> None:
+        self.folder = folder
+        self.error: OSError | None = None
+        self._observe = observe
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._files: dict[str, BinaryIO] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        self._thread = Thread(target=self._work, name="history-writer", daemon=True)
+        self._thread.start()
+
+    def write(self, process: str, data: bytes, done: Callable[[OSError | None], None] | None = None) -> None:
+        """Queue bytes; returns at once."""
+        self._jobs.put(Job(process, data, done))
+
+    def close(self, wait: Callable[[Callable[[], bool], float], bool], timeout_s: float = 10.0) -> None:
+        """Finish what is queued and close the files. `wait(condition, timeout)` lets others run meanwhile.
+
+        Raises HarnessError when the disk did not take everything in time, or refused.
+        """
+        self._jobs.put(None)
+        if not wait(lambda: not self._thread.is_alive(), timeout_s):
+            raise HarnessError(f"the history could not be written within {timeout_s:g} s")
+        if self.error is not None:
+            raise HarnessError(f"the history could not be written: {self.error.strerror}")
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            failed = self._append(job)
+            if failed is None and self._observe is not None:
+                self._observe(job.process, job.data)
+            if job.done is not None:
+                job.done(failed)
+        for file in self._files.values():
+            file.close()
+
+    def _append(self, job: Job) -> OSError | None:
+        try:
+            file = self._files.get(job.process)
+            if file is None:
+                file = self._files[job.process] = open(self.folder / f"{job.process}.tsh", "ab", buffering=0)
+            rest = memoryview(job.data)
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError as error:
+            self.error = self.error or error
+            return error
+        return None

@@ -1,0 +1,133 @@
+"""What can one ask of Tickstorm on the command line?  Composition root of the commands; each lives in a module of its own.
+
+Exit status: 0 pass, 1 fail, 2 bad input, 3 unknown, 4 aborted, 130 where Ctrl-C came before any run began.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from loadtests.model.errors import BadInput, HarnessError
+
+app = typer.Typer(
+    name="tickstorm",
+    help="Load and resilience testing for event pipelines: publishers, Redis, a backend, WebSocket clients.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+stack_app = typer.Typer(help="The local stack: Redis, PostgreSQL, Toxiproxy, reference target.", no_args_is_help=True)
+app.add_typer(stack_app, name="stack")
+
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the profile; may be repeated."),
+]
+
+
+@app.command()
+def run(
+    profile: Annotated[str, typer.Argument(help="A shipped profile (see `tickstorm profiles`) or a file.")],
+    sets: Sets = None,
+    workers: Annotated[int, typer.Option(min=0, max=64, help="Locust workers; 0 runs in one process.")] = 0,
+    web: Annotated[bool, typer.Option("--web", help="Open Locust's web UI beside the run; Ctrl-C ends it.")] = False,
+    web_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the web UI.")] = 8089,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed in place of the profile's.")] = None,
+) -> None:
+    """Run a profile against its target and judge it.
+
+    Uses the local stack that is up, else starts one and stops it at the end.
+    """
+    from loadtests.cli.running import run_profile
+
+    raise typer.Exit(run_profile(profile, sets or [], workers=workers, web_port=web_port if web else None, seed=seed))
+
+
+@app.command()
+def analyze(
+    run: Annotated[str, typer.Argument(help="A run's id, or its folder.")],
+    sets: Sets = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write; default the run's folder.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Write the files, print nothing.")] = False,
+) -> None:
+    """Judge a stored run again: results.json, report.html and junit.xml from its history alone.
+
+    With --set (other thresholds, other guards) the files go to the folder `again` inside the run's, unless --out names one.
+    """
+    from loadtests.cli.analyzing import analyze_run
+
+    raise typer.Exit(analyze_run(run, sets or [], out=out, quiet=quiet))
+
+
+@app.command()
+def doctor(
+    profile: Annotated[str | None, typer.Argument(help="Check also what this profile needs.")] = None,
+    sets: Sets = None,
+) -> None:
+    """Say what on this machine, or of the target, would spoil a run."""
+    from loadtests.cli.doctoring import examine
+
+    raise typer.Exit(examine(profile, sets or []))
+
+
+@app.command()
+def profiles() -> None:
+    """List the shipped profiles and the question that each asks."""
+    from loadtests.cli.listing import list_profiles
+
+    list_profiles()
+
+
+@stack_app.command("up")
+def stack_up(
+    port: Annotated[
+        list[str] | None, typer.Option("--port", metavar="NAME=NUMBER", help="Choose a port; may be repeated.")
+    ] = None,
+) -> None:
+    """Start the local stack and leave it running."""
+    from loadtests.cli.stacking import up
+
+    raise typer.Exit(up(port or []))
+
+
+@stack_app.command("down")
+def stack_down() -> None:
+    """Stop the local stack."""
+    from loadtests.cli.stacking import down
+
+    raise typer.Exit(down())
+
+
+@stack_app.command("status")
+def stack_status(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+    """Say what of the local stack is up, and where. Exit status 3 when it is not."""
+    from loadtests.cli.stacking import status
+
+    raise typer.Exit(status(as_json))
+
+
+@stack_app.command("heal")
+def stack_heal() -> None:
+    """Lift every fault that a run may have left behind."""
+    from loadtests.cli.stacking import heal
+
+    raise typer.Exit(heal())
+
+
+def main() -> None:
+    """Entry point: turns errors with a name into a sentence and an exit status."""
+    try:
+        app()
+    except BadInput as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+    except HarnessError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(3)
+    except KeyboardInterrupt:
+        sys.exit(130)

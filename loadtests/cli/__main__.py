@@ -1,0 +1,5 @@
+"""`python -m loadtests.cli` is `tickstorm`."""
+
+from loadtests.cli import main
+
+main()

@@ -1,0 +1,75 @@
+"""What does a stored run say?  Reads the history, judges it, writes results.json, report.html and junit.xml."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from loadtests.cli.console import out as console
+from loadtests.harness.places import reports_folder
+from loadtests.measure.judge import judge
+from loadtests.model.codec import Frame, Torn, decode
+from loadtests.model.errors import BadInput
+from loadtests.model.profile import Profile
+from loadtests.model.profile_read import read_effective, read_profile
+from loadtests.model.results import Results, to_json
+from loadtests.report.html import render_html
+from loadtests.report.junit import render_junit
+from loadtests.report.text import summary_lines
+
+
+def run_folder(run: str) -> Path:
+    """Folder of a run named by id or path. Raises BadInput where there is none."""
+    for folder in (Path(run), reports_folder() / run):
+        if (folder / "history").is_dir():
+            return folder
+    raise BadInput(
+        f'{run}: there is no such run; give an id from {reports_folder().name}/ or a folder that holds "history"'
+    )
+
+
+def read_history(folder: Path) -> Iterator[tuple[str, Frame | Torn]]:
+    """Frames of every process's file, in the order (process, number)."""
+    for path in sorted((folder / "history").glob("*.tsh")):
+        for frame in decode(path.read_bytes()):
+            yield path.stem, frame
+
+
+def write_reports(folder: Path, results: Results) -> None:
+    """All three files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_bytes(to_json(results))
+    (folder / "junit.xml").write_text(render_junit(results), encoding="utf-8")
+    (folder / "report.html").write_text(render_html(results), encoding="utf-8")
+
+
+def profile_of(folder: Path, sets: Sequence[str]) -> Profile:
+    """The run's effective profile, with other values where asked."""
+    path = folder / "profile.toml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise BadInput(
+            f"{folder.name}: profile.toml is missing or unreadable; a run is judged by its profile"
+        ) from None
+    if not sets:
+        return read_effective(text)
+    return read_profile(text, file="profile.toml", environment={}, sets=sets).profile
+
+
+def analyze_run(run: str, sets: Sequence[str], *, out: Path | None, quiet: bool) -> int:
+    """Judge again; the exit status of the verdict."""
+    folder = run_folder(run)
+    results = judge(profile_of(folder, sets), read_history(folder))
+    target = out or (folder / "again" if sets else folder)
+    write_reports(target, results)
+    if not quiet:
+        show(results)
+        console.print(f"report: {target / 'report.html'}", markup=False)
+    return results.verdict.exit_status
+
+
+def show(results: Results) -> None:
+    """The summary on the terminal."""
+    for line in summary_lines(results):
+        console.print(line.text, style=line.style or None, markup=False)

@@ -1,0 +1,166 @@
+"""How is a profile run from the command line?  Checks everything first, starts Locust as a child, shows what it tells."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from loadtests.capture.preflight import refuse
+from loadtests.cli.analyzing import show
+from loadtests.cli.console import err, out
+from loadtests.cli.progress import Progress
+from loadtests.harness.loading import load
+from loadtests.harness.places import ROOT, profile_path, reports_folder
+from loadtests.harness.status import STATUS_FD
+from loadtests.harness.target import resolve
+from loadtests.model.errors import BadInput, HarnessError
+from loadtests.model.results import from_json
+
+END_S = 20.0
+
+
+def run_profile(name: str, sets: Sequence[str], *, workers: int, web_port: int | None, seed: int | None) -> int:
+    """Run and judge; the exit status of the verdict. Raises BadInput before anything was started."""
+    loaded = load(name, sets, seed)
+    for key, value, source, relaxed in zip(
+        loaded.effective.key, loaded.effective.value, loaded.effective.source, loaded.effective.relaxed, strict=True
+    ):
+        if relaxed:
+            err.print(f"relaxed: {key} = {value} ({source})", markup=False)
+    if web_port is not None and not _is_free(web_port):
+        raise BadInput(f"--web-port {web_port}: in use; choose another")
+    target = resolve(loaded.profile, lambda text: err.print(text, markup=False))
+    try:
+        refuse(loaded.profile, target.stack.status() if target.stack is not None else None)
+        run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{loaded.profile.name}-{secrets.token_hex(2)}"
+        command = _command(name, sets, workers=workers, web_port=web_port, seed=seed)
+        status, failed = _run_locust(command, run, web_port)
+    finally:
+        if target.stack is not None:
+            target.stack.down()
+    return _tell(run, status, failed)
+
+
+def _command(name: str, sets: Sequence[str], *, workers: int, web_port: int | None, seed: int | None) -> list[str]:
+    command = [sys.executable, "-m", "locust", "-f", str(ROOT / "locustfile.py"), "--only-summary"]
+    command += ["--run-profile", str(profile_path(name)), "--run-set", "\n".join(sets)]
+    if seed is not None:
+        command += ["--run-seed", str(seed)]
+    if web_port is None:
+        command += ["--headless"]
+    else:
+        command += ["--autostart", "--web-host", "127.0.0.1", "--web-port", str(web_port)]
+    if workers:
+        port = str(_free_port())
+        command += ["--processes", str(workers), "--master-bind-host", "127.0.0.1", "--master-host", "127.0.0.1"]
+        command += ["--master-bind-port", port, "--master-port", port]
+    return command
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    if not sys.platform.startswith("linux"):
+        return None  # elsewhere Locust notices that nobody reads its status any more
+    libc = ctypes.CDLL(None)
+    return lambda: libc.prctl(1, signal.SIGTERM)
+
+
+def _run_locust(command: list[str], run: str, web_port: int | None) -> tuple[int, str]:
+    folder = reports_folder() / run
+    folder.mkdir(parents=True)
+    reader, writer = os.pipe()
+    environment = os.environ | {STATUS_FD: str(writer), "TICKSTORM_RUN_ID": run}
+    with open(folder / "locust.log", "wb") as log:
+        child = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=[writer],
+            start_new_session=True,
+            preexec_fn=_die_with_parent(),
+        )
+    os.close(writer)
+    previous = {
+        number: signal.signal(number, lambda n, _f: child.send_signal(n)) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    failed = ""
+    try:
+        with Progress(run, web_port) as progress, os.fdopen(reader, "rb") as lines:
+            for line in lines:
+                data: dict[str, Any] = json.loads(line)
+                failed = data.get("failed", failed)
+                progress.update(data)
+        child.wait()
+    finally:
+        for number, old in previous.items():
+            signal.signal(number, old)
+        _end(child)
+    return child.returncode, failed
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    try:
+        family = psutil.Process(child.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        family = []
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(END_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+    for process in family:
+        if process.is_running() and "loadtests.inject" not in " ".join(process.cmdline()):
+            process.kill()
+
+
+def _tell(run: str, status: int, failed: str) -> int:
+    folder: Path = reports_folder() / run
+    if failed:
+        kind = BadInput if status == 2 else HarnessError
+        raise kind(failed)
+    results = folder / "results.json"
+    if not results.exists():
+        log = (folder / "locust.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise HarnessError(
+            "\n".join([f"run {run} ended without a verdict (Locust's status {status}); its last lines:", *log[-8:]])
+        )
+    show(from_json(results.read_bytes()))
+    out.print(f"report: {_short(folder / 'report.html')}", markup=False)
+    return from_json(results.read_bytes()).verdict.exit_status
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,107 @@
+"""How is the local stack started, stopped, seen and healed?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from rich.table import Table
+
+from loadtests.cli.console import err, out
+from loadtests.harness.places import reports_folder
+from loadtests.inject.journal import heal as heal_by_journal
+from loadtests.model.errors import BadInput
+from loadtests.stack import LocalStack, stack_folder
+
+PORTS = (
+    "redis",
+    "postgres",
+    "toxiproxy",
+    "gateway",
+    "producer",
+    "publisher-redis",
+    "producer-redis",
+    "gateway-redis",
+    "gateway-postgres",
+    "producer-postgres",
+    "client-gateway",
+)
+
+
+def _ports(pairs: Sequence[str]) -> dict[str, int]:
+    problems, ports = [], {}
+    for pair in pairs:
+        name, _, number = pair.partition("=")
+        if name not in PORTS:
+            problems.append(f'--port {pair}: "{name}" is no service or link; known are {", ".join(PORTS)}')
+        elif not number.isdigit() or not 0 < int(number) < 65536:
+            problems.append(f'--port {pair}: found "{number}", allowed is a port from 1 to 65535')
+        else:
+            ports[name] = int(number)
+    if problems:
+        raise BadInput("\n".join(problems))
+    return ports
+
+
+def up(pairs: Sequence[str]) -> int:
+    """Start it, unless it is up."""
+    ports = _ports(pairs)
+    stack = LocalStack.attach(stack_folder())
+    if stack is None:
+        stack = LocalStack.up(stack_folder(), ports=ports or None, progress=lambda text: err.print(text, markup=False))
+    elif ports:
+        raise BadInput(
+            "the local stack is up already: ports can be chosen when it starts; `tickstorm stack down` first"
+        )
+    return _show(stack)
+
+
+def down() -> int:
+    """Stop it; nothing to stop is fine."""
+    stack = LocalStack.attach(stack_folder())
+    if stack is None:
+        out.print("the local stack is not up")
+        return 0
+    stack.down()
+    out.print("the local stack is down")
+    return 0
+
+
+def status(as_json: bool) -> int:
+    """What is up."""
+    stack = LocalStack.attach(stack_folder())
+    if stack is None:
+        if as_json:
+            print('{"services": {}, "links": {}}')  # noqa: T201  JSON for programs, no console
+        else:
+            out.print("the local stack is not up: `tickstorm stack up` starts it")
+        return 3
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(stack.status())).decode())  # noqa: T201
+        return 0
+    return _show(stack)
+
+
+def _show(stack: LocalStack) -> int:
+    state = stack.status()
+    services = Table("service", "state", "address", "pid", "version", box=None, pad_edge=False)
+    for name, s in state.services.items():
+        services.add_row(name, s.state, s.address, str(s.pid or "-"), f"{s.version} ({s.origin})")
+    out.print(services)
+    links = Table("link", "enter at", "leads to", box=None, pad_edge=False)
+    for name, link in state.links.items():
+        links.add_row(name, link.listen, link.upstream)
+    out.print(links)
+    return 0 if all(s.state == "ready" for s in state.services.values()) else 3
+
+
+def heal() -> int:
+    """Lift what a run left, by journal and by name."""
+    stack = LocalStack.attach(stack_folder())
+    if stack is None:
+        out.print("the local stack is not up: there is no Toxiproxy that could hold a fault")
+        return 0
+    journals = sorted(reports_folder().glob("*/history/faults.journal"))
+    for sentence in heal_by_journal(stack.status().services["toxiproxy"].address, journals) or ["nothing to heal"]:
+        out.print(sentence, markup=False)
+    return 0

@@ -1,0 +1,66 @@
+"""How does Tickstorm live inside Locust?  The composition root: attaches the rims to Locust's events.
+
+`attach()` only registers listeners: `--processes` forks after the locustfile was imported, so files, sockets, epoll and
+threads open from Locust's `init` on.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from loadtests.harness.options import add_options, sets_of
+
+log = logging.getLogger("tickstorm")
+
+
+def attach() -> None:
+    """Register Tickstorm with Locust; called by the locustfile."""
+    from locust import events
+
+    events.init_command_line_parser.add_listener(lambda parser, **_: add_options(parser))
+    events.init.add_listener(_init)
+
+
+def _init(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
+    from locust.runners import WorkerRunner
+
+    from loadtests.drive.reader import cooperate
+    from loadtests.harness.worker import Worker
+
+    cooperate()
+    if isinstance(runner, WorkerRunner):
+        environment.tickstorm = Worker(environment, runner)
+        return
+    _lead(environment, runner, web_ui)
+
+
+def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
+    import os
+
+    from loadtests.harness.dispatching import BalancedDispatcher
+    from loadtests.harness.loading import load
+    from loadtests.harness.master import Chosen, Master
+    from loadtests.model.errors import BadInput
+
+    options = environment.parsed_options
+    try:
+        seed = int(options.run_seed) if str(options.run_seed).strip() else None
+        loaded = load(options.run_profile, sets_of(options.run_set), seed)
+    except (BadInput, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+    chosen = Chosen(loaded=loaded)
+    if options.num_users is not None:
+        others = sum(chosen.planned.values()) - chosen.planned["WebSocketClient"]
+        chosen = Chosen(loaded=loaded, consumers=max(0, options.num_users - others))
+    environment.dispatcher_class = BalancedDispatcher
+    master = environment.tickstorm = Master(environment, runner, chosen, os.environ.get("TICKSTORM_RUN_ID") or None)
+    master.choose(chosen)
+    if web_ui is not None:
+        from loadtests.harness.swarming import watch_start_form
+        from loadtests.webui.page import attach_page
+
+        watch_start_form(environment, master)
+        attach_page(environment, master.live, master.report)

@@ -1,0 +1,85 @@
+"""How does a run speak to its injector?  Announcements open the consumers' rings, records go to the history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gevent
+
+from loadtests.inject.handle import InjectorHandle
+from loadtests.model.errors import HarnessError
+from loadtests.model.injectwire import Announce, Begin, Emitted, FromInjector, Go, PlannedFault, Ready, Schedule
+from loadtests.model.profile import Profile
+from loadtests.model.records import FaultStep, Note, Record
+
+GO_AFTER_S = 0.1
+"""Workers get this long to open their rings; the injector waits at most 200 ms."""
+HEAL_S = 30.0
+
+
+class FaultControl:
+    """The injector of one run. `order` reaches every part."""
+
+    def __init__(
+        self,
+        begin: Begin,
+        profile: Profile,
+        *,
+        log: Path,
+        emit: Callable[[Record], None],
+        order: Callable[[str, dict[str, Any]], None],
+        on_fault: Callable[[FaultStep], None],
+    ) -> None:
+        self._profile = profile
+        self._emit, self._order, self._on_fault = emit, order, on_fault
+        self._open = 0
+        self._closing: list[gevent.Greenlet] = []
+        self._handle = InjectorHandle(begin, self._heard, log)
+
+    def start(self, timeout_s: float = 15.0) -> Ready:
+        """Start the injector and wait until it has swept what an earlier run left. Raises HarnessError."""
+        self._handle.start()
+        ready = self._handle.wait_ready(timeout_s)
+        if ready is None:
+            raise HarnessError(f"the injector was not ready within {timeout_s:g} s")
+        for sentence in ready.swept:
+            self._emit(Note(at_ns=0, text=f"left by an earlier run: {sentence}"))
+        return ready
+
+    def schedule(self, faults: list[PlannedFault]) -> None:
+        """Hand over the plan."""
+        self._handle.send(Schedule(faults=faults))
+
+    def _heard(self, message: FromInjector) -> None:
+        match message:
+            case Announce(fault=fault):
+                self._open += 1
+                self._order("touch_open", {})
+                gevent.spawn_later(GO_AFTER_S, self._handle.send, Go(fault=fault))
+            case Emitted(record=record):
+                self._emit(record)
+                if isinstance(record, FaultStep):
+                    self._stepped(record)
+
+    def _stepped(self, step: FaultStep) -> None:
+        self._on_fault(step)
+        if step.step in ("lifted", "not lifted", "failed") and self._open:
+            self._open -= 1
+            planned = {f.name: f.recovery_limit_s for f in self._profile.faults}
+            limit = planned.get(step.name.partition("#")[0]) or self._profile.recovery.limit_s
+            after = limit + self._profile.steady.hold_s
+            self._closing.append(gevent.spawn_later(after, self._order, "touch_close", {}))
+
+    def heal(self, by: str) -> list[str]:
+        """Lift everything; sentences about what could not be lifted."""
+        healed = self._handle.heal_all(by, HEAL_S)
+        if healed is None:
+            return ["the injector did not answer: run `tickstorm stack heal`"]
+        return healed.left
+
+    def close(self) -> None:
+        """End the injector."""
+        gevent.killall(self._closing, block=False)
+        self._handle.close(10.0)

@@ -1,0 +1,177 @@
+"""What is known so far?  Folds frames into a `Live` value as they are written, in the writer's OS thread; never evidence.
+
+One value per second of the run clock: published, delivered, latency of what was received in it, connected, memory, CPU.
+"""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+from collections import defaultdict
+from collections.abc import Mapping
+
+from loadtests.model.codec import Torn, decode
+from loadtests.model.contract import Contract
+from loadtests.model.ids import NS_PER_S, SLICE_NS, unpack_stream
+from loadtests.model.live import Live, LiveFault
+from loadtests.model.profile import Profile
+from loadtests.model.records import (
+    Consumed,
+    Deviations,
+    FaultStep,
+    HarnessSecond,
+    Published,
+    PublishTimes,
+    RouteSet,
+    Samples,
+    Settled,
+    Subscription,
+    Trouble,
+)
+from loadtests.tally.histogram import Histogram
+
+_PER_SECOND = NS_PER_S // SLICE_NS
+KEPT_S = 900
+"""Seconds of series kept for the page; older ones leave it, the report has all."""
+
+
+class LiveFold:
+    """Fold with `take(process, frame)`; `live()` may be called from another thread."""
+
+    def __init__(self, run: str, profile: Profile, contract: Contract) -> None:
+        self._run, self._profile, self._contract = run, profile, contract
+        self._lock = allocate_lock()
+        self.published = self.not_offered = self.failed = self.delivered = self.repeated = self.owed = 0
+        self._gaps = 0
+        self._published: defaultdict[int, int] = defaultdict(int)
+        self._delivered: defaultdict[int, int] = defaultdict(int)
+        self._owed: defaultdict[int, int] = defaultdict(int)
+        self._latency: dict[int, Histogram] = {}
+        self._connected: dict[int, dict[str, int]] = {}
+        self._memory: dict[str, dict[int, float]] = defaultdict(dict)
+        self._cpu: dict[str, dict[int, float]] = defaultdict(dict)
+        self._routes: dict[tuple[str, int], list[int]] = {}
+        self._followers: defaultdict[int, int] = defaultdict(int)
+        self._following: dict[tuple[int, int], list[int]] = {}
+        self._faults: dict[str, LiveFault] = {}
+        self._trouble: list[str] = []
+        self.t0_ns = 0
+
+    def take(self, process: str, data: bytes) -> None:
+        """Fold the frames in some written bytes."""
+        with self._lock:
+            for frame in decode(data):
+                if isinstance(frame, Torn):
+                    self._trouble.append(f"{process}: {frame.reason}")
+                    continue
+                for record in frame.records:
+                    self._add(process, record)
+
+    def _add(self, process: str, record: object) -> None:
+        match record:
+            case Published():
+                for stream, due, first, last in zip(
+                    record.stream, record.due_slice, record.first, record.last, strict=True
+                ):
+                    count = last - first + 1
+                    owed = count * self._followers[unpack_stream(stream).route]
+                    self.published += count
+                    self.owed += owed
+                    self._published[due // _PER_SECOND] += count
+                    self._owed[due // _PER_SECOND] += owed
+            case Settled():
+                self.failed += sum(b - a + 1 for a, b in zip(record.first, record.last, strict=True))
+            case PublishTimes():
+                self.not_offered += record.not_offered
+            case Consumed():
+                self.delivered += record.unique
+                self.repeated += record.repeated
+                self._delivered[record.due_slice // _PER_SECOND] += record.unique
+                if record.clock == "read":
+                    second = record.received_slice // _PER_SECOND
+                    self._latency.setdefault(second, Histogram()).merge(record.latency)
+            case Deviations():
+                for kind, first, last in zip(record.kind, record.first, record.last, strict=True):
+                    self._gaps += (last - first + 1) * {"gap": 1, "filled": -1}.get(kind, 0)
+            case RouteSet():
+                self._routes[process, record.index] = record.routes
+            case Subscription():
+                self._subscribed(process, record)
+            case HarnessSecond():
+                second = record.at_ns // NS_PER_S
+                self._connected.setdefault(second, {})[process] = record.connected
+                self._cpu[f"load generator {process}"][second] = record.cpu_percent
+                self._memory[f"load generator {process}"][second] = record.rss_bytes / 1e6
+            case Samples():
+                second = record.at_ns // NS_PER_S
+                for metric, value in zip(record.metric, record.value, strict=True):
+                    if metric == "rss_bytes":
+                        self._memory[record.source][second] = value / 1e6
+                    elif metric == "cpu_percent":
+                        self._cpu[record.source][second] = value
+            case FaultStep():
+                self._fault(record)
+            case Trouble():
+                self._trouble.append(f"{record.process}: {record.what}")
+
+    def _subscribed(self, process: str, record: Subscription) -> None:
+        key = (record.consumer, record.epoch)
+        if record.step == "confirmed" and key not in self._following:
+            self._following[key] = self._routes.get((process, record.route_set), [])
+            for route in self._following[key]:
+                self._followers[route] += 1
+        elif record.step in ("leaving", "left"):
+            for route in self._following.pop(key, []):
+                self._followers[route] -= 1
+
+    def _fault(self, record: FaultStep) -> None:
+        old = self._faults.get(record.name)
+        at_s = (record.after_ns - self.t0_ns) / NS_PER_S
+        state = {"active": "active", "lifted": "healed", "not lifted": "not lifted"}.get(record.step)
+        self._faults[record.name] = LiveFault(
+            name=record.name,
+            kind=record.kind,
+            link=record.link,
+            state=state or (old.state if old else "planned"),
+            from_s=at_s if record.step == "active" else (old.from_s if old else None),
+            to_s=at_s if record.step == "lifted" else (old.to_s if old else None),
+            proved={"proved": True, "not proved": False}.get(record.step, old.proved if old else None),
+        )
+
+    def live(self, now_ns: int, base: Mapping[str, object]) -> Live:
+        """The value at a time of the run clock; `base` holds what the harness knows beside the records."""
+        with self._lock:
+            last = now_ns // NS_PER_S - 1
+            first = max(self.t0_ns // NS_PER_S, last - KEPT_S)
+            seconds = range(first, last + 1)
+            series: dict[str, list[float | None]] = {
+                "t": [float(s - self.t0_ns / NS_PER_S) for s in seconds],
+                "published": [self._published.get(s, 0) for s in seconds],
+                "delivered": [self._delivered.get(s, 0) for s in seconds],
+                "unseen": [max(0, self._owed.get(s, 0) - self._delivered.get(s, 0)) for s in seconds],
+                "connected": [sum(self._connected[s].values()) if s in self._connected else None for s in seconds],
+            }
+            for name, q in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
+                series[name] = [h.quantile_ms(q) if (h := self._latency.get(s)) is not None else None for s in seconds]
+            for label, table in (("memory_mb", self._memory), ("cpu", self._cpu)):
+                for process, values in table.items():
+                    series[f"{label}:{process}"] = [values.get(s) for s in seconds]
+            recent = self._latency.get(last) or self._latency.get(last - 1) or Histogram()
+            return Live(
+                run=self._run,
+                profile=self._profile.name,
+                now_s=(now_ns - self.t0_ns) / NS_PER_S,
+                published=self.published,
+                not_offered=self.not_offered,
+                owed=self.owed,
+                delivered=self.delivered,
+                repeated=self.repeated,
+                lost_so_far=max(0, self._gaps),
+                unseen=max(0, self.owed - self.delivered),
+                latency_ms={n: recent.quantile_ms(q) for n, q in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))},
+                memory_mb={p: v[max(v)] for p, v in self._memory.items() if v},
+                cpu_percent={p: v[max(v)] for p, v in self._cpu.items() if v},
+                faults=list(self._faults.values()),
+                series=series,
+                trouble=self._trouble[-20:],
+                **base,  # type: ignore[arg-type]
+            )

@@ -1,0 +1,327 @@
+"""What does the harness do in the process that leads: Locust standalone or master?  Prepares runs, finishes them, sets the exit status."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gevent
+import msgspec
+from gevent.event import Event
+from locust.runners import MasterRunner
+
+from loadtests.capture.clock import clock_identity
+from loadtests.drive.wiring import Wiring
+from loadtests.harness import orders
+from loadtests.harness.conductor import Conductor
+from loadtests.harness.opening import begin_faults, begin_sampling, opening_records
+from loadtests.harness.part import Part, PartStatus
+from loadtests.harness.places import reports_folder
+from loadtests.harness.slots import LocalSlots
+from loadtests.harness.software import VERSION, versions
+from loadtests.harness.status import StatusLine
+from loadtests.harness.target import Target, resolve
+from loadtests.model.contract import Contract
+from loadtests.model.errors import BadInput, HarnessError
+from loadtests.model.live import Live
+from loadtests.model.profile_read import Loaded, read_effective
+from loadtests.model.runconfig import OPTION, RunConfig, encode_config
+
+if TYPE_CHECKING:
+    from locust.env import Environment
+    from locust.runners import Runner
+
+log = logging.getLogger("tickstorm")
+LOCAL = "worker-0"
+"""Process name of the only part of a standalone run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """The profile that the next run takes, and the number of consumers where somebody overrode it."""
+
+    loaded: Loaded
+    consumers: int | None = None
+
+    @property
+    def planned(self) -> dict[str, int]:
+        """Users per class."""
+        contract = Contract(self.loaded.profile)
+        consumers = contract.consumer_count if self.consumers is None else self.consumers
+        return {
+            "EventPublisher": contract.publisher_count,
+            "WebSocketClient": consumers,
+            "DatabaseReader": sum(r.count for r in self.loaded.profile.readers),
+        }
+
+
+class Master:
+    """The leading process: one conductor at a time, a part of its own where there are no workers."""
+
+    def __init__(self, environment: Environment, runner: Runner, chosen: Chosen, run_id: str | None) -> None:
+        self._environment, self._runner = environment, runner
+        self.chosen = chosen
+        self._run_id = run_id
+        self.conductor: Conductor | None = None
+        self._part: Part | None = None
+        self._target: Target | None = None
+        self._ready = Event()
+        self._status = StatusLine()
+        self.distributed = isinstance(runner, MasterRunner)
+        if self.distributed:
+            for name, function in (
+                (orders.TAKE, self._take),
+                (orders.GIVE, self._give),
+                (orders.CHUNK, self._chunk),
+                (orders.STATUS, self._heard),
+            ):
+                runner.register_message(name, orders.handler(function))
+        events = environment.events
+        events.test_start.add_listener(lambda **_: self._begin())
+        events.test_stopping.add_listener(lambda **_: self._ending("test_stopping"))
+        events.quitting.add_listener(lambda **_: self._quitting())
+        events.spawning_complete.add_listener(lambda user_count, **_: self._users(user_count))
+
+    # -- environment.tickstorm
+
+    def wiring(self) -> Wiring | None:
+        """What users of this process work with; None while no run is on here."""
+        self._ready.wait()
+        return self._part.wiring if self._part is not None and not self._part.closed else None
+
+    def live(self) -> Live:
+        """For the page."""
+        return self.conductor.live() if self.conductor is not None else Live(profile=self.chosen.loaded.profile.name)
+
+    def report(self, run: str) -> Path | None:
+        """report.html of a run of this project, None where there is none."""
+        path = reports_folder() / run / "report.html"
+        inside = path.resolve().is_relative_to(reports_folder().resolve())
+        return path if inside and path.is_file() else None
+
+    def choose(self, chosen: Chosen) -> None:
+        """The next run takes this profile; Locust learns how many users of each class that needs."""
+        self.chosen = chosen
+        for user_class in self._environment.available_user_classes.values():
+            planned = chosen.planned.get(user_class.__name__)
+            if planned is not None:
+                user_class.fixed_count = planned
+                user_class.weight = 1 if planned else 0
+        self._environment.user_classes = [
+            c for c in self._environment.user_classes if chosen.planned.get(c.__name__, 1) > 0
+        ]
+        options = self._environment.parsed_options
+        options.num_users = sum(chosen.planned[c.__name__] for c in self._environment.user_classes)
+        options.spawn_rate = 100.0
+
+    # -- the start
+
+    def _begin(self) -> None:
+        self._ready.clear()
+        try:
+            self._prepare()
+        except (BadInput, HarnessError) as error:
+            status = 2 if isinstance(error, BadInput) else 3
+            log.error("%s", error)
+            self._status.failed(str(error), status)
+            self._environment.process_exit_code = status
+            self._part = None
+            gevent.spawn(self._leave)
+        finally:
+            self._ready.set()
+
+    def _prepare(self) -> None:
+        loaded = self.chosen.loaded
+        profile = loaded.profile
+        self._environment.process_exit_code = 3
+        self._target = target = self._target_of(loaded)
+        started = datetime.now(UTC)
+        run = self._run_id or f"{started:%Y%m%d-%H%M%S}-{profile.name}-{secrets.token_hex(2)}"
+        self._run_id = None
+        folder = reports_folder() / run
+        (folder / "history").mkdir(parents=True, exist_ok=True)
+        (folder / "profile.toml").write_text(loaded.text, encoding="utf-8")
+        planned = self.chosen.planned
+        wanted = {c.__name__ for c in self._environment.user_classes}
+        config = RunConfig(
+            run=run,
+            profile_text=loaded.text,
+            profile_sha256=loaded.sha256,
+            tickstorm=VERSION,
+            origin_ns=time.monotonic_ns(),
+            origin_unix_ns=time.time_ns(),
+            clock=clock_identity(),
+            started_at=started.isoformat(timespec="milliseconds"),
+            redis=target.redis,
+            gateway=target.gateway,
+            postgres=target.postgres,
+            consumers=planned["WebSocketClient"] if "WebSocketClient" in wanted else 0,
+            publishers=planned["EventPublisher"] if "EventPublisher" in wanted else 0,
+            readers=planned["DatabaseReader"] if "DatabaseReader" in wanted else 0,
+        )
+        workers = self._runner.worker_count if self.distributed else 0
+        conductor = Conductor(
+            config,
+            read_effective(loaded.text),
+            folder=folder,
+            crew=self,
+            opening=opening_records(config, loaded, target, workers=workers, distributed=self.distributed),
+            judge=self._judge,
+            on_state=self._on_state,
+        )
+        self.conductor = conductor
+        if self.chosen.consumers is not None:
+            conductor.note(f"override: {config.consumers} consumers instead of {Contract(profile).consumer_count}")
+        conductor.closers.append(begin_sampling(config, profile, target, conductor.emit))
+        if target.toxiproxy:
+            conductor.faults = begin_faults(config, profile, target, folder, conductor)
+        vars(self._environment.parsed_options)[OPTION] = encode_config(config)
+        if not self.distributed:
+            self._part = Part(
+                config,
+                profile,
+                process=LOCAL,
+                role="standalone",
+                environment=self._environment,
+                slots=LocalSlots(conductor.book, LOCAL),
+                out=lambda number, frame: conductor.arrived(LOCAL, number, frame, None),
+                tell=conductor.heard,
+                versions=versions(),
+            )
+            self._part.start()
+
+    def _target_of(self, loaded: Loaded) -> Target:
+        keep = self._target.stack if self._target is not None else None
+        target = resolve(loaded.profile, lambda text: self._status.say(text))
+        if keep is not None and target.stack is None:
+            object.__setattr__(target, "stack", keep)
+        return target
+
+    def _leave(self) -> None:
+        if self._environment.parsed_options.headless:
+            self._runner.quit()
+        else:
+            self._runner.stop()
+
+    # -- the crew
+
+    def order(self, what: str, data: dict[str, Any]) -> None:
+        """Tell every part of the present run."""
+        if not self.distributed:
+            if self._part is not None:
+                self._part.order(what, data)
+        elif self.conductor is not None:
+            self._runner.send_message(orders.ORDER, {"run": self.conductor.config.run, "what": what, "data": data})
+
+    def alive(self) -> set[str]:
+        """Parts whose process is there."""
+        if not self.distributed:
+            return {LOCAL} if self._part is not None else set()
+        clients = self._runner.clients
+        here = clients.ready + clients.spawning + clients.running
+        return {f"worker-{self._runner.get_worker_index(c.id)}" for c in here}
+
+    # -- messages from workers: only enqueue
+
+    def _process(self, node: str) -> str:
+        return f"worker-{self._runner.get_worker_index(node)}"
+
+    def _take(self, node: str, data: dict[str, Any]) -> None:
+        found = self.conductor.book.take(data["kind"], self._process(node)) if self.conductor is not None else None
+        self._runner.send_message(orders.SLOT, {"number": data["number"], "slot": found}, client_id=node)
+
+    def _give(self, _node: str, data: dict[str, Any]) -> None:
+        if self.conductor is not None:
+            self.conductor.book.give_back(data["kind"], data["slot"], data["next_epoch"])
+
+    def _chunk(self, node: str, data: dict[str, Any]) -> None:
+        conductor = self.conductor
+        if conductor is None or data["run"] != conductor.config.run or conductor.state in ("judging", "done"):
+            return
+        waker = gevent.get_hub().loop.async_()
+        answer = {"run": data["run"], "number": data["number"]}
+        failed: list[OSError] = []
+
+        def acknowledge() -> None:
+            waker.stop()
+            waker.close()
+            if not failed:
+                gevent.spawn(self._runner.send_message, orders.ACK, answer, client_id=node)
+
+        def written(error: OSError | None) -> None:
+            if error is not None:
+                failed.append(error)
+            waker.send()
+
+        waker.start(acknowledge)
+        conductor.arrived(data["process"], data["number"], data["frame"], written)
+
+    def _heard(self, _node: str, data: dict[str, Any]) -> None:
+        if self.conductor is not None and data["run"] == self.conductor.config.run:
+            self.conductor.heard(msgspec.convert(data["status"], PartStatus))
+
+    # -- changes and the end
+
+    def _users(self, count: int) -> None:
+        if self.conductor is not None:
+            counts = self._runner.target_user_classes_count or self._runner.user_classes_count
+            self.conductor.users(dict(counts) or {"all": count})
+
+    def _on_state(self, conductor: Conductor) -> None:
+        self._status.state(conductor)
+        if conductor.state == "done" and conductor.ended is not None:
+            self._environment.process_exit_code = conductor.ended.exit_status
+            if conductor.ended.reason == "plan done" or conductor.ended.reason.startswith(("error", "guard")):
+                gevent.spawn(self._leave)
+
+    def _ending(self, where: str) -> None:
+        conductor = self.conductor
+        if conductor is None or conductor.done.is_set():
+            return
+        reason = self._reason(where)
+        if self._must_not_wait():
+            conductor.abandon(reason)
+            return
+        while not conductor.done.is_set():
+            try:
+                conductor.finish(reason)
+            except KeyboardInterrupt:
+                conductor.hurry.set()
+
+    def _reason(self, where: str) -> str:
+        options = self._environment.parsed_options
+        if where == "quitting":
+            return "signal"
+        if self.distributed and self._runner.worker_count <= 0:
+            return "error: the last worker is gone"
+        if not options.headless:
+            return "stop button"
+        return "run time" if options.run_time else "stopped"
+
+    def _must_not_wait(self) -> bool:
+        function = getattr(gevent.getcurrent(), "_run", None)
+        return getattr(function, "__name__", "") in ("client_listener", "heartbeat_worker")
+
+    def _quitting(self) -> None:
+        self._ending("quitting")
+        self._status.close()
+        if self._target is not None and self._target.stack is not None:
+            self._target.stack.down()
+
+    def _judge(self, folder: Path) -> tuple[str, int, tuple[str, ...]]:
+        command = [sys.executable, "-m", "loadtests.cli", "analyze", str(folder), "--quiet"]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        try:
+            results = json.loads((folder / "results.json").read_bytes())
+        except (OSError, ValueError):
+            last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["it printed nothing"]
+            return "UNKNOWN", 3, (f"the history could not be analyzed (status {done.returncode}): {last[0]}",)
+        return results["verdict"], done.returncode, tuple(results["reasons"])

@@ -1,0 +1,91 @@
+"""What is written and started before a run's first user?  Header, effective values, sampler, injector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loadtests.capture.clock import clock_identity
+from loadtests.capture.probes import Sampler, SamplerConfig
+from loadtests.harness.faults import FaultControl
+from loadtests.harness.software import machine, versions
+from loadtests.harness.target import Target, upstream_kind
+from loadtests.model.ids import SLICE_NS
+from loadtests.model.injectwire import Begin
+from loadtests.model.profile import Profile
+from loadtests.model.profile_read import Loaded
+from loadtests.model.records import FaultStep, Header, Record
+from loadtests.model.runconfig import RunConfig
+
+if TYPE_CHECKING:
+    from loadtests.harness.conductor import Conductor
+
+
+def opening_records(
+    config: RunConfig, loaded: Loaded, target: Target, *, workers: int, distributed: bool
+) -> list[Record]:
+    """First records of the leading process's file."""
+    return [
+        Header(
+            run=config.run,
+            process="main",
+            role="master" if distributed else "standalone",
+            profile_sha256=config.profile_sha256,
+            origin_ns=config.origin_ns,
+            origin_unix_ns=config.origin_unix_ns,
+            boot_id=clock_identity(),
+            slice_ns=SLICE_NS,
+            versions=versions() | target.versions,
+            started_at=config.started_at,
+            workers=workers,
+            machine=machine(),
+        ),
+        loaded.effective,
+    ]
+
+
+def begin_sampling(config: RunConfig, profile: Profile, target: Target, emit: Callable[[Record], None]) -> Sampler:
+    """Start to read the target's processes and servers."""
+    sampler = Sampler(
+        SamplerConfig(
+            origin_ns=config.origin_ns,
+            every_s=profile.sampling.every_s,
+            redis=target.redis_direct,
+            postgres=target.postgres_direct,
+            database=profile.target.database,
+            user=profile.target.read_user,
+            gateway_http=target.gateway_http,
+        ),
+        pids=target.pids,
+        on_record=emit,
+    )
+    sampler.start()
+    return sampler
+
+
+def begin_faults(
+    config: RunConfig, profile: Profile, target: Target, folder: Path, conductor: Conductor
+) -> FaultControl:
+    """Start the injector; it sweeps what an earlier run left, also where this one plans no fault. Raises HarnessError."""
+    begin = Begin(
+        run=config.run,
+        origin_ns=config.origin_ns,
+        toxiproxy=target.toxiproxy,
+        proxies=target.proxies,
+        upstream_kind={link: upstream_kind(link) for link in target.proxies},
+        journal=str(folder / "history" / "faults.journal"),
+        supervisor=target.supervisor,
+    )
+
+    def on_fault(step: FaultStep) -> None:
+        if step.step == "active":
+            conductor.mark("fault", step.name)
+        elif step.step == "lifted":
+            conductor.mark("recovery", step.name)
+
+    control = FaultControl(
+        begin, profile, log=folder / "injector.log", emit=conductor.emit, order=conductor.crew.order, on_fault=on_fault
+    )
+    control.start()
+    return control

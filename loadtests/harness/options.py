@@ -1,0 +1,52 @@
+"""Which options does Tickstorm add to Locust's?  The profile, overrides and the seed; shown in the start form."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from loadtests.harness.places import shipped_profiles
+
+DEFAULT_PROFILE = "locust-quick"
+
+
+class ProfileChoices(list[str]):
+    """The shipped profiles for the form; on the command line a path is as good."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (isinstance(name, str) and Path(name).is_file())
+
+
+def add_options(parser: Any) -> None:
+    """Listener for Locust's `init_command_line_parser`."""
+    group = parser.add_argument_group("Tickstorm")
+    group.add_argument(
+        "--run-profile",
+        env_var="TICKSTORM_PROFILE",
+        default=DEFAULT_PROFILE,
+        choices=ProfileChoices(_offered()),
+        metavar="NAME",
+        help="what to run: a shipped profile, or the path of a profile file",
+    )
+    group.add_argument(
+        "--run-set",
+        env_var="TICKSTORM_SET",
+        default="",
+        metavar="KEY=VALUE",
+        help='values that replace the profile\'s, e.g. "run.duration_s=30; consumers.plain.count=500"',
+    )
+    group.add_argument(
+        "--run-seed", env_var="TICKSTORM_SEED", default="", metavar="N", help="seed in place of the profile's"
+    )
+
+
+def _offered() -> list[str]:
+    offered = shipped_profiles()
+    named = os.environ.get("TICKSTORM_PROFILE", "")
+    return offered if not named or named in offered else [*offered, named]
+
+
+def sets_of(text: str) -> list[str]:
+    """`key=value` pairs of one option, separated by semicolons or line ends."""
+    return [part.strip() for line in text.splitlines() for part in line.split(";") if part.strip()]

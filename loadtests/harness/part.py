@@ -1,0 +1,227 @@
+"""What does one process do in a run?  Wires its users, flushes once a second, obeys the orders of the run's conductor.
+
+Standalone has one part and the conductor; a worker has a part only; a master has the conductor only.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gevent
+import msgspec
+import psutil
+
+from loadtests.capture.clock import MonotonicClock, clock_identity
+from loadtests.capture.recorder import Recorder
+from loadtests.drive.publishing import Publishing
+from loadtests.drive.receiver import Receiver
+from loadtests.drive.wiring import Addresses, Slots, Wiring
+from loadtests.model.contract import Contract
+from loadtests.model.ids import NS_PER_MS, SLICE_NS
+from loadtests.model.profile import Profile
+from loadtests.model.records import HarnessSecond, Header, Trouble
+from loadtests.model.runconfig import RunConfig, host_port
+
+if TYPE_CHECKING:
+    from locust.env import Environment
+
+FLUSH_S = 1.0
+
+
+class PartStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What the conductor must know at once, not by the history."""
+
+    process: str
+    connected: int = 0
+    publishing: int = 0
+    outstanding: int = 0
+    probes: dict[str, int] = {}  # nonce -> consumers that have seen it
+    frames: int = -1  # number of frames in all, once the part is closed
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Versions:
+    """What a header says of the software."""
+
+    tickstorm: str
+    locust: str
+
+    def table(self) -> dict[str, str]:
+        """Name to version."""
+        return {"tickstorm": self.tickstorm, "locust": self.locust, "python": platform.python_version()}
+
+
+class Part:
+    """One run in one process that has users."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        profile: Profile,
+        *,
+        process: str,
+        role: str,
+        environment: Environment,
+        slots: Slots,
+        out: Callable[[int, bytes], None],
+        tell: Callable[[PartStatus], None],
+        versions: dict[str, str],
+        header: dict[str, Any] | None = None,
+    ) -> None:
+        self.config, self.profile, self.process = config, profile, process
+        self._environment, self._tell = environment, tell
+        self._versions, self._role, self._header = versions, role, header or {}
+        self.clock = MonotonicClock(config.origin_ns)
+        self.recorder = Recorder(out)
+        self.closed = False
+        self._self = psutil.Process()
+        self._probes: dict[str, int] = {}
+        self.wiring = Wiring(
+            run=config.run,
+            profile=profile,
+            contract=Contract(profile),
+            clock=self.clock,
+            emit=self.recorder.emit,
+            slots=slots,
+            addresses=Addresses(
+                redis=host_port(config.redis),
+                gateway=host_port(config.gateway),
+                postgres=host_port(config.postgres) if config.postgres else None,
+            ),
+            trouble=self._trouble,
+        )
+        self._greenlets: list[gevent.Greenlet] = []
+
+    def start(self) -> None:
+        """Open what the users need: the epoll set, timers; write the header; begin to flush."""
+        self.wiring.receiver = Receiver(self.wiring)
+        self.wiring.publishing = Publishing(self.wiring)
+        self.recorder.emit(
+            Header(
+                run=self.config.run,
+                process=self.process,
+                role=self._role,
+                profile_sha256=self.config.profile_sha256,
+                origin_ns=self.config.origin_ns,
+                origin_unix_ns=self.config.origin_unix_ns,
+                boot_id=clock_identity(),
+                slice_ns=SLICE_NS,
+                versions=self._versions,
+                receive=self.wiring.receiver.receive_name,
+                **self._header,
+            )
+        )
+        self._self.cpu_percent()
+        self._greenlets = [gevent.spawn(self._flush_forever), gevent.spawn(self._tell_forever)]
+
+    def order(self, what: str, data: dict[str, Any]) -> None:
+        """Obey the conductor; returns at once."""
+        wiring = self.wiring
+        if what == "t0":
+            if not wiring.t0.ready():
+                wiring.t0.set(int(data["t0_ns"]))
+        elif what == "probe":
+            gevent.spawn(self._probe, int(data["family"]), int(data["nonce"]))
+        elif what == "plan_over":
+            wiring.plan_over.set()
+        elif what == "over":
+            wiring.plan_over.set()
+            wiring.over.set()
+        elif what == "touch_open":
+            wiring.receiver.open_touch(self.clock.now_ns())
+        elif what == "touch_close":
+            wiring.receiver.close_touch(self.clock.now_ns())
+        elif what == "close":
+            gevent.spawn(self.close)
+        else:
+            raise ValueError(f"no such order: {what}")
+
+    def _probe(self, family: int, nonce: int) -> None:
+        if self.wiring.publishing.can_probe():
+            self.wiring.publishing.probe(family, nonce)
+
+    def status(self) -> PartStatus:
+        """How far this part is."""
+        health = self.wiring.receiver.health()
+        publishing = self.wiring.publishing.health()
+        return PartStatus(
+            process=self.process,
+            connected=health.connected,
+            publishing=publishing.publishing,
+            outstanding=publishing.outstanding,
+            probes={str(n): c for n, c in self.wiring.receiver.probes.items()},
+            frames=self.recorder.next_number if self.closed else -1,
+        )
+
+    def _tell_forever(self) -> None:
+        last = None
+        while not self.closed:
+            status = self.status()
+            if status != last:
+                self._tell(status)
+                last = status
+            gevent.sleep(0.1)
+
+    def _flush_forever(self) -> None:
+        due = gevent.get_hub().loop.now()
+        while not self.closed:
+            due += FLUSH_S
+            gevent.sleep(max(0.0, due - gevent.get_hub().loop.now()))
+            gevent.get_hub().loop.update_now()
+            if not self.closed:
+                self.flush()
+
+    def flush(self, final: bool = False) -> None:
+        """Emit what has been tallied, and how this process fares."""
+        now = self.clock.now_ns()
+        wiring = self.wiring
+        wiring.receiver.flush(now, final=final)
+        wiring.publishing.flush(now, final=final)
+        wiring.receiver.merge_stats(self._environment)
+        wiring.publishing.merge_stats(self._environment)
+        self.recorder.emit(self._second(now))
+        self.recorder.flush()
+
+    def _second(self, now: int) -> HarnessSecond:
+        reading, publishing = self.wiring.receiver.take_reading(), self.wiring.publishing.health()
+        guard = self.profile.guard
+        cpu = self._self.cpu_percent()
+        saturated = cpu >= guard.cpu_percent or reading.hub_lag_p99_ns > guard.hub_lag_ms * NS_PER_MS
+        return HarnessSecond(
+            at_ns=now,
+            cpu_percent=cpu,
+            rss_bytes=self._self.memory_info().rss,
+            hub_lag_p99_ns=reading.hub_lag_p99_ns,
+            hub_lag_max_ns=reading.hub_lag_max_ns,
+            connected=reading.connected,
+            publishing=publishing.publishing,
+            messages=reading.messages,
+            reads=reading.reads,
+            read_delay_p99_ns=reading.read_delay_p99_ns,
+            saturated=saturated,
+        )
+
+    def _trouble(self, from_ns: int, to_ns: int, what: str) -> None:
+        self.recorder.emit(Trouble(process=self.process, from_ns=from_ns, to_ns=to_ns, what=what))
+
+    def close(self) -> None:
+        """Last flush with every closing account; tells the number of frames. Safe to repeat."""
+        if self.closed:
+            return
+        self.wiring.plan_over.set()
+        self.wiring.over.set()
+        self.flush(final=True)
+        self.closed = True
+        self.wiring.publishing.close()
+        self.wiring.receiver.close()
+        if not self.wiring.t0.ready():
+            self.wiring.t0.set(-1)
+        self._tell(self.status_closed())
+
+    def status_closed(self) -> PartStatus:
+        """The last word: how many frames there are."""
+        return PartStatus(process=self.process, frames=self.recorder.next_number)

@@ -1,0 +1,30 @@
+"""Where do profiles, reports and the local stack lie?  Below the project's root, unless the environment says otherwise."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def profiles_folder() -> Path:
+    """The shipped profiles."""
+    return ROOT / "profiles"
+
+
+def reports_folder() -> Path:
+    """Where runs are stored: TICKSTORM_REPORTS, else reports/."""
+    return Path(os.environ.get("TICKSTORM_REPORTS") or ROOT / "reports")
+
+
+def shipped_profiles() -> list[str]:
+    """Names of the shipped profiles; the one that the web UI offers first comes first."""
+    names = sorted(p.stem for p in profiles_folder().glob("*.toml"))
+    return sorted(names, key=lambda n: n != "locust-quick")
+
+
+def profile_path(name: str) -> Path:
+    """File of a shipped profile's name, or the path itself."""
+    shipped = profiles_folder() / f"{name}.toml"
+    return shipped if "/" not in name and shipped.exists() else Path(name)

@@ -1,0 +1,115 @@
+"""Which user has which place of the plan?  Slots are leased by the master, the lowest free one first.
+
+Locust decides on which worker a user starts; the slot alone decides what it does, so the plan is the same wherever it runs.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping
+from itertools import count
+
+import gevent
+from gevent.event import AsyncResult
+
+from loadtests.drive.wiring import Kind, Lease, NoSlot
+
+LOST_EPOCHS = 64
+"""How many epochs are skipped for a slot whose holder vanished without saying how far it had come."""
+
+
+class SlotBook:
+    """Free and taken slots of one run; lives where the master or the only process is."""
+
+    def __init__(self, limits: Mapping[Kind, int | None]) -> None:
+        self._limits = limits
+        self._free: dict[Kind, list[int]] = {"publisher": [], "consumer": [], "reader": []}
+        self._fresh: dict[Kind, int] = {"publisher": 0, "consumer": 0, "reader": 0}
+        self._epoch: dict[tuple[Kind, int], int] = {}
+        self._holder: dict[tuple[Kind, int], str] = {}
+
+    def take(self, kind: Kind, holder: str) -> tuple[int, int] | None:
+        """Slot and first epoch for a user of process `holder`; None when all slots of the plan are taken."""
+        if self._free[kind]:
+            slot = heapq.heappop(self._free[kind])
+        else:
+            slot = self._fresh[kind]
+            limit = self._limits.get(kind)
+            if limit is not None and slot >= limit:
+                return None
+            self._fresh[kind] = slot + 1
+        self._holder[kind, slot] = holder
+        return slot, self._epoch.get((kind, slot), 0)
+
+    def give_back(self, kind: Kind, slot: int, next_epoch: int) -> None:
+        """The holder is done with it; giving back twice changes nothing."""
+        if self._holder.pop((kind, slot), None) is not None:
+            self._epoch[kind, slot] = max(next_epoch, self._epoch.get((kind, slot), 0))
+            heapq.heappush(self._free[kind], slot)
+
+    def lose(self, holder: str) -> list[tuple[Kind, int]]:
+        """A process is gone: its slots are free again, far enough from the epochs that it may have used."""
+        lost = [key for key, who in self._holder.items() if who == holder]
+        for kind, slot in lost:
+            self.give_back(kind, slot, self._epoch.get((kind, slot), 0) + LOST_EPOCHS)
+        return lost
+
+
+class LocalSlots:
+    """Slots for users of the process that keeps the book."""
+
+    def __init__(self, book: SlotBook, holder: str) -> None:
+        self._book = book
+        self._holder = holder
+
+    def take(self, kind: Kind) -> Lease:
+        """The lowest free slot. Raises NoSlot when the plan has none left."""
+        found = self._book.take(kind, self._holder)
+        if found is None:
+            raise NoSlot(f"the plan has no {kind} left")
+        return Lease(kind=kind, slot=found[0], epoch=found[1])
+
+    def give_back(self, lease: Lease, next_epoch: int) -> None:
+        """Free the slot."""
+        self._book.give_back(lease.kind, lease.slot, next_epoch)
+
+
+class RemoteSlots:
+    """Slots for users of a worker: asked from the master by message, answered by `answer`."""
+
+    def __init__(
+        self, ask: Callable[[int, Kind], None], give: Callable[[Kind, int, int], None], timeout_s: float
+    ) -> None:
+        self._ask = ask
+        self._give = give
+        self._timeout_s = timeout_s
+        self._numbers = count()
+        self._open: dict[int, AsyncResult[tuple[int, int] | None]] = {}
+
+    def take(self, kind: Kind) -> Lease:
+        """The lowest free slot. Blocks this greenlet; raises NoSlot when the plan has none left or no answer comes."""
+        number = next(self._numbers)
+        result: AsyncResult[tuple[int, int] | None] = AsyncResult()
+        self._open[number] = result
+        try:
+            self._ask(number, kind)
+            found = result.get(timeout=self._timeout_s)
+        except gevent.Timeout:
+            raise NoSlot(f"the master gave no {kind} slot within {self._timeout_s:g} s") from None
+        finally:
+            self._open.pop(number, None)
+        if found is None:
+            raise NoSlot(f"the plan has no {kind} left")
+        return Lease(kind=kind, slot=found[0], epoch=found[1])
+
+    def answer(self, number: int, found: tuple[int, int] | None) -> bool:
+        """An answer came; False when nobody waits for it any more (the slot should go back)."""
+        result = self._open.get(number)
+        if result is None:
+            return False
+        result.set(found)
+        return True
+
+    def give_back(self, lease: Lease, next_epoch: int) -> None:
+        """Free the slot."""
+        self._give(lease.kind, lease.slot, next_epoch)

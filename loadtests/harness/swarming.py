@@ -1,0 +1,54 @@
+"""May this run start?  A hook on the web UI's start form: checks the profile before Locust takes the form's numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flask import jsonify, request
+from werkzeug.datastructures import ImmutableMultiDict
+
+from loadtests.harness.loading import load
+from loadtests.harness.master import Chosen, Master
+from loadtests.harness.options import DEFAULT_PROFILE, sets_of
+from loadtests.model.errors import BadInput
+
+if TYPE_CHECKING:
+    from locust.env import Environment
+
+RUNNING = ("spawning", "running", "cleanup")
+
+
+def watch_start_form(environment: Environment, master: Master) -> None:
+    """Validate what the form names; answer with the problems as the form's error text."""
+    offered = {"users": environment.parsed_options.num_users}
+
+    @environment.web_ui.app.before_request  # type: ignore[untyped-decorator]
+    def check_form() -> Any:
+        if request.method != "POST" or not request.path.endswith("/swarm") or environment.runner.state in RUNNING:
+            return None
+        form = request.form.to_dict(flat=False)
+        first = {key: values[0] for key, values in form.items() if values}
+        try:
+            seed = _seed(first.get("run_seed", ""))
+            loaded = load(first.get("run_profile") or DEFAULT_PROFILE, sets_of(first.get("run_set", "")), seed)
+        except BadInput as error:
+            return jsonify({"success": False, "message": str(error), "host": environment.host})
+        chosen = Chosen(loaded=loaded)
+        users, explicit = sum(chosen.planned.values()), first.get("user_count", "")
+        if explicit.isdigit() and int(explicit) not in (users, offered["users"]):
+            others = users - chosen.planned["WebSocketClient"]
+            chosen = Chosen(loaded=loaded, consumers=max(0, int(explicit) - others))
+            users = sum(chosen.planned.values())
+        master.choose(chosen)
+        offered["users"] = users
+        form["user_count"], form["spawn_rate"] = [str(users)], ["100"]
+        request.form = ImmutableMultiDict(form)  # Locust reads the form after us
+        return None
+
+
+def _seed(text: str) -> int | None:
+    if not text.strip():
+        return None
+    if not text.strip().isdigit():
+        raise BadInput(f'seed: found "{text}", allowed is a whole number from 0')
+    return int(text)

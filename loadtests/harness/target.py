@@ -1,0 +1,97 @@
+"""Where is the target of this run?  The local stack that is up, one that is started for the run, or external addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from loadtests.model.errors import BadInput
+from loadtests.model.profile import Profile
+from loadtests.model.stackwire import Status
+from loadtests.stack import LocalStack, stack_folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Every address that a run needs; `""` where there is none."""
+
+    redis: str  # as publishers reach it
+    gateway: str  # as consumers reach it
+    postgres: str  # as readers reach it
+    redis_direct: str
+    postgres_direct: str
+    gateway_http: str
+    toxiproxy: str
+    proxies: dict[str, str]  # link -> proxy name
+    versions: dict[str, str]  # service -> version and origin
+    supervisor: str = ""  # folder of the local stack
+    pids: Callable[[], dict[str, int]] = field(default=dict)
+    stack: LocalStack | None = None  # only where this run started it and must stop it
+
+
+def upstream_kind(link: str) -> str:
+    """What stands at the far end of a standard link: redis, postgres or gateway."""
+    return link.rpartition("-")[2]
+
+
+def resolve(profile: Profile, progress: Callable[[str], None]) -> Target:
+    """Find or start the target. Raises BadInput or HarnessError with sentences for the user."""
+    if profile.target.kind == "external":
+        return _external(profile)
+    folder = stack_folder()
+    stack = LocalStack.attach(folder)
+    started = None
+    if stack is None:
+        progress("no local stack is up: starting one for this run")
+        stack = started = LocalStack.up(folder, progress=progress)
+    return _local(stack, started)
+
+
+def _local(stack: LocalStack, started: LocalStack | None) -> Target:
+    status = stack.status()
+    broken = [name for name, s in status.services.items() if s.state != "ready"]
+    if broken:
+        raise BadInput(f"the local stack is not ready: {', '.join(broken)}; `tickstorm stack status` says more")
+
+    def pids() -> dict[str, int]:
+        return {name: s.pid for name, s in stack.status().services.items() if s.pid is not None}
+
+    return Target(
+        redis=status.links["publisher-redis"].listen,
+        gateway=status.links["client-gateway"].listen,
+        postgres=status.services["postgres"].address,
+        redis_direct=status.services["redis"].address,
+        postgres_direct=status.services["postgres"].address,
+        gateway_http=status.services["gateway"].address,
+        toxiproxy=status.services["toxiproxy"].address,
+        proxies={link: a.proxy for link, a in status.links.items()},
+        versions=_versions(status),
+        supervisor=status.folder,
+        pids=pids,
+        stack=started,
+    )
+
+
+def _versions(status: Status) -> dict[str, str]:
+    return {name: f"{s.version} ({s.origin})" for name, s in status.services.items()}
+
+
+def _external(profile: Profile) -> Target:
+    t = profile.target
+    if profile.faults and t.toxiproxy is None:
+        raise BadInput('target.toxiproxy: missing, but the profile plans faults; name its API as "host:port"')
+    missing = sorted({f.link for f in profile.faults} - t.proxies.keys())
+    if missing:
+        raise BadInput(f"target.proxies: no proxy is named for the links {', '.join(missing)}")
+    return Target(
+        redis=t.redis or "",
+        gateway=t.gateway or "",
+        postgres=t.postgres or "",
+        redis_direct=t.redis or "",
+        postgres_direct=t.postgres or "",
+        gateway_http=t.gateway_http or "",
+        toxiproxy=t.toxiproxy or "",
+        proxies=dict(t.proxies),
+        versions={},
+        pids=lambda: dict(t.processes),
+    )

@@ -1,0 +1,166 @@
+"""What does a Locust worker do in a run?  Takes the configuration from the master, has a part, spools and ships its frames."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gevent
+import msgspec
+
+from loadtests.capture.clock import clock_identity
+from loadtests.capture.shipping import Outbox
+from loadtests.drive.wiring import Kind, Wiring
+from loadtests.harness import orders
+from loadtests.harness.part import Part, PartStatus
+from loadtests.harness.slots import RemoteSlots
+from loadtests.harness.software import VERSION, versions
+from loadtests.model.profile_read import read_effective
+from loadtests.model.runconfig import OPTION, RunConfig, decode_config, sha256_of
+
+if TYPE_CHECKING:
+    from locust.env import Environment
+    from locust.runners import WorkerRunner
+
+log = logging.getLogger("tickstorm")
+PARENT_GONE_S = 4.0
+"""A local worker ends this long after its parent is gone, whatever still hangs."""
+
+
+class Worker:
+    """The harness in a worker process."""
+
+    def __init__(self, environment: Environment, runner: WorkerRunner) -> None:
+        self._environment, self._runner = environment, runner
+        self._part: Part | None = None
+        self._outbox: Outbox | None = None
+        self._config: RunConfig | None = None
+        self._slots = RemoteSlots(
+            lambda number, kind: self._send(orders.TAKE, {"number": number, "kind": kind}),
+            lambda kind, slot, epoch: self._send(orders.GIVE, {"kind": kind, "slot": slot, "next_epoch": epoch}),
+            timeout_s=10.0,
+        )
+        runner.register_message(orders.SLOT, orders.handler(self._slot))
+        runner.register_message(orders.ACK, orders.handler(self._acknowledged))
+        runner.register_message(orders.ORDER, orders.handler(self._ordered))
+        environment.events.test_start.add_listener(lambda **_: self._begin())
+        environment.events.test_stopping.add_listener(lambda **_: self._stopping())
+        environment.events.quitting.add_listener(lambda **_: self._stopping())
+        if os.getppid() > 1:
+            self._parent = os.getppid()
+            signal.signal(
+                signal.SIGINT, signal.SIG_IGN
+            )  # the terminal's Ctrl-C is the master's; it ends us when it is done
+            gevent.spawn(self._watch_parent)
+
+    # -- environment.tickstorm
+
+    def wiring(self) -> Wiring | None:
+        """What users of this process work with; None while this worker takes no part."""
+        return self._part.wiring if self._part is not None and not self._part.closed else None
+
+    # -- messages
+
+    def _send(self, kind: str, data: dict[str, Any]) -> None:
+        self._runner.send_message(kind, data)
+
+    def _slot(self, _node: str, data: dict[str, Any]) -> None:
+        found = data["slot"]
+        if not self._slots.answer(data["number"], tuple(found) if found else None) and found:
+            kind: Kind = data["kind"]
+            self._send(orders.GIVE, {"kind": kind, "slot": found[0], "next_epoch": found[1]})
+
+    def _acknowledged(self, _node: str, data: dict[str, Any]) -> None:
+        if self._outbox is not None and self._config is not None and data["run"] == self._config.run:
+            self._outbox.acknowledge(data["number"])
+
+    def _ordered(self, _node: str, data: dict[str, Any]) -> None:
+        if self._part is not None and self._config is not None and data["run"] == self._config.run:
+            self._part.order(data["what"], data["data"])
+
+    # -- a run
+
+    def _begin(self) -> None:
+        text = getattr(self._environment.parsed_options, OPTION, None)
+        if not text:
+            log.error("this worker got no configuration of a run: is the master's locustfile the same?")
+            return
+        try:
+            config = decode_config(text)
+        except msgspec.ValidationError as error:
+            log.error("the master's configuration is of another version: %s", error)
+            return
+        process = f"worker-{self._runner.worker_index}"
+        if self._config is not None and config.run == self._config.run:
+            return
+        refusal = self._refusal(config)
+        self._config = config
+        if refusal:
+            self._tell(PartStatus(process=process, refused=refusal))
+            return
+        run, sent = config.run, self._send
+        spool = Path(tempfile.gettempdir()) / f"tickstorm-{os.getuid()}" / f"{run}-{process}.tsh"
+        spool.parent.mkdir(mode=0o700, exist_ok=True)
+        self._outbox = Outbox(
+            spool,
+            lambda number, frame: sent(
+                orders.CHUNK, {"run": run, "process": process, "number": number, "frame": frame}
+            ),
+            time.monotonic,
+        )
+        self._part = Part(
+            config,
+            read_effective(config.profile_text),
+            process=process,
+            role="worker",
+            environment=self._environment,
+            slots=self._slots,
+            out=self._outbox.put,
+            tell=self._tell,
+            versions=versions(),
+        )
+        self._part.start()
+        gevent.spawn(self._pump, self._outbox)
+
+    def _refusal(self, config: RunConfig) -> str:
+        if config.tickstorm != VERSION:
+            return f"refused: it is Tickstorm {VERSION}, the master is {config.tickstorm}"
+        if sha256_of(config.profile_text) != config.profile_sha256:
+            return "refused: the profile does not have the hash that the master states"
+        if config.clock != clock_identity():
+            return "refused: it runs on another machine or in another time namespace than the master, and so on another clock"
+        return ""
+
+    def _tell(self, status: PartStatus) -> None:
+        if self._config is not None:
+            self._send(orders.STATUS, {"run": self._config.run, "status": msgspec.to_builtins(status)})
+
+    def _pump(self, outbox: Outbox) -> None:
+        while not (self._part is None or self._part.closed) or outbox.pending:
+            gevent.sleep(0.5)
+            outbox.pump()
+        outbox.close(keep=False)
+
+    def _stopping(self) -> None:
+        if self._part is not None and not self._part.closed:
+            self._part.close()  # the master ended without telling: what is known stays in the spool
+
+    def _watch_parent(self) -> None:
+        while os.getppid() == self._parent:
+            gevent.sleep(0.5)
+        log.warning("the master is gone: this worker ends")
+        gevent.get_hub().threadpool.spawn(_end_hard, PARENT_GONE_S)
+        self._stopping()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _end_hard(after_s: float) -> None:
+    from gevent import monkey
+
+    monkey.get_original("time", "sleep")(after_s)
+    os._exit(3)

@@ -1,0 +1,50 @@
+"""What must every process of a run know?  Frozen by master or standalone, carried to workers in Locust's own options."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+OPTION = "tickstorm_run"
+"""Name of the field of Locust's parsed options that carries the configuration to workers."""
+
+
+class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One run, as its processes must agree on it."""
+
+    run: str
+    profile_text: str  # the effective profile; reading it again gives the same profile
+    profile_sha256: str
+    tickstorm: str  # version of this package: workers of another version refuse
+    origin_ns: int
+    origin_unix_ns: int
+    clock: str  # `clock_identity` of the master
+    started_at: str
+    redis: str  # host:port, as publishers reach it
+    gateway: str
+    postgres: str
+    consumers: int  # planned users, after an override
+    publishers: int
+    readers: int
+
+
+def sha256_of(text: str) -> str:
+    """The hash by which processes compare profiles."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def encode_config(config: RunConfig) -> str:
+    """As text for an option."""
+    return msgspec.json.encode(config).decode()
+
+
+def decode_config(text: str) -> RunConfig:
+    """Raises msgspec.ValidationError where the text is none."""
+    return msgspec.json.decode(text, type=RunConfig)
+
+
+def host_port(address: str) -> tuple[str, int]:
+    """Parts of a checked `host:port`."""
+    host, _, port = address.rpartition(":")
+    return host, int(port)
