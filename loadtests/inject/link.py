@@ -1,0 +1,81 @@
+"""What may be done to one link?  A small control over its proxy; every act can be repeated and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from loadtests.inject.connections import open_connections, without_port
+from loadtests.inject.errors import Refused
+from loadtests.inject.probe import Probe
+from loadtests.inject.toxics import Missing, Proxy, Toxic, ToxiproxyServer, differences
+
+_WILDCARDS = ("", "0.0.0.0", "[::]", "::", "*")
+
+
+class Link:
+    """One link. Every method that speaks to Toxiproxy raises a ControlError (NoAnswer, NotThere, Refused)."""
+
+    def __init__(
+        self, *, server: ToxiproxyServer, name: str, proxy: str, speaks: str = "", probe_every_s: float = 0.25
+    ) -> None:
+        self.server = server
+        self.name = name
+        self.proxy = proxy
+        self._speaks = speaks
+        self._probe_every_s = probe_every_s
+
+    def state(self) -> Proxy:
+        """The proxy as the server holds it now."""
+        return self.server.proxy(self.proxy)
+
+    def degrade(self, toxics: Sequence[Toxic]) -> None:
+        """Adds them in order."""
+        for toxic in toxics:
+            self.server.add(self.proxy, toxic)
+
+    def not_in_force(self, toxics: Sequence[Toxic]) -> list[str]:
+        """How what the server holds differs from what was asked; empty when all is in force."""
+        held = {toxic.name: toxic for toxic in self.state().toxics}
+        return [text for toxic in toxics for text in differences(toxic, held.get(toxic.name))]
+
+    def restore(self, names: Sequence[str]) -> None:
+        """Removes them; those that are not there are removed."""
+        for name in names:
+            self.server.remove(self.proxy, name)
+
+    def remaining(self, names: Sequence[str]) -> list[str]:
+        """Which of them are still there. A proxy that is not there holds none, but is named."""
+        try:
+            held = {toxic.name for toxic in self.state().toxics}
+        except Missing:
+            return [f'proxy "{self.proxy}" is gone']
+        return [f'"{name}" is still on "{self.proxy}"' for name in names if name in held]
+
+    def cut(self) -> None:
+        """Closes its connections and stops listening."""
+        self.server.set_enabled(self.proxy, False)
+
+    def mend(self) -> None:
+        """Listens again."""
+        self.server.set_enabled(self.proxy, True)
+
+    def recreate(self, *, listen: str, upstream: str) -> None:
+        """A new proxy in the place of the old one: same name, address and upstream, no toxic."""
+        self.server.delete(self.proxy)
+        self.server.create(self.proxy, listen=listen, upstream=upstream)
+
+    def address(self) -> tuple[str, int]:
+        """Where a client enters the link, as seen from here."""
+        host, _, port = self.state().listen.rpartition(":")
+        if not port.isdigit():
+            raise Refused(f'proxy "{self.proxy}" listens at no address that can be read')
+        return (self.server.host if host in _WILDCARDS else host.strip("[]")), int(port)
+
+    def probe(self) -> Probe:
+        """A probe of its own for one fault."""
+        return Probe(self.address(), self._speaks, every_s=self._probe_every_s)
+
+    def connections(self, port: int, probe: Probe, *, must_listen: bool = True) -> frozenset[str] | None:
+        """Who is connected through it, without the probe; None where this machine cannot know."""
+        found = open_connections(port, must_listen=must_listen)
+        return None if found is None else without_port(found, probe.local_port)

@@ -1,0 +1,91 @@
+"""What does one connection through a link show: an answer, silence, a refusal, a cut?  Knows no protocol."""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+from collections.abc import Callable
+from typing import Literal
+
+from loadtests.inject.watch import Watch
+
+Seen = Literal["answer", "silent", "refused", "reset", "closed", "no connect"]
+"""What a probe saw: bytes; none in time; connect refused; RST; FIN; connect not answered in time or unreachable."""
+
+_POLL_MS = 50  # how late a stop may be noticed; an answer is noticed at once
+_REFUSED = {errno.ECONNREFUSED}
+_RESET = {errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED}
+
+
+class Cut(Exception):  # noqa: N818 - it names what was seen
+    """The connection gave no answer; `seen` says how."""
+
+    def __init__(self, seen: Seen) -> None:
+        super().__init__(seen)
+        self.seen: Seen = seen
+
+
+def _wait(sock: socket.socket, events: int, watch: Watch) -> bool:
+    poll = select.poll()
+    poll.register(sock, events)
+    while not watch.over:
+        if poll.poll(min(_POLL_MS, max(1, int(watch.left_s * 1000)))):
+            return True
+    return False
+
+
+class Connection:
+    """One TCP connection; every wait ends with its watch. All methods raise Cut."""
+
+    def __init__(self, address: tuple[str, int], watch: Watch) -> None:
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        self._socket.setblocking(False)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            self._connect(address, watch)
+        except Cut:
+            self._socket.close()
+            raise
+        self.local_port: int = self._socket.getsockname()[1]
+
+    def _connect(self, address: tuple[str, int], watch: Watch) -> None:
+        try:
+            code = self._socket.connect_ex(address)
+        except OSError as error:  # a name that cannot be resolved
+            raise Cut("no connect") from error
+        if code == errno.EINPROGRESS:
+            if not _wait(self._socket, select.POLLOUT, watch):
+                raise Cut("no connect")
+            code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise Cut("refused" if code in _REFUSED else "reset" if code in _RESET else "no connect")
+
+    def ask(self, request: bytes, complete: Callable[[bytes], bool], watch: Watch) -> bytes:
+        """Sends a request and returns the bytes of its answer, when `complete` says that they are all there."""
+        left, got = memoryview(request), bytearray()
+        try:
+            while True:
+                if not _wait(self._socket, select.POLLIN | (select.POLLOUT if left else 0), watch):
+                    raise Cut("silent")
+                if left:
+                    try:
+                        left = left[self._socket.send(left) :]
+                    except BlockingIOError:
+                        pass
+                try:
+                    piece = self._socket.recv(65536)
+                except BlockingIOError:
+                    continue
+                if not piece:
+                    raise Cut("closed")
+                got += piece
+                if not left and complete(bytes(got)):
+                    return bytes(got)
+        except OSError as error:
+            raise Cut("reset" if error.errno in _RESET else "closed") from error
+
+    def close(self) -> None:
+        """Closes it; safe to repeat."""
+        self._socket.close()

@@ -1,0 +1,57 @@
+"""How is the local stack's supervisor asked?  One JSON line over its Unix socket, one JSON line back."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import msgspec
+
+from loadtests.inject.errors import NoAnswer, NotThere, Refused
+from loadtests.model.stackwire import Answer, Ask
+
+_MARGIN_S = 5.0  # beyond what the supervisor itself may take
+
+
+class Supervisor:
+    """The supervisor of one local stack, found through its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def ask(self, ask: Ask) -> Answer:
+        """Its answer. Raises NotThere, NoAnswer, or Refused where it says that it did not do it."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(ask.wait_s + _MARGIN_S)
+            try:
+                sock.connect(self._address())
+                sock.sendall(msgspec.json.encode(ask) + b"\n")
+                line = _line(sock)
+            except (FileNotFoundError, ConnectionRefusedError) as error:
+                raise NotThere("the stack's supervisor is not there") from error
+            except OSError as error:  # also the timeout
+                raise NoAnswer(f"the stack's supervisor did not answer: {error}") from error
+        try:
+            answer = msgspec.json.decode(line, type=Answer)
+        except msgspec.MsgspecError as error:
+            raise Refused(f"the stack's supervisor answered what cannot be read: {error}") from error
+        if not answer.ok:
+            raise Refused(f"the stack's supervisor answered: {answer.error}")
+        return answer
+
+    def _address(self) -> str:
+        plain = self._folder / "supervisor.sock"
+        if plain.exists():
+            return os.fspath(plain)
+        return (self._folder / "socket").read_text().strip()  # a folder's path may be too long for a socket's
+
+
+def _line(sock: socket.socket) -> bytes:
+    got = bytearray()
+    while b"\n" not in got:
+        piece = sock.recv(65536)
+        if not piece:
+            raise NoAnswer("the stack's supervisor closed the connection without an answer")
+        got += piece
+    return bytes(got)
