@@ -1,6 +1,6 @@
 """Which event types may a route family carry, on which channels, and by which keys may its routes differ?
 
-Data only, so that a profile can be refused before anything is planned; `plan.market` builds the payloads of these types.
+Data only, so that a profile is refused before anything is planned; `plan.market` builds the payloads of these types.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whose fault is it, when something of ours raises?  The named errors; a target's failure is a record, never one of these."""
+"""Whose fault is it, when something of ours raises?  Named errors; a failure of the target is a record, never one."""
 
 from __future__ import annotations
 

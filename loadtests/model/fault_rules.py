@@ -82,8 +82,8 @@ def _apart(profile: Profile, first: tuple[int, Fault], second: tuple[int, Fault]
         where = f"faults[{other}].at_s: found that"
         if overlap and hidden:
             yield (
-                f'{where} "{y.name}" ({b.kind}, {y.from_s:g} to {y.to_s:g} s) overlaps "{x.name}" ({a.kind}, {x.from_s:g} to '
-                f'{x.to_s:g} s) on link "{a.link}", allowed only where the two can be told apart'
+                f'{where} "{y.name}" ({b.kind}, {y.from_s:g} to {y.to_s:g} s) overlaps "{x.name}" ({a.kind}, '
+                f'{x.from_s:g} to {x.to_s:g} s) on link "{a.link}", allowed only where the two can be told apart'
             )
             return
         if not overlap:

@@ -1,6 +1,6 @@
-"""What does a run do, against what, and what must hold?  A profile: frozen, validated as a whole, one question to the target.
+"""What does a run do, against what, and what must hold?  A profile: frozen, validated as a whole, one question.
 
-Parsing from TOML, overrides and the wording of problems live in `profile_read`; this module is the nouns and their rules.
+Parsing, overrides and the wording of problems live in `profile_read`; this module is the nouns and their rules.
 Seconds and milliseconds are the user's units here; everything behind the profile counts nanoseconds.
 """
 
@@ -29,7 +29,7 @@ class _Part(BaseModel):
 
 
 def _refuse(problems: Iterable[str]) -> None:
-    """Raise one ValueError with all problems, one `key: found ..., allowed ...` per line, as profile_read takes it apart."""
+    """Raise one ValueError with all problems, one `key: found ..., allowed ...` a line, as profile_words takes it apart."""
     lines = list(problems)
     if lines:
         raise ValueError("\n".join(lines))

@@ -1,6 +1,6 @@
-"""What is wrong with a profile that no single table shows?  Pure: a profile in, problems out, `path: found ..., allowed ...`.
+"""What is wrong with a profile that no single table shows?  Pure: `path: found ..., allowed ...` comes out.
 
-Each rule is one generator over the whole profile; none raises, so that a refused profile is refused with all its problems.
+Each rule is a generator over the whole profile; none raises, so that a profile is refused with all its problems.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_GROUPS = 64
 """Route family x consumer group pairs that a profile may have: each is a histogram of its own in every slice."""
 
 BYTES_PER_ACCOUNT = 160
-"""What the account of one consumer x stream takes while it is open: last number, count, first number and its dict entry."""
+"""What the open account of one consumer x stream takes: last number, first number and its entry in a dict."""
 
 BYTES_PER_CONSUMER = 16 * 1024
 """What a connected consumer takes besides: its user, its greenlet, its socket (measured: 12.7 KB)."""
@@ -115,8 +115,8 @@ def _sizes(profile: Profile) -> Iterator[str]:
     needed = memory_mb(profile)
     if needed > profile.guard.memory_mb:
         yield (
-            f"guard.memory_mb: found {profile.guard.memory_mb}, allowed from {needed}, since so many consumers x streams "
-            f"need about {needed} MB; take fewer consumers, symbols or publishers"
+            f"guard.memory_mb: found {profile.guard.memory_mb}, allowed from {needed}, since so many consumers x "
+            f"streams need about {needed} MB; take fewer consumers, symbols or publishers"
         )
 
 
@@ -190,7 +190,7 @@ def _writers(profile: Profile) -> Iterator[str]:
     written = {name for group in profile.publishers for name in group.families}
     for index, name in enumerate(names):
         if name not in written:
-            yield f'families[{index}].name: found "{name}", which no publishers write, allowed a family of some publishers'
+            yield f'families[{index}].name: found "{name}", which no publishers write, allowed one that some write'
 
 
 def _subscriptions(profile: Profile) -> Iterator[str]:
@@ -239,7 +239,7 @@ def _filters(profile: Profile, group: Consumers, where: str) -> Iterator[str]:
 def _foreign(
     profile: Profile, group: Consumers, where: str, taken: Sequence[Family], symbols: set[str]
 ) -> Iterator[str]:
-    """Routes that the target will send although the group does not take their family: it filters by channel and keys."""
+    """Routes that the target, which filters by channel and keys, will send although the group does not take them."""
     ask = group.subscribe
     channels = {family.channel for family in taken}
     for family in profile.families:
@@ -254,8 +254,8 @@ def _foreign(
             hidden = kind is not None and key in kind.always and key not in keys_of(family)
             if wanted and hidden and (not ask.families or family.channel in channels):
                 yield (
-                    f'{where}: found a choice of {key}s beside family "{family.name}", whose messages carry a {key} that '
-                    f"is no key of it, allowed where keys.{key} names them"
+                    f'{where}: found a choice of {key}s beside family "{family.name}", whose messages carry a '
+                    f"{key} that is no key of it, allowed where keys.{key} names them"
                 )
 
 

@@ -54,8 +54,8 @@ def threshold_problems(profile: Profile) -> Iterator[str]:
         )
         if key in seen:
             yield (
-                f'{where}.measure: found "{threshold.measure}", limited in thresholds[{seen[key]}] for the same phases and '
-                "parts, allowed one limit for each"
+                f'{where}.measure: found "{threshold.measure}", limited in thresholds[{seen[key]}] for the same phases '
+                "and parts, allowed one limit for each"
             )
         seen.setdefault(key, index)
 
@@ -103,4 +103,4 @@ def _data(profile: Profile, threshold: Threshold, where: str) -> Iterator[str]:
         yield f'{where}.measure: found "health_ms" without target.gateway_http, allowed where that is named'
     slow_only = all(group.expect_slow for group in profile.consumers)
     if selectors_of(measure) == _DELIVERY and threshold.group is None and slow_only:
-        yield f"{where}.group: found nothing, allowed the name of a consumer group, since every group is expected to be slow"
+        yield f"{where}.group: found nothing, allowed a consumer group, since every group is expected to be slow"

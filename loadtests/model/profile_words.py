@@ -1,0 +1,66 @@
+"""How does a user read what is wrong with a profile?  Pydantic's errors in, `path: found ..., allowed ...` out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from loadtests.model.profile_fields import Kind, Loc, found_words, kind_at, path_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong, and where."""
+
+    path: str
+    text: str  # found ..., allowed ...
+
+
+def problems_of(error: ValidationError) -> Iterator[Problem]:
+    """Every problem of a validation, in the order of the file's keys."""
+    for detail in error.errors(include_url=False):
+        yield from _problems(detail)
+
+
+def _problems(detail: ErrorDetails) -> Iterator[Problem]:
+    loc: Loc = detail["loc"]
+    path = path_of(loc)
+    match detail["type"]:
+        case "value_error":
+            yield from rule_problems(detail["msg"].removeprefix("Value error, "), path)
+        case "extra_forbidden":
+            yield Problem(path=path, text=unknown_key(str(loc[-1]), kind_at(loc[:-1])))
+        case "missing":
+            yield Problem(path=path, text=f"found nothing, allowed {_allowed(loc)}")
+        case _ if loc and loc[-1] == "[key]":
+            yield Problem(path=path, text=f"found an unknown key, allowed {_allowed(loc)}")
+        case _:
+            yield Problem(path=path, text=f"found {found_words(detail['input'])}, allowed {_allowed(loc)}")
+
+
+def _allowed(loc: Loc) -> str:
+    kind = kind_at(loc)
+    return "nothing" if kind is None else kind.allowed
+
+
+def rule_problems(text: str, path: str = "") -> Iterator[Problem]:
+    """The lines of a rule's ValueError, below the table that it was raised for."""
+    for line in text.split("\n"):
+        key, _, rest = line.partition(": ")
+        yield Problem(path=f"{path}.{key}" if path else key, text=rest)
+
+
+def unknown_key(key: str, table: Kind | None) -> str:
+    """Words for a key that a table does not have."""
+    known = () if table is None else table.known
+    return f"found an unknown key, allowed one of {', '.join(known)}{nearest(key, known)}"
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """A suggestion, empty where nothing is near."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f'; did you mean "{near[0]}"?' if near else ""
