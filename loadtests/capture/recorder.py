@@ -1,4 +1,4 @@
-"""How does a process keep its records until they are frames?  `emit` appends to a list; once a second the list is packed."""
+"""How does a process keep its records until they are frames?  `emit` appends to a list, packed once a second."""
 
 from __future__ import annotations
 

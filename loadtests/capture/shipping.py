@@ -1,4 +1,4 @@
-"""How do a worker's frames reach the master exactly once?  Spooled first, shipped few at a time, forgotten when acknowledged.
+"""How do a worker's frames reach the master exactly once?  Spooled, shipped few at a time, forgotten when acknowledged.
 
 The master may see a frame twice (the acknowledgement was lost) or out of order; `Inbox` writes each once and in order.
 """
@@ -24,8 +24,8 @@ class _Spooled(NamedTuple):
 class Outbox:
     """A worker's side: spool file, window of frames in flight, acknowledgements.
 
-    `send(number, frame)` hands one frame to the messages of Locust. A spool that cannot be written is an error that is kept
-    in `error`: frames then go out from memory only.
+    `send(number, frame)` hands one frame to the messages of Locust. Where the spool cannot be written, `error` keeps
+    why, and frames go out from memory only.
     """
 
     def __init__(self, spool: Path, send: Callable[[int, bytes], None], now_s: Callable[[], float]) -> None:
@@ -38,7 +38,7 @@ class Outbox:
         self._end = 0
         self.error: OSError | None = None
         spool.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(spool, "w+b", buffering=0)
+        self._file = open(spool, "w+b", buffering=0)  # noqa: SIM115  closed by close()
 
     def put(self, number: int, frame: bytes) -> None:
         """Spool a frame and ship it as soon as the window allows."""

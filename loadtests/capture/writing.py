@@ -67,7 +67,7 @@ class HistoryWriter:
         try:
             file = self._files.get(job.process)
             if file is None:
-                file = self._files[job.process] = open(self.folder / f"{job.process}.tsh", "ab", buffering=0)
+                file = self._files[job.process] = open(self.folder / f"{job.process}.tsh", "ab", buffering=0)  # noqa: SIM115
             rest = memoryview(job.data)
             while rest:
                 rest = rest[file.write(rest) :]

@@ -1,4 +1,4 @@
-"""What can one ask of Tickstorm on the command line?  Composition root of the commands; each lives in a module of its own.
+"""What can one ask of Tickstorm on the command line?  Composition root of the commands; each has a module of its own.
 
 Exit status: 0 pass, 1 fail, 2 bad input, 3 unknown, 4 aborted, 130 where Ctrl-C came before any run began.
 """
@@ -57,7 +57,7 @@ def analyze(
 ) -> None:
     """Judge a stored run again: results.json, report.html and junit.xml from its history alone.
 
-    With --set (other thresholds, other guards) the files go to the folder `again` inside the run's, unless --out names one.
+    With --set (other thresholds, other guards) the files go to the folder `again` inside it, unless --out names one.
     """
     from loadtests.cli.analyzing import analyze_run
 

@@ -49,7 +49,8 @@ class Progress:
         phase = data["state"] if data["state"] in ("draining", "judging", "done") else data["phase"]
         faults = ", ".join(data["faults"])
         p95 = data["latency_ms"].get("p95")
-        figures = f"{data['connected']}/{data['planned']} connected, {data['published']} published, {data['delivered']} delivered"
+        figures = f"{data['connected']}/{data['planned']} connected, {data['published']} published"
+        figures += f", {data['delivered']} delivered"
         figures += f", p95 {p95:.1f} ms" if p95 is not None else ""
         figures += f", fault: {faults}" if faults else ""
         if self._task is None:

@@ -1,4 +1,4 @@
-"""How is a profile run from the command line?  Checks everything first, starts Locust as a child, shows what it tells."""
+"""How is a profile run from the command line?  Checks everything, starts Locust as a child, shows what it tells."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How does a run live from its start to its verdict?  One conductor per run, in the master or the only process.
 
-connect -> probe the path -> T0 -> warm-up -> plan -> drain -> close -> judge.  `finish` is idempotent: whoever comes later
-joins it.  The conductor gives orders to parts; it does not know whether a part is in this process or on a worker.
+connect -> probe the path -> T0 -> warm-up -> plan -> drain -> close -> judge.  `finish` is idempotent: whoever comes
+later joins it.  The conductor gives orders to parts; it does not know whether a part is in this process or on a worker.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ class Conductor:
         ):
             if not self._stop.is_set():
                 self.abandon(
-                    f"error: {self.connected} of {wanted} subscriptions and {self.publishing} of {publishers} publishers"
+                    f"error: {self.connected} of {wanted} subscriptions, {self.publishing} of {publishers} publishers"
                     f" were ready {self.profile.run.connect_s:g} s after the start"
                 )
             return

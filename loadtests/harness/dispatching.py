@@ -1,7 +1,7 @@
 """On which worker does Locust start a user?  On the one with the fewest of its class.
 
-Locust deals fixed users out in turn, whatever their class: with two classes in turn and two workers, all publishers land on
-one worker.  Ties go to the worker with the fewest users in all, then to Locust's own order.
+Locust deals fixed users out in turn, whatever their class: with two classes in turn and two workers, all publishers
+land on one worker.  Ties go to the worker with the fewest users in all, then to Locust's own order.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is known so far?  Folds frames into a `Live` value as they are written, in the writer's OS thread; never evidence.
+"""What is known so far?  Folds frames into a `Live` value as they are written, in the writer's thread; never evidence.
 
 One value per second of the run clock: published, delivered, latency of what was received in it, connected, memory, CPU.
 """

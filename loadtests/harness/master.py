@@ -1,4 +1,4 @@
-"""What does the harness do in the process that leads: Locust standalone or master?  Prepares runs, finishes them, sets the exit status."""
+"""What does the harness do in the process that leads, standalone or master?  Prepares runs and ends them."""
 
 from __future__ import annotations
 

@@ -67,7 +67,10 @@ def begin_sampling(config: RunConfig, profile: Profile, target: Target, emit: Ca
 def begin_faults(
     config: RunConfig, profile: Profile, target: Target, folder: Path, conductor: Conductor
 ) -> FaultControl:
-    """Start the injector; it sweeps what an earlier run left, also where this one plans no fault. Raises HarnessError."""
+    """Start the injector; it sweeps what an earlier run left, whether or not this one plans a fault.
+
+    Raises HarnessError where it does not get ready.
+    """
     begin = Begin(
         run=config.run,
         origin_ns=config.origin_ns,

@@ -1,4 +1,4 @@
-"""What do master and workers say to each other?  Names and shapes of Locust's custom messages; handlers only enqueue."""
+"""What do master and workers say to each other?  Names and shapes of custom messages; handlers only enqueue."""
 
 from __future__ import annotations
 

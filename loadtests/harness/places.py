@@ -1,4 +1,4 @@
-"""Where do profiles, reports and the local stack lie?  Below the project's root, unless the environment says otherwise."""
+"""Where do profiles and reports lie?  Below the project's root, unless the environment says otherwise."""
 
 from __future__ import annotations
 

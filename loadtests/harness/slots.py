@@ -1,6 +1,6 @@
 """Which user has which place of the plan?  Slots are leased by the master, the lowest free one first.
 
-Locust decides on which worker a user starts; the slot alone decides what it does, so the plan is the same wherever it runs.
+Locust decides where a user starts; the slot alone decides what it does: the plan is the same wherever it runs.
 """
 
 from __future__ import annotations

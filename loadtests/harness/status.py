@@ -1,4 +1,4 @@
-"""How does a run tell what it is doing?  Log lines for people, JSON lines for `tickstorm run` where it asked for them."""
+"""How does a run tell what it is doing?  Log lines for people, JSON lines for `tickstorm run` where it asks."""
 
 from __future__ import annotations
 

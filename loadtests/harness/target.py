@@ -1,4 +1,4 @@
-"""Where is the target of this run?  The local stack that is up, one that is started for the run, or external addresses."""
+"""Where is the target of this run?  The local stack that is up, one started for the run, or external addresses."""
 
 from __future__ import annotations
 

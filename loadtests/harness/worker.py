@@ -1,4 +1,4 @@
-"""What does a Locust worker do in a run?  Takes the configuration from the master, has a part, spools and ships its frames."""
+"""What does a Locust worker do in a run?  Takes the configuration from the master, has a part, ships its frames."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class Worker:
         if sha256_of(config.profile_text) != config.profile_sha256:
             return "refused: the profile does not have the hash that the master states"
         if config.clock != clock_identity():
-            return "refused: it runs on another machine or in another time namespace than the master, and so on another clock"
+            return "refused: it is on another machine or in another time namespace than the master: their clocks differ"
         return ""
 
     def _tell(self, status: PartStatus) -> None:

@@ -1,0 +1,40 @@
+"""Does every worker get its share of every class?  Locust alone would put all publishers on one of two workers."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+from hypothesis import given
+from hypothesis import strategies as st
+from locust import User
+from locust.runners import WorkerNode
+
+from loadtests.harness.dispatching import BalancedDispatcher
+
+
+def user_class(name: str, count: int) -> type[User]:
+    return type(name, (User,), {"fixed_count": count, "weight": 1})
+
+
+@given(counts=st.lists(st.integers(1, 40), min_size=1, max_size=3), workers=st.integers(1, 4), rate=st.integers(1, 100))
+def test_users_of_every_class_are_dealt_out_evenly(counts: list[int], workers: int, rate: int) -> None:
+    classes = [user_class(f"Class{i}", c) for i, c in enumerate(counts)]
+    dispatcher = BalancedDispatcher([WorkerNode(f"host_{i}") for i in range(workers)], classes)
+    dispatcher._wait_between_dispatch_iteration_context = nullcontext  # no pause between the steps of the ramp
+    dispatcher.new_dispatch(sum(counts), rate)
+    *_, placed = dispatcher
+    for index, count in enumerate(counts):
+        shares = [on_worker[f"Class{index}"] for on_worker in placed.values()]
+        assert sum(shares) == count
+        assert max(shares) - min(shares) <= 1
+
+
+def test_a_new_worker_gets_its_share_too() -> None:
+    classes = [user_class("A", 6), user_class("B", 4)]
+    dispatcher = BalancedDispatcher([WorkerNode("host_0")], classes)
+    dispatcher.new_dispatch(10, 100)
+    list(dispatcher)
+    dispatcher.add_worker(WorkerNode("host_1"))
+    dispatcher.new_dispatch(10, 100)
+    placed = next(dispatcher)
+    assert placed == {"host_0": {"A": 3, "B": 2}, "host_1": {"A": 3, "B": 2}}
