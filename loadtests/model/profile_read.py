@@ -107,3 +107,8 @@ def _sentence(problem: Problem, file: str, done: Overrides) -> str:
 
 def _loc(path: str) -> Loc:
     return tuple(int(index) if index else name for name, index in _STEP.findall(path))
+
+
+def read_effective(text: str) -> Profile:
+    """The profile of a text that `read_profile` froze. Raises BadInput where somebody changed it for the worse."""
+    return read_profile(text, file="profile.toml").profile
