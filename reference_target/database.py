@@ -39,6 +39,20 @@ def connect(settings: PostgresSettings, *, name: str) -> Any:
     )
 
 
+def shut_down(connection: Any) -> None:
+    """Cut a connection under a thread that waits for it; that thread gets an OperationalError. Safe to repeat.
+
+    The caller sees to it that nobody closes the connection meanwhile.
+    """
+    if connection is None or connection.closed:
+        return
+    try:
+        with socket.socket(fileno=os.dup(connection.fileno())) as sock:
+            sock.shutdown(socket.SHUT_RDWR)
+    except (OSError, psycopg2.InterfaceError):
+        return  # already gone, which is what is wanted
+
+
 class Lane:
     """One connection with one thread; calls wait for each other. A lane that hangs harms no other lane."""
 
@@ -110,19 +124,12 @@ class Lane:
     def _drop(self) -> None:
         with self._lock:
             connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+            if connection is not None:
+                connection.close()
 
     def _break(self) -> None:
         with self._lock:
-            if self._connection is None or self._connection.closed:
-                return
-            duplicate = os.dup(self._connection.fileno())
-        with socket.socket(fileno=duplicate) as sock:
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                return  # already gone, which is what is wanted
+            shut_down(self._connection)
 
     def close(self) -> None:
         """End without waiting for a call that hangs."""

@@ -1,4 +1,4 @@
-"""What does TickStockPL leave behind?  `python -m reference_target.producer`: detected patterns from Redis into PostgreSQL.
+"""What does TickStockPL leave behind?  `python -m reference_target.producer`: patterns from Redis into PostgreSQL.
 
 It publishes nothing on the channels of the load, only its own health.
 """
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 TICK_S = 1.0
 REDIS_TIMEOUT_S = 1.0
 STOP_S = 1.5
+PG_SILENCE_S = 7.0  # longer than a statement may take
 
 
 class Producer:
@@ -89,8 +90,8 @@ class Producer:
             **self.process.figures(),
         }
 
-    async def publish_health(self) -> None:
-        """Once a second, where Redis is there to take it."""
+    async def tick(self) -> None:
+        """Once a second: publish the health where Redis is there to take it, and free a writer that hangs."""
         client = redis.Redis(
             host=self.settings.redis_host,
             port=self.settings.redis_port,
@@ -100,6 +101,7 @@ class Producer:
         )
         async with client:
             while True:
+                self.writer.unstick(PG_SILENCE_S)
                 event = {"event_type": "health", "source": "tickstock_pl", "timestamp": datetime.now(UTC)}
                 try:
                     await client.publish(PRODUCER_HEALTH, msgspec.json.encode(event | self.health()))
@@ -127,7 +129,7 @@ class Producer:
         await runner.setup()
         await web.TCPSite(runner, self.settings.host, self.settings.port, reuse_address=True).start()
         self.writer.start()
-        tasks = [asyncio.create_task(self.subscriber.run()), asyncio.create_task(self.publish_health())]
+        tasks = [asyncio.create_task(self.subscriber.run()), asyncio.create_task(self.tick())]
         sys.stdout.write(f"producer ready on {self.settings.host}:{runner.addresses[0][1]}\n")
         sys.stdout.flush()
         waiting = asyncio.create_task(stopping.wait())

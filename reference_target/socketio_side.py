@@ -15,6 +15,7 @@ import engineio
 import socketio
 from aiohttp import WSCloseCode, WSMsgType, web
 from engineio import packet as eio_packet
+from engineio.payload import Payload
 
 from reference_target import frames
 from reference_target.broadcaster import Broadcaster
@@ -24,6 +25,7 @@ from reference_target.outlet import Limits, Outlet
 
 CLOSE_S = 1.0
 MAX_REQUEST_BYTES = 256 << 10
+PACKETS_PER_POLL = Payload.max_decode_packets  # Python clients refuse an answer with more
 
 
 class PacketQueue(asyncio.Queue[Any]):
@@ -33,6 +35,7 @@ class PacketQueue(asyncio.Queue[Any]):
         super().__init__()
         self._session: Any = None
         self._outlet: Outlet | None = None
+        self._of_poll = 0
         self._taken = 0  # taken by the session's writer task and not yet written
         self.direct: Outlet | None = None  # where messages go at once
 
@@ -57,6 +60,18 @@ class PacketQueue(asyncio.Queue[Any]):
             self.direct.control(frames.text_frame(item.encode().encode()))
         else:
             super().put_nowait(item)
+
+    async def get(self) -> Any:
+        """As in Engine.IO, where it is the first of the packets for one poll."""
+        self._of_poll = 0
+        return await super().get()
+
+    def get_nowait(self) -> Any:
+        """As in Engine.IO, but for the end of a poll's share."""
+        if self._of_poll >= PACKETS_PER_POLL and not (self._session is not None and self._session.upgraded):
+            raise asyncio.QueueEmpty
+        self._of_poll += 1
+        return super().get_nowait()
 
     def _get(self) -> Any:
         if self._session is not None and self._session.upgraded:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from reference_target.resp import ErrorReply, Message, ProtocolError, RespReader, command
 from reference_target.settings import RedisSettings
@@ -31,9 +32,9 @@ class _Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(command("CLIENT", "SETNAME", self._owner.name) + command("SUBSCRIBE", *self._owner.channels))
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's has the methods, not the base class
+        self._transport.write(command("CLIENT", "SETNAME", self._owner.name))
+        self._transport.write(command("SUBSCRIBE", *self._owner.channels))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(str(exc) if exc else "closed by the peer")

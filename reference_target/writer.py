@@ -1,13 +1,14 @@
 """How does a detected pattern get into the table, exactly once, whatever happens to the connection?
 
-Rows go in batches, one transaction each. A batch whose COMMIT got no answer is looked up by its transaction id before it
-is sent again.
+Rows go in batches, one transaction each. A batch whose COMMIT got no answer is looked up by its transaction id before
+it is sent again.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,13 +18,15 @@ import msgspec
 import psycopg2
 from psycopg2.extras import execute_values
 
-from reference_target.database import connect
+from reference_target.database import connect, shut_down
 from reference_target.events import PatternDetected
 from reference_target.settings import PostgresSettings
 
 log = logging.getLogger(__name__)
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 0.5
+ALIVE_S = 1.0
+REFUSALS = (psycopg2.DataError, psycopg2.IntegrityError, ValueError)  # the row's own fault
 _INSERT = """
 WITH written AS (INSERT INTO events (symbol, pattern, timestamp, details, run) VALUES %s RETURNING 1)
 SELECT pg_current_xact_id()::text, count(*) FROM written
@@ -95,6 +98,9 @@ class Writer(threading.Thread):
         self._stopping = threading.Event()
         self._connection: Any = None
         self._ever = False
+        self._lock = threading.Lock()
+        self._heard_at = 0.0
+        self._asked_at: float | None = None  # when the call to PostgreSQL that is under way began
         self.written = 0
         self.failed = 0  # rows that PostgreSQL refused
         self.overflowed = 0  # rows that found the queue full
@@ -131,8 +137,9 @@ class Writer(threading.Thread):
                 while self._rows:
                     self._write_next()
                 self._alive()
-            except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+            except psycopg2.Error as error:  # also a schema that is not there yet: no fault of the rows
                 log.debug("PostgreSQL is away: %s", error)
+                self._asked_at = None
                 self._drop()
                 if self._stopping.wait(pause_s):
                     return
@@ -153,21 +160,37 @@ class Writer(threading.Thread):
 
     def _drop(self) -> None:
         self.connected = False
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        with self._lock:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
 
     def _alive(self) -> None:
-        # libpq notices a peer's FIN only when it is used; the transaction status costs no round trip
-        if self._connection.closed:
-            raise psycopg2.InterfaceError("the connection is closed")
+        now = time.monotonic()
+        if now - self._heard_at >= ALIVE_S:
+            self._asked_at = now
+            with self._connection, self._connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+            self._heard()
+
+    def _heard(self) -> None:
+        self._asked_at, self._heard_at = None, time.monotonic()
+
+    def unstick(self, limit_s: float) -> None:
+        """Cut a connection that has been silent for so long; another thread calls this now and then."""
+        asked_at = self._asked_at
+        if asked_at is not None and time.monotonic() - asked_at > limit_s:
+            self.connected = False
+            with self._lock:
+                shut_down(self._connection)
 
     def _write_next(self) -> None:
         batch = [self._rows[i] for i in range(min(len(self._rows), self._batch_rows))]
         try:
             self._transact(batch)
-        except (psycopg2.DataError, psycopg2.IntegrityError, psycopg2.ProgrammingError, ValueError) as error:
+        except REFUSALS as error:
             self._connection.rollback()
+            self._heard()
             log.warning("a batch of %d rows was refused: %s", len(batch), str(error).strip())
             for row in batch:
                 self._write_alone(row)
@@ -178,8 +201,9 @@ class Writer(threading.Thread):
         """One row by itself, so that a bad one does not take its neighbours along."""
         try:
             self._transact([row])
-        except (psycopg2.DataError, psycopg2.IntegrityError, psycopg2.ProgrammingError, ValueError):
+        except REFUSALS:
             self._connection.rollback()
+            self._heard()
             self.failed += 1
             self._rows.popleft()
         else:
@@ -192,12 +216,14 @@ class Writer(threading.Thread):
 
     def _transact(self, batch: list[Row]) -> None:
         """Write rows in one transaction. Raises psycopg2.OperationalError only where they are surely not written."""
+        self._asked_at = time.monotonic()
         with self._connection.cursor() as cursor:
             ((transaction, _),) = execute_values(
                 cursor, _INSERT, [row.values() for row in batch], _ROW, page_size=len(batch), fetch=True
             )
         try:
             self._connection.commit()
+            self._heard()
         except (psycopg2.OperationalError, psycopg2.InterfaceError):
             self._drop()
             if not self._was_committed(transaction):
@@ -209,9 +235,11 @@ class Writer(threading.Thread):
         while True:
             try:
                 self._connect()
+                self._asked_at = time.monotonic()
                 with self._connection, self._connection.cursor() as cursor:
                     cursor.execute("SELECT pg_xact_status(%s::xid8)", (transaction,))
                     status = cursor.fetchone()[0]
+                self._heard()
                 if status in ("committed", "aborted"):
                     return bool(status == "committed")
             except (psycopg2.OperationalError, psycopg2.InterfaceError):
