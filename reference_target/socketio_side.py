@@ -237,6 +237,8 @@ class SocketSide:
         client = self.clients.pop(sid, None)
         if client is not None:
             self._broadcaster.forget(client)
+            if not client.session.upgraded:  # else its open poll would wait for the next ping that never comes
+                client.queue.put_nowait(eio_packet.Packet(eio_packet.NOOP))
 
     def _answer(self, client: SocketClient, event: str, data: dict[str, object]) -> dict[str, object]:
         if not self.server.ack_wanted:

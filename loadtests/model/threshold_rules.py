@@ -49,13 +49,14 @@ def threshold_problems(profile: Profile) -> Iterator[str]:
             yield f'{where}.phases: found "{phase}" twice, allowed each phase once'
         key = (
             threshold.measure,
+            threshold.limit,
             *sorted(set(threshold.phases)),
             *(getattr(threshold, selector) for selector in SELECTORS),
         )
         if key in seen:
             yield (
-                f'{where}.measure: found "{threshold.measure}", limited in thresholds[{seen[key]}] for the same phases '
-                "and parts, allowed one limit for each"
+                f'{where}.measure: found "{threshold.measure}", limited alike in thresholds[{seen[key]}] for the same phases '
+                "and parts, allowed once"
             )
         seen.setdefault(key, index)
 
