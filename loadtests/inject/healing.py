@@ -1,0 +1,119 @@
+"""What had an earlier process left behind, and how is it lifted?  By journal, and by the names that we give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from loadtests.inject.errors import ControlError, Refused
+from loadtests.inject.journal import Entry, Journal
+from loadtests.inject.kinds import KINDS
+from loadtests.inject.kinds.kind import Site
+from loadtests.inject.lifting import Lifted, lift
+from loadtests.inject.link import Link
+from loadtests.inject.supervisor import Supervisor
+from loadtests.inject.toxics import TOXIC_PREFIX, Proxy, ToxiproxyServer
+from loadtests.model.stackwire import PROXY_PREFIX
+
+Tell = Callable[[str], None]
+
+
+def heal(toxiproxy: str, journals: Sequence[Path]) -> list[str]:
+    """Lifts all that earlier runs left: what is open in the journals, then our toxics and our disabled proxies.
+
+    Returns a sentence for each thing done, and for each that is still not lifted; empty when all was clean.
+    Raises ControlError where Toxiproxy cannot be reached, and OSError where a journal cannot be read.
+    """
+    server = ToxiproxyServer(toxiproxy)
+    server.version()
+    done: list[str] = []
+    for path in journals:
+        for entry, lifted in undo_pending(Journal(path), server, done.append):
+            done.append(sentence(entry, lifted))
+    return done + sweep(server, ())
+
+
+def undo_pending(journal: Journal, server: ToxiproxyServer, tell: Tell) -> Iterator[tuple[Entry, Lifted]]:
+    """Lifts what is open in a journal, and closes there what was read back as lifted.
+
+    Entries of another Toxiproxy are lifted there, and only if it answers.
+    """
+    for entry in journal.pending():
+        kind = KINDS.get(entry.kind)
+        if kind is None:
+            yield entry, Lifted(clean=False, left=f'kind "{entry.kind}" is not known to this version')
+            continue
+        at = server if entry.toxiproxy in ("", server.address) else ToxiproxyServer(entry.toxiproxy)
+        link = Link(server=at, name=entry.link, proxy=entry.proxy) if entry.proxy else None
+        supervisor = Supervisor(Path(entry.supervisor)) if entry.supervisor else None
+        lifted = lift(kind, Site(link=link, supervisor=supervisor), entry.undo, fault=entry.fault, tell=tell)
+        if lifted.clean:
+            journal.close(entry.fault)
+        yield entry, lifted
+
+
+def sweep(server: ToxiproxyServer, proxies: Sequence[str]) -> list[str]:
+    """Removes our toxics from our proxies and from those named, enables our disabled proxies, and reads back.
+
+    A named proxy that is not ours by its name is not enabled: it may be off for a reason of its owner. Returns sentences.
+    """
+    done: list[str] = []
+    for proxy in _concerned(server, proxies):
+        try:
+            for toxic in _ours(proxy):
+                server.remove(proxy.name, toxic)
+                done.append(f'Removed toxic "{toxic}" from proxy "{proxy.name}".')
+            if not proxy.enabled and proxy.name.startswith(PROXY_PREFIX):
+                server.set_enabled(proxy.name, True)
+                done.append(f'Enabled proxy "{proxy.name}".')
+        except ControlError as error:
+            done.append(f'Proxy "{proxy.name}" could not be swept: {error}')
+            _recreate(server, proxy, done)
+    return done + [f"Still there: {text}" for text in dirt(server, proxies)] if done else done
+
+
+def dirt(server: ToxiproxyServer, proxies: Sequence[str]) -> list[str]:
+    """What of ours is still in force at our proxies and at those named."""
+    return [
+        text
+        for proxy in _concerned(server, proxies)
+        for text in (
+            *(f'toxic "{toxic}" on proxy "{proxy.name}"' for toxic in _ours(proxy)),
+            *([f'proxy "{proxy.name}" is disabled'] if not proxy.enabled and _is_ours(proxy) else []),
+        )
+    ]
+
+
+def sentence(entry: Entry, lifted: Lifted) -> str:
+    """One line for the user."""
+    if not lifted.clean:
+        return lifted.left
+    how = f" ({lifted.escalation})" if lifted.escalation else ""
+    return f'Lifted fault "{entry.fault}" ({entry.kind} on {entry.link}), which an earlier run had left{how}.'
+
+
+def _is_ours(proxy: Proxy) -> bool:
+    return proxy.name.startswith(PROXY_PREFIX)
+
+
+def _ours(proxy: Proxy) -> list[str]:
+    return [toxic.name for toxic in proxy.toxics if toxic.name.startswith(TOXIC_PREFIX)]
+
+
+def _concerned(server: ToxiproxyServer, proxies: Sequence[str]) -> list[Proxy]:
+    return [proxy for name, proxy in sorted(server.proxies().items()) if _is_ours(proxy) or name in proxies]
+
+
+def _recreate(server: ToxiproxyServer, proxy: Proxy, done: list[str]) -> None:
+    """A proxy that does not let go of a toxic is created anew; only one of ours."""
+    if not _is_ours(proxy):
+        return
+    try:
+        with suppress(Refused):
+            server.set_enabled(proxy.name, False)
+        server.delete(proxy.name)
+        server.create(proxy.name, listen=proxy.listen, upstream=proxy.upstream)
+        done.append(f'Deleted proxy "{proxy.name}" and created it anew.')
+    except ControlError as error:
+        done.append(f'Proxy "{proxy.name}" could not be created anew: {error}')

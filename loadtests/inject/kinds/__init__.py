@@ -1,0 +1,24 @@
+"""Which kinds of fault are there?  The table; the injector, the journal and the sweep know a kind only through it.
+
+How to add a kind
+1. Write one small file here, with a `KIND` of the type `kind.Kind`. Nothing says that it acts on a link: a kind takes
+   what it needs from its `Site` (the link, the stack's supervisor; add a control to `Site` where it needs another).
+2. `undo_of` is called before `apply` and goes to the journal. `undo` and `remaining` get nothing but a `Site` and that
+   entry: another process must be able to undo the fault. `undo` may be repeated, and may find nothing to undo.
+3. `not_in_force` compares what is read back with what was asked; an answer "ok" is not a read-back.
+4. `witness` measures the effect itself. What it could not measure is not proved, and says why.
+5. `resorts` are the harder ways, mildest first, each with what else it ends.
+6. Add the row below, the kind to `model.profile.Fault`, and a test that applies, proves and lifts it on real servers
+   and one in which the proof fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from loadtests.inject.kinds import bandwidth, black_hole, down, latency, raw_toxic, reset
+from loadtests.inject.kinds.kind import Kind
+
+KINDS: Mapping[str, Kind] = {
+    module.KIND.name: module.KIND for module in (latency, bandwidth, down, reset, black_hole, raw_toxic)
+}

@@ -1,0 +1,86 @@
+"""Latency: each chunk waits, in each direction asked.  `both` delays each stream, so a round trip waits twice."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from loadtests.inject.kinds.on_link import one_per_direction, toxic_kind, whole
+from loadtests.inject.link import Link
+from loadtests.inject.proofs import LinkWitness, Proof, directions, ms
+from loadtests.inject.toxics import Toxic
+from loadtests.inject.watch import Watch
+from loadtests.model.ids import NS_PER_MS
+from loadtests.model.injectwire import PlannedFault
+
+_PINGS = 6
+
+
+def toxics(fault: PlannedFault) -> list[Toxic]:
+    """One per direction, each with the whole latency that was asked."""
+    attributes = {"latency": whole(fault, "latency_ms"), "jitter": whole(fault, "jitter_ms")}
+    return one_per_direction(fault, "latency", attributes)
+
+
+def judge(fault: PlannedFault, *, calm_ns: list[int], took_ns: list[int], silent_ns: int | None) -> Proof:
+    """What pings say: round trips before, round trips under the fault, and how long an unanswered one waited."""
+    ways = len(directions(fault.direction))
+    asked_ns = whole(fault, "latency_ms") * NS_PER_MS
+    least_ns = ways * max(asked_ns - whole(fault, "jitter_ms") * NS_PER_MS, asked_ns // 5) / 2
+    if not calm_ns:
+        return Proof(proved=False, reason="no round trip was measured before the fault")
+    calm = median(calm_ns)
+    noise_ns = max(calm_ns) - min(calm_ns)
+    effective: dict[str, float | int | str | None] = {
+        "directions": "+".join(directions(fault.direction)),
+        "calm_rtt_ms": ms(calm),
+        "probes": len(took_ns),
+    }
+    if took_ns:
+        added = median(took_ns) - calm
+        effective |= {
+            "latency_ms": ms(added / ways),
+            "added_rtt_ms": ms(added),
+            "spread_ms": ms(max(took_ns) - min(took_ns)),
+        }
+    elif silent_ns is not None:
+        added = silent_ns - calm
+        effective |= {"latency_ms": None, "added_rtt_ms": None, "added_rtt_ms_at_least": ms(added)}
+    else:
+        return Proof(proved=False, effective=effective, reason="no probe was answered or waited under the fault")
+    if asked_ns == 0:
+        return Proof(proved=False, effective=effective, reason="no latency was asked, so none can be shown")
+    if added < least_ns:
+        reason = f"{ms(added)} ms added to a round trip, at least {ms(least_ns)} ms expected"
+        return Proof(proved=False, effective=effective, reason=reason)
+    if added <= noise_ns:
+        reason = f"{ms(added)} ms added to a round trip, which varied by {ms(noise_ns)} ms before the fault"
+        return Proof(proved=False, effective=effective, reason=reason)
+    return Proof(proved=True, effective=effective)
+
+
+class LatencyWitness(LinkWitness):
+    """Compares round trips."""
+
+    def __init__(self, link: Link, fault: PlannedFault) -> None:
+        super().__init__(link)
+        self._fault = fault
+
+    def during(self, watch: Watch) -> Proof:
+        """Up to six round trips; one that is still waiting when the watch ends gives a lower bound."""
+        if not self.probe.asks:
+            return Proof(proved=False, reason="no probe speaks the protocol behind this link")
+        took_ns: list[int] = []
+        silent_ns, cut = None, ""
+        while len(took_ns) < _PINGS and (ping := self.probe.ping(watch)) is not None:
+            if ping.seen == "answer":
+                took_ns.append(ping.took_ns)
+            elif ping.seen == "silent":
+                silent_ns = ping.took_ns
+            else:
+                cut = ping.seen
+        if cut and not took_ns and silent_ns is None:
+            return Proof(proved=False, effective={"probe": cut}, reason=f"the probe saw: {cut}")
+        return judge(self._fault, calm_ns=self.calm_ns, took_ns=took_ns, silent_ns=silent_ns)
+
+
+KIND = toxic_kind("latency", toxics=toxics, witness=LatencyWitness)
