@@ -24,11 +24,16 @@ Kind = Literal["publisher", "consumer", "reader"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """A slot that this user holds until it gives it back; `epoch` is the first that it may use."""
+    """A slot that this user holds until it gives it back; `epoch` is the first that it may use.
+
+    `vacant_from_ns` says since when nobody had held it (run clock), so that its new holder can count what was not
+    offered; -1: not known, or never held before.
+    """
 
     kind: Kind
     slot: int
     epoch: int
+    vacant_from_ns: int = -1
 
 
 class Slots(Protocol):

@@ -31,6 +31,10 @@ class Pacer(Protocol):
         """Due times in [start, end)."""
         ...
 
+    def next_ns(self, ns: int) -> int | None:
+        """The first due time at or after `ns`; None: nothing more is due."""
+        ...
+
     def near(self, ns: int) -> int:
         """An index for choosing routes: `before`, or what is expected where counting would need the whole past."""
         ...
@@ -56,6 +60,10 @@ class _Indexed:
         while self._exists(index) and self.due(index) < ns:
             index += 1
         return index
+
+    def next_ns(self, ns: int) -> int | None:
+        index = self.before(ns)
+        return self.due(index) if self._exists(index) else None
 
     def near(self, ns: int) -> int:
         return self.before(ns)
@@ -170,6 +178,12 @@ class Poisson:
         self._counted = (windows, count)
         return count + bisect_left(self._window(last), ns)
 
+    def next_ns(self, ns: int) -> int | None:
+        number = max(0, ns) // self._window_ns
+        while not (later := [due for due in self._window(number) if due >= ns]):
+            number += 1
+        return later[0]
+
     def near(self, ns: int) -> int:
         return int(ns / NS_PER_S * self._rate)
 
@@ -203,6 +217,10 @@ class Listed:
     def before(self, ns: int) -> int:
         return bisect_left(self.times, ns)
 
+    def next_ns(self, ns: int) -> int | None:
+        index = self.before(ns)
+        return self.times[index] if index < len(self.times) else None
+
     def near(self, ns: int) -> int:
         return self.before(ns)
 
@@ -219,6 +237,9 @@ class AtMost:
 
     def before(self, ns: int) -> int:
         return min(self._limit, self._inner.before(ns))
+
+    def next_ns(self, ns: int) -> int | None:
+        return None if self._inner.before(ns) >= self._limit else self._inner.next_ns(ns)
 
     def near(self, ns: int) -> int:
         return self._inner.near(ns)

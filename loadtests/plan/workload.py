@@ -109,6 +109,13 @@ class SlotPlan:
         entries.sort(key=lambda entry: entry[:2])
         return Block([e[0] for e in entries], [e[2] for e in entries], [e[3] for e in entries])
 
+    def next_block(self, number: int) -> int | None:
+        """The first block from `number` on that holds a message; None: the plan has no more."""
+        start = number * self.block_ns
+        pacers = [pacing for pacing, _ in self._lanes] + ([self._replay[0]] if self._replay else [])
+        later = [due for pacing in pacers if (due := pacing.next_ns(start)) is not None and due < self.span_ns]
+        return min(later) // self.block_ns if later else None
+
     def planned(self, start_ns: int, end_ns: int) -> list[int]:
         """Due times in [start, end): to count what nobody offered."""
         found: list[int] = []

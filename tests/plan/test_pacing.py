@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -47,7 +48,7 @@ def test_cutting_the_plan_into_blocks_neither_loses_nor_repeats(pacer, cuts) -> 
     edges = [0, *sorted(cuts)]
     if pacer.planned(edges[-1]) > 20_000:
         return
-    parts = [due for a, b in zip(edges, edges[1:], strict=False) for due in pacer.between(a, b)]
+    parts = [due for a, b in itertools.pairwise(edges) for due in pacer.between(a, b)]
     assert parts == pacer.between(0, edges[-1])
 
 
@@ -64,7 +65,7 @@ def test_poisson_is_the_same_from_any_start(rate, seed, a, b) -> None:
 
 def test_poisson_gaps_are_exponential_also_across_windows() -> None:
     times = pacing.Poisson(1000, "7").between(0, 60 * NS_PER_S)
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(times)]
     mean = sum(gaps) / len(gaps) / 1e6
     assert 0.97 < mean < 1.03
     assert 0.97 < (sum((g / 1e6 - mean) ** 2 for g in gaps) / len(gaps)) ** 0.5 < 1.03

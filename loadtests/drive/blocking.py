@@ -1,0 +1,50 @@
+"""Whose delay is it?  Splits due -> sent into own lag and time for which link or target pushed back.
+
+Blocked is: no connection, the kernel's buffer full, or too many commands without an answer.  Afterwards the overdue
+messages still have to go out; that stays the fault's doing for as long again as the block had lasted, and is our own
+lag beyond, so that a process that cannot keep up does not hide behind its blocks.
+"""
+
+from __future__ import annotations
+
+
+class Blocking:
+    """The open stretch of blocked time of one publisher; times are ns of the run clock."""
+
+    __slots__ = ("_began", "_blocked", "_from", "_until")
+
+    def __init__(self) -> None:
+        self._from: int | None = None
+        self._until: int | None = None  # end of the allowance; None while blocked
+        self._began = 0
+        self._blocked = 0
+
+    @property
+    def open(self) -> bool:
+        """Whether a message may owe some of its delay to a block."""
+        return self._from is not None
+
+    def block(self, now_ns: int) -> None:
+        """Pushed back from now on; safe to repeat."""
+        if self._from is None or (self._until is not None and now_ns > self._until):
+            self._from, self._blocked = now_ns, 0
+        elif self._until is None:
+            return
+        self._began, self._until = now_ns, None
+
+    def release(self, now_ns: int) -> None:
+        """Sending is possible again; safe to repeat."""
+        if self._from is not None and self._until is None:
+            self._blocked += now_ns - self._began
+            self._until = now_ns + self._blocked
+
+    def caught_up(self) -> None:
+        """Nothing is overdue: whatever is late from here on has a new reason."""
+        self._from = self._until = None
+
+    def of(self, due_ns: int, now_ns: int) -> int:
+        """Blocked part of due -> now; the rest is own lag."""
+        if self._from is None:
+            return 0
+        end = now_ns if self._until is None else min(now_ns, self._until)
+        return max(0, end - max(due_ns, self._from))

@@ -1,0 +1,353 @@
+"""How do all publishers of a process keep their plans?  One timer in the hub, one account, records once a second.
+
+Publisher slot 65535 is reserved for probes: a probe's stream is of that slot, its run id is `probe_run(run)`, and no
+probe is ever accounted, neither here nor by a receiver.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import gevent
+import msgspec
+
+from loadtests.drive.commands import Commands, Stamp
+from loadtests.drive.redis_connection import RedisConnection, ask, dial
+from loadtests.drive.resp import ErrorReply, command
+from loadtests.drive.slot import Slot
+from loadtests.drive.timer import Timer
+from loadtests.drive.wiring import Lease, Wiring
+from loadtests.model.ids import MAX_SLOTS, NS_PER_MS, NS_PER_S, SLICE_NS, pack_stream
+from loadtests.plan import replay
+from loadtests.plan.payload import Payloads
+from loadtests.plan.workload import Workload
+from loadtests.tally.identity import encode, probe_run
+from loadtests.tally.publishing import PublishTally
+
+PROBE_SLOT = MAX_SLOTS - 1
+NAP_NS = 200_000
+"""Shorter naps cost more CPU than they gain."""
+_BUDGET = 500  # messages per callback: about a millisecond, so that the hub stays responsive
+_FIRST_S, _MAX_S = 0.05, 1.0
+_DIAL_S = 2.0
+
+
+class PublishingHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """How this process's publishers fare; totals since the start of the run."""
+
+    publishing: int  # slots held
+    connected: int
+    planned: int
+    sent: int
+    not_offered: int
+    failed: int
+    unknown: int
+    outstanding: int
+    own_lag_p99_ns: int  # of the last flushed second; -1: too few samples
+
+
+class ChannelSecond:
+    """PUBLISH of one channel since the last display: whole ms -> answers, errors by their text, bytes."""
+
+    __slots__ = ("bytes", "errors", "times_ms")
+
+    def __init__(self) -> None:
+        self.times_ms: dict[int, int] = {}
+        self.errors: dict[str, int] = {}
+        self.bytes = 0
+
+
+def read_replays(wiring: Wiring, folder: Path) -> dict[str, tuple[replay.Replayed, ...]]:
+    """Files of all publisher groups that replay one, their paths relative to the profile's folder.
+
+    Raises OSError, UnicodeDecodeError or ReplayError.
+    """
+    return {
+        group.name: replay.parse((folder / group.shape.file).read_text("utf-8"), speed=group.shape.speed)
+        for group in wiring.profile.publishers
+        if group.shape.file is not None
+    }
+
+
+class Publishing:
+    """The publishers of one process and run. Create it in the process that publishes, with a hub."""
+
+    def __init__(
+        self,
+        wiring: Wiring,
+        *,
+        replays: Mapping[str, tuple[replay.Replayed, ...]] | None = None,
+        reply_timeout_s: float = 5.0,
+    ) -> None:
+        self._wiring = wiring
+        self._workload = Workload(wiring.profile, wiring.contract, replays)
+        self._tally = PublishTally()
+        self._commands: dict[int, Commands] = {}
+        self._reply_timeout_ns = round(reply_timeout_s * NS_PER_S)
+        self._slots: dict[int, Slot] = {}
+        self._leaving: set[Slot] = set()
+        self._next_epochs: dict[int, int] = {}
+        self._heap: list[tuple[int, int, Slot]] = []
+        self._turn = 0
+        self._timer = Timer(self._tick)
+        self._channels: dict[str, ChannelSecond] = {}
+        self._closed = False
+        self._stopper = gevent.spawn(self._stop_when_over)
+
+    # -- for the user class
+
+    def serve(self, lease: Lease) -> int:
+        """Publish a slot's plan, through any number of connections, until it is done; returns the next free epoch.
+
+        Blocks this greenlet.  When it is killed, what is out is still waited for, without it.
+        """
+        slot = self._enter(lease)
+        try:
+            gevent.spawn(self._begin, slot, lease)
+            self._keep_connected(slot)
+        finally:
+            self._leave(slot)
+        return slot.next_epoch
+
+    def next_epoch(self, lease: Lease) -> int:
+        """The first epoch that the holder after this lease may use, also while or after it was served."""
+        slot = self._slots.get(lease.slot)
+        return self._next_epochs.get(lease.slot, lease.epoch) if slot is None else slot.next_epoch
+
+    # -- for the harness
+
+    def health(self) -> PublishingHealth:
+        """How the publishers fare now."""
+        tally = self._tally
+        p99 = tally.own_lag.quantile_ms(0.99)
+        held = list(self._slots.values())
+        return PublishingHealth(
+            publishing=len(held),
+            connected=sum(slot.connection is not None for slot in held),
+            planned=tally.sent_total + tally.not_offered_total,
+            sent=tally.sent_total,
+            not_offered=tally.not_offered_total,
+            failed=tally.failed_total,
+            unknown=tally.unknown_total,
+            outstanding=sum(slot.outstanding for slot in (*held, *self._leaving)),
+            own_lag_p99_ns=-1 if p99 is None else round(p99 * NS_PER_MS),
+        )
+
+    def flush(self, now_ns: int, *, final: bool = False) -> None:
+        """Emit what came since the last flush. `final`: publishing is over; commands without an answer are UNKNOWN."""
+        del now_ns  # every record carries its own times
+        if final:
+            self.close()
+        for record in self._tally.records():
+            self._wiring.emit(record)
+
+    def channels(self) -> dict[str, ChannelSecond]:
+        """What the live display has not shown yet, per channel; the next call starts anew."""
+        found, self._channels = self._channels, {}
+        return found
+
+    def settle(self, timeout_s: float) -> bool:
+        """After `plan_over`: wait until no answer is missing; says whether that came to pass in time."""
+        deadline = time.monotonic() + timeout_s
+        while any(slot.outstanding for slot in (*self._slots.values(), *self._leaving)):
+            if time.monotonic() >= deadline:
+                return False
+            gevent.sleep(0.01)
+        return True
+
+    def close(self) -> None:
+        """Stop everything; what has no answer is UNKNOWN. Safe to repeat."""
+        if self._closed:
+            return
+        self._closed = True
+        self._timer.close()
+        self._stopper.kill(block=False)
+        for slot in (*self._slots.values(), *self._leaving):
+            slot.stop()
+            slot.lost("the run ended")
+        self._leaving.clear()
+        self._heap.clear()
+
+    def probe(self, family: int, nonce: int, *, route: int | None = None, timeout_s: float = 2.0) -> int:
+        """Publish one probe on a route of a family (default: its first); returns how many receivers Redis named.
+
+        Blocks this greenlet.  Raises OSError, also where Redis refuses.
+        """
+        wiring = self._wiring
+        where = wiring.contract.routes_of_family[family][0] if route is None else route
+        known = wiring.contract.routes[where]
+        identity = wiring.profile.identity
+        payload = Payloads(wiring.contract.routes, 1, seed=0, identity=identity, payload_bytes=0).one(
+            where, random.Random(f"probe:{nonce}")
+        )
+        now = wiring.clock.now_ns()
+        stream = pack_stream(PROBE_SLOT, 0, where)
+        who = encode(identity.form, probe_run(wiring.run), stream, nonce, now, now)
+        sock = dial(wiring.addresses.redis, timeout_s)
+        try:
+            text = payload.fill(Stamp().now(), who)
+            reply = ask(sock, command(b"PUBLISH", known.channel.encode(), text), timeout_s)
+        finally:
+            sock.close()
+        if not isinstance(reply, int):
+            why = reply.text if isinstance(reply, ErrorReply) else str(reply)
+            raise ConnectionError(f"the probe's PUBLISH was answered by {why[:120]}")
+        return reply
+
+    # -- a slot's life
+
+    def _enter(self, lease: Lease) -> Slot:
+        wiring = self._wiring
+        plan = self._workload.publisher(lease.slot)
+        spec = wiring.profile.publishers[plan.group]
+        if plan.group not in self._commands:
+            self._commands[plan.group] = Commands(
+                wiring.contract,
+                plan.group,
+                run=wiring.run,
+                identity=wiring.profile.identity,
+                seed=wiring.profile.seed,
+                routes=len(wiring.contract.publisher_routes(lease.slot)),
+            )
+        slot = Slot(
+            plan=plan,
+            epoch=lease.epoch,
+            commands=self._commands[plan.group],
+            clock=wiring.clock,
+            tally=self._tally,
+            outstanding=spec.outstanding,
+            late_ns=round(wiring.profile.run.late_s * NS_PER_S),
+            reply_timeout_ns=self._reply_timeout_ns,
+            answered=self._answered,
+            failed=self._failed,
+            wake=self._wake,
+        )
+        self._slots[lease.slot] = slot
+        return slot
+
+    def _leave(self, slot: Slot) -> None:
+        slot.stop()
+        self._next_epochs[slot.plan.slot] = slot.next_epoch
+        if self._slots.get(slot.plan.slot) is slot:
+            del self._slots[slot.plan.slot]
+        if slot.outstanding and not self._closed:
+            self._leaving.add(slot)
+            self._wake(slot)
+        elif slot.connection is not None:
+            slot.lost("left")
+
+    def _begin(self, slot: Slot, lease: Lease) -> None:
+        t0: int = self._wiring.t0.get()  # type: ignore[assignment]  # gevent says Optional for a get that does not block
+        if self._closed or self._wiring.plan_over.is_set() or self._slots.get(lease.slot) is not slot:
+            return
+        now = self._wiring.clock.now_ns()
+        slot.begin(t0, now)
+        self._wake(slot)
+        if now <= t0:
+            return
+        if lease.vacant_from_ns < 0 and lease.epoch > 0:
+            return  # nobody knows since when: the harness names that scope
+        at, end = max(t0, lease.vacant_from_ns) - t0, now - t0
+        while at < end:
+            part = min(end, at + slot.plan.block_ns)
+            for due in slot.plan.planned(at, part):
+                self._tally.not_offered(slot.plan.group, (t0 + due) // SLICE_NS)
+            at = part
+            gevent.sleep(0)
+
+    def _keep_connected(self, slot: Slot) -> None:
+        delay = _FIRST_S
+        jitter = random.Random(f"{self._wiring.profile.seed}:reconnect:{slot.plan.slot}:{slot.epoch}")
+        while not (self._closed or slot.done or self._wiring.plan_over.is_set()):
+            if slot.exhausted:
+                self._wiring.trouble(
+                    self._wiring.clock.now_ns(), -1, f"publisher slot {slot.plan.slot} has used up its epochs"
+                )
+                slot.stop()
+                return
+            try:
+                sock = dial(self._wiring.addresses.redis, _DIAL_S)
+            except OSError as error:
+                self._failed("(connect)", f"{type(error).__name__}: {error}", 1)
+                gevent.sleep(delay * jitter.uniform(0.8, 1.2))
+                delay = min(_MAX_S, delay * 2)
+                continue
+            since = time.monotonic()
+            slot.attach(RedisConnection(sock, replies=slot.replies, lost=slot.lost, writable=lambda: self._wake(slot)))
+            self._wake(slot)
+            slot.went.wait()
+            if time.monotonic() - since > _MAX_S:
+                delay = _FIRST_S
+            if not slot.done:  # a peer that accepts and hangs up at once is not to be stormed
+                gevent.sleep(delay * jitter.uniform(0.8, 1.2))
+                delay = min(_MAX_S, delay * 2)
+
+    def _stop_when_over(self) -> None:
+        self._wiring.plan_over.wait()
+        for slot in list(self._slots.values()):
+            slot.stop()
+
+    # -- the pace
+
+    def _wake(self, slot: Slot) -> None:
+        """Have the slot pumped at once."""
+        self._schedule(slot, self._wiring.clock.now_ns())
+        self._arm(self._wiring.clock.now_ns(), 0)
+
+    def _schedule(self, slot: Slot, at_ns: int) -> None:
+        slot.wake_ns = at_ns
+        self._turn += 1
+        heapq.heappush(self._heap, (at_ns, self._turn, slot))
+
+    def _arm(self, now_ns: int, nap_ns: int) -> None:
+        if self._heap and not self._closed:
+            self._timer.arm(time.monotonic_ns() + max(self._heap[0][0] - now_ns, nap_ns))
+
+    def _tick(self) -> None:
+        sound = False
+        try:
+            self._turn_all()
+            sound = True
+        finally:
+            if not sound:  # the hub prints the error; the run must know that its load stopped
+                self._wiring.trouble(self._wiring.clock.now_ns(), -1, "the pacer of the publishers failed")
+
+    def _turn_all(self) -> None:
+        clock, heap = self._wiring.clock, self._heap
+        now, budget = clock.now_ns(), _BUDGET
+        while heap and heap[0][0] <= now and budget > 0:
+            at, _, slot = heapq.heappop(heap)
+            if slot.wake_ns != at:
+                continue
+            budget -= max(1, slot.pump(budget))
+            now = clock.now_ns()
+            wake = slot.next_wake_ns(now)
+            slot.wake_ns = None
+            if slot.done or wake is None:
+                self._retire(slot)
+            else:
+                self._schedule(slot, max(wake, now) if wake > now else now)
+        self._arm(now, 0 if heap and heap[0][0] <= now else NAP_NS)
+
+    def _retire(self, slot: Slot) -> None:
+        if slot.done:
+            slot.went.set()
+            if slot in self._leaving:
+                self._leaving.discard(slot)
+                slot.lost("left")
+
+    # -- the live display
+
+    def _answered(self, channel: str, took_ns: int, count: int, size: int) -> None:
+        second = self._channels.setdefault(channel, ChannelSecond())
+        ms = round(took_ns / NS_PER_MS)
+        second.times_ms[ms] = second.times_ms.get(ms, 0) + count
+        second.bytes += size
+
+    def _failed(self, channel: str, why: str, count: int) -> None:
+        errors = self._channels.setdefault(channel, ChannelSecond()).errors
+        errors[why[:120]] = errors.get(why[:120], 0) + count
