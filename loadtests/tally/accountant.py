@@ -30,7 +30,7 @@ RANGES_KEPT = 4_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sums:
-    """Deliveries of this process so far; `latency` holds those of the last flush."""
+    """Deliveries of this process so far; the histograms hold those of the last flush."""
 
     unique: int
     repeated: int
@@ -39,6 +39,7 @@ class Sums:
     reads: int
     strange: int
     latency: Histogram
+    read_delay: Histogram  # of the stamped reads
 
 
 class Accountant:
@@ -69,6 +70,7 @@ class Accountant:
         self._unique = self._repeated = self._messages = self._reads = self._strange = 0
         self._missing = 0
         self._latency = Histogram()
+        self._read_delay = Histogram()
 
     def account(self, *, consumer: int, epoch: int, group: int, routes: frozenset[int]) -> Account:
         """Open the account of one epoch of a consumer."""
@@ -155,10 +157,6 @@ class Accountant:
         self._turn(now_ns)
         self._touch.close()
 
-    def touched(self) -> Iterator[Record]:
-        """What the ring owes by now, ahead of the next flush."""
-        return self._touch.records()
-
     def flush(self, now_ns: int, *, final: bool = False) -> Iterator[Record]:
         """Everything that is due, piece by piece, so that the caller may let others run between two of them.
 
@@ -172,8 +170,10 @@ class Accountant:
             for key, cell in cells.items():
                 yield self._consumed(received_slice, group, key, cell, latency)
         self._latency = latency
+        self._read_delay = Histogram()
         for group in self.groups:
             for (key, received_slice), cell in group.turn_kernel().items():
+                self._read_delay.merge((list(cell.read_delay), list(cell.read_delay.values())))
                 yield cell.record(group=self._group(key, group), key=key, received_slice=received_slice, clock="kernel")
         yield from self._rows.records(everything=final)
         yield from self.strange.records()
@@ -195,6 +195,7 @@ class Accountant:
             reads=self._reads,
             strange=self._strange,
             latency=self._latency,
+            read_delay=self._read_delay,
         )
 
     def _group(self, key: int, group: GroupCells) -> int:
@@ -255,7 +256,7 @@ class Accountant:
         copies = self._copies[self.streams.family[index]]
         if copies == 1 or not account.within_copies(index, seq, copies):
             self._row("repeated", account, index, seq, seq, now_ns)
-            account.cells.shown.repeats += 1
+            account.cells.shown.repeats[self.streams.family[index]] += 1
         return "repeated"
 
     def _gap(self, account: Account, index: int, first: int, last: int, now_ns: int) -> None:
@@ -269,7 +270,7 @@ class Accountant:
             gaps.forget(first, last)
             account.at_least = True
         self._missing += last - first + 1
-        account.cells.shown.gaps += last - first + 1
+        account.cells.shown.gaps[self.streams.family[index]] += last - first + 1
         self._row("gap", account, index, first, last, now_ns)
 
     def _row(

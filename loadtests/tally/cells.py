@@ -81,8 +81,8 @@ class Shown:
 
     def __init__(self) -> None:
         self.families: dict[int, tuple[defaultdict[int, int], list[int]]] = {}  # group: ms -> count, [count, bytes]
-        self.gaps = 0
-        self.repeats = 0
+        self.gaps: defaultdict[int, int] = defaultdict(int)  # family: missing numbers found
+        self.repeats: defaultdict[int, int] = defaultdict(int)
 
     def add(self, record: Consumed) -> None:
         """Add what one record holds."""
@@ -91,6 +91,10 @@ class Shown:
             counts[bucket] += count
         totals[0] += record.unique + record.repeated
         totals[1] += record.bytes
+
+    def seen(self, consumer_groups: int) -> list[int]:
+        """Families of which anything is to be shown."""
+        return sorted({group // consumer_groups for group in self.families} | set(self.gaps) | set(self.repeats))
 
 
 class GroupCells:
@@ -108,6 +112,11 @@ class GroupCells:
         """Hand out the cells of the slice that ended."""
         done, self.cells = self.cells, {}
         return done
+
+    def take_shown(self) -> Shown:
+        """Hand out what is to be shown, and begin anew."""
+        shown, self.shown = self.shown, Shown()
+        return shown
 
     def turn_kernel(self) -> dict[tuple[int, int], Cell]:
         """Hand out the kernel cells; a key may come again later, and readers add them up."""

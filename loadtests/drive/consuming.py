@@ -1,0 +1,163 @@
+"""What does one consumer do in a run?  Connects, subscribes, parks; reconnects by its profile's policy till the end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import gevent
+from gevent import socket as gsocket
+from gevent import ssl as gssl
+
+from loadtests.drive.consumer_connection import Connection
+from loadtests.drive.socketio import QUERY
+from loadtests.drive.websocket import RefusedError, upgrade
+from loadtests.model.ids import NS_PER_S
+from loadtests.model.profile import Reconnect
+
+if TYPE_CHECKING:
+    from loadtests.drive.wiring import Lease, Wiring
+
+OPEN_S: Final = 10.0
+"""How long connecting and upgrading together may take, and then the subscription's confirmation."""
+GOODBYE_S: Final = 2.0
+_SLOW_BUFFER: Final = 8192
+
+Tell = Callable[[str, int, str], None]
+"""Called after each attempt: consumer group, nanoseconds taken, error (empty: none)."""
+
+
+def delays_s(policy: Reconnect, seed: str) -> Callable[[int], float]:
+    """How long to wait before the n-th attempt in a row (from 0), jitter drawn in turn from a seed."""
+    draw = random.Random(seed)
+
+    def delay_s(attempt: int) -> float:
+        exact = min(policy.first_ms * policy.factor ** min(attempt, 64), policy.max_ms)
+        return exact * (1 + policy.jitter * draw.uniform(-1, 1)) / 1000
+
+    return delay_s
+
+
+class Consuming:
+    """The life of one consumer slot under one lease."""
+
+    def __init__(self, wiring: Wiring, lease: Lease, tell: Tell) -> None:
+        self._wiring = wiring
+        self._plan = wiring.contract.consumer(lease.slot)
+        self._spec = wiring.profile.consumers[self._plan.group]
+        self._tell = tell
+        self._connection: Connection | None = None
+        self._delay_s = delays_s(self._spec.reconnect, f"{wiring.profile.seed}:reconnect:{lease.slot}")
+        self._failure_noted_ns = -NS_PER_S
+        self.next_epoch = lease.epoch
+
+    def run(self) -> None:
+        """Stay subscribed until the run is over."""
+        over = self._wiring.over
+        attempt = 0
+        while not over.is_set():
+            if self._subscribe():
+                attempt = 0
+                self._park()
+            if not over.is_set():
+                over.wait(self._delay_s(attempt))
+                attempt += 1
+
+    def stop(self) -> None:
+        """Locust took this user away: leave at once, without waiting for anybody."""
+        connection = self._connection
+        if connection is not None and connection.end is None:
+            receiver, now_ns = self._wiring.receiver, self._wiring.clock.now_ns()
+            receiver.step(connection, "leaving", now_ns)
+            receiver.say_goodbye(connection)
+            receiver.end(connection, now_ns, "moved")
+
+    def _subscribe(self) -> bool:
+        """One attempt, up to the confirmed subscription."""
+        began_ns = self._wiring.clock.now_ns()
+        try:
+            connection = self._connect()
+        except (OSError, RefusedError) as error:
+            now_ns = self._wiring.clock.now_ns()
+            self._tell(self._spec.name, now_ns - began_ns, type(error).__name__)
+            if now_ns - self._failure_noted_ns >= NS_PER_S:
+                self._failure_noted_ns = now_ns
+                self._wiring.receiver.not_connected(self._plan, self.next_epoch, now_ns, str(error))
+                self.next_epoch += 1
+            return False
+        problem = self._confirm(connection)
+        self._tell(self._spec.name, self._wiring.clock.now_ns() - began_ns, problem)
+        return not problem
+
+    def _connect(self) -> Connection:
+        """Connect, upgrade, hand over. Raises OSError (TimeoutError too) and RefusedError."""
+        wiring = self._wiring
+        target = wiring.profile.target
+        host, port = wiring.addresses.gateway
+        path = target.websocket_path if self._spec.transport == "websocket" else target.socketio_path + QUERY
+        sock: Any = None
+        handed_over = False
+        try:
+            with gevent.Timeout(OPEN_S, TimeoutError(f"not connected within {OPEN_S:g} s")):
+                family, kind, protocol, _, address = gsocket.getaddrinfo(host, port, 0, gsocket.SOCK_STREAM)[0]
+                sock = gsocket.socket(family, kind, protocol)
+                if self._spec.read_bytes_per_s is not None:
+                    sock.setsockopt(gsocket.SOL_SOCKET, gsocket.SO_RCVBUF, _SLOW_BUFFER)
+                sock.connect(address)
+                if target.tls:
+                    sock = gssl.create_default_context().wrap_socket(sock, server_hostname=host)
+                behind = upgrade(sock, host, port, path)
+            handed_over = True
+            self._connection = wiring.receiver.add(
+                sock,
+                plan=self._plan,
+                epoch=self.next_epoch,
+                behind=behind,
+                read_bytes_per_s=self._spec.read_bytes_per_s,
+            )
+        finally:
+            if sock is not None and not handed_over:
+                sock.close()
+        self.next_epoch += 1
+        return self._connection
+
+    def _confirm(self, connection: Connection) -> str:
+        """Ask for the subscription and wait for its confirmation; what went wrong, empty for nothing."""
+        receiver, clock = self._wiring.receiver, self._wiring.clock
+        connection.ready.wait(OPEN_S)
+        if not connection.ready.is_set():
+            receiver.end(connection, clock.now_ns(), "error", f"no session within {OPEN_S:g} s")
+        if connection.end is not None:
+            return connection.end.why
+        receiver.step(connection, "asked", clock.now_ns())
+        body: dict[str, Any] = {
+            "channels": list(self._plan.channels),
+            "patterns": list(self._plan.patterns),
+            "symbols": list(self._plan.symbols),
+        }
+        if self._spec.subscribe.health:
+            body["health"] = True
+        answer = receiver.ask(connection, "subscribe", body)
+        confirmed = answer.wait(OPEN_S)
+        if confirmed is None:
+            receiver.end(connection, clock.now_ns(), "error", f"no confirmation within {OPEN_S:g} s")
+            return "no confirmation"
+        if confirmed.refused:
+            receiver.end(connection, clock.now_ns(), "refused", confirmed.refused)
+            return "refused"
+        receiver.step(connection, "confirmed", confirmed.at_ns)
+        return ""
+
+    def _park(self) -> None:
+        """Wait until the connection or the run is over; at the run's end leave in good order."""
+        connection = self._connection
+        assert connection is not None
+        gevent.wait([connection.over, self._wiring.over], count=1)
+        if connection.end is not None:
+            return
+        receiver, clock = self._wiring.receiver, self._wiring.clock
+        receiver.step(connection, "leaving", clock.now_ns())
+        answer = receiver.ask(connection, "unsubscribe", {}).wait(GOODBYE_S)
+        receiver.say_goodbye(connection)
+        receiver.end(connection, clock.now_ns() if answer is None else answer.at_ns, "own")

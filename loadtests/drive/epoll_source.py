@@ -1,0 +1,178 @@
+"""Who reads all connections of this process?  One private epoll set behind one watcher of gevent's hub; plain TCP.
+
+No greenlet switches for a message.  The work of one callback is bounded, so that the hub stays responsive; what is left
+makes the watcher fire again.  Nothing here blocks or switches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select as _select
+import socket as _socket
+import sys
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, Final
+
+import gevent
+from gevent import monkey
+
+from loadtests.drive import stamps
+from loadtests.drive.consumer_connection import OUTGOING_MAX, Connection
+
+if TYPE_CHECKING:
+    from loadtests.drive.receiver import Receiver
+
+SOCKETS_A_TURN: Final = 16
+BYTES_A_READ: Final = 16 * 1024
+_SLOW_READS_PER_S: Final = 10
+_READ: Final = _select.EPOLLIN if hasattr(_select, "EPOLLIN") else 1
+_WRITE: Final = _select.EPOLLOUT if hasattr(_select, "EPOLLOUT") else 4
+
+
+class EpollSource:
+    """Reads sockets that were handed over; each belongs to one connection."""
+
+    name: Final = "hub-epoll"
+
+    def __init__(self, receiver: Receiver, *, one_in: int, kernel_stamps: bool) -> None:
+        self._receiver = receiver
+        self._one_in = one_in
+        self._until_sample = one_in
+        self._stamps = kernel_stamps
+        self._connections: dict[int, Connection] = {}
+        self._epoll = monkey.get_original("select", "epoll")()
+        hub: Any = gevent.get_hub()
+        self._timer = hub.loop.timer
+        self._watcher = hub.loop.io(self._epoll.fileno(), 1)
+        self._watcher.start(self._turn)
+
+    @staticmethod
+    def available(*, tls: bool) -> bool:
+        """Whether this machine and connection can be read this way."""
+        return sys.platform == "linux" and not tls
+
+    def adopt(self, sock: Any) -> Any:
+        """A socket of gevent's as this source needs it: the same descriptor, non-blocking, out of gevent's hands."""
+        taken = monkey.get_original("socket", "socket")(fileno=sock.detach())
+        taken.setblocking(False)
+        taken.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        return taken
+
+    def add(self, connection: Connection) -> None:
+        """Begin to read."""
+        if self._stamps:
+            connection.stamped = stamps.switch_on(connection.sock)
+        fd = connection.sock.fileno()
+        self._connections[fd] = connection
+        self._epoll.register(fd, _READ)
+
+    def remove(self, connection: Connection) -> None:
+        """End reading and close the socket."""
+        if connection.resume is not None:
+            connection.resume.stop()
+            connection.resume.close()
+            connection.resume = None
+        fd = connection.sock.fileno()
+        if self._connections.pop(fd, None) is not None:
+            with contextlib.suppress(OSError):  # a paused one is not in the set
+                self._epoll.unregister(fd)
+        connection.sock.close()
+
+    def send(self, connection: Connection, data: bytes) -> None:
+        """Send without waiting; the rest goes when the socket takes it. Raises OSError."""
+        if not connection.outgoing:
+            try:
+                data = data[connection.sock.send(data) :]
+            except BlockingIOError:
+                pass
+        if data:
+            if len(connection.outgoing) + len(data) > OUTGOING_MAX:
+                raise BlockingIOError("the peer takes nothing")
+            connection.outgoing += data
+            if not connection.writing:
+                connection.writing = True
+                self._watch(connection)
+
+    def close(self) -> None:
+        """Stop reading anything."""
+        self._watcher.stop()
+        self._watcher.close()
+        self._epoll.close()
+
+    def _watch(self, connection: Connection) -> None:
+        if connection.resume is None:
+            self._epoll.modify(connection.sock.fileno(), _READ | _WRITE if connection.writing else _READ)
+
+    def _turn(self) -> None:
+        receiver = self._receiver
+        take = receiver.accountant.take
+        offset = receiver.clock_offset_ns()
+        connections = self._connections
+        for fd, events in self._epoll.poll(0, SOCKETS_A_TURN):
+            connection = connections.get(fd)
+            if connection is None:
+                continue
+            finished = False
+            try:
+                if events & _WRITE:
+                    self._write(connection)
+                self._until_sample -= 1
+                if self._until_sample <= 0 or connection.read_bytes_per_s is not None:
+                    self._read_unusual(connection, offset)
+                else:
+                    chunk = connection.recv(BYTES_A_READ)
+                    now = monotonic_ns() + offset
+                    batch = connection.cached(chunk) if connection.clean else None
+                    if batch is not None:
+                        take(connection.account, batch, now)
+                    else:
+                        receiver.received(connection, chunk, now)
+                finished = True
+            except BlockingIOError:
+                finished = True
+            except OSError as error:
+                finished = True
+                receiver.broken(connection, error)
+            finally:
+                # An error nobody foresaw goes to gevent's hub, which reports it; this socket must not cause it again.
+                if not finished:
+                    receiver.failed(connection)
+
+    def _read_unusual(self, connection: Connection, offset: int) -> None:
+        """A sampled read, or one of a slow reader."""
+        size = BYTES_A_READ
+        pace = connection.read_bytes_per_s
+        if pace is not None:
+            size = min(size, max(1, pace // _SLOW_READS_PER_S))
+        sampled = self._until_sample <= 0
+        kernel: int | None = None
+        if sampled:
+            self._until_sample = self._one_in
+        if sampled and connection.stamped:
+            chunk, now, kernel = stamps.receive(connection.sock, size)
+            now += offset
+            kernel = None if kernel is None else kernel + offset
+        else:
+            chunk = connection.recv(size)
+            now = monotonic_ns() + offset
+        self._receiver.received(connection, chunk, now, sampled=sampled, kernel_ns=kernel)
+        if pace is not None and connection.end is None:
+            self._pause(connection, len(chunk) / pace)
+
+    def _pause(self, connection: Connection, seconds: float) -> None:
+        """Take a slow reader out of the set, which would report its waiting bytes again and again."""
+        self._epoll.unregister(connection.sock.fileno())
+        connection.resume = self._timer(seconds)
+        connection.resume.start(self._resume, connection)
+
+    def _resume(self, connection: Connection) -> None:
+        connection.resume.close()
+        connection.resume = None
+        self._epoll.register(connection.sock.fileno(), _READ | _WRITE if connection.writing else _READ)
+
+    def _write(self, connection: Connection) -> None:
+        sent = connection.sock.send(connection.outgoing)
+        del connection.outgoing[:sent]
+        if not connection.outgoing:
+            connection.writing = False
+            self._watch(connection)

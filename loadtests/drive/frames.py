@@ -1,0 +1,176 @@
+"""Where do WebSocket messages begin and end?  The client's side of RFC 6455: bytes in, messages and control frames out.
+
+No socket here.  Memory is bounded by `MAX_MESSAGE`, whatever a peer announces.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final, Literal
+
+TEXT: Final = 1
+BINARY: Final = 2
+CLOSE: Final = 8
+PING: Final = 9
+PONG: Final = 10
+MAX_MESSAGE: Final = 4 * 1024 * 1024
+_MAX_CONTROL: Final = 125
+
+Opcode = Literal[1, 2, 8, 9, 10]
+Frame = tuple[int, bytes]
+"""Opcode and payload: a whole message (TEXT, BINARY), or a control frame."""
+
+
+class ProtocolError(Exception):
+    """The peer broke the protocol; `code` is the close code to answer with."""
+
+    def __init__(self, what: str, code: int = 1002) -> None:
+        super().__init__(what)
+        self.code = code
+
+
+def encode(opcode: int, payload: bytes, mask: bytes | None = None) -> bytes:
+    """A client's frame: final, masked, with a fresh mask unless one is given."""
+    size = len(payload)
+    if size < 126:
+        head = bytes((0x80 | opcode, 0x80 | size))
+    elif size < 1 << 16:
+        head = bytes((0x80 | opcode, 0xFE)) + size.to_bytes(2, "big")
+    else:
+        head = bytes((0x80 | opcode, 0xFF)) + size.to_bytes(8, "big")
+    mask = os.urandom(4) if mask is None else mask
+    key = (mask * (size // 4 + 1))[:size]
+    return head + mask + (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")
+
+
+def encode_close(code: int, reason: str = "") -> bytes:
+    """A client's close frame."""
+    return encode(CLOSE, code.to_bytes(2, "big") + reason.encode()[:120])
+
+
+def close_reason(payload: bytes) -> str:
+    """What a close frame said, for people: code and text."""
+    if len(payload) < 2:
+        return "no code"
+    return f"{int.from_bytes(payload[:2], 'big')} {payload[2:].decode(errors='replace')}".strip()
+
+
+class Cutter:
+    """Cuts one connection's bytes into frames; holds what an unfinished frame or message needs, no more."""
+
+    __slots__ = ("_held", "_max", "_opcode", "_parts", "_wanted", "broken")
+
+    def __init__(self, max_message: int = MAX_MESSAGE) -> None:
+        self._held = bytearray()
+        self._wanted = 0  # bytes that must be there before cutting makes sense again
+        self._parts: bytearray | None = None  # payload of a fragmented message so far
+        self._opcode = 0
+        self._max = max_message
+        self.broken: ProtocolError | None = None  # the breach behind the last good frame: nothing more is cut
+
+    @property
+    def clean(self) -> bool:
+        """Whether the next byte begins a frame that belongs to nothing before it."""
+        return not self._held and self._parts is None and self.broken is None
+
+    def cut(self, chunk: bytes) -> list[Frame]:
+        """Frames that are complete with this chunk, up to a breach of the protocol, which `broken` then holds."""
+        found: list[Frame] = []
+        if self.broken is None:
+            try:
+                self._cut(chunk, found)
+            except ProtocolError as error:
+                self.broken = error
+        return found
+
+    def _cut(self, chunk: bytes, found: list[Frame]) -> None:
+        data = chunk
+        if self._held:
+            self._held += chunk
+            if len(self._held) < self._wanted:
+                return
+            data = bytes(self._held)
+            self._held.clear()
+        at, end = 0, len(data)
+        while end - at >= 2:
+            head, size = data[at], data[at + 1]
+            start = at + 2
+            if size == 126:
+                start += 2
+            elif size == 127:
+                start += 8
+            elif size & 0x80:
+                raise ProtocolError("a masked frame from the server")
+            if end < start:
+                self._wanted = start - at
+                break
+            if size > 125:
+                size = int.from_bytes(data[at + 2 : start], "big")
+            stop = start + size
+            if stop > end or (head != 0x81 and head != 0x82) or self._parts is not None:
+                self._check(head, size)
+                if stop > end:
+                    self._wanted = stop - at
+                    break
+                frame = self._unusual(head, data[start:stop])
+                if frame is not None:
+                    found.append(frame)
+            else:
+                if size > self._max:
+                    raise ProtocolError("a message is too long", 1009)
+                payload = data[start:stop]
+                if head == 0x81 and not payload.isascii():
+                    _check_text(payload)
+                found.append((head & 15, payload))
+            at = stop
+        else:
+            self._wanted = 2
+        if at < end:
+            self._held += data[at:]
+
+    def _check(self, head: int, size: int) -> None:
+        """Refuse by the header alone, before the payload is waited for."""
+        opcode = head & 15
+        if head & 0x70:
+            raise ProtocolError("reserved bits are set, though no extension was agreed")
+        if opcode >= 8:
+            if opcode > PONG:
+                raise ProtocolError(f"unknown opcode {opcode}")
+            if not head & 0x80:
+                raise ProtocolError("a fragmented control frame")
+            if size > _MAX_CONTROL:
+                raise ProtocolError("a control frame is too long")
+            return
+        if opcode > BINARY:
+            raise ProtocolError(f"unknown opcode {opcode}")
+        if opcode == 0 and self._parts is None:
+            raise ProtocolError("a continuation of nothing")
+        if opcode != 0 and self._parts is not None:
+            raise ProtocolError("a message inside another")
+        if size + len(self._parts or b"") > self._max:
+            raise ProtocolError("a message is too long", 1009)
+
+    def _unusual(self, head: int, payload: bytes) -> Frame | None:
+        """Control frames and fragments; None while a message goes on."""
+        opcode = head & 15
+        if opcode >= 8:
+            if opcode == CLOSE and len(payload) == 1:
+                raise ProtocolError("a close frame with half a code")
+            return opcode, payload
+        if opcode:
+            self._parts, self._opcode = bytearray(payload), opcode
+        elif self._parts is not None:
+            self._parts += payload
+        if not head & 0x80 or self._parts is None:
+            return None
+        whole, self._parts = bytes(self._parts), None
+        if self._opcode == TEXT:
+            _check_text(whole)
+        return self._opcode, whole
+
+
+def _check_text(payload: bytes) -> None:
+    try:
+        payload.decode()
+    except UnicodeDecodeError as error:
+        raise ProtocolError("text that is not UTF-8", 1007) from error

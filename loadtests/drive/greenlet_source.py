@@ -1,0 +1,103 @@
+"""Who reads the connections where no epoll set can?  One greenlet each: TLS, and systems other than Linux.
+
+Twice the cost of the hub's set and no kernel stamps; cutter and accountant are the same.
+"""
+
+from __future__ import annotations
+
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, Final
+
+import gevent
+
+from loadtests.drive.consumer_connection import OUTGOING_MAX, Connection
+
+if TYPE_CHECKING:
+    from loadtests.drive.receiver import Receiver
+
+BYTES_A_READ: Final = 16 * 1024
+_SLOW_READS_PER_S: Final = 10
+_READS_A_TURN: Final = 16
+
+
+class GreenletSource:
+    """Reads gevent's own sockets, plain or TLS."""
+
+    name: Final = "greenlet"
+
+    def __init__(self, receiver: Receiver, *, one_in: int) -> None:
+        self._receiver = receiver
+        self._one_in = one_in
+        self._until_sample = one_in
+        self._readers: dict[Connection, Any] = {}
+
+    def adopt(self, sock: Any) -> Any:
+        """The socket as it is."""
+        sock.settimeout(None)
+        return sock
+
+    def add(self, connection: Connection) -> None:
+        """Begin to read."""
+        self._readers[connection] = gevent.spawn(self._read, connection)
+
+    def remove(self, connection: Connection) -> None:
+        """End reading and close the socket; the reader ends at its next switch."""
+        reader = self._readers.pop(connection, None)
+        if reader is not None and reader is not gevent.getcurrent():
+            reader.kill(block=False)
+        connection.sock.close()
+
+    def send(self, connection: Connection, data: bytes) -> None:
+        """Send without waiting: a greenlet of its own drains what is outgoing. Raises OSError where too much waits."""
+        if len(connection.outgoing) + len(data) > OUTGOING_MAX:
+            raise BlockingIOError("the peer takes nothing")
+        connection.outgoing += data
+        if not connection.writing:
+            connection.writing = True
+            gevent.spawn(self._write, connection)
+
+    def close(self) -> None:
+        """Stop reading anything."""
+        gevent.killall(list(self._readers.values()), block=False)
+        self._readers.clear()
+
+    def _write(self, connection: Connection) -> None:
+        try:
+            while connection.outgoing:
+                data = bytes(connection.outgoing)
+                connection.outgoing.clear()
+                connection.sock.sendall(data)
+        except OSError as error:
+            self._receiver.broken(connection, error)
+        finally:
+            connection.writing = False
+
+    def _read(self, connection: Connection) -> None:
+        receiver = self._receiver
+        pace = connection.read_bytes_per_s
+        size = BYTES_A_READ if pace is None else min(BYTES_A_READ, max(1, pace // _SLOW_READS_PER_S))
+        reads = 0
+        finished = False
+        try:
+            while connection.end is None:
+                chunk = connection.recv(size)
+                now = monotonic_ns() + receiver.clock_offset_ns()
+                self._until_sample -= 1
+                sampled = self._until_sample <= 0
+                if sampled:
+                    self._until_sample = self._one_in
+                receiver.received(connection, chunk, now, sampled=sampled)
+                reads += 1
+                if pace is not None:
+                    gevent.sleep(len(chunk) / pace)
+                elif reads % _READS_A_TURN == 0:
+                    gevent.sleep(0)  # a socket that always has bytes would not let others run
+            finished = True
+        except OSError as error:
+            finished = True
+            receiver.broken(connection, error)
+        except gevent.GreenletExit:
+            finished = True
+        finally:
+            if not finished:
+                receiver.failed(connection)

@@ -1,0 +1,379 @@
+"""What happens to the bytes of this process's consumers?  Joins source, cutter and accountant for one run.
+
+Everything is per run: nothing is open before the first Receiver, nothing after `close`.  What is called `received`,
+`broken`, `failed` runs in gevent's hub: it neither blocks nor switches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gevent.event import AsyncResult
+from gevent.lock import RLock
+
+from loadtests.drive import frames, stamps
+from loadtests.drive.chunks import Chunks, Control
+from loadtests.drive.consumer_connection import Answer, Connection, End, Speaking
+from loadtests.drive.epoll_source import EpollSource
+from loadtests.drive.greenlet_source import GreenletSource
+from loadtests.drive.hub_lag import HubLag
+from loadtests.drive.locust_stats import merge
+from loadtests.drive.socketio import SocketIoDialect
+from loadtests.drive.websocket import PlainDialect, RefusedError
+from loadtests.model.contract import ConsumerPlan
+from loadtests.model.records import Touched
+from loadtests.tally.accountant import Accountant, Sums
+from loadtests.tally.histogram import middle_ms
+from loadtests.tally.subscriptions import Step, Subscriptions
+
+if TYPE_CHECKING:
+    from locust.env import Environment
+
+    from loadtests.drive.wiring import Wiring
+
+_RECORDS_A_TURN = 64
+_READ_DELAYS_NEEDED = 100
+_CLOSED_BY_PEER = (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """How the receiving side stands."""
+
+    connected: int  # consumers with a confirmed subscription
+    open: int  # connections, confirmed or not
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HarnessReading:
+    """How the receiving side fared since the last reading."""
+
+    messages: int
+    reads: int
+    read_delay_p99_ns: int  # -1: too few stamped reads
+    hub_lag_p99_ns: int
+    hub_lag_max_ns: int
+    connected: int
+
+
+class Receiver:
+    """The receiving side of one run in one process."""
+
+    def __init__(self, wiring: Wiring, *, source: str | None = None, cached: bool = True) -> None:
+        profile, contract = wiring.profile, wiring.contract
+        self._wiring = wiring
+        self._emit = wiring.emit
+        self._contract = contract
+        self.accountant = Accountant(
+            family_of_route=[route.family for route in contract.routes],
+            copies_of_family=[family.copies for family in profile.families],
+            consumer_groups=len(profile.consumers),
+            exceptions_per_s=profile.guard.exceptions_per_s,
+            now_ns=wiring.clock.now_ns(),
+        )
+        identity = profile.identity
+        dialects: tuple[Speaking, ...] = (
+            PlainDialect(identity.path, identity.form),
+            SocketIoDialect(identity.path, identity.form),
+        )
+        self._dialects = {dialect.name: dialect for dialect in dialects}
+        streams = self.accountant.streams
+        self._chunks = {d.name: Chunks(d, streams, wiring.run, cached=cached) for d in dialects}
+        self._subscriptions = Subscriptions(wiring.emit)
+        self._connections: set[Connection] = set()
+        self._connected = 0
+        self.probes: dict[int, int] = {}
+        """Nonce of a probe message: how many consumers have seen it."""
+        sampling = profile.sampling
+        one_in = 1 if sampling.stamps == "every" else sampling.one_in
+        usable = EpollSource.available(tls=profile.target.tls)
+        self._source: EpollSource | GreenletSource
+        if source == GreenletSource.name or (source is None and not usable):
+            self._source = GreenletSource(self, one_in=one_in)
+        else:
+            wanted = sampling.stamps != "off" and stamps.AVAILABLE
+            self._source = EpollSource(self, one_in=one_in, kernel_stamps=wanted)
+        self._lag = HubLag()
+        self._flushing = RLock()
+        self._closed = False
+        self._read = self.accountant.sums()
+
+    @property
+    def receive_name(self) -> str:
+        """Which source reads: hub-epoll or greenlet."""
+        return self._source.name
+
+    # -- one consumer's connection
+
+    def add(
+        self, sock: Any, *, plan: ConsumerPlan, epoch: int, behind: bytes, read_bytes_per_s: int | None = None
+    ) -> Connection:
+        """Take over a socket of gevent's after its upgrade, with the bytes that came behind the answer.
+
+        Raises RefusedError where the run is over already.
+        """
+        if self._closed:
+            sock.close()
+            raise RefusedError("the run is over")
+        transport = self._wiring.profile.consumers[plan.group].transport
+        account = self.accountant.account(consumer=plan.slot, epoch=epoch, group=plan.group, routes=plan.routes)
+        connection = Connection(
+            sock=self._source.adopt(sock),
+            dialect=self._dialects[transport],
+            chunks=self._chunks[transport],
+            account=account,
+            group=plan.group,
+            read_bytes_per_s=read_bytes_per_s,
+        )
+        if transport == "websocket":
+            connection.ready.set()
+        self._connections.add(connection)
+        self._source.add(connection)
+        if behind:
+            self.received(connection, behind, self._wiring.clock.now_ns())
+        return connection
+
+    def ask(self, connection: Connection, action: str, body: dict[str, Any]) -> AsyncResult[Answer]:
+        """Send a request; the result comes with its answer, or with the end of the connection."""
+        connection.numbers += 1
+        number = connection.numbers
+        answer: AsyncResult[Answer] = AsyncResult()
+        connection.answers[number] = answer
+        if connection.end is None:
+            self._say(connection, connection.dialect.request(action, number, body))
+        if connection.end is not None:
+            connection.settle(_refusal(connection.end), number)
+        return answer
+
+    def step(self, connection: Connection, step: Step, at_ns: int, *, why: str = "", detail: str = "") -> None:
+        """Record a step of the connection's subscription."""
+        account = connection.account
+        if step == "confirmed" and connection.end is None and not connection.confirmed:
+            connection.confirmed = True
+            self._connected += 1
+        self._subscriptions.step(
+            step,
+            consumer=account.consumer,
+            epoch=account.epoch,
+            group=connection.group,
+            routes=account.routes,
+            at_ns=at_ns,
+            why=why,
+            detail=detail,
+        )
+
+    def not_connected(self, plan: ConsumerPlan, epoch: int, at_ns: int, detail: str) -> None:
+        """Record an attempt that came to no connection."""
+        self._subscriptions.step(
+            "left",
+            consumer=plan.slot,
+            epoch=epoch,
+            group=plan.group,
+            routes=plan.routes,
+            at_ns=at_ns,
+            why="connect failed",
+            detail=detail,
+        )
+
+    def say_goodbye(self, connection: Connection) -> None:
+        """Send a close frame; the peer's answer ends the connection."""
+        if connection.end is None:
+            self._say(connection, frames.encode_close(1000))
+
+    def end(self, connection: Connection, at_ns: int, why: str, detail: str = "") -> None:
+        """Close a connection, its subscription and its account. Safe to repeat: the first reason counts."""
+        if connection.end is not None:
+            return
+        connection.end = End(at_ns, why, detail)
+        self._source.remove(connection)
+        self._connections.discard(connection)
+        if connection.confirmed:
+            self._connected -= 1
+        self.step(connection, "left", at_ns, why=why, detail=detail)
+        self.accountant.close_account(connection.account)
+        for number in list(connection.answers):
+            connection.settle(_refusal(connection.end), number)
+        connection.ready.set()
+        connection.over.set()
+
+    # -- called by the source
+
+    def clock_offset_ns(self) -> int:
+        """What to add to this process's monotonic clock to get the run's."""
+        return self._wiring.clock.at_monotonic_ns(0)
+
+    def received(
+        self, connection: Connection, chunk: bytes, now_ns: int, *, sampled: bool = False, kernel_ns: int | None = None
+    ) -> None:
+        """Settle one read; an empty one is the end of the stream."""
+        if connection.end is not None:
+            return
+        if not chunk:
+            self.end(connection, now_ns, "peer closed", "end of stream")
+            return
+        batch = connection.cached(chunk) if connection.clean else None
+        controls: list[Control] = []
+        if batch is None:
+            batch, controls = connection.chunks.open(connection.cutter, chunk)
+            connection.clean = connection.cutter.clean
+        if sampled:
+            self.accountant.take_sampled(connection.account, batch, now_ns, kernel_ns)
+        else:
+            self.accountant.take(connection.account, batch, now_ns)
+        for control in controls:
+            self._react(connection, control, now_ns)
+            if connection.over.is_set():
+                return
+
+    def broken(self, connection: Connection, error: OSError) -> None:
+        """The socket failed."""
+        why = "peer closed" if isinstance(error, _CLOSED_BY_PEER) else "error"
+        self.end(connection, self._wiring.clock.now_ns(), why, error.strerror or str(error) or type(error).__name__)
+
+    def failed(self, connection: Connection) -> None:
+        """An error of our own while a read was settled: its account is not to be trusted."""
+        now_ns = self._wiring.clock.now_ns()
+        consumer = connection.account.consumer
+        self._wiring.trouble(
+            now_ns, -1, f"consumer {consumer}: an error in the receive loop; its account is incomplete"
+        )
+        connection.account.at_least = True
+        self.end(connection, now_ns, "error", "error in the receive loop")
+
+    def _react(self, connection: Connection, control: Control, now_ns: int) -> None:
+        greeting = connection.dialect.greeting(control)
+        if greeting is not None:
+            self._say(connection, greeting)
+        match control.event:
+            case "ws-ping":
+                self._say(connection, frames.encode(frames.PONG, control.data))
+            case "ws-close":
+                self._say(connection, frames.encode_close(1000))
+                self.end(connection, now_ns, "peer closed", frames.close_reason(control.data))
+            case "disconnected":
+                self.end(connection, now_ns, "peer closed", "disconnected by the server")
+            case "broken":
+                self._say(connection, frames.encode_close(control.data.code, str(control.data)))
+                self.end(connection, now_ns, "error", str(control.data))
+            case "connected":
+                connection.ready.set()
+            case "probe":
+                self.probes[control.data] = self.probes.get(control.data, 0) + 1
+            case "error" if not connection.ready.is_set():
+                self.end(connection, now_ns, "refused", str(control.data))
+            case "error":
+                connection.settle(Answer(now_ns, control.data, _reason(control.data) or "refused"), control.number)
+            case "ack" | "subscribed" | "unsubscribed":
+                connection.settle(Answer(now_ns, control.data, _reason(control.data)), control.number)
+
+    def _say(self, connection: Connection, data: bytes) -> None:
+        if connection.end is not None:
+            return
+        try:
+            self._source.send(connection, data)
+        except OSError as error:
+            self.broken(connection, error)
+
+    # -- called by the harness
+
+    def open_touch(self, now_ns: int) -> None:
+        """A fault is announced: every consumer's slices of the last 2 s and from now on go into the history."""
+        self.accountant.open_touch(now_ns)
+
+    def close_touch(self, now_ns: int) -> None:
+        """The recovery of a fault is over; calls are counted."""
+        self.accountant.close_touch(now_ns)
+
+    def flush(self, now_ns: int, *, final: bool = False) -> None:
+        """Emit every record that is due; lets others run in between. The final one ends what is still open."""
+        with self._flushing:
+            if final:
+                for connection in list(self._connections):
+                    self.end(connection, now_ns, "end")
+            may_switch = gevent.getcurrent() is not gevent.get_hub()
+            for number, record in enumerate(self.accountant.flush(now_ns, final=final)):
+                self._emit(record)
+                if may_switch and (isinstance(record, Touched) or number % _RECORDS_A_TURN == _RECORDS_A_TURN - 1):
+                    gevent.sleep(0)
+            for consumer in self.accountant.miscounted:
+                self._wiring.trouble(0, -1, f"the tally of consumer {consumer} does not add up")
+            self.accountant.miscounted.clear()
+
+    def health(self) -> Health:
+        """How the receiving side stands now."""
+        return Health(connected=self._connected, open=len(self._connections))
+
+    def take_reading(self) -> HarnessReading:
+        """How the receiving side fared since the last call, as of the last flush."""
+        before, now = self._read, self.accountant.sums()
+        self._read = now
+        lag_p99, lag_max = self._lag.take()
+        return HarnessReading(
+            messages=now.messages - before.messages,
+            reads=now.reads - before.reads,
+            read_delay_p99_ns=_p99_ns(now.read_delay.counts),
+            hub_lag_p99_ns=lag_p99,
+            hub_lag_max_ns=lag_max,
+            connected=self._connected,
+        )
+
+    def sums(self) -> Sums:
+        """What the live page shows: deliveries, repeats, missing so far, latencies of the last second."""
+        return self.accountant.sums()
+
+    def merge_stats(self, environment: Environment) -> None:
+        """Show in Locust's statistics what was flushed since the last call."""
+        for group in self.accountant.groups:
+            shown = group.take_shown()
+            transport = self._wiring.profile.consumers[group.group].transport
+            method = "WS" if transport == "websocket" else "SIO"
+            for family in shown.seen(len(self.accountant.groups)):
+                index = self._contract.group_index(family, group.group)
+                counts, (count, size) = shown.families.get(index, ({}, [0, 0]))
+                milliseconds: dict[int, int] = {}
+                total = 0.0
+                for bucket, times in counts.items():
+                    value = middle_ms(bucket)
+                    total += value * times
+                    milliseconds[round(value)] = milliseconds.get(round(value), 0) + times
+                failures = {"gap": shown.gaps.get(family, 0), "repeated": shown.repeats.get(family, 0)}
+                count += failures["gap"]
+                merge(environment, method, self._contract.group_name(index), milliseconds, total, count, size, failures)
+
+    def close(self) -> None:
+        """End every connection and stop reading. Safe to repeat."""
+        if self._closed:
+            return
+        self._closed = True
+        now_ns = self._wiring.clock.now_ns()
+        for connection in list(self._connections):
+            self.end(connection, now_ns, "end")
+        self._source.close()
+        self._lag.close()
+
+
+def _refusal(end: End) -> Answer:
+    return Answer(end.at_ns, None, f"{end.why}: {end.detail}")
+
+
+def _reason(data: Any) -> str:
+    """Why an answer is a refusal; empty where it is none."""
+    if isinstance(data, dict):
+        reason = data.get("reason") or data.get("error")
+        return str(reason) if reason else ""
+    return ""
+
+
+def _p99_ns(counts: dict[int, int]) -> int:
+    total = sum(counts.values())
+    if total < _READ_DELAYS_NEEDED:
+        return -1
+    rank = -(-99 * total // 100)
+    seen = 0
+    for bucket in sorted(counts):
+        seen += counts[bucket]
+        if seen >= rank:
+            return round(middle_ms(bucket) * 1_000_000)
+    return -1

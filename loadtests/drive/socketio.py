@@ -1,0 +1,91 @@
+"""How does a consumer speak Socket.IO?  Engine.IO 4 and Socket.IO 5 as prefixes of WebSocket text frames.
+
+Only the websocket transport and the default namespace; binary packets and other namespaces are counted as strange.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import msgspec
+
+from loadtests.drive.chunks import Control, Reading, strange
+from loadtests.drive.frames import TEXT, encode
+from loadtests.drive.websocket import ANSWERS
+from loadtests.tally.identity import Form, decoder
+
+QUERY: Final = "?EIO=4&transport=websocket"
+_PACKET: Final = re.compile(rb"(4[0-4])(\d{0,15})([\[{].*)?", re.DOTALL)
+
+
+class SocketIoDialect:
+    """Packets in text frames: `42["event", {...}]` from the target, `42<id>["subscribe", {...}]` to it."""
+
+    name: Final = "socketio"
+
+    def __init__(self, path: str, form: Form) -> None:
+        self._identity = decoder(form, path, "socketio")
+
+    def read(self, opcode: int, payload: bytes) -> Reading:
+        """Open one data frame."""
+        if payload[:3] == b"42[" and opcode == TEXT:
+            identity = self._identity(payload[2:])
+            if identity is not None:
+                return Reading(identity)
+            return self._event(payload, payload[2:], None)
+        if opcode != TEXT:
+            return strange(payload)
+        kind = payload[:1]
+        if kind == b"2":
+            return Reading(control=Control("ping", payload[1:]))
+        if kind == b"0":
+            return Reading(control=Control("open", msgspec.json.decode(payload[1:])))
+        if kind == b"1":
+            return Reading(control=Control("ws-close", b""))
+        if kind == b"6":
+            return Reading()
+        packet = _PACKET.fullmatch(payload)
+        if packet is None:
+            return strange(payload)
+        return self._packet(payload, packet[1], int(packet[2]) if packet[2] else None, packet[3] or b"")
+
+    def _packet(self, payload: bytes, kind: bytes, number: int | None, body: bytes) -> Reading:
+        if kind == b"40":
+            return Reading(control=Control("connected", msgspec.json.decode(body) if body else None))
+        if kind == b"41":
+            return Reading(control=Control("disconnected"))
+        if kind == b"44":
+            return Reading(control=Control("error", msgspec.json.decode(body) if body else None))
+        if kind == b"43" and number is not None:
+            answers = msgspec.json.decode(body)
+            return Reading(control=Control("ack", answers[0] if answers else None, number))
+        if kind == b"42" and body:
+            return self._event(payload, body, number)
+        return strange(payload)
+
+    def _event(self, payload: bytes, body: bytes, number: int | None) -> Reading:
+        """An event that wants an acknowledgement, or one without identity."""
+        wants = None if number is None else Control("ack wanted", None, number)
+        identity = self._identity(body)
+        if identity is not None:
+            return Reading(identity, None, wants)
+        whole = msgspec.json.decode(body)
+        event = whole[0] if isinstance(whole, list) and whole else None
+        if not isinstance(event, str) or event not in ANSWERS:
+            return Reading(None, strange(payload, "no identity").odd, wants)
+        return Reading(control=Control(event, whole[1] if len(whole) > 1 else None))
+
+    def request(self, action: str, number: int, body: dict[str, Any]) -> bytes:
+        """Frame of an event that asks for an acknowledgement."""
+        return encode(TEXT, b"42%d%b" % (number, msgspec.json.encode([action, body])))
+
+    def greeting(self, control: Control) -> bytes | None:
+        """Frame with which to answer a control message by itself; None where none is due."""
+        if control.event == "open":
+            return encode(TEXT, b"40")
+        if control.event == "ping":
+            return encode(TEXT, b"3" + control.data)
+        if control.event == "ack wanted":
+            return encode(TEXT, b"43%d[]" % (control.number or 0))
+        return None
