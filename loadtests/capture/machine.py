@@ -1,0 +1,138 @@
+"""Can this machine generate the load and time it?  Descriptors, CPU, memory, disk, clock, versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from loadtests.capture.findings import Finding
+from loadtests.model.profile import Profile
+from loadtests.model.profile_rules import memory_mb
+
+SPARE_DESCRIPTORS = 128
+"""Files, pipes and sockets besides the consumers': history, Locust, publishers' replies, the injector."""
+
+BUSY_PERCENT = 30.0
+LOOK_S = 0.3
+HISTORY_MB = 500
+MEMORY_SPARE_MB = 300
+_CLOCKS = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+_GOOD_CLOCKS = ("tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page", "xen")
+_PACKAGES = ("locust", "gevent", "redis", "psycopg2-binary", "toxiproxy-python", "msgspec", "pydantic")
+
+
+def machine_findings(profile: Profile | None, folder: Path) -> Iterator[Finding]:
+    """Every question about this machine. `folder`: where histories will be written."""
+    yield descriptors(profile)
+    yield idle_cpu()
+    yield free_memory(profile)
+    yield disk_space(folder)
+    yield clock_source()
+    yield versions()
+
+
+def needed_descriptors(profile: Profile) -> int:
+    """Descriptors that all consumers, publishers and readers of a profile need in one process."""
+    users = sum(group.count for group in profile.consumers) + sum(group.count for group in profile.publishers)
+    users += sum(group.count for group in profile.readers)
+    return users + SPARE_DESCRIPTORS
+
+
+def descriptors(profile: Profile | None) -> Finding:
+    """Raises this process's soft limit to its hard one; children inherit it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+        except (ValueError, OSError):
+            pass  # some systems forbid what they call the hard limit; the old one is what we have
+    have = sys.maxsize if soft == resource.RLIM_INFINITY else soft
+    have_text = "unlimited" if have == sys.maxsize else str(have)
+    if profile is None:
+        return Finding(check="file descriptors", level="ok", text=f"File descriptors for one process: {have_text}.")
+    needed = needed_descriptors(profile)
+    if have >= needed:
+        return Finding(check="file descriptors", level="ok", text=f"File descriptors: {have_text}, {needed} needed.")
+    return Finding(
+        check="file descriptors",
+        level="bad",
+        text=f"File descriptors: {have_text} for one process, and {profile.name} needs {needed}.",
+        remedy=f"Raise the hard limit (`ulimit -Hn {needed}` as root, or limits.conf), or take fewer consumers.",
+    )
+
+
+def idle_cpu() -> Finding:
+    """How busy the machine is before we add anything."""
+    busy = psutil.cpu_percent(interval=LOOK_S)
+    cores = psutil.cpu_count() or 1
+    text = f"CPU: {cores} {'core' if cores == 1 else 'cores'}, {busy:.0f} % busy before the run."
+    if busy <= BUSY_PERCENT and cores >= 2:
+        return Finding(check="cpu", level="ok", text=text)
+    remedy = "End what else runs here, or latencies will hold its share." if busy > BUSY_PERCENT else ""
+    return Finding(
+        check="cpu", level="warn", text=text, remedy=remedy or "One core carries target and load generator alike."
+    )
+
+
+def free_memory(profile: Profile | None) -> Finding:
+    """Against what the profile's accounts may take."""
+    free_mb = psutil.virtual_memory().available // 1_000_000
+    needed_mb = MEMORY_SPARE_MB + (memory_mb(profile) if profile is not None else 0)
+    text = f"Memory: {free_mb:,} MB free, about {needed_mb:,} MB needed."
+    if free_mb >= needed_mb:
+        return Finding(check="memory", level="ok", text=text)
+    return Finding(check="memory", level="warn", text=text, remedy="Free some, or take fewer consumers or symbols.")
+
+
+def disk_space(folder: Path) -> Finding:
+    """Where the history will lie; a folder that is not there yet is made on its nearest parent's disk."""
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    free_mb = psutil.disk_usage(str(place)).free // 1_000_000
+    text = f"Disk: {free_mb:,} MB free for histories and reports."
+    if not os.access(place, os.W_OK):
+        return Finding(check="disk", level="bad", text="Disk: the reports folder cannot be written.", remedy="")
+    if free_mb >= HISTORY_MB:
+        return Finding(check="disk", level="ok", text=text)
+    return Finding(check="disk", level="warn", text=text, remedy="Delete old runs: a run under faults takes megabytes.")
+
+
+def clock_source() -> Finding:
+    """The kernel's clock: some are slow to read, and every message is timed."""
+    resolution_ns = round(time.get_clock_info("monotonic").resolution * 1e9)
+    try:
+        source = _CLOCKS.read_text(encoding="ascii").strip()
+    except OSError:
+        source = ""
+    text = f"Clock: {source or 'source unknown'}, resolution {resolution_ns:,} ns."
+    if resolution_ns <= 1_000_000 and (not source or source in _GOOD_CLOCKS):
+        return Finding(check="clock", level="ok", text=text)
+    return Finding(
+        check="clock", level="warn", text=text, remedy="Reading such a clock is slow or coarse; trust no microseconds."
+    )
+
+
+def versions() -> Finding:
+    """Which software would run."""
+    found = []
+    for package in _PACKAGES:
+        try:
+            found.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            return Finding(
+                check="versions",
+                level="bad",
+                text=f"The package {package} is not installed.",
+                remedy="Install from requirements.lock.",
+            )
+    return Finding(check="versions", level="ok", text=f"Python {platform.python_version()}, {', '.join(found)}.")
