@@ -56,7 +56,8 @@ def undo_pending(journal: Journal, server: ToxiproxyServer, tell: Tell) -> Itera
 def sweep(server: ToxiproxyServer, proxies: Sequence[str]) -> list[str]:
     """Removes our toxics from our proxies and from those named, enables our disabled proxies, and reads back.
 
-    A named proxy that is not ours by its name is not enabled: it may be off for a reason of its owner. Returns sentences.
+    A named proxy that is not ours by its name is not enabled: it may be off for a reason of its owner.
+    Returns sentences.
     """
     done: list[str] = []
     for proxy in _concerned(server, proxies):

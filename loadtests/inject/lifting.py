@@ -1,4 +1,4 @@
-"""How is a fault lifted so that it stays lifted?  Undo and read back; if that fails, ever harder ways, each one told."""
+"""How is a fault lifted so that it stays lifted?  Undo and read back; if that fails, ever harder ways, each told."""
 
 from __future__ import annotations
 
@@ -43,6 +43,4 @@ def lift(kind: Kind, site: Site, undo: Undo, *, fault: str, tell: Callable[[str]
             left, gone = [str(error)], isinstance(error, NotThere)
         if not left:
             return Lifted(clean=True, escalation=resort.name)
-    sentence = f'Fault "{fault}" is not lifted: {"; ".join(left)}. Run: {COMMAND}'
-    tell(sentence)
-    return Lifted(clean=False, left=sentence)
+    return Lifted(clean=False, left=f'Fault "{fault}" is not lifted: {"; ".join(left)}. Run: {COMMAND}')

@@ -1,4 +1,4 @@
-"""Black hole: connects are accepted, every byte in the asked direction is dropped; lifting it closes the connections."""
+"""Black hole: connects are accepted, each byte in the asked direction is dropped; lifting closes the connections."""
 
 from __future__ import annotations
 

@@ -1,0 +1,48 @@
+"""How do messages reach the parent without anybody waiting for it?  A queue and one thread that writes."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+
+import msgspec
+
+from loadtests.model.injectwire import Announce, Emitted, FromInjector
+from loadtests.model.records import FaultStep, Note, Trouble
+
+
+class Emitter:
+    """Writes JSON lines to a file descriptor. A parent that does not read, or is gone, delays no fault."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write, name="emitter", daemon=True)
+        self._thread.start()
+
+    def send(self, message: FromInjector) -> None:
+        """Hands over one message; never blocks."""
+        self._queue.put(msgspec.json.encode(message) + b"\n")
+
+    def record(self, record: FaultStep | Note | Trouble) -> None:
+        """Hands over one record for the history."""
+        self.send(Emitted(record=record))
+
+    def announce(self, fault: str) -> None:
+        """Says that the injector is about to act."""
+        self.send(Announce(fault=fault))
+
+    def close(self, timeout_s: float) -> None:
+        """Waits so long for what is queued to be written."""
+        self._queue.put(None)
+        self._thread.join(timeout_s)
+
+    def _write(self) -> None:
+        while (line := self._queue.get()) is not None:
+            view = memoryview(line)
+            try:
+                while view:
+                    view = view[os.write(self._fd, view) :]
+            except OSError:  # the parent is gone; whatever comes now, nobody reads it
+                return

@@ -1,0 +1,257 @@
+"""What happens to one fault, from its calm measurement to its lifting?  A bracket in a thread of its own.
+
+Journal, announce, apply, read back, prove, and always lift; each step is told with the times before and after it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, replace
+
+from loadtests.inject.emitting import Emitter
+from loadtests.inject.errors import ControlError
+from loadtests.inject.journal import Entry, Journal
+from loadtests.inject.kinds.kind import Kind, Site
+from loadtests.inject.lifting import Lifted, lift
+from loadtests.inject.proofs import Effective, Proof, Witness
+from loadtests.inject.watch import Watch
+from loadtests.model.ids import NS_PER_MS, NS_PER_S
+from loadtests.model.injectwire import PlannedFault
+from loadtests.model.records import FaultStep, Note
+
+GO_NS = 200 * NS_PER_MS
+"""How long an announcement waits for Go."""
+
+CALM_NS = 2 * NS_PER_S
+"""How long before the announcement the calm measurement begins."""
+
+_PROOF_END_NS = 20 * NS_PER_MS  # a measurement ends so long before the lifting
+_AFTER_S = 1.5
+_JOIN_S = 0.5
+
+
+class Held:
+    """What the faults in force hold, so that two that cannot be told apart never overlap."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: set[str] = set()
+
+    def take(self, wanted: frozenset[str]) -> frozenset[str]:
+        """Takes them all; or takes none, and returns those that are taken."""
+        with self._lock:
+            taken = frozenset(wanted & self._held)
+            if not taken:
+                self._held |= wanted
+            return taken
+
+    def release(self, held: frozenset[str]) -> None:
+        """Gives them back."""
+        with self._lock:
+            self._held -= held
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What every fault of a run shares."""
+
+    origin_ns: int
+    emitter: Emitter
+    journal: Journal
+    held: Held
+    toxiproxy: str
+    supervisor: str = ""  # folder
+
+
+class Life:
+    """One fault's life."""
+
+    def __init__(self, fault: PlannedFault, kind: Kind, site: Site, around: Surroundings) -> None:
+        self.fault = fault
+        self.lifted: Lifted | None = None  # how its lifting ended, once it has
+        self._kind, self._site, self._around = kind, site, around
+        self._stop, self._proof_stop, self._go = threading.Event(), threading.Event(), threading.Event()
+        self._by = "plan"
+        self._proof_told = False
+        self._proof_lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name=f"fault {fault.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begins with the calm measurement."""
+        self._thread.start()
+
+    def go(self) -> None:
+        """The parent is ready for it."""
+        self._go.set()
+
+    def end(self, by: str) -> None:
+        """Lifts it now, or lets it never begin."""
+        if not self._stop.is_set():
+            self._by = by
+        self._stop.set()
+        self._proof_stop.set()
+        self._go.set()
+
+    def join(self, timeout_s: float) -> bool:
+        """Waits for its end; False when it has not come."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _now_ns(self) -> int:
+        return time.monotonic_ns() - self._around.origin_ns
+
+    def _monotonic_ns(self, run_ns: int) -> int:
+        return run_ns + self._around.origin_ns
+
+    def _run(self) -> None:
+        problems = self._kind.problems(self.fault)
+        if not problems and self.fault.until_ns <= self._now_ns():
+            problems = ["its time had passed before it could begin"]
+        if problems:
+            return self._tell("failed", detail="; ".join(problems))
+        holds = self._kind.holds(self.fault)
+        if taken := self._around.held.take(holds):
+            detail = f"another fault in force cannot be told apart from it: {', '.join(sorted(taken))}"
+            return self._tell("failed", detail=detail)
+        try:
+            witness = self._kind.witness(self._site, self.fault)
+            try:
+                self._bracket(witness)
+            finally:
+                witness.close()
+        except ControlError as error:
+            self._tell("failed", detail=str(error))
+        except OSError as error:
+            self._tell("failed", detail=f"the journal cannot be written: {error.strerror}")
+        finally:
+            self._around.held.release(holds)
+        return None
+
+    def _bracket(self, witness: Witness) -> None:
+        at_ns = self._monotonic_ns(self.fault.at_ns)
+        witness.before(Watch(at_ns - GO_NS - 50 * NS_PER_MS, self._stop))
+        if self._stop.is_set():
+            return None
+        entry = self._entry()
+        self._around.journal.open(entry)
+        if not Watch(at_ns - GO_NS, self._stop).wait():
+            return self._around.journal.close(self.fault.name)
+        self._tell("announced")
+        self._around.emitter.announce(self.fault.name)
+        announced_ns = time.monotonic_ns()
+        witness.last_look()
+        self._go.wait(max(0, announced_ns + GO_NS - time.monotonic_ns()) / NS_PER_S)
+        if not Watch(at_ns, self._stop).wait():
+            self.lifted = Lifted(clean=True)
+            self._around.journal.close(self.fault.name)
+            return self._tell("lifted", by=self._by, detail="it was never applied")
+        self._act(witness, entry)
+        return None
+
+    def _act(self, witness: Witness, entry: Entry) -> None:
+        before_ns = self._now_ns()
+        proving: threading.Thread | None = None
+        try:
+            self._kind.apply(self._site, self.fault)
+            missing = self._kind.not_in_force(self._site, self.fault)
+        except ControlError as error:
+            self._tell("failed", before_ns=before_ns, detail=str(error))
+        else:
+            step = "not in force" if missing else "active"
+            self._tell(step, before_ns=before_ns, detail="; ".join(missing))
+            proving = threading.Thread(target=self._prove, args=(witness, "; ".join(missing)), daemon=True)
+            proving.start()
+            Watch(self._monotonic_ns(self.fault.until_ns), self._stop).wait()
+        self._lift(witness, entry, proving)
+
+    def _prove(self, witness: Witness, missing: str) -> None:
+        before_ns = self._now_ns()
+        proof = witness.during(Watch(self._monotonic_ns(self.fault.until_ns) - _PROOF_END_NS, self._proof_stop))
+        if missing and proof.proved:
+            proof = replace(proof, proved=False, reason=f"the read-back does not show it: {missing}")
+        self._tell_proof(proof, before_ns)
+
+    def _tell_proof(self, proof: Proof, before_ns: int) -> None:
+        with self._proof_lock:
+            if not self._proof_told:
+                step = "proved" if proof.proved else "not proved"
+                self._tell(step, before_ns=before_ns, effective=proof.effective, detail=proof.reason)
+            self._proof_told = True
+
+    def _lift(self, witness: Witness, entry: Entry, proving: threading.Thread | None) -> None:
+        before_ns = self._now_ns()
+        lifted = lift(self._kind, self._site, entry.undo, fault=self.fault.name, tell=self._note)
+        after_ns = self._now_ns()
+        if lifted.clean:
+            self._around.journal.close(self.fault.name)
+        self._proof_stop.set()
+        if proving is not None:
+            proving.join(_JOIN_S)
+            reason = "it was lifted before its effect was measured"
+            self._tell_proof(Proof(proved=False, reason=reason), before_ns)
+        self.lifted = lifted
+        by = f"escalation: {lifted.escalation}" if lifted.escalation else self._by
+        effective = {} if self._by in HURRIED else witness.after(Watch.of_s(_AFTER_S))
+        step = "lifted" if lifted.clean else "not lifted"
+        self._tell(step, before_ns=before_ns, after_ns=after_ns, effective=effective, by=by, detail=lifted.left)
+
+    def _entry(self) -> Entry:
+        return Entry(
+            do="open",
+            fault=self.fault.name,
+            kind=self.fault.kind,
+            link=self.fault.link,
+            proxy="" if self._site.link is None else self._site.link.proxy,
+            toxiproxy=self._around.toxiproxy,
+            supervisor=self._around.supervisor,
+            undo=self._kind.undo_of(self._site, self.fault),
+        )
+
+    def _note(self, text: str) -> None:
+        self._around.emitter.record(Note(at_ns=self._now_ns(), text=text))
+
+    def _tell(
+        self,
+        step: str,
+        *,
+        before_ns: int | None = None,
+        after_ns: int | None = None,
+        effective: Effective | None = None,
+        by: str = "",
+        detail: str = "",
+    ) -> None:
+        now_ns = self._now_ns()
+        self._around.emitter.record(
+            fault_step(
+                self.fault,
+                step,
+                before_ns=now_ns if before_ns is None else before_ns,
+                after_ns=now_ns if after_ns is None else after_ns,
+                effective=effective or {},
+                by=by,
+                detail=detail,
+            )
+        )
+
+
+HURRIED = frozenset({"pipe closed", "signal"})
+"""Reasons to heal after which nobody waits for a measurement."""
+
+
+def fault_step(
+    fault: PlannedFault, step: str, *, before_ns: int, after_ns: int, effective: Effective, by: str, detail: str
+) -> FaultStep:
+    """One step as the record of it."""
+    return FaultStep(
+        name=fault.name,
+        kind=fault.kind,
+        link=fault.link,
+        step=step,  # type: ignore[arg-type]
+        before_ns=before_ns,
+        after_ns=after_ns,
+        asked={**fault.asked, "direction": fault.direction},
+        effective=effective,
+        by=by,
+        detail=detail,
+    )
