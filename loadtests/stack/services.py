@@ -1,0 +1,170 @@
+"""With which command does each service of the stack start, and what must it answer?  Starts nothing itself."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from loadtests.model.stackwire import LinkAddress
+from loadtests.stack import postgresql, ready
+from loadtests.stack.child import Command, Login
+from loadtests.stack.folder import StackFolder, open_to_all
+from loadtests.stack.links import HOST, addresses, links
+from loadtests.stack.servers import Program, Servers
+
+COPY = "programs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One service before it is started."""
+
+    name: str
+    address: str
+    origin: str
+    command: Command
+    probe: Callable[[], Awaitable[str]]  # the service's version, or ready.NotReady
+    ports: tuple[str, ...]  # of the service and, for Toxiproxy, of its links
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where PostgreSQL's programs and data lie, and the private folder that was needed for it, if any."""
+
+    programs: Path
+    data: Path
+    owner: Login | None
+    private: Path | None
+
+
+def place_postgres(folder: StackFolder, program: Program) -> Place:
+    """In the stack's folder; where `nobody` must run it and cannot get there, in a private temporary folder."""
+    owner = postgresql.login()
+    if owner is None or (open_to_all(folder.data) and open_to_all(program.path)):
+        return Place(programs=program.path, data=folder.data / "postgres", owner=owner, private=None)
+    private = postgresql.make_private(owner)
+    programs = program.path if open_to_all(program.path) else postgresql.programs_of(private / COPY)
+    return Place(programs=programs, data=private / "data", owner=owner, private=private)
+
+
+def lay_postgres(place: Place, template: Path) -> None:
+    """Copy the template to its place, and the programs where their own place cannot be reached."""
+    shutil.copytree(template, place.data)
+    if place.owner is not None:
+        postgresql.give(place.data, place.owner)
+    if place.private is not None and place.private in place.programs.parents:
+        postgresql.copy_carried(place.private / COPY)
+
+
+def plans(
+    *,
+    folder: StackFolder,
+    servers: Servers,
+    ports: Mapping[str, int],
+    place: Place,
+    gateway_env: Mapping[str, str],
+    environ: Mapping[str, str] = os.environ,
+) -> dict[str, Plan]:
+    """Every service, in the order in which they start."""
+    at = addresses(ports)
+    table = links(ports)
+    server_env = {"PATH": os.defpath, "HOME": str(folder.data), "LC_ALL": "C", "TZ": "UTC"}
+    python = postgresql.python_environment(environ)
+    gateway = _target_env(table, "gateway", "app_readonly") | {
+        "GATEWAY_HOST": HOST,
+        "GATEWAY_PORT": str(ports["gateway"]),
+        "GATEWAY_ALLOW_SWITCHES": "1",  # the stack is a test system
+    }
+    producer = _target_env(table, "producer", "app_readwrite") | {
+        "PRODUCER_HOST": HOST,
+        "PRODUCER_PORT": str(ports["producer"]),
+    }
+    return {
+        "redis": Plan(
+            name="redis",
+            address=at["redis"],
+            origin=servers.redis.origin,
+            command=Command(
+                argv=_redis(servers.redis, ports["redis"]), env=server_env, cwd=folder.data, log=folder.log("redis")
+            ),
+            probe=functools.partial(ready.redis, at["redis"]),
+            ports=("redis",),
+        ),
+        "postgres": Plan(
+            name="postgres",
+            address=at["postgres"],
+            origin=servers.postgres.origin,
+            command=Command(
+                argv=[str(place.programs / "postgres"), "-D", str(place.data), "-p", str(ports["postgres"])],
+                env=postgresql.environment(place.data),
+                cwd=place.data,
+                log=folder.log("postgres"),
+                login=place.owner,
+                stop_signal=signal.SIGINT,  # SIGTERM would wait until all clients have left
+            ),
+            probe=functools.partial(ready.postgres, at["postgres"]),
+            ports=("postgres",),
+        ),
+        "toxiproxy": Plan(
+            name="toxiproxy",
+            address=at["toxiproxy"],
+            origin=servers.toxiproxy.origin,
+            command=Command(
+                argv=[str(servers.toxiproxy.path), "-host", HOST, "-port", str(ports["toxiproxy"]),
+                      "-config", str(folder.links_config)],
+                env=server_env | {"LOG_LEVEL": "info"}, cwd=folder.data, log=folder.log("toxiproxy"),
+            ),
+            probe=functools.partial(ready.toxiproxy, at["toxiproxy"], table),
+            ports=("toxiproxy", *table),
+        ),
+        "gateway": Plan(
+            name="gateway",
+            address=at["gateway"],
+            origin="ours",
+            command=Command(
+                argv=[sys.executable, "-P", "-m", "reference_target.gateway"],
+                env=python | gateway | dict(gateway_env), cwd=folder.data, log=folder.log("gateway"),
+            ),
+            probe=functools.partial(ready.target, at["gateway"]),
+            ports=("gateway",),
+        ),
+        "producer": Plan(
+            name="producer",
+            address=at["producer"],
+            origin="ours",
+            command=Command(
+                argv=[sys.executable, "-P", "-m", "reference_target.producer"],
+                env=python | producer, cwd=folder.data, log=folder.log("producer"),
+            ),
+            probe=functools.partial(ready.target, at["producer"]),
+            ports=("producer",),
+        ),
+    }  # fmt: skip
+
+
+def _redis(program: Program, port: int) -> list[str]:
+    options = {"bind": HOST, "port": str(port), "save": "", "appendonly": "no", "daemonize": "no", "logfile": ""}
+    argv = [str(program.path)]
+    for name, value in options.items():
+        argv += [f"--{name}", value]
+    return argv
+
+
+def _target_env(table: Mapping[str, LinkAddress], who: str, user: str) -> dict[str, str]:
+    """A process of the target reaches Redis and PostgreSQL through its own links only."""
+    redis_host, _, redis_port = table[f"{who}-redis"].listen.rpartition(":")
+    pg_host, _, pg_port = table[f"{who}-postgres"].listen.rpartition(":")
+    return {
+        "REDIS_HOST": redis_host,
+        "REDIS_PORT": redis_port,
+        "PG_HOST": pg_host,
+        "PG_PORT": pg_port,
+        "PG_DATABASE": postgresql.DATABASE,
+        "PG_USER": user,
+    }

@@ -1,0 +1,248 @@
+"""Who owns the servers of the local stack, and does what callers ask?  One process, one thread, one folder.
+
+Servers are forked from the main thread alone: the kernel ends a server when the thread that forked it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from loadtests.model.stackwire import SERVICES, Answer, Ask, Status
+from loadtests.stack import ready
+from loadtests.stack.child import end_owned
+from loadtests.stack.errors import StackError
+from loadtests.stack.fetch import ensure
+from loadtests.stack.folder import StackFolder, State
+from loadtests.stack.links import Ports, links, write_config
+from loadtests.stack.member import Member
+from loadtests.stack.postgresql import template_path
+from loadtests.stack.services import lay_postgres, place_postgres, plans
+
+START_S = 30.0
+LONGEST_WAIT_S = 600.0
+LINE_BYTES = 1_000_000
+SERVERS = ("redis", "toxiproxy", "postgres")  # postgres last: its data is copied while the others start
+TARGET = ("gateway", "producer")
+
+
+class Supervisor:
+    """The stack in one folder, whose lock the caller holds."""
+
+    def __init__(
+        self,
+        folder: StackFolder,
+        *,
+        wanted_ports: Mapping[str, int],
+        gateway_env: Mapping[str, str],
+        tell: Callable[[str], None],
+    ) -> None:
+        self._folder = folder
+        self._wanted = wanted_ports
+        self._gateway_env = dict(gateway_env)
+        self._tell = tell
+        self._began = time.monotonic()
+        self._ports: Ports | None = None
+        self._members: dict[str, Member] = {}
+        self._private: list[Path] = []
+        self._ending = asyncio.Event()
+        self._closing = False
+        self._server: asyncio.Server | None = None
+
+    async def run(self, on_ready: Callable[[], None]) -> None:
+        """Start everything, call `on_ready`, serve until told to end. Raises StackError or BadInput at start."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ending.set)
+        loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        try:
+            starting = asyncio.create_task(self._start())
+            ending = asyncio.create_task(self._ending.wait())
+            await asyncio.wait([starting, ending], return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                starting.cancel()
+                await asyncio.wait([starting])
+                raise StackError("The stack was told to end before it was ready.")
+            starting.result()
+            on_ready()
+            await ending
+        finally:
+            await self._end_all()
+            if self._server is not None:
+                self._server.close()
+            if self._ports is not None:
+                self._ports.let_go()
+            self._folder.clear()
+
+    async def _start(self) -> None:
+        self._clean_up_after_the_dead()
+        servers = ensure(os.environ, self._tell)
+        self._ports = Ports(self._wanted)
+        folder = self._folder
+        folder.data.mkdir(parents=True)
+        folder.logs.mkdir(exist_ok=True)
+        for service in SERVICES:
+            with contextlib.suppress(FileNotFoundError):
+                folder.log(service).replace(folder.log(f"{service}.before"))
+        write_config(folder.links_config, links(self._ports.numbers))
+        place = place_postgres(folder, servers.postgres)
+        self._private += filter(None, [place.private])
+        self._note()
+        table = plans(
+            folder=folder, servers=servers, ports=self._ports.numbers, place=place, gateway_env=self._gateway_env
+        )
+        self._members = {name: Member(plan, self._note) for name, plan in table.items()}
+        await self._listen()
+        for name in SERVERS:
+            if name == "postgres":
+                lay_postgres(place, template_path(servers.postgres))
+            self._launch(name)
+        await self._all_ready(SERVERS)
+        for name in TARGET:
+            self._launch(name)
+        await self._all_ready(TARGET)
+
+    def _launch(self, name: str) -> None:
+        assert self._ports is not None
+        member = self._members[name]
+        self._ports.let_go(*member.plan.ports)
+        member.launch()
+
+    async def _all_ready(self, names: tuple[str, ...]) -> None:
+        """Wait for them together; the first that fails is the error."""
+        deadline = time.monotonic() + START_S
+        waiting = [asyncio.create_task(self._one_ready(name, deadline)) for name in names]
+        try:
+            for done in asyncio.as_completed(waiting):
+                await done
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    async def _one_ready(self, name: str, deadline: float) -> None:
+        member = self._members[name]
+        await member.ready(deadline)
+        service = member.service
+        after_ms = round((time.monotonic() - self._began) * 1000)
+        self._tell(f"{name}: ready on {service.address} after {after_ms} ms ({service.version}, {service.origin})")
+
+    def _clean_up_after_the_dead(self) -> None:
+        for owned in self._folder.read_state().owned.values():
+            end_owned(owned)
+        self._folder.clear()
+
+    def _note(self) -> None:
+        owned = {
+            name: who
+            for name, member in self._members.items()
+            if member.child is not None and member.child.ended() is None and (who := member.child.owned()) is not None
+        }
+        self._folder.write_state(
+            State(
+                ports=self._ports.numbers if self._ports is not None else {},
+                gateway_env=self._gateway_env,
+                owned=owned,
+                private=[str(path) for path in self._private],
+            )
+        )
+
+    def _reap(self) -> None:
+        for member in self._members.values():
+            was = member.state
+            member.notice()
+            if member.state != was:
+                sys.stderr.write(f"{member.service.error}\n")
+                sys.stderr.flush()
+
+    async def _end_all(self) -> None:
+        self._closing = True
+        for names in (TARGET, SERVERS):
+            members = [self._members[name] for name in names if name in self._members]
+            await asyncio.gather(*(member.close() for member in members))
+
+    async def _listen(self) -> None:
+        path, private = self._folder.choose_socket()
+        if private is not None:
+            self._private.append(private)
+            self._note()
+        path.unlink(missing_ok=True)
+        old = os.umask(0o177)  # the socket is for us alone
+        try:
+            self._server = await asyncio.start_unix_server(self._converse, path, limit=LINE_BYTES)
+        finally:
+            os.umask(old)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                answer = await self._answer(line)
+                writer.write(msgspec.json.encode(answer) + b"\n")
+                await writer.drain()
+                if answer.ok and answer.status is None:  # only `down` answers so
+                    self._ending.set()
+                    break
+        except (ConnectionError, ValueError) as error:  # the caller left, or its line is too long
+            sys.stderr.write(f"a caller was let go: {error}\n")
+        finally:
+            writer.close()
+
+    async def _answer(self, line: bytes) -> Answer:
+        try:
+            ask = msgspec.json.decode(line, type=Ask)
+        except msgspec.DecodeError as error:
+            return Answer(ok=False, error=f"This is no request to the local stack: {error}")
+        now = time.monotonic_ns()
+        if ask.do == "status":
+            self._reap()
+            return Answer(ok=True, status=self.status(), before_ns=now, after_ns=time.monotonic_ns())
+        if self._closing:
+            return Answer(ok=False, error="The local stack is ending.")
+        if ask.do == "down":
+            await self._end_all()
+            return Answer(ok=True, before_ns=now, after_ns=time.monotonic_ns())
+        try:
+            if ask.do == "switch":
+                before, after = await self._switch(ask)
+            else:
+                before, after = await self._act(ask)
+        except (StackError, ready.NotReady) as error:
+            return Answer(ok=False, error=str(error), status=self.status(), before_ns=now, after_ns=time.monotonic_ns())
+        except TimeoutError:
+            text = f"{ask.service}: {ask.do} took longer than {ask.wait_s:g} s."
+            return Answer(ok=False, error=text, status=self.status(), before_ns=now, after_ns=time.monotonic_ns())
+        return Answer(ok=True, status=self.status(), before_ns=before, after_ns=after)
+
+    async def _act(self, ask: Ask) -> tuple[int, int]:
+        member = self._members.get(ask.service or "")
+        if member is None:
+            raise StackError(f"{ask.do} needs a service: one of {', '.join(SERVICES)}.")
+        return await member.act(ask.do, min(max(ask.wait_s, 0.0), LONGEST_WAIT_S))
+
+    async def _switch(self, ask: Ask) -> tuple[int, int]:
+        try:
+            values = {name: int(text) for name, text in ask.settings.items()}
+        except ValueError as error:
+            raise StackError(f"Switches are whole numbers: {error}.") from None
+        before_ns = time.monotonic_ns()
+        status, answer = await ready.http(self._members["gateway"].plan.address, "/switch", values)
+        if status != 200:
+            raise StackError(f"The gateway refused with {status}: {answer.decode('utf-8', 'replace').strip()}")
+        return before_ns, time.monotonic_ns()
+
+    def status(self) -> Status:
+        """What runs, and where."""
+        assert self._ports is not None
+        return Status(
+            services={name: self._members[name].service for name in SERVICES},
+            links=links(self._ports.numbers),
+            folder=str(self._folder.root),
+            supervisor_pid=os.getpid(),
+        )
