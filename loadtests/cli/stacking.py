@@ -9,7 +9,7 @@ from rich.table import Table
 
 from loadtests.cli.console import err, out
 from loadtests.harness.places import reports_folder
-from loadtests.inject.journal import heal as heal_by_journal
+from loadtests.inject.healing import heal as heal_by_journal
 from loadtests.model.errors import BadInput
 from loadtests.stack import LocalStack, stack_folder
 

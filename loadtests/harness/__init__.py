@@ -17,8 +17,9 @@ log = logging.getLogger("tickstorm")
 
 def attach() -> None:
     """Register Tickstorm with Locust; called by the locustfile."""
-    from locust import events
+    import locust
 
+    events: Any = locust.events
     events.init_command_line_parser.add_listener(lambda parser, **_: add_options(parser))
     events.init.add_listener(_init)
 
@@ -42,6 +43,7 @@ def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
     from loadtests.harness.dispatching import BalancedDispatcher
     from loadtests.harness.loading import load
     from loadtests.harness.master import Chosen, Master
+    from loadtests.harness.places import profile_path
     from loadtests.model.errors import BadInput
 
     options = environment.parsed_options
@@ -51,10 +53,11 @@ def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
     except (BadInput, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
-    chosen = Chosen(loaded=loaded)
+    folder = profile_path(options.run_profile).parent
+    chosen = Chosen(loaded=loaded, folder=folder)
     if options.num_users is not None:
         others = sum(chosen.planned.values()) - chosen.planned["WebSocketClient"]
-        chosen = Chosen(loaded=loaded, consumers=max(0, options.num_users - others))
+        chosen = Chosen(loaded=loaded, folder=folder, consumers=max(0, options.num_users - others))
     environment.dispatcher_class = BalancedDispatcher
     master = environment.tickstorm = Master(environment, runner, chosen, os.environ.get("TICKSTORM_RUN_ID") or None)
     master.choose(chosen)

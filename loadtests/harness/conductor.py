@@ -105,7 +105,7 @@ class Conductor:
         self._inboxes: dict[str, Inbox] = {}
         self._lost: set[str] = set()
         self._stop = Event()
-        self._finisher: gevent.Greenlet | None = None
+        self._finisher: gevent.Greenlet[..., Any] | None = None
         self._plan_done = False
         self.recorder.emit_all(opening)
         self.mark("connect")
@@ -207,13 +207,15 @@ class Conductor:
             self.abandon("plan done")
 
     def _path_is_proved(self) -> bool:
+        followed = self._followed()
         for index, family in enumerate(self.profile.families):
             began, nonce = self.clock.now_ns(), index
-            if not any(index == self.contract.routes[r].family for r in self._followed()):
+            route = next((r for r in self.contract.routes_of_family[index] if r in followed), None)
+            if route is None:
                 continue
             deadline, seen = began + round(PROBE_S * NS_PER_S), False
             while not seen and self.clock.now_ns() < deadline and not self._stop.is_set():
-                self.crew.order("probe", {"family": index, "nonce": nonce})
+                self.crew.order("probe", {"family": index, "nonce": nonce, "route": route})
                 seen = self._until(lambda n=str(nonce): any(s.probes.get(n) for s in self._status.values()), 1.0)  # type: ignore[misc]
                 nonce += 1000
             took = self.clock.now_ns() - began

@@ -13,7 +13,7 @@ from typing import Any
 from locust.dispatch import UsersDispatcher
 
 
-class BalancedDispatcher(UsersDispatcher):  # type: ignore[misc]  # locust is not typed
+class BalancedDispatcher(UsersDispatcher):
     """Locust's dispatcher with another choice of worker."""
 
     def _fewest(self, users_on_workers: dict[str, dict[str, int]], user: str) -> Any:

@@ -35,7 +35,7 @@ class FaultControl:
         self._profile = profile
         self._emit, self._order, self._on_fault = emit, order, on_fault
         self._open = 0
-        self._closing: list[gevent.Greenlet] = []
+        self._closing: list[gevent.Greenlet[..., Any]] = []
         self._handle = InjectorHandle(begin, self._heard, log)
 
     def start(self, timeout_s: float = 15.0) -> Ready:

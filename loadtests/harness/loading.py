@@ -20,9 +20,4 @@ def load(name: str, sets: Sequence[str] = (), seed: int | None = None) -> Loaded
         raise BadInput(f"{name}: there is no such profile; shipped are {shipped}, or give the path of a file") from None
     except OSError as error:
         raise BadInput(f"{name}: cannot be read: {error.strerror}") from None
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{name}: is not UTF-8 text (byte {error.start})") from None
-    overrides = [*sets, *([f"seed={seed}"] if seed is not None else [])]
-    return read_profile(text, file=name, environment=dict(os.environ), sets=overrides)
+    return read_profile(data, file=name, environment=dict(os.environ), sets=sets, seed=seed)

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gevent
 import msgspec
@@ -35,10 +35,6 @@ from loadtests.model.live import Live
 from loadtests.model.profile_read import Loaded, read_effective
 from loadtests.model.runconfig import OPTION, RunConfig, encode_config
 
-if TYPE_CHECKING:
-    from locust.env import Environment
-    from locust.runners import Runner
-
 log = logging.getLogger("tickstorm")
 LOCAL = "worker-0"
 """Process name of the only part of a standalone run."""
@@ -49,6 +45,7 @@ class Chosen:
     """The profile that the next run takes, and the number of consumers where somebody overrode it."""
 
     loaded: Loaded
+    folder: Path  # of the profile's file
     consumers: int | None = None
 
     @property
@@ -66,7 +63,7 @@ class Chosen:
 class Master:
     """The leading process: one conductor at a time, a part of its own where there are no workers."""
 
-    def __init__(self, environment: Environment, runner: Runner, chosen: Chosen, run_id: str | None) -> None:
+    def __init__(self, environment: Any, runner: Any, chosen: Chosen, run_id: str | None) -> None:
         self._environment, self._runner = environment, runner
         self.chosen = chosen
         self._run_id = run_id
@@ -166,6 +163,7 @@ class Master:
             consumers=planned["WebSocketClient"] if "WebSocketClient" in wanted else 0,
             publishers=planned["EventPublisher"] if "EventPublisher" in wanted else 0,
             readers=planned["DatabaseReader"] if "DatabaseReader" in wanted else 0,
+            profile_folder=str(self.chosen.folder),
         )
         workers = self._runner.worker_count if self.distributed else 0
         conductor = Conductor(
@@ -191,7 +189,7 @@ class Master:
                 process=LOCAL,
                 role="standalone",
                 environment=self._environment,
-                slots=LocalSlots(conductor.book, LOCAL),
+                slots=LocalSlots(conductor.book, LOCAL, conductor.clock.now_ns),
                 out=lambda number, frame: conductor.arrived(LOCAL, number, frame, None),
                 tell=conductor.heard,
                 versions=versions(),
@@ -240,7 +238,8 @@ class Master:
 
     def _give(self, _node: str, data: dict[str, Any]) -> None:
         if self.conductor is not None:
-            self.conductor.book.give_back(data["kind"], data["slot"], data["next_epoch"])
+            book, now_ns = self.conductor.book, self.conductor.clock.now_ns()
+            book.give_back(data["kind"], data["slot"], data["next_epoch"], now_ns)
 
     def _chunk(self, node: str, data: dict[str, Any]) -> None:
         conductor = self.conductor

@@ -5,10 +5,10 @@ Standalone has one part and the conductor; a worker has a part only; a master ha
 
 from __future__ import annotations
 
-import platform
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import gevent
 import msgspec
@@ -16,18 +16,17 @@ import psutil
 
 from loadtests.capture.clock import MonotonicClock, clock_identity
 from loadtests.capture.recorder import Recorder
-from loadtests.drive.publishing import Publishing
+from loadtests.drive.publishing import Publishing, read_replays
 from loadtests.drive.receiver import Receiver
 from loadtests.drive.wiring import Addresses, Slots, Wiring
+from loadtests.harness.display import merge_publishes
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_MS, SLICE_NS
 from loadtests.model.profile import Profile
 from loadtests.model.records import HarnessSecond, Header, Trouble
 from loadtests.model.runconfig import RunConfig, host_port
 
-if TYPE_CHECKING:
-    from locust.env import Environment
-
+log = logging.getLogger("tickstorm")
 FLUSH_S = 1.0
 
 
@@ -43,18 +42,6 @@ class PartStatus(msgspec.Struct, frozen=True, kw_only=True):
     refused: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Versions:
-    """What a header says of the software."""
-
-    tickstorm: str
-    locust: str
-
-    def table(self) -> dict[str, str]:
-        """Name to version."""
-        return {"tickstorm": self.tickstorm, "locust": self.locust, "python": platform.python_version()}
-
-
 class Part:
     """One run in one process that has users."""
 
@@ -65,7 +52,7 @@ class Part:
         *,
         process: str,
         role: str,
-        environment: Environment,
+        environment: Any,
         slots: Slots,
         out: Callable[[int, bytes], None],
         tell: Callable[[PartStatus], None],
@@ -94,12 +81,13 @@ class Part:
             ),
             trouble=self._trouble,
         )
-        self._greenlets: list[gevent.Greenlet] = []
+        self._greenlets: list[gevent.Greenlet[..., Any]] = []
 
     def start(self) -> None:
         """Open what the users need: the epoll set, timers; write the header; begin to flush."""
         self.wiring.receiver = Receiver(self.wiring)
-        self.wiring.publishing = Publishing(self.wiring)
+        replays = read_replays(self.wiring, Path(self.config.profile_folder))
+        self.wiring.publishing = Publishing(self.wiring, replays=replays)
         self.recorder.emit(
             Header(
                 run=self.config.run,
@@ -125,7 +113,7 @@ class Part:
             if not wiring.t0.ready():
                 wiring.t0.set(int(data["t0_ns"]))
         elif what == "probe":
-            gevent.spawn(self._probe, int(data["family"]), int(data["nonce"]))
+            gevent.spawn(self._probe, data["family"], data["nonce"], data["route"])
         elif what == "plan_over":
             wiring.plan_over.set()
         elif what == "over":
@@ -140,9 +128,11 @@ class Part:
         else:
             raise ValueError(f"no such order: {what}")
 
-    def _probe(self, family: int, nonce: int) -> None:
-        if self.wiring.publishing.can_probe():
-            self.wiring.publishing.probe(family, nonce)
+    def _probe(self, family: int, nonce: int, route: int) -> None:
+        try:
+            self.wiring.publishing.probe(family, nonce, route=route)
+        except OSError as error:
+            log.warning("a probe message could not be published: %s", error)
 
     def status(self) -> PartStatus:
         """How far this part is."""
@@ -182,7 +172,7 @@ class Part:
         wiring.receiver.flush(now, final=final)
         wiring.publishing.flush(now, final=final)
         wiring.receiver.merge_stats(self._environment)
-        wiring.publishing.merge_stats(self._environment)
+        merge_publishes(self._environment, wiring.publishing)
         self.recorder.emit(self._second(now))
         self.recorder.flush()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Mapping
 from itertools import count
+from typing import NamedTuple
 
 import gevent
 from gevent.event import AsyncResult
@@ -16,6 +17,18 @@ from loadtests.drive.wiring import Kind, Lease, NoSlot
 
 LOST_EPOCHS = 64
 """How many epochs are skipped for a slot whose holder vanished without saying how far it had come."""
+
+
+class Taken(NamedTuple):
+    """A place of the plan: which, from which epoch on, and since when nobody has had it (-1: unknown or never)."""
+
+    slot: int
+    epoch: int
+    vacant_from_ns: int
+
+    def lease(self, kind: Kind) -> Lease:
+        """As the user holds it."""
+        return Lease(kind=kind, slot=self.slot, epoch=self.epoch, vacant_from_ns=self.vacant_from_ns)
 
 
 class SlotBook:
@@ -27,9 +40,10 @@ class SlotBook:
         self._fresh: dict[Kind, int] = {"publisher": 0, "consumer": 0, "reader": 0}
         self._epoch: dict[tuple[Kind, int], int] = {}
         self._holder: dict[tuple[Kind, int], str] = {}
+        self._vacant: dict[tuple[Kind, int], int] = {}
 
-    def take(self, kind: Kind, holder: str) -> tuple[int, int] | None:
-        """Slot and first epoch for a user of process `holder`; None when all slots of the plan are taken."""
+    def take(self, kind: Kind, holder: str) -> Taken | None:
+        """A place for a user of process `holder`; None when all slots of the plan are taken."""
         if self._free[kind]:
             slot = heapq.heappop(self._free[kind])
         else:
@@ -39,39 +53,41 @@ class SlotBook:
                 return None
             self._fresh[kind] = slot + 1
         self._holder[kind, slot] = holder
-        return slot, self._epoch.get((kind, slot), 0)
+        return Taken(slot, self._epoch.get((kind, slot), 0), self._vacant.get((kind, slot), -1))
 
-    def give_back(self, kind: Kind, slot: int, next_epoch: int) -> None:
-        """The holder is done with it; giving back twice changes nothing."""
+    def give_back(self, kind: Kind, slot: int, next_epoch: int, at_ns: int) -> None:
+        """The holder is done with it at a time (-1: unknown); giving back twice changes nothing."""
         if self._holder.pop((kind, slot), None) is not None:
             self._epoch[kind, slot] = max(next_epoch, self._epoch.get((kind, slot), 0))
+            self._vacant[kind, slot] = at_ns
             heapq.heappush(self._free[kind], slot)
 
     def lose(self, holder: str) -> list[tuple[Kind, int]]:
         """A process is gone: its slots are free again, far enough from the epochs that it may have used."""
         lost = [key for key, who in self._holder.items() if who == holder]
         for kind, slot in lost:
-            self.give_back(kind, slot, self._epoch.get((kind, slot), 0) + LOST_EPOCHS)
+            self.give_back(kind, slot, self._epoch.get((kind, slot), 0) + LOST_EPOCHS, -1)
         return lost
 
 
 class LocalSlots:
     """Slots for users of the process that keeps the book."""
 
-    def __init__(self, book: SlotBook, holder: str) -> None:
+    def __init__(self, book: SlotBook, holder: str, now_ns: Callable[[], int]) -> None:
         self._book = book
         self._holder = holder
+        self._now_ns = now_ns
 
     def take(self, kind: Kind) -> Lease:
         """The lowest free slot. Raises NoSlot when the plan has none left."""
         found = self._book.take(kind, self._holder)
         if found is None:
             raise NoSlot(f"the plan has no {kind} left")
-        return Lease(kind=kind, slot=found[0], epoch=found[1])
+        return found.lease(kind)
 
     def give_back(self, lease: Lease, next_epoch: int) -> None:
         """Free the slot."""
-        self._book.give_back(lease.kind, lease.slot, next_epoch)
+        self._book.give_back(lease.kind, lease.slot, next_epoch, self._now_ns())
 
 
 class RemoteSlots:
@@ -84,12 +100,12 @@ class RemoteSlots:
         self._give = give
         self._timeout_s = timeout_s
         self._numbers = count()
-        self._open: dict[int, AsyncResult[tuple[int, int] | None]] = {}
+        self._open: dict[int, AsyncResult[Taken | None]] = {}
 
     def take(self, kind: Kind) -> Lease:
         """The lowest free slot. Blocks this greenlet; raises NoSlot when the plan has none left or no answer comes."""
         number = next(self._numbers)
-        result: AsyncResult[tuple[int, int] | None] = AsyncResult()
+        result: AsyncResult[Taken | None] = AsyncResult()
         self._open[number] = result
         try:
             self._ask(number, kind)
@@ -100,9 +116,9 @@ class RemoteSlots:
             self._open.pop(number, None)
         if found is None:
             raise NoSlot(f"the plan has no {kind} left")
-        return Lease(kind=kind, slot=found[0], epoch=found[1])
+        return found.lease(kind)
 
-    def answer(self, number: int, found: tuple[int, int] | None) -> bool:
+    def answer(self, number: int, found: Taken | None) -> bool:
         """An answer came; False when nobody waits for it any more (the slot should go back)."""
         result = self._open.get(number)
         if result is None:

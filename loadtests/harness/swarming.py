@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import jsonify, request
 from werkzeug.datastructures import ImmutableMultiDict
@@ -10,15 +10,13 @@ from werkzeug.datastructures import ImmutableMultiDict
 from loadtests.harness.loading import load
 from loadtests.harness.master import Chosen, Master
 from loadtests.harness.options import DEFAULT_PROFILE, sets_of
+from loadtests.harness.places import profile_path
 from loadtests.model.errors import BadInput
-
-if TYPE_CHECKING:
-    from locust.env import Environment
 
 RUNNING = ("spawning", "running", "cleanup")
 
 
-def watch_start_form(environment: Environment, master: Master) -> None:
+def watch_start_form(environment: Any, master: Master) -> None:
     """Validate what the form names; answer with the problems as the form's error text."""
     offered = {"users": environment.parsed_options.num_users}
 
@@ -30,14 +28,15 @@ def watch_start_form(environment: Environment, master: Master) -> None:
         first = {key: values[0] for key, values in form.items() if values}
         try:
             seed = _seed(first.get("run_seed", ""))
-            loaded = load(first.get("run_profile") or DEFAULT_PROFILE, sets_of(first.get("run_set", "")), seed)
+            name = first.get("run_profile") or DEFAULT_PROFILE
+            loaded = load(name, sets_of(first.get("run_set", "")), seed)
         except BadInput as error:
             return jsonify({"success": False, "message": str(error), "host": environment.host})
-        chosen = Chosen(loaded=loaded)
+        chosen = Chosen(loaded=loaded, folder=profile_path(name).parent)
         users, explicit = sum(chosen.planned.values()), first.get("user_count", "")
         if explicit.isdigit() and int(explicit) not in (users, offered["users"]):
             others = users - chosen.planned["WebSocketClient"]
-            chosen = Chosen(loaded=loaded, consumers=max(0, int(explicit) - others))
+            chosen = Chosen(loaded=loaded, folder=profile_path(name).parent, consumers=max(0, int(explicit) - others))
             users = sum(chosen.planned.values())
         master.choose(chosen)
         offered["users"] = users

@@ -8,7 +8,7 @@ import signal
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gevent
 import msgspec
@@ -18,14 +18,10 @@ from loadtests.capture.shipping import Outbox
 from loadtests.drive.wiring import Kind, Wiring
 from loadtests.harness import orders
 from loadtests.harness.part import Part, PartStatus
-from loadtests.harness.slots import RemoteSlots
+from loadtests.harness.slots import RemoteSlots, Taken
 from loadtests.harness.software import VERSION, versions
 from loadtests.model.profile_read import read_effective
 from loadtests.model.runconfig import OPTION, RunConfig, decode_config, sha256_of
-
-if TYPE_CHECKING:
-    from locust.env import Environment
-    from locust.runners import WorkerRunner
 
 log = logging.getLogger("tickstorm")
 PARENT_GONE_S = 4.0
@@ -35,7 +31,7 @@ PARENT_GONE_S = 4.0
 class Worker:
     """The harness in a worker process."""
 
-    def __init__(self, environment: Environment, runner: WorkerRunner) -> None:
+    def __init__(self, environment: Any, runner: Any) -> None:
         self._environment, self._runner = environment, runner
         self._part: Part | None = None
         self._outbox: Outbox | None = None
@@ -71,7 +67,7 @@ class Worker:
 
     def _slot(self, _node: str, data: dict[str, Any]) -> None:
         found = data["slot"]
-        if not self._slots.answer(data["number"], tuple(found) if found else None) and found:
+        if not self._slots.answer(data["number"], Taken(*found) if found else None) and found:
             kind: Kind = data["kind"]
             self._send(orders.GIVE, {"kind": kind, "slot": found[0], "next_epoch": found[1]})
 

@@ -27,6 +27,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     consumers: int  # planned users, after an override
     publishers: int
     readers: int
+    profile_folder: str  # files that the profile names are relative to it
 
 
 def sha256_of(text: str) -> str:
