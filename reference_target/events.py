@@ -94,29 +94,38 @@ class Notification(_Payload, frozen=True, kw_only=True, tag="notification"):
     symbol: str | None = None
 
 
-MarketState = RankingChange | SectorRotation | StageChange | HealthCheck
-Payload = PatternDetected | MarketState | BacktestProgress | BacktestResults | Notification
+Payload = (
+    PatternDetected
+    | RankingChange
+    | SectorRotation
+    | StageChange
+    | HealthCheck
+    | BacktestProgress
+    | BacktestResults
+    | Notification
+)
 
-_KINDS: dict[str, Any] = {
-    PATTERNS: PatternDetected,
-    MARKET_STATE: MarketState,
-    PROGRESS: BacktestProgress,
-    RESULTS: BacktestResults,
-    **dict.fromkeys(NOTIFICATIONS, Notification),
+_KINDS: dict[str, tuple[type, ...]] = {
+    PATTERNS: (PatternDetected,),
+    MARKET_STATE: (RankingChange, SectorRotation, StageChange, HealthCheck),
+    PROGRESS: (BacktestProgress,),
+    RESULTS: (BacktestResults,),
+    **dict.fromkeys(NOTIFICATIONS, (Notification,)),
 }
-_DECODERS = {channel: msgspec.json.Decoder(kind) for channel, kind in _KINDS.items()}
+# One decoder of all kinds for every channel: msgspec takes a lone kind's event_type for granted where it is absent.
+_decode = msgspec.json.Decoder(Payload).decode
 
 
 def decode(channel: str, payload: bytes) -> Payload:
     """The typed payload of a message on a channel. Raises BadEventError, and nothing else, for what is not one."""
-    decoder = _DECODERS.get(channel)
-    if decoder is None:
+    kinds = _KINDS.get(channel)
+    if kinds is None:
         raise BadEventError("unknown_channel", f"nothing is expected on {channel}")
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise BadEventError("oversize", f"{len(payload)} bytes")
     try:
         payload.decode()
-        return decoder.decode(payload)  # type: ignore[no-any-return]
+        typed: Payload = _decode(payload)
     except UnicodeDecodeError as error:
         raise BadEventError("not_utf8", str(error)) from None
     except msgspec.ValidationError as error:
@@ -124,6 +133,9 @@ def decode(channel: str, payload: bytes) -> Payload:
         raise BadEventError(_kind_of(reason), reason) from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise BadEventError("not_json", str(error)) from None
+    if type(typed) not in kinds:
+        raise BadEventError("unknown_event_type", f"{type(typed).__name__} does not belong on {channel}")
+    return typed
 
 
 def _kind_of(reason: str) -> BadKind:
