@@ -1,0 +1,206 @@
+"""Real servers for the injector's tests: one Toxiproxy and one Redis for all, a new link for each."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from loadtests.inject.handle import InjectorHandle
+from loadtests.inject.toxics import ToxiproxyServer
+from loadtests.model.injectwire import Announce, Begin, Emitted, FromInjector, Go, PlannedFault
+from loadtests.model.records import FaultStep
+from loadtests.stack.fetch import ensure
+from loadtests.stack.servers import Servers
+
+NS_PER_S = 1_000_000_000
+
+
+def eventually(holds: Callable[[], object], timeout_s: float = 10.0) -> object:
+    """Waits until something holds; what it holds is returned."""
+    deadline = time.monotonic() + timeout_s
+    pause = threading.Event()
+    while not (value := holds()):
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {holds}"
+        pause.wait(0.02)
+    return value
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def accepts(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+def run_server(argv: list[str], port: int, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as out:
+        process = subprocess.Popen(argv, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+    eventually(lambda: accepts(port) or process.poll() is not None)
+    assert process.poll() is None, log.read_text()
+    return process
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def programs() -> Servers:
+    return ensure()
+
+
+@pytest.fixture(scope="session")
+def toxiproxy(programs: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    port = free_port()
+    argv = [str(programs.toxiproxy.path), "-host", "127.0.0.1", "-port", str(port)]
+    process = run_server(argv, port, tmp_path_factory.mktemp("toxiproxy") / "log")
+    yield f"127.0.0.1:{port}"
+    end(process)
+
+
+@pytest.fixture(scope="session")
+def redis_port(programs: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    port = free_port()
+    folder = tmp_path_factory.mktemp("redis")
+    argv = [str(programs.redis.path), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    process = run_server(argv, port, folder / "log")
+    yield port
+    end(process)
+
+
+class TestLink:
+    """A link of its own for one test."""
+
+    __test__ = False
+
+    def __init__(self, server: ToxiproxyServer, upstream: int, name: str) -> None:
+        self.server, self.name, self.proxy = server, name, f"tickstorm.{name}"
+        server.create(self.proxy, listen="127.0.0.1:0", upstream=f"127.0.0.1:{upstream}")
+        self.port = int(server.proxy(self.proxy).listen.rpartition(":")[2])
+
+    @property
+    def is_clean(self) -> bool:
+        state = self.server.proxy(self.proxy)
+        return state.enabled and not state.toxics
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=5)
+
+
+@pytest.fixture
+def make_link(toxiproxy: str, redis_port: int) -> Iterator[Callable[..., TestLink]]:
+    server = ToxiproxyServer(toxiproxy)
+    made: list[TestLink] = []
+
+    def make(upstream: int | None = None) -> TestLink:
+        made.append(TestLink(server, upstream or redis_port, f"link-{uuid.uuid4().hex[:8]}"))
+        return made[-1]
+
+    yield make
+    for link in made:
+        server.delete(link.proxy)
+
+
+@pytest.fixture
+def link(make_link: Callable[..., TestLink]) -> TestLink:
+    return make_link()
+
+
+class Ear:
+    """Hears an injector, and answers each announcement with Go."""
+
+    def __init__(self) -> None:
+        self.heard: list[FromInjector] = []
+        self.handle: InjectorHandle | None = None
+
+    def __call__(self, message: FromInjector) -> None:
+        self.heard.append(message)
+        if isinstance(message, Announce) and self.handle is not None:
+            self.handle.send(Go(fault=message.fault))
+
+    @property
+    def records(self) -> list[object]:
+        return [message.record for message in self.heard if isinstance(message, Emitted)]
+
+    def steps(self, fault: str) -> list[FaultStep]:
+        return [record for record in self.records if isinstance(record, FaultStep) and record.name == fault]
+
+    def step(self, fault: str, *names: str) -> FaultStep | None:
+        return next((step for step in self.steps(fault) if step.step in names), None)
+
+    def names(self, fault: str) -> list[str]:
+        return [step.step for step in self.steps(fault)]
+
+
+class Run:
+    """A running injector and its ear."""
+
+    def __init__(self, begin: Begin, folder: Path) -> None:
+        self.begin, self.ear = begin, Ear()
+        self.log = folder / "injector.log"
+        self.handle = self.ear.handle = InjectorHandle(begin, self.ear, self.log)
+        self.handle.start()
+
+    def now_ns(self) -> int:
+        return time.monotonic_ns() - self.begin.origin_ns
+
+    def await_step(self, fault: str, *names: str, timeout_s: float = 15.0) -> FaultStep:
+        eventually(lambda: self.ear.step(fault, *names), timeout_s)
+        step = self.ear.step(fault, *names)
+        assert step is not None
+        return step
+
+
+def begin_for(toxiproxy: str, folder: Path, *links: TestLink, speaks: str = "redis", supervisor: str = "") -> Begin:
+    return Begin(
+        run="test",
+        origin_ns=time.monotonic_ns(),
+        toxiproxy=toxiproxy,
+        proxies={link.name: link.proxy for link in links},
+        upstream_kind={link.name: speaks for link in links},
+        journal=str(folder / "faults.journal"),
+        supervisor=supervisor,
+        probe_every_s=0.05,
+    )
+
+
+def planned(
+    link: TestLink, kind: str, *, at_ns: int, for_s: float = 1.0, direction: str = "both", **asked
+) -> PlannedFault:
+    return PlannedFault(
+        name=asked.pop("name", "fault"),
+        kind=kind,
+        link=link.name,
+        direction=direction,
+        at_ns=at_ns,
+        until_ns=at_ns + int(for_s * NS_PER_S),
+        asked=asked,
+    )
+
+
+@pytest.fixture
+def start(toxiproxy: str, tmp_path: Path) -> Iterator[Callable[..., Run]]:
+    runs: list[Run] = []
+
+    def start_run(*links: TestLink, speaks: str = "redis", ready: bool = True) -> Run:
+        run = Run(begin_for(toxiproxy, tmp_path, *links, speaks=speaks), tmp_path)
+        runs.append(run)
+        if ready:
+            run.handle.wait_ready(15)
+        return run
+
+    yield start_run
+    for run in runs:
+        run.handle.close(15)
