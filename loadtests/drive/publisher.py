@@ -28,7 +28,6 @@ class EventPublisher(User):
         next_epoch = lease.epoch
         try:
             next_epoch = wiring.publishing.serve(lease)
-            wiring.over.wait()
         finally:
             # Killed while it was being served, the user knows less than the one who served it.
             wiring.slots.give_back(lease, max(next_epoch, wiring.publishing.next_epoch(lease)))

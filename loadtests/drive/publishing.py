@@ -11,11 +11,13 @@ import random
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gevent
 import msgspec
 
 from loadtests.drive.commands import Commands, Stamp
+from loadtests.drive.locust_stats import merge
 from loadtests.drive.redis_connection import RedisConnection, ask, dial
 from loadtests.drive.resp import ErrorReply, command
 from loadtests.drive.slot import Slot
@@ -27,6 +29,9 @@ from loadtests.plan.payload import Payloads
 from loadtests.plan.workload import Workload
 from loadtests.tally.identity import encode, probe_run
 from loadtests.tally.publishing import PublishTally
+
+if TYPE_CHECKING:
+    from locust.env import Environment
 
 PROBE_SLOT = MAX_SLOTS - 1
 NAP_NS = 200_000
@@ -101,14 +106,17 @@ class Publishing:
     # -- for the user class
 
     def serve(self, lease: Lease) -> int:
-        """Publish a slot's plan, through any number of connections, until it is done; returns the next free epoch.
+        """Publish a slot's plan, through any number of connections, then hold the slot until the run is over.
 
-        Blocks this greenlet.  When it is killed, what is out is still waited for, without it.
+        Returns the next free epoch.  Blocks this greenlet; where it is killed, what is out is still waited for.
         """
+        entered_ns = self._wiring.clock.now_ns()
         slot = self._enter(lease)
         try:
-            gevent.spawn(self._begin, slot, lease)
+            gevent.spawn(self._begin, slot, lease, entered_ns)
             self._keep_connected(slot)
+            slot.lost("done")
+            self._wiring.over.wait()
         finally:
             self._leave(slot)
         return slot.next_epoch
@@ -149,6 +157,17 @@ class Publishing:
         """What the live display has not shown yet, per channel; the next call starts anew."""
         found, self._channels = self._channels, {}
         return found
+
+    def merge_stats(self, environment: Environment) -> None:
+        """Show Locust what it has not seen yet: requests "PUBLISH <channel>", their time is that of the reply."""
+        for channel, second in self.channels().items():
+            times = second.times_ms
+            total = float(sum(ms * count for ms, count in times.items()))
+            merge(environment, "PUBLISH", channel, times, total, sum(times.values()), second.bytes, second.errors)
+
+    def can_probe(self) -> bool:
+        """Whether this process has publishers, so that a probe from here proves their path."""
+        return bool(self._slots)
 
     def settle(self, timeout_s: float) -> bool:
         """After `plan_over`: wait until no answer is missing; says whether that came to pass in time."""
@@ -240,18 +259,17 @@ class Publishing:
         elif slot.connection is not None:
             slot.lost("left")
 
-    def _begin(self, slot: Slot, lease: Lease) -> None:
+    def _begin(self, slot: Slot, lease: Lease, entered_ns: int) -> None:
         t0: int = self._wiring.t0.get()  # type: ignore[assignment]  # gevent says Optional for a get that does not block
         if self._closed or self._wiring.plan_over.is_set() or self._slots.get(lease.slot) is not slot:
             return
-        now = self._wiring.clock.now_ns()
-        slot.begin(t0, now)
+        slot.begin(t0, entered_ns)
         self._wake(slot)
-        if now <= t0:
+        if entered_ns <= t0:
             return
         if lease.vacant_from_ns < 0 and lease.epoch > 0:
             return  # nobody knows since when: the harness names that scope
-        at, end = max(t0, lease.vacant_from_ns) - t0, now - t0
+        at, end = max(t0, lease.vacant_from_ns) - t0, entered_ns - t0
         while at < end:
             part = min(end, at + slot.plan.block_ns)
             for due in slot.plan.planned(at, part):

@@ -28,6 +28,7 @@ MOST_AT_ONCE = 100
 """Messages of one send: more would make their one `sent` stamp untrue."""
 
 _LOOK_AGAIN_NS = 20_000_000
+_LAST_BUDGET = 10_000
 
 Answered = Callable[[str, int, int, int], None]
 """channel, reply time in ns, messages, bytes: for the live display."""
@@ -99,7 +100,7 @@ class Slot:
         return self.epoch + 1 if self._streams.used else self.epoch
 
     def begin(self, t0_ns: int, now_ns: int) -> None:
-        """T0 is known: start there, or now where it has passed."""
+        """T0 is known: start there, or at `now` where that is later."""
         self._t0_ns = t0_ns
         since = max(0, now_ns - t0_ns)
         self._number = since // self.plan.block_ns
@@ -108,7 +109,12 @@ class Slot:
         self._at = bisect_left(self._block.due_ns, since)
 
     def stop(self) -> None:
-        """Offer nothing more; what is out is still waited for."""
+        """Send what is due this moment, offer nothing more; what is out is still waited for. Safe to repeat."""
+        if not self._over:
+            self.pump(_LAST_BUDGET)
+            now = self._clock.now_ns()
+            while (head := self._head()) is not None and head <= now:
+                self._drop(head, now)
         self._over = True
         if not self.outstanding:
             self.went.set()
@@ -212,9 +218,17 @@ class Slot:
     def _drop_one(self, head: int, now: int) -> int:
         """Let the overdue head go if it is too late for it; 0 = it is to be sent."""
         blocked = self._blocking.of(head, now)
-        if now - head - blocked > OWN_LAG_LIMIT_NS:
+        if now - head - blocked > OWN_LAG_LIMIT_NS or (blocked and now - head > self._late_ns):
+            self._drop(head, now)
+            return 1
+        return 0
+
+    def _drop(self, head: int, now: int) -> None:
+        """Account the head without sending it: not offered if we are to blame, else surely failed."""
+        blocked = self._blocking.of(head, now)
+        if not blocked or now - head - blocked > OWN_LAG_LIMIT_NS:
             self._tally.not_offered(self.plan.group, head // SLICE_NS)
-        elif blocked and now - head > self._late_ns:
+        else:
             stream, seq, channel = self._streams.give_up(self._block.routes[self._at])
             self._tally.sent(
                 self.plan.group,
@@ -228,10 +242,7 @@ class Slot:
             )
             self._tally.settled(stream, seq, "FAILED", now)
             self._failed(channel, "not sent within the delivery limit", 1)
-        else:
-            return 0
         self._at += 1
-        return 1
 
     # -- sending
 

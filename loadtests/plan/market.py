@@ -154,17 +154,17 @@ def _correlation(draw: random.Random) -> Event:
     return {
         "notification": "etf_correlation_update",
         "etf": draw.choice(("SPY", "QQQ", "IWM", "DIA")),
-        "symbol": draw.choice(SYMBOLS),
+        "against": draw.choice(SYMBOLS),
         "correlation": round(draw.uniform(-1, 1), 3),
     }
 
 
 def _ipo(draw: random.Random) -> Event:
-    return {"notification": "ipo_assignment", "symbol": draw.choice(SYMBOLS), "universe": "stock_small_cap"}
+    return {"notification": "ipo_assignment", "ticker": draw.choice(SYMBOLS), "universe": "stock_small_cap"}
 
 
 def _delisting(draw: random.Random) -> Event:
-    return {"notification": "delisting_cleanup", "symbol": draw.choice(SYMBOLS), "entries_removed": draw.randint(1, 9)}
+    return {"notification": "delisting_cleanup", "ticker": draw.choice(SYMBOLS), "entries_removed": draw.randint(1, 9)}
 
 
 def _notice(_: random.Random) -> Event:
@@ -253,15 +253,15 @@ def _types() -> tuple[EventType, ...]:
             "etf_correlation_update",
             "notification",
             f"{root}.etf.correlation_update",
-            _NOTICE | {"symbol": _text, "correlation": _number},
+            _NOTICE | {"against": _text, "correlation": _number},
             _correlation,
         ),
-        ("ipo_assignment", "notification", f"{root}.cache.ipo_assignment", _NOTICE | {"symbol": _text}, _ipo),
+        ("ipo_assignment", "notification", f"{root}.cache.ipo_assignment", _NOTICE | {"ticker": _text}, _ipo),
         (
             "delisting_cleanup",
             "notification",
             f"{root}.cache.delisting_cleanup",
-            _NOTICE | {"symbol": _text},
+            _NOTICE | {"ticker": _text},
             _delisting,
         ),
         (
@@ -283,9 +283,19 @@ CATALOGUE: Mapping[str, EventType] = {kind.name: kind for kind in _types()}
 REQUIRED_CHANNELS = ("tickstock.universe.updated", "tickstock.cache.sync_complete", "tickstock.etf.correlation_update")
 
 
-def build(name: str, draw: random.Random, *, timestamp: str, keys: Mapping[str, str] = {}) -> Event:
-    """One event of a type; `keys` are values of the delivery contract.  Raises KeyError for a type unknown here."""
+_NOTICES = {kind.channel: kind for kind in CATALOGUE.values() if kind.event_type == "notification" != kind.name}
+
+
+def build(
+    name: str, draw: random.Random, *, timestamp: str, keys: Mapping[str, str] = {}, channel: str | None = None
+) -> Event:
+    """One event of a type; `keys` are values of the delivery contract.
+
+    A notification says what its channel is about.  Raises KeyError for a type that is not in the catalogue.
+    """
     kind = CATALOGUE[name]
+    if name == "notification" and channel in _NOTICES:
+        kind = _NOTICES[channel]
     event: Event = {"timestamp": timestamp, "event_type": kind.event_type, "source": SOURCE, **kind.build(draw)}
     for key, value in keys.items():
         event[KEY_FIELDS[key]] = value

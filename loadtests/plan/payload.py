@@ -99,7 +99,7 @@ class Payloads:
     def one(self, route: int, draw: random.Random, fields: Mapping[str, object] = {}) -> Payload:
         """One payload of a route, with fields of a replayed row instead of those drawn."""
         known = self._routes[route]
-        event = market.build(known.event, draw, timestamp="", keys=dict(known.keys))
+        event = market.build(known.event, draw, timestamp="", keys=dict(known.keys), channel=known.channel)
         own = {market.KEY_FIELDS[key] for key, _ in known.keys} | {"event_type"}
         event.update((k, v) for k, v in fields.items() if k not in own)
         return payload(event, self._identity, self._bytes)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadtests.model.catalogue import EVENT_TYPES, NOTICES
 from loadtests.model.profile import Identity
 from loadtests.plan import market
 from loadtests.plan.payload import TIMESTAMP_BYTES, IdentityPathError, payload
@@ -30,6 +31,19 @@ def test_a_missing_or_wrong_field_is_found(name) -> None:
     for field in (*market.CATALOGUE[name].required, "timestamp", "event_type"):
         assert market.problems(name, {k: v for k, v in event.items() if k != field})
         assert market.problems(name, event | {field: None})
+
+
+@pytest.mark.parametrize("name", sorted(EVENT_TYPES))
+def test_the_profile_s_rules_and_the_builders_agree(name) -> None:
+    kind = EVENT_TYPES[name]
+    for channel in kind.channels:
+        event = market.build(name, random.Random(3), timestamp=STAMP, channel=channel)
+        assert {"pattern", "symbol"} & event.keys() == kind.always  # a target filters by these
+        assert event["event_type"] == name
+        assert name == "notification" or market.CATALOGUE[name].channel == channel
+    draw = random.Random(3)
+    notices = {market.build("notification", draw, timestamp=STAMP, channel=c)["notification"] for c in NOTICES}
+    assert len(notices) == len(NOTICES)
 
 
 def test_bounds_of_values_are_checked() -> None:

@@ -1,0 +1,296 @@
+"""Does every publish end in one outcome, and is that outcome true?  On a real Redis: killed, paused, refusing."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+
+import gevent
+import msgspec
+import pytest
+from gevent import monkey
+from publish_servers import RUN, Books, Redis, listener, make_profile, make_wiring, until
+
+from loadtests.drive.publishing import PROBE_SLOT, Publishing
+from loadtests.drive.wiring import Lease
+from loadtests.model.ids import NS_PER_S, unpack_stream
+from loadtests.model.profile import Identity, Profile, Shape
+from loadtests.plan.workload import Workload
+from loadtests.tally.histogram import Histogram
+from loadtests.tally.identity import decoder, probe_run
+
+PLAIN = Identity()
+FAST = Shape(kind="constant", rate_per_s=2000.0)
+
+
+@pytest.fixture
+def redis():
+    server = Redis()
+    server.start()
+    yield server
+    server.stop()
+
+
+class Rig:
+    """Publishers of all slots of a profile, from T0 until their plan is done."""
+
+    def __init__(self, profile: Profile, redis: Redis, **options) -> None:
+        self.profile = profile
+        self.wiring, self.records, self.troubles = make_wiring(profile, redis.address)
+        self.publishing = self.wiring.publishing = Publishing(self.wiring, **options)
+        self.users = [
+            gevent.spawn(self.publishing.serve, Lease(kind="publisher", slot=n, epoch=0))
+            for n in range(self.wiring.contract.publisher_count)
+        ]
+
+    def go(self) -> None:
+        until(lambda: self.publishing.health().connected == len(self.users), "all publishers are connected")
+        self.wiring.t0.set(self.wiring.clock.now_ns() + NS_PER_S // 20)
+
+    def finish(self) -> Books:
+        work = Workload(self.profile, self.wiring.contract)
+        until(lambda: self.wiring.clock.now_ns() > self.wiring.t0.get() + work.span_ns, "the plan's time is over", 30)
+        until(lambda: not self.publishing.health().connected, "every plan is done and every answer there", 20)
+        return self.end()
+
+    def end(self) -> Books:
+        self.wiring.plan_over.set()
+        self.wiring.over.set()
+        gevent.joinall(self.users, timeout=5)
+        assert all(user.dead for user in self.users)
+        self.publishing.flush(self.wiring.clock.now_ns(), final=True)
+        assert not self.troubles
+        return Books(self.records)
+
+    def planned(self) -> int:
+        work = Workload(self.profile, self.wiring.contract)
+        slots = range(self.wiring.contract.publisher_count)
+        return sum(len(work.publisher(slot).planned(0, work.span_ns)) for slot in slots)
+
+
+def identities(heard: list[bytes], identity: Identity = PLAIN) -> list[tuple[int, int]]:
+    read = decoder(identity.form, identity.path, "websocket")
+    found = [read(b'{"data":' + payload + b"}") for payload in heard]
+    assert all(who is not None and who.run == RUN and who.sent_ns >= who.due_ns for who in found)
+    return [(who.stream, who.seq) for who in found]
+
+
+def times_ms(books: Books, which: str) -> Histogram:
+    total = Histogram()
+    for record in books.times:
+        total.merge(getattr(record, which))
+    return total
+
+
+@pytest.mark.parametrize("identity", [Identity(), Identity(path="source", form="text")])
+def test_in_calm_every_planned_message_arrives_once_with_its_identity(redis, identity) -> None:
+    shape = Shape(kind="burst", base_per_s=200.0, peak_per_s=8000.0, length_s=0.05, period_s=0.5)
+    with listener(redis) as heard:
+        rig = Rig(make_profile(shape, count=3, identity=identity, duration_s=1.5), redis)
+        rig.go()
+        books = rig.finish()
+        until(lambda: len(heard) >= books.sent, "all are heard")
+    assert books.sent == rig.planned() > 3000
+    assert books.not_offered == 0
+    assert len(books.of("OK")) == books.sent
+    assert Counter(identities(heard, identity)) == Counter(books.outcome.keys())
+    assert {t.receivers_min for t in books.times if t.sent} == {1}
+    per_stream = Counter(stream for stream, _ in books.outcome)
+    assert {unpack_stream(s).slot for s in per_stream} == {0, 1, 2}
+    event = msgspec.json.decode(heard[0])
+    assert event["event_type"] in ("pattern_detected", "ranking_change")
+    assert event["timestamp"].endswith("Z")
+    for stream in per_stream:
+        seqs = [seq for s, seq in identities(heard, identity) if s == stream]
+        assert seqs == list(range(len(seqs)))
+
+
+def test_a_killed_connection_leaves_only_its_open_commands_unknown(redis) -> None:
+    with listener(redis) as heard:
+        rig = Rig(make_profile(Shape(kind="constant", rate_per_s=20_000.0), duration_s=1.5, outstanding=300), redis)
+        rig.go()
+        for wanted in (4000, 12_000):
+            until(lambda wanted=wanted: rig.publishing.health().sent > wanted, "publishing goes on")
+            os.kill(redis.process.pid, signal.SIGSTOP)
+            until(lambda: rig.publishing.health().outstanding == 300, "commands without an answer pile up")
+            os.kill(redis.process.pid, signal.SIGCONT)
+            redis.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        books = rig.finish()
+        until(lambda: len(heard) >= len(books.of("OK")), "all are heard")
+    delivered = Counter(identities(heard))
+    assert max(delivered.values()) == 1
+    assert books.of("OK") <= delivered.keys()
+    assert not books.of("FAILED") & delivered.keys()
+    assert len(books.of("UNKNOWN")) <= 600
+    epochs = {unpack_stream(stream).epoch for stream, _ in books.outcome}
+    assert epochs == {0, 1, 2}
+    assert books.sent + books.not_offered == rig.planned()
+
+
+def test_a_connection_lost_with_answers_open_makes_them_unknown_and_no_more(redis) -> None:
+    rig = Rig(make_profile(FAST, duration_s=1.5, outstanding=50), redis)
+    rig.go()
+    until(lambda: rig.publishing.health().sent > 300, "publishing goes on")
+    os.kill(redis.process.pid, signal.SIGSTOP)
+    until(lambda: rig.publishing.health().outstanding == 50, "commands without an answer pile up")
+    redis.process.kill()
+    until(lambda: rig.publishing.health().outstanding == 0, "the loss is seen")
+    assert rig.publishing.health().unknown == 50
+    redis.stop()
+    redis.start()
+    books = rig.finish()
+    assert len(books.of("UNKNOWN")) == 50
+    assert books.sent + books.not_offered == rig.planned()
+    assert books.not_offered == 0
+
+
+def test_no_answer_in_time_is_unknown(redis) -> None:
+    rig = Rig(make_profile(FAST, duration_s=1.0, outstanding=20, late_s=60.0), redis, reply_timeout_s=0.3)
+    rig.go()
+    until(lambda: rig.publishing.health().sent > 100, "publishing goes on")
+    os.kill(redis.process.pid, signal.SIGSTOP)
+    until(lambda: rig.publishing.health().unknown == 20, "the time is up")
+    os.kill(redis.process.pid, signal.SIGCONT)
+    until(lambda: rig.publishing.health().sent == rig.planned(), "what was due is sent late")
+    books = rig.finish()
+    assert len(books.of("UNKNOWN")) == 20
+    assert not books.of("FAILED")
+
+
+def test_a_pause_is_blocked_time_and_no_lag_of_ours(redis) -> None:
+    rig = Rig(make_profile(FAST, duration_s=1.5, outstanding=10), redis)
+    rig.go()
+    until(lambda: rig.publishing.health().sent > 200, "publishing goes on")
+    os.kill(redis.process.pid, signal.SIGSTOP)
+    until(lambda: rig.publishing.health().outstanding == 10, "nothing more may be sent")
+    gevent.sleep(0.5)  # the length of the pause is the stimulus
+    os.kill(redis.process.pid, signal.SIGCONT)
+    books = rig.finish()
+    assert len(books.of("OK")) == books.sent == rig.planned()
+    blocked, own = times_ms(books, "blocked"), times_ms(books, "own_lag")
+    late = sum(count for bucket, count in blocked.counts.items() if bucket > 0)
+    assert late > 500
+    assert blocked.max_ms() > 400
+    assert sum(own.counts.values()) == books.sent
+    own_total = own.mean_ms() * books.sent
+    assert own_total < 0.2 * blocked.mean_ms() * books.sent
+
+
+def test_what_is_blocked_beyond_the_delivery_limit_is_given_up_surely_unsent(redis) -> None:
+    with listener(redis) as heard:
+        rig = Rig(make_profile(FAST, duration_s=2.0, outstanding=10, late_s=0.2), redis)
+        rig.go()
+        until(lambda: rig.publishing.health().sent > 200, "publishing goes on")
+        os.kill(redis.process.pid, signal.SIGSTOP)
+        until(lambda: rig.publishing.health().failed > 300, "messages are given up")
+        os.kill(redis.process.pid, signal.SIGCONT)
+        books = rig.finish()
+        until(lambda: len(heard) >= len(books.of("OK")), "all are heard")
+    assert set(identities(heard)) == books.of("OK")
+    assert len(books.of("FAILED")) > 300
+    assert books.sent == rig.planned()
+
+
+def test_a_refusal_is_failed(redis) -> None:
+    redis.ask("CONFIG", "SET", "acl-pubsub-default", "resetchannels")
+    with listener(redis) as heard:
+        rig = Rig(make_profile(FAST, duration_s=1.0), redis)
+        rig.go()
+        until(lambda: rig.publishing.health().sent > 200, "publishing goes on")
+        redis.ask("ACL", "SETUSER", "default", "-publish")
+        until(lambda: rig.publishing.health().failed > 200, "refusals come")
+        redis.ask("ACL", "SETUSER", "default", "+publish")
+        books = rig.finish()
+        until(lambda: len(heard) >= len(books.of("OK")), "all are heard")
+    assert set(identities(heard)) == books.of("OK")
+    assert books.of("FAILED")
+    assert not books.of("UNKNOWN")
+    errors = rig.publishing.channels()["tickstock.events.patterns"].errors
+    assert any("NOPERM" in text for text in errors)
+
+
+def test_redis_absent_at_first_delays_no_plan(redis) -> None:
+    redis.stop()
+    rig = Rig(make_profile(FAST, duration_s=1.0, late_s=30.0), redis)
+    rig.wiring.t0.set(rig.wiring.clock.now_ns())
+    until(lambda: "(connect)" in rig.publishing.channels(), "it tries")
+    redis.start()
+    books = rig.finish()
+    assert len(books.of("OK")) == rig.planned() == books.sent
+    assert {unpack_stream(s).epoch for s, _ in books.outcome} == {0}
+
+
+def test_a_stalled_process_is_own_lag_and_beyond_a_second_not_offered(redis) -> None:
+    rig = Rig(make_profile(FAST, duration_s=2.5), redis)
+    rig.go()
+    until(lambda: rig.publishing.health().sent > 200, "publishing goes on")
+    monkey.get_original("time", "sleep")(1.4)  # stalls the hub itself: that is the stimulus
+    books = rig.finish()
+    assert books.sent + books.not_offered == rig.planned()
+    assert 300 < books.not_offered < 2000
+    assert times_ms(books, "own_lag").max_ms() > 800
+    assert times_ms(books, "blocked").max_ms() < 600
+
+
+def test_a_slot_taken_over_resumes_now_in_a_new_epoch_and_counts_what_was_missed(redis) -> None:
+    rig = Rig(make_profile(FAST, duration_s=2.0), redis)
+    rig.go()
+    until(lambda: rig.publishing.health().sent > 200, "publishing goes on")
+    lease = Lease(kind="publisher", slot=0, epoch=0)
+    rig.users[0].kill()
+    left = rig.wiring.clock.now_ns()
+    assert rig.publishing.health().publishing == 0
+    epoch = rig.publishing.next_epoch(lease)
+    assert epoch == 1
+    until(lambda: rig.wiring.clock.now_ns() > left + NS_PER_S // 4, "the slot is vacant for a while")
+    again = Lease(kind="publisher", slot=0, epoch=epoch, vacant_from_ns=left)
+    rig.users[0] = gevent.spawn(rig.publishing.serve, again)
+    books = rig.finish()
+    assert {unpack_stream(s).epoch for s, _ in books.outcome} == {0, 1}
+    assert 400 < books.not_offered < 700
+    assert abs(books.sent + books.not_offered - rig.planned()) <= 1  # the moment of leaving is stated once
+    assert not books.of("UNKNOWN")
+
+
+def test_the_end_of_the_plan_stops_it_and_open_commands_are_unknown(redis) -> None:
+    rig = Rig(make_profile(FAST, duration_s=60.0, outstanding=30), redis)
+    rig.go()
+    until(lambda: rig.publishing.health().sent > 200, "publishing goes on")
+    os.kill(redis.process.pid, signal.SIGSTOP)
+    until(lambda: rig.publishing.health().outstanding == 30, "commands without an answer pile up")
+    rig.wiring.plan_over.set()
+    assert not rig.publishing.settle(0.05)
+    rig.publishing.close()
+    os.kill(redis.process.pid, signal.SIGCONT)
+    books = rig.end()
+    assert len(books.of("UNKNOWN")) == 30
+
+
+def test_a_probe_is_heard_and_never_accounted(redis) -> None:
+    with listener(redis) as heard:
+        rig = Rig(make_profile(FAST), redis)
+        assert rig.publishing.can_probe() or True
+        assert rig.publishing.probe(1, 4711) == 1
+        until(lambda: heard, "the probe is heard")
+        books = rig.end()
+    (who,) = [decoder("object", "tickstorm", "websocket")(b'{"data":' + heard[0] + b"}")]
+    assert (who.run, who.seq, unpack_stream(who.stream).slot) == (probe_run(RUN), 4711, PROBE_SLOT)
+    assert msgspec.json.decode(heard[0])["event_type"] == "ranking_change"
+    assert books.sent == 0
+
+
+def test_a_probe_without_redis_says_so(redis) -> None:
+    rig = Rig(make_profile(FAST), redis)
+    redis.stop()
+    with pytest.raises(OSError, match=r"[Rr]efused|closed"):
+        rig.publishing.probe(0, 1, timeout_s=0.5)
+    rig.end()
+
+
+def test_many_publishers_share_one_timer(redis) -> None:
+    rig = Rig(make_profile(Shape(kind="poisson", rate_per_s=5.0), count=150, duration_s=1.0), redis)
+    rig.go()
+    books = rig.finish()
+    assert books.sent == rig.planned() == len(books.of("OK"))
+    assert {user.value for user in rig.users} <= {0, 1}

@@ -1,0 +1,79 @@
+"""Are replies understood wherever the stream is cut, and is nothing else taken for a reply?"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtests.drive.resp import ErrorReply, ProtocolError, Replies, command, publish_template
+
+SAMPLE = (
+    b":3\r\n:3\r\n+PONG\r\n-NOPERM no\r\n$-1\r\n$5\r\na\r\nbc\r\n"
+    b"*3\r\n:1\r\n$0\r\n\r\n*1\r\n+x\r\n*-1\r\n:-7\r\n:0\r\n:0\r\n"
+)
+MEANING = [3, 3, "PONG", ErrorReply("NOPERM no"), None, b"a\r\nbc", [1, b"", ["x"]], None, -7, 0, 0]
+
+
+def flat(found):
+    return [reply for reply, count in found for _ in range(count)]
+
+
+@pytest.mark.parametrize("cut", range(len(SAMPLE) + 1))
+def test_a_stream_cut_anywhere_means_the_same(cut) -> None:
+    parser = Replies()
+    assert flat(parser.feed(SAMPLE[:cut]) + parser.feed(SAMPLE[cut:])) == MEANING
+
+
+@given(st.lists(st.integers(1, 9)))
+def test_a_stream_cut_often_means_the_same(steps) -> None:
+    parser, found, at = Replies(), [], 0
+    for step in steps:
+        found += parser.feed(SAMPLE[at : at + step])
+        at += step
+    assert flat(found + parser.feed(SAMPLE[at:])) == MEANING
+
+
+@given(st.lists(st.sampled_from((0, 1, 2, 12)), max_size=40), st.integers(1, 30))
+def test_runs_of_integers_are_counted(numbers, step) -> None:
+    data = b"".join(b":%d\r\n" % n for n in numbers)
+    parser = Replies()
+    found = [entry for at in range(0, len(data), step) for entry in parser.feed(data[at : at + step])]
+    assert flat(found) == numbers
+    assert Replies().feed(b":4\r\n" * 1000) == [(4, 1000)]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"HTTP/1.1 400 Bad\r\n",
+        b":x\r\n",
+        b":1_0\r\n",
+        b":--1\r\n",
+        b":\r\n",
+        b"$-2\r\n",
+        b"$1\r\nabc",
+        b"*9999999\r\n",
+        b"x",
+    ],
+)
+def test_what_is_no_resp_is_refused(bad) -> None:
+    with pytest.raises(ProtocolError):
+        Replies().feed(bad)
+
+
+@given(st.binary(max_size=200))
+def test_garbage_raises_nothing_else(data) -> None:
+    try:
+        Replies().feed(data)
+    except ProtocolError:
+        pass
+
+
+def test_a_template_filled_is_the_command() -> None:
+    template = publish_template(b"a.b", b'{"t":"100%', b'","w":', b"}", timed=True)
+    filled = template % (20, b"NOW", b"1234")
+    payload = b'{"t":"100%NOW","w":1234}'
+    assert filled == command(b"PUBLISH", b"a.b", payload).replace(b"$24", b"$20")
+    untimed = publish_template(b"a.b", b"", b'{"w":', b"}", timed=False)
+    assert untimed % (8, b"NOW", b"12") == command(b"PUBLISH", b"a.b", b'{"w":12}')
