@@ -1,0 +1,139 @@
+"""How were the values spread?  Recovery over the clients, latency histograms, growth against its limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import pi
+
+from bokeh.models import ColumnDataSource, DataRange1d, FactorRange, Range1d
+from bokeh.plotting import figure
+
+from loadtests.model.results import Bars, Growth, RecoveryResult, Results
+from loadtests.report.drawing import Key, canvas, column, hover, lines, mark, tick_numbers
+from loadtests.report.formats import measure_of, seconds, words_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """One plot with its caption and legend."""
+
+    name: str
+    caption: str
+    plot: figure
+    keys: list[Key]
+
+
+def recovery_chart(number: int, recovery: RecoveryResult) -> Chart | None:
+    """Share of the clients that were back by a time after healing; None where no client's times are known."""
+    known = {k: v for k, v in recovery.consumers.distribution.items() if v}
+    if not known:
+        return None
+    name = f"recovery-{number}"
+    plot = canvas(
+        height=200,
+        x="seconds after healed",
+        x_range=DataRange1d(start=0),
+        y_range=Range1d(start=0, end=1.05),
+        name=name,
+    )
+    mark(plot, recovery.limit_s, "limit")
+    keys: list[Key] = []
+    for place, (what, values) in enumerate(known.items()):
+        steps = [(i + 1) / len(values) for i in range(len(values))]
+        source = ColumnDataSource({"t": column([values[0], *values]), what: column([0.0, *steps])})
+        keys += lines(plot, source, name, [(what, what.replace("_", " "))], stepped=True, first=place)
+    caption = f"Share of the clients that were back (limit {seconds(recovery.limit_s)})"
+    return Chart(name=name, caption=caption, plot=plot, keys=keys)
+
+
+def histogram_charts(results: Results) -> list[Chart]:
+    """Latency calm against all in one plot, every other histogram in its own."""
+    bars = {k: v for k, v in results.histograms.items() if v.count}
+    latency = {k: v for k, v in bars.items() if "latency" in k}
+    groups: list[tuple[str, dict[str, Bars]]] = (
+        [("Latency, messages per bar: calm phases against the whole run", latency)] if latency else []
+    )
+    groups += [(f"{name_of(k).capitalize()}, messages per bar", {k: v}) for k, v in bars.items() if k not in latency]
+    return [_histogram(i, caption, group) for i, (caption, group) in enumerate(groups)]
+
+
+def name_of(histogram: str) -> str:
+    """What a reader calls it."""
+    return histogram.removesuffix("_ms").replace("_", " ")
+
+
+def _histogram(number: int, caption: str, group: dict[str, Bars]) -> Chart:
+    name = f"histogram-{number}"
+    plot = canvas(height=210, x="milliseconds", x_axis_type="log", y_range=DataRange1d(start=0), name=name)
+    tick_numbers(plot.xaxis[0])
+    tick_numbers(plot.yaxis[0])
+    keys = []
+    for place, (what, bars) in enumerate(group.items()):
+        source = ColumnDataSource(
+            {"low": column(_lows(bars.upper_ms)), "t": column(bars.upper_ms), "count": column(bars.count)}
+        )
+        renderer = plot.quad(
+            left="low",
+            right="t",
+            bottom=0,
+            top="count",
+            source=source,
+            line_width=1,
+            fill_alpha=0.45,
+            name=f"{name}:{what}",
+        )
+        renderer.glyph.tags = [f"fill:{place + 1}", f"stroke:{place + 1}"]
+        keys.append(Key(renderer=f"{name}:{what}", label=name_of(what), colour=str(place + 1), dash="solid"))
+        if place == 0:
+            hover(plot, source, [("up to", "t", "ms"), (keys[0].label, "count", "count")])
+    return Chart(name=name, caption=caption, plot=plot, keys=keys)
+
+
+def _lows(upper: Sequence[float]) -> list[float]:
+    """Where each bar begins: at the end of the one before; the first as wide, on the log axis, as the second."""
+    if len(upper) < 2:
+        return [u / 2 for u in upper]
+    return [upper[0] * upper[0] / upper[1], *upper[:-1]]
+
+
+def growth_limit(results: Results, growth: Growth) -> float | None:
+    """The limit in MB/h that a check held this process to, None where none did."""
+    checks = [c for c in results.checks if measure_of(c.name) == "growth_mb_per_h" and c.limit is not None]
+    processes = {g.process for g in results.growth}
+    own = [c for c in checks if growth.process in words_of(c.name)]
+    general = [c for c in checks if not processes & set(words_of(c.name))]
+    return next((c.limit for c in own + general), None)
+
+
+def growth_chart(results: Results) -> Chart | None:
+    """Slope of each process with its 95 % interval, against the limit."""
+    known = [g for g in results.growth if None not in (g.slope_mb_per_h, g.low, g.high)]
+    if not known:
+        return None
+    rows = [f"{g.process} {g.metric}" for g in known]
+    plot = canvas(
+        height=64 + 30 * len(rows), x="MB per hour", y_range=FactorRange(factors=list(reversed(rows))), name="growth"
+    )
+    plot.min_border_left = 130
+    source = ColumnDataSource(
+        {
+            "row": rows,
+            "low": column(g.low for g in known),
+            "high": column(g.high for g in known),
+            "t": column(g.slope_mb_per_h for g in known),
+        }
+    )
+    plot.segment("low", "row", "high", "row", source=source, line_width=2, name="growth:interval").glyph.tags = [
+        "stroke:1"
+    ]
+    for end in ("low", "high"):
+        ends = plot.scatter(
+            end, "row", source=source, marker="dash", angle=pi / 2, size=12, line_width=2, name=f"growth:{end}"
+        )
+        ends.glyph.tags = ["stroke:1"]
+    plot.scatter("t", "row", source=source, size=9, name="growth:slope").glyph.tags = ["fill:1", "stroke:1"]
+    mark(plot, 0, "ink", dash="solid")
+    for limit in sorted({x for g in known if (x := growth_limit(results, g)) is not None}):
+        mark(plot, limit, "limit")
+    return Chart(name="growth", caption="Slope with its 95 % interval; dashed upright line: limit", plot=plot, keys=[])

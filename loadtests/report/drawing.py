@@ -1,0 +1,164 @@
+"""How does any plot of ours look and behave?  One place for size, tools and the roles that the page colours.
+
+A model's tag says its role ("axis", "grid", "stroke:2", "fill:fault"); `plots.js` gives each role the colour of the
+theme that the reader has, so dark and light need no second document.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bokeh.models import (
+    BoxZoomTool,
+    ColumnDataSource,
+    CrosshairTool,
+    CustomJSHover,
+    DataRange1d,
+    HoverTool,
+    NumeralTickFormatter,
+    PanTool,
+    WheelZoomTool,
+)
+from bokeh.models.annotations import BoxAnnotation, Span
+from bokeh.plotting import figure
+
+FONT = "system-ui, sans-serif"
+DASHES = ("solid", "dashed", "dotted", "dotdash")
+COLOURS = 8
+MARGIN = 56
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """One entry of a plot's legend: which renderer it shows or hides, and how that is drawn."""
+
+    renderer: str
+    label: str
+    colour: str
+    dash: str
+
+
+def column(values: Iterable[float | None]) -> array[float]:
+    """Values for a data source; None is a hole in the line."""
+    return array("d", [float("nan") if v is None else v for v in values])
+
+
+def canvas(*, height: int, x: str = "time since T0 in seconds", **more: Any) -> figure:
+    """An empty plot that fills its element's width; the wheel zooms only after the reader has asked for it."""
+    plot = figure(
+        height=height,
+        sizing_mode="stretch_width",
+        tools="",
+        toolbar_location=None,
+        background_fill_color=None,
+        border_fill_color=None,
+        outline_line_color=None,
+        min_border_left=MARGIN,
+        min_border_right=14,
+        min_border_top=8,
+        output_backend="canvas",
+        **more,
+    )
+    plot.add_tools(
+        BoxZoomTool(dimensions="width", tags=["drag-zoom"]),
+        PanTool(dimensions="width", tags=["drag-pan"]),
+        WheelZoomTool(dimensions="width", tags=["wheel"]),
+    )
+    plot.toolbar.active_drag = None
+    plot.toolbar.active_scroll = None
+    plot.xaxis.axis_label = x
+    for axis in plot.axis:
+        axis.tags = ["axis"]
+        axis.axis_label_text_font = FONT
+        axis.axis_label_text_font_size = "11px"
+        axis.axis_label_text_font_style = "normal"
+        axis.major_label_text_font = FONT
+        axis.major_label_text_font_size = "11px"
+        axis.minor_tick_line_color = None
+        axis.axis_label_standoff = 4
+    for grid in plot.grid:
+        grid.tags = ["grid"]
+    return plot
+
+
+def tick_numbers(axis: Any) -> None:
+    """1.5k instead of 1500 and 0.1 instead of a power of ten, so that every panel's left edge is equally wide."""
+    axis.formatter = NumeralTickFormatter(format="0.[00]a")
+
+
+def lines(
+    plot: figure,
+    source: ColumnDataSource,
+    panel: str,
+    names: Sequence[tuple[str, str]],
+    *,
+    stepped: bool = False,
+    first: int = 0,
+) -> list[Key]:
+    """Draw columns (name, label) of a source over its column `t`, told apart by colour and dash; returns the legend."""
+    keys = []
+    for number, (name, label) in enumerate(names, first):
+        colour, dash = str(number % COLOURS + 1), DASHES[number % len(DASHES)]
+        renderer = f"{panel}:{name}"
+        style: dict[str, Any] = {"source": source, "line_width": 2, "line_dash": dash, "name": renderer}
+        drawn = plot.step("t", name, mode="after", **style) if stepped else plot.line("t", name, **style)
+        drawn.glyph.tags = [f"stroke:{colour}"]
+        keys.append(Key(renderer=renderer, label=label, colour=colour, dash=dash))
+    return keys
+
+
+MISSING = CustomJSHover(code='return Number.isFinite(value) ? Tickstorm.show(value, format) : "–"')
+
+
+def hover(plot: figure, source: ColumnDataSource, rows: Sequence[tuple[str, str, str]], *, over: str = "t") -> None:
+    """Show all values of a slice (label, column, unit) wherever the pointer is above it."""
+    middle = [c for _, c, _ in rows if c != over][:1] or [over]
+    probe = plot.scatter(over, middle[0], source=source, alpha=0, size=1, name=f"probe:{id_of(rows)}")
+    if isinstance(plot.y_range, DataRange1d):
+        plot.y_range.renderers = [r for r in plot.renderers if r is not probe]
+    plot.add_tools(
+        HoverTool(
+            renderers=[probe],
+            mode="vline",
+            point_policy="follow_mouse",
+            tooltips=[(label, f"@{{{name}}}{{{unit}}}") for label, name, unit in rows],
+            formatters={f"@{{{name}}}": MISSING for _, name, _ in rows},
+        )
+    )
+
+
+def id_of(rows: Sequence[tuple[str, str, str]]) -> str:
+    """A name that is the same for the same rows."""
+    return "+".join(name for _, name, _ in rows)
+
+
+def shade(plot: figure, from_s: float, to_s: float | None, role: str) -> None:
+    """A shaded interval; without an end it runs to the edge."""
+    box = BoxAnnotation(left=from_s, level="underlay", fill_alpha=1, line_color=None, tags=[f"fill:{role}"])
+    if to_s is not None:
+        box.right = to_s
+    plot.add_layout(box)
+
+
+def mark(
+    plot: figure, at: float, role: str, *, dimension: Literal["width", "height"] = "height", dash: str = "dashed"
+) -> None:
+    """A line across the plot, upright (`height`) or level (`width`)."""
+    plot.add_layout(
+        Span(
+            location=at, dimension=dimension, line_dash=dash, line_width=1.5, level="underlay", tags=[f"stroke:{role}"]
+        )
+    )
+
+
+def crosshair() -> Span:
+    """One upright line for all panels that share it."""
+    return Span(dimension="height", line_width=1, line_dash="dotted", tags=["stroke:ink"])
+
+
+def link(plot: figure, span: Span) -> None:
+    """Let the shared line follow the pointer over this panel."""
+    plot.add_tools(CrosshairTool(overlay=span))

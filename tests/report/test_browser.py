@@ -1,0 +1,141 @@
+"""Does the report work in a browser: nothing asked for, nothing complained about, every plot drawn, every theme and width?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sample
+
+from loadtests.report.html import render_html
+
+pytestmark = pytest.mark.browser
+DRAWN = "() => document.documentElement.dataset.drawn === 'true'"
+SHOWN = """() => [...document.querySelectorAll('.plot')].map(plot => {
+  const view = plot.firstElementChild;
+  const canvas = view && view.shadowRoot && [...view.shadowRoot.querySelectorAll('*')].length;
+  return [plot.id, plot.getBoundingClientRect().width, canvas || 0];
+})"""
+
+
+@dataclass
+class Tab:
+    """A page and all that it asked for or complained about."""
+
+    page: Any
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(render_html(sample.sample()), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def tab(chromium: Any, report: Path, request: pytest.FixtureRequest) -> Iterator[Tab]:
+    width, scheme = getattr(request, "param", (1280, "light"))
+    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    opened = Tab(page=page)
+    page.on("request", lambda r: opened.requests.append(r.url))
+    page.on("console", lambda m: opened.complaints.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda e: opened.complaints.append(str(e)))
+    page.goto(report.as_uri())
+    page.wait_for_function(DRAWN, timeout=30_000)
+    yield opened
+    context.close()
+
+
+def span(tab: Tab) -> list[float]:
+    return tab.page.evaluate("() => { const t = Tickstorm.named('time'); return [t.start, t.end]; }")  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("tab", [(1280, "light"), (1280, "dark"), (390, "dark")], indirect=True)
+def test_it_asks_for_nothing_complains_of_nothing_and_draws_every_plot(tab: Tab, report: Path) -> None:
+    assert tab.requests == [report.as_uri()]
+    assert tab.complaints == []
+    plots = tab.page.evaluate(SHOWN)
+    assert len(plots) > 12
+    for name, width, inside in plots:
+        assert name == "plot-latency-log" or (width > 200 and inside > 3), name
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= tab.page.viewport_size["width"]
+
+
+@pytest.mark.parametrize("tab", [(1280, "light")], indirect=True)
+def test_the_theme_can_be_switched_and_the_plots_follow(tab: Tab) -> None:
+    colour = (
+        "() => Tickstorm.named('latency:p50').glyph.line_color.value ?? Tickstorm.named('latency:p50').glyph.line_color"
+    )
+    before = tab.page.evaluate(colour)
+    tab.page.focus("#theme")
+    tab.page.keyboard.press("Enter")
+    assert tab.page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert tab.page.evaluate(colour) != before
+
+
+def test_buttons_zoom_move_and_restore_the_common_range(tab: Tab) -> None:
+    whole = span(tab)
+    tab.page.click("button[data-action=in]")
+    inside = span(tab)
+    assert whole[0] < inside[0] < inside[1] < whole[1]
+    tab.page.click("button[data-action=later]")
+    assert span(tab)[0] > inside[0]
+    tab.page.click("button[data-action=all]")
+    assert span(tab) == whole
+    tab.page.click("tr:has-text('redis-cut') button[data-action=zoom]")
+    assert span(tab) == pytest.approx([25, 50.02])
+
+
+def test_a_legend_entry_hides_its_line_and_log_latency_changes_the_panel(tab: Tab) -> None:
+    key = tab.page.locator("button[data-renderer='latency:p99']")
+    key.click()
+    assert key.get_attribute("aria-pressed") == "false"
+    assert tab.page.evaluate("Tickstorm.named('latency:p99').visible") is False
+    tab.page.click("button[data-action=log]")
+    assert not tab.page.is_visible("#panel-latency")
+    assert tab.page.is_visible("#panel-latency-log")
+
+
+def test_the_wheel_scrolls_the_page_until_the_reader_wants_it_to_zoom(tab: Tab) -> None:
+    panel = tab.page.locator("#plot-delivered")
+    panel.scroll_into_view_if_needed()
+    whole = span(tab)
+    box = panel.bounding_box()
+    tab.page.mouse.move(box["x"] + 400, box["y"] + 60)
+    tab.page.mouse.wheel(0, -200)
+    assert span(tab) == whole
+    tab.page.click("button[data-action=wheel]")
+    panel.scroll_into_view_if_needed()
+    box = panel.bounding_box()
+    tab.page.mouse.move(box["x"] + 400, box["y"] + 60)
+    tab.page.mouse.wheel(0, -200)
+    tab.page.wait_for_function(
+        "([a, b]) => Tickstorm.named('time').end - Tickstorm.named('time').start < b - a", arg=whole
+    )
+
+
+def test_pointing_at_a_panel_shows_values_with_units(tab: Tab) -> None:
+    panel = tab.page.locator("#plot-latency")
+    panel.scroll_into_view_if_needed()
+    box = panel.bounding_box()
+    tab.page.mouse.move(box["x"] + 300, box["y"] + 80)
+    tab.page.mouse.move(box["x"] + 310, box["y"] + 82)
+    tip = tab.page.locator(".bk-Tooltip, .bk-tooltip").first
+    tip.wait_for(timeout=10_000)
+    text = tip.inner_text()
+    assert "p95" in text
+    assert "ms" in text
+    assert "???" not in text
+
+
+def test_it_prints_in_light_whatever_the_theme(tab: Tab, tmp_path: Path) -> None:
+    tab.page.click("#theme")
+    pdf = tab.page.pdf(path=str(tmp_path / "report.pdf"))
+    assert pdf.startswith(b"%PDF")
+    assert tab.page.evaluate("document.documentElement.dataset.theme") == "dark"

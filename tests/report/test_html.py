@@ -1,0 +1,181 @@
+"""Does the page show what `results.json` says, nothing else, and the same bytes each time?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import sample
+
+from loadtests.model.results import Results, Verdict, to_json
+from loadtests.report.html import SECTIONS, pair, render_html
+
+HERE = Path(__file__).parent
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Elements in order, with their attributes and texts; complains about a wrong nesting."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.numbers: list[tuple[str, str]] = []
+        self.text: list[str] = []
+        self.feed(text)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "data":
+            self.numbers.append((dict(attrs)["value"] or "", ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, (tag, self.open)
+
+    def handle_data(self, data: str) -> None:
+        if "data" in self.open:
+            value, text = self.numbers.pop()
+            self.numbers.append((value, text + data))
+        if not {"script", "style"} & set(self.open):
+            self.text.append(data)
+
+
+def numbers_in(value: Any) -> set[float]:
+    match value:
+        case bool():
+            return set()
+        case int() | float():
+            return {float(value)}
+        case dict():
+            return set().union(*(numbers_in(v) for v in value.values())) if value else set()
+        case list():
+            return set().union(*(numbers_in(v) for v in value)) if value else set()
+    return set()
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return render_html(sample.sample())
+
+
+@pytest.mark.parametrize("make", [sample.sample, sample.nothing_known])
+def test_every_number_shown_is_in_the_results_and_reads_like_it(make: Any) -> None:
+    results = make()
+    known = numbers_in(json.loads(to_json(results)))
+    shown = Page(render_html(results)).numbers
+    assert shown
+    for value, text in shown:
+        assert float(value) in known, (value, text)
+        digits = re.sub(r"[^0-9]", "", text).strip("0")
+        first = re.sub(r"[^0-9]", "", f"{abs(float(value)):.12g}").strip("0")
+        assert digits[:1] == first[:1] or "min" in text or abs(float(digits[:1] or 0) - float(first[:1] or 0)) in (1, 8)
+
+
+def test_every_check_fault_route_and_note_is_on_the_page(html: str) -> None:
+    results = sample.sample()
+    text = "".join(Page(html).text)
+    for wanted in (
+        [c.name for c in results.checks]
+        + [c.summary for c in results.checks]
+        + [line for c in results.checks for line in c.evidence]
+        + [f.name for f in results.faults]
+        + [line for r in results.recovery for line in r.consumers.slowest]
+        + [r.group for r in results.routes]
+        + [e.key for e in results.effective]
+        + results.reasons
+        + results.log
+        + results.harness.trouble
+        + list(results.run.versions.values())
+    ):
+        assert wanted in text
+
+
+def test_sections_stand_in_the_order_of_a_morning_after(html: str) -> None:
+    ids = [a["id"] for tag, a in Page(html).elements if tag == "section"]
+    assert ids == [name for name, _ in SECTIONS]
+    assert all(f"#{name}" in html for name in ids)
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_the_verdict_is_a_word_and_not_only_a_colour(verdict: Verdict) -> None:
+    banner = render_html(sample.sample(verdict)).split('id="verdict"')[1].split("</span></span>")[0][:400]
+    assert verdict.value in banner
+
+
+def test_what_is_unknown_is_a_dash_with_the_reason_and_never_zero() -> None:
+    page = render_html(sample.nothing_known())
+    delivered = page.split("<dt>delivered</dt>")[1].split("</div>")[0]
+    assert 'title="the data cannot carry this number">–</span>' in delivered
+    assert 'class="n"' not in delivered
+
+
+def test_texts_of_a_target_cannot_become_markup(html: str) -> None:
+    assert "&lt;/script&gt;&lt;b&gt;x&lt;/b&gt;" in html
+    assert "<b>x</b>" not in html
+    assert html.count("</script>") == 3
+
+
+def test_the_page_names_no_other_resource(html: str) -> None:
+    for tag, attributes in Page(html).elements:
+        for name in ("src", "href", "action", "data", "poster", "srcset"):
+            target = attributes.get(name)
+            assert target is None or target.startswith("#") or target == "data:,", (tag, target)
+    outside = re.sub(r"<script>.*?</script>", "", html, flags=re.S)
+    assert not re.search(r"""https?://|["'(]//""", outside)
+    assert "@import" not in html.split("</style>")[0]
+    assert "url(" not in html.split("</style>")[0]
+    assert "default-src 'none'" in html
+
+
+def test_the_page_stays_small_even_for_a_long_run() -> None:
+    results = sample.sample()
+    assert len(render_html(results).encode()) < 2_000_000
+    many = {name: (values * 30)[:7200] for name, values in results.timeline.series.items()}
+    long = msgspec.structs.replace(results, timeline=msgspec.structs.replace(results.timeline, series=many))
+    assert len(render_html(long).encode()) < 3_000_000
+
+
+def test_equal_results_give_equal_bytes_in_this_process_and_in_another(html: str) -> None:
+    assert render_html(sample.sample()) == html
+    script = (
+        "import hashlib, sample; from loadtests.report.html import render_html; render_html(sample.nothing_known());"
+        "print(hashlib.sha256(render_html(sample.sample()).encode()).hexdigest())"
+    )
+    for seed in ("1", "2"):
+        other = subprocess.run(
+            [sys.executable, "-c", script],
+            env={"PYTHONPATH": f"{HERE}:{HERE.parents[1]}", "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        assert other.stdout.strip() == hashlib.sha256(html.encode()).hexdigest()
+
+
+def test_other_results_give_other_bytes(html: str) -> None:
+    results = sample.sample()
+    assert render_html(msgspec.structs.replace(results, reasons=["something else"])) != html
+
+
+def test_the_nth_recovery_of_a_name_belongs_to_its_nth_fault() -> None:
+    results = sample.sample()
+    cut, back = results.faults[0], results.recovery[0]
+    again = msgspec.structs.replace(cut, injected_s=50.0)
+    later = msgspec.structs.replace(back, recovery_s=4.5)
+    alone = msgspec.structs.replace(back, fault="of no fault")
+    repeated: Results = msgspec.structs.replace(results, faults=[cut, again], recovery=[back, later, alone])
+    assert pair(repeated) == [(cut, back, 0), (again, later, 1), (None, alone, 2)]
+    assert "of no fault" in render_html(repeated)

@@ -1,0 +1,75 @@
+"""Does the terminal say what the results say, and how are numbers written?"""
+
+from __future__ import annotations
+
+import pytest
+import sample
+
+from loadtests.model.results import Verdict
+from loadtests.report import formats
+from loadtests.report.text import summary_lines
+
+
+def test_the_verdict_comes_first_and_every_fault_and_open_check_is_named() -> None:
+    results = sample.sample()
+    lines = summary_lines(results)
+    text = "\n".join(line.text for line in lines)
+    assert lines[0].text.startswith("FAIL")
+    assert lines[0].style == "fail"
+    assert all(reason in text for reason in results.reasons)
+    assert all(back.fault in text for back in results.recovery)
+    assert all((c.name in text) == (c.verdict is not Verdict.PASS) for c in results.checks if "recovery" not in c.name)
+    assert f"reports/{results.run.id}/" in lines[-1].text
+    assert all("\n" not in line.text for line in lines)
+
+
+def test_a_run_without_numbers_shows_dashes() -> None:
+    lines = [line.text for line in summary_lines(sample.nothing_known())]
+    assert any("delivered   – of – owed, –" in line for line in lines)
+    assert lines[0].startswith("UNKNOWN")
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0, "count", "0"),
+        (1234567, "count", "1,234,567"),
+        (0.0441, "ms", "44.1 µs"),
+        (0, "ms", "0 ms"),
+        (1.5, "ms", "1.50 ms"),
+        (99.95, "ms", "100.0 ms"),
+        (1234.5, "ms", "1,234 ms"),
+        (12345, "ms", "12.3 s"),
+        (0.204, "s", "0.204 s"),
+        (59.99, "s", "60.0 s"),
+        (754.4, "s", "12 min 34 s"),
+        (7500, "s", "2 h 05 min"),
+        (1, "share", "100 %"),
+        (0.9999999, "share", "> 99.999 %"),
+        (0.97, "share", "97.000 %"),
+        (31.2, "slope", "+31.2 MB/h"),
+        (-3.4, "slope", "−3.40 MB/h"),
+        (None, "ms", "–"),
+        (float("nan"), "ms", "–"),
+    ],
+)
+def test_numbers_are_written_in_units_a_reader_expects(value: float | None, unit: str, text: str) -> None:
+    assert formats.plain(value, unit) == text
+
+
+@pytest.mark.parametrize(
+    ("check", "unit", "bound"),
+    [
+        ("latency_p95_ms", "ms", "≤"),
+        ("latency_p95_ms (plain)", "ms", "≤"),
+        ("recovery_s redis-cut", "s", "≤"),
+        ("growth_mb_per_h gateway", "mb_per_h", "≤"),
+        ("growth_mb/gateway", "mb", "≤"),
+        ("delivery_rate", "share", "≥"),
+        ("received_per_s", "per_s", "≥"),
+        ("clean_coverage", "share", "≥"),
+        ("lost_defect[patterns]", "count", "≤"),
+    ],
+)
+def test_a_checks_name_says_its_unit_and_its_side(check: str, unit: str, bound: str) -> None:
+    assert (formats.unit_of(check), formats.bound(check)) == (unit, bound)
