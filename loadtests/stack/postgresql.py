@@ -39,6 +39,7 @@ shared_buffers = 16MB
 huge_pages = off
 jit = off
 wal_level = minimal
+min_wal_size = 2MB
 max_wal_senders = 0
 max_logical_replication_workers = 0
 log_line_prefix = '%m [%p] '
@@ -127,9 +128,7 @@ def make_template(program: Program, environ: Mapping[str, str], progress: Callab
         _apply_schema(programs, data, work, owner, environ)
         fresh = goal.with_name(f"{goal.name}.{os.getpid()}")
         shutil.rmtree(fresh, ignore_errors=True)
-        shutil.copytree(data, fresh)
-        if owner is not None:
-            give(fresh, Login(uid=os.geteuid(), gid=os.getegid()))
+        clone(data, fresh, Login(uid=os.geteuid(), gid=os.getegid()))
         fresh.replace(goal)
 
 
@@ -146,6 +145,7 @@ def _apply_schema(programs: Path, data: Path, work: Path, owner: Login | None, e
         _await_ready(server, data, log)
         where = {"PG_HOST": str(work), "PG_PORT": "5432", "PG_ADMIN_USER": ADMIN, "PG_DATABASE": DATABASE}
         _run([sys.executable, "-P", "-m", "reference_target.schema"], cwd=work, env=python_environment(environ) | where)
+        _drop_others(work)
         server.send_signal(signal.SIGINT)  # fast: SIGTERM would wait for clients
         server.wait(TEMPLATE_S)
     except subprocess.TimeoutExpired:
@@ -158,6 +158,23 @@ def _apply_schema(programs: Path, data: Path, work: Path, owner: Login | None, e
             except subprocess.TimeoutExpired:
                 server.kill()
                 server.wait()
+
+
+def _drop_others(socket_folder: Path) -> None:
+    """Half of the files that every start would copy belong to databases that nobody here uses."""
+    import psycopg2  # only here, where a template is made: it would slow every start
+
+    where = psycopg2.connect(host=str(socket_folder), port=5432, user=ADMIN, dbname=DATABASE)
+    try:
+        where.autocommit = True  # DROP DATABASE runs in no transaction
+        with where.cursor() as cursor:
+            cursor.execute("ALTER DATABASE template0 IS_TEMPLATE false")
+            cursor.execute("DROP DATABASE template0")
+            cursor.execute("DROP DATABASE postgres")
+    except psycopg2.Error as error:
+        raise StackError(f"The database could not be prepared: {error}") from None
+    finally:
+        where.close()
 
 
 def _await_ready(server: subprocess.Popen[bytes], data: Path, log: Path) -> None:
@@ -207,12 +224,21 @@ def copy_carried(goal: Path) -> None:
     fresh.replace(goal)
 
 
-def give(folder: Path, owner: Login) -> None:
-    """Make a tree of ours the property of `owner`."""
-    os.chown(folder, owner.uid, owner.gid)
-    for parent, folders, names in os.walk(folder):
-        for name in (*folders, *names):
-            os.chown(Path(parent, name), owner.uid, owner.gid, follow_symlinks=False)
+def clone(source: Path, goal: Path, owner: Login) -> None:
+    """Copy a data folder for `owner`, modes as PostgreSQL wants them; twice as fast as shutil with a chown after it."""
+    for folder, _, names in os.walk(source):
+        into = f"{goal}{folder[len(str(source)) :]}"
+        os.mkdir(into, 0o700)
+        os.chown(into, owner.uid, owner.gid)
+        for name in names:
+            content = Path(folder, name).read_bytes()
+            to = os.open(f"{into}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                while content:
+                    content = content[os.write(to, content) :]
+                os.fchown(to, owner.uid, owner.gid)
+            finally:
+                os.close(to)
 
 
 def python_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
@@ -55,9 +54,7 @@ def place_postgres(folder: StackFolder, program: Program) -> Place:
 
 def lay_postgres(place: Place, template: Path) -> None:
     """Copy the template to its place, and the programs where their own place cannot be reached."""
-    shutil.copytree(template, place.data)
-    if place.owner is not None:
-        postgresql.give(place.data, place.owner)
+    postgresql.clone(template, place.data, place.owner or Login(uid=os.geteuid(), gid=os.getegid()))
     if place.private is not None and place.private in place.programs.parents:
         postgresql.copy_carried(place.private / COPY)
 

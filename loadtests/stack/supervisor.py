@@ -30,8 +30,10 @@ from loadtests.stack.services import lay_postgres, place_postgres, plans
 START_S = 30.0
 LONGEST_WAIT_S = 600.0
 LINE_BYTES = 1_000_000
-SERVERS = ("redis", "toxiproxy", "postgres")  # postgres last: its data is copied while the others start
 TARGET = ("gateway", "producer")
+SERVERS = ("redis", "toxiproxy", "postgres")
+# The target takes longest to load, and waits for the servers by itself; postgres needs a copy of its data first.
+START_ORDER = ("redis", "toxiproxy", *TARGET, "postgres")
 
 
 class Supervisor:
@@ -101,14 +103,11 @@ class Supervisor:
         )
         self._members = {name: Member(plan, self._note) for name, plan in table.items()}
         await self._listen()
-        for name in SERVERS:
+        for name in START_ORDER:
             if name == "postgres":
                 lay_postgres(place, template_path(servers.postgres))
             self._launch(name)
-        await self._all_ready(SERVERS)
-        for name in TARGET:
-            self._launch(name)
-        await self._all_ready(TARGET)
+        await self._all_ready()
 
     def _launch(self, name: str) -> None:
         assert self._ports is not None
@@ -116,10 +115,10 @@ class Supervisor:
         self._ports.let_go(*member.plan.ports)
         member.launch()
 
-    async def _all_ready(self, names: tuple[str, ...]) -> None:
+    async def _all_ready(self) -> None:
         """Wait for them together; the first that fails is the error."""
         deadline = time.monotonic() + START_S
-        waiting = [asyncio.create_task(self._one_ready(name, deadline)) for name in names]
+        waiting = [asyncio.create_task(self._one_ready(name, deadline)) for name in SERVICES]
         try:
             for done in asyncio.as_completed(waiting):
                 await done

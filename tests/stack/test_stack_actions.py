@@ -1,0 +1,244 @@
+"""Does the supervisor do to a running service what it is asked, and tell the truth about it?"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import urllib.error
+
+import msgspec
+import psutil
+import psycopg2
+import pytest
+from stack_peers import family, get, redis_says, runs, until
+
+from loadtests.model.stackwire import LINKS, SERVICES, Answer, Ask
+from loadtests.stack import LocalStack, StackError
+
+pytestmark = pytest.mark.e2e
+
+
+def did(stack: LocalStack, ask: Ask) -> Answer:
+    answer = stack.ask(ask)
+    assert answer.ok, answer.error
+    assert 0 < answer.before_ns <= answer.after_ns <= time.monotonic_ns()
+    return answer
+
+
+def test_every_service_is_ready_and_every_link_leads_to_its_upstream(stack: LocalStack) -> None:
+    status = stack.status()
+    assert list(status.services) == list(SERVICES)
+    assert {name: each.state for name, each in status.services.items()} == dict.fromkeys(SERVICES, "ready")
+    assert all(each.pid and runs(each.pid) and each.version and each.ready_ns for each in status.services.values())
+    assert tuple(status.links) == LINKS
+    proxies = get(status.services["toxiproxy"].address, "/proxies")
+    for name, link in status.links.items():
+        assert proxies[link.proxy]["listen"] == link.listen
+        assert proxies[link.proxy]["upstream"] == link.upstream == status.services[name.rsplit("-", 1)[1]].address
+    assert redis_says(status.links["publisher-redis"].listen) == b"+PONG\r\n"
+    assert get(status.links["client-gateway"].listen, "/health")["status"] == "ready"
+
+
+@pytest.mark.parametrize(
+    ("link", "user"), [("gateway-postgres", "app_readonly"), ("producer-postgres", "app_readwrite")]
+)
+def test_the_schema_is_there_behind_the_links(stack: LocalStack, link: str, user: str) -> None:
+    host, port = stack.status().links[link].listen.rsplit(":", 1)
+    connection = psycopg2.connect(host=host, port=port, user=user, dbname="tickstock_test", connect_timeout=5)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM symbols")
+            assert cursor.fetchone()[0] > 50
+            cursor.execute("SHOW synchronous_commit")
+            assert cursor.fetchone() == ("on",)  # an answered commit survives SIGKILL
+    finally:
+        connection.close()
+
+
+def test_gateway_and_producer_use_their_own_links(stack: LocalStack) -> None:
+    status = stack.status()
+    for who in ("gateway", "producer"):
+        pids = family(status.services[who].pid or 0)
+        peers = {f"{c.raddr.ip}:{c.raddr.port}" for p in pids for c in psutil.Process(p).net_connections() if c.raddr}
+        assert {status.links[f"{who}-redis"].listen, status.links[f"{who}-postgres"].listen} <= peers
+        assert not peers & {status.services["redis"].address, status.services["postgres"].address}
+
+
+@pytest.mark.parametrize("service", ["redis", "postgres"])
+def test_kill_ends_it_at_once_and_start_makes_it_ready_again(stack: LocalStack, service: str) -> None:
+    pids = family(stack.status().services[service].pid or 0)
+    killed = did(stack, Ask(do="kill", service=service))
+    assert not any(runs(pid) for pid in pids)
+    assert killed.status is not None
+    assert killed.status.services[service].state == "stopped"
+    assert killed.status.services[service].pid is None
+    assert "does not run" in stack.ask(Ask(do="kill", service=service)).error
+    started = did(stack, Ask(do="start", service=service))
+    assert started.status is not None
+    again = started.status.services[service]
+    assert again.state == "ready"
+    assert again.pid not in pids
+    assert again.ready_ns is not None
+    assert started.before_ns < again.ready_ns <= started.after_ns
+    gateway = stack.status().services["gateway"].address
+    until("the gateway has recovered", lambda: get(gateway, "/health")["status"] == "ready")
+
+
+def test_rows_that_were_committed_survive_a_kill_of_postgres(stack: LocalStack) -> None:
+    where = stack.status().services["postgres"].address.rsplit(":", 1)
+
+    def connect() -> psycopg2.extensions.connection:
+        return psycopg2.connect(host=where[0], port=where[1], user="app_readwrite", dbname="tickstock_test")
+
+    connection = connect()
+    with connection, connection.cursor() as cursor:
+        cursor.execute("INSERT INTO events (symbol, pattern, timestamp, run) VALUES ('AAPL', 'Doji', now(), 'kept')")
+    did(stack, Ask(do="kill", service="postgres"))
+    connection.close()
+    did(stack, Ask(do="start", service="postgres"))
+    connection = connect()
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute("DELETE FROM events WHERE run = 'kept' RETURNING symbol")
+            assert cursor.fetchall() == [("AAPL",)]
+    finally:
+        connection.close()
+    gateway = stack.status().services["gateway"].address
+    until("the gateway has recovered", lambda: get(gateway, "/health")["status"] == "ready")
+
+
+def test_pause_freezes_all_of_postgres_and_resume_thaws_it(stack: LocalStack) -> None:
+    host, port = stack.status().services["postgres"].address.rsplit(":", 1)
+    connection = psycopg2.connect(host=host, port=port, user="app_readonly", dbname="tickstock_test")
+    answered = threading.Event()
+
+    def query() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        answered.set()
+
+    paused = did(stack, Ask(do="pause", service="postgres"))
+    try:
+        assert paused.status is not None
+        service = paused.status.services["postgres"]
+        assert service.state == "paused"
+        assert all(psutil.Process(pid).status() == psutil.STATUS_STOPPED for pid in family(service.pid or 0))
+        did(stack, Ask(do="pause", service="postgres"))  # safe to repeat
+        asker = threading.Thread(target=query)
+        asker.start()
+        assert not answered.wait(0.3), "a backend of a paused postgres answered"
+    finally:
+        resumed = did(stack, Ask(do="resume", service="postgres"))
+    assert answered.wait(5.0)
+    asker.join()
+    connection.close()
+    assert resumed.status is not None
+    assert resumed.status.services["postgres"].state == "ready"
+    did(stack, Ask(do="resume", service="postgres"))  # safe to repeat
+
+
+def test_a_restarted_toxiproxy_has_its_proxies_again_without_toxics(stack: LocalStack) -> None:
+    status = stack.status()
+    api = status.services["toxiproxy"].address
+    link = status.links["publisher-redis"]
+    body = msgspec.json.encode({"name": "slow", "type": "latency", "attributes": {"latency": 1}})
+    host, port = api.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), 5) as http:
+        head = f"POST /proxies/{link.proxy}/toxics HTTP/1.0\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        http.sendall(head.encode() + body)
+        assert b" 200 " in http.recv(4096)
+    assert get(api, f"/proxies/{link.proxy}")["toxics"]
+    did(stack, Ask(do="restart", service="toxiproxy"))
+    proxies = get(api, "/proxies")
+    assert set(proxies) == {each.proxy for each in status.links.values()}
+    assert not any(each["toxics"] for each in proxies.values())
+    assert redis_says(link.listen) == b"+PONG\r\n"
+    gateway = status.services["gateway"].address
+    until("the gateway has recovered", lambda: get(gateway, "/health")["status"] == "ready")
+
+
+def test_stop_and_start_of_the_gateway(stack: LocalStack) -> None:
+    address = stack.status().services["gateway"].address
+    did(stack, Ask(do="stop", service="gateway"))
+    with pytest.raises(urllib.error.URLError):
+        get(address, "/health")
+    did(stack, Ask(do="start", service="gateway"))
+    assert get(address, "/health")["status"] == "ready"
+
+
+def test_switches_reach_the_gateway_and_bad_ones_are_refused(stack: LocalStack) -> None:
+    did(stack, Ask(do="switch", settings={"drop_every": "500"}))
+    did(stack, Ask(do="switch", settings={"drop_every": "0"}))
+    assert "whole number" in stack.ask(Ask(do="switch", settings={"drop_every": "often"})).error
+    refused = stack.ask(Ask(do="switch", settings={"explode": "1"}))
+    assert not refused.ok
+    assert "explode" in refused.error
+
+
+def test_a_child_that_dies_by_itself_is_noticed_with_its_exit_status(stack: LocalStack) -> None:
+    pid = stack.status().services["producer"].pid
+    assert pid is not None
+    psutil.Process(pid).kill()
+    until("the supervisor knows", lambda: stack.status().services["producer"].state == "dead")
+    dead = stack.status().services["producer"]
+    assert dead.pid is None
+    assert "SIGKILL" in dead.error
+    assert "producer ready on" in dead.error, "its last words are quoted"
+    did(stack, Ask(do="start", service="producer"))
+    assert stack.status().services["producer"].error == ""
+
+
+def test_a_start_that_cannot_succeed_says_what_is_missing(stack: LocalStack) -> None:
+    did(stack, Ask(do="stop", service="redis"))
+    try:
+        answer = stack.ask(Ask(do="restart", service="gateway", wait_s=3.0))
+        assert not answer.ok
+        assert "not subscribed to Redis" in answer.error
+        assert answer.status is not None
+        assert answer.status.services["gateway"].state == "starting"
+    finally:
+        did(stack, Ask(do="start", service="redis"))
+    until("it recovers by itself", lambda: stack.status().services["gateway"].state == "ready")
+
+
+def test_requests_that_make_no_sense_are_answered_with_a_sentence(stack: LocalStack) -> None:
+    assert "needs a service" in stack.ask(Ask(do="kill")).error
+    assert "needs a service" in stack.ask(Ask(do="start", service="oracle")).error
+    path = stack._folder.socket()
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(5)
+        link.connect(str(path))
+        link.sendall(b'{"do":"dance"}\nnonsense\n{"do":"status"}\n')
+        lines = link.makefile("rb")
+        answers = [msgspec.json.decode(next(lines), type=Answer) for _ in range(3)]
+        lines.close()
+    assert [answer.ok for answer in answers] == [False, False, True]
+    assert "no request" in answers[0].error
+
+
+def test_many_threads_may_ask_at_once(stack: LocalStack) -> None:
+    seen: list[int] = []
+    askers = [threading.Thread(target=lambda: seen.append(stack.status().supervisor_pid)) for _ in range(20)]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join()
+    assert seen == [stack.status().supervisor_pid] * 20
+
+
+def test_attach_finds_it_and_finds_nothing_elsewhere(stack: LocalStack, tmp_path: pytest.TempPathFactory) -> None:
+    attached = LocalStack.attach(stack.folder)
+    assert attached is not None
+    assert attached.status().supervisor_pid == stack.status().supervisor_pid
+    assert LocalStack.attach(tmp_path) is None  # type: ignore[arg-type]
+
+
+def test_a_second_up_attaches_or_refuses_clearly(stack: LocalStack) -> None:
+    with LocalStack.up(stack.folder) as second:
+        assert second.status().supervisor_pid == stack.status().supervisor_pid
+    assert stack.status().services["redis"].state == "ready", "leaving an attached one ends nothing"
+    with pytest.raises(StackError, match=r"already runs .* redis on port"):
+        LocalStack.up(stack.folder, ports={"redis": 1})
+    with pytest.raises(StackError, match=r"already runs .* gateway_env"):
+        LocalStack.up(stack.folder, gateway_env={"GATEWAY_QUEUE": "7"})
