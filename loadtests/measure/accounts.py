@@ -1,0 +1,148 @@
+"""What did each consumer see, and which slices was it owed?  Consumers with equal answers are one entry of the account."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from loadtests.measure.facts import KIND_CODE, NOT_KEPT_TEXT, Facts, Ints
+from loadtests.measure.line import EMPTY, SHIFT, Line, beyond
+from loadtests.measure.streams import Streams
+from loadtests.model.contract import Contract
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sight:
+    """What one epoch of one consumer saw, or several epochs with equal vectors and gaps."""
+
+    key: bytes
+    seen: Line
+    superseded: Line  # skipped, and a newer one came in time (mode "latest")
+    wrong: tuple[str, ...]  # why the sum does not close; empty: it does
+
+
+@dataclass(slots=True, kw_only=True)
+class Sights:
+    """Sights by (consumer, epoch); `missing` have no closing where one was due."""
+
+    of: dict[tuple[int, int], Sight] = field(default_factory=dict)
+    closed_unique: dict[str, int] = field(default_factory=dict)  # process -> sum of Closing.unique
+    at_least: set[tuple[int, int]] = field(default_factory=set)
+    twice: set[tuple[int, int]] = field(default_factory=set)
+
+
+def sights(facts: Facts, table: Streams, contract: Contract) -> Sights:
+    """Closings and deviations joined per consumer and epoch."""
+    found = Sights()
+    gaps = _Gaps(facts, table, contract)
+    alike: dict[bytes, Sight] = {}
+    for name, process in facts.each():
+        total = 0
+        for closing in process.closings:
+            packed, first, last, unique = (
+                np.array(c, dtype=np.int64) for c in (closing.stream, closing.first, closing.last, closing.unique)
+            )
+            total += int(unique.sum()) * len(closing.consumer)
+            index = table.index(packed)
+            order = np.argsort(index, kind="stable")
+            index, first, last, unique = index[order], first[order], last[order], unique[order]
+            vector = b"".join(c.tobytes() for c in (index, first, last, unique))
+            for place in zip(closing.consumer, closing.epoch, strict=True):
+                if place in found.of:
+                    found.twice.add(place)
+                if closing.at_least:
+                    found.at_least.add(place)
+                unfilled, superseded = gaps.of(place)
+                key = vector + b"#" + unfilled.key() + b"#" + superseded.key()
+                sight = alike.get(key)
+                if sight is None:
+                    sight = alike[key] = _sight(key, table, index, first, last, unique, unfilled, superseded)
+                found.of[place] = sight
+        found.closed_unique[name] = total
+    return found
+
+
+def _sight(
+    key: bytes, table: Streams, index: Ints, first: Ints, last: Ints, unique: Ints, unfilled: Line, superseded: Line
+) -> Sight:
+    base = index << SHIFT
+    whole = Line.of(base + first, base + last + 1)
+    seen = whole.minus(unfilled)
+    counted = np.zeros(len(table.ids), dtype=np.int64)
+    np.add.at(counted, seen.start >> SHIFT, seen.end - seen.start)
+    wrong = []
+    for at in np.flatnonzero(counted[index] != unique)[:5]:
+        stream = int(table.ids[index[at]])
+        wrong.append(
+            f"stream {stream}: {int(unique[at])} unique counted, {int(counted[index[at]])} by first, last and gaps"
+        )
+    stray = seen.minus(table.published)
+    if stray:
+        wrong.append(f"stream {int(table.ids[stray.start[0] >> SHIFT])}: {stray.size} seen that were never published")
+    return Sight(key=key, seen=seen, superseded=superseded.minus(seen), wrong=tuple(wrong))
+
+
+class _Gaps:
+    """Unfilled gaps per consumer and epoch, and what of them a newer message superseded in time."""
+
+    def __init__(self, facts: Facts, table: Streams, contract: Contract) -> None:
+        parts = [p.deviations.numpy() for _, p in facts.each()]
+        rows = np.concatenate(parts or [np.zeros((7, 0), dtype=np.int64)], 1)
+        rows = rows[:, rows[0] != KIND_CODE["repeated"]]
+        rows = rows[:, np.lexsort((rows[6], rows[4], rows[3], rows[0], rows[2], rows[1]))]
+        self._kind, self._at = rows[0], rows[6]
+        base = table.index(rows[3]) << SHIFT
+        self._start, self._end = base + rows[4], base + rows[5] + 1
+        self._place: dict[tuple[int, int], tuple[int, int]] = {}
+        if rows.shape[1]:
+            pair = (rows[1] << 24) | rows[2]
+            edges = np.concatenate(([0], np.flatnonzero(np.diff(pair)) + 1, [rows.shape[1]]))
+            for low, high in zip(edges[:-1], edges[1:], strict=True):
+                self._place[int(rows[1][low]), int(rows[2][low])] = (int(low), int(high))
+        self._table = table
+        within = [f.latest_within_s if f.mode == "latest" else -1.0 for f in contract.profile.families]
+        self._within_ns = np.array([*(round(w * 1e9) for w in within), -1], dtype=np.int64)
+
+    def of(self, place: tuple[int, int]) -> tuple[Line, Line]:
+        low, high = self._place.get(place, (0, 0))
+        if low == high:
+            return EMPTY, EMPTY
+        kind, start, end, at = (c[low:high] for c in (self._kind, self._start, self._end, self._at))
+        gap = kind == KIND_CODE["gap"]
+        unfilled = Line.of(start[gap], end[gap]).minus(Line.of(start[~gap], end[~gap]))
+        within = self._within_ns[self._table.family_of[start >> SHIFT]]
+        superseded = EMPTY
+        for i in np.flatnonzero(gap & (within >= 0)):
+            superseded = superseded.union(self._in_time(int(start[i]), int(end[i]), int(at[i]) - int(within[i])))
+        return unfilled, superseded.both(unfilled)
+
+    def _in_time(self, start: int, end: int, due_from_ns: int) -> Line:
+        """Messages of a skipped range that were due in a slice which begins at or after a moment."""
+        table = self._table
+        rows, left, right = Line.of(np.array([start]), np.array([end])).cut(Line(table.start, table.end))
+        keep = table.due[rows] * 100_000_000 >= due_from_ns
+        return Line.of(left[keep], right[keep])
+
+
+def union(parts: Iterable[Line]) -> Line:
+    """Members of any."""
+    found = list(parts)
+    if not found:
+        return EMPTY
+    if len(found) == 1:
+        return found[0]
+    return Line.of(np.concatenate([p.start for p in found]), np.concatenate([p.end for p in found]))
+
+
+def seen_too_often(parts: list[Line], table: Streams, copies: Ints) -> tuple[Ints, Ints]:
+    """(row, times) of what a consumer saw on more connections than the contract has copies of its family."""
+    start, end, times = beyond(parts, copies[table.family_of])
+    rows, left, right = Line(start, end).cut(Line(table.start, table.end))
+    return rows, (right - left) * times[np.searchsorted(start, left, side="right") - 1]
+
+
+def not_kept(facts: Facts) -> list[str]:
+    """Processes whose budget of exceptions was exceeded."""
+    return [NOT_KEPT_TEXT.format(n, p.deviations_not_kept) for n, p in facts.each() if p.deviations_not_kept]

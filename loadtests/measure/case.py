@@ -1,0 +1,146 @@
+"""Everything that is known of a run before a limit is applied to it: the folds, side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from loadtests.measure.accounts import Sight
+from loadtests.measure.attribution import Attribution, attribution
+from loadtests.measure.deliveries import Deliveries, deliveries
+from loadtests.measure.facts import Bools, Facts
+from loadtests.measure.felt import felt, touches
+from loadtests.measure.frame import Act, Times, acts, times
+from loadtests.measure.growth import growth
+from loadtests.measure.harness import Scopes, coverage, scopes
+from loadtests.measure.ledger import Ledger, settle
+from loadtests.measure.owing import Owing
+from loadtests.measure.phases import Phases, Window, window
+from loadtests.measure.planned import Planned, planned
+from loadtests.measure.recovery import Outcome, as_seconds, load, recoveries
+from loadtests.measure.streams import Streams, streams
+from loadtests.measure.subscriptions import Subscriptions, subscriptions
+from loadtests.model.contract import Contract
+from loadtests.model.ids import NS_PER_S, SLICE_NS
+from loadtests.model.profile import Profile
+from loadtests.model.results import Growth, RecoveryResult, Verdict
+
+__all__ = ["Case", "Sight", "case"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Case:
+    """What a history says."""
+
+    profile: Profile
+    contract: Contract
+    facts: Facts
+    times: Times
+    acts: list[Act]
+    windows: list[Window]
+    phases: Phases
+    table: Streams
+    came: Deliveries
+    subs: Subscriptions
+    plan: Planned
+    blame: Attribution
+    ledger: Ledger
+    scopes: Scopes
+    clean: Bools  # Consumed rows outside saturation and trouble
+    slow_read: Bools  # Consumed rows whose read clock is not believed
+    coverage: float | None
+    outcomes: list[Outcome]
+    recovery: list[RecoveryResult]
+    growth: list[Growth]
+    low: int
+    high: int
+
+
+def case(profile: Profile, facts: Facts) -> Case:
+    """Fold everything of a history."""
+    contract = Contract(profile)
+    table = streams(facts, contract)
+    came = deliveries(facts, len(profile.consumers))
+    known = [int(c.max()) for c in (table.due, table.sent, came.received) if len(c)]
+    marks = times(facts, profile, max(known, default=0))
+    low = marks.t0_ns // SLICE_NS
+    high = max(marks.end_ns // SLICE_NS + 1, low + 1)
+    subs = subscriptions(facts)
+    plan = planned(facts, contract, table, marks)
+    found = acts(facts, profile)
+    given = load(facts, contract, table, came, subs, plan, low, high)
+    scope = scopes(facts, profile, low, high)
+    outcomes = [
+        _outside(o, a, scope, low)
+        for o, a in zip(recoveries(contract, given, marks, found, plan.changes), found, strict=True)
+    ]
+    windows = [
+        w for a, o in zip(found, outcomes, strict=True) if (w := window(a, o.steady_ns, marks.end_ns)) is not None
+    ]
+    late = -(-round(profile.run.late_s * NS_PER_S) // SLICE_NS)
+    phases = Phases(marks, windows, low=low, high=high, late_slices=late)
+    blame = attribution(facts, table, contract, windows)
+    owing = Owing(table, contract, windows, end_ns=marks.end_ns)
+    touched = touches(facts, came, low, high)
+    recovery = []
+    for index, (act, outcome) in enumerate(zip(found, outcomes, strict=True)):
+        later = [a.began_ns for a in found[index + 1 :] if a.began_ns is not None and a.began_ns > (act.healed_ns or 0)]
+        recovery.append(
+            RecoveryResult(
+                fault=act.name,
+                verdict=outcome.verdict,
+                outage_s=as_seconds(outcome.outage_ns),
+                recovery_s=as_seconds(outcome.recovery_ns),
+                limit_s=act.limit_ns / NS_PER_S,
+                error_s=as_seconds(act.error_ns),
+                summary=outcome.summary,
+                consumers=felt(
+                    facts, contract, table, subs, plan, touched, act, marks,
+                    limit_ms=outcome.limit_ms, next_ns=min(later, default=None),
+                ),
+            )
+        )  # fmt: skip
+    return Case(
+        profile=profile,
+        contract=contract,
+        facts=facts,
+        times=marks,
+        acts=found,
+        windows=windows,
+        phases=phases,
+        table=table,
+        came=came,
+        subs=subs,
+        plan=plan,
+        blame=blame,
+        ledger=settle(facts, contract, table, subs, owing, blame, came.of_process(facts.names)),
+        scopes=scope,
+        clean=~scope.of_rows(scope.saturated | scope.trouble, came),
+        slow_read=scope.of_rows(scope.slow_read, came),
+        coverage=coverage(scope, subs, phases.calm_slices()),
+        outcomes=outcomes,
+        recovery=recovery,
+        growth=growth(facts, profile, windows, t0_ns=marks.t0_ns, plan_end_ns=marks.plan_end_ns, changes=plan.changes),
+        low=low,
+        high=high,
+    )
+
+
+def _outside(outcome: Outcome, act: Act, scope: Scopes, low: int) -> Outcome:
+    """Not to have recovered is no finding where the load generator was in trouble meanwhile."""
+    if outcome.verdict is not Verdict.FAIL or act.began_ns is None or act.end_ns is None:
+        return outcome
+    bad = scope.saturated | scope.trouble
+    span = slice(max(act.began_ns // SLICE_NS - low, 0), max(act.end_ns // SLICE_NS + 1 - low, 0))
+    if not bool(np.any(bad[:, span])):
+        return outcome
+    return Outcome(
+        verdict=Verdict.UNKNOWN,
+        outage_ns=None,
+        recovery_ns=None,
+        steady_ns=None,
+        limit_ms=outcome.limit_ms,
+        summary=f"{outcome.summary}; but the load generator was in trouble meanwhile",
+        visible=outcome.visible,
+    )

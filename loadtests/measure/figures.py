@@ -1,0 +1,49 @@
+"""What number does each measure of a threshold have?  A table: measure -> function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from loadtests.measure import figures_delivery as d
+from loadtests.measure import figures_target as g
+from loadtests.measure import figures_time as t
+from loadtests.measure.attribution import BROKER, CHARGED, DEFECT, DISCONNECTED
+from loadtests.measure.case import Case
+from loadtests.measure.select import Figure
+from loadtests.model.profile import Threshold
+
+MEASURES: dict[str, Callable[[Case, Threshold], Figure]] = {
+    "deliveries": d.deliveries_,
+    "published": d.published_,
+    "delivery_rate": d.delivery_rate,
+    "received_per_s": d.received_per_s,
+    "lost_defect": d.lost(DEFECT),
+    "lost_disconnected": d.lost(DISCONNECTED),
+    "lost_charged": d.lost(CHARGED),
+    "lost_total": d.lost(DEFECT, DISCONNECTED, CHARGED, BROKER),
+    "repeated": d.repeated_,
+    "reordered": d.reordered_,
+    "foreign": d.foreign_,
+    "late": d.late_,
+    "latency_mean_ms": t.of_spread("mean", t.latency),
+    "latency_p50_ms": t.of_spread("p50", t.latency),
+    "latency_p95_ms": t.of_spread("p95", t.latency),
+    "latency_p99_ms": t.of_spread("p99", t.latency),
+    "latency_max_ms": t.of_spread("max", t.latency),
+    "service_p95_ms": t.of_spread("p95", t.service),
+    "service_p99_ms": t.of_spread("p99", t.service),
+    "own_lag_p99_ms": t.of_spread("p99", t.own_lag),
+    "query_mean_ms": t.of_spread("mean", g.query),
+    "query_p95_ms": t.of_spread("p95", g.query),
+    "query_max_ms": t.of_spread("max", g.query),
+    "query_failed": g.query_failed,
+    "recovery_s": g.of_faults("recovery_s"),
+    "outage_s": g.of_faults("outage_s"),
+    "not_recovered": g.not_recovered,
+    "growth_mb": g.growth_mb,
+    "growth_mb_per_h": g.growth_slope,
+    "cpu_mean_percent": g.cpu,
+    "health_ms": g.health,
+    "clean_coverage": g.coverage,
+    "connected": g.connected,
+}

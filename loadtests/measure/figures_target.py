@@ -1,0 +1,153 @@
+"""How did the target fare: queries, recovery, growth, CPU, health, connections?  One function per measure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from loadtests.measure.case import Case
+from loadtests.measure.deliveries import spread_of
+from loadtests.measure.facts import Ints
+from loadtests.measure.growth import NOT_TARGET
+from loadtests.measure.phases import chosen
+from loadtests.measure.select import Figure, groups_of, within
+from loadtests.model.ids import NS_PER_MS, SLICE_NS
+from loadtests.model.profile import Threshold
+from loadtests.model.results import Spread, Verdict
+from loadtests.tally.histogram import BUCKETS
+
+# -- the target and its faults
+
+
+def _queries(case: Case, t: Threshold) -> list[tuple[int, int, Ints, str]]:
+    wanted = chosen(t.phases)
+    found = []
+    for _, process in case.facts.each():
+        for q in process.queried:
+            code = int(case.phases.codes(np.array([q.due_slice]), np.array([q.due_slice]))[0])
+            if (t.query in (None, q.query)) and (wanted is None or code in wanted):
+                dense = np.zeros(BUCKETS, dtype=np.int64)
+                dense[q.latency[0]] += np.array(q.latency[1], dtype=np.int64)
+                found.append((q.ok, q.failed, dense, f"{q.query}: {q.example}" if q.example else ""))
+    return found
+
+
+def query(case: Case, t: Threshold) -> Spread:
+    found = _queries(case, t)
+    return spread_of(sum((d for _, _, d, _ in found), start=np.zeros(BUCKETS, dtype=np.int64)))
+
+
+def query_failed(case: Case, t: Threshold) -> Figure:
+    found = _queries(case, t)
+    lines = sorted({line for _, failed, _, line in found if failed and line})
+    return Figure(value=float(sum(f[1] for f in found)) if found else None, evidence=lines)
+
+
+def of_faults(which: str) -> Callable[[Case, Threshold], Figure]:
+    def measure(case: Case, t: Threshold) -> Figure:
+        found = [r for r in case.recovery if t.fault in (None, r.fault, r.fault.rpartition("#")[0])]
+        lines = [r.summary for r in found]
+        if not found:
+            return Figure(value=None, why_not="no fault acted")
+        if any(r.verdict is Verdict.FAIL for r in found):
+            return Figure(value=None, evidence=lines, verdict=Verdict.FAIL, why_not="not recovered")
+        values = [getattr(r, which) for r in found]
+        known = [v for v in values if v is not None]
+        unsure = any(r.verdict is Verdict.UNKNOWN for r in found)
+        return Figure(
+            value=max(known) if len(known) == len(values) else None,
+            evidence=lines,
+            verdict=Verdict.UNKNOWN if unsure else None,
+            why_not="; ".join(r.summary for r in found if r.verdict is Verdict.UNKNOWN) or "no value",
+        )
+
+    return measure
+
+
+def not_recovered(case: Case, t: Threshold) -> Figure:
+    found = [r for r in case.recovery if t.fault in (None, r.fault, r.fault.rpartition("#")[0])]
+    bad = [r for r in found if r.verdict is Verdict.FAIL]
+    unsure = [r.summary for r in found if r.verdict is Verdict.UNKNOWN]
+    return Figure(
+        value=float(len(bad)) if found else None,
+        evidence=[r.summary for r in bad] or unsure,
+        verdict=Verdict.UNKNOWN if unsure and len(bad) <= t.limit else None,
+        why_not="; ".join(unsure) or "no fault acted",
+    )
+
+
+def growth_mb(case: Case, t: Threshold) -> Figure:
+    found = [g for g in case.growth if t.process in (None, g.process)]
+    values = [g.growth_mb for g in found if g.growth_mb is not None]
+    missing = [g.process for g in found if g.growth_mb is None]
+    lines = [f"{g.process} {g.metric}: {g.growth_mb:+.2f} MB" for g in found if g.growth_mb is not None]
+    worst = max(values, default=None)
+    return Figure(
+        value=worst,
+        evidence=lines,
+        verdict=Verdict.UNKNOWN if missing and worst is not None and worst <= t.limit else None,
+        why_not=f"too few samples of {', '.join(missing)}" if missing else "no samples",
+    )
+
+
+def growth_slope(case: Case, t: Threshold) -> Figure:
+    found = [g for g in case.growth if t.process in (None, g.process)]
+    lines = [f"{g.process} {g.metric}: {g.slope_mb_per_h} ({g.low} to {g.high}) MB/h: {g.verdict}" for g in found]
+    said = {g.verdict for g in found}
+    verdict = Verdict.FAIL if "LEAK" in said else Verdict.UNKNOWN if "UNKNOWN" in said or not said else Verdict.PASS
+    values = [g.slope_mb_per_h for g in found if g.slope_mb_per_h is not None]
+    return Figure(
+        value=max(values, default=None), evidence=lines, verdict=verdict, why_not="too short for a slope: run longer"
+    )
+
+
+def cpu(case: Case, t: Threshold) -> Figure:
+    wanted = chosen(t.phases)
+    means: dict[str, float] = {}
+    for _, process in case.facts.each():
+        for (source, metric), readings in sorted(process.samples.items()):
+            if metric == "cpu_percent" and source not in NOT_TARGET and t.process in (None, source):
+                values = sorted(v for at, v in readings if within(case, at, wanted) and at >= case.times.t0_ns)
+                if values:
+                    means[source] = sum(values) / len(values)
+    lines = [f"{name}: {value:.1f} %" for name, value in means.items()]
+    return Figure(value=max(means.values(), default=None), evidence=lines)
+
+
+def health(case: Case, t: Threshold) -> Figure:
+    wanted = chosen(t.phases)
+    probes = sorted(
+        ((p.at_ns, p.took_ns, p.ok, p.detail) for _, f in case.facts.each() for p in f.probes if p.what == "health")
+    )
+    inside = [p for p in probes if p[0] >= case.times.t0_ns and within(case, p[0], wanted)]
+    bad = [
+        f"{case.times.seconds(at):.1f} s: no healthy answer {detail}".rstrip()
+        for at, took, ok, detail in inside
+        if took < 0 or not ok
+    ]
+    slowest = max((took for _, took, ok, _ in inside if ok), default=None)
+    return Figure(
+        value=None if slowest is None else slowest / NS_PER_MS,
+        evidence=bad,
+        verdict=Verdict.FAIL if bad else None,
+        why_not=f"{len(bad)} probes without a healthy answer" if bad else "no samples",
+    )
+
+
+def coverage(case: Case, t: Threshold) -> Figure:
+    return Figure(value=case.coverage, why_not="the load generator left no readings of itself")
+
+
+def connected(case: Case, t: Threshold) -> Figure:
+    groups, wanted = set(groups_of(case, t)), chosen(t.phases)
+    low = max(case.low, -(-case.times.t0_ns // SLICE_NS))
+    high = case.times.plan_end_ns // SLICE_NS
+    if not case.subs.intervals or high <= low:
+        return Figure(value=None, why_not="the history has no subscriptions")
+    per_slice = case.subs.connected(low, high, [c for c in case.subs.intervals if case.subs.group_of[c] in groups])
+    axis = np.arange(low, high)
+    keep = np.ones(len(axis), dtype=np.bool_)
+    if wanted is not None:
+        keep = np.isin(case.phases.codes(axis, axis), sorted(wanted))
+    return Figure(value=float(per_slice[keep].min()) if keep.any() else None, why_not="the phases did not occur")

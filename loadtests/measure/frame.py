@@ -1,0 +1,137 @@
+"""From when to when did the run go, and which faults acted in it?  Captured times, not planned ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from loadtests.measure.facts import Facts
+from loadtests.model.fault_rules import recovery_limit_s
+from loadtests.model.ids import NS_PER_S, SLICE_NS
+from loadtests.model.profile import Fault, Profile
+from loadtests.model.records import FaultStep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """The run's own marks."""
+
+    t0_ns: int
+    started: bool  # the history says when the warm-up began
+    warm_ns: int  # end of the warm-up
+    plan_end_ns: int
+    end_ns: int  # the finish, or the last thing known
+    connect_ns: int
+
+    def seconds(self, at_ns: int) -> float:
+        """Seconds since T0, in whole microseconds."""
+        return round((at_ns - self.t0_ns) / NS_PER_S, 6)
+
+
+def times(facts: Facts, profile: Profile, last_slice: int) -> Times:
+    """Marks of the main process; what is missing follows from the profile."""
+    marks = sorted((m.at_ns, m.phase) for _, p in facts.each() for m in p.marks)
+    first = {phase: at for at, phase in reversed(marks)}
+    finishes = sorted(f.at_ns for _, p in facts.each() for f in p.finishes)
+    t0 = first.get("warm-up", first.get("baseline", 0))
+    warm = first.get("baseline", t0 + round(profile.run.warm_up_s * NS_PER_S))
+    planned = warm + round(profile.run.duration_s * NS_PER_S)
+    known_end = finishes[-1] if finishes else max([at for at, _ in marks] + [(last_slice + 1) * SLICE_NS, t0])
+    plan_end = min([planned, known_end] + [first[p] for p in ("drain", "end") if p in first])
+    return Times(
+        t0_ns=t0,
+        started="warm-up" in first or "baseline" in first,
+        warm_ns=min(warm, known_end),
+        plan_end_ns=max(plan_end, t0),
+        end_ns=max(known_end, t0),
+        connect_ns=min(first.get("connect", t0), t0),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """One fault as it acted, once."""
+
+    name: str
+    kind: str
+    link: str
+    asked: dict[str, float | int | str]
+    effective: dict[str, float | int | str | None]
+    began_ns: int | None  # just before the control call: it cannot have acted earlier
+    injected_ns: int | None  # read back as active
+    healed_ns: int | None  # lifting read back
+    error_ns: int | None  # duration of the longer control call, and one slice
+    proved: bool
+    lifted_by: str | None
+    detail: str
+    limit_ns: int
+    families: frozenset[int]  # whose path leads over the link
+
+    @property
+    def end_ns(self) -> int | None:
+        """When its recovery is over at the latest."""
+        return None if self.healed_ns is None else self.healed_ns + self.limit_ns
+
+
+def fault_of(profile: Profile, name: str) -> Fault | None:
+    """The planned fault of an act; repeats are numbered `name#1`, `name#2`."""
+    return next((f for f in profile.faults if f.name in (name, name.rpartition("#")[0])), None)
+
+
+def acts(facts: Facts, profile: Profile) -> list[Act]:
+    """All acts of all faults, in the order in which they began."""
+    steps: dict[str, list[FaultStep]] = {}
+    for _, process in facts.each():
+        for step in process.fault_steps:
+            steps.setdefault(step.name, []).append(step)
+    found: list[Act] = []
+    for _, own in sorted(steps.items()):
+        own.sort(key=lambda s: (s.before_ns, s.after_ns))
+        parts = _parts(own)
+        for number, part in enumerate(parts):
+            found.append(_act(profile, part, f" ({number + 1})" if len(parts) > 1 else ""))
+    return sorted(found, key=lambda a: (a.began_ns if a.began_ns is not None else 2**62, a.name))
+
+
+def _parts(steps: list[FaultStep]) -> list[list[FaultStep]]:
+    """Steps of each time that one name was in force."""
+    parts: list[list[FaultStep]] = [[]]
+    for step in steps:
+        seen = {s.step for s in parts[-1]}
+        acted = bool(seen & {"active", "failed", "not in force"})
+        if (step.step == "announced" and acted) or (step.step == "active" and "lifted" in seen):
+            parts.append([])
+        parts[-1].append(step)
+    return parts
+
+
+def _act(profile: Profile, steps: list[FaultStep], suffix: str) -> Act:
+    def last(kind: str) -> FaultStep | None:
+        return next((s for s in reversed(steps) if s.step == kind), None)
+
+    active = next((s for s in steps if s.step == "active"), None)
+    lifted, proof = last("lifted"), last("proved")
+    planned = fault_of(profile, steps[0].name)
+    limit_s = recovery_limit_s(profile, planned) if planned else profile.recovery.limit_s
+    calls = [s.after_ns - s.before_ns for s in (active, lifted) if s is not None]
+    link = steps[0].link
+    effective: dict[str, float | int | str | None] = {}
+    for step in steps:
+        effective.update(step.effective)
+    return Act(
+        name=steps[0].name + suffix,
+        kind=steps[0].kind,
+        link=link,
+        asked=next((s.asked for s in steps if s.asked), {}),
+        effective=effective,
+        began_ns=active.before_ns if active else None,
+        injected_ns=active.after_ns if active else None,
+        healed_ns=lifted.after_ns if active and lifted else None,
+        error_ns=max(calls) + SLICE_NS if active and calls else None,
+        proved=active is not None and proof is not None,
+        lifted_by=lifted.by if lifted else None,
+        detail="; ".join(dict.fromkeys(s.detail for s in steps if s.detail)),
+        limit_ns=round(limit_s * NS_PER_S),
+        families=frozenset(
+            i for i, f in enumerate(profile.families) if any(link == p or link in p.split("-") for p in f.path)
+        ),
+    )

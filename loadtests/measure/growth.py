@@ -1,0 +1,119 @@
+"""Does a process of the target grow?  Theil-Sen slope of block medians after the warm-up, with its 95 % interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+
+from loadtests.measure.facts import Facts, Floats
+from loadtests.measure.phases import Window
+from loadtests.model.ids import NS_PER_S
+from loadtests.model.profile import Profile
+from loadtests.model.results import Growth
+
+BLOCKS = 12
+LIMIT_MB_PER_H = 20.0
+"""Limit of the slope where the profile has none."""
+SHORTEST_S = 300.0
+"""A shorter stretch carries no leak verdict: a quarter of a megabyte of noise in 48 s spreads the slope by 50 MB/h."""
+_AROUND_NS = 10 * NS_PER_S
+NOT_TARGET = frozenset({"toxiproxy"})
+_MEMORY = ("rss_bytes", "used_memory")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slope:
+    """Robust slope of a series, MB per hour, and its 95 % interval."""
+
+    middle: float
+    low: float
+    high: float
+    growth_mb: float
+
+
+def slope(at_s: Sequence[float], mb: Sequence[float]) -> Slope | None:
+    """The slope over block medians; None with fewer than three blocks."""
+    blocks = min(BLOCKS, len(at_s))
+    if blocks < 3:
+        return None
+    times, values = np.array(at_s, dtype=np.float64), np.array(mb, dtype=np.float64)
+    index = np.arange(len(times)) * blocks // len(times)
+    x: Floats = np.array([np.median(times[index == b]) for b in range(blocks)]) / 3600
+    y: Floats = np.array([np.median(values[index == b]) for b in range(blocks)])
+    i, j = np.triu_indices(blocks, 1)
+    apart = x[j] > x[i]
+    if not apart.any():
+        return None
+    pairs = np.sort((y[j] - y[i])[apart] / (x[j] - x[i])[apart])
+    # Sen's interval: ranks around the middle, from the variance of Kendall's S.
+    spread = 1.96 * sqrt(blocks * (blocks - 1) * (2 * blocks + 5) / 18)
+    below = max(int(np.floor((len(pairs) - spread) / 2)) - 1, 0)
+    above = min(int(np.ceil((len(pairs) + spread) / 2)), len(pairs) - 1)
+    return Slope(
+        middle=float(np.median(pairs)), low=float(pairs[below]), high=float(pairs[above]), growth_mb=float(y[-1] - y[0])
+    )
+
+
+def growth_verdict(found: Slope | None, *, span_s: float, limit: float) -> str:
+    """LEAK if the interval lies above the limit, CLEAN if below, else UNKNOWN: run longer."""
+    if found is None or span_s < SHORTEST_S:
+        return "UNKNOWN"
+    if found.low > limit:
+        return "LEAK"
+    return "CLEAN" if found.high < limit else "UNKNOWN"
+
+
+def limit_of(profile: Profile, process: str) -> float:
+    """The profile's limit for one process, or the default."""
+    limits = [t.limit for t in profile.thresholds if t.measure == "growth_mb_per_h" and t.process in (None, process)]
+    return min(limits, default=LIMIT_MB_PER_H)
+
+
+def growth(
+    facts: Facts, profile: Profile, windows: list[Window], *, t0_ns: int, plan_end_ns: int, changes: tuple[int, ...]
+) -> list[Growth]:
+    """Every process of the target, by name; Redis by its own figure as well."""
+    series: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    for _, process in facts.each():
+        for (source, metric), values in process.samples.items():
+            if metric in _MEMORY and source not in NOT_TARGET:
+                series.setdefault((source, metric), []).extend(values)
+    found = []
+    # The first quarter is warm-up, and so is all until the user count is constant.
+    start = max([t0_ns + (plan_end_ns - t0_ns) // 4, *(c for c in changes if c < plan_end_ns)])
+    for (source, metric), values in sorted(series.items()):
+        values.sort()
+        inside = [(at, v / 1e6) for at, v in values if t0_ns <= at < plan_end_ns]
+        kept = [(at, mb) for at, mb in inside if at >= start]
+        robust = slope([at / NS_PER_S for at, _ in kept], [mb for _, mb in kept])
+        span_s = (kept[-1][0] - kept[0][0]) / NS_PER_S if kept else 0.0
+        found.append(
+            Growth(
+                process=source,
+                metric=metric,
+                verdict=growth_verdict(robust, span_s=span_s, limit=limit_of(profile, source)),
+                slope_mb_per_h=round(robust.middle, 3) if robust else None,
+                low=round(robust.low, 3) if robust else None,
+                high=round(robust.high, 3) if robust else None,
+                growth_mb=round(robust.growth_mb, 3) if robust else None,
+                samples=len(kept),
+                around_faults=[_around(w, inside) for w in windows],
+            )
+        )
+    return found
+
+
+def _around(w: Window, inside: list[tuple[int, float]]) -> dict[str, float | str | None]:
+    def middle(from_ns: int, to_ns: int) -> float | None:
+        chosen = [mb for at, mb in inside if from_ns <= at < to_ns]
+        return round(float(np.median(chosen)), 3) if chosen else None
+
+    return {
+        "fault": w.act.name,
+        "before_mb": middle(w.from_ns - _AROUND_NS, w.from_ns),
+        "during_mb": middle(w.from_ns, w.healed_ns),
+        "after_mb": middle(w.to_ns, w.to_ns + _AROUND_NS),
+    }

@@ -1,0 +1,79 @@
+"""What does a history say about the target?  From every file's frames to the one value that all reports show.
+
+Deterministic: the same history gives the same results; no clock, no path, no random id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from loadtests.measure.case import Case, case
+from loadtests.measure.checks import harness_checks, plan_done, threshold_check
+from loadtests.measure.facts import Facts, fold
+from loadtests.measure.harness import harness_result, reported
+from loadtests.measure.summary import (
+    delivery,
+    effective_values,
+    faults,
+    histograms,
+    log,
+    queries,
+    routes,
+    run_info,
+    spreads,
+)
+from loadtests.measure.timeline import timeline
+from loadtests.model.codec import Frame, Torn
+from loadtests.model.profile import Profile
+from loadtests.model.results import SCHEMA, Check, Results, Verdict, worst
+
+_RANK = (Verdict.FAIL, Verdict.ABORTED, Verdict.UNKNOWN, Verdict.PASS)
+
+
+def judge(profile: Profile, history: Iterable[tuple[str, Frame | Torn]]) -> Results:
+    """The results of a history: every file's frames as (process, frame), overrides of limits merged into the profile."""
+    return conclude(profile, fold(history))
+
+
+def conclude(profile: Profile, facts: Facts) -> Results:
+    """The results of a folded history."""
+    found = case(profile, facts)
+    checks = [threshold_check(found, t) for t in profile.thresholds] + harness_checks(found)
+    verdict, reasons = _verdict(found, checks)
+    all_ = spreads(found)
+    return Results(
+        schema=SCHEMA,
+        run=run_info(found),
+        verdict=verdict,
+        reasons=reasons,
+        checks=checks,
+        phases=found.phases.spans(),
+        delivery=delivery(found),
+        latency_ms=all_["latency"],
+        service_ms=all_["service"],
+        own_lag_ms=all_["own lag"],
+        blocked_ms=all_["blocked"],
+        read_delay_ms=all_["read delay"],
+        calm_latency_ms=all_["calm latency"],
+        queries=queries(found),
+        faults=faults(found),
+        recovery=found.recovery,
+        growth=found.growth,
+        routes=routes(found),
+        timeline=timeline(found),
+        histograms=histograms(found),
+        effective=effective_values(found),
+        harness=harness_result(facts, found.scopes, found.coverage, reported(facts)),
+        log=log(found),
+    )
+
+
+def _verdict(found: Case, checks: list[Check]) -> tuple[Verdict, list[str]]:
+    """The verdict and its reasons, the worst first."""
+    said = [(c.verdict, f"{c.name}: {c.summary}") for c in checks if c.verdict is not Verdict.PASS]
+    finishes = [f for _, p in found.facts.each() for f in p.finishes]
+    if finishes and not plan_done(found):
+        said.append((Verdict.ABORTED, f"the plan had not ended: {finishes[0].reason}"))
+    said.sort(key=lambda s: _RANK.index(s[0]))
+    verdict = worst([v for v, _ in said] or [Verdict.PASS])
+    return verdict, [text for _, text in said] or [f"all {len(checks)} checks passed"]

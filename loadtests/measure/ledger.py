@@ -1,0 +1,201 @@
+"""What was owed, delivered and lost, and whose loss is it?  Computed by ranges of seq and once for equal consumers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from loadtests.measure.accounts import Sight, seen_too_often, sights, union
+from loadtests.measure.attribution import CHARGED, Attribution
+from loadtests.measure.facts import Facts, Ints
+from loadtests.measure.line import SHIFT, Line
+from loadtests.measure.owing import Due, Owing, Stay
+from loadtests.measure.scopes import Scopes
+from loadtests.measure.streams import Streams
+from loadtests.measure.subscriptions import Subscriptions
+from loadtests.model.contract import Contract
+from loadtests.model.ids import SLICE_NS, unpack_stream
+
+EVIDENCE = 20
+CATEGORIES = ("defect", "disconnected", "charged", "broker")
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Ledger:
+    """Sums by family x consumer group; rows are those of the published table."""
+
+    owed: Ints
+    unique: Ints
+    undecided: Ints
+    superseded: Ints
+    across_rows: Ints  # consumer group x row: seen on more connections than the contract has copies
+    owed_rows: Ints  # consumer group x row
+    lost_rows: Ints  # category x consumer group x row
+    failed_seen: int = 0
+    unknown_seen: int = 0
+    injector_at_most: int = 0
+    charged_to: dict[str, int] = field(default_factory=dict)
+    longest_run_slices: int = 0
+    unjudged: dict[int, str] = field(default_factory=dict)  # consumer -> why its scope says nothing
+    wrong: list[str] = field(default_factory=list)  # the tally does not add up
+    judged: int = 0
+    evidence: dict[int, list[str]] = field(default_factory=dict)  # category -> lines
+    failed_evidence: list[str] = field(default_factory=list)
+    distinct: int = 0  # how many different accounts there were
+
+    def lost(self, rows: Ints | None = None) -> Ints:
+        """Lost by category x consumer group, of some rows (a 0/1 column) or all."""
+        return self.lost_rows.sum(axis=2) if rows is None else self.lost_rows @ rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """What consumers with equal accounts share."""
+
+    group: int
+    stays: tuple[Stay, ...]
+    sights: tuple[bytes, ...]
+    excluded: tuple[tuple[int, int], ...]
+
+
+def settle(
+    facts: Facts,
+    contract: Contract,
+    table: Streams,
+    subs: Subscriptions,
+    owing: Owing,
+    blame: Attribution,
+    received: dict[str, int],
+) -> Ledger:
+    """The account of a history; `received` is the sum of Consumed.unique per process."""
+    families, groups = len(contract.profile.families), len(contract.profile.consumers)
+    shape = (families, groups)
+    ledger = Ledger(
+        owed=np.zeros(shape, dtype=np.int64),
+        unique=np.zeros(shape, dtype=np.int64),
+        undecided=np.zeros(shape, dtype=np.int64),
+        superseded=np.zeros(shape, dtype=np.int64),
+        across_rows=np.zeros((groups, len(table.start)), dtype=np.int64),
+        owed_rows=np.zeros((groups, len(table.start)), dtype=np.int64),
+        lost_rows=np.zeros((4, groups, len(table.start)), dtype=np.int64),
+    )
+    views = sights(facts, table, contract)
+    alike: dict[Member, list[int]] = {}
+    of_key: dict[bytes, Sight] = {s.key: s for s in views.of.values()}
+    scopes = Scopes(facts, subs, views, received, blame.late_slices)
+    ledger.wrong = scopes.wrong
+    for consumer, epochs in sorted(scopes.epochs.items()):
+        reason = scopes.why_not(consumer, epochs)
+        if reason:
+            ledger.unjudged[consumer] = reason
+            continue
+        member = Member(
+            group=subs.group_of[consumer],
+            stays=owing.stays(subs.intervals.get(consumer, [])),
+            sights=tuple(views.of[consumer, e].key for e in epochs if (consumer, e) in views.of),
+            excluded=scopes.excluded(consumer),
+        )
+        alike.setdefault(member, []).append(consumer)
+    ledger.distinct = len(alike)
+    for member, consumers in alike.items():
+        ledger.judged += len(consumers)
+        _Entry(ledger, contract, table, blame).add(
+            member, consumers, owing.due(member.stays, member.excluded), [of_key[k].seen for k in member.sights],
+            union(of_key[k].superseded for k in member.sights),
+        )  # fmt: skip
+    return ledger
+
+
+class _Entry:
+    """Adds one entry of the account."""
+
+    def __init__(self, ledger: Ledger, contract: Contract, table: Streams, blame: Attribution) -> None:
+        self.ledger, self.table, self.blame = ledger, table, blame
+        self.profile = contract.profile
+        self.families = len(self.profile.families)
+        self.copies = np.array([*(f.copies for f in self.profile.families), 1], dtype=np.int64)
+
+    def add(self, member: Member, consumers: list[int], due: Due, parts: list[Line], superseded: Line) -> None:
+        ledger, table, n, g = self.ledger, self.table, len(consumers), member.group
+        seen = union(parts)
+        ledger.unique[:, g] += n * table.per_family(seen, self.families)
+        decided = due.undecided_line.both(seen)
+        newer = due.owed_line.both(superseded).minus(seen)
+        lost = due.owed_line.minus(seen).minus(newer)
+        owed = table.per_family(due.owed_line, self.families) + table.per_family(decided, self.families)
+        replaced = table.per_family(newer, self.families)
+        ledger.owed[:, g] += n * (owed - replaced)
+        ledger.superseded[:, g] += n * replaced
+        ledger.undecided[:, g] += n * table.per_family(due.undecided_line.minus(seen), self.families)
+        ledger.owed_rows[g] += n * table.ok_count * due.owed
+        for line, sign in ((decided, 1), (newer, -1)):
+            rows, count = table.cut(line)
+            np.add.at(ledger.owed_rows[g], rows, sign * n * count)
+        failed = seen.both(table.failed)
+        ledger.failed_seen += n * failed.size
+        ledger.unknown_seen += n * seen.both(table.unknown).size
+        if failed and len(ledger.failed_evidence) < EVIDENCE:
+            ledger.failed_evidence.append(f"{self._who(g, consumers)}: {self._range(failed, 0)}")
+        rows, times = seen_too_often(parts, table, self.copies)
+        if len(rows):
+            np.add.at(ledger.across_rows[g], rows, n * times)
+        if lost:
+            self._lost(member, consumers, due, lost)
+
+    def _lost(self, member: Member, consumers: list[int], due: Due, lost: Line) -> None:
+        ledger, table, blame, n, g = self.ledger, self.table, self.blame, len(consumers), member.group
+        rows, count = table.cut(lost)
+        slow = self.profile.consumers[g].expect_slow
+        category = blame.category(rows, table.sent[rows], member.stays, expect_slow=slow)
+        for wanted in range(len(CATEGORIES)):
+            of = category == wanted
+            np.add.at(ledger.lost_rows[wanted, g], rows[of], n * count[of])
+        charged = category == CHARGED
+        if charged.any():
+            per_window = np.zeros(len(blame.windows), dtype=np.int64)
+            np.add.at(per_window, blame.window_of[rows[charged]], n * count[charged])
+            for index in np.flatnonzero(per_window):
+                name = blame.windows[index].act.name
+                ledger.charged_to[name] = ledger.charged_to.get(name, 0) + int(per_window[index])
+            ledger.injector_at_most += n * int(count[charged & blame.in_injector[rows]].sum())
+        if not slow:
+            ledger.longest_run_slices = max(ledger.longest_run_slices, longest_run(table, due, rows, count))
+        self._explain(consumers, g, rows, category, lost)
+
+    def _explain(self, consumers: list[int], group: int, rows: Ints, category: Ints, lost: Line) -> None:
+        for wanted in np.unique(category):
+            lines = self.ledger.evidence.setdefault(int(wanted), [])
+            for row in rows[category == wanted]:
+                if len(lines) >= EVIDENCE:
+                    break
+                inside = lost.both(Line(self.table.start[row : row + 1], self.table.end[row : row + 1]))
+                sent_s = int(self.table.sent[row]) * SLICE_NS / 1e9
+                lines.append(
+                    f"{self._who(group, consumers)}: {self._range(inside, 0)}, sent at {sent_s:.1f} s of the run clock"
+                )
+
+    def _who(self, group: int, consumers: list[int]) -> str:
+        more = f" and {len(consumers) - 1} more" if len(consumers) > 1 else ""
+        return f"consumer {consumers[0]} ({self.profile.consumers[group].name}){more}"
+
+    def _range(self, line: Line, at: int) -> str:
+        stream = unpack_stream(int(self.table.ids[line.start[at] >> SHIFT]))
+        mask = (1 << SHIFT) - 1
+        first, last = int(line.start[at]) & mask, (int(line.end[at]) - 1) & mask
+        return f"publisher {stream.slot} epoch {stream.epoch} route {stream.route} seq {first} to {last}"
+
+
+def longest_run(table: Streams, due: Due, rows: Ints, count: Ints) -> int:
+    """Longest run of due slices of which one consumer lost all that it was owed; slices that owed nothing do not end it."""
+    if not len(rows):
+        return 0
+    low = int(table.due.min())
+    length = int(table.due.max()) - low + 1
+    owed = np.bincount(table.due[due.owed] - low, weights=table.ok_count[due.owed], minlength=length)
+    lost = np.bincount(table.due[rows] - low, weights=count, minlength=length)
+    at = np.flatnonzero(owed > 0)
+    gone = lost[at] >= owed[at]
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], gone.astype(np.int64), [0]))))
+    starts, ends = edges[::2], edges[1::2]
+    return int((at[ends - 1] - at[starts] + 1).max()) if len(starts) else 0

@@ -1,0 +1,270 @@
+"""How long was the run out of its limits because of a fault, and how fast did it come back?
+
+Limits hold per slice group, which slides over slices; a recovery is the start of the first stretch that is in band for the
+hold time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from loadtests.measure.deliveries import Deliveries, rank_of
+from loadtests.measure.facts import Bools, Facts, Ints
+from loadtests.measure.frame import Act, Times
+from loadtests.measure.planned import Planned
+from loadtests.measure.streams import Streams
+from loadtests.measure.subscriptions import Subscriptions
+from loadtests.model.contract import Contract
+from loadtests.model.ids import NS_PER_S, SLICE_NS
+from loadtests.model.results import Verdict
+from loadtests.tally.histogram import BUCKETS, bounds_us
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Load:
+    """Sums per slice of due time, over the groups that are not expected to be slow."""
+
+    low: int
+    high: int
+    offered: Ints  # deliveries to all planned consumers
+    delivered: Ints
+    planned: Ints  # messages that the plan had, offered or not
+    connected: Ints
+    consumers: Ints  # planned
+    late_bins: tuple[Ints, Ints, Ints]  # slice, bucket, count
+
+
+def load(
+    facts: Facts,
+    contract: Contract,
+    table: Streams,
+    came: Deliveries,
+    subs: Subscriptions,
+    plan: Planned,
+    low: int,
+    high: int,
+) -> Load:
+    """The sums of a history."""
+    profile, n = contract.profile, high - low
+    groups = {i for i, c in enumerate(profile.consumers) if not c.expect_slow} or set(range(len(profile.consumers)))
+    measured = np.array([f.mode != "unmeasured" for f in profile.families])
+    rows = np.isin(came.consumers, sorted(groups)) & measured[came.family] & came.counts
+    rows &= (came.due >= low) & (came.due < high)
+    inside = (table.due >= low) & (table.due < high)
+    offered = plan.offered_rows[sorted(groups)].sum(axis=0)
+    wanted = np.zeros(n, dtype=np.int64)
+    for _, process in facts.each():
+        _, due, sent, missed, *_ = process.publish.numpy()
+        there = (due >= low) & (due < high)
+        np.add.at(wanted, due[there] - low, (sent + missed)[there])
+    published = _sum(table.due[inside] - low, (table.end - table.start)[inside], n)
+    entries = rows[came.latency.row]
+    return Load(
+        low=low,
+        high=high,
+        offered=_sum(table.due[inside] - low, offered[inside], n),
+        delivered=_sum(came.due[rows] - low, came.unique[rows], n),
+        planned=np.maximum(wanted, published),
+        connected=subs.connected(low, high, [c for c in subs.intervals if subs.group_of[c] in groups]),
+        consumers=plan.per_slice(low, high, groups),
+        late_bins=(
+            came.due[came.latency.row[entries]] - low,
+            came.latency.bucket[entries],
+            came.latency.count[entries],
+        ),
+    )
+
+
+def _sum(index: Ints, weight: Ints, length: int) -> Ints:
+    found = np.zeros(length, dtype=np.int64)
+    np.add.at(found, index, weight)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """What the calm stretch before a fault was like."""
+
+    ratio: float  # delivered / offered
+    p95_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one act cost the run."""
+
+    verdict: Verdict
+    outage_ns: int | None
+    recovery_ns: int | None
+    steady_ns: int | None  # moment from which on it was steady
+    limit_ms: float | None  # latency limit of the band
+    summary: str
+    visible: bool | None
+
+
+class Band:
+    """In-band tests of every slice group, for one baseline."""
+
+    def __init__(self, contract: Contract, given: Load, base: Base) -> None:
+        steady = contract.profile.steady
+        self.limit_ms = max(base.p95_ms * steady.latency_factor, base.p95_ms + steady.latency_add_ms)
+        at, bucket, count = given.late_bins
+        n = given.high - given.low
+        late = np.array([bounds_us(b)[0] / 1000 for b in range(BUCKETS)]) > self.limit_ms
+        over = _sum(at[late[bucket]], count[late[bucket]], n)
+        group = steady.group_ms * 1_000_000 // SLICE_NS
+        weight = _run(np.maximum(given.offered, given.planned))
+        start = np.arange(n)
+        # Extended until it has enough; what the plan wanted counts as well, or an outage would join the recovery.
+        end = np.maximum(start + group, np.searchsorted(weight, weight[:-1] + steady.group_min_messages))
+        self.whole: Bools = end <= n
+        self.end = np.minimum(end, n)
+        offered, delivered = (self._sum(c) for c in (given.offered, given.delivered))
+        samples = _sum(at, count, n)
+        enough = given.connected >= np.ceil(steady.connected_min * given.consumers - 1e-9)
+        self.good: Bools = (
+            (delivered >= steady.delivery_min * base.ratio * offered - 1e-9)
+            & ((offered > 0) | (self._sum(given.planned) == 0))
+            & (self._sum(over) * 100 <= self._sum(samples) * 5)
+            & (self._sum((~enough).astype(np.int64)) == 0)
+        )
+
+    def _sum(self, per_slice: Ints) -> Ints:
+        total = _run(per_slice)
+        return total[self.end] - total[:-1]
+
+
+def _run(per_slice: Ints) -> Ints:
+    return np.concatenate(([0], np.cumsum(per_slice)))
+
+
+def baseline(given: Load, from_ns: int, to_ns: int, least: int) -> Base | None:
+    """The calm stretch from one moment to another; None where it is too thin to say anything."""
+    first = max(-(-from_ns // SLICE_NS) - given.low, 0)
+    last = min(to_ns // SLICE_NS - given.low, given.high - given.low)
+    if last <= first:
+        return None
+    offered, delivered = int(given.offered[first:last].sum()), int(given.delivered[first:last].sum())
+    at, bucket, count = given.late_bins
+    chosen = (at >= first) & (at < last)
+    dense = np.bincount(bucket[chosen], weights=count[chosen], minlength=BUCKETS).astype(np.int64)
+    total = int(dense.sum())
+    if offered < least or not delivered or not total:
+        return None
+    bucket_ = int(np.searchsorted(np.cumsum(dense), rank_of(0.95, total)))
+    return Base(ratio=min(delivered / offered, 1.0), p95_ms=bounds_us(bucket_)[1] / 1000)
+
+
+def recoveries(
+    contract: Contract, given: Load, times: Times, acts: list[Act], changes: tuple[int, ...]
+) -> list[Outcome]:
+    """The outcome of every act, in their order."""
+    found: list[Outcome] = []
+    base: Base | None = None
+    calm_from = times.warm_ns
+    for index, act in enumerate(acts):
+        if act.began_ns is None:
+            found.append(_unknown(act, f"{act.name} was never in force"))
+            continue
+        start = max([calm_from] + [c for c in changes if c < act.began_ns])
+        # What came before is kept where two faults follow each other without a calm stretch between them.
+        base = baseline(given, start, act.began_ns, contract.profile.steady.group_min_messages) or base
+        later = [a.began_ns for a in acts[index + 1 :] if a.began_ns is not None]
+        outcome = _outcome(contract, given, times, act, base, min(later, default=None))
+        found.append(outcome)
+        end = act.end_ns if outcome.steady_ns is None else max(outcome.steady_ns, act.healed_ns or 0)
+        calm_from = max(calm_from, times.plan_end_ns if end is None else end)
+    return found
+
+
+def _unknown(act: Act, why: str) -> Outcome:
+    return Outcome(
+        verdict=Verdict.UNKNOWN,
+        outage_ns=None,
+        recovery_ns=None,
+        steady_ns=None,
+        limit_ms=None,
+        summary=f"{act.name}: {why}" if not why.startswith(act.name) else why,
+        visible=None,
+    )
+
+
+def _outcome(
+    contract: Contract, given: Load, times: Times, act: Act, base: Base | None, next_ns: int | None
+) -> Outcome:
+    if base is None:
+        return _unknown(act, "no calm stretch before it says what steady is")
+    if act.healed_ns is None or act.injected_ns is None or act.began_ns is None:
+        return _unknown(act, "it was not lifted, so nothing recovered from it")
+    band = Band(contract, given, base)
+    hold = round(contract.profile.steady.hold_s * NS_PER_S) // SLICE_NS
+    cut_ns = times.plan_end_ns if next_ns is None or next_ns <= act.healed_ns else min(next_ns, times.plan_end_ns)
+    cut = min(cut_ns // SLICE_NS - given.low, given.high - given.low)
+    good = band.good & (band.end <= cut) & band.whole
+    at = act.healed_ns // SLICE_NS - given.low
+    last = (act.healed_ns + act.limit_ns) // SLICE_NS - given.low
+    steady = _first_stretch(good, band.end, at, min(last, cut), hold)
+    if steady is None:
+        if _open_end(good, int((band.whole & (band.end <= cut)).sum()), cut, at, last):
+            why = "the next fault began" if next_ns is not None and cut_ns == next_ns else "the plan ended"
+            after = (cut_ns - act.healed_ns) / NS_PER_S
+            return _unknown(act, f"{why} {after:.1f} s after it was healed, too early to say whether it recovered")
+        limit = act.limit_ns / NS_PER_S
+        return Outcome(
+            verdict=Verdict.FAIL,
+            outage_ns=None,
+            recovery_ns=None,
+            steady_ns=None,
+            limit_ms=band.limit_ms,
+            summary=f"{act.name}: not recovered (> {limit:g} s)",
+            visible=True,
+        )
+    began = act.began_ns // SLICE_NS - given.low
+    first = steady
+    while first > began and good[first - 1]:
+        first -= 1
+    visible = first > began
+    steady_ns = max((given.low + steady) * SLICE_NS, act.healed_ns)
+    outage_ns = max((given.low + first) * SLICE_NS - act.injected_ns, 0) if visible else 0
+    recovery_ns = steady_ns - act.healed_ns
+    if not act.proved:
+        verdict, summary = Verdict.UNKNOWN, f"{act.name}: nothing proves that it acted"
+    elif not visible:
+        verdict, summary = Verdict.PASS, f"{act.name}: no visible impact"
+    else:
+        verdict = Verdict.PASS
+        summary = f"{act.name}: out of its limits for {outage_ns / 1e9:.2f} s, steady {recovery_ns / 1e9:.2f} s after it was healed"
+    return Outcome(
+        verdict=verdict,
+        outage_ns=outage_ns,
+        recovery_ns=recovery_ns,
+        steady_ns=steady_ns,
+        limit_ms=band.limit_ms,
+        summary=summary,
+        visible=visible,
+    )
+
+
+def _first_stretch(good: Bools, end: Ints, at: int, last: int, hold: int) -> int | None:
+    """First slice from `at` to `last` from which on all groups are good until they have covered the hold time."""
+    bad = np.concatenate((np.flatnonzero(~good), [len(good)]))
+    for start in range(max(at, 0), min(last, len(good) - 1) + 1):
+        stop = int(bad[np.searchsorted(bad, start)])
+        if stop > start and int(end[stop - 1]) - start >= hold:
+            return start
+    return None
+
+
+def _open_end(good: Bools, whole: int, cut: int, at: int, last: int) -> bool:
+    """Whether the search was cut off before the limit had passed, or in a stretch that might still have held."""
+    start = whole
+    while start > at and good[start - 1]:
+        start -= 1
+    return cut <= last or whole <= at or start < whole and start <= last
+
+
+def as_seconds(ns: int | None) -> float | None:
+    """Seconds in whole milliseconds, None stays None."""
+    return None if ns is None else round(ns / NS_PER_S, 3)

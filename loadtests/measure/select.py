@@ -1,0 +1,66 @@
+"""Which rows is a threshold about, and what does a measure hand back?  Group, family and phases, once for all measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from loadtests.measure.case import Case
+from loadtests.measure.facts import Bools, Ints
+from loadtests.measure.phases import chosen
+from loadtests.model.profile import Threshold
+from loadtests.model.results import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A measured value with its evidence; `verdict` where the measure judges itself."""
+
+    value: float | None
+    evidence: list[str] = field(default_factory=list)
+    why_not: str = "no samples"
+    verdict: Verdict | None = None
+
+
+# -- which rows
+
+
+def groups_of(case: Case, t: Threshold) -> list[int]:
+    """Consumer groups that a threshold is about."""
+    groups = case.profile.consumers
+    if t.group is not None:
+        return [i for i, g in enumerate(groups) if g.name == t.group]
+    return [i for i, g in enumerate(groups) if not g.expect_slow]
+
+
+def family_of(case: Case, t: Threshold) -> int | None:
+    """Family that a threshold is about; None stands for all."""
+    return next((i for i, f in enumerate(case.profile.families) if f.name == t.family), None)
+
+
+def came_rows(case: Case, t: Threshold) -> Bools:
+    """Consumed rows of a threshold's group, family and phases."""
+    wanted, family = chosen(t.phases), family_of(case, t)
+    rows: Bools = np.isin(case.came.consumers, groups_of(case, t))
+    if family is not None:
+        rows &= case.came.family == family
+    if wanted is not None:
+        rows &= np.isin(case.phases.codes(case.came.due, case.came.received), sorted(wanted))
+    return rows
+
+
+def published_rows(case: Case, t: Threshold) -> Ints:
+    """A column of 0 and 1 over the published rows: those of a threshold's family and phases."""
+    wanted, family = chosen(t.phases), family_of(case, t)
+    rows: Bools = np.ones(len(case.table.start), dtype=np.bool_)
+    if family is not None:
+        rows &= case.table.row_family == family
+    if wanted is not None:
+        rows &= np.isin(case.phases.codes(case.table.due), sorted(wanted))
+    return rows.astype(np.int64)
+
+
+def within(case: Case, at_ns: int, wanted: set[int] | None) -> bool:
+    """Whether a moment lies in the wanted phases; None stands for all."""
+    return wanted is None or case.phases.code_at(at_ns) in wanted

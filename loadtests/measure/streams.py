@@ -1,0 +1,136 @@
+"""Which messages were published, when, and with which outcome?  One table of rows: stream x due slice x sent slice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from loadtests.measure.facts import OUTCOME_CODE, Bools, Facts, Ints
+from loadtests.measure.line import EMPTY, SHIFT, Line
+from loadtests.model.contract import Contract
+from loadtests.model.ids import MAX_ROUTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Streams:
+    """Published rows in the order of stream and seq; arrays ending in `_of` are indexed by stream index."""
+
+    ids: Ints  # packed streams, ascending; includes those that only a consumer names
+    route_of: Ints
+    family_of: Ints  # -1: a route that the profile does not have
+    slot_of: Ints
+    stream: Ints  # from here on one value per row
+    due: Ints
+    sent: Ints
+    start: Ints  # places on the line
+    end: Ints
+    ok_count: Ints
+    byte_count: int
+    published: Line
+    failed: Line
+    unknown: Line
+    ok: Line
+
+    def index(self, packed: Ints) -> Ints:
+        """Stream indices of packed streams, all of which the table knows."""
+        return np.searchsorted(self.ids, packed)
+
+    def line(self, packed: Ints, first: Ints, last: Ints) -> Line:
+        """The set of inclusive seq ranges of packed streams."""
+        base = self.index(packed) << SHIFT
+        return Line.of(base + first, base + last + 1)
+
+    def of_rows(self, rows: Bools) -> Line:
+        """All messages of some rows, whatever their outcome."""
+        return Line.of(self.start[rows], self.end[rows])
+
+    def cut(self, line: Line) -> tuple[Ints, Ints]:
+        """(row, count) of a set of published messages; a row may come more than once."""
+        if not line or not len(self.start):
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        rows, start, end = line.cut(Line(self.start, self.end))
+        return rows, end - start
+
+    def per_family(self, line: Line, families: int) -> Ints:
+        """Members per family."""
+        family = self.family_of[line.start >> SHIFT]
+        known = family >= 0
+        return _sums(family[known], (line.end - line.start)[known], families)
+
+    @property
+    def row_family(self) -> Ints:
+        """Family of each row."""
+        return self.family_of[self.stream]
+
+
+def _sums(index: Ints, weight: Ints, length: int) -> Ints:
+    found = np.zeros(length, dtype=np.int64)
+    np.add.at(found, index, weight)
+    return found
+
+
+def streams(facts: Facts, contract: Contract) -> Streams:
+    """The table of a history."""
+    published = np.concatenate([p.published.numpy() for _, p in facts.each()] or [np.zeros((6, 0), dtype=np.int64)], 1)
+    settled = np.concatenate([p.settled.numpy() for _, p in facts.each()] or [np.zeros((5, 0), dtype=np.int64)], 1)
+    named = [published[0], settled[0]]
+    for _, process in facts.each():
+        named += [np.array(c.stream, dtype=np.int64) for c in process.closings]
+        named.append(process.deviations.numpy()[3])
+    ids = np.unique(np.concatenate(named)) if named else np.zeros(0, dtype=np.int64)
+    route = ids & (MAX_ROUTES - 1)
+    family_of_route = np.array([r.family for r in contract.routes], dtype=np.int64)
+    known = route < len(family_of_route)
+    family = np.where(known, family_of_route[np.where(known, route, 0)], -1)
+
+    stream, due, sent, first, last, size = published
+    index = np.searchsorted(ids, stream)
+    order = np.lexsort((due, first, index))
+    index, due, sent, first, last = index[order], due[order], sent[order], first[order], last[order]
+    start, end = (index << SHIFT) + first, (index << SHIFT) + last + 1
+
+    failed, unknown = _outcomes(ids, settled)
+    everything = Line.of(start, end)
+    ok = everything.minus(failed).minus(unknown)
+    table = Streams(
+        ids=ids,
+        route_of=route,
+        family_of=family,
+        slot_of=ids >> 32,
+        stream=index,
+        due=due,
+        sent=sent,
+        start=start,
+        end=end,
+        ok_count=end - start,
+        byte_count=int(size.sum()),
+        published=everything,
+        failed=failed.both(everything),
+        unknown=unknown.both(everything),
+        ok=ok,
+    )
+    table.ok_count[:] = 0
+    rows, count = table.cut(ok)
+    np.add.at(table.ok_count, rows, count)
+    return table
+
+
+def _outcomes(ids: Ints, settled: Ints) -> tuple[Line, Line]:
+    """FAILED and UNKNOWN messages. UNKNOWN outranks: what one says may have happened, no other can deny."""
+    if not settled.shape[1]:
+        return EMPTY, EMPTY
+    stream, first, last, outcome, _ = settled
+    base = np.searchsorted(ids, stream) << SHIFT
+    bad, may = outcome == OUTCOME_CODE["FAILED"], outcome == OUTCOME_CODE["UNKNOWN"]
+    failed = Line.of((base + first)[bad], (base + last + 1)[bad])
+    unknown = Line.of((base + first)[may], (base + last + 1)[may])
+    return failed.minus(unknown), unknown
+
+
+def overlaps(table: Streams) -> list[str]:
+    """Rows that claim the same message: a history that holds a frame's content twice."""
+    if len(table.start) < 2:
+        return []
+    bad = np.flatnonzero(table.start[1:] < table.end[:-1])
+    return [f"stream {int(table.ids[table.stream[b]])} is published twice from one seq on" for b in bad[:5]]

@@ -1,0 +1,120 @@
+"""How did the run go over time?  Series for the report, by due time where a message is meant, else by the time of the event."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from loadtests.measure.case import Case
+from loadtests.measure.deliveries import quantile_ms
+from loadtests.measure.facts import Bools, Floats, Ints
+from loadtests.measure.figures_time import publish_table
+from loadtests.model.ids import NS_PER_S, SLICE_NS
+from loadtests.model.results import Series
+from loadtests.tally.histogram import BUCKETS
+
+_SHORT_S = 60.0
+Values = list[float | None]
+
+
+class _Axis:
+    """Steps of several slices from T0's slice to the end."""
+
+    def __init__(self, case: Case) -> None:
+        short = (case.times.end_ns - case.times.t0_ns) / NS_PER_S < _SHORT_S
+        self.slices = 5 if short else 10
+        self.low = case.low
+        self.steps = -(-(case.high - case.low) // self.slices)
+        self.seconds = self.slices * SLICE_NS / NS_PER_S
+
+    def sums(self, slices: Ints, weight: Ints) -> Ints:
+        """Weights per step; what lies outside is left out."""
+        step = (slices - self.low) // self.slices
+        keep = (step >= 0) & (step < self.steps)
+        found = np.zeros(self.steps, dtype=np.int64)
+        np.add.at(found, step[keep], weight[keep])
+        return found
+
+    def rates(self, slices: Ints, weight: Ints) -> Values:
+        return [round(float(v) / self.seconds, 3) for v in self.sums(slices, weight)]
+
+    def means(self, readings: list[tuple[int, float]]) -> Values:
+        held: dict[int, list[float]] = {}
+        for at_ns, value in sorted(readings):
+            held.setdefault((at_ns // SLICE_NS - self.low) // self.slices, []).append(value)
+        return [round(sum(held[s]) / len(held[s]), 3) if s in held else None for s in range(self.steps)]
+
+
+def timeline(case: Case) -> Series:
+    """All series of a run."""
+    axis, came, table = _Axis(case), case.came, case.table
+    lost = case.ledger.lost_rows.sum(axis=(0, 1))
+    publish, lag, _ = publish_table(case)
+    series: dict[str, Values] = {
+        "delivered_per_s": axis.rates(came.received, came.unique),
+        "published_per_s": axis.rates(table.sent, table.end - table.start),
+        "unseen": _unseen(case, axis, lost),
+        **_latencies(case, axis),
+        "connected": _connected(case, axis),
+        "repeated": [float(v) for v in axis.sums(came.received, came.repeated)],
+        "lost_per_s": axis.rates(table.due, lost),
+        "not_offered": [float(v) for v in axis.sums(publish[1], publish[3])],
+        "own_lag_p99_ms": _quantiles(axis, publish[1][lag.row], lag.bucket, lag.count, (0.99,))[0],
+    }
+    for source, metric, name, scale in _readings(case):
+        readings = [(at, v * scale) for _, p in case.facts.each() for at, v in p.samples.get((source, metric), ())]
+        series[f"{name}:{source}"] = axis.means(readings)
+    for process, facts in case.facts.each():
+        if facts.seconds:
+            own = f"load generator {process}"
+            series[f"memory_mb:{own}"] = axis.means([(s.at_ns, s.rss_bytes / 1e6) for s in facts.seconds])
+            series[f"cpu:{own}"] = axis.means([(s.at_ns, s.cpu_percent) for s in facts.seconds])
+    return Series(slice_s=axis.seconds, from_s=case.times.seconds(case.low * SLICE_NS), series=series)
+
+
+def _readings(case: Case) -> list[tuple[str, str, str, float]]:
+    known = sorted({key for _, p in case.facts.each() for key in p.samples})
+    names = {"rss_bytes": ("memory_mb", 1e-6), "cpu_percent": ("cpu", 1.0)}
+    return [(source, metric, *names[metric]) for source, metric in known if metric in names]
+
+
+def _unseen(case: Case, axis: _Axis, lost: Ints) -> Values:
+    """Acknowledged and not yet delivered, at the end of each step; a lost one counts until its delivery limit."""
+    came, table = case.came, case.table
+    change = np.zeros(case.high - case.low + 1, dtype=np.int64)
+    top = len(change) - 1
+
+    def put(start: Ints, end: Ints, weight: Ints) -> None:
+        np.add.at(change, np.clip(start - case.low, 0, top), weight)
+        np.add.at(change, np.clip(np.maximum(end, start) - case.low, 0, top), -weight)
+
+    put(came.due, came.received, came.unique)
+    put(table.due, table.due + case.blame.late_slices, lost)
+    level = np.cumsum(change)[:-1]
+    ends = np.minimum((np.arange(axis.steps) + 1) * axis.slices, len(level)) - 1
+    return [float(v) for v in level[ends]]
+
+
+def _latencies(case: Case, axis: _Axis) -> dict[str, Values]:
+    rows: Bools = case.came.counts & case.clean
+    bins = case.came.latency
+    keep = rows[bins.row]
+    found = _quantiles(axis, case.came.due[bins.row[keep]], bins.bucket[keep], bins.count[keep], (0.5, 0.95, 0.99))
+    return {f"latency_{name}_ms": values for name, values in zip(("p50", "p95", "p99"), found, strict=True)}
+
+
+def _quantiles(axis: _Axis, slices: Ints, bucket: Ints, count: Ints, wanted: tuple[float, ...]) -> list[Values]:
+    step = (slices - axis.low) // axis.slices
+    order = np.argsort(step, kind="stable")
+    step, bucket, count = step[order], bucket[order], count[order]
+    edges = np.searchsorted(step, np.arange(axis.steps + 1))
+    found: list[Values] = [[] for _ in wanted]
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        dense: Ints = np.bincount(bucket[low:high], weights=count[low:high], minlength=BUCKETS).astype(np.int64)
+        for values, q in zip(found, wanted, strict=True):
+            values.append(quantile_ms(dense, q) if high > low else None)
+    return found
+
+
+def _connected(case: Case, axis: _Axis) -> Values:
+    per_slice: Floats = case.subs.connected(case.low, case.high, case.subs.intervals).astype(np.float64)
+    return [float(per_slice[i * axis.slices]) for i in range(axis.steps)]
