@@ -42,7 +42,7 @@ def undo_pending(journal: Journal, server: ToxiproxyServer, tell: Tell) -> Itera
     for entry in journal.pending():
         kind = KINDS.get(entry.kind)
         if kind is None:
-            yield entry, Lifted(clean=False, left=f'kind "{entry.kind}" is not known to this version')
+            yield entry, Lifted(clean=False, left=_unknown(entry))
             continue
         at = server if entry.toxiproxy in ("", server.address) else ToxiproxyServer(entry.toxiproxy)
         link = Link(server=at, name=entry.link, proxy=entry.proxy) if entry.proxy else None
@@ -92,6 +92,10 @@ def sentence(entry: Entry, lifted: Lifted) -> str:
         return lifted.left
     how = f" ({lifted.escalation})" if lifted.escalation else ""
     return f'Lifted fault "{entry.fault}" ({entry.kind} on {entry.link}), which an earlier run had left{how}.'
+
+
+def _unknown(entry: Entry) -> str:
+    return f'Fault "{entry.fault}" is not lifted: kind "{entry.kind}" is not known to this version.'
 
 
 def _is_ours(proxy: Proxy) -> bool:

@@ -41,10 +41,8 @@ class Supervisor:
         return answer
 
     def _address(self) -> str:
-        plain = self._folder / "supervisor.sock"
-        if plain.exists():
-            return os.fspath(plain)
-        return (self._folder / "socket").read_text().strip()  # a folder's path may be too long for a socket's
+        note = self._folder / "socket.path"  # a folder's path may be too long for a socket's
+        return note.read_text().strip() if note.exists() else os.fspath(self._folder / "socket")
 
 
 def _line(sock: socket.socket) -> bytes:

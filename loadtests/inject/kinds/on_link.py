@@ -52,7 +52,7 @@ def undo(site: Site, entry: Undo) -> None:
     """Removes its toxics, and lets the proxy listen where the fault had stopped it."""
     link = site.the_link()
     try:
-        link.restore(entry["toxics"])
+        link.restore(_toxics(entry))
         if "listens" in entry:
             link.mend()
     except Missing:
@@ -62,7 +62,7 @@ def undo(site: Site, entry: Undo) -> None:
 def remaining(site: Site, entry: Undo) -> list[str]:
     """Toxics that are still there, or a proxy that does not listen."""
     link = site.the_link()
-    left = link.remaining(entry["toxics"])
+    left = link.remaining(_toxics(entry))
     if not left and "listens" in entry and not link.state().enabled:
         left.append(f'proxy "{link.proxy}" does not listen')
     return left
@@ -74,7 +74,7 @@ def resorts(site: Site, entry: Undo) -> list[Resort]:
 
     def close_and_open() -> None:
         link.cut()
-        link.restore(entry["toxics"])
+        link.restore(_toxics(entry))
         link.mend()
 
     def restart() -> None:
@@ -90,7 +90,7 @@ def resorts(site: Site, entry: Undo) -> list[Resort]:
         Resort(
             name="deleted its proxy and created it anew",
             also_ends="its connections and every other fault on this link",
-            act=lambda: link.recreate(listen=str(entry["listen"]), upstream=str(entry["upstream"])),
+            act=lambda: link.recreate(**_ends(entry)),
         ),
     ]
     if supervisor is not None:
@@ -106,7 +106,17 @@ def resorts(site: Site, entry: Undo) -> list[Resort]:
 
 
 def _create(link: Link, entry: Undo) -> None:
-    link.server.create(link.proxy, listen=str(entry["listen"]), upstream=str(entry["upstream"]))
+    link.server.create(link.proxy, **_ends(entry))
+
+
+def _toxics(entry: Undo) -> list[str]:
+    return list(entry.get("toxics", ()))
+
+
+def _ends(entry: Undo) -> dict[str, str]:
+    if "listen" not in entry or "upstream" not in entry:
+        raise Refused("the journal does not say how the proxy was created")
+    return {"listen": str(entry["listen"]), "upstream": str(entry["upstream"])}
 
 
 def toxic_kind(name: str, *, toxics: Toxics, witness: Callable[[Link, PlannedFault], Witness]) -> Kind:
