@@ -29,10 +29,14 @@ class _Part(BaseModel):
 
 
 def _refuse(problems: Iterable[str]) -> None:
-    """Raise one ValueError with all problems, one `key: found ..., allowed ...` a line, as profile_words takes it apart."""
+    """Raise one ValueError with all problems, one `key: found ..., allowed ...` a line."""
     lines = list(problems)
     if lines:
         raise ValueError("\n".join(lines))
+
+
+def _quoted(value: str | None) -> str:
+    return "nothing" if value is None else f'"{value}"'
 
 
 def _twice(values: list[str]) -> list[str]:
@@ -71,7 +75,7 @@ class Target(_Part):
         external = self.kind == "external"
         needed = ("redis", "gateway")
         _refuse(
-            f"{key}: found {'nothing' if (value := getattr(self, key)) is None else repr(value)}, allowed "
+            f"{key}: found {_quoted(getattr(self, key))}, allowed "
             + ("host:port, which an external target must name" if external else 'nothing unless kind = "external"')
             for key in (needed if external else (*needed, "gateway_http", "postgres", "toxiproxy"))
             if (getattr(self, key) is None) == external
@@ -110,17 +114,17 @@ class Family(_Part):
     latest_within_s: Annotated[float, Field(gt=0, le=600)] = 1.0
     copies: Annotated[int, Field(ge=1, le=16)] = 1  # how often one consumer gets a message
     offline: Literal["lost", "replayed"] = "lost"
-    replay_messages: Annotated[int, Field(ge=0)] = 0
+    replay_messages: Annotated[int, Field(ge=0, le=10**9)] = 0
     replay_age_s: Seconds = 0.0
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Family:
         problems = [
-            f"keys.{key}: found {value!r} twice, allowed each value once"
+            f'keys.{key}: found "{value}" twice, allowed each value once'
             for key, values in self.keys.items()
             for value in _twice(values)
         ]
-        problems += [f"path: found {link!r} twice, allowed each link once" for link in _twice(self.path)]
+        problems += [f'path: found "{link}" twice, allowed each link once' for link in _twice(self.path)]
         if self.symbols and "symbol" in self.keys:
             problems.append(f"symbols: found {self.symbols} beside keys.symbol, allowed one of the two")
         if self.mode != "latest" and self.latest_within_s != Family.model_fields["latest_within_s"].default:
@@ -150,7 +154,7 @@ class Shape(_Part):
     period_s: Positive | None = None  # burst, on-off: from start to start
     file: Text | None = None  # replay: JSON lines or CSV with a column of times
     speed: Positive = 1.0  # replay
-    at_most: Annotated[int, Field(ge=1)] | None = None  # stop after so many messages
+    at_most: Annotated[int, Field(ge=1, le=10**12)] | None = None  # stop after so many messages
 
     @model_validator(mode="after")
     def _has_what_its_kind_needs(self) -> Shape:
@@ -218,7 +222,7 @@ class Consumers(_Part):
     transport: Literal["websocket", "socketio"] = "websocket"
     subscribe: Subscribe = Subscribe()
     reconnect: Reconnect = Reconnect()
-    read_bytes_per_s: Annotated[int, Field(ge=1)] | None = None  # a slow reader; absent = as fast as it comes
+    read_bytes_per_s: Annotated[int, Field(ge=1, le=10**9)] | None = None  # a slow reader; absent = as fast as it comes
     expect_slow: bool = False  # the target may disconnect it; its losses are not the target's defects
 
 
@@ -290,7 +294,7 @@ class Steady(_Part):
     connected_min: Share = 0.99
     hold_s: Annotated[float, Field(gt=0, le=600)] = 3.0
     group_ms: Annotated[int, Field(ge=100, le=60_000, multiple_of=100)] = 500
-    group_min_messages: Annotated[int, Field(ge=1)] = 20
+    group_min_messages: Annotated[int, Field(ge=1, le=10**9)] = 20
 
 
 class Recovery(_Part):
@@ -311,14 +315,14 @@ class Sampling(_Part):
 class Guard(_Part):
     """Budgets of the harness itself; beyond them a run is refused or its scope UNKNOWN."""
 
-    own_lag_p99_ms: Annotated[float, Field(gt=0)] = 50.0
+    own_lag_p99_ms: Annotated[float, Field(gt=0, le=600_000)] = 50.0
     cpu_percent: Annotated[float, Field(gt=0, le=100)] = 95.0
-    hub_lag_ms: Annotated[float, Field(gt=0)] = 200.0
+    hub_lag_ms: Annotated[float, Field(gt=0, le=600_000)] = 200.0
     not_offered_share: Share = 0.001
     undecided_share: Share = 0.001
     clean_coverage_min: Share = 0.9
-    memory_mb: Annotated[int, Field(ge=64)] = 4096  # consumers x streams may need that much
-    exceptions_per_s: Annotated[int, Field(ge=100)] = 20_000
+    memory_mb: Annotated[int, Field(ge=64, le=10**6)] = 4096  # consumers x streams may need that much
+    exceptions_per_s: Annotated[int, Field(ge=100, le=10**8)] = 20_000
 
 
 Measure = Literal[
@@ -367,8 +371,8 @@ class Threshold(_Part):
     """A limit for one measure."""
 
     measure: Measure
-    at_most: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    at_least: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    at_most: Annotated[float, Field(ge=0, le=1e15)] | None = None
+    at_least: Annotated[float, Field(ge=0, le=1e15)] | None = None
     phases: Annotated[list[Literal["calm", "fault", "recovery", "all"]], Field(min_length=1)] = ["calm"]
     group: Name | None = None  # a consumer group; absent = all but those that are expected to be slow
     family: Name | None = None

@@ -60,9 +60,10 @@ def read_profile(
     except ValidationError as error:
         spoken = list(problems_of(error))
         spoken += problems_between(done.raw, error, spoken)
-        raise BadInput(done.problems + [_sentence(problem, file, done) for problem in spoken]) from None
+        sentences = done.problems + [_sentence(problem, file, done) for problem in spoken]
+        raise BadInput([_printable(sentence) for sentence in sentences]) from None
     if done.problems:
-        raise BadInput(done.problems)
+        raise BadInput([_printable(sentence) for sentence in done.problems])
     frozen = canonical(profile)
     return Loaded(
         profile=profile,
@@ -103,6 +104,11 @@ def _sentence(problem: Problem, file: str, done: Overrides) -> str:
     source = done.source(_loc(problem.path))
     where = f"{problem.path}: " if problem.path else ""
     return f"{source or file}: {where}{problem.text}"
+
+
+def _printable(sentence: str) -> str:
+    """On one line and fit for any terminal, whatever the user's text held."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in sentence)
 
 
 def _loc(path: str) -> Loc:

@@ -17,7 +17,7 @@ from loadtests.model.profile_words import Problem, rule_problems
 _ROUNDS = 6
 _LONG_S = 86_400.0
 _RULE = "Value error, "
-_OF_TIMES = ("run.", "faults[", "steady.", "recovery.")
+_OF_TIMES = ("run", "faults[", "steady", "recovery")
 
 
 def problems_between(raw: dict[str, Any], error: ValidationError, spoken: list[Problem]) -> list[Problem]:

@@ -1,4 +1,4 @@
-"""How is a profile written, so that reading it gives the same profile again?  As TOML, every value, in the models' order."""
+"""How is a profile written, so that reading it gives the same profile again?  As TOML, every value in order."""
 
 from __future__ import annotations
 

@@ -1,0 +1,181 @@
+"""Do the shipped profiles load, and do they hold the figures that the requirements name?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from loadtests.model.contract import Contract
+from loadtests.model.fault_rules import recovery_limit_s
+from loadtests.model.ids import NS_PER_S
+from loadtests.model.profile import Profile, Publishers
+from loadtests.model.profile_read import read_effective, read_profile
+from loadtests.plan.schedule import plan_end_ns, planned_faults, warm_ns
+
+FOLDER = Path(__file__).parents[2] / "profiles"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load(name: str) -> Profile:
+    return read_profile((FOLDER / f"{name}.toml").read_bytes(), file=name).profile
+
+
+def limits(profile: Profile) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for threshold in profile.thresholds:
+        found.setdefault(threshold.measure, []).append(threshold.limit)
+    return found
+
+
+def rates(group: Publishers) -> tuple[float, float]:
+    """Mean and greatest messages per second of a group."""
+    shape = group.shape
+    if shape.kind == "burst":
+        assert shape.base_per_s is not None
+        assert shape.peak_per_s is not None
+        assert shape.length_s is not None
+        assert shape.period_s is not None
+        share = shape.length_s / shape.period_s
+        mean = shape.base_per_s * (1 - share) + shape.peak_per_s * share
+        return mean * group.count, shape.peak_per_s * group.count
+    assert shape.rate_per_s is not None
+    return shape.rate_per_s * group.count, shape.rate_per_s * group.count
+
+
+def deliveries_per_s(profile: Profile) -> tuple[float, float]:
+    """Mean and greatest deliveries per second of a profile whose publishers write one family each."""
+    contract = Contract(profile)
+    mean = peak = 0.0
+    for group in profile.publishers:
+        index = [family.name for family in profile.families].index(group.families[0])
+        routes = contract.routes_of_family[index]
+        takers = sum(
+            len(contract.consumer(slot).routes & set(routes)) / len(routes) for slot in range(contract.consumer_count)
+        )
+        mean += rates(group)[0] * takers
+        peak += rates(group)[1] * takers
+    return mean, peak
+
+
+def greatest_length_s(profile: Profile) -> float:
+    """From the first connection to the end of the drain, connecting taken as three seconds."""
+    return 3 + profile.run.warm_up_s + profile.run.duration_s + profile.run.drain_s
+
+
+def comments(name: str) -> Iterator[str]:
+    for line in (FOLDER / f"{name}.toml").read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            yield line
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_loads_is_named_as_its_file_and_reads_back(name: str) -> None:
+    loaded = read_profile((FOLDER / f"{name}.toml").read_bytes(), file=name)
+    assert loaded.profile.name == name
+    assert loaded.profile.question.endswith("?")
+    assert read_effective(loaded.text) == loaded.profile
+    assert loaded.profile.target.kind == "local"
+    assert len(list(comments(name))) >= 5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_can_pass_only_on_clean_evidence_and_exact_delivery(name: str) -> None:
+    found = limits(load(name))
+    assert found["lost_defect"] == [0]
+    assert found["repeated"] == [0]
+    assert found["clean_coverage"][0] >= 0.8
+
+
+def test_the_four_are_there() -> None:
+    assert {"first-run", "tickstock-baseline", "burst", "locust-quick"} <= set(NAMES)
+
+
+def test_first_run_fits_a_two_core_machine_and_ninety_seconds() -> None:
+    profile = load("first-run")
+    mean, peak = deliveries_per_s(profile)
+    assert greatest_length_s(profile) <= 75
+    assert 2_000 <= mean <= 3_500
+    assert 6_000 <= peak <= 8_000
+    # what two cuts of three and two seconds take away, twice, still leaves what the threshold asks for
+    assert mean * (profile.run.duration_s - 10) > limits(profile)["deliveries"][0] >= 100_000
+    assert sum(group.count for group in profile.consumers) == 200
+    assert sum(group.count for group in profile.consumers if group.transport == "socketio") == 100
+    assert sum(group.count for group in profile.readers) == 2
+    bursts = [group.shape for group in profile.publishers if group.shape.kind == "burst"]
+    assert bursts
+    assert all(shape.length_s is not None and shape.length_s <= 0.5 for shape in bursts)
+
+
+def test_first_run_has_its_three_faults_each_with_calm_before_and_room_after() -> None:
+    profile = load("first-run")
+    slow, redis_cut, clients_cut = profile.faults
+    assert (slow.kind, slow.latency_ms) == ("latency", 250)
+    assert (redis_cut.kind, redis_cut.link, redis_cut.for_s) == ("down", "gateway-redis", 3)
+    assert (clients_cut.kind, clients_cut.link, clients_cut.for_s) == ("down", "client-gateway", 2)
+    planned = planned_faults(profile, 0)
+    edges = [warm_ns(profile, 0), *(ns for fault in planned for ns in (fault.at_ns, fault.until_ns))]
+    room_ns = round((recovery_limit_s(profile, slow) + profile.steady.hold_s) * NS_PER_S)
+    assert planned[0].at_ns - edges[0] >= 5 * NS_PER_S
+    assert all(b.at_ns - a.until_ns >= room_ns for a, b in pairwise(planned))
+    assert plan_end_ns(profile, 0) - planned[-1].until_ns >= room_ns
+
+
+def test_first_run_has_its_thresholds() -> None:
+    found = limits(load("first-run"))
+    assert found["latency_p95_ms"] == [100]
+    assert found["recovery_s"] == [5]
+    assert found["not_recovered"] == [0]
+    assert found["growth_mb"] == [100]
+    assert found["clean_coverage"] == [0.9]
+    assert found["deliveries"] == [100_000]
+
+
+def test_tickstock_baseline_has_the_sources_figures() -> None:
+    profile = load("tickstock-baseline")
+    found = limits(profile)
+    assert (found["latency_mean_ms"], found["latency_max_ms"]) == ([100], [200])  # S0-25
+    assert (found["query_mean_ms"], found["query_max_ms"]) == ([50], [100])  # S0-26
+    assert len(profile.readers[0].queries) == 4  # S0-26
+    assert (found["latency_p95_ms"], found["delivery_rate"]) == ([100], [0.95])  # S1-15
+    assert found["received_per_s"] == [20, 40]  # S2-14, S2-16
+    assert found["published"] == [100]  # S2-15
+    assert found["connected"] == [50]  # S2-17
+    one = next(group for group in profile.consumers if group.name == "one")
+    assert one.count == 1
+    assert {t.group for t in profile.thresholds if t.measure == "received_per_s"} == {"one"}
+    assert sum(group.count for group in profile.consumers) == 100
+    assert sum(rates(group)[0] for group in profile.publishers) == 50
+    burst = next(group.shape for group in profile.publishers if group.shape.kind == "burst")
+    assert burst.peak_per_s is not None
+    assert burst.length_s is not None
+    assert burst.peak_per_s * burst.length_s == 50  # S2-15
+    assert not profile.faults
+    assert greatest_length_s(profile) <= 40
+
+
+def test_burst_has_its_thousand_and_a_slow_subscriber() -> None:
+    profile = load("burst")
+    ranks = next(family for family in profile.families if family.event == "ranking_change")
+    market = next(group for group in profile.publishers if ranks.name in group.families)
+    assert ranks.symbols == 1000
+    assert market.shape.kind == "burst"
+    assert market.shape.peak_per_s is not None
+    assert market.shape.length_s is not None
+    assert market.shape.peak_per_s * market.shape.length_s == 1000  # S0-28
+    assert "health_check" in {family.event for family in profile.families}
+    slow = [group for group in profile.consumers if group.expect_slow]
+    assert slow
+    assert all(group.read_bytes_per_s for group in slow)
+    assert limits(profile)["health_ms"] == [100]
+    assert not profile.faults
+    assert deliveries_per_s(profile)[1] <= 10_000
+
+
+def test_locust_quick_is_small_and_short() -> None:
+    profile = load("locust-quick")
+    assert sum(group.count for group in profile.consumers) == 50
+    assert len(profile.faults) == 1
+    assert greatest_length_s(profile) <= 32
