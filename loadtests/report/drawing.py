@@ -110,22 +110,25 @@ def lines(
     return keys
 
 
-MISSING = CustomJSHover(code='return Number.isFinite(value) ? Tickstorm.show(value, format) : "–"')
+_FORMAT = 'return Number.isFinite(value) ? Tickstorm.show(value, format) : "–"'
 
 
 def hover(plot: figure, source: ColumnDataSource, rows: Sequence[tuple[str, str, str]], *, over: str = "t") -> None:
-    """Show all values of a slice (label, column, unit) wherever the pointer is above it."""
-    middle = [c for _, c, _ in rows if c != over][:1] or [over]
-    probe = plot.scatter(over, middle[0], source=source, alpha=0, size=1, name=f"probe:{id_of(rows)}")
+    """Show all values of a slice (label, column, unit) when the pointer is over or under them."""
+    shown = CustomJSHover(code=_FORMAT)
+    columns = [name for _, name, _ in rows if name != over]
+    whole = next((n for n in columns if all(v == v for v in source.data[n])), columns[0])  # NaN has no place for a tip
+    probe = plot.line(over, whole, source=source, alpha=0, name=f"probe:{id_of(rows)}")
     if isinstance(plot.y_range, DataRange1d):
         plot.y_range.renderers = [r for r in plot.renderers if r is not probe]
     plot.add_tools(
         HoverTool(
             renderers=[probe],
             mode="vline",
+            line_policy="prev",
             point_policy="follow_mouse",
             tooltips=[(label, f"@{{{name}}}{{{unit}}}") for label, name, unit in rows],
-            formatters={f"@{{{name}}}": MISSING for _, name, _ in rows},
+            formatters={f"@{{{name}}}": shown for _, name, _ in rows},
         )
     )
 
