@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 from hypothesis import given
@@ -77,6 +78,6 @@ def test_occurrences_never_overlap_and_do_not_drift(
     planned = planned_faults(with_faults(Fault.model_validate(fault | repeat)), t0)
     assert len({p.name for p in planned}) == times
     assert all(p.until_ns > p.at_ns for p in planned)
-    assert all(a.until_ns < b.at_ns for a, b in zip(planned, planned[1:], strict=False))
+    assert all(a.until_ns < b.at_ns for a, b in pairwise(planned))
     last = planned[-1].at_ns - planned[0].at_ns
     assert abs(last - (times - 1) * every_s * NS_PER_S) <= 2_000
