@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from loadtests.stack.errors import MissingServer, StackError
-from loadtests.stack.servers import TOXIPROXY_VERSION, built_toxiproxy, path_folders
+from loadtests.stack.servers import TOXIPROXY_VERSION, built_toxiproxy
 
 PACKAGE = "github.com/Shopify/toxiproxy/v2/cmd/server"
 VERSION_VARIABLE = "github.com/Shopify/toxiproxy/v2.Version"
@@ -74,8 +74,8 @@ def _go(environ: Mapping[str, str], progress: Progress) -> Iterator[tuple[Path, 
 
 def _go_on_path(environ: Mapping[str, str]) -> tuple[Path, str] | None:
     """A Go that can build it, and whether it must fetch a newer one of itself first."""
-    for folder in path_folders(environ):
-        found = shutil.which("go", path=str(folder))
+    for folder in environ.get("PATH", os.defpath).split(os.pathsep):
+        found = shutil.which("go", path=folder) if folder else None
         if found is None:
             continue
         said = _run([found, "version"], env=dict(environ) | {"GOTOOLCHAIN": "local"}, cwd=MODULE.parent)

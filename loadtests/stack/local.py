@@ -22,8 +22,8 @@ import msgspec
 from loadtests.model.stackwire import Answer, Ask, Status
 from loadtests.stack.child import tail
 from loadtests.stack.errors import StackError, from_wire
-from loadtests.stack.fetch import ensure, silent
 from loadtests.stack.folder import StackFolder
+from loadtests.stack.obtaining import ensure, silent
 from loadtests.stack.postgresql import python_environment
 
 START_S = 90.0

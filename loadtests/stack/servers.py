@@ -1,4 +1,4 @@
-"""Which redis, postgres and toxiproxy does this machine have?  Looks only; `fetch` gets what is missing.
+"""Which redis, postgres and toxiproxy does this machine have?  Looks only; `obtaining` gets what is missing.
 
 Order: on PATH and where distributions put servers, then what an installed package carries or was fetched before.
 TICKSTORM_PREFER_FETCHED=1 leaves PATH out.
@@ -46,6 +46,11 @@ class Servers:
     redis: Program
     postgres: Program
     toxiproxy: Program
+
+    @property
+    def by_name(self) -> dict[str, Program]:
+        """Service → what it is started from."""
+        return {"redis": self.redis, "postgres": self.postgres, "toxiproxy": self.toxiproxy}
 
 
 def runs_as_root() -> bool:

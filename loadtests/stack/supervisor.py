@@ -20,10 +20,10 @@ from loadtests.model.stackwire import SERVICES, Answer, Ask, Status
 from loadtests.stack import ready
 from loadtests.stack.child import end_owned
 from loadtests.stack.errors import StackError
-from loadtests.stack.fetch import ensure
 from loadtests.stack.folder import StackFolder, State
 from loadtests.stack.links import Ports, links, write_config
 from loadtests.stack.member import Member
+from loadtests.stack.obtaining import ensure
 from loadtests.stack.postgresql import template_path
 from loadtests.stack.services import lay_postgres, place_postgres, plans
 
