@@ -6,50 +6,69 @@ Seconds and milliseconds are the user's units here; everything behind the profil
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from loadtests.model.ids import MAX_ROUTES
+from loadtests.model.profile_base import (
+    Address,
+    Name,
+    Part,
+    Positive,
+    Seconds,
+    Share,
+    Text,
+    UrlPath,
+    needs_of_kind,
+    quoted,
+    refuse,
+)
+from loadtests.model.profile_workload import (
+    SHAPE_KEYS,
+    SHAPE_NEEDS,
+    Consumers,
+    Family,
+    Publishers,
+    Query,
+    Readers,
+    Reconnect,
+    Shape,
+    Subscribe,
+)
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,47}$")]
-Channel = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_-]+)+$", max_length=200)]
-Address = Annotated[str, Field(pattern=r"^[^\s:/]+:[0-9]{1,5}$")]
-Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=200)]  # not empty, no control characters
-# The patterns are read by Rust's regex, where ^ and $ without flags are the very ends of the text.
-Seconds = Annotated[float, Field(ge=0, le=7 * 24 * 3600, allow_inf_nan=False)]
-UrlPath = Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=200)]
-Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+# ruff: noqa: RUF012 - pydantic copies a default for every model
+
+__all__ = [
+    "AT_LEAST",
+    "SHAPE_KEYS",
+    "SHAPE_NEEDS",
+    "Consumers",
+    "Family",
+    "Fault",
+    "Guard",
+    "Identity",
+    "Measure",
+    "Profile",
+    "Publishers",
+    "Query",
+    "Readers",
+    "Reconnect",
+    "Recovery",
+    "Repeat",
+    "Run",
+    "Sampling",
+    "Shape",
+    "Steady",
+    "Subscribe",
+    "Target",
+    "Threshold",
+    "generated_symbols",
+    "problems_between",
+]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-def _refuse(problems: Iterable[str]) -> None:
-    """Raise one ValueError with all problems, one `key: found ..., allowed ...` a line."""
-    lines = list(problems)
-    if lines:
-        raise ValueError("\n".join(lines))
-
-
-def _quoted(value: str | None) -> str:
-    return "nothing" if value is None else f'"{value}"'
-
-
-def _twice(values: list[str]) -> list[str]:
-    return sorted({value for value in values if values.count(value) > 1})
-
-
-def _needs(part: _Part, kind: str, needs: set[str], given: set[str], may: set[str]) -> list[str]:
-    return [f'{key}: found nothing, allowed a value, which kind "{kind}" needs' for key in sorted(needs - given)] + [
-        f'{key}: found {getattr(part, key)}, allowed nothing with kind "{kind}"' for key in sorted(given - may)
-    ]
-
-
-class Target(_Part):
+class Target(Part):
     """What is tested. `local` is the stack that Tickstorm starts; `external` names every address."""
 
     kind: Literal["local", "external"] = "local"
@@ -74,8 +93,8 @@ class Target(_Part):
     def _addresses_fit_its_kind(self) -> Target:
         external = self.kind == "external"
         needed = ("redis", "gateway")
-        _refuse(
-            f"{key}: found {_quoted(getattr(self, key))}, allowed "
+        refuse(
+            f"{key}: found {quoted(getattr(self, key))}, allowed "
             + ("host:port, which an external target must name" if external else 'nothing unless kind = "external"')
             for key in (needed if external else (*needed, "gateway_http", "postgres", "toxiproxy"))
             if (getattr(self, key) is None) == external
@@ -83,7 +102,7 @@ class Target(_Part):
         return self
 
 
-class Run(_Part):
+class Run(Part):
     """How long, and when to give up."""
 
     duration_s: Annotated[float, Field(gt=0, le=7 * 24 * 3600)]  # of the plan after the warm-up
@@ -94,165 +113,21 @@ class Run(_Part):
     settle_ms: Annotated[int, Field(ge=0, le=250)] = 250  # at either end of a subscription: undecided unless seen
 
 
-class Identity(_Part):
+class Identity(Part):
     """Where a message carries its identity in the payload."""
 
     path: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,5}$")] = "tickstorm"
     form: Literal["object", "text"] = "object"
 
 
-class Family(_Part):
-    """A route family and its delivery contract. Routes = all combinations of the keys' values, in order."""
-
-    name: Name
-    channel: Channel
-    event: Text  # type in the event catalogue (model/catalogue.py)
-    keys: dict[Literal["pattern", "symbol", "user", "job"], Annotated[list[Text], Field(min_length=1)]] = {}
-    symbols: Annotated[int, Field(ge=0, le=100_000)] = 0  # shorthand: that many generated symbols as key "symbol"
-    path: Annotated[list[Name], Field(min_length=1)] = ["publisher-redis", "gateway-redis", "client-gateway"]
-    mode: Literal["all", "latest", "unmeasured"] = "all"
-    latest_within_s: Annotated[float, Field(gt=0, le=600)] = 1.0
-    copies: Annotated[int, Field(ge=1, le=16)] = 1  # how often one consumer gets a message
-    offline: Literal["lost", "replayed"] = "lost"
-    replay_messages: Annotated[int, Field(ge=0, le=10**9)] = 0
-    replay_age_s: Seconds = 0.0
-
-    @model_validator(mode="after")
-    def _parts_agree(self) -> Family:
-        problems = [
-            f'keys.{key}: found "{value}" twice, allowed each value once'
-            for key, values in self.keys.items()
-            for value in _twice(values)
-        ]
-        problems += [f'path: found "{link}" twice, allowed each link once' for link in _twice(self.path)]
-        if self.symbols and "symbol" in self.keys:
-            problems.append(f"symbols: found {self.symbols} beside keys.symbol, allowed one of the two")
-        if self.mode != "latest" and self.latest_within_s != Family.model_fields["latest_within_s"].default:
-            problems.append(
-                f'latest_within_s: found {self.latest_within_s} with mode "{self.mode}", allowed with "latest"'
-            )
-        if self.offline == "lost" and (self.replay_messages or self.replay_age_s):
-            key = "replay_messages" if self.replay_messages else "replay_age_s"
-            problems.append(f'{key}: found {getattr(self, key)} with offline "lost", allowed with "replayed"')
-        if self.offline == "replayed" and not (self.replay_messages and self.replay_age_s):
-            key = "replay_age_s" if self.replay_messages else "replay_messages"
-            problems.append(f'{key}: found 0, allowed above 0, since offline is "replayed" up to a number and an age')
-        _refuse(problems)
-        return self
-
-
-class Shape(_Part):
-    """How the rate goes over time, messages per second of one publisher."""
-
-    kind: Literal["constant", "ramp", "poisson", "burst", "on-off", "replay"]
-    rate_per_s: Positive | None = None  # constant, poisson, on-off
-    from_per_s: Annotated[float, Field(ge=0, le=1e9)] | None = None  # ramp
-    to_per_s: Annotated[float, Field(ge=0, le=1e9)] | None = None  # ramp
-    base_per_s: Annotated[float, Field(ge=0, le=1e9)] | None = None  # burst
-    peak_per_s: Positive | None = None  # burst
-    length_s: Positive | None = None  # burst: how long the peak lasts; on-off: how long it is on
-    period_s: Positive | None = None  # burst, on-off: from start to start
-    file: Text | None = None  # replay: JSON lines or CSV with a column of times
-    speed: Positive = 1.0  # replay
-    at_most: Annotated[int, Field(ge=1, le=10**12)] | None = None  # stop after so many messages
-
-    @model_validator(mode="after")
-    def _has_what_its_kind_needs(self) -> Shape:
-        needs = SHAPE_NEEDS[self.kind]
-        given = {k for k in SHAPE_KEYS if getattr(self, k) is not None}
-        problems = _needs(self, self.kind, needs, given, needs)
-        if self.length_s is not None and self.period_s is not None and self.length_s > self.period_s:
-            problems.append(f"length_s: found {self.length_s}, allowed at most period_s, {self.period_s}")
-        if self.base_per_s is not None and self.peak_per_s is not None and self.base_per_s > self.peak_per_s:
-            problems.append(f"base_per_s: found {self.base_per_s}, allowed at most peak_per_s, {self.peak_per_s}")
-        if self.kind == "ramp" and self.from_per_s == 0 and self.to_per_s == 0:
-            problems.append("to_per_s: found 0, allowed above 0 where from_per_s is 0")
-        if self.kind != "replay" and self.speed != 1.0:
-            problems.append(f'speed: found {self.speed} with kind "{self.kind}", allowed with "replay"')
-        _refuse(problems)
-        return self
-
-
-SHAPE_KEYS = ("rate_per_s", "from_per_s", "to_per_s", "base_per_s", "peak_per_s", "length_s", "period_s", "file")
-SHAPE_NEEDS: dict[str, set[str]] = {
-    "constant": {"rate_per_s"},
-    "poisson": {"rate_per_s"},
-    "ramp": {"from_per_s", "to_per_s"},
-    "burst": {"base_per_s", "peak_per_s", "length_s", "period_s"},
-    "on-off": {"rate_per_s", "length_s", "period_s"},
-    "replay": {"file"},
-}
-
-
-class Publishers(_Part):
-    """A group of equal publishers; each is a Locust user with a slot of its own."""
-
-    name: Name
-    count: Annotated[int, Field(ge=1, le=10_000)] = 1
-    families: Annotated[list[Name], Field(min_length=1)]
-    shape: Shape
-    payload_bytes: Annotated[int, Field(ge=0, le=1_000_000)] = 0  # pad the payload to about this size; 0 = as it is
-    outstanding: Annotated[int, Field(ge=1, le=100_000)] = 1000  # commands without an answer
-
-
-class Subscribe(_Part):
-    """Which routes the consumers of a group ask for; empty = all."""
-
-    families: list[Name] = []
-    patterns: list[Text] = []
-    symbols: list[Text] = []
-    symbol_share: Annotated[float, Field(gt=0, le=1)] = 1.0  # each consumer takes this seeded share of the symbols
-    health: bool = False
-
-
-class Reconnect(_Part):
-    """A consumer's policy after it lost its connection: seeded jitter of +- `jitter` x delay."""
-
-    first_ms: Annotated[float, Field(ge=1, le=600_000)] = 100.0
-    factor: Annotated[float, Field(ge=1, le=10)] = 2.0
-    max_ms: Annotated[float, Field(ge=1, le=600_000)] = 1000.0
-    jitter: Annotated[float, Field(ge=0, le=1)] = 0.2
-
-
-class Consumers(_Part):
-    """A group of equal consumers; each is a Locust user with a slot of its own."""
-
-    name: Name
-    count: Annotated[int, Field(ge=1, le=100_000)]
-    transport: Literal["websocket", "socketio"] = "websocket"
-    subscribe: Subscribe = Subscribe()
-    reconnect: Reconnect = Reconnect()
-    read_bytes_per_s: Annotated[int, Field(ge=1, le=10**9)] | None = None  # a slow reader; absent = as fast as it comes
-    expect_slow: bool = False  # the target may disconnect it; its losses are not the target's defects
-
-
-Query = Literal["symbols_count", "symbols_first", "events_last", "patterns_distinct"]
-
-
-class Readers(_Part):
-    """A group of database readers in the read-only role, open loop."""
-
-    name: Name
-    count: Annotated[int, Field(ge=1, le=1000)] = 1
-    rate_per_s: Positive = 2.0  # queries per second of each reader, in turn
-    queries: Annotated[list[Query], Field(min_length=1)] = [
-        "symbols_count",
-        "symbols_first",
-        "events_last",
-        "patterns_distinct",
-    ]
-    connect_each: bool = False  # a new connection for every query
-    timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
-
-
-class Repeat(_Part):
+class Repeat(Part):
     """How often a fault comes, and how far apart its starts are."""
 
     times: Annotated[int, Field(ge=1, le=1000)]
     every_s: Positive
 
 
-class Fault(_Part):
+class Fault(Part):
     """One planned fault. Times count from the end of the warm-up."""
 
     name: Name
@@ -272,7 +147,7 @@ class Fault(_Part):
         wants = {"latency": {"latency_ms"}, "bandwidth": {"rate_kb_per_s"}}.get(self.kind, set())
         may = wants | ({"jitter_ms"} if self.kind == "latency" else set())
         given = {k for k in ("latency_ms", "jitter_ms", "rate_kb_per_s") if getattr(self, k) is not None}
-        problems = _needs(self, self.kind, wants, given, may)
+        problems = needs_of_kind(self, self.kind, wants, given, may)
         if self.kind == "latency" and (self.jitter_ms or 0) > (self.latency_ms or 0):
             problems.append(f"jitter_ms: found {self.jitter_ms}, allowed at most latency_ms, {self.latency_ms or 0}")
         if self.kind == "latency" and self.latency_ms == 0:
@@ -281,11 +156,11 @@ class Fault(_Part):
             problems.append(f'direction: found "{self.direction}" with kind "down", allowed "both"')
         if self.repeat is not None and self.repeat.every_s <= self.for_s:
             problems.append(f"repeat.every_s: found {self.repeat.every_s}, allowed above for_s, {self.for_s}")
-        _refuse(problems)
+        refuse(problems)
         return self
 
 
-class Steady(_Part):
+class Steady(Part):
     """What steady means: limits that hold per slice group before a fault and again after it."""
 
     delivery_min: Share = 0.95  # of the baseline's delivered / offered
@@ -297,13 +172,13 @@ class Steady(_Part):
     group_min_messages: Annotated[int, Field(ge=1, le=10**9)] = 20
 
 
-class Recovery(_Part):
+class Recovery(Part):
     """How long a recovery may take before it counts as none."""
 
     limit_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
 
 
-class Sampling(_Part):
+class Sampling(Part):
     """How often target and harness are read, and how finely receive times are taken."""
 
     every_s: Annotated[float, Field(ge=0.1, le=600)] = 1.0
@@ -312,7 +187,7 @@ class Sampling(_Part):
     canary_per_s: Annotated[float, Field(ge=0, le=100)] = 0.0  # messages per second kept flowing in every family
 
 
-class Guard(_Part):
+class Guard(Part):
     """Budgets of the harness itself; beyond them a run is refused or its scope UNKNOWN."""
 
     own_lag_p99_ms: Annotated[float, Field(gt=0, le=600_000)] = 50.0
@@ -367,7 +242,7 @@ AT_LEAST: frozenset[str] = frozenset(
 """Measures of which more is better; their thresholds say `at_least`, all others `at_most`."""
 
 
-class Threshold(_Part):
+class Threshold(Part):
     """A limit for one measure."""
 
     measure: Measure
@@ -391,7 +266,7 @@ class Threshold(_Part):
             problems.append(f'{other}: found {getattr(self, other)}, allowed nothing: "{self.measure}" takes {want}')
         if self.limit_is_share and (self.at_least or 0) > 1:
             problems.append(f'at_least: found {self.at_least}, allowed 0 to 1: "{self.measure}" is a share')
-        _refuse(problems)
+        refuse(problems)
         return self
 
     @property
@@ -407,7 +282,7 @@ class Threshold(_Part):
         return bound
 
 
-class Profile(_Part):
+class Profile(Part):
     """Description of a run: target, workload, faults, thresholds."""
 
     name: Name
@@ -429,7 +304,7 @@ class Profile(_Part):
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Profile:
-        _refuse(problems_between(self))
+        refuse(problems_between(self))
         return self
 
 
