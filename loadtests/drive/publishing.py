@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 PROBE_SLOT = MAX_SLOTS - 1
 NAP_NS = 200_000
 """Shorter naps cost more CPU than they gain."""
+NAP_MOST_NS = 2_000_000
 _BUDGET = 500  # messages per callback: about a millisecond, so that the hub stays responsive
 _FIRST_S, _MAX_S = 0.05, 1.0
 _DIAL_S = 2.0
@@ -336,20 +337,21 @@ class Publishing:
 
     def _turn_all(self) -> None:
         clock, heap = self._wiring.clock, self._heap
-        now, budget = clock.now_ns(), _BUDGET
-        while heap and heap[0][0] <= now and budget > 0:
+        turn_ns, budget = clock.now_ns(), _BUDGET
+        while heap and heap[0][0] <= turn_ns and budget > 0:
             at, _, slot = heapq.heappop(heap)
             if slot.wake_ns != at:
                 continue
-            budget -= max(1, slot.pump(budget))
-            now = clock.now_ns()
-            wake = slot.next_wake_ns(now)
+            budget -= max(1, slot.pump(turn_ns, budget))
+            wake = slot.next_wake_ns(clock.now_ns())
             slot.wake_ns = None
             if slot.done or wake is None:
                 self._retire(slot)
             else:
-                self._schedule(slot, max(wake, now) if wake > now else now)
-        self._arm(now, 0 if heap and heap[0][0] <= now else NAP_NS)
+                self._schedule(slot, wake)
+        now = clock.now_ns()
+        # A nap as long as the turn: a process that is short of CPU then sends more at once instead of more often.
+        self._arm(now, min(NAP_MOST_NS, max(NAP_NS, now - turn_ns)) if budget > 0 else 0)
 
     def _retire(self, slot: Slot) -> None:
         if slot.done:

@@ -111,8 +111,8 @@ class Slot:
     def stop(self) -> None:
         """Send what is due this moment, offer nothing more; what is out is still waited for. Safe to repeat."""
         if not self._over:
-            self.pump(_LAST_BUDGET)
             now = self._clock.now_ns()
+            self.pump(now, _LAST_BUDGET)
             while (head := self._head()) is not None and head <= now:
                 self._drop(head, now)
         self._over = True
@@ -147,14 +147,17 @@ class Slot:
             self._wake(self)
         self.went.set()
 
-    def pump(self, budget: int) -> int:
-        """Send what is due, at most about `budget` messages; says how many were dealt with."""
+    def pump(self, until_ns: int, budget: int) -> int:
+        """Send what is due by `until_ns`, at most about `budget` messages; says how many were dealt with.
+
+        What becomes due meanwhile waits for the next turn: chasing it would end in a send for every message.
+        """
         now = self._clock.now_ns()
         self._mind_the_answers(now)
         dealt = 0
         while dealt < budget and not self._over:
             head = self._head()
-            if head is None or head > now:
+            if head is None or head > until_ns:
                 self._blocking.caught_up()
                 break
             if now - head > self._patience and (overdue := self._drop_one(head, now)):
@@ -165,7 +168,7 @@ class Slot:
                 self._blocking.block(now)
                 break
             self._blocking.release(now)
-            sent = self._send(connection, now, budget - dealt)
+            sent = self._send(connection, min(until_ns, now), now, budget - dealt)
             if not sent:
                 break
             dealt += sent
@@ -179,8 +182,12 @@ class Slot:
         if head is not None:
             connection = self.connection
             ready = connection is not None and not connection.full and self.outstanding < self._limit
-            # A slot that cannot send is woken by what frees it; until then only the head's age matters.
-            wakes.append(head if ready or head > now_ns else max(now_ns, head + self._patience) + _LOOK_AGAIN_NS)
+            if ready or head > now_ns:
+                wakes.append(head)
+            else:
+                # What frees the slot wakes it, if it is known to be blocked; until then only the head's age matters.
+                self._blocking.block(now_ns)
+                wakes.append(max(now_ns, head + self._patience) + _LOOK_AGAIN_NS)
         return min(wakes, default=None)
 
     def replies(self, found: list[tuple[Reply, int]]) -> None:
@@ -246,12 +253,12 @@ class Slot:
 
     # -- sending
 
-    def _send(self, connection: RedisConnection, now: int, most: int) -> int:
+    def _send(self, connection: RedisConnection, until_ns: int, now: int, most: int) -> int:
         assert self._t0_ns is not None
         t0, due_ns, at = self._t0_ns, self._block.due_ns, self._at
         room = min(MOST_AT_ONCE, most, self._limit - self.outstanding)
         due_slice = (t0 + due_ns[at]) // SLICE_NS
-        end = bisect_right(due_ns, now - t0, at, min(len(due_ns), at + room))
+        end = bisect_right(due_ns, until_ns - t0, at, min(len(due_ns), at + room))
         end = bisect_left(due_ns, (due_slice + 1) * SLICE_NS - t0, at, end)
         due = [t0 + ns for ns in due_ns[at:end]]
         made = self._streams.build(self._block.routes[at:end], due, now, self._block.rows[at:end])

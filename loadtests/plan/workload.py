@@ -158,7 +158,7 @@ class Workload:
             replayed_ns=times,
         )
         canaries = [
-            (Constant(profile.sampling.canary_per_s, _phase(f"{seed}:canary:{family}")), self._canary(seed, family))
+            (Constant(profile.sampling.canary_per_s, phase_of(f"{seed}:canary:{family}")), self._canary(seed, family))
             for family in self._canaries.get(slot, ())
         ]
         rate = peak_per_s(spec.shape) + profile.sampling.canary_per_s * len(canaries)
@@ -209,5 +209,6 @@ def _canaries(profile: Profile) -> Mapping[int, list[int]]:
     return found
 
 
-def _phase(seed: str) -> float:
+def phase_of(seed: str) -> float:
+    """A seeded share of one gap, so that equal senders do not send together."""
     return random.Random(seed).random()

@@ -1,0 +1,160 @@
+"""Does a slot keep its plan against a connection that does whatever it likes?"""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from publish_servers import RUN, Books, make_profile
+
+from loadtests.drive.commands import Commands
+from loadtests.drive.resp import ErrorReply
+from loadtests.drive.slot import Slot
+from loadtests.model.contract import Contract
+from loadtests.model.ids import NS_PER_S
+from loadtests.model.profile import Shape
+from loadtests.plan.workload import Workload
+from loadtests.tally.publishing import PublishTally
+
+MS = 1_000_000
+
+
+class Hand:
+    """A clock that moves by hand."""
+
+    now = 0
+
+    def now_ns(self) -> int:
+        return self.now
+
+    def at_monotonic_ns(self, monotonic_ns: int) -> int:
+        return monotonic_ns
+
+
+class Wire:
+    """A connection that takes as many messages as it is told to, and remembers which."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+        self.most = 10**9
+        self.cut = False
+        self.full = False
+        self.rest = b""
+
+    def send(self, messages) -> int:
+        count = min(self.most, len(messages))
+        self.most -= count
+        self.taken += messages[:count]
+        if count < len(messages):
+            self.full = True
+            if self.cut and count:
+                self.rest = b"x"
+        return count
+
+    def read(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class World:
+    def __init__(self, *, rate: float = 1000.0, outstanding: int = 50, duration_s: float = 2.0, late_s: float = 0.5):
+        profile = make_profile(
+            Shape(kind="constant", rate_per_s=rate), outstanding=outstanding, duration_s=duration_s, late_s=late_s
+        )
+        contract = Contract(profile)
+        self.plan = Workload(profile, contract).publisher(0)
+        self.clock, self.tally, self.woken = Hand(), PublishTally(), 0
+        self.slot = Slot(
+            plan=self.plan,
+            epoch=0,
+            commands=Commands(contract, 0, run=RUN, identity=profile.identity, seed=1, routes=8),
+            clock=self.clock,
+            tally=self.tally,
+            outstanding=outstanding,
+            late_ns=round(late_s * NS_PER_S),
+            reply_timeout_ns=5 * NS_PER_S,
+            answered=lambda *_: None,
+            failed=lambda *_: None,
+            wake=self._wake,
+        )
+        self.slot.begin(0, 0)
+        self.wire = Wire()
+
+    def _wake(self, _slot) -> None:
+        self.woken += 1
+
+    def attach(self) -> None:
+        self.wire = Wire()
+        self.slot.attach(self.wire)
+
+    def books(self) -> Books:
+        return Books(self.tally.records())
+
+
+def test_a_budget_that_ends_at_the_limit_of_open_commands_still_waits_for_the_answers() -> None:
+    world = World(outstanding=50)
+    world.attach()
+    world.clock.now = 100 * MS
+    assert world.slot.pump(world.clock.now, 50) == 50
+    assert world.slot.next_wake_ns(world.clock.now) > world.clock.now + 100 * MS
+    world.slot.replies([(1, 50)])
+    assert world.woken
+
+
+def test_what_becomes_due_during_a_turn_waits_for_the_next() -> None:
+    world = World()
+    world.attach()
+    world.clock.now = 40 * MS
+    sent = world.slot.pump(20 * MS, 1000)
+    assert sent == len(world.plan.planned(0, 20 * MS + 1))
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("time"), st.integers(1, 400)),
+        st.tuples(st.just("pump"), st.integers(1, 500)),
+        st.tuples(st.just("answer"), st.integers(1, 60)),
+        st.tuples(st.just("refuse"), st.integers(1, 20)),
+        st.tuples(st.just("lost"), st.just(0)),
+        st.tuples(st.just("attach"), st.just(0)),
+        st.tuples(st.sampled_from(("choke", "cut")), st.integers(0, 30)),
+        st.tuples(st.just("free"), st.just(0)),
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS)
+@settings(max_examples=150, deadline=None)
+def test_every_planned_message_has_one_end_and_only_what_went_can_be_ok(steps) -> None:
+    world = World()
+    slot = world.slot
+    wires = []
+    for step, n in steps:
+        match step:
+            case "time":
+                world.clock.now += n * MS
+            case "pump":
+                slot.pump(world.clock.now, n)
+            case "answer" if slot.connection:
+                slot.replies([(2, min(n, slot.outstanding))] if slot.outstanding else [])
+            case "refuse" if slot.connection and slot.outstanding:
+                slot.replies([(ErrorReply("NO"), 1)] * min(n, slot.outstanding))
+            case "lost":
+                slot.lost("test")
+            case "attach" if slot.connection is None:
+                world.attach()
+                wires.append(world.wire)
+            case "choke" | "cut":
+                world.wire.most, world.wire.cut = n, step == "cut"
+            case "free":
+                world.wire.most, world.wire.full, world.wire.rest = 10**9, False, b""
+    slot.stop()
+    slot.lost("end")
+    books = world.books()
+    assert books.sent + books.not_offered == len(world.plan.planned(0, world.clock.now + 1))
+    assert slot.outstanding == 0
+    went = sum(len(wire.taken) for wire in wires)
+    assert len(books.of("OK")) + len(books.of("UNKNOWN")) <= went
+    assert slot.done
