@@ -1,12 +1,16 @@
-"""How do finished accounts go into the history?  Consumers with equal vectors share one record."""
+"""How do finished accounts go into the history?  Equal vectors share one record; long ones take several."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
+from typing import TypeVar
 
 from loadtests.model.records import Closing
 from loadtests.tally.account import Account
+from loadtests.tally.exceptions import ROWS_A_RECORD
 
+_T = TypeVar("_T")
 _Vector = tuple[tuple[int, int, int, int], ...]
 
 
@@ -16,12 +20,18 @@ def closings(accounts: Iterable[Account], packed: Sequence[int]) -> Iterator[Clo
     for account in accounts:
         alike.setdefault((account.vector(), account.at_least), []).append(account)
     for (vector, at_least), members in alike.items():
-        yield Closing(
-            consumer=[a.consumer for a in members],
-            epoch=[a.epoch for a in members],
-            stream=[packed[index] for index, *_ in vector],
-            first=[first for _, first, _, _ in vector],
-            last=[last for _, _, last, _ in vector],
-            unique=[unique for *_, unique in vector],
-            at_least=at_least,
-        )
+        for some, streams in product(_pieces(members), _pieces(vector)):
+            yield Closing(
+                consumer=[a.consumer for a in some],
+                epoch=[a.epoch for a in some],
+                stream=[packed[index] for index, *_ in streams],
+                first=[first for _, first, _, _ in streams],
+                last=[last for _, _, last, _ in streams],
+                unique=[unique for *_, unique in streams],
+                at_least=at_least,
+            )
+
+
+def _pieces(whole: Sequence[_T]) -> list[Sequence[_T]]:
+    """Parts that leave a record below what a frame of the history holds; one empty part of nothing."""
+    return [whole[begin : begin + ROWS_A_RECORD] for begin in range(0, max(1, len(whole)), ROWS_A_RECORD)]

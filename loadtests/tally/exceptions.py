@@ -14,6 +14,8 @@ _KINDS: tuple[Kind, ...] = ("gap", "filled", "repeated")
 _BACKLOG_SECONDS = 50
 _WIDTH = 7
 EXAMPLE = 120
+ROWS_A_RECORD = 3000
+"""Rows of one record: with seven columns it stays well below what a frame of the history holds."""
 
 
 class DeviationRows:
@@ -43,10 +45,12 @@ class DeviationRows:
         self._newest[place] = row
 
     def records(self, *, everything: bool = False) -> Iterator[Deviations]:
-        """The rows of this second's budget, or all of them, in records of at most one budget."""
+        """The rows of this second's budget, or all of them, in records of bounded size."""
         self._newest.clear()
-        while self._rows or self._more:
-            rows = [self._rows.popleft() for _ in range(min(self._budget, len(self._rows)))]
+        left = len(self._rows) if everything else min(self._budget, len(self._rows))
+        while left or self._more:
+            rows = [self._rows.popleft() for _ in range(min(left, ROWS_A_RECORD))]
+            left -= len(rows)
             kinds, consumers, epochs, streams, firsts, lasts, times = zip(*rows, strict=True) if rows else [()] * _WIDTH
             more, self._more = self._more, 0
             yield Deviations(
@@ -59,8 +63,6 @@ class DeviationRows:
                 at_ns=list(times),
                 more=more,
             )
-            if not everything:
-                return
 
 
 class StrangeRows:

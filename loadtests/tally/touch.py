@@ -9,6 +9,7 @@ from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.records import Touched
 from loadtests.tally.account import Account
 from loadtests.tally.batch import Batch
+from loadtests.tally.exceptions import ROWS_A_RECORD
 
 RING_SLICES = 2 * NS_PER_S // SLICE_NS
 """How far back an announced fault finds every consumer's slices."""
@@ -29,8 +30,8 @@ class _Slot:
         self.what: list[Batch] = []
         self.deviants: set[int] = set()
 
-    def fold(self, only: set[int] | None) -> Touched:
-        """Sum the log per consumer, or for some consumers only."""
+    def fold(self, only: set[int] | None) -> Iterator[Touched]:
+        """Sum the log per consumer, or for some consumers only; many consumers take several records."""
         sums: dict[int, list[int]] = {}
         for account, now, batch in zip(self.who, self.when, self.what, strict=True):
             consumer = account.consumer
@@ -46,17 +47,19 @@ class _Slot:
                 sum_[3] = batch.greatest_due_ns
             if now - batch.least_due_ns > sum_[4]:
                 sum_[4] = now - batch.least_due_ns
-        rows = sorted(sums.items())
-        return Touched(
-            received_slice=self.index,
-            consumer=[consumer for consumer, _ in rows],
-            count=[row[0] for _, row in rows],
-            first_ns=[row[1] for _, row in rows],
-            last_ns=[row[2] for _, row in rows],
-            greatest_due_ns=[row[3] for _, row in rows],
-            worst_latency_ns=[row[4] for _, row in rows],
-            complete=only is None,
-        )
+        everybody = sorted(sums.items())
+        for begin in range(0, max(1, len(everybody)), ROWS_A_RECORD):
+            rows = everybody[begin : begin + ROWS_A_RECORD]
+            yield Touched(
+                received_slice=self.index,
+                consumer=[consumer for consumer, _ in rows],
+                count=[row[0] for _, row in rows],
+                first_ns=[row[1] for _, row in rows],
+                last_ns=[row[2] for _, row in rows],
+                greatest_due_ns=[row[3] for _, row in rows],
+                worst_latency_ns=[row[4] for _, row in rows],
+                complete=only is None,
+            )
 
 
 class TouchRing:
@@ -111,10 +114,10 @@ class TouchRing:
                 continue
             if slot.wanted and not slot.written:
                 slot.written = slot.seen = True
-                yield slot.fold(None)
+                yield from slot.fold(None)
             elif slot.deviants and not slot.seen:
                 slot.seen = True
-                yield slot.fold(slot.deviants)
+                yield from slot.fold(slot.deviants)
             slot.seen = True
         oldest = self._present.index - RING_SLICES
         while self._slots[0].seen and self._slots[0].index < oldest:

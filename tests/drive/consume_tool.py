@@ -1,0 +1,122 @@
+"""Runs consumers in a gevent process of its own, as Locust would: a JSON argument, orders on stdin, records in a file.
+
+Its own process, because importing Locust patches everything that the tests' process is made of.
+"""
+
+from __future__ import annotations
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import json  # noqa: E402
+import resource  # noqa: E402
+import sys  # noqa: E402
+import time  # noqa: E402
+from typing import Any  # noqa: E402
+
+import gevent  # noqa: E402
+import gevent.fileobject  # noqa: E402
+import msgspec  # noqa: E402
+
+from loadtests.capture.clock import MonotonicClock  # noqa: E402
+from loadtests.drive.consuming import Consuming  # noqa: E402
+from loadtests.drive.receiver import Receiver  # noqa: E402
+from loadtests.drive.wiring import Addresses, Lease, Wiring  # noqa: E402
+from loadtests.model.contract import Contract  # noqa: E402
+from loadtests.model.profile import Profile  # noqa: E402
+
+
+def main(plan: dict[str, Any]) -> None:
+    records: list[Any] = []
+    troubles: list[str] = []
+    connects: list[str] = []
+    profile = Profile.model_validate_json(json.dumps(plan["profile"]))
+    wiring = Wiring(
+        run=plan["run"],
+        profile=profile,
+        contract=Contract(profile),
+        clock=MonotonicClock(plan["origin_ns"]),
+        emit=records.append,
+        slots=None,  # type: ignore[arg-type]  # this tool hands out the slots itself
+        addresses=Addresses(redis=("127.0.0.1", 1), gateway=("127.0.0.1", plan["port"]), postgres=None),
+        trouble=lambda begin, end, what: troubles.append(what),
+    )
+    receiver = wiring.receiver = Receiver(wiring, source=plan.get("source"), cached=plan.get("cached", True))
+    consumers = [
+        Consuming(wiring, Lease(kind="consumer", slot=slot, epoch=0), lambda group, took, why: connects.append(why))
+        for slot in range(wiring.contract.consumer_count)
+    ]
+    users = [gevent.spawn(consumer.run) for consumer in consumers]
+    orders = gevent.fileobject.FileObject(sys.stdin.buffer, "rb")
+    flushing = True
+    readings: list[dict[str, Any]] = []
+
+    def flush() -> None:
+        while flushing:
+            gevent.sleep(plan.get("flush_s", 0.2))
+            receiver.flush(wiring.clock.now_ns())
+            readings.append(msgspec.to_builtins(receiver.take_reading()))
+
+    flusher = gevent.spawn(flush)
+
+    def wait(condition: Any) -> None:
+        with gevent.Timeout(plan.get("deadline_s", 30)):
+            while not condition():
+                gevent.sleep(0.01)
+
+    began = (time.perf_counter(), time.process_time(), 0)
+    while True:
+        line = orders.readline().decode().split()
+        match line:
+            case ["connected", count]:
+                wait(lambda n=int(count): receiver.health().connected == n)
+                ports = {c.sock.getsockname()[1]: c.account.consumer for c in receiver._connections}
+                print(json.dumps(ports), flush=True)
+            case ["epochs", count]:
+                wait(lambda n=int(count): min(c.next_epoch for c in consumers) >= n)
+                print("epochs", flush=True)
+            case ["received", count]:
+                wait(lambda n=int(count): receiver.sums().messages >= n)
+                print("received", flush=True)
+            case ["begin"]:
+                began = (time.perf_counter(), time.process_time(), receiver.sums().messages)
+                print("begun", flush=True)
+            case ["end"]:
+                wall, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
+                print(json.dumps([wall, cpu, receiver.sums().messages - began[2]]), flush=True)
+            case ["touch", what]:
+                getattr(receiver, f"{what}_touch")(wiring.clock.now_ns())
+                print("touched", flush=True)
+            case ["stop", slot]:
+                consumers[int(slot)].stop()
+                users[int(slot)].kill()
+                print("stopped", flush=True)
+            case _:
+                break
+    wiring.over.set()
+    gevent.joinall(users, timeout=20, raise_error=True)
+    flushing = False
+    flusher.kill()
+    receiver.flush(wiring.clock.now_ns(), final=True)
+    receiver.close()
+    with open(plan["out"], "wb") as out:
+        out.write(msgspec.msgpack.encode(records))
+    print(
+        json.dumps(
+            {
+                "receive": receiver.receive_name,
+                "troubles": troubles,
+                "connects": connects,
+                "readings": readings,
+                "probes": receiver.probes,
+                "epochs": [c.next_epoch for c in consumers],
+                "max_rss_kb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+            }
+        ),
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
