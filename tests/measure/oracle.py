@@ -1,0 +1,115 @@
+"""What are the right numbers of a simulated world?  Counted message by message; shares no code with the judge."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import Any
+
+from loadtests.model.ids import SLICE_NS
+from loadtests.tally.histogram import bucket_of
+from tests.measure.simulate import S, World
+
+
+def count(world: World, windows: list[tuple[str, str, int, int, int]]) -> dict[str, Any]:
+    """The account. Windows: kind, link, from, healed, to (recovered, or the limit passed)."""
+    p, contract = world.profile, world.contract
+    settle, late = p.run.settle_ms * 1_000_000, round(p.run.late_s * S)
+    late_slices = -(-late // SLICE_NS)
+    total: Counter[str] = Counter()
+    by_route: dict[str, Counter[str]] = defaultdict(Counter)
+    for m in world.messages:
+        total["published"] += 1
+        total[m.outcome] += 1
+    longest = 0
+    for consumer in sorted({s.consumer for s in world.stays}):
+        routes = contract.consumer(consumer).routes
+        group = contract.consumer_group(consumer)[0]
+        stays = [s for s in world.stays if s.consumer == consumer]
+        seen: Counter[tuple[int, int]] = Counter()
+        for stay in stays:
+            once: set[tuple[int, int]] = set()
+            top: dict[int, int] = {}
+            for at, m in stay.got:
+                key = (m.stream, m.seq)
+                name = contract.group_name(contract.group_index(contract.routes[m.route].family, group))
+                if key in once:
+                    by_route[name]["repeated"] += 1
+                else:
+                    if m.seq < top.get(m.stream, -1):
+                        by_route[name]["reordered"] += 1
+                    top[m.stream] = max(m.seq, top.get(m.stream, -1))
+                if bucket_of(max(at - m.due, 0)) > bucket_of(late):
+                    by_route[name]["late"] += 1
+                once.add(key)
+            seen.update(once)
+        run: list[tuple[int, bool]] = []
+        for m in world.messages:
+            if m.route not in routes:
+                continue
+            family = contract.routes[m.route].family
+            name = contract.group_name(contract.group_index(family, group))
+            c = by_route[name]
+            if m.outcome == "OK":
+                c["offered"] += 1
+            times = seen[m.stream, m.seq]
+            if times:
+                c["unique"] += 1
+                c["repeated"] += times - 1
+                c["failed seen"] += m.outcome == "FAILED"
+            if m.outcome != "OK":
+                continue
+            s = m.sent // SLICE_NS
+            owed = edge = excused = False
+            for stay in stays:
+                inside = -(-(stay.start + settle) // SLICE_NS) <= s < (stay.end - settle) // SLICE_NS
+                owed |= inside
+                at_start = stay.start // SLICE_NS <= s < -(-(stay.start + settle) // SLICE_NS)
+                at_end = (stay.end - settle) // SLICE_NS <= s < -(-stay.end // SLICE_NS)
+                at_start &= s < -(-stay.end // SLICE_NS)
+                at_end &= s >= stay.start // SLICE_NS
+                edge |= at_start or at_end
+                for _, link, start, _, to in windows:
+                    on_path = link in p.families[family].path
+                    excused |= on_path and at_start and start <= stay.start < to
+                    excused |= on_path and at_end and start <= stay.end < to
+            if owed or (edge and not excused and times):
+                c["owed"] += 1
+            elif edge and not excused:
+                c["undecided"] += 1
+            if owed:
+                run.append((m.due // SLICE_NS, not times))
+            if not owed or times:
+                continue
+            begin, until = s * SLICE_NS, (s + 1) * SLICE_NS + late
+            hit = [w for w in windows if w[1] in p.families[family].path and begin < w[4] and until > w[2]]
+            now = [w for w in hit if begin < w[3]]
+            broke = any(
+                st.why not in ("own", "end", "moved")
+                and st.start // SLICE_NS <= s < -(-st.end // SLICE_NS)
+                and st.end // SLICE_NS <= s + late_slices
+                for st in stays
+            )
+            category = "charged" if hit else "disconnected" if broke else "defect"
+            c[category] += 1
+            if hit:
+                by = (now or hit)[-1]
+                if by[0] in ("down", "reset", "black-hole") and begin < by[2] + 2_000_000 + 2_000_000 + SLICE_NS:
+                    total["injector"] += 1
+        longest = max(longest, _longest(run))
+    for c in by_route.values():
+        total.update(c)
+    return {"total": total, "routes": by_route, "run": longest}
+
+
+def _longest(run: list[tuple[int, bool]]) -> int:
+    slices: dict[int, list[bool]] = defaultdict(list)
+    for due, lost in run:
+        slices[due].append(lost)
+    best, start = 0, None
+    for due in sorted(slices):
+        if all(slices[due]):
+            start = due if start is None else start
+            best = max(best, due - start + 1)
+        else:
+            start = None
+    return best
