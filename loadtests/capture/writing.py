@@ -14,7 +14,7 @@ from gevent import monkey
 
 from loadtests.model.errors import HarnessError
 
-Thread = monkey.get_original("threading", "Thread")
+_start_new_thread: Callable[..., int] = monkey.get_original("_thread", "start_new_thread")
 
 
 class Job(NamedTuple):
@@ -35,8 +35,8 @@ class HistoryWriter:
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._files: dict[str, BinaryIO] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        self._thread = Thread(target=self._work, name="history-writer", daemon=True)
-        self._thread.start()
+        self._ended = False
+        _start_new_thread(self._work, ())
 
     def write(self, process: str, data: bytes, done: Callable[[OSError | None], None] | None = None) -> None:
         """Queue bytes; returns at once."""
@@ -48,20 +48,23 @@ class HistoryWriter:
         Raises HarnessError when the disk did not take everything in time, or refused.
         """
         self._jobs.put(None)
-        if not wait(lambda: not self._thread.is_alive(), timeout_s):
+        if not wait(lambda: self._ended, timeout_s):
             raise HarnessError(f"the history could not be written within {timeout_s:g} s")
         if self.error is not None:
             raise HarnessError(f"the history could not be written: {self.error.strerror}")
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            failed = self._append(job)
-            if failed is None and self._observe is not None:
-                self._observe(job.process, job.data)
-            if job.done is not None:
-                job.done(failed)
-        for file in self._files.values():
-            file.close()
+        try:
+            while (job := self._jobs.get()) is not None:
+                failed = self._append(job)
+                if failed is None and self._observe is not None:
+                    self._observe(job.process, job.data)
+                if job.done is not None:
+                    job.done(failed)
+            for file in self._files.values():
+                file.close()
+        finally:
+            self._ended = True
 
     def _append(self, job: Job) -> OSError | None:
         try:

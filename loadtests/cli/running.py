@@ -43,7 +43,7 @@ def run_profile(name: str, sets: Sequence[str], *, workers: int, web_port: int |
         raise BadInput(f"--web-port {web_port}: in use; choose another")
     target = resolve(loaded.profile, lambda text: err.print(text, markup=False))
     try:
-        refuse(loaded.profile, target.stack.status() if target.stack is not None else None)
+        refuse(loaded.profile, target.status)
         run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{loaded.profile.name}-{secrets.token_hex(2)}"
         command = _command(name, sets, workers=workers, web_port=web_port, seed=seed)
         status, failed = _run_locust(command, run, web_port)

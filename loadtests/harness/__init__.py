@@ -27,10 +27,10 @@ def attach() -> None:
 def _init(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
     from locust.runners import WorkerRunner
 
-    from loadtests.drive.reader import cooperate
+    from loadtests.drive.postgres import make_cooperative
     from loadtests.harness.worker import Worker
 
-    cooperate()
+    make_cooperative()
     if isinstance(runner, WorkerRunner):
         environment.tickstorm = Worker(environment, runner)
         return

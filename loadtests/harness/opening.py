@@ -56,6 +56,7 @@ def begin_sampling(config: RunConfig, profile: Profile, target: Target, emit: Ca
             database=profile.target.database,
             user=profile.target.read_user,
             gateway_http=target.gateway_http,
+            producer_http=target.producer_http,
         ),
         pids=target.pids,
         on_record=emit,

@@ -21,11 +21,13 @@ class Target:
     redis_direct: str
     postgres_direct: str
     gateway_http: str
+    producer_http: str
     toxiproxy: str
     proxies: dict[str, str]  # link -> proxy name
     versions: dict[str, str]  # service -> version and origin
     supervisor: str = ""  # folder of the local stack
     pids: Callable[[], dict[str, int]] = field(default=dict)
+    status: Status | None = None  # of the local stack
     stack: LocalStack | None = None  # only where this run started it and must stop it
 
 
@@ -63,11 +65,13 @@ def _local(stack: LocalStack, started: LocalStack | None) -> Target:
         redis_direct=status.services["redis"].address,
         postgres_direct=status.services["postgres"].address,
         gateway_http=status.services["gateway"].address,
+        producer_http=status.services["producer"].address,
         toxiproxy=status.services["toxiproxy"].address,
         proxies={link: a.proxy for link, a in status.links.items()},
         versions=_versions(status),
         supervisor=status.folder,
         pids=pids,
+        status=status,
         stack=started,
     )
 
@@ -90,6 +94,7 @@ def _external(profile: Profile) -> Target:
         redis_direct=t.redis or "",
         postgres_direct=t.postgres or "",
         gateway_http=t.gateway_http or "",
+        producer_http="",
         toxiproxy=t.toxiproxy or "",
         proxies=dict(t.proxies),
         versions={},
