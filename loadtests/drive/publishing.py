@@ -1,7 +1,6 @@
 """How do all publishers of a process keep their plans?  One timer in the hub, one account, records once a second.
 
-Publisher slot 65535 is reserved for probes: a probe's stream is of that slot, its run id is `probe_run(run)`, and no
-probe is ever accounted, neither here nor by a receiver.
+Publisher slot 65535 is reserved for probes (`probing`); it is in no plan.
 """
 
 from __future__ import annotations
@@ -16,24 +15,21 @@ from typing import TYPE_CHECKING
 import gevent
 import msgspec
 
-from loadtests.drive.commands import Commands, Stamp
-from loadtests.drive.locust_stats import merge
-from loadtests.drive.redis_connection import RedisConnection, ask, dial
-from loadtests.drive.resp import ErrorReply, command
+from loadtests.drive.commands import Commands
+from loadtests.drive.probing import probe
+from loadtests.drive.publish_display import PublishDisplay
+from loadtests.drive.redis_connection import RedisConnection, dial
 from loadtests.drive.slot import Slot
 from loadtests.drive.timer import Timer
 from loadtests.drive.wiring import Lease, Wiring
-from loadtests.model.ids import MAX_SLOTS, NS_PER_MS, NS_PER_S, SLICE_NS, pack_stream
+from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
 from loadtests.plan import replay
-from loadtests.plan.payload import Payloads
 from loadtests.plan.workload import Workload
-from loadtests.tally.identity import encode, probe_run
 from loadtests.tally.publishing import PublishTally
 
 if TYPE_CHECKING:
     from locust.env import Environment
 
-PROBE_SLOT = MAX_SLOTS - 1
 NAP_NS = 200_000
 """Shorter naps cost more CPU than they gain."""
 NAP_MOST_NS = 2_000_000
@@ -56,17 +52,6 @@ class PublishingHealth(msgspec.Struct, frozen=True, kw_only=True):
     own_lag_p99_ns: int  # of the last flushed second; -1: too few samples
 
 
-class ChannelSecond:
-    """PUBLISH of one channel since the last display: whole ms -> answers, errors by their text, bytes."""
-
-    __slots__ = ("bytes", "errors", "times_ms")
-
-    def __init__(self) -> None:
-        self.times_ms: dict[int, int] = {}
-        self.errors: dict[str, int] = {}
-        self.bytes = 0
-
-
 def read_replays(wiring: Wiring, folder: Path) -> dict[str, tuple[replay.Replayed, ...]]:
     """Files of all publisher groups that replay one, their paths relative to the profile's folder.
 
@@ -80,7 +65,11 @@ def read_replays(wiring: Wiring, folder: Path) -> dict[str, tuple[replay.Replaye
 
 
 class Publishing:
-    """The publishers of one process and run. Create it in the process that publishes, with a hub."""
+    """The publishers of one process and run. Create it in the process that publishes, with a hub.
+
+    Without `replays` the files of replaying groups are read here, relative to the working directory; raises as
+    `read_replays` does.
+    """
 
     def __init__(
         self,
@@ -90,7 +79,8 @@ class Publishing:
         reply_timeout_s: float = 5.0,
     ) -> None:
         self._wiring = wiring
-        self._workload = Workload(wiring.profile, wiring.contract, replays)
+        files = read_replays(wiring, Path()) if replays is None else replays
+        self._workload = Workload(wiring.profile, wiring.contract, files)
         self._tally = PublishTally()
         self._commands: dict[int, Commands] = {}
         self._reply_timeout_ns = round(reply_timeout_s * NS_PER_S)
@@ -100,7 +90,7 @@ class Publishing:
         self._heap: list[tuple[int, int, Slot]] = []
         self._turn = 0
         self._timer = Timer(self._tick)
-        self._channels: dict[str, ChannelSecond] = {}
+        self.display = PublishDisplay()
         self._closed = False
         self._stopper = gevent.spawn(self._stop_when_over)
 
@@ -154,17 +144,9 @@ class Publishing:
         for record in self._tally.records():
             self._wiring.emit(record)
 
-    def channels(self) -> dict[str, ChannelSecond]:
-        """What the live display has not shown yet, per channel; the next call starts anew."""
-        found, self._channels = self._channels, {}
-        return found
-
     def merge_stats(self, environment: Environment) -> None:
         """Show Locust what it has not seen yet: requests "PUBLISH <channel>", their time is that of the reply."""
-        for channel, second in self.channels().items():
-            times = second.times_ms
-            total = float(sum(ms * count for ms, count in times.items()))
-            merge(environment, "PUBLISH", channel, times, total, sum(times.values()), second.bytes, second.errors)
+        self.display.merge_into(environment)
 
     def can_probe(self) -> bool:
         """Whether this process has publishers, so that a probe from here proves their path."""
@@ -193,30 +175,8 @@ class Publishing:
         self._heap.clear()
 
     def probe(self, family: int, nonce: int, *, route: int | None = None, timeout_s: float = 2.0) -> int:
-        """Publish one probe on a route of a family (default: its first); returns how many receivers Redis named.
-
-        Blocks this greenlet.  Raises OSError, also where Redis refuses.
-        """
-        wiring = self._wiring
-        where = wiring.contract.routes_of_family[family][0] if route is None else route
-        known = wiring.contract.routes[where]
-        identity = wiring.profile.identity
-        payload = Payloads(wiring.contract.routes, 1, seed=0, identity=identity, payload_bytes=0).one(
-            where, random.Random(f"probe:{nonce}")
-        )
-        now = wiring.clock.now_ns()
-        stream = pack_stream(PROBE_SLOT, 0, where)
-        who = encode(identity.form, probe_run(wiring.run), stream, nonce, now, now)
-        sock = dial(wiring.addresses.redis, timeout_s)
-        try:
-            text = payload.fill(Stamp().now(), who)
-            reply = ask(sock, command(b"PUBLISH", known.channel.encode(), text), timeout_s)
-        finally:
-            sock.close()
-        if not isinstance(reply, int):
-            why = reply.text if isinstance(reply, ErrorReply) else str(reply)
-            raise ConnectionError(f"the probe's PUBLISH was answered by {why[:120]}")
-        return reply
+        """Publish one probe on a route of a family; see `probing.probe`."""
+        return probe(self._wiring, family, nonce, route=route, timeout_s=timeout_s)
 
     # -- a slot's life
 
@@ -242,8 +202,8 @@ class Publishing:
             outstanding=spec.outstanding,
             late_ns=round(wiring.profile.run.late_s * NS_PER_S),
             reply_timeout_ns=self._reply_timeout_ns,
-            answered=self._answered,
-            failed=self._failed,
+            answered=self.display.answered,
+            failed=self.display.failed,
             wake=self._wake,
         )
         self._slots[lease.slot] = slot
@@ -291,7 +251,7 @@ class Publishing:
             try:
                 sock = dial(self._wiring.addresses.redis, _DIAL_S)
             except OSError as error:
-                self._failed("(connect)", f"{type(error).__name__}: {error}", 1)
+                self.display.failed("(connect)", f"{type(error).__name__}: {error}", 1)
                 gevent.sleep(delay * jitter.uniform(0.8, 1.2))
                 delay = min(_MAX_S, delay * 2)
                 continue
@@ -359,15 +319,3 @@ class Publishing:
             if slot in self._leaving:
                 self._leaving.discard(slot)
                 slot.lost("left")
-
-    # -- the live display
-
-    def _answered(self, channel: str, took_ns: int, count: int, size: int) -> None:
-        second = self._channels.setdefault(channel, ChannelSecond())
-        ms = round(took_ns / NS_PER_MS)
-        second.times_ms[ms] = second.times_ms.get(ms, 0) + count
-        second.bytes += size
-
-    def _failed(self, channel: str, why: str, count: int) -> None:
-        errors = self._channels.setdefault(channel, ChannelSecond()).errors
-        errors[why[:120]] = errors.get(why[:120], 0) + count

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import time
 from collections import Counter
 
 import gevent
 import msgspec
 import pytest
 from gevent import monkey
+from locust.env import Environment
 from publish_servers import RUN, Books, Redis, listener, make_profile, make_wiring, until
 
-from loadtests.drive.publishing import PROBE_SLOT, Publishing
-from loadtests.drive.wiring import Lease
+from loadtests.drive.probing import PROBE_SLOT
+from loadtests.drive.publisher import EventPublisher
+from loadtests.drive.publishing import Publishing, read_replays
+from loadtests.drive.timer import Timer
+from loadtests.drive.wiring import Lease, NoSlot
 from loadtests.model.ids import NS_PER_S, unpack_stream
 from loadtests.model.profile import Identity, Profile, Shape
 from loadtests.plan.workload import Workload
@@ -209,7 +215,7 @@ def test_a_refusal_is_failed(redis) -> None:
     assert set(identities(heard)) == books.of("OK")
     assert books.of("FAILED")
     assert not books.of("UNKNOWN")
-    errors = rig.publishing.channels()["tickstock.events.patterns"].errors
+    errors = rig.publishing.display.take()["tickstock.events.patterns"].errors
     assert any("NOPERM" in text for text in errors)
 
 
@@ -217,7 +223,7 @@ def test_redis_absent_at_first_delays_no_plan(redis) -> None:
     redis.stop()
     rig = Rig(make_profile(FAST, duration_s=1.0, late_s=30.0), redis)
     rig.wiring.t0.set(rig.wiring.clock.now_ns())
-    until(lambda: "(connect)" in rig.publishing.channels(), "it tries")
+    until(lambda: "(connect)" in rig.publishing.display.take(), "it tries")
     redis.start()
     books = rig.finish()
     assert len(books.of("OK")) == rig.planned() == books.sent
@@ -297,3 +303,81 @@ def test_many_publishers_share_one_timer(redis) -> None:
     books = rig.finish()
     assert books.sent == rig.planned() == len(books.of("OK"))
     assert {user.value for user in rig.users} <= {0, 1}
+
+
+def test_the_user_class_leases_publishes_parks_and_gives_back(redis) -> None:
+    rig = Rig(make_profile(Shape(kind="constant", rate_per_s=100.0, at_most=20), count=2, duration_s=0.5), redis)
+    rig.publishing.close()
+
+    class Desk:
+        def __init__(self) -> None:
+            self.free, self.back = [0, 1], []
+
+        def take(self, kind: str) -> Lease:
+            if not self.free:
+                raise NoSlot
+            return Lease(kind=kind, slot=self.free.pop(0), epoch=0)
+
+        def give_back(self, lease: Lease, next_epoch: int) -> None:
+            self.back.append((lease.slot, next_epoch))
+
+    wiring, records, _ = make_wiring(rig.profile, redis.address)
+    wiring.slots = desk = Desk()
+    wiring.publishing = Publishing(wiring)
+    environment = Environment(user_classes=[EventPublisher])
+    environment.tickstorm = type("Wired", (), {"wiring": lambda _self: wiring})()
+    runner = environment.create_local_runner()
+    runner.start(3, spawn_rate=100)
+    until(lambda: wiring.publishing.health().connected == 2, "both slots are leased")
+    wiring.t0.set(wiring.clock.now_ns())
+    until(
+        lambda: wiring.publishing.health().sent == 40 and not wiring.publishing.health().connected, "the plan is done"
+    )
+    assert wiring.publishing.health().publishing == 2
+    assert desk.back == []
+    wiring.publishing.merge_stats(environment)
+    assert environment.stats.total.num_requests == 40
+    wiring.plan_over.set()
+    wiring.over.set()
+    until(lambda: sorted(desk.back) == [(0, 1), (1, 1)], "the slots are given back")
+    assert runner.user_count == 3
+    wiring.publishing.flush(0, final=True)
+    assert len(Books(records).of("OK")) == 40
+    runner.quit()
+
+
+@pytest.mark.parametrize("precise", [True, False])
+def test_the_timer_fires_once_at_the_moment_that_was_armed_last(precise) -> None:
+    fired = []
+    timer = Timer(lambda: fired.append(time.monotonic_ns()), precise=precise)
+    assert timer.precise == (precise and sys.platform == "linux")
+    start = time.monotonic_ns()
+    timer.arm(start + 10**12)
+    timer.arm(start + 30 * 10**6)
+    until(lambda: fired, "it fires")
+    assert fired[0] >= start + 29 * 10**6
+    timer.arm(start)
+    until(lambda: len(fired) == 2, "a moment that has passed is now")
+    timer.arm(time.monotonic_ns() + 5 * 10**6)
+    timer.close()
+    gevent.sleep(0.02)  # nothing may come: only time can show it
+    assert len(fired) == 2
+
+
+def test_a_replay_is_read_published_with_its_fields_and_refused_when_absent(redis, tmp_path) -> None:
+    (tmp_path / "day.csv").write_text("time,symbol,pattern,confidence\n0,MSFT,Doji,0.5\n0.2,TSLA,Hammer,0.25\n")
+    profile = make_profile(Shape(kind="replay", file="day.csv", speed=2.0), duration_s=0.4)
+    with pytest.raises(FileNotFoundError):
+        Publishing(make_wiring(profile, redis.address)[0])
+    replays = read_replays(make_wiring(profile, redis.address)[0], tmp_path)
+    with listener(redis) as heard:
+        rig = Rig(profile, redis, replays=replays)
+        rig.go()
+        until(lambda: len(heard) == 2, "both rows are heard")
+        books = rig.end()
+    assert len(books.of("OK")) == 2
+    rows = [msgspec.json.decode(payload) for payload in heard]
+    assert [(row["symbol"], row["pattern"], row["confidence"]) for row in rows] == [
+        ("MSFT", "Doji", 0.5),
+        ("TSLA", "Hammer", 0.25),
+    ]

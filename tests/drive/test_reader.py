@@ -73,7 +73,7 @@ def test_every_named_query_answers_in_the_read_only_role(server) -> None:
         assert len(postgres.rows(connection, "symbols_first", 2)) == 10
         for query in ("events_last", "patterns_distinct"):
             assert isinstance(postgres.rows(connection, query, 2), list)
-        with connection.cursor() as cursor, pytest.raises(Exception, match="read-only|permission denied") as caught:
+        with connection.cursor() as cursor, pytest.raises(Exception, match=r"read-only|permission denied") as caught:
             cursor.execute("INSERT INTO symbols (symbol, name) VALUES ('X', 'x')")
         assert caught.value.pgcode in ("25006", "42501")
     finally:
