@@ -26,6 +26,8 @@ GO_NS = 200 * NS_PER_MS
 CALM_NS = 2 * NS_PER_S
 """How long before the announcement the calm measurement begins."""
 
+_MARGIN_NS = 50 * NS_PER_MS
+_LEAST_CALM_NS = 600 * NS_PER_MS  # a fault asked for at once acts late rather than unproved
 _PROOF_END_NS = 20 * NS_PER_MS  # a measurement ends so long before the lifting
 _AFTER_S = 1.5
 _JOIN_S = 0.5
@@ -130,7 +132,8 @@ class Life:
 
     def _bracket(self, witness: Witness) -> None:
         at_ns = self._monotonic_ns(self.fault.at_ns)
-        witness.before(Watch(at_ns - GO_NS - 50 * NS_PER_MS, self._stop))
+        calm_until_ns = max(at_ns - GO_NS - _MARGIN_NS, time.monotonic_ns() + _LEAST_CALM_NS)
+        witness.before(Watch(calm_until_ns, self._stop))
         if self._stop.is_set():
             return None
         entry = self._entry()

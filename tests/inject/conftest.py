@@ -177,7 +177,7 @@ def begin_for(toxiproxy: str, folder: Path, *links: TestLink, speaks: str = "red
 
 
 def planned(
-    link: TestLink, kind: str, *, at_ns: int, for_s: float = 1.0, direction: str = "both", **asked
+    link: TestLink, kind: str, *, at_ns: int, for_s: float = 0.8, direction: str = "both", **asked
 ) -> PlannedFault:
     return PlannedFault(
         name=asked.pop("name", "fault"),

@@ -18,6 +18,7 @@ from .conftest import NS_PER_S, Run, TestLink, planned
 
 pytestmark = pytest.mark.e2e
 MS = 1_000_000
+SOON_NS = 900 * MS
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ WHOLE = ["announced", "active", "proved", "lifted"]
 
 def test_latency_on_both_streams_is_measured_per_direction(start: Callable[..., Run], link: TestLink, traffic) -> None:
     run = start(link)
-    fault = planned(link, "latency", at_ns=run.now_ns() + NS_PER_S, latency_ms=60)
+    fault = planned(link, "latency", at_ns=run.now_ns() + SOON_NS, latency_ms=60)
     assert inject(run, fault) == WHOLE
     proved = run.ear.step("fault", "proved")
     assert 50 < proved.effective["latency_ms"] < 120
@@ -75,7 +76,7 @@ def test_latency_on_both_streams_is_measured_per_direction(start: Callable[..., 
 
 def test_latency_of_one_stream_counts_once(start: Callable[..., Run], link: TestLink) -> None:
     run = start(link)
-    fault = planned(link, "latency", at_ns=run.now_ns() + NS_PER_S, latency_ms=80, direction="upstream")
+    fault = planned(link, "latency", at_ns=run.now_ns() + SOON_NS, latency_ms=80, direction="upstream")
     assert inject(run, fault) == WHOLE
     assert 70 < run.ear.step("fault", "proved").effective["added_rtt_ms"] < 200
 
@@ -83,7 +84,7 @@ def test_latency_of_one_stream_counts_once(start: Callable[..., Run], link: Test
 @pytest.mark.parametrize("direction", ["both", "downstream", "upstream"])
 def test_bandwidth_is_measured_in_each_direction_asked(start, link: TestLink, direction: str) -> None:
     run = start(link)
-    fault = planned(link, "bandwidth", at_ns=run.now_ns() + NS_PER_S, for_s=2, direction=direction, rate_kb_per_s=50)
+    fault = planned(link, "bandwidth", at_ns=run.now_ns() + SOON_NS, for_s=2, direction=direction, rate_kb_per_s=50)
     assert inject(run, fault) == WHOLE
     effective = run.ear.step("fault", "proved").effective
     ways = ["downstream", "upstream"] if direction == "both" else [direction]
@@ -94,7 +95,7 @@ def test_bandwidth_is_measured_in_each_direction_asked(start, link: TestLink, di
 
 def test_down_refuses_and_counts_whom_it_cut(start: Callable[..., Run], link: TestLink, traffic) -> None:
     run = start(link)
-    assert inject(run, planned(link, "down", at_ns=run.now_ns() + NS_PER_S)) == WHOLE
+    assert inject(run, planned(link, "down", at_ns=run.now_ns() + SOON_NS)) == WHOLE
     effective = run.ear.step("fault", "proved").effective
     assert effective == {"connect": "refused", "connections_before": 3, "connections_closed": 3}
     assert len(traffic) >= 3
@@ -104,7 +105,7 @@ def test_down_refuses_and_counts_whom_it_cut(start: Callable[..., Run], link: Te
 def test_reset_cuts_old_and_new_connections(start: Callable[..., Run], link: TestLink, traffic) -> None:
     run = start(link)
     idle = link.connect()  # it never asks, so it is never reset: the count must say so
-    fault = planned(link, "reset", at_ns=run.now_ns() + NS_PER_S, for_s=2)
+    fault = planned(link, "reset", at_ns=run.now_ns() + SOON_NS, for_s=2)
     assert inject(run, fault) == WHOLE
     effective = run.ear.step("fault", "proved").effective
     assert effective["new_connection"] == "reset"
@@ -117,7 +118,7 @@ def test_reset_cuts_old_and_new_connections(start: Callable[..., Run], link: Tes
 
 def test_black_hole_swallows_what_it_accepts(start: Callable[..., Run], link: TestLink) -> None:
     run = start(link)
-    fault = planned(link, "black-hole", at_ns=run.now_ns() + NS_PER_S, for_s=1.5)
+    fault = planned(link, "black-hole", at_ns=run.now_ns() + SOON_NS, for_s=1.5)
     assert inject(run, fault) == WHOLE
     effective = run.ear.step("fault", "proved").effective
     assert effective["connect"] == "accepted"
@@ -130,7 +131,7 @@ def test_a_misspelt_attribute_is_not_in_force_and_not_proved(start: Callable[...
     fault = planned(
         link,
         "raw-toxic",
-        at_ns=run.now_ns() + NS_PER_S,
+        at_ns=run.now_ns() + SOON_NS,
         toxic_type="latency",
         toxic_attributes='{"latancy": 100}',
         latency_ms=100,
@@ -146,7 +147,7 @@ def test_the_same_attribute_spelt_rightly_is_proved(start: Callable[..., Run], l
     fault = planned(
         link,
         "raw-toxic",
-        at_ns=run.now_ns() + NS_PER_S,
+        at_ns=run.now_ns() + SOON_NS,
         toxic_type="latency",
         toxic_attributes='{"latency": 100}',
         latency_ms=100,
@@ -159,6 +160,9 @@ def test_the_measurement_alone_tells_a_fault_that_does_nothing(link: TestLink) -
     calm = [MS, MS + 1000, MS + 2000]
     assert not judge(fault, calm_ns=calm, took_ns=[MS, MS, MS], silent_ns=None).proved
     assert judge(fault, calm_ns=calm, took_ns=[201 * MS] * 3, silent_ns=None).proved
+    assert judge(fault, calm_ns=[*calm, 300 * MS], took_ns=[201 * MS] * 3, silent_ns=None).proved
+    assert not judge(fault, calm_ns=[MS, 100 * MS, 200 * MS], took_ns=[301 * MS] * 3, silent_ns=None).proved
+    assert not judge(fault, calm_ns=calm, took_ns=[150 * MS, 120 * MS, 201 * MS], silent_ns=None).proved
     assert not judge(fault, calm_ns=[], took_ns=[201 * MS], silent_ns=None).proved
     assert not judge(fault, calm_ns=calm, took_ns=[], silent_ns=20 * MS).proved
     assert judge(fault, calm_ns=calm, took_ns=[], silent_ns=201 * MS).proved
@@ -166,13 +170,13 @@ def test_the_measurement_alone_tells_a_fault_that_does_nothing(link: TestLink) -
 
 def test_a_rate_that_the_link_does_not_reach_anyway_is_not_proved(start, link: TestLink) -> None:
     run = start(link)
-    fault = planned(link, "bandwidth", at_ns=run.now_ns() + NS_PER_S, rate_kb_per_s=10_000_000)
+    fault = planned(link, "bandwidth", at_ns=run.now_ns() + SOON_NS, rate_kb_per_s=10_000_000)
     assert "not proved" in inject(run, fault)
 
 
 def test_a_latency_fault_on_a_link_that_is_cut_is_not_proved(start: Callable[..., Run], link: TestLink) -> None:
     run = start(link)
-    at_ns = run.now_ns() + NS_PER_S
+    at_ns = run.now_ns() + SOON_NS
     down = planned(link, "down", name="cut", at_ns=at_ns, for_s=2)
     slow = planned(link, "latency", name="slow", at_ns=at_ns + NS_PER_S // 2, latency_ms=50)
     run.handle.send(Schedule(faults=[down, slow]))
@@ -186,7 +190,7 @@ def test_a_latency_fault_on_a_link_that_is_cut_is_not_proved(start: Callable[...
 def test_two_faults_on_two_links_at_once(start, make_link: Callable[..., TestLink]) -> None:
     one, other = make_link(), make_link()
     run = start(one, other)
-    at_ns = run.now_ns() + NS_PER_S
+    at_ns = run.now_ns() + SOON_NS
     faults = [
         planned(one, "latency", name="slow", at_ns=at_ns, latency_ms=40),
         planned(other, "down", name="cut", at_ns=at_ns),
@@ -199,7 +203,7 @@ def test_two_faults_on_two_links_at_once(start, make_link: Callable[..., TestLin
 
 def test_two_that_cannot_be_told_apart_are_not_both_done(start: Callable[..., Run], link: TestLink) -> None:
     run = start(link)
-    at_ns = run.now_ns() + NS_PER_S
+    at_ns = run.now_ns() + SOON_NS
     first = planned(link, "latency", name="first", at_ns=at_ns, latency_ms=40)
     second = planned(link, "latency", name="second", at_ns=at_ns + NS_PER_S // 10, latency_ms=40)
     run.handle.send(Schedule(faults=[first, second]))
@@ -210,7 +214,7 @@ def test_two_that_cannot_be_told_apart_are_not_both_done(start: Callable[..., Ru
 
 def test_a_repeated_faults_name_reaches_toxiproxy(start: Callable[..., Run], link: TestLink) -> None:
     run = start(link)
-    assert inject(run, planned(link, "latency", name="slow#2", at_ns=run.now_ns() + NS_PER_S, latency_ms=40)) == WHOLE
+    assert inject(run, planned(link, "latency", name="slow#2", at_ns=run.now_ns() + SOON_NS, latency_ms=40)) == WHOLE
 
 
 @pytest.mark.parametrize(
@@ -226,19 +230,29 @@ def test_a_repeated_faults_name_reaches_toxiproxy(start: Callable[..., Run], lin
 )
 def test_what_would_hurt_the_server_is_never_sent(start, link: TestLink, kind: str, asked: dict[str, object]) -> None:
     run = start(link)
-    assert inject(run, planned(link, kind, at_ns=run.now_ns() + NS_PER_S // 2, **asked)) == ["failed"]
+    assert inject(run, planned(link, kind, at_ns=run.now_ns() + SOON_NS, **asked)) == ["failed"]
     assert link.is_clean
 
 
 def test_an_unknown_link_is_a_failed_fault(start: Callable[..., Run], link: TestLink, make_link) -> None:
     run = start(link)
     stranger = make_link()
-    assert inject(run, planned(stranger, "down", at_ns=run.now_ns() + NS_PER_S // 2)) == ["failed"]
+    assert inject(run, planned(stranger, "down", at_ns=run.now_ns() + SOON_NS)) == ["failed"]
+
+
+def test_a_fault_asked_for_at_once_is_measured_first(start: Callable[..., Run], link: TestLink) -> None:
+    run = start(link)
+    assert inject(run, planned(link, "latency", at_ns=run.now_ns(), for_s=2, latency_ms=40)) == WHOLE
+
+
+def test_a_fault_whose_time_has_passed_is_a_failed_one(start: Callable[..., Run], link: TestLink) -> None:
+    run = start(link)
+    assert inject(run, planned(link, "down", at_ns=run.now_ns() - 2 * NS_PER_S)) == ["failed"]
 
 
 def test_healing_lifts_at_once_what_is_in_force(start: Callable[..., Run], link: TestLink) -> None:
     run = start(link)
-    run.handle.send(Schedule(faults=[planned(link, "down", at_ns=run.now_ns() + NS_PER_S, for_s=600)]))
+    run.handle.send(Schedule(faults=[planned(link, "down", at_ns=run.now_ns() + SOON_NS, for_s=600)]))
     run.await_step("fault", "active")
     healed = run.handle.heal_all("finish", 10)
     assert healed is not None

@@ -29,7 +29,7 @@ def judge(fault: PlannedFault, *, calm_ns: list[int], took_ns: list[int], silent
     if not calm_ns:
         return Proof(proved=False, reason="no round trip was measured before the fault")
     calm = median(calm_ns)
-    noise_ns = max(calm_ns) - min(calm_ns)
+    noise_ns = 3 * 1.4826 * median(abs(took - calm) for took in calm_ns)
     effective: dict[str, float | int | str | None] = {
         "directions": "+".join(directions(fault.direction)),
         "calm_rtt_ms": ms(calm),
@@ -54,6 +54,11 @@ def judge(fault: PlannedFault, *, calm_ns: list[int], took_ns: list[int], silent
         return Proof(proved=False, effective=effective, reason=reason)
     if added <= noise_ns:
         reason = f"{ms(added)} ms added to a round trip, which varied by {ms(noise_ns)} ms before the fault"
+        return Proof(proved=False, effective=effective, reason=reason)
+    floor_ns = 0.9 * ways * (asked_ns - whole(fault, "jitter_ms") * NS_PER_MS)
+    undelayed = sum(took < floor_ns for took in took_ns)
+    if undelayed > 1:  # one may have been let go at once, when something else changed at the proxy
+        reason = f"{undelayed} of {len(took_ns)} round trips took less than {ms(floor_ns)} ms, which none can"
         return Proof(proved=False, effective=effective, reason=reason)
     return Proof(proved=True, effective=effective)
 
