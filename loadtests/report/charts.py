@@ -52,9 +52,9 @@ def histogram_charts(results: Results) -> list[Chart]:
     bars = {k: v for k, v in results.histograms.items() if v.count}
     latency = {k: v for k, v in bars.items() if "latency" in k}
     groups: list[tuple[str, dict[str, Bars]]] = (
-        [("Latency, messages per bar: calm phases against the whole run", latency)] if latency else []
+        [("Latency, count per bar: calm phases against the whole run", latency)] if latency else []
     )
-    groups += [(f"{name_of(k).capitalize()}, messages per bar", {k: v}) for k, v in bars.items() if k not in latency]
+    groups += [(f"{name_of(k).capitalize()}, count per bar", {k: v}) for k, v in bars.items() if k not in latency]
     return [_histogram(i, caption, group) for i, (caption, group) in enumerate(groups)]
 
 

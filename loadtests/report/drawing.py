@@ -96,14 +96,19 @@ def lines(
     names: Sequence[tuple[str, str]],
     *,
     stepped: bool = False,
+    bridged: bool = False,
     first: int = 0,
 ) -> list[Key]:
-    """Draw columns (name, label) of a source over its column `t`, told apart by colour and dash; returns the legend."""
+    """Draw columns (name, label) of a source over its column `t`, told apart by colour and dash; returns the legend.
+
+    A hole breaks the line, unless `bridged`: what is sampled less often than once a slice would be all holes.
+    """
     keys = []
     for number, (name, label) in enumerate(names, first):
         colour, dash = str(number % COLOURS + 1), DASHES[number % len(DASHES)]
         renderer = f"{panel}:{name}"
-        style: dict[str, Any] = {"source": source, "line_width": 2, "line_dash": dash, "name": renderer}
+        points = _without_holes(source, name) if bridged else source
+        style: dict[str, Any] = {"source": points, "line_width": 2, "line_dash": dash, "name": renderer}
         drawn = plot.step("t", name, mode="after", **style) if stepped else plot.line("t", name, **style)
         drawn.glyph.tags = [f"stroke:{colour}"]
         keys.append(Key(renderer=renderer, label=label, colour=colour, dash=dash))
@@ -111,6 +116,11 @@ def lines(
 
 
 _FORMAT = 'return Number.isFinite(value) ? Tickstorm.show(value, format) : "–"'
+
+
+def _without_holes(source: ColumnDataSource, name: str) -> ColumnDataSource:
+    known = [(t, v) for t, v in zip(source.data["t"], source.data[name], strict=True) if v == v]
+    return ColumnDataSource({"t": array("d", [t for t, _ in known]), name: array("d", [v for _, v in known])})
 
 
 def hover(plot: figure, source: ColumnDataSource, rows: Sequence[tuple[str, str, str]], *, over: str = "t") -> None:

@@ -107,13 +107,20 @@ _UNIT_OF_ENDING = (
     ("_s", "s"),
     ("_rate", "share"),
     ("_share", "share"),
-    ("coverage", "share"),
+    ("_coverage", "share"),
 )
+_UNIT_OF_CONDITION = {
+    "load offered as planned": "share",
+    "little is undecided": "share",
+    "clean coverage": "share",
+    "own lag": "ms",
+}
+_MORE_IS_BETTER = ("clean coverage", "all connected at the start")
 
 
 def words_of(check: str) -> list[str]:
     """The words of a check's name, whatever stands between them."""
-    return [word for word in re.split(r"[\s/\[\](),:=]+", check) if word]
+    return [word for word in re.split(r"[^\w.+-]+", check) if word]
 
 
 def measure_of(check: str) -> str:
@@ -122,14 +129,16 @@ def measure_of(check: str) -> str:
 
 
 def unit_of(check: str) -> str:
-    """Which format fits what a check measures."""
+    """Which format fits what a check measured: said by its measure's ending, or known of a condition of the harness."""
+    if check in _UNIT_OF_CONDITION:
+        return _UNIT_OF_CONDITION[check]
     measure = measure_of(check)
     return next((unit for ending, unit in _UNIT_OF_ENDING if measure.endswith(ending)), "count")
 
 
 def bound(check: str) -> str:
     """On which side of its limit a check wants the value."""
-    return "≥" if measure_of(check) in AT_LEAST else "≤"
+    return "≥" if measure_of(check) in AT_LEAST or check in _MORE_IS_BETTER else "≤"
 
 
 def plain(value: Number | None, unit: str) -> str:

@@ -39,18 +39,29 @@ KINDS = (
         name="delivered",
         title="Delivered per second, over all clients",
         unit="per_s",
-        pattern=r"(delivered|owed|offered|received|unique|repeated|late)(_per_s)?",
+        pattern=r"(delivered|owed|offered|received|unique)(_per_s)?",
         height=170,
     ),
     _Kind(
         name="published",
         title="Published per second",
         unit="per_s",
-        pattern=r"(published|planned|not_offered|failed|unknown)(_per_s)?",
+        pattern=r"(published|planned|failed|unknown)(_per_s)?",
         height=120,
     ),
-    _Kind(name="unseen", title="Unseen: acknowledged, not yet delivered; lost", unit="count", pattern=r"unseen|lost.*"),
-    _Kind(name="latency", title="Latency in ms", unit="ms", pattern=r"(.*latency.*|p[0-9]+(_ms)?)", height=190),
+    _Kind(
+        name="unseen",
+        title="Unseen: acknowledged, not yet delivered; lost per second of due time",
+        unit="count",
+        pattern=r"unseen|lost.*",
+    ),
+    _Kind(
+        name="latency",
+        title="Latency in ms",
+        unit="ms",
+        pattern=r".*(latency|lag|blocked|service).*|p[0-9]+",
+        height=190,
+    ),
     _Kind(
         name="connected",
         title="Connected clients",
@@ -60,9 +71,11 @@ KINDS = (
     ),
     _Kind(name="memory", title="Memory by process in MB", unit="mb", pattern=r"(memory|rss|uss)([:/. _].*)?"),
     _Kind(name="cpu", title="CPU by process in %; 100 % is one core", unit="percent", pattern=r"cpu([:/. _].*)?"),
-    _Kind(name="other", title="Other series", unit="count", pattern=r".*"),
+    _Kind(name="other", title="Deviations, counted per slice", unit="count", pattern=r".*", height=110),
 )  # fmt: skip
-_MEASURED = re.compile(r"^(memory|rss|uss|cpu)(_mb|_percent)?[:/. ]+")
+SAMPLED = frozenset({"connected", "memory", "cpu"})
+_UNSAID = re.compile(r"^(memory|rss|uss|cpu)(_mb|_percent)?[:/. ]+|^latency_|(_ms|_per_s)$")
+"""What the panel's title says already."""
 
 
 def panels(results: Results) -> list[Panel]:
@@ -102,7 +115,7 @@ def _kind_of(name: str) -> _Kind:
 
 def label_of(name: str) -> str:
     """What the legend calls a series: the process where the panel says the rest."""
-    return _MEASURED.sub("", name).removesuffix("_per_s").replace("_", " ")
+    return _UNSAID.sub("", name).replace("_", " ")
 
 
 def _panel(
@@ -116,7 +129,7 @@ def _panel(
     tick_numbers(plot.yaxis[0])
     _shade_faults(results, plot)
     labels = [(n, label_of(n)) for n in names]
-    keys = lines(plot, source, name, labels)
+    keys = lines(plot, source, name, labels, bridged=kind.name in SAMPLED)
     hover(plot, source, [("at", "t", "s"), *((label, n, kind.unit) for n, label in labels)])
     return Panel(name=name, title=kind.title, plot=plot, keys=keys)
 

@@ -86,25 +86,7 @@ def consumers(rng: random.Random, middle: float, left_out: int = 0) -> ConsumerR
 
 def timeline(rng: random.Random) -> Series:
     """Half-second slices that show the faults."""
-    series: dict[str, list[float | None]] = {
-        name: []
-        for name in (
-            "published",
-            "delivered",
-            "unseen",
-            "lost",
-            "p50",
-            "p95",
-            "p99",
-            "connected",
-            "memory:gateway",
-            "memory:redis",
-            "memory:producer",
-            "cpu:gateway",
-            "cpu:redis",
-            "cpu:load generator",
-        )
-    }
+    series: dict[str, list[float | None]] = {}
     for i in range(int(END * 2)):
         t = i / 2
         cut, slow = 30 <= t < 35, 60 <= t < 70
@@ -112,25 +94,27 @@ def timeline(rng: random.Random) -> Series:
         published = 100 + rng.gauss(0, 2)
         delivered = 0.0 if cut else published * 200 * (1.6 if back else 1)
         put = {
-            "published": round(published, 1),
-            "delivered": round(delivered, 1),
+            "published_per_s": round(published, 1),
+            "delivered_per_s": round(delivered, 1),
             "unseen": round(published * 200 * (t - 30) if cut else rng.uniform(5, 40) * (30 if slow else 1)),
-            "lost": round(published * 100) if cut else 0,
-            "p50": None if cut else round(rng.uniform(1.4, 1.7) + (180 if slow else 0), 2),
-            "p95": None if cut else round(rng.uniform(3.0, 3.6) + (230 if slow else 0), 2),
-            "p99": None
+            "lost_per_s": round(published * 100) if cut else 0,
+            "latency_p50_ms": None if cut else round(rng.uniform(1.4, 1.7) + (180 if slow else 0), 2),
+            "latency_p95_ms": None if cut else round(rng.uniform(3.0, 3.6) + (230 if slow else 0), 2),
+            "latency_p99_ms": None
             if cut or i % 37 == 0
             else round(rng.uniform(6, 9) + (260 if slow else 0) + (900 if back else 0), 2),
+            "own_lag_p99_ms": round(rng.uniform(0.1, 0.3), 3),
+            "repeated": 2.0 if i == 75 else 0.0,
             "connected": 188 if back else 200,
-            "memory:gateway": round(81 + t / 30 + rng.uniform(-0.3, 0.3), 2),
-            "memory:redis": round(12.3 + (4 if cut else 0), 2),
-            "memory:producer": round(38.4 + rng.uniform(-0.1, 0.1), 2),
+            "memory_mb:gateway": round(81 + t / 30 + rng.uniform(-0.3, 0.3), 2),
+            "memory_mb:redis": round(12.3 + (4 if cut else 0), 2),
+            "memory_mb:producer": round(38.4 + rng.uniform(-0.1, 0.1), 2),
             "cpu:gateway": round(22 + rng.uniform(-3, 3) + (30 if back else 0), 1),
             "cpu:redis": round(4 + rng.uniform(-1, 1), 1),
             "cpu:load generator": None if i == 9 else round(31 + rng.uniform(-4, 4), 1),
         }
         for name, value in put.items():
-            series[name].append(value)
+            series.setdefault(name, []).append(value)
     return Series(slice_s=0.5, from_s=0.0, series=series)
 
 
@@ -151,7 +135,7 @@ def sample(verdict: Verdict = Verdict.FAIL) -> Results:
     phases.append(("drain", 123.0, END))
     checks = [
         Check(
-            name="lost_defect",
+            name="lost_defect<=0 calm",
             verdict=Verdict.FAIL,
             summary="12 lost on connected clients with every link free of faults, 0 allowed",
             limit=0,
@@ -162,7 +146,7 @@ def sample(verdict: Verdict = Verdict.FAIL) -> Results:
             ],
         ),
         Check(
-            name="latency_p95_ms",
+            name="latency_p95_ms<=50 calm",
             verdict=Verdict.PASS,
             summary="p95 is 3.32 ms",
             limit=50,
@@ -171,7 +155,7 @@ def sample(verdict: Verdict = Verdict.FAIL) -> Results:
             evidence=[],
         ),
         Check(
-            name="latency_p99_ms (browsers)",
+            name="latency_p99_ms<=100 calm browsers",
             verdict=Verdict.UNKNOWN,
             summary="fewer than ten samples lie beyond it",
             limit=100,
@@ -180,7 +164,7 @@ def sample(verdict: Verdict = Verdict.FAIL) -> Results:
             evidence=["37 samples"],
         ),
         Check(
-            name="delivery_rate",
+            name="delivery_rate>=0.999 calm",
             verdict=Verdict.PASS,
             summary="99.994 % of owed",
             limit=0.999,
@@ -189,7 +173,7 @@ def sample(verdict: Verdict = Verdict.FAIL) -> Results:
             evidence=[],
         ),
         Check(
-            name="recovery_s redis-cut",
+            name="recovery_s<=10 all redis-cut",
             verdict=Verdict.PASS,
             summary="steady 2.01 s after healed",
             limit=10,
@@ -198,7 +182,7 @@ def sample(verdict: Verdict = Verdict.FAIL) -> Results:
             evidence=[],
         ),
         Check(
-            name="recovery_s slow-clients",
+            name="recovery_s<=10 all slow-clients",
             verdict=Verdict.FAIL,
             summary="not recovered (> 10 s): 3 clients stay without fresh messages <plain>",
             limit=10,
@@ -207,7 +191,7 @@ def sample(verdict: Verdict = Verdict.FAIL) -> Results:
             evidence=[],
         ),
         Check(
-            name="growth_mb_per_h gateway",
+            name="growth_mb_per_h<=20 all gateway",
             verdict=Verdict.UNKNOWN,
             summary="the interval straddles the limit: run longer",
             limit=20,
@@ -216,7 +200,7 @@ def sample(verdict: Verdict = Verdict.FAIL) -> Results:
             evidence=["12 blocks of 10.0 s"],
         ),
         Check(
-            name="own_lag_p99_ms",
+            name="own lag",
             verdict=Verdict.PASS,
             summary="own lag p99 is 0.192 ms",
             limit=50,
@@ -426,9 +410,9 @@ def sample(verdict: Verdict = Verdict.FAIL) -> Results:
         timeline=timeline(rng),
         histograms={
             "latency": bars(rng, 1.8, 2_392_704),
-            "calm_latency": bars(rng, 1.5, 1_603_211),
+            "calm latency": bars(rng, 1.5, 1_603_211),
             "service": bars(rng, 1.6, 37_386),
-            "own_lag": bars(rng, 0.07, 12_283),
+            "own lag": bars(rng, 0.07, 12_283),
         },
         effective=[
             EffectiveValue(key="run.duration_s", value="120", source="profile", relaxed=False),
