@@ -20,6 +20,7 @@ import psutil
 
 from loadtests.model.errors import BadInput, TickstormError
 from loadtests.stack.child import LINUX, die_with, end_owned, signal_pid
+from loadtests.stack.errors import OwnedByAnother
 from loadtests.stack.folder import StackFolder
 from loadtests.stack.supervisor import Supervisor
 
@@ -40,6 +41,8 @@ def keep(supervisor: int, folder: StackFolder) -> int:
         if pid == supervisor:
             status = os.waitstatus_to_exitcode(raw)
             break
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # its pid may be somebody else's by now, and cleaning up takes no time
     deadline = time.monotonic() + CLEAN_S
     while (left := psutil.Process().children(recursive=True)) and time.monotonic() < deadline:
         for process in left:
@@ -54,7 +57,7 @@ def keep(supervisor: int, folder: StackFolder) -> int:
 def supervise(folder: StackFolder, ports: dict[str, int], gateway_env: dict[str, str]) -> int:
     """Be the supervisor; returns the exit status."""
     folder.logs.mkdir(exist_ok=True)
-    log = os.open(folder.log("supervisor"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    log = os.open(folder.log("supervisor"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC, 0o644)
     os.dup2(log, 2)
 
     def tell(line: dict[str, object]) -> None:
@@ -93,7 +96,7 @@ def main() -> int:
     folder = StackFolder(root=given.folder.absolute())
     lock = folder.take()
     if lock is None:
-        line = {"error": f"Another supervisor already owns {folder.root}.", "kind": "StackError"}
+        line = {"error": f"Another supervisor already owns {folder.root}.", "kind": OwnedByAnother.__name__}
         sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")
         return 3
     if LINUX:

@@ -9,6 +9,10 @@ class StackError(HarnessError):
     """The local stack did not do what was asked; the message quotes what the server itself said."""
 
 
+class OwnedByAnother(StackError):  # noqa: N818 - it names what was found
+    """Another supervisor owns the folder."""
+
+
 class PortInUse(BadInput):
     """A port that the user chose is taken by somebody else."""
 
@@ -19,4 +23,5 @@ class MissingServer(BadInput):
 
 def from_wire(kind: str, message: str) -> Exception:
     """The error that a supervisor reported under the name of its class while it started."""
-    return {"PortInUse": PortInUse, "MissingServer": MissingServer}.get(kind, StackError)(message)
+    kinds: tuple[type[StackError | BadInput], ...] = (PortInUse, MissingServer, BadInput, OwnedByAnother)
+    return next((each for each in kinds if each.__name__ == kind), StackError)(message)

@@ -19,6 +19,8 @@ from typing import IO
 
 import msgspec
 
+from loadtests.model.errors import BadInput
+
 LONGEST_SOCKET = 100
 """A Unix socket's path may have 104 to 108 bytes, by system; one beyond this goes to a short folder."""
 
@@ -133,11 +135,13 @@ class StackFolder:
                 return handle
 
     def held(self) -> bool:
-        """Whether a supervisor lives here."""
+        """Whether a supervisor lives here. Raises BadInput where we may not know."""
         try:
             handle = self.lock.open("rb")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
+        except PermissionError as error:
+            raise BadInput(f"The stack in {self.root} is somebody else's: {error.strerror}.") from None
         with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)

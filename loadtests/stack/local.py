@@ -19,9 +19,10 @@ from types import TracebackType
 
 import msgspec
 
+from loadtests.model.errors import BadInput
 from loadtests.model.stackwire import Answer, Ask, Status
 from loadtests.stack.child import tail
-from loadtests.stack.errors import StackError, from_wire
+from loadtests.stack.errors import OwnedByAnother, StackError, from_wire
 from loadtests.stack.folder import StackFolder
 from loadtests.stack.obtaining import ensure, silent
 from loadtests.stack.postgresql import python_environment
@@ -65,19 +66,48 @@ class LocalStack:
         """
         tell = progress or silent
         home = StackFolder(root=Path(folder).absolute())
+        try:
+            return cls._join(home, ports, gateway_env, tell) or cls._begin(home, ports, gateway_env, tell)
+        except OwnedByAnother:  # somebody began one in the same instant
+            joined = cls._join(home, ports, gateway_env, tell)
+            if joined is None:
+                raise
+            return joined
+
+    @classmethod
+    def _join(
+        cls,
+        home: StackFolder,
+        ports: Mapping[str, int] | None,
+        gateway_env: Mapping[str, str] | None,
+        tell: Callable[[str], None],
+    ) -> LocalStack | None:
+        """The stack that runs there, once it is ready, if it is the one that is asked for."""
         running = cls.attach(home.root)
-        if running is not None:
-            running._must_fit(ports, gateway_env)
-            tell(f"stack: already running in {home.root}")
-            running._await_ready()
-            return running
+        if running is None:
+            return None
+        running._must_fit(ports, gateway_env)
+        tell(f"stack: already running in {home.root}")
+        running._await_ready()
+        return running
+
+    @classmethod
+    def _begin(
+        cls,
+        home: StackFolder,
+        ports: Mapping[str, int] | None,
+        gateway_env: Mapping[str, str] | None,
+        tell: Callable[[str], None],
+    ) -> LocalStack:
         ensure(os.environ, tell)
-        home.root.mkdir(parents=True, exist_ok=True)
+        try:
+            home.logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"The stack cannot live in {home.root}: {error.strerror or error}.") from None
         argv = [sys.executable, "-P", "-m", "loadtests.stack", "--folder", str(home.root)]
         argv += ["--ports", msgspec.json.encode(dict(ports or {})).decode()]
         argv += ["--gateway-env", msgspec.json.encode(dict(gateway_env or {})).decode()]
-        home.logs.mkdir(exist_ok=True)
-        with home.log("supervisor").open("wb") as log:
+        with home.log("supervisor").open("ab") as log:
             keeper = subprocess.Popen(
                 argv, env=python_environment(os.environ), cwd=home.root, stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=log, start_new_session=True,

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 import urllib.error
+from pathlib import Path
 
 import msgspec
 import psutil
@@ -227,11 +228,11 @@ def test_many_threads_may_ask_at_once(stack: LocalStack) -> None:
     assert seen == [stack.status().supervisor_pid] * 20
 
 
-def test_attach_finds_it_and_finds_nothing_elsewhere(stack: LocalStack, tmp_path: pytest.TempPathFactory) -> None:
+def test_attach_finds_it_and_finds_nothing_elsewhere(stack: LocalStack, tmp_path: Path) -> None:
     attached = LocalStack.attach(stack.folder)
     assert attached is not None
     assert attached.status().supervisor_pid == stack.status().supervisor_pid
-    assert LocalStack.attach(tmp_path) is None  # type: ignore[arg-type]
+    assert LocalStack.attach(tmp_path) is None
 
 
 def test_a_second_up_attaches_or_refuses_clearly(stack: LocalStack) -> None:

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from stack_peers import family, redis_says, runs, until
 
+from loadtests.model.errors import BadInput
 from loadtests.model.stackwire import Ask
 from loadtests.stack import LocalStack, PortInUse, StackError
 from loadtests.stack.folder import StackFolder, package_root
@@ -107,6 +108,30 @@ def test_it_survives_the_program_that_started_it_also_under_gevent(tmp_path: Pat
     assert started.stdout.strip() == str(stack.status().supervisor_pid)
     os.kill(stack.status().supervisor_pid, signal.SIGTERM)  # ends as in order as `down`
     until("it has ended", lambda: LocalStack.attach(tmp_path) is None)
+
+
+def test_two_that_begin_one_at_the_same_instant_get_the_same(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from loadtests.stack import LocalStack\n"
+        "print(LocalStack.up(Path(sys.argv[1])).status().supervisor_pid)"
+    )
+    callers = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=package_root()
+        )
+        for _ in range(2)
+    ]
+    said = {caller.communicate(timeout=60)[0].strip() for caller in callers}
+    stack = LocalStack.attach(tmp_path)
+    assert stack is not None
+    assert said == {str(stack.status().supervisor_pid)}
+    stack.down()
+
+
+def test_a_folder_that_cannot_be_is_the_users_to_mend(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(BadInput, match="cannot live in"):
+        LocalStack.up(tmp_path / "file" / "stack")
 
 
 def test_a_chosen_port_that_is_taken_is_refused_with_its_number(tmp_path: Path) -> None:
