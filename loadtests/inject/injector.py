@@ -44,6 +44,7 @@ class Injector:
             toxiproxy=begin.toxiproxy,
             supervisor=begin.supervisor,
         )
+        self._links = {name: self._link(name, proxy) for name, proxy in begin.proxies.items()}
         self._planned: list[tuple[int, str, PlannedFault]] = []
         self._names: set[str] = set()
         self._lives: dict[str, Life] = {}
@@ -145,18 +146,17 @@ class Injector:
                     raise
 
     def _site(self, fault: PlannedFault) -> Site:
-        proxy = self._begin.proxies.get(fault.link)
-        link = None
-        if proxy is not None:
-            link = Link(
-                server=self._server,
-                name=fault.link,
-                proxy=proxy,
-                speaks=self._begin.upstream_kind.get(fault.link, ""),
-                probe_every_s=self._begin.probe_every_s,
-            )
         supervisor = Supervisor(Path(self._begin.supervisor)) if self._begin.supervisor else None
-        return Site(link=link, supervisor=supervisor)
+        return Site(link=self._links.get(fault.link), supervisor=supervisor)
+
+    def _link(self, name: str, proxy: str) -> Link:
+        return Link(
+            server=self._server,
+            name=name,
+            proxy=proxy,
+            speaks=self._begin.upstream_kind.get(name, ""),
+            probe_every_s=self._begin.probe_every_s,
+        )
 
     def _refuse(self, fault: PlannedFault, why: str) -> None:
         now_ns = self._now_ns()

@@ -112,10 +112,6 @@ class Life:
             problems = ["its time had passed before it could begin"]
         if problems:
             return self._tell("failed", detail="; ".join(problems))
-        holds = self._kind.holds(self.fault)
-        if taken := self._around.held.take(holds):
-            detail = f"another fault in force cannot be told apart from it: {', '.join(sorted(taken))}"
-            return self._tell("failed", detail=detail)
         try:
             witness = self._kind.witness(self._site, self.fault)
             try:
@@ -126,16 +122,25 @@ class Life:
             self._tell("failed", detail=str(error))
         except OSError as error:
             self._tell("failed", detail=f"the journal cannot be written: {error.strerror}")
-        finally:
-            self._around.held.release(holds)
         return None
 
     def _bracket(self, witness: Witness) -> None:
         at_ns = self._monotonic_ns(self.fault.at_ns)
         calm_until_ns = max(at_ns - GO_NS - _MARGIN_NS, time.monotonic_ns() + _LEAST_CALM_NS)
         witness.before(Watch(calm_until_ns, self._stop))
-        if self._stop.is_set():
+        if not Watch(at_ns - GO_NS - _MARGIN_NS, self._stop).wait():
             return None
+        holds = self._kind.holds(self.fault)
+        if taken := self._around.held.take(holds):
+            detail = f"another fault in force cannot be told apart from it: {', '.join(sorted(taken))}"
+            return self._tell("failed", detail=detail)
+        try:
+            self._announce(witness, at_ns)
+        finally:
+            self._around.held.release(holds)
+        return None
+
+    def _announce(self, witness: Witness, at_ns: int) -> None:
         entry = self._entry()
         self._around.journal.open(entry)
         if not Watch(at_ns - GO_NS, self._stop).wait():
@@ -153,6 +158,7 @@ class Life:
         return None
 
     def _act(self, witness: Witness, entry: Entry) -> None:
+        self._site.count_fault(1)
         before_ns = self._now_ns()
         proving: threading.Thread | None = None
         try:
@@ -188,6 +194,7 @@ class Life:
         after_ns = self._now_ns()
         if lifted.clean:
             self._around.journal.close(self.fault.name)
+            self._site.count_fault(-1)
         self._proof_stop.set()
         if proving is not None:
             proving.join(_JOIN_S)

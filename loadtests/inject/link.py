@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Sequence
 
 from loadtests.inject.connections import open_connections, without_port
 from loadtests.inject.errors import Refused
-from loadtests.inject.probe import Probe
+from loadtests.inject.probe import Carried, Pace, Probe
 from loadtests.inject.toxics import Missing, Proxy, Toxic, ToxiproxyServer, differences
 
 _WILDCARDS = ("", "0.0.0.0", "[::]", "::", "*")
@@ -22,7 +24,21 @@ class Link:
         self.name = name
         self.proxy = proxy
         self._speaks = speaks
-        self._probe_every_s = probe_every_s
+        self._pace = Pace(probe_every_s)
+        self._lock = threading.Lock()
+        self._faults = 0
+        self.calm_ns: deque[int] = deque(maxlen=20)  # round trips measured while no fault was in force
+        self.calm_loads: dict[tuple[str, int], Carried] = {}  # way, size -> the same of a load
+
+    @property
+    def disturbed(self) -> bool:
+        """A fault of this run is in force on it, so that nothing calm can be measured."""
+        return self._faults > 0
+
+    def count_fault(self, change: int) -> None:
+        """One fault more, or one less, is in force."""
+        with self._lock:
+            self._faults += change
 
     def state(self) -> Proxy:
         """The proxy as the server holds it now."""
@@ -73,7 +89,7 @@ class Link:
 
     def probe(self) -> Probe:
         """A probe of its own for one fault."""
-        return Probe(self.address(), self._speaks, every_s=self._probe_every_s)
+        return Probe(self.address(), self._speaks, self._pace)
 
     def connections(self, port: int, probe: Probe, *, must_listen: bool = True) -> frozenset[str] | None:
         """Who is connected through it, without the probe; None where this machine cannot know."""

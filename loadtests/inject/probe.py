@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
 
@@ -29,14 +30,29 @@ class Carried:
     took_ns: int
 
 
+class Pace:
+    """Turns at a link, so that all its probes together ask no more often than they may."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every_ns = int(every_s * NS_PER_S)
+        self._next_ns = 0
+        self._lock = threading.Lock()
+
+    def turn_ns(self) -> int:
+        """Takes the next turn: its time of the monotonic clock, now or later."""
+        with self._lock:
+            turn_ns = max(self._next_ns, time.monotonic_ns())
+            self._next_ns = turn_ns + self._every_ns
+            return turn_ns
+
+
 class Probe:
     """Asks through one link. Keeps its connection where the protocol allows it, so that a cut of it is seen."""
 
-    def __init__(self, address: tuple[str, int], speaks: str, *, every_s: float) -> None:
+    def __init__(self, address: tuple[str, int], speaks: str, pace: Pace) -> None:
         self._address = address
         self._dialect = DIALECTS.get(speaks)
-        self._every_ns = int(every_s * NS_PER_S)
-        self._next_ns = 0
+        self._pace = pace
         self._connection: Connection | None = None
 
     @property
@@ -53,9 +69,8 @@ class Probe:
         """One ping, at its turn; None when the watch ended before its turn came."""
         if fresh:
             self.close()
-        if not watch.wait(self._next_ns) or watch.over:
+        if not watch.wait(self._pace.turn_ns()) or watch.over:
             return None
-        self._next_ns = time.monotonic_ns() + self._every_ns
         is_fresh, started = self._connection is None, time.monotonic_ns()
         try:
             connection = self._connected(watch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -16,6 +17,7 @@ Effective = dict[str, float | int | str | None]
 """What was measured, by name; None where the protocol or the time allowed no measurement."""
 
 CALM_PINGS = 5
+_LOOK_NS = 20 * NS_PER_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +72,25 @@ class LinkWitness:
         self.connections: frozenset[str] | None = None
 
     def before(self, watch: Watch) -> None:
-        """Round trips without the fault; the first of a connection is not among them."""
-        for _ in range(CALM_PINGS + 1):
+        """Round trips without the fault; the first of a connection is not among them.
+
+        While another fault is in force on the link it waits; if that lasts, what was calm before is remembered.
+        """
+        asked = 0
+        while asked <= CALM_PINGS:
+            if self.link.disturbed:
+                if not watch.wait(time.monotonic_ns() + _LOOK_NS) or watch.over:
+                    break
+                continue
             ping = self.probe.ping(watch)
             if ping is None:
                 break
-            if ping.seen == "answer" and (not ping.fresh or not self.probe.local_port):
+            asked += 1
+            counts = ping.seen == "answer" and (not ping.fresh or not self.probe.local_port)
+            if counts and not self.link.disturbed:
                 self.calm_ns.append(ping.took_ns)
+        self.link.calm_ns.extend(self.calm_ns)
+        self.calm_ns = self.calm_ns or list(self.link.calm_ns)
 
     def last_look(self) -> None:
         """Who is connected."""

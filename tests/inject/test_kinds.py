@@ -210,6 +210,7 @@ def test_two_that_cannot_be_told_apart_are_not_both_done(start: Callable[..., Ru
     run.await_step("first", "lifted")
     assert run.ear.names("first") == WHOLE
     assert run.ear.names("second") == ["failed"]
+    assert "cannot be told apart" in run.ear.step("second", "failed").detail
 
 
 def test_a_repeated_faults_name_reaches_toxiproxy(start: Callable[..., Run], link: TestLink) -> None:
@@ -248,6 +249,17 @@ def test_a_fault_asked_for_at_once_is_measured_first(start: Callable[..., Run], 
 def test_a_fault_whose_time_has_passed_is_a_failed_one(start: Callable[..., Run], link: TestLink) -> None:
     run = start(link)
     assert inject(run, planned(link, "down", at_ns=run.now_ns() - 2 * NS_PER_S)) == ["failed"]
+
+
+@pytest.mark.parametrize(("kind", "asked"), [("down", {}), ("latency", {"latency_ms": 40})])
+def test_repetitions_close_together_are_each_proved(start, link: TestLink, kind: str, asked: dict[str, int]) -> None:
+    run = start(link)
+    at_ns = run.now_ns() + SOON_NS
+    faults = [planned(link, kind, name=f"again#{i}", at_ns=at_ns + i * 1300 * MS, for_s=0.9, **asked) for i in range(3)]
+    run.handle.send(Schedule(faults=faults))
+    for fault in faults:
+        run.await_step(fault.name, "lifted")
+        assert run.ear.names(fault.name) == WHOLE, run.ear.steps(fault.name)
 
 
 def test_healing_lifts_at_once_what_is_in_force(start: Callable[..., Run], link: TestLink) -> None:

@@ -65,7 +65,11 @@ class BandwidthWitness(LinkWitness):
     def before(self, watch: Watch) -> None:
         """The same loads without the fault."""
         super().before(watch)
-        self._calm = self._carry(watch.within_s(1.0))
+        if not self.link.disturbed:
+            for way, carried in self._carry(watch.within_s(1.0)).items():
+                if carried is not None and not self.link.disturbed:
+                    self.link.calm_loads[way, self._size] = carried
+        self._calm = {way: self.link.calm_loads.get((way, self._size)) for way in self._ways}
 
     def during(self, watch: Watch) -> Proof:
         """One load per direction."""

@@ -31,6 +31,11 @@ class Site:
             raise Refused("the fault names no link that is known here")
         return self.link
 
+    def count_fault(self, change: int) -> None:
+        """One fault more, or one less, is in force here."""
+        if self.link is not None:
+            self.link.count_fault(change)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resort:
