@@ -1,7 +1,8 @@
-"""What did each consumer see, and which slices was it owed?  Consumers with equal answers are one entry of the account."""
+"""What did each consumer see, and which slices was it owed?  Consumers with equal answers are one entry."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -99,7 +100,7 @@ class _Gaps:
         if rows.shape[1]:
             pair = (rows[1] << 24) | rows[2]
             edges = np.concatenate(([0], np.flatnonzero(np.diff(pair)) + 1, [rows.shape[1]]))
-            for low, high in zip(edges[:-1], edges[1:], strict=True):
+            for low, high in itertools.pairwise(edges):
                 self._place[int(rows[1][low]), int(rows[2][low])] = (int(low), int(high))
         self._table = table
         within = [f.latest_within_s if f.mode == "latest" else -1.0 for f in contract.profile.families]

@@ -5,6 +5,7 @@ A fault counts that was in force, or not yet recovered from, at any time from se
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,4 +83,4 @@ def attribution(facts: Facts, table: Streams, contract: Contract, windows: list[
 def _rises(facts: Facts) -> list[tuple[int, int]]:
     """Between which readings Redis closed subscribers."""
     readings = sorted(v for _, p in facts.each() for v in p.samples.get(("redis", OVERRUN), ()))
-    return [(a, b) for (a, x), (b, y) in zip(readings, readings[1:], strict=False) if y > x]
+    return [(a, b) for (a, x), (b, y) in itertools.pairwise(readings) if y > x]

@@ -1,4 +1,4 @@
-"""What did consumers receive, and how long did it take?  One table of Consumed rows; distributions of any part of it."""
+"""What did consumers receive, and how long did it take?  One table of Consumed rows; distributions of its parts."""
 
 from __future__ import annotations
 

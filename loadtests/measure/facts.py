@@ -1,4 +1,4 @@
-"""Which records does a history hold, sorted by kind and kept small?  A fold: `add` frames, `merge` shards; judges nothing."""
+"""Which records does a history hold, sorted by kind and kept small?  A fold with `add` and `merge`; judges nothing."""
 
 from __future__ import annotations
 

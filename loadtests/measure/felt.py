@@ -120,9 +120,13 @@ def felt(
     silent = _silent(contract, table, seen)
     cut_off = high < (act.healed_ns + act.limit_ns) // SLICE_NS
     detected = _detected(subs, act, seen, silent, limit_ms)
-    byte = _first(seen, act.healed_ns, seen.last >= act.healed_ns, seen.first >= act.healed_ns)
+    byte = _first(
+        seen, act.healed_ns, act.healed_ns + act.limit_ns, seen.last >= act.healed_ns, seen.first >= act.healed_ns
+    )
     fresh_sure = seen.first - seen.worst >= act.healed_ns
-    fresh = _first(seen, act.healed_ns, (seen.due >= act.healed_ns) & (seen.count > 0), fresh_sure)
+    fresh = _first(
+        seen, act.healed_ns, act.healed_ns + act.limit_ns, (seen.due >= act.healed_ns) & (seen.count > 0), fresh_sure
+    )
     good = _good(facts, contract, subs, seen, silent)
     steady = _steady(seen, good, act, hold)
     return ConsumerRecovery(
@@ -209,13 +213,13 @@ def _left_of(subs: Subscriptions, consumer: int) -> list[tuple[tuple[int, int], 
     return [((consumer, e), subs.left[consumer, e]) for e in epochs if (consumer, e) in subs.left]
 
 
-def _first(seen: Slices, from_ns: int, there: Bools, sure: Bools) -> Ints:
-    """First moment at which something was there: a slice's first message where that is sure to be one, else its last."""
+def _first(seen: Slices, from_ns: int, until_ns: int, there: Bools, sure: Bools) -> Ints:
+    """First moment at which something was there: a slice's first message where that surely is one, else its last."""
     # A consumer that received up to the moment itself and right on has its slice's last message as the bound.
     moment = np.where(there, np.where(sure, seen.first, seen.last), 2**62)
     moment = np.where(moment >= from_ns, moment, 2**62)
     found = moment.min(axis=1, initial=2**62)
-    return np.where(found >= 2**62, _NEVER, found)
+    return np.where(found > until_ns, _NEVER, found)
 
 
 def _good(facts: Facts, contract: Contract, subs: Subscriptions, seen: Slices, silent: Bools) -> Bools:

@@ -31,7 +31,7 @@ _RANK = (Verdict.FAIL, Verdict.ABORTED, Verdict.UNKNOWN, Verdict.PASS)
 
 
 def judge(profile: Profile, history: Iterable[tuple[str, Frame | Torn]]) -> Results:
-    """The results of a history: every file's frames as (process, frame), overrides of limits merged into the profile."""
+    """The results of a history: every file's frames as (process, frame); overrides are in the profile already."""
     return conclude(profile, fold(history))
 
 

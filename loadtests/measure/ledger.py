@@ -187,7 +187,7 @@ class _Entry:
 
 
 def longest_run(table: Streams, due: Due, rows: Ints, count: Ints) -> int:
-    """Longest run of due slices of which one consumer lost all that it was owed; slices that owed nothing do not end it."""
+    """Longest run of due slices of which one consumer lost all that it was owed; an empty slice does not end it."""
     if not len(rows):
         return 0
     low = int(table.due.min())

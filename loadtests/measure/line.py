@@ -1,4 +1,4 @@
-"""Which messages are in a set?  Sets of half-open ranges on one line of integers, on which every stream has a stretch of its own.
+"""Which messages are in a set?  Half-open ranges on one line of integers, where every stream has its stretch.
 
 Place of a message: stream index x 2**32 + seq.  Sets cost what their ranges cost, never what their messages do.
 """

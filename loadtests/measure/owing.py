@@ -1,7 +1,8 @@
-"""Which published rows was a consumer owed?  Its subscriptions laid over slices; edges that a fault caused count nowhere."""
+"""Which published rows was a consumer owed?  Its subscriptions laid over slices; edges due to a fault count nowhere."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,7 +141,7 @@ class Owing:
     def _replay(self, stays: tuple[Stay, ...], edge: Bools) -> None:
         """What was sent between two connections may be replayed: undecided unless seen."""
         sent = self.table.sent
-        for before, after in zip(stays, stays[1:], strict=False):
+        for before, after in itertools.pairwise(stays):
             rows = self._rows(after.routes) & self._replays[self.table.row_family]
             edge |= rows & (sent >= before.may_to) & (sent < after.may_from)
 

@@ -1,7 +1,8 @@
-"""In which phase was a moment, as captured?  Warm-up, baseline, fault, recovery, drain; calm is what no fault touched."""
+"""In which phase was a moment, as captured?  Warm-up, baseline, fault, recovery, drain; calm is untouched by faults."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,7 +67,7 @@ class Phases:
         return marks
 
     def codes(self, due: Ints, until: Ints | None = None) -> Ints:
-        """Phase of messages due in a slice. A fault or recovery counts that began before they came, or the limit passed."""
+        """Phase of messages due in a slice. A fault counts that began before they came, or the limit passed."""
         limit = due + self.late_slices
         until = limit if until is None else np.minimum(until, limit)
         first = np.clip(due - self.low, 0, self.high - self.low - 1)
@@ -108,7 +109,7 @@ class Phases:
         edges = sorted(points)
         names = {WARM: "warm-up", CALM: "baseline", FAULT: "fault", RECOVERY: "recovery", AFTER: "drain"}
         found: list[tuple[str, int, int]] = []
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in itertools.pairwise(edges):
             name = "connect" if start < t.t0_ns else names[self.code_at(start)]
             if found and found[-1][0] == name:
                 found[-1] = (name, found[-1][1], end)

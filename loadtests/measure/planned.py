@@ -1,4 +1,4 @@
-"""What would have been delivered had every planned consumer been there all the time?  The measure that recovery is judged by."""
+"""What would have been delivered had all planned consumers been there all the time?  Recovery is judged by it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How long was the run out of its limits because of a fault, and how fast did it come back?
 
-Limits hold per slice group, which slides over slices; a recovery is the start of the first stretch that is in band for the
-hold time.
+Limits hold per slice group, which slides over slices; a recovery is the start of the first stretch that is in band for
+the hold time.
 """
 
 from __future__ import annotations
@@ -235,7 +235,8 @@ def _outcome(
         verdict, summary = Verdict.PASS, f"{act.name}: no visible impact"
     else:
         verdict = Verdict.PASS
-        summary = f"{act.name}: out of its limits for {outage_ns / 1e9:.2f} s, steady {recovery_ns / 1e9:.2f} s after it was healed"
+        cost = f"out of its limits for {outage_ns / 1e9:.2f} s, steady {recovery_ns / 1e9:.2f} s after it was healed"
+        summary = f"{act.name}: {cost}"
     return Outcome(
         verdict=verdict,
         outage_ns=outage_ns,
@@ -262,7 +263,7 @@ def _open_end(good: Bools, whole: int, cut: int, at: int, last: int) -> bool:
     start = whole
     while start > at and good[start - 1]:
         start -= 1
-    return cut <= last or whole <= at or start < whole and start <= last
+    return cut <= last or whole <= at or (start < whole and start <= last)
 
 
 def as_seconds(ns: int | None) -> float | None:

@@ -1,4 +1,4 @@
-"""Which rows is a threshold about, and what does a measure hand back?  Group, family and phases, once for all measures."""
+"""Which rows is a threshold about, and what does a measure hand back?  Group, family and phases, for all measures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When was each consumer subscribed to what?  Intervals from the recorded edges, and how many were connected per slice."""
+"""When was each consumer subscribed to what?  Intervals from the recorded edges; how many were connected per slice."""
 
 from __future__ import annotations
 

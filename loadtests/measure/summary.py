@@ -1,4 +1,4 @@
-"""What are the figures of the whole run?  Puts a case's folds into the parts of the results; limits are not its matter."""
+"""What are the figures of the whole run?  Puts a case's folds into the parts of the results; applies no limit."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""How did the run go over time?  Series for the report, by due time where a message is meant, else by the time of the event."""
+"""How did the run go over time?  Series for the report: messages by due time, all else by the time of the event."""
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 
@@ -108,7 +110,7 @@ def _quantiles(axis: _Axis, slices: Ints, bucket: Ints, count: Ints, wanted: tup
     step, bucket, count = step[order], bucket[order], count[order]
     edges = np.searchsorted(step, np.arange(axis.steps + 1))
     found: list[Values] = [[] for _ in wanted]
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in itertools.pairwise(edges):
         dense: Ints = np.bincount(bucket[low:high], weights=count[low:high], minlength=BUCKETS).astype(np.int64)
         for values, q in zip(found, wanted, strict=True):
             values.append(quantile_ms(dense, q) if high > low else None)

@@ -1,6 +1,6 @@
-"""What would the history of a known run be?  A pipeline in virtual time: every message is known, so every number can be counted.
+"""What would the history of a known run be?  A pipeline in virtual time, in which every message is known.
 
-Writes records as the processes do; the oracle counts the same world message by message and shares no code with the judge.
+Writes records as the processes do; the oracle counts the same world message by message, without the judge.
 """
 
 from __future__ import annotations
@@ -29,14 +29,18 @@ def profile(**changes: Any) -> Profile:
         "question": "What does a simulated pipeline lose?",
         "run": {"duration_s": 8.0, "warm_up_s": 1.0, "drain_s": 2.0, "late_s": 0.5, "settle_ms": 100},
         "families": [
-            {"name": "patterns", "channel": "tickstock.events.patterns", "event": "pattern_detected", "keys": {"pattern": ["Doji"], "symbol": ["A", "B"]}},
-            {"name": "ranks", "channel": "tickstock.events.market_state", "event": "ranking_change", "keys": {"symbol": ["A", "B"]}},
+            {"name": "patterns", "channel": "tickstock.events.patterns", "event": "pattern_detected",
+             "keys": {"pattern": ["Doji"], "symbol": ["A", "B"]}},
+            {"name": "ranks", "channel": "tickstock.events.market_state", "event": "ranking_change",
+             "keys": {"symbol": ["A", "B"]}},
         ],
         "publishers": [
-            {"name": "first", "count": 1, "families": ["patterns", "ranks"], "shape": {"kind": "constant", "rate_per_s": 50.0}},
+            {"name": "first", "count": 1, "families": ["patterns", "ranks"],
+             "shape": {"kind": "constant", "rate_per_s": 50.0}},
             {"name": "second", "count": 1, "families": ["patterns"], "shape": {"kind": "constant", "rate_per_s": 30.0}},
         ],
-        "consumers": [{"name": "plain", "count": 3}, {"name": "sock", "count": 2, "transport": "socketio", "subscribe": {"families": ["patterns"]}}],
+        "consumers": [{"name": "plain", "count": 3},
+                      {"name": "sock", "count": 2, "transport": "socketio", "subscribe": {"families": ["patterns"]}}],
         "recovery": {"limit_s": 1.0},
         "steady": {"hold_s": 0.6, "group_ms": 300, "group_min_messages": 5},
         "thresholds": [{"measure": "lost_defect", "at_most": 0.0, "phases": ["all"]}],
@@ -120,19 +124,19 @@ class World:
                 due = T0 + int(n * S / rate) + slot * 1_234_567
                 route = routes[n % len(routes)]
                 sent = due + self.random.randrange(0, 2 * MS)
-                self.messages.append(
-                    Message(slot=slot, epoch=0, route=route, seq=seqs[route], due=due, sent=sent)
-                )
+                self.messages.append(Message(slot=slot, epoch=0, route=route, seq=seqs[route], due=due, sent=sent))
                 seqs[route] += 1
         self.messages.sort(key=lambda m: (m.sent, m.slot))
 
     def subscribe(self) -> None:
         """Every planned consumer for the whole run."""
         for consumer in range(self.contract.consumer_count):
-            self.stays.append(Stay(consumer=consumer, epoch=0, start=T0 - S + consumer * MS, end=self.end - consumer * MS))
+            self.stays.append(
+                Stay(consumer=consumer, epoch=0, start=T0 - S + consumer * MS, end=self.end - consumer * MS)
+            )
 
     def deliver(self, lose: Any = None, delay: Any = None) -> None:
-        """Every message to every stay that was there; `lose(message, stay)` and `delay(message, stay)` may interfere."""
+        """Every message to every stay that was there; `lose` and `delay` of both may interfere."""
         routes = {c: self.contract.consumer(c).routes for c in {s.consumer for s in self.stays}}
         for stay in self.stays:
             for m in self.messages:
@@ -192,7 +196,8 @@ class World:
         return r.Header(
             run="run-1", process=name, role=("standalone" if self.processes == 1 else "master") if main else "worker",
             profile_sha256="0" * 64, origin_ns=0, origin_unix_ns=0, boot_id="b", slice_ns=SLICE_NS, versions={"x": "1"},
-            receive="hub-epoll", started_at="2026-01-01T00:00:00Z", workers=0 if self.processes == 1 else self.processes,
+            receive="hub-epoll", started_at="2026-01-01T00:00:00Z",
+            workers=0 if self.processes == 1 else self.processes,
             machine="two cores",
         )  # fmt: skip
 
@@ -240,10 +245,22 @@ class World:
         found: list[r.Record] = []
         for f in self.faults:
             common: dict[str, Any] = {"name": f.name, "kind": f.kind, "link": f.link}
-            found.append(r.FaultStep(step="announced", before_ns=f.start - 50 * MS, after_ns=f.start - 50 * MS, **common))
-            found.append(r.FaultStep(step="active", before_ns=f.start, after_ns=f.start + 2 * MS, asked={"for_s": 1}, **common))
+            found.append(
+                r.FaultStep(step="announced", before_ns=f.start - 50 * MS, after_ns=f.start - 50 * MS, **common)
+            )
+            found.append(
+                r.FaultStep(step="active", before_ns=f.start, after_ns=f.start + 2 * MS, asked={"for_s": 1}, **common)
+            )
             if f.proved:
-                found.append(r.FaultStep(step="proved", before_ns=f.start + 3 * MS, after_ns=f.start + 9 * MS, effective={"cut": 1}, **common))
+                found.append(
+                    r.FaultStep(
+                        step="proved",
+                        before_ns=f.start + 3 * MS,
+                        after_ns=f.start + 9 * MS,
+                        effective={"cut": 1},
+                        **common,
+                    )
+                )
             found.append(r.FaultStep(step="lifted", before_ns=f.end - MS, after_ns=f.end, by="plan", **common))
         return found  # fmt: skip
 
@@ -271,8 +288,25 @@ class World:
             if routes not in sets:
                 sets[routes] = len(sets)
                 found.append(r.RouteSet(index=sets[routes], routes=sorted(routes)))
-            def step(kind: Any, at: int, why: str = "", stay: Stay = stay, group: int = group, routes: frozenset[int] = routes) -> r.Record:
-                return r.Subscription(consumer=stay.consumer, epoch=stay.epoch, group=group, step=kind, at_ns=at, route_set=sets[routes], why=why)
+
+            def step(
+                kind: Any,
+                at: int,
+                why: str = "",
+                stay: Stay = stay,
+                group: int = group,
+                routes: frozenset[int] = routes,
+            ) -> r.Record:
+                return r.Subscription(
+                    consumer=stay.consumer,
+                    epoch=stay.epoch,
+                    group=group,
+                    step=kind,
+                    at_ns=at,
+                    route_set=sets[routes],
+                    why=why,
+                )
+
             found += [step("asked", stay.start - MS), step("confirmed", stay.start)]
             if name not in self.silent_workers:
                 found += [step("leaving", stay.end)] if stay.why == "end" else []
@@ -280,7 +314,9 @@ class World:
             seen: dict[int, set[int]] = defaultdict(set)
             for at, m in stay.got:
                 family = self.contract.routes[m.route].family
-                cell = cells.setdefault((family * groups + group, m.due // SLICE_NS, at // SLICE_NS), [0, 0, Histogram(), 0, 0])
+                cell = cells.setdefault(
+                    (family * groups + group, m.due // SLICE_NS, at // SLICE_NS), [0, 0, Histogram(), 0, 0]
+                )
                 had = seen[m.stream]
                 cell[3] += 100
                 if at >= m.due:
@@ -307,8 +343,10 @@ class World:
         for (group, due, at), (unique, repeated, latency, size, negative) in sorted(cells.items()):
             found.append(
                 r.Consumed(
-                    group=group, due_slice=due, received_slice=at, clock="read", unique=unique, repeated=repeated, bytes=size,
-                    latency=latency.sparse(), negative=negative, service=latency.sparse(), read_delay=([1], [unique]), reads=1,
+                    group=group, due_slice=due, received_slice=at, clock="read", unique=unique, repeated=repeated,
+                    bytes=size,
+                    latency=latency.sparse(), negative=negative, service=latency.sparse(), read_delay=([1], [unique]),
+                    reads=1,
                 )
             )  # fmt: skip
         windows = [(f.start // SLICE_NS - 20, f.end // SLICE_NS + 200) for f in self.faults]
@@ -319,13 +357,16 @@ class World:
                 found.append(
                     r.Touched(
                         received_slice=at, consumer=[c for c, _ in cs], count=list(cols[0]), first_ns=list(cols[1]),
-                        last_ns=list(cols[2]), greatest_due_ns=list(cols[3]), worst_latency_ns=list(cols[4]), complete=True,
+                        last_ns=list(cols[2]), greatest_due_ns=list(cols[3]), worst_latency_ns=list(cols[4]),
+                        complete=True,
                     )
                 )  # fmt: skip
         if rows:
             kind, consumer, epoch, stream, first, last, at_ns = (list(c) for c in zip(*rows, strict=True))
             found.append(
-                r.Deviations(kind=kind, consumer=consumer, epoch=epoch, stream=stream, first=first, last=last, at_ns=at_ns)
+                r.Deviations(
+                    kind=kind, consumer=consumer, epoch=epoch, stream=stream, first=first, last=last, at_ns=at_ns
+                )
             )
         if name not in self.silent_workers:
             for vector, members in alike.items():

@@ -43,9 +43,13 @@ def messy(seed: int, *, faults: bool, processes: int, disconnects: int, share: f
             stay.end, stay.why = at, dice.choice(["peer closed", "error", "own"])
     if faults:
         start = world.warm + 2 * S + dice.randrange(0, 100) * MS
-        world.faults.append(FaultIn(name="cut", kind="down", link="gateway-redis", start=start, end=start + 8 * S // 10))
+        world.faults.append(
+            FaultIn(name="cut", kind="down", link="gateway-redis", start=start, end=start + 8 * S // 10)
+        )
         start = world.warm + 5 * S
-        world.faults.append(FaultIn(name="slow", kind="latency", link="client-gateway", start=start, end=start + S // 2))
+        world.faults.append(
+            FaultIn(name="slow", kind="latency", link="client-gateway", start=start, end=start + S // 2)
+        )
     unlucky = {(id(m), s.consumer) for m in world.messages for s in world.stays if dice.random() < share}
     maybe = {id(m) for m in world.messages if m.outcome == "UNKNOWN" and dice.random() < 0.5}
 

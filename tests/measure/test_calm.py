@@ -29,7 +29,9 @@ def test_the_same_history_gives_the_same_bytes() -> None:
 def test_only_the_broker_and_the_thinnest_percentile_may_be_null() -> None:
     world = World(profile()).calm()
     data = msgspec.json.decode(to_json(judge(world.profile, world.history())))
-    nulls = {path for path in _nulls(data, "") if ".series." not in path and ".limit" not in path and ".measured" not in path}
+    nulls = {
+        path for path in _nulls(data, "") if ".series." not in path and ".limit" not in path and ".measured" not in path
+    }
     assert {path.rpartition(".")[2] for path in nulls} <= {"broker", "p999", "p99"}
 
 

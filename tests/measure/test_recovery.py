@@ -1,0 +1,142 @@
+"""Is a recovery found where it was planted: for the run, and for each consumer?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from loadtests.measure.judge import judge
+from loadtests.model.results import Results, Verdict
+from tests.measure.simulate import MS, FaultIn, Message, S, Stay, World, profile
+
+CUT = {"name": "cut", "kind": "down", "link": "gateway-redis", "at_s": 3.0, "for_s": 1.0}
+
+
+def cut(
+    *, back_ns: int, limit_s: float = 1.5, proved: bool = True, kind: str = "down", link: str = "gateway-redis"
+) -> World:
+    """Nothing arrives from 4.0 s after T0 until the fault was healed and `back_ns` had passed."""
+    fault = {**CUT, "kind": kind, "link": link}
+    world = World(profile(faults=[fault], recovery={"limit_s": limit_s}))
+    world.publish()
+    world.subscribe()
+    start = world.warm + 3 * S
+    world.faults.append(FaultIn(name="cut", kind=kind, link=link, start=start, end=start + S, proved=proved))
+    return world
+
+
+def judged(world: World, lose: Any, delay: Any = None) -> Results:
+    world.deliver(lose, delay)
+    return judge(world.profile, world.history())
+
+
+def outage(world: World, back_ns: int) -> Any:
+    fault = world.faults[0]
+    return lambda m, stay: fault.start <= m.sent < fault.end + back_ns
+
+
+@pytest.mark.parametrize("back_ms", [0, 130, 400, 790, 1210])
+def test_the_run_recovers_within_a_slice_of_the_planted_moment(back_ms: int) -> None:
+    world = cut(back_ns=back_ms * MS)
+    results = judged(world, outage(world, back_ms * MS))
+    (recovery,) = results.recovery
+    assert recovery.verdict is Verdict.PASS, recovery.summary
+    assert recovery.recovery_s == pytest.approx(back_ms / 1000, abs=0.15)
+    assert recovery.outage_s == pytest.approx(1 + back_ms / 1000, abs=0.15)
+    assert results.delivery.lost.defect == 0
+    assert results.delivery.lost.charged == results.delivery.lost.total
+    assert results.delivery.lost.total
+    assert results.delivery.rpo_s == pytest.approx(1 + back_ms / 1000, abs=0.25)
+    spread = recovery.consumers.first_fresh
+    assert spread.not_recovered == 0
+    assert spread.max == pytest.approx(back_ms / 1000, abs=0.15)
+    assert recovery.consumers.detected.max == pytest.approx(0, abs=0.4)
+    assert [p.phase for p in results.phases].count("fault") == 1
+
+
+def test_each_consumer_recovers_when_it_does() -> None:
+    world = cut(back_ns=0, link="client-gateway")
+    fault = world.faults[0]
+    back = {c: fault.end + (c + 1) * 137 * MS for c in range(5)}
+    for stay in list(world.stays):
+        world.stays.append(Stay(consumer=stay.consumer, epoch=1, start=back[stay.consumer], end=stay.end))
+        stay.end, stay.why = fault.start + 20 * MS, "peer closed"
+    results = judged(world, lambda m, stay: fault.start <= m.sent < fault.end)
+    consumers = results.recovery[0].consumers
+    assert results.recovery[0].recovery_s == pytest.approx(5 * 0.137, abs=0.15)
+    expected = sorted((c + 1) * 0.137 for c in range(5))
+    for name in ("first_fresh", "steady"):
+        assert consumers.distribution[name] == pytest.approx(expected, abs=0.13), name
+    assert consumers.first_byte.p50 == pytest.approx(expected[2], abs=0.13)
+    assert consumers.detected.p50 == pytest.approx(0.02, abs=0.1)
+    assert consumers.slowest[0].startswith("consumer 4 (sock): first fresh 0.7")
+    assert results.delivery.lost.total == results.delivery.lost.charged
+    assert results.delivery.undecided == 0
+
+
+def test_not_to_recover_is_a_failure_and_no_number() -> None:
+    world = cut(back_ns=0, limit_s=1.5)
+    results = judged(world, outage(world, 2 * S))
+    (recovery,) = results.recovery
+    assert recovery.verdict is Verdict.FAIL
+    assert recovery.recovery_s is None
+    assert recovery.outage_s is None
+    assert "not recovered (> 1.5 s)" in recovery.summary
+    assert results.verdict is Verdict.FAIL
+    assert recovery.consumers.first_fresh.not_recovered == 5
+    # What was lost after the limit is charged to nobody.
+    assert results.delivery.lost.defect
+
+
+def test_without_proof_a_recovery_is_unknown() -> None:
+    world = cut(back_ns=0, proved=False)
+    results = judged(world, outage(world, 100 * MS))
+    assert results.recovery[0].verdict is Verdict.UNKNOWN
+    assert "proves" in results.recovery[0].summary
+    assert results.verdict is Verdict.UNKNOWN
+
+
+def test_no_visible_impact_needs_proof() -> None:
+    for proved, verdict in ((True, Verdict.PASS), (False, Verdict.UNKNOWN)):
+        world = cut(back_ns=0, proved=proved, link="gateway-postgres")
+        results = judged(world, None)
+        assert results.recovery[0].verdict is verdict
+        assert results.recovery[0].recovery_s == 0
+        assert results.recovery[0].outage_s == 0
+
+
+def test_latency_recovers_too() -> None:
+    world = cut(back_ns=0, kind="down")
+    fault = world.faults[0]
+
+    def slow(m: Message, stay: Stay) -> int:
+        return 300 * MS if fault.start <= m.sent < fault.end + 250 * MS else 0
+
+    world.deliver(None, slow)
+    results = judge(world.profile, world.history())
+    assert results.delivery.lost.total == 0
+    # Later ones queue behind those that are held back, until less than the 50 ms of the band is left of 300.
+    assert results.recovery[0].recovery_s == pytest.approx(0.5, abs=0.12)
+    assert results.recovery[0].outage_s == pytest.approx(1.5, abs=0.12)
+
+
+def test_a_loss_off_the_faults_path_is_a_defect() -> None:
+    world = cut(back_ns=0, link="gateway-postgres")
+    results = judged(world, outage(world, 0))
+    assert results.delivery.lost.charged == 0
+    assert results.delivery.lost.defect == results.delivery.lost.total
+    assert results.delivery.lost.defect
+
+
+def test_missing_touched_slices_say_nothing_about_consumers() -> None:
+    world = cut(back_ns=0)
+    world.deliver(outage(world, 200 * MS))
+    history = [
+        (name, frame._replace(records=[r for r in frame.records if type(r).__name__ != "Touched"]))
+        for name, frame in world.history()
+    ]
+    results = judge(world.profile, history)
+    assert results.recovery[0].consumers.first_fresh.p50 is None
+    assert results.recovery[0].consumers.first_fresh.not_recovered is None
+    assert results.recovery[0].recovery_s is not None
