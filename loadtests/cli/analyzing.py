@@ -72,4 +72,4 @@ def analyze_run(run: str, sets: Sequence[str], *, out: Path | None, quiet: bool)
 def show(results: Results) -> None:
     """The summary on the terminal."""
     for line in summary_lines(results):
-        console.print(line.text, style=line.style or None, markup=False)
+        console.print(line.text, style=line.style, markup=False)

@@ -5,9 +5,10 @@ One value per second of the run clock: published, delivered, latency of what was
 
 from __future__ import annotations
 
-from _thread import allocate_lock
 from collections import defaultdict
 from collections.abc import Mapping
+
+from gevent import monkey
 
 from loadtests.model.codec import Torn, decode
 from loadtests.model.contract import Contract
@@ -29,6 +30,7 @@ from loadtests.model.records import (
 )
 from loadtests.tally.histogram import Histogram
 
+allocate_lock = monkey.get_original("_thread", "allocate_lock")  # taken by the writer's OS thread too
 _PER_SECOND = NS_PER_S // SLICE_NS
 KEPT_S = 900
 """Seconds of series kept for the page; older ones leave it, the report has all."""

@@ -19,7 +19,6 @@ from loadtests.capture.recorder import Recorder
 from loadtests.drive.publishing import Publishing, read_replays
 from loadtests.drive.receiver import Receiver
 from loadtests.drive.wiring import Addresses, Slots, Wiring
-from loadtests.harness.display import merge_publishes
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_MS, SLICE_NS
 from loadtests.model.profile import Profile
@@ -105,6 +104,8 @@ class Part:
         )
         self._self.cpu_percent()
         self._greenlets = [gevent.spawn(self._flush_forever), gevent.spawn(self._tell_forever)]
+        for greenlet in self._greenlets:
+            greenlet.link_exception(self._failed)
 
     def order(self, what: str, data: dict[str, Any]) -> None:
         """Obey the conductor; returns at once."""
@@ -172,7 +173,7 @@ class Part:
         wiring.receiver.flush(now, final=final)
         wiring.publishing.flush(now, final=final)
         wiring.receiver.merge_stats(self._environment)
-        merge_publishes(self._environment, wiring.publishing)
+        wiring.publishing.merge_stats(self._environment)
         self.recorder.emit(self._second(now))
         self.recorder.flush()
 
@@ -194,6 +195,11 @@ class Part:
             read_delay_p99_ns=reading.read_delay_p99_ns,
             saturated=saturated,
         )
+
+    def _failed(self, greenlet: Any) -> None:
+        """An error nobody foresaw: the run must end and say so, not go on without records."""
+        what = f"failed: {type(greenlet.exception).__name__}: {greenlet.exception}"
+        self._tell(PartStatus(process=self.process, refused=what))
 
     def _trouble(self, from_ns: int, to_ns: int, what: str) -> None:
         self.recorder.emit(Trouble(process=self.process, from_ns=from_ns, to_ns=to_ns, what=what))
