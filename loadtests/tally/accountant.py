@@ -121,10 +121,8 @@ class Accountant:
         if strange:
             batch = self._own(account, batch)
         account.taken += batch.count
-        touch = self._touch
-        touch.who(account)
-        touch.when(now_ns)
-        touch.what(batch)
+        log = self._touch.log
+        log += (account, now_ns, batch)
 
     def take_sampled(self, account: Account, batch: Batch, now_ns: int, kernel_ns: int | None) -> None:
         """Account a read whose times are looked at more closely; `kernel_ns` is when the kernel got its last bytes."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.records import Touched
@@ -18,22 +19,21 @@ RING_SLICES = 2 * NS_PER_S // SLICE_NS
 class _Slot:
     """The reads of one slice: who, when, what; and who deviated."""
 
-    __slots__ = ("deviants", "index", "seen", "wanted", "what", "when", "who", "written")
+    __slots__ = ("deviants", "index", "log", "seen", "wanted", "written")
 
     def __init__(self, index: int, *, wanted: bool) -> None:
         self.index = index
         self.wanted = wanted  # somebody asked for every consumer
         self.written = False  # for every consumer
         self.seen = False  # its deviants are written, if it had any
-        self.who: list[Account] = []
-        self.when: list[int] = []
-        self.what: list[Batch] = []
+        self.log: list[Any] = []  # account, now, batch, account, now, ...: flat, because a tuple each would cost more
         self.deviants: set[int] = set()
 
     def fold(self, only: set[int] | None) -> Iterator[Touched]:
         """Sum the log per consumer, or for some consumers only; many consumers take several records."""
         sums: dict[int, list[int]] = {}
-        for account, now, batch in zip(self.who, self.when, self.what, strict=True):
+        reads: Iterator[tuple[Account, int, Batch]] = zip(*[iter(self.log)] * 3, strict=True)
+        for account, now, batch in reads:
             consumer = account.consumer
             if only is not None and consumer not in only:
                 continue
@@ -63,13 +63,11 @@ class _Slot:
 
 
 class TouchRing:
-    """The logs of the last slices. `who`, `when` and `what` append to the present one; they change when it turns."""
+    """The logs of the last slices. `log` is the present one, flat: account, time and batch of each read."""
 
-    __slots__ = ("_opened", "_present", "_slots", "what", "when", "who")
+    __slots__ = ("_opened", "_present", "_slots", "log")
 
-    who: Callable[[Account], None]
-    when: Callable[[int], None]
-    what: Callable[[Batch], None]
+    log: list[Any]
 
     def __init__(self, index: int) -> None:
         self._slots: deque[_Slot] = deque()
@@ -79,7 +77,7 @@ class TouchRing:
     def _begin(self, index: int) -> _Slot:
         slot = _Slot(index, wanted=self._opened > 0)
         self._slots.append(slot)
-        self.who, self.when, self.what = slot.who.append, slot.when.append, slot.what.append
+        self.log = slot.log
         return slot
 
     @property
