@@ -1,0 +1,121 @@
+"""What does one see in Locust's web UI while a run goes on?  A live page, its data, a link to it, and the reports.
+
+Nothing here judges: the harness hands in the value, and the report is a file that `analyze` wrote.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from bokeh.resources import Resources
+from flask import Blueprint, Response, make_response, request, send_file, url_for
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from loadtests.model.live import Live
+from loadtests.webui.figures import PANELS, panels_json
+
+View = Callable[..., Response]
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+NUMBERS = (
+    ("now_s", "time since T0", "s"),
+    ("connected", "connected clients", "count"),
+    ("planned", "planned clients", "count"),
+    ("published", "published", "count"),
+    ("owed", "owed deliveries", "count"),
+    ("delivered", "delivered", "count"),
+    ("lost_so_far", "lost so far", "count"),
+    ("unseen", "unseen", "count"),
+    ("repeated", "repeated", "count"),
+    ("not_offered", "not offered", "count"),
+    ("latency_ms.p50", "latency p50", "ms"),
+    ("latency_ms.p95", "latency p95", "ms"),
+    ("latency_ms.p99", "latency p99", "ms"),
+)
+_LINK = (
+    '<a href="{href}" style="position:fixed;right:16px;bottom:16px;z-index:2000;padding:8px 14px;border-radius:8px;'
+    "background:#0b57b8;color:#fff;font:600 14px system-ui,sans-serif;text-decoration:none;"
+    'box-shadow:0 1px 6px rgba(0,0,0,.4)">Tickstorm live page</a>'
+)
+"""React owns everything inside Locust's root element, so the link stands beside it."""
+
+
+def attach_page(
+    environment: Any,
+    live: Callable[[], Live],
+    report: Callable[[str], Path | None],
+) -> None:
+    """Register `/tickstorm`, `/tickstorm/live.json` and `/tickstorm/reports/<run>/report.html` in Locust's web UI.
+
+    Call it before the web UI starts, for example from Locust's `init`. `live` is called about once a second for each
+    browser; `report` gives the file of a run's report or None. All pages ask for the login where `--web-login` does.
+    """
+    web_ui = environment.web_ui
+    base = web_ui.app.blueprints["locust"].url_prefix or ""
+    pages = Blueprint("tickstorm", __name__, url_prefix=f"{base}/tickstorm")
+    guarded: Callable[[View], View] = web_ui.auth_required_if_enabled
+
+    @pages.route("")
+    @guarded
+    def live_page() -> Response:
+        return _no_store(make_response(_page(url_for("locust.index"), url_for(".live_json"), _report_pattern())))
+
+    @pages.route("/live.json")
+    @guarded
+    def live_json() -> Response:
+        return _no_store(Response(msgspec.json.encode(live()), mimetype="application/json"))
+
+    @pages.route("/reports/<run>/report.html")
+    @guarded
+    def report_page(run: str) -> Response:
+        path = report(run) if RUN_ID.fullmatch(run) else None
+        if path is None:
+            return make_response(f"There is no report of such a run; see {url_for('.live_page')}.", 404)
+        return _no_store(send_file(path.resolve(), mimetype="text/html"))
+
+    @web_ui.app.after_request  # type: ignore[untyped-decorator]
+    def link_to_the_page(response: Response) -> Response:
+        if request.endpoint != "locust.index" or response.status_code != 200 or response.mimetype != "text/html":
+            return response
+        link = _LINK.format(href=url_for("tickstorm.live_page"))
+        response.set_data(response.get_data(as_text=True).replace("</body>", f"{link}</body>"))
+        return response
+
+    web_ui.app.register_blueprint(pages)
+
+
+def _report_pattern() -> str:
+    return url_for(".report_page", run="RUN")
+
+
+def _no_store(response: Response) -> Response:
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@cache
+def _page(locust_url: str, live_url: str, reports_url: str) -> str:
+    """The page; it holds nothing of any run."""
+    shared = resources.files("loadtests.report")  # the look that the report has: data, not code
+    own = resources.files("loadtests.webui")
+    made = Environment(loader=PackageLoader("loadtests.webui", "."), autoescape=True, undefined=StrictUndefined)
+    bokeh = "\n".join(Resources(mode="inline", components=["bokeh"], log_level="error").js_raw)
+    text: str = made.get_template("live.html.j2").render(
+        locust_url=locust_url,
+        live_url=live_url,
+        reports_url=reports_url,
+        numbers=NUMBERS,
+        panels=PANELS,
+        css=Markup(shared.joinpath("theme.css").read_text("utf-8") + own.joinpath("live.css").read_text("utf-8")),
+        shared=Markup(shared.joinpath("plots.js").read_text("utf-8")),
+        script=Markup(own.joinpath("live.js").read_text("utf-8")),
+        bokeh=Markup(bokeh.replace("</script", "<\\/script")),
+        plots=Markup(panels_json()),
+    )
+    return text

@@ -1,0 +1,128 @@
+"""A real web UI of Locust with the live page in it; as a program it is told on its input what the run has come to.
+
+`done` ends the run with a verdict, `idle` forgets it, the end of the input ends the program.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from loadtests.model.live import Live, LiveFault
+
+
+def running(now: float = 42.0) -> Live:
+    """A run in its first fault."""
+    t = [float(i) for i in range(int(now))]
+    cut = [30 <= x < 35 for x in t]
+    return Live(
+        run="20260105-093012-resilience-7f3a",
+        profile="resilience",
+        state="running",
+        phase="recovery",
+        now_s=now,
+        plan_s=128.0,
+        planned=200,
+        connected=198,
+        publishing=4,
+        published=4211,
+        owed=842_200,
+        delivered=741_822,
+        lost_so_far=811,
+        unseen=100_378,
+        latency_ms={"p50": 1.51, "p95": 3.4, "p99": None},
+        memory_mb={"gateway": 82.4, "redis": 12.3},
+        cpu_percent={"gateway": 23.1, "worker 1": 41.0},
+        faults=[
+            LiveFault(
+                name="redis-cut", kind="down", link="gateway-redis", state="healed", from_s=30.0, to_s=35.0, proved=True
+            ),
+            LiveFault(
+                name="slow-clients",
+                kind="latency",
+                link="client-gateway",
+                state="active",
+                from_s=40.1,
+                to_s=None,
+                proved=None,
+            ),
+        ],
+        series={
+            "t": list(t),
+            "published": [100.0 for _ in t],
+            "delivered": [0.0 if c else 20_000.0 + i % 7 * 90 for i, c in enumerate(cut)],
+            "unseen": [i * 200.0 if c else 30.0 for i, c in enumerate(cut)],
+            "connected": [198.0 for _ in t],
+            "p50": [None if c else 1.5 for c in cut],
+            "p95": [None if c else 3.4 + i % 5 / 4 for i, c in enumerate(cut)],
+            "p99": [None if c else 7.0 + i % 9 / 3 for i, c in enumerate(cut)],
+            "memory_mb:gateway": [80 + x / 20 if int(x) % 2 else None for x in t],
+            "memory_mb:redis": [12.3 for _ in t],
+            "cpu:gateway": [22.0 + i % 4 for i, _ in enumerate(t)],
+        },
+        trouble=["worker 1, 12.0 s: hub lag 214 ms <b>above</b> 200 ms"],
+    )
+
+
+class Served:
+    """A real web UI of Locust whose live value a test may change."""
+
+    def __init__(self, folder: Path, **web: Any) -> None:
+        from locust.env import Environment
+
+        self.live = running()
+        self.reports = {"20260105-093012-resilience-7f3a": folder / "report.html"}
+        (folder / "report.html").write_text(
+            "<!doctype html><link rel=icon href=data:,><title>the report</title>", encoding="utf-8"
+        )
+        self.environment = Environment(user_classes=[])
+        self.environment.create_local_runner()
+        self.ui = self.environment.create_web_ui("127.0.0.1", 0, delayed_start=True, **web)
+        from loadtests.webui.page import attach_page
+
+        attach_page(self.environment, lambda: self.live, self.reports.get)
+
+    @property
+    def client(self) -> Any:
+        return self.ui.app.test_client()  # type: ignore[union-attr]
+
+    def start(self) -> str:
+        """Serve; returns the address."""
+        import gevent
+
+        self.ui.start()
+        with gevent.Timeout(10):
+            while self.ui.server is None or not self.ui.server.started:
+                gevent.idle()
+        return f"http://127.0.0.1:{self.ui.server.server_port}"
+
+    def close(self) -> None:
+        if self.ui.server is not None:
+            self.ui.stop()
+        self.environment.runner.quit()  # type: ignore[union-attr]
+
+
+def finished() -> Live:
+    """The same run after its verdict."""
+    return msgspec.structs.replace(
+        running(128.0), state="done", verdict="FAIL", reasons=["12 lost"], report="/tickstorm/reports/any/report.html"
+    )
+
+
+def main(folder: str) -> None:
+    """Serve until the input ends; the first line of output is the address."""
+    from gevent.fileobject import FileObject
+
+    sys.argv[1:] = []  # Locust reads the command line for its start form
+    served = Served(Path(folder))
+    print(served.start(), flush=True)
+    for line in FileObject(sys.stdin, "r"):
+        served.live = {"done": finished, "idle": Live}[line.strip()]()
+    served.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,193 @@
+"""Does the live page live inside Locust's own web UI: link, data, login, base path, reports, and in a browser?"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from served import Served
+
+from loadtests.model.live import Live
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+
+
+@pytest.fixture
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Served]]:
+    monkeypatch.setattr(sys, "argv", ["locust"])  # Locust reads the command line for its start form
+    made: list[Served] = []
+
+    def build(**web: Any) -> Served:
+        made.append(Served(tmp_path, **web))
+        return made[-1]
+
+    yield build
+    for served in made:
+        served.close()
+
+
+def test_locusts_own_page_links_to_the_live_page(serve: Callable[..., Served]) -> None:
+    index = serve().client.get("/")
+    assert index.status_code == 200
+    assert 'href="/tickstorm"' in index.text
+    assert index.text.index("/tickstorm") < index.text.index("</body>")
+    assert int(index.headers["Content-Length"]) == len(index.data)
+
+
+def test_no_other_page_of_locust_is_touched(serve: Callable[..., Served]) -> None:
+    assert "tickstorm" not in serve().client.get("/stats/requests").text
+
+
+def test_the_live_value_comes_as_it_is_and_is_never_cached(serve: Callable[..., Served]) -> None:
+    served = serve()
+    answer = served.client.get("/tickstorm/live.json")
+    assert msgspec.json.decode(answer.data, type=Live) == served.live
+    assert answer.headers["Cache-Control"] == "no-store"
+    served.live = Live()
+    assert served.client.get("/tickstorm/live.json").json["state"] == "idle"
+
+
+def test_the_page_names_no_resource_of_another_server(serve: Callable[..., Served]) -> None:
+    page = serve().client.get("/tickstorm").text
+    outside = re.sub(r"<script.*?</script>", "", page, flags=re.S)
+    assert not re.search(r"https?://", outside)
+    assert not re.search(r"<(script|img|iframe)[^>]* src=", outside)
+    assert "default-src 'none'" in page
+
+
+@pytest.mark.parametrize("run", ["..", "unknown", "%2e%2e%2fetc", "a b", "20260105-093012-resilience-7f3b"])
+def test_only_reports_that_the_harness_knows_are_served(serve: Callable[..., Served], run: str) -> None:
+    answer = serve().client.get(f"/tickstorm/reports/{run}/report.html")
+    assert answer.status_code == 404
+
+
+def test_a_report_is_served(serve: Callable[..., Served]) -> None:
+    answer = serve().client.get("/tickstorm/reports/20260105-093012-resilience-7f3a/report.html")
+    assert "the report" in answer.text
+    assert answer.mimetype == "text/html"
+
+
+def test_a_base_path_moves_everything(serve: Callable[..., Served]) -> None:
+    client = serve(web_base_path="/load").client
+    assert 'href="/load/tickstorm"' in client.get("/load/").text
+    assert 'data-live="/load/tickstorm/live.json"' in client.get("/load/tickstorm").text
+    assert client.get("/tickstorm").status_code == 404
+
+
+def test_the_login_of_locust_guards_every_page(serve: Callable[..., Served]) -> None:
+    from flask_login import UserMixin, login_user
+
+    class User(UserMixin):
+        def get_id(self) -> str:
+            return "u"
+
+    served = serve(web_login=True)
+    app = served.ui.app
+    assert app is not None
+    app.secret_key = "only for this test"
+    served.ui.login_manager.user_loader(lambda _: User())
+    app.add_url_rule("/let-me-in", view_func=lambda: str(login_user(User())))
+    client = app.test_client()
+    addresses = ["/tickstorm", "/tickstorm/live.json", "/tickstorm/reports/20260105-093012-resilience-7f3a/report.html"]
+    for address in addresses:
+        answer = client.get(address)
+        assert answer.status_code == 302
+        assert "/login" in answer.headers["Location"]
+    client.get("/let-me-in")
+    for address in addresses:
+        assert client.get(address).status_code == 200
+    assert client.get("/tickstorm/reports/unknown/report.html").status_code == 404
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("no Chromium on PATH")
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, Any]]:
+    """The web UI in a process of its own, for a browser to look at; ends with its input."""
+    here = Path(__file__).parent
+    with subprocess.Popen(
+        [sys.executable, str(here / "served.py"), str(tmp_path)],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(here.parents[1])},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+
+        def tell(word: str) -> None:
+            process.stdin.write(f"{word}\n")  # type: ignore[union-attr]
+            process.stdin.flush()  # type: ignore[union-attr]
+
+        yield address, tell
+        process.stdin.close()
+        process.wait(timeout=20)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_in_a_browser_the_page_follows_the_run_to_its_verdict(
+    chromium: Any, server: tuple[str, Any], width: int, scheme: str
+) -> None:
+    address, tell = server
+    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    complaints: list[str] = []
+    foreign: list[str] = []
+    page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda e: complaints.append(str(e)))
+    page.on("request", lambda r: foreign.append(r.url) if not r.url.startswith((address, "data:")) else None)
+    page.goto(f"{address}/tickstorm")
+    page.wait_for_function("() => document.documentElement.dataset.shown === 'running'", timeout=30_000)
+    assert page.inner_text("#phase") == "recovery; fault now: slow-clients"
+    assert page.inner_text("[data-key='owed']") == "842,200"
+    assert page.inner_text("[data-key='latency_ms.p99']") == "–"
+    assert "<b>above</b>" in page.inner_text("#trouble")
+    assert page.evaluate("Tickstorm.named('faults').data.to.length") == 2
+    assert page.evaluate("Tickstorm.named('data:delivered:0').data.t.length") == 42
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.focus("#follow")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => Tickstorm.named('time').end === 60")
+    tell("done")
+    page.wait_for_selector("#report-link", state="visible", timeout=20_000)
+    assert "FAIL" in page.inner_text("#word")
+    assert "12 lost" in page.inner_text("#reasons")
+    page.click("#report-link")
+    assert page.title() == "the report"
+    assert (complaints, foreign) == ([], [])
+    context.close()
+
+
+@pytest.mark.browser
+def test_in_a_browser_the_link_stands_beside_locusts_own_page(chromium: Any, server: tuple[str, Any]) -> None:
+    address, tell = server
+    tell("idle")
+    page = chromium.new_page()
+    page.goto(address)
+    page.get_by_text("Tickstorm live page").click()
+    page.wait_for_function("() => document.documentElement.dataset.shown === 'idle'", timeout=30_000)
+    assert "no run yet" in page.inner_text("#run")
+    assert page.inner_text("[data-key='owed']") == "0"
+    page.close()
