@@ -1,6 +1,6 @@
 """A small target of its own kind: tells every subscriber the same messages, spoilt as planned; writes down what it did.
 
-Run as a process: one JSON argument, "port <n>" on stdout, starts when `clients` have subscribed. At the end of its stdin
+Run as a process: one JSON argument, "port <n>" on stdout, starts when `clients` have subscribed. At its stdin's end
 its log on stdout: per client (by the port it came from) the sent (stream, seq) in order.
 """
 
@@ -76,6 +76,7 @@ class Broadcaster:
         self.all: list[Client] = []
         self.random = random.Random(plan.get("seed", 1))
         self.enough = asyncio.Event()
+        self.subscriptions = 0
         self.payload = b"x" * plan.get("pad", 60)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -118,9 +119,10 @@ class Broadcaster:
             client.say({k: request[k] for k in ("channels", "patterns", "symbols")}, "subscribed", number)
             client.writer.write(frame(b"are you there", 9))
             self.clients.append(client)
-            if len(self.clients) >= self.plan["clients"]:
+            self.subscriptions += 1
+            if len(self.clients) >= self.plan["clients"] and self.subscriptions >= self.plan.get("subscriptions", 0):
                 self.enough.set()
-        elif action == "unsubscribe":
+        elif action == "unsubscribe" and client in self.clients:
             self.clients.remove(client)
             client.say({}, "unsubscribed", number)
 
@@ -144,6 +146,8 @@ class Broadcaster:
         began = time.monotonic()
         number = 0
         for seq in range(plan["count"]):
+            if plan.get("skip_every") and seq % plan["skip_every"] == plan["skip_every"] - 1:
+                continue
             for stream in plan["streams"]:
                 both = self.message(stream, seq)
                 for client in list(self.clients):

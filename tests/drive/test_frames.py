@@ -1,4 +1,4 @@
-"""Does the cutter read what an independent library writes, however the bytes are split, and refuse what is no protocol?"""
+"""Does the cutter read what an independent library writes, however it is split, and refuse what is no protocol?"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,7 +48,6 @@ class Trial:
         self.consumer_of_port: dict[str, int] = {}
 
     def connected(self) -> None:
-        import json
 
         self.consumer_of_port = json.loads(self.tool.ask(f"connected {self.count}"))
 
@@ -141,7 +142,6 @@ def test_a_cut_connection_comes_back_as_a_new_epoch(start: Start, tmp_path: Path
 
 
 def test_nobody_listening_is_recorded_and_tried_again(start: Start, tmp_path: Path) -> None:
-    import socket
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

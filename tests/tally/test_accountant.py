@@ -88,7 +88,11 @@ def test_any_interleaving_has_an_exact_account(came: list[tuple[int, int, int]],
     for stream, seq, _ in came:
         seen[STREAMS[stream]][seq] += 1
     closing = [r for r in found if isinstance(r, Closing)]
-    kept = {s: (f, l, u) for c in closing for s, f, l, u in zip(c.stream, c.first, c.last, c.unique, strict=True)}
+    kept = {
+        s: (first, last, u)
+        for c in closing
+        for s, first, last, u in zip(c.stream, c.first, c.last, c.unique, strict=True)
+    }
     assert kept == {s: (min(c), max(c), len(c)) for s, c in seen.items()}
     unfilled = numbers(found, "gap") - numbers(found, "filled")
     assert numbers(found, "gap") >= numbers(found, "filled")
