@@ -271,9 +271,7 @@ def _faults(case: Case) -> list[Check]:
     bad = [r.summary for r in case.recovery if r.verdict is Verdict.FAIL]
     unsure = [r.summary for r in case.recovery if r.verdict is Verdict.UNKNOWN]
     return [
-        _condition(
-            "every fault acted and was lifted", bool(lines), lines[0] if lines else f"{len(acted)} faults", evidence=lines
-        ),
+        _condition("every fault acted and was lifted", bool(lines), (lines or ["all did"])[0], evidence=lines),
         _condition(
             "recovered from every fault",
             bool(bad or unsure),

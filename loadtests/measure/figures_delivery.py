@@ -107,8 +107,9 @@ def deviation_lines(case: Case, kind: str) -> list[str]:
     rows = _deviations(case)
     rows = rows[:, rows[0] == KIND_CODE[kind]]
     rows = rows[:, np.lexsort((rows[4], rows[3], rows[1], rows[6]))][:, :20]
+    at = case.times.seconds
     return [
-        f"consumer {r[1]} epoch {r[2]} stream {r[3]} seq {r[4]} to {r[5]} {kind} at {case.times.seconds(int(r[6])):.3f} s"
+        f"consumer {r[1]} epoch {r[2]} stream {r[3]} seq {r[4]} to {r[5]} {kind} at {at(int(r[6])):.3f} s"
         for r in rows.T
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -14,34 +14,45 @@ from loadtests.measure.phases import chosen
 from loadtests.measure.select import Figure, groups_of, within
 from loadtests.model.ids import NS_PER_MS, SLICE_NS
 from loadtests.model.profile import Threshold
-from loadtests.model.results import Spread, Verdict
+from loadtests.model.records import Queried
+from loadtests.model.results import Verdict
 from loadtests.tally.histogram import BUCKETS
 
 # -- the target and its faults
 
 
-def _queries(case: Case, t: Threshold) -> list[tuple[int, int, Ints, str]]:
+def _queries(case: Case, t: Threshold) -> Iterator[Queried]:
     wanted = chosen(t.phases)
-    found = []
     for _, process in case.facts.each():
         for q in process.queried:
-            code = int(case.phases.codes(np.array([q.due_slice]), np.array([q.due_slice]))[0])
-            if (t.query in (None, q.query)) and (wanted is None or code in wanted):
-                dense = np.zeros(BUCKETS, dtype=np.int64)
-                dense[q.latency[0]] += np.array(q.latency[1], dtype=np.int64)
-                found.append((q.ok, q.failed, dense, f"{q.query}: {q.example}" if q.example else ""))
-    return found
+            at = np.array([q.due_slice])
+            if t.query in (None, q.query) and (wanted is None or int(case.phases.codes(at, at)[0]) in wanted):
+                yield q
 
 
-def query(case: Case, t: Threshold) -> Spread:
-    found = _queries(case, t)
-    return spread_of(sum((d for _, _, d, _ in found), start=np.zeros(BUCKETS, dtype=np.int64)))
+def query(which: str) -> Callable[[Case, Threshold], Figure]:
+    """One figure of the query times: of the threshold's query, or the worst of all."""
+
+    def measure(case: Case, t: Threshold) -> Figure:
+        held: dict[str, Ints] = {}
+        for q in _queries(case, t):
+            dense = held.setdefault(q.query, np.zeros(BUCKETS, dtype=np.int64))
+            dense[q.latency[0]] += np.array(q.latency[1], dtype=np.int64)
+        values = {name: getattr(spread_of(dense), which) for name, dense in sorted(held.items())}
+        thin = [name for name, value in values.items() if value is None]
+        if thin or not values:
+            return Figure(value=None, why_not=f"too few samples of {', '.join(thin)}" if thin else "no samples")
+        lines = [f"{name}: {value:.3f} ms" for name, value in values.items()]
+        return Figure(value=max(values.values()), evidence=lines)
+
+    return measure
 
 
 def query_failed(case: Case, t: Threshold) -> Figure:
-    found = _queries(case, t)
-    lines = sorted({line for _, failed, _, line in found if failed and line})
-    return Figure(value=float(sum(f[1] for f in found)) if found else None, evidence=lines)
+    """Queries that failed, with one example of each error."""
+    found = [(q.failed, f"{q.query}: {q.example}") for q in _queries(case, t)]
+    lines = sorted({line for failed, line in found if failed})
+    return Figure(value=float(sum(failed for failed, _ in found)) if found else None, evidence=lines)
 
 
 def of_faults(which: str) -> Callable[[Case, Threshold], Figure]:

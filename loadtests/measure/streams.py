@@ -9,7 +9,9 @@ import numpy as np
 from loadtests.measure.facts import OUTCOME_CODE, Bools, Facts, Ints
 from loadtests.measure.line import EMPTY, SHIFT, Line
 from loadtests.model.contract import Contract
-from loadtests.model.ids import MAX_ROUTES
+from loadtests.model.ids import MAX_ROUTES, SLICE_NS
+
+_UNANSWERED_SLICES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -91,6 +93,9 @@ def streams(facts: Facts, contract: Contract) -> Streams:
     start, end = (index << SHIFT) + first, (index << SHIFT) + last + 1
 
     failed, unknown = _outcomes(ids, settled)
+    # What a process sent shortly before it was lost may have been answered with an error that nobody wrote down.
+    unknown = unknown.union(_unanswered(facts, ids))
+    failed = failed.minus(unknown)
     everything = Line.of(start, end)
     ok = everything.minus(failed).minus(unknown)
     table = Streams(
@@ -126,6 +131,19 @@ def _outcomes(ids: Ints, settled: Ints) -> tuple[Line, Line]:
     failed = Line.of((base + first)[bad], (base + last + 1)[bad])
     unknown = Line.of((base + first)[may], (base + last + 1)[may])
     return failed.minus(unknown), unknown
+
+
+def _unanswered(facts: Facts, ids: Ints) -> Line:
+    """What processes sent whose trouble lasts to the end, from two seconds before it on."""
+    found = EMPTY
+    for name, process in facts.each():
+        lost = [t.from_ns for _, p in facts.each() for t in p.trouble if t.process == name and t.to_ns < 0]
+        if lost and len(process.published):
+            stream, _, sent, first, last, _ = process.published.numpy()
+            tail = sent >= min(lost) // SLICE_NS - _UNANSWERED_SLICES
+            base = np.searchsorted(ids, stream[tail]) << SHIFT
+            found = found.union(Line.of(base + first[tail], base + last[tail] + 1))
+    return found
 
 
 def overlaps(table: Streams) -> list[str]:

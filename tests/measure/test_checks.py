@@ -8,7 +8,7 @@ import pytest
 
 from loadtests.measure.judge import judge
 from loadtests.model import records as r
-from loadtests.model.codec import Torn
+from loadtests.model.codec import Frame, Torn
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.results import Check, Results, Verdict
 from loadtests.tally.histogram import Histogram
@@ -314,3 +314,21 @@ def test_not_offered_is_not_a_failure_of_the_target() -> None:
 def test_the_name_of_a_check_says_what_it_limits() -> None:
     world = World(profile(thresholds=[{"measure": "latency_p95_ms", "at_most": 100.0, "group": "plain"}])).calm()
     assert judge(world.profile, world.history()).checks[0].name == "latency_p95_ms<=100 calm plain"
+
+
+def test_what_a_lost_process_sent_last_is_nobodys_loss() -> None:
+    world = World(profile())
+    world.publish()
+    world.subscribe()
+    world.deliver(lambda m, stay: m.sent >= world.plan_end - S)
+    gone = r.Trouble(process="publisher", from_ns=world.plan_end - S, to_ns=-1, what="the worker is gone")
+    history: list[Any] = without(world.history(), lambda x: isinstance(x, r.Published | r.Settled))
+    rows = [x for _, f in world.history() for x in f.records if isinstance(x, r.Published | r.Settled)]
+    header = r.Header(
+        run="run-1", process="publisher", role="worker", profile_sha256="0" * 64, origin_ns=0, origin_unix_ns=0,
+        boot_id="b", slice_ns=SLICE_NS, versions={},
+    )  # fmt: skip
+    results = judge(world.profile, [*history, ("publisher", Frame(0, [header, *rows, gone]))])
+    assert results.delivery.lost.total == 0
+    assert results.delivery.unknown
+    assert judge(world.profile, [*history, ("publisher", Frame(0, [header, *rows]))]).delivery.lost.defect
