@@ -23,9 +23,13 @@ from loadtests.tally.histogram import BUCKETS
 
 def _queries(case: Case, t: Threshold) -> Iterator[Queried]:
     wanted = chosen(t.phases)
-    for _, process in case.facts.each():
+    bad = case.scopes.saturated | case.scopes.trouble
+    for number, (_, process) in enumerate(case.facts.each()):
         for q in process.queried:
             at = np.array([q.due_slice])
+            # Harness trouble has a scope: what it timed then says nothing.
+            if bad[number, min(max(q.due_slice - case.low, 0), bad.shape[1] - 1)]:
+                continue
             if t.query in (None, q.query) and (wanted is None or int(case.phases.codes(at, at)[0]) in wanted):
                 yield q
 

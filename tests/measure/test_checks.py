@@ -181,6 +181,8 @@ def test_a_violation_turns_its_threshold_red_and_a_wide_limit_green(measure: str
         if measure == "not_recovered" and verdict is Verdict.PASS:
             continue
         check = check_of(judge(world.profile, history), measure)
+        if verdict is Verdict.FAIL and measure in ("clean_coverage", "own_lag_p99_ms"):
+            verdict = Verdict.UNKNOWN  # our own trouble is no failure of the target
         assert check.verdict is verdict, (check, bound)
         assert check.measured is not None
         assert len(check.evidence) <= 20
