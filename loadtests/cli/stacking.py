@@ -8,7 +8,7 @@ import msgspec
 from rich.table import Table
 
 from loadtests.cli.console import err, out
-from loadtests.harness.places import reports_folder
+from loadtests.harness.places import journals
 from loadtests.inject.healing import heal as heal_by_journal
 from loadtests.model.errors import BadInput
 from loadtests.stack import LocalStack, stack_folder
@@ -101,7 +101,7 @@ def heal() -> int:
     if stack is None:
         out.print("the local stack is not up: there is no Toxiproxy that could hold a fault")
         return 0
-    journals = sorted(reports_folder().glob("*/history/faults.journal"))
-    for sentence in heal_by_journal(stack.status().services["toxiproxy"].address, journals) or ["nothing to heal"]:
+    sentences = heal_by_journal(stack.status().services["toxiproxy"].address, journals())
+    for sentence in sentences or ["nothing to heal"]:
         out.print(sentence, markup=False)
-    return 0
+    return 3 if any("not lifted" in s or "Still there" in s for s in sentences) else 0

@@ -9,14 +9,14 @@ from typing import Any
 import gevent
 
 from loadtests.inject.handle import InjectorHandle
-from loadtests.model.errors import HarnessError
 from loadtests.model.injectwire import Announce, Begin, Emitted, FromInjector, Go, PlannedFault, Ready, Schedule
 from loadtests.model.profile import Profile
 from loadtests.model.records import FaultStep, Note, Record
 
 GO_AFTER_S = 0.1
 """Workers get this long to open their rings; the injector waits at most 200 ms."""
-HEAL_S = 30.0
+HEAL_S = 60.0
+"""A full escalation, down to a restart of Toxiproxy, takes this long at most."""
 
 
 class FaultControl:
@@ -34,7 +34,7 @@ class FaultControl:
     ) -> None:
         self._profile = profile
         self._emit, self._order, self._on_fault = emit, order, on_fault
-        self._open = 0
+        self._open: set[str] = set()  # faults for which the consumers' rings were opened
         self._closing: list[gevent.Greenlet[..., Any]] = []
         self._handle = InjectorHandle(begin, self._heard, log)
 
@@ -42,8 +42,6 @@ class FaultControl:
         """Start the injector and wait until it has swept what an earlier run left. Raises HarnessError."""
         self._handle.start()
         ready = self._handle.wait_ready(timeout_s)
-        if ready is None:
-            raise HarnessError(f"the injector was not ready within {timeout_s:g} s")
         for sentence in ready.swept:
             self._emit(Note(at_ns=0, text=f"left by an earlier run: {sentence}"))
         return ready
@@ -55,8 +53,9 @@ class FaultControl:
     def _heard(self, message: FromInjector) -> None:
         match message:
             case Announce(fault=fault):
-                self._open += 1
-                self._order("touch_open", {})
+                if fault not in self._open:
+                    self._open.add(fault)
+                    self._order("touch_open", {})
                 gevent.spawn_later(GO_AFTER_S, self._handle.send, Go(fault=fault))
             case Emitted(record=record):
                 self._emit(record)
@@ -65,8 +64,8 @@ class FaultControl:
 
     def _stepped(self, step: FaultStep) -> None:
         self._on_fault(step)
-        if step.step in ("lifted", "not lifted", "failed") and self._open:
-            self._open -= 1
+        if step.step in ("lifted", "not lifted") and step.name in self._open:
+            self._open.discard(step.name)
             planned = {f.name: f.recovery_limit_s for f in self._profile.faults}
             limit = planned.get(step.name.partition("#")[0]) or self._profile.recovery.limit_s
             after = limit + self._profile.steady.hold_s

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from loadtests.capture.clock import clock_identity
 from loadtests.capture.probes import Sampler, SamplerConfig
 from loadtests.harness.faults import FaultControl
+from loadtests.harness.places import journals
 from loadtests.harness.software import machine, versions
 from loadtests.harness.target import Target, upstream_kind
+from loadtests.inject.healing import heal
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.injectwire import Begin
 from loadtests.model.profile import Profile
@@ -68,10 +70,13 @@ def begin_sampling(config: RunConfig, profile: Profile, target: Target, emit: Ca
 def begin_faults(
     config: RunConfig, profile: Profile, target: Target, folder: Path, conductor: Conductor
 ) -> FaultControl:
-    """Start the injector; it sweeps what an earlier run left, whether or not this one plans a fault.
+    """Sweep what earlier runs left, whether or not this one plans a fault, and start the injector.
 
     Raises HarnessError where it does not get ready.
     """
+    earlier = [path for path in journals() if path.parent.parent != folder]
+    for sentence in heal(target.toxiproxy, earlier):
+        conductor.note(f"left by an earlier run: {sentence}")
     begin = Begin(
         run=config.run,
         origin_ns=config.origin_ns,

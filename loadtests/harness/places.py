@@ -18,6 +18,11 @@ def reports_folder() -> Path:
     return Path(os.environ.get("TICKSTORM_REPORTS") or ROOT / "reports")
 
 
+def journals() -> list[Path]:
+    """Journals of the faults of all stored runs, oldest first."""
+    return sorted(reports_folder().glob("*/history/faults.journal"))
+
+
 def shipped_profiles() -> list[str]:
     """Names of the shipped profiles; the one that the web UI offers first comes first."""
     names = sorted(p.stem for p in profiles_folder().glob("*.toml"))
