@@ -86,11 +86,16 @@ def _free_port() -> int:
         return port
 
 
-def _die_with_parent() -> Callable[[], None] | None:
-    if not sys.platform.startswith("linux"):
-        return None  # elsewhere Locust notices that nobody reads its status any more
-    libc = ctypes.CDLL(None)
-    return lambda: libc.prctl(1, signal.SIGTERM)
+def _before_locust() -> Callable[[], None]:
+    """For the child before it becomes Locust: it ends with us, and hears SIGINT also where we were told to ignore it."""
+    libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+
+    def prepare() -> None:
+        if libc is not None:
+            libc.prctl(1, signal.SIGTERM)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return prepare
 
 
 def _run_locust(command: list[str], run: str, web_port: int | None) -> tuple[int, str]:
@@ -108,7 +113,7 @@ def _run_locust(command: list[str], run: str, web_port: int | None) -> tuple[int
             stderr=subprocess.STDOUT,
             pass_fds=[writer],
             start_new_session=True,
-            preexec_fn=_die_with_parent(),
+            preexec_fn=_before_locust(),
         )
     os.close(writer)
     previous = {

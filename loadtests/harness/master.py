@@ -171,7 +171,14 @@ class Master:
             read_effective(loaded.text),
             folder=folder,
             crew=self,
-            opening=opening_records(config, loaded, target, workers=workers, distributed=self.distributed),
+            opening=opening_records(
+                config,
+                loaded,
+                target,
+                workers=workers,
+                distributed=self.distributed,
+                consumers=self.chosen.consumers,
+            ),
             judge=self._judge,
             on_state=self._on_state,
         )

@@ -17,7 +17,7 @@ from loadtests.model.ids import SLICE_NS
 from loadtests.model.injectwire import Begin
 from loadtests.model.profile import Profile
 from loadtests.model.profile_read import Loaded
-from loadtests.model.records import FaultStep, Header, Record
+from loadtests.model.records import Effective, FaultStep, Header, Record
 from loadtests.model.runconfig import RunConfig
 
 if TYPE_CHECKING:
@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 
 
 def opening_records(
-    config: RunConfig, loaded: Loaded, target: Target, *, workers: int, distributed: bool
+    config: RunConfig, loaded: Loaded, target: Target, *, workers: int, distributed: bool, consumers: int | None
 ) -> list[Record]:
     """First records of the leading process's file."""
+    override = []
+    if consumers is not None:  # an explicit number of users scales the consumers
+        override = [Effective(key=["consumers"], value=[str(consumers)], source=["option"], relaxed=[False])]
     return [
         Header(
             run=config.run,
@@ -44,6 +47,7 @@ def opening_records(
             machine=machine(),
         ),
         loaded.effective,
+        *override,
     ]
 
 
