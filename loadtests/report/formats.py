@@ -155,6 +155,13 @@ def number(value: Number | None, unit: str, sign: str = "") -> Markup:
     return Markup('<data class="n" value="{}">{}{}</data>').format(repr(value), sign, FORMATS[unit](value))
 
 
+def limit(value: Number | None, unit: str, side: str = "≤") -> Markup:
+    """A limit with its side; the dash says that none was set."""
+    if value is None:
+        return Markup('<span class="none" title="no limit was set">{}</span>').format(UNKNOWN)
+    return number(value, unit, f"{side} ")
+
+
 def anything(value: float | int | str | None) -> Markup:
     """A value whose unit stands in its key: numbers as they are, words as they are."""
     if isinstance(value, str):

@@ -8,10 +8,10 @@ from bokeh.models import Model
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from loadtests.model.results import FaultResult, RecoveryResult, Results
+from loadtests.model.results import Check, FaultResult, RecoveryResult, Results, Verdict
 from loadtests.report.charts import growth_chart, growth_limit, histogram_charts, recovery_chart
 from loadtests.report.embed import bokeh_script, document_json, package_text
-from loadtests.report.formats import anything, bound, number, unit_of
+from loadtests.report.formats import anything, bound, limit, number, unit_of
 from loadtests.report.timeline import panels, roots
 
 SECTIONS = (
@@ -30,6 +30,7 @@ SECTIONS = (
     ("log", "Log"),
 )
 
+Reason = tuple[str, int | None, Check | None]
 Pair = tuple[FaultResult | None, RecoveryResult | None, int]
 
 
@@ -43,6 +44,7 @@ def environment() -> Environment:
         keep_trailing_newline=True,
     )
     made.filters["num"] = number
+    made.filters["limit"] = limit
     made.filters["any"] = anything
     return made
 
@@ -63,6 +65,7 @@ def render_html(results: Results) -> str:
         .render(
             r=results,
             sections=SECTIONS,
+            reasons=reasons(results),
             pairs=matched,
             panels=timeline,
             has_latency=any(p.name == "latency" for p in timeline),
@@ -81,6 +84,17 @@ def render_html(results: Results) -> str:
             plots=document_json(plots),
         )
     )
+
+
+def reasons(results: Results) -> list[Reason]:
+    """The verdict's reasons, each with the check that it quotes, then the open checks that no reason quotes."""
+    quoted = {f"{c.name}: {c.summary}": (i, c) for i, c in reversed(list(enumerate(results.checks)))}
+    found: list[Reason] = [(text, *quoted.get(text, (None, None))) for text in results.reasons]
+    return found + [
+        ("", i, c)
+        for i, c in enumerate(results.checks)
+        if c.verdict is not Verdict.PASS and f"{c.name}: {c.summary}" not in results.reasons
+    ]
 
 
 def pair(results: Results) -> list[Pair]:

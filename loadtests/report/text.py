@@ -31,9 +31,11 @@ def summary_lines(results: Results) -> list[Line]:
     run = results.run
     lines = [
         Line(text=f"{results.verdict.value}  {run.profile}  run {run.id}", style=_STYLE[results.verdict]),
-        *[Line(text=f"  {reason}", style=_STYLE[results.verdict]) for reason in results.reasons],
     ]
-    lines += [_check(check) for check in results.checks if check.verdict is not Verdict.PASS]
+    open_checks = [c for c in results.checks if c.verdict is not Verdict.PASS]
+    quoted = {f"{c.name}: {c.summary}" for c in open_checks}
+    lines += [Line(text=f"  {r}", style=_STYLE[results.verdict]) for r in results.reasons if r not in quoted]
+    lines += [_check(check) for check in open_checks]
     lines += [Line(text="Numbers", style="title"), *[Line(text=f"  {text}") for text in _numbers(results)]]
     if results.recovery:
         lines.append(Line(text="Recovery", style="title"))

@@ -48,7 +48,7 @@
     text(at("run"), live.run ? "run " + live.run : "no run yet; start one in Locust");
     const word = at("word"), verdict = MARKS[live.verdict] ? live.verdict : "";
     text(word, verdict ? MARKS[verdict] + verdict : live.state);
-    word.className = "verdict " + (verdict ? verdict.toLowerCase() : "clean");
+    word.className = "verdict " + (verdict ? verdict.toLowerCase() : "neutral");
     at("state").className = "card banner " + verdict.toLowerCase();
     const active = live.faults.filter((f) => f.state === "active").map((f) => f.name);
     text(at("phase"), [live.phase, active.length ? "fault now: " + active.join(", ") : ""].filter(Boolean).join("; "));

@@ -26,7 +26,6 @@ RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 NUMBERS = (
     ("now_s", "time since T0", "s"),
     ("connected", "connected clients", "count"),
-    ("planned", "planned clients", "count"),
     ("published", "published", "count"),
     ("owed", "owed deliveries", "count"),
     ("delivered", "delivered", "count"),
@@ -39,7 +38,7 @@ NUMBERS = (
     ("latency_ms.p99", "latency p99", "ms"),
 )
 _LINK = (
-    '<a href="{href}" style="position:fixed;right:16px;bottom:16px;z-index:2000;padding:8px 14px;border-radius:8px;'
+    '<a href="{href}" style="position:fixed;left:16px;bottom:16px;z-index:2000;padding:8px 14px;border-radius:8px;'
     "background:#0b57b8;color:#fff;font:600 14px system-ui,sans-serif;text-decoration:none;"
     'box-shadow:0 1px 6px rgba(0,0,0,.4)">Tickstorm live page</a>'
 )

@@ -324,10 +324,7 @@ def sample(verdict: Verdict = Verdict.FAIL) -> Results:
             finish="the plan was done",
         ),
         verdict=verdict,
-        reasons=[
-            "lost_defect: 12 lost on connected clients, 0 allowed",
-            "recovery_s slow-clients: not recovered (> 10 s)",
-        ],
+        reasons=[f"{checks[0].name}: {checks[0].summary}", "two workers were lost at 90 s"],
         checks=checks,
         phases=[PhaseSpan(phase=p, from_s=a, to_s=b) for p, a, b in phases],
         delivery=Delivery(

@@ -170,6 +170,15 @@ def test_other_results_give_other_bytes(html: str) -> None:
     assert render_html(msgspec.structs.replace(results, reasons=["something else"])) != html
 
 
+def test_each_reason_stands_once_with_the_check_that_it_quotes(html: str) -> None:
+    results = sample.sample()
+    banner = html.split('id="verdict"')[1].split("</section>")[0]
+    assert banner.count("with every link free of faults") == 1
+    assert banner.count("two workers were lost at 90 s") == 1
+    for index, check in enumerate(results.checks):
+        assert (f'href="#check-{index}"' in banner) == (check.verdict is not Verdict.PASS)
+
+
 def test_the_nth_recovery_of_a_name_belongs_to_its_nth_fault() -> None:
     results = sample.sample()
     cut, back = results.faults[0], results.recovery[0]
