@@ -1,4 +1,4 @@
-"""Tickstorm under Locust: names the user classes and attaches the harness.  `locust -f locustfile.py`, or `tickstorm run`."""
+"""Tickstorm under Locust: names the user classes and attaches the harness."""
 
 from loadtests import harness
 from loadtests.drive.client import WebSocketClient

@@ -87,7 +87,7 @@ def _free_port() -> int:
 
 
 def _before_locust() -> Callable[[], None]:
-    """For the child before it becomes Locust: it ends with us, and hears SIGINT also where we were told to ignore it."""
+    """For the child before it becomes Locust: it ends with us, and hears SIGINT also where we must ignore it."""
     libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
 
     def prepare() -> None:

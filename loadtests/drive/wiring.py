@@ -48,7 +48,7 @@ class Slots(Protocol):
         ...
 
 
-class NoSlot(Exception):
+class NoSlot(Exception):  # noqa: N818  it names what was found
     """The run is over or this process was refused: the user parks."""
 
 

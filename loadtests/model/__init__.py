@@ -1,1 +1,1 @@
-"""The nouns of Tickstorm: what every other part may speak about.  Imports nothing of ours; touches no clock, socket or file."""
+"""The nouns of Tickstorm: what every other part may speak about.  Imports nothing of ours, touches no file or clock."""

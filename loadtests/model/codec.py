@@ -1,7 +1,7 @@
 """How do records become bytes of a history file, and back?  Numbered frames with length and CRC; a torn tail is named.
 
-A file is a sequence of frames: 4 bytes magic, 4 bytes length of the body, 8 bytes number, 4 bytes CRC-32 of number and body,
-then the body: a msgpack array of records.  What a worker spools and what it ships are the same bytes.
+A file is a sequence of frames: 4 bytes magic, 4 bytes length of the body, 8 bytes number, 4 bytes CRC-32 of number and
+body, then the body: a msgpack array of records.  What a worker spools and what it ships are the same bytes.
 """
 
 from __future__ import annotations

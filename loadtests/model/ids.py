@@ -1,4 +1,4 @@
-"""What are the names of things inside a run?  Slots, streams and their packing into one integer; slices of the run clock.
+"""What are the names of things inside a run?  Slots, streams packed into one integer, slices of the run clock.
 
 All times are integer nanoseconds of the run clock: CLOCK_MONOTONIC minus the run's origin, which the header states.
 """

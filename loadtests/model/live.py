@@ -1,4 +1,4 @@
-"""What is known while a run goes on?  A value for the live page and for rules such as "until recovered"; never evidence."""
+"""What is known while a run goes on?  For the live page and for rules such as "until recovered"; never evidence."""
 
 from __future__ import annotations
 

@@ -1,18 +1,18 @@
 """What does a finished run say?  The contract of `results.json`; every report shows only what is in here.
 
-Numbers that the data cannot carry are None (null), never 0.  Times ending in `_s` count from T0, the start of the warm-up.
+Numbers that the data cannot carry are None (null), never 0.  Times ending in `_s` count from T0, the warm-up's start.
 """
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 import msgspec
 
 SCHEMA = "tickstorm-results-1"
 
 
-class Verdict(str, Enum):
+class Verdict(StrEnum):
     """FAIL outranks ABORTED outranks UNKNOWN outranks PASS."""
 
     PASS = "PASS"
@@ -262,7 +262,7 @@ class Results(_Part, frozen=True, kw_only=True):
 
 
 def to_json(results: Results) -> bytes:
-    """`results.json`: keys in the contract's order, two spaces, a final line feed; the same results give the same bytes."""
+    """`results.json`: keys in the contract's order, two spaces, a final line feed; equal results give equal bytes."""
     return msgspec.json.format(msgspec.json.encode(results), indent=2) + b"\n"
 
 

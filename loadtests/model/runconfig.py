@@ -1,4 +1,4 @@
-"""What must every process of a run know?  Frozen by master or standalone, carried to workers in Locust's own options."""
+"""What must every process of a run know?  Frozen by the leading one, carried to workers in Locust's own options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What do the supervisor of the local stack and its callers say to each other?  One JSON line asks, one JSON line answers.
+"""What do the stack's supervisor and its callers say to each other?  One JSON line asks, one JSON line answers.
 
 Spoken over a Unix socket by `tickstorm stack`, by `tickstorm run` and by the injector.  Touches no socket itself.
 """
@@ -20,7 +20,7 @@ LINKS: tuple[str, ...] = (
     "producer-postgres",
     "client-gateway",
 )
-"""Links of the local stack: who connects - to whom, each through one Toxiproxy proxy of the name PROXY_PREFIX + link."""
+"""Links of the local stack: who connects - to whom, each through one Toxiproxy proxy named PROXY_PREFIX + link."""
 
 PROXY_PREFIX = "tickstorm."
 """Every proxy of ours carries it, so that a sweep never touches a proxy of somebody else."""

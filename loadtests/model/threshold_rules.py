@@ -55,7 +55,7 @@ def threshold_problems(profile: Profile) -> Iterator[str]:
         )
         if key in seen:
             yield (
-                f'{where}.measure: found "{threshold.measure}", limited alike in thresholds[{seen[key]}] for the same phases '
+                f'{where}.measure: found "{threshold.measure}", limited in thresholds[{seen[key]}] for these phases '
                 "and parts, allowed once"
             )
         seen.setdefault(key, index)

@@ -1,4 +1,4 @@
-"""When is each planned fault in force, and when is the plan over?  Pure: a profile and T0 in, times of the run clock out."""
+"""When is each planned fault in force, and when is the plan over?  Profile and T0 in, times of the run clock out."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What does a process keep while messages pass?  Accounting per message, histograms, grouping, budgets; no clock, no socket."""
+"""What does a process keep while messages pass?  Accounting per message, histograms, budgets; no clock, no socket."""

@@ -1,4 +1,4 @@
-"""How are durations counted?  One log-linear scale: 1 us to about 1 h, relative error at most 0.4 %, mergeable, stored whole.
+"""How are durations counted?  One log-linear scale: 1 us to 71 min, relative error at most 0.4 %, mergeable.
 
 Bucket b < 256 holds b microseconds.  Above, every power of two is cut into 128 equal buckets (HdrHistogram's idea).
 """
