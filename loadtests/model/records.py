@@ -4,7 +4,7 @@ Conventions
 - Times are nanoseconds of the run clock, slices are indices of 100 ms (`ids.slice_of`).
 - `stream` is a packed stream (`ids.pack_stream`); `consumer` is a consumer slot, numbered through all consumer groups
   of the profile in its order; `epoch` counts the connections of that slot from 0.
-- `group` is the index of a consumer group x route family pair: family index * number of consumer groups + consumer group.
+- `group` is the index of a consumer group x route family pair: family * number of consumer groups + consumer group.
 - Columns of one record have equal lengths.  A sparse histogram is a pair of columns: bucket, count
   (`tally.histogram` has the scale).
 - `process` is stated once per file (`Header`), never per record.
