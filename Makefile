@@ -11,8 +11,10 @@ READY := $(VENV)/.ready
 run: servers
 	@$(BIN)/tickstorm run first-run
 
+# Runs of the whole tool come alone: what else runs beside a load generator is in its figures.
 test: servers
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not e2e and not browser"
+	@$(BIN)/python -m pytest -q -m "e2e or browser"
 
 check: $(READY)
 	@$(BIN)/ruff format --check .
