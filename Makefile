@@ -5,15 +5,26 @@ PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3; do $$p -c '
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+FAULTS := tests/inject tests/stack
 
-.PHONY: run test check setup servers clean lock
+.PHONY: run test test-faults test-parts test-whole check setup servers clean lock
 
 run: servers
 	@$(BIN)/tickstorm run first-run
 
-# Runs of the whole tool come alone: what else runs beside a load generator is in its figures.
+# Parts that mostly wait for servers go side by side; runs of the whole tool come alone, because what else runs beside a
+# load generator is in its figures.
 test: servers
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not e2e and not browser"
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-faults test-parts
+	@$(MAKE) --no-print-directory test-whole
+
+test-faults:
+	@$(BIN)/python -m pytest -q -p no:cacheprovider -m "not e2e and not browser" $(FAULTS)
+
+test-parts:
+	@$(BIN)/python -m pytest -q -p no:cacheprovider -m "not e2e and not browser" $(addprefix --ignore=,$(FAULTS))
+
+test-whole:
 	@$(BIN)/python -m pytest -q -m "e2e or browser"
 
 check: $(READY)
