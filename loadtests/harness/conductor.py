@@ -110,6 +110,7 @@ class Conductor:
         self.recorder.emit_all(opening)
         self.mark("connect")
         self._life = gevent.spawn(self._live)
+        self._life.link_exception(lambda g: self.abandon(f"error: {type(g.exception).__name__}: {g.exception}"))
         self._flusher = gevent.spawn(self._flush_forever)
 
     # -- what comes in
@@ -268,7 +269,17 @@ class Conductor:
         return self.ended
 
     def _finish(self, reason: str) -> None:
-        self.ended = Ended(reason=reason, plan_done=self._plan_done)
+        self.ended = Ended(
+            reason=reason, plan_done=self._plan_done, reasons=("the run could not be ended in good order",)
+        )
+        try:
+            self._end(reason, self.ended)
+        finally:  # whatever went wrong, whoever waits for the end must not wait for ever
+            self.state = "done"
+            self.done.set()
+            self._on_state(self)
+
+    def _end(self, reason: str, ended: Ended) -> None:
         self.state = "draining"
         self.crew.order("plan_over", {})
         left = self.faults.heal("finish") if self.faults is not None else []
@@ -295,14 +306,11 @@ class Conductor:
         try:
             self.writer.close(self._wait, CLOSE_S)
         except HarnessError as error:
-            self.ended.reasons = (str(error),)
+            ended.reasons = (str(error),)
+            return
         self.state = "judging"
         self._on_state(self)
-        if not self.ended.reasons:
-            self.ended.verdict, self.ended.exit_status, self.ended.reasons = self._judge(self.folder)
-        self.state = "done"
-        self.done.set()
-        self._on_state(self)
+        ended.verdict, ended.exit_status, ended.reasons = self._judge(self.folder)
 
     def _drain(self) -> bool:
         if self.t0_ns is None:

@@ -78,7 +78,7 @@ def begin_faults(
 
     Raises HarnessError where it does not get ready.
     """
-    earlier = [path for path in journals() if path.parent.parent != folder]
+    earlier = [path for path in journals() if path.parent != folder]
     for sentence in heal(target.toxiproxy, earlier):
         conductor.note(f"left by an earlier run: {sentence}")
     begin = Begin(
@@ -87,7 +87,7 @@ def begin_faults(
         toxiproxy=target.toxiproxy,
         proxies=target.proxies,
         upstream_kind={link: upstream_kind(link) for link in target.proxies},
-        journal=str(folder / "history" / "faults.journal"),
+        journal=str(folder / "faults.journal"),
         supervisor=target.supervisor,
     )
 

@@ -20,7 +20,7 @@ def reports_folder() -> Path:
 
 def journals() -> list[Path]:
     """Journals of the faults of all stored runs, oldest first."""
-    return sorted(reports_folder().glob("*/history/faults.journal"))
+    return sorted(reports_folder().glob("*/faults.journal"))
 
 
 def shipped_profiles() -> list[str]:
