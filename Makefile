@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FAULTS := tests/inject tests/stack
+WHOLE := tests/e2e
 
 .PHONY: run test test-faults test-parts test-whole check setup servers clean lock
 
@@ -19,13 +20,13 @@ test: servers
 	@$(MAKE) --no-print-directory test-whole
 
 test-faults:
-	@$(BIN)/python -m pytest -q -p no:cacheprovider -m "not e2e and not browser" $(FAULTS)
+	@$(BIN)/python -m pytest -q -p no:cacheprovider $(FAULTS)
 
 test-parts:
-	@$(BIN)/python -m pytest -q -p no:cacheprovider -m "not e2e and not browser" $(addprefix --ignore=,$(FAULTS))
+	@$(BIN)/python -m pytest -q -p no:cacheprovider $(addprefix --ignore=,$(FAULTS) $(WHOLE))
 
 test-whole:
-	@$(BIN)/python -m pytest -q -m "e2e or browser"
+	@$(BIN)/python -m pytest -q $(WHOLE)
 
 check: $(READY)
 	@$(BIN)/ruff format --check .
