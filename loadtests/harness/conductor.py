@@ -299,6 +299,7 @@ class Conductor:
                 plan_done=self._plan_done,
                 drained=drained,
                 complete=complete,
+                frames={p: s.frames for p, s in sorted(self._status.items()) if s.frames >= 0},
             )
         )
         self.recorder.flush()

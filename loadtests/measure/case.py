@@ -51,6 +51,7 @@ class Case:
     slow_read: Bools  # Consumed rows whose read clock is not believed
     coverage: float | None
     outcomes: list[Outcome]
+    troubled: frozenset[str]  # acts while or after which the load generator was in trouble, until it was steady
     recovery: list[RecoveryResult]
     growth: list[Growth]
     low: int
@@ -69,10 +70,11 @@ def case(profile: Profile, facts: Facts) -> Case:
     subs = subscriptions(facts)
     plan = planned(facts, contract, table, marks)
     found = acts(facts, profile)
-    given = load(facts, contract, table, came, subs, plan, low, high)
     scope = scopes(facts, profile, low, high)
+    ours: Bools = np.logical_or.reduce(scope.saturated | scope.trouble, axis=0)
+    given = load(facts, contract, table, came, subs, plan, low, high, ours)
     outcomes = [
-        _outside(o, a, scope, low)
+        _outside(o, a, ours, low)
         for o, a in zip(recoveries(contract, given, marks, found, plan.changes), found, strict=True)
     ]
     windows = [
@@ -120,6 +122,7 @@ def case(profile: Profile, facts: Facts) -> Case:
         slow_read=scope.of_rows(scope.slow_read, came),
         coverage=coverage(scope, subs, phases.calm_slices()),
         outcomes=outcomes,
+        troubled=frozenset(a.name for a, o in zip(found, outcomes, strict=True) if _in_trouble(o, a, ours, low)),
         recovery=recovery,
         growth=growth(facts, profile, windows, t0_ns=marks.t0_ns, plan_end_ns=marks.plan_end_ns, changes=plan.changes),
         low=low,
@@ -127,13 +130,18 @@ def case(profile: Profile, facts: Facts) -> Case:
     )
 
 
-def _outside(outcome: Outcome, act: Act, scope: Scopes, low: int) -> Outcome:
+def _in_trouble(outcome: Outcome, act: Act, ours: Bools, low: int) -> bool:
+    """Whether the load generator was in trouble from the fault on until it was steady, or the limit had passed."""
+    end_ns = act.end_ns if outcome.steady_ns is None else outcome.steady_ns
+    if act.began_ns is None or end_ns is None:
+        return False
+    span = slice(max(act.began_ns // SLICE_NS - low, 0), max(end_ns // SLICE_NS + 1 - low, 0))
+    return bool(ours[span].any())
+
+
+def _outside(outcome: Outcome, act: Act, ours: Bools, low: int) -> Outcome:
     """Not to have recovered is no finding where the load generator was in trouble meanwhile."""
-    if outcome.verdict is not Verdict.FAIL or act.began_ns is None or act.end_ns is None:
-        return outcome
-    bad = scope.saturated | scope.trouble
-    span = slice(max(act.began_ns // SLICE_NS - low, 0), max(act.end_ns // SLICE_NS + 1 - low, 0))
-    if not bool(np.any(bad[:, span])):
+    if outcome.verdict is not Verdict.FAIL or not _in_trouble(outcome, act, ours, low):
         return outcome
     return Outcome(
         verdict=Verdict.UNKNOWN,

@@ -1,7 +1,6 @@
-"""Does each limit hold, and can the run be believed?  Thresholds of the profile, and conditions of the harness.
+"""Does each limit hold?  Thresholds of the profile; what else must hold for a run to be believed is `conditions`.
 
-A threshold FAILs on evidence outside harness trouble only; it is UNKNOWN where data are missing.  A condition of the
-harness is PASS or UNKNOWN, since it says nothing bad about the target; not to have recovered is the one exception.
+A threshold FAILs on evidence outside harness trouble only; it is UNKNOWN where data are missing.
 """
 
 from __future__ import annotations
@@ -13,8 +12,6 @@ from loadtests.measure.figures_time import publish_table
 from loadtests.measure.harness import incomplete
 from loadtests.measure.phases import CALM
 from loadtests.measure.select import Figure
-from loadtests.measure.streams import overlaps
-from loadtests.model.fault_rules import occurrences
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.profile import AT_LEAST, Threshold
 from loadtests.model.results import Check, Verdict
@@ -25,6 +22,10 @@ _ACCOUNT = frozenset({"lost_defect", "lost_disconnected", "lost_charged", "lost_
 _SEEN = _ACCOUNT | {"deliveries", "repeated", "reordered", "foreign", "late", "received_per_s"}
 _OURS = frozenset({"clean_coverage", "own_lag_p99_ms"})
 _COUNTS = frozenset({"deliveries", "published", "received_per_s"})
+_NONE_BETTER = _SEEN & {
+    "lost_defect", "lost_disconnected", "lost_charged", "lost_total", "repeated", "reordered", "foreign"
+}  # fmt: skip
+"""Counts of what should not be: what lies outside the phases of a threshold is said beside it."""
 
 
 def name_of(t: Threshold) -> str:
@@ -52,6 +53,8 @@ def threshold_check(case: Case, t: Threshold) -> Check:
     doubt = _doubt(case, t, verdict)
     if doubt is not None:
         verdict, summary = Verdict.UNKNOWN, f"{summary}; {doubt}"
+    if value is not None and (more := _elsewhere(case, t, value)):
+        summary = f"{summary}; {more:g} more outside the phase{'s' * (len(t.phases) > 1)} {', '.join(t.phases)}"
     evidence = figure.evidence[:LINES] if verdict is not Verdict.PASS or t.measure.startswith("growth") else []
     return Check(
         name=name_of(t),
@@ -72,6 +75,14 @@ def _said(t: Threshold, figure: Figure) -> str:
     return f"{text}; {figure.why_not}" if figure.verdict is Verdict.UNKNOWN else text
 
 
+def _elsewhere(case: Case, t: Threshold, value: float) -> float:
+    """How much of the same there was in the phases that a threshold is not about."""
+    if t.measure not in _NONE_BETTER or "all" in t.phases:
+        return 0.0
+    everywhere = MEASURES[t.measure](case, t.model_copy(update={"phases": ["all"]})).value
+    return 0.0 if everywhere is None else everywhere - value
+
+
 def _doubt(case: Case, t: Threshold, verdict: Verdict) -> str | None:
     """Why a verdict does not stand."""
     if verdict is Verdict.UNKNOWN:
@@ -88,6 +99,8 @@ def _doubt(case: Case, t: Threshold, verdict: Verdict) -> str | None:
             return f"but our own lag was {own_lag_ms(case):.1f} ms or more (p99)"
         if t.measure in _COUNTS and (incomplete(case.facts) or not plan_done(case)):
             return "but the run was cut short or its history is not whole"
+        if t.measure in _COUNTS and (missed := not_offered(case)) and missed[0] > case.profile.guard.not_offered_share:
+            return f"but {missed[0]:.2%} of the planned messages were not offered"
         if t.measure in _ACCOUNT and (holes := _publisher_holes(case)):
             return f"but outcomes are missing: {holes[0]}"
         return None
@@ -125,176 +138,17 @@ def undecided_share(case: Case) -> float | None:
     return int(case.ledger.undecided.sum()) / owed if owed else None
 
 
+def not_offered(case: Case, *, calm: bool = False) -> tuple[float, int, int] | None:
+    """Share of the planned messages that were never tried, how many, and of how many; None where none were planned."""
+    rows, _, _ = publish_table(case)
+    if calm:
+        rows = rows[:, case.phases.codes(rows[1], rows[1]) == CALM]
+    sent, missed = int(rows[2].sum()), int(rows[3].sum())
+    return (missed / (sent + missed), missed, sent + missed) if sent + missed else None
+
+
 def own_lag_ms(case: Case) -> float | None:
     """p99 of our own lag while nothing disturbed us; with few samples a lower percentile, which p99 exceeds."""
     rows, lag, _ = publish_table(case)
     dense = lag.dense(case.phases.codes(rows[1], rows[1]) == CALM)
     return next((ms for q in (0.99, 0.95, 0.9, 0.5) if (ms := quantile_ms(dense, q)) is not None), None)
-
-
-def _condition(
-    name: str, bad: bool, summary: str, *, limit: float | None = None, measured: float | None = None,
-    evidence: list[str] | None = None, verdict: Verdict = Verdict.UNKNOWN,
-) -> Check:  # fmt: skip
-    return Check(
-        name=name,
-        verdict=verdict if bad else Verdict.PASS,
-        summary=summary,
-        limit=limit,
-        measured=measured,
-        phases=[],
-        evidence=(evidence or [])[:LINES],
-    )
-
-
-def harness_checks(case: Case) -> list[Check]:
-    """Conditions without which the run cannot be believed."""
-    return [
-        _account(case),
-        _complete(case),
-        _offered(case),
-        _undecided(case),
-        _coverage(case),
-        _own_lag(case),
-        _path(case),
-        _all_connected(case),
-        *_faults(case),
-        _failed_seen(case),
-    ]
-
-
-def _account(case: Case) -> Check:
-    ledger = case.ledger
-    wrong = ledger.wrong + overlaps(case.table)
-    wrong += [f"consumer {c}: {why}" for c, why in sorted(ledger.unjudged.items())]
-    text = "the tally does not add up" if ledger.wrong else f"nothing is known of {len(ledger.unjudged)} consumers"
-    nobody = not ledger.judged
-    return _condition(
-        "the account adds up",
-        bool(wrong) or nobody,
-        text
-        if wrong
-        else "no consumer's account is there"
-        if nobody
-        else f"{ledger.judged} consumers, each stream's sum closes",
-        measured=float(len(ledger.unjudged)),
-        limit=0.0,
-        evidence=wrong,
-    )
-
-
-def _complete(case: Case) -> Check:
-    missing = incomplete(case.facts)
-    return _condition(
-        "the history is whole",
-        bool(missing),
-        missing[0] if missing else "every file from 0 to its end",
-        evidence=missing,
-    )
-
-
-def _offered(case: Case) -> Check:
-    rows, _, _ = publish_table(case)
-    calm = case.phases.codes(rows[1], rows[1]) == CALM
-    sent, missed = int(rows[2][calm].sum()), int(rows[3][calm].sum())
-    limit = case.profile.guard.not_offered_share
-    if not sent + missed:
-        return _condition("load offered as planned", True, "nothing was published in a calm phase", limit=limit)
-    share = missed / (sent + missed)
-    text = f"{missed} of {sent + missed} planned messages were not offered in calm phases"
-    return _condition("load offered as planned", share > limit, text, limit=limit, measured=round(share, 6))
-
-
-def _undecided(case: Case) -> Check:
-    share, limit = undecided_share(case), case.profile.guard.undecided_share
-    if share is None:
-        return _condition("little is undecided", True, "nothing was owed", limit=limit)
-    text = f"{int(case.ledger.undecided.sum())} messages at the ends of subscriptions are undecided"
-    return _condition("little is undecided", share > limit, text, limit=limit, measured=round(share, 6))
-
-
-def _coverage(case: Case) -> Check:
-    limit, share = case.profile.guard.clean_coverage_min, case.coverage
-    text = (
-        "no calm reading of the load generator"
-        if share is None
-        else f"the load generator kept up in {share:.1%} of the calm time"
-    )
-    return _condition("clean coverage", share is None or share < limit, text, limit=limit, measured=share)
-
-
-def _own_lag(case: Case) -> Check:
-    limit, lag = case.profile.guard.own_lag_p99_ms, own_lag_ms(case)
-    text = "too few publish times" if lag is None else f"p99 of our own lag {lag:.3f} ms"
-    # Too few to say p99 is no trouble of its own: whether enough was published is a threshold's matter.
-    return _condition("own lag", lag is not None and lag > limit, text, limit=limit, measured=lag)
-
-
-def _path(case: Case) -> Check:
-    probes = sorted(
-        (p.at_ns, p.what, p.ok) for _, f in case.facts.each() for p in f.probes if p.what.startswith("family:")
-    )
-    proved = {what.removeprefix("family:") for at, what, ok in probes if ok and at <= case.times.t0_ns}
-    published = {n for g in case.profile.publishers for n in g.families}
-    followed = {
-        case.profile.families[case.contract.routes[r].family].name
-        for intervals in case.subs.intervals.values()
-        for i in intervals[:1]
-        for r in i.routes[:1] + i.routes[-1:]
-    }
-    needed = published & followed if followed else published
-    lacking = sorted(needed - proved)
-    text = (
-        f"no probe message came through before the start: {', '.join(lacking)}"
-        if lacking
-        else "every family's path was proved"
-    )
-    return _condition("path proved before the start", bool(lacking), text, evidence=lacking)
-
-
-def _all_connected(case: Case) -> Check:
-    there = case.subs.confirmed_at(case.times.t0_ns)
-    planned = [s for g, slots in enumerate(case.plan.slots) for s in slots[: case.plan.count_at(case.times.t0_ns, g)]]
-    missing = [s for s in planned if s not in there]
-    text = f"{len(planned) - len(missing)} of {len(planned)} planned subscriptions were confirmed at the start"
-    bad = bool(missing) or not case.times.started
-    if not case.times.started:
-        text = "the history does not say when the run started"
-    return _condition(
-        "all connected at the start", bad, text, limit=float(len(planned)), measured=float(len(planned) - len(missing)),
-        evidence=[f"consumer {s}" for s in missing],
-    )  # fmt: skip
-
-
-def _faults(case: Case) -> list[Check]:
-    expected = [o.name for i, f in enumerate(case.profile.faults) for o in occurrences(i, f)]
-    if not expected and not case.acts:
-        return []
-    acted = {a.name for a in case.acts if a.began_ns is not None}
-    lines = [f"{name}: never in force" for name in expected if name not in acted]
-    lines += [f"{a.name}: nothing proves that it acted" for a in case.acts if a.began_ns is not None and not a.proved]
-    lines += [f"{a.name}: not lifted" for a in case.acts if a.began_ns is not None and a.healed_ns is None]
-    bad = [r.summary for r in case.recovery if r.verdict is Verdict.FAIL]
-    unsure = [r.summary for r in case.recovery if r.verdict is Verdict.UNKNOWN]
-    return [
-        _condition("every fault acted and was lifted", bool(lines), (lines or ["all did"])[0], evidence=lines),
-        _condition(
-            "recovered from every fault",
-            bool(bad or unsure),
-            (bad or unsure or ["within its limit"])[0],
-            limit=0.0,
-            measured=float(len(bad)),
-            evidence=bad + unsure,
-            verdict=Verdict.FAIL if bad else Verdict.UNKNOWN,
-        ),
-    ]  # fmt: skip
-
-
-def _failed_seen(case: Case) -> Check:
-    n = case.ledger.failed_seen
-    text = (
-        f"{n} messages were delivered although their publishing had failed" if n else "no failed publish was delivered"
-    )
-    return _condition(
-        "what failed stays away", n > 0, text, limit=0.0, measured=float(n), evidence=case.ledger.failed_evidence
-    )

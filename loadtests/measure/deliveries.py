@@ -148,7 +148,7 @@ def judged(kernel: Ints, read: Ints, *, negative: int = 0, count: int | None = N
         p95=pick(0.95),
         p99=pick(0.99),
         p999=pick(0.999),
-        max=_max(read) if read.any() else _max(kernel),
+        max=_max(read + kernel),  # the kernel knows some that slow reads of ours hide
         negative=negative,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from loadtests.measure import figures_delivery as d
+from loadtests.measure import figures_recovery as f
 from loadtests.measure import figures_target as g
 from loadtests.measure import figures_time as t
 from loadtests.measure.attribution import BROKER, CHARGED, DEFECT, DISCONNECTED
@@ -37,9 +38,9 @@ MEASURES: dict[str, Callable[[Case, Threshold], Figure]] = {
     "query_p95_ms": g.query("p95"),
     "query_max_ms": g.query("max"),
     "query_failed": g.query_failed,
-    "recovery_s": g.of_faults("recovery_s"),
-    "outage_s": g.of_faults("outage_s"),
-    "not_recovered": g.not_recovered,
+    "recovery_s": f.of_faults("recovery_s"),
+    "outage_s": f.of_faults("outage_s"),
+    "not_recovered": f.not_recovered,
     "growth_mb": g.growth_mb,
     "growth_mb_per_h": g.growth_slope,
     "cpu_mean_percent": g.cpu,

@@ -59,39 +59,6 @@ def query_failed(case: Case, t: Threshold) -> Figure:
     return Figure(value=float(sum(failed for failed, _ in found)) if found else None, evidence=lines)
 
 
-def of_faults(which: str) -> Callable[[Case, Threshold], Figure]:
-    def measure(case: Case, t: Threshold) -> Figure:
-        found = [r for r in case.recovery if t.fault in (None, r.fault, r.fault.rpartition("#")[0])]
-        lines = [r.summary for r in found]
-        if not found:
-            return Figure(value=None, why_not="no fault acted")
-        if any(r.verdict is Verdict.FAIL for r in found):
-            return Figure(value=None, evidence=lines, verdict=Verdict.FAIL, why_not="not recovered")
-        values = [getattr(r, which) for r in found]
-        known = [v for v in values if v is not None]
-        unsure = any(r.verdict is Verdict.UNKNOWN for r in found)
-        return Figure(
-            value=max(known) if len(known) == len(values) else None,
-            evidence=lines,
-            verdict=Verdict.UNKNOWN if unsure else None,
-            why_not="; ".join(r.summary for r in found if r.verdict is Verdict.UNKNOWN) or "no value",
-        )
-
-    return measure
-
-
-def not_recovered(case: Case, t: Threshold) -> Figure:
-    found = [r for r in case.recovery if t.fault in (None, r.fault, r.fault.rpartition("#")[0])]
-    bad = [r for r in found if r.verdict is Verdict.FAIL]
-    unsure = [r.summary for r in found if r.verdict is Verdict.UNKNOWN]
-    return Figure(
-        value=float(len(bad)) if found else None,
-        evidence=[r.summary for r in bad] or unsure,
-        verdict=Verdict.UNKNOWN if unsure and len(bad) <= t.limit else None,
-        why_not="; ".join(unsure) or "no fault acted",
-    )
-
-
 def growth_mb(case: Case, t: Threshold) -> Figure:
     found = [g for g in case.growth if t.process in (None, g.process)]
     values = [g.growth_mb for g in found if g.growth_mb is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from loadtests.measure.facts import Facts
-from loadtests.model.fault_rules import recovery_limit_s
+from loadtests.model.fault_rules import occurrences, recovery_limit_s
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.profile import Fault, Profile
 from loadtests.model.records import FaultStep
@@ -57,6 +57,7 @@ class Act:
     asked: dict[str, float | int | str]
     effective: dict[str, float | int | str | None]
     began_ns: int | None  # just before the control call: it cannot have acted earlier
+    tried_ns: int | None  # just before a call that nothing confirmed: it may have acted all the same
     injected_ns: int | None  # read back as active
     healed_ns: int | None  # lifting read back
     error_ns: int | None  # duration of the longer control call, and one slice
@@ -89,7 +90,14 @@ def acts(facts: Facts, profile: Profile) -> list[Act]:
         parts = _parts(own)
         for number, part in enumerate(parts):
             found.append(_act(profile, part, f" ({number + 1})" if len(parts) > 1 else ""))
-    return sorted(found, key=lambda a: (a.began_ns if a.began_ns is not None else 2**62, a.name))
+    return sorted(found, key=lambda a: (a.began_ns or a.tried_ns or 2**62, a.name))
+
+
+def never_in_force(profile: Profile, found: list[Act]) -> list[str]:
+    """Planned faults of which nothing says that they were in force."""
+    acted = {a.name for a in found if a.began_ns is not None}
+    planned = (o.name for i, f in enumerate(profile.faults) for o in occurrences(i, f))
+    return [name for name in planned if name not in acted]
 
 
 def _parts(steps: list[FaultStep]) -> list[list[FaultStep]]:
@@ -109,6 +117,9 @@ def _act(profile: Profile, steps: list[FaultStep], suffix: str) -> Act:
         return next((s for s in reversed(steps) if s.step == kind), None)
 
     active = next((s for s in steps if s.step == "active"), None)
+    # What failed before it was announced was never tried.
+    announced = any(s.step == "announced" for s in steps)
+    tried = next((s for s in steps if announced and s.step in ("failed", "not in force")), None)
     lifted, proof = last("lifted"), last("proved")
     planned = fault_of(profile, steps[0].name)
     limit_s = recovery_limit_s(profile, planned) if planned else profile.recovery.limit_s
@@ -124,8 +135,9 @@ def _act(profile: Profile, steps: list[FaultStep], suffix: str) -> Act:
         asked=next((s.asked for s in steps if s.asked), {}),
         effective=effective,
         began_ns=active.before_ns if active else None,
+        tried_ns=tried.before_ns if tried and not active else None,
         injected_ns=active.after_ns if active else None,
-        healed_ns=lifted.after_ns if active and lifted else None,
+        healed_ns=lifted.after_ns if (active or tried) and lifted else None,
         error_ns=max(calls) + SLICE_NS if active and calls else None,
         proved=active is not None and proof is not None,
         lifted_by=lifted.by if lifted else None,

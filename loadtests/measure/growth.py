@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
@@ -88,7 +89,9 @@ def growth(
         values.sort()
         inside = [(at, v / 1e6) for at, v in values if t0_ns <= at < plan_end_ns]
         kept = [(at, mb) for at, mb in inside if at >= start]
-        robust = slope([at / NS_PER_S for at, _ in kept], [mb for _, mb in kept])
+        # Readings that end early or stop for long say nothing about what was not read.
+        within = _gapless([at for at, _ in kept], start, plan_end_ns, round(profile.sampling.every_s * NS_PER_S))
+        robust = None if not within else slope([at / NS_PER_S for at, _ in kept], [mb for _, mb in kept])
         span_s = (kept[-1][0] - kept[0][0]) / NS_PER_S if kept else 0.0
         found.append(
             Growth(
@@ -104,6 +107,12 @@ def growth(
             )
         )
     return found
+
+
+def _gapless(at: list[int], from_ns: int, to_ns: int, every_ns: int) -> bool:
+    """Whether readings never stop for a sixth of a stretch, nor for three that were due."""
+    longest = max((b - a for a, b in itertools.pairwise([from_ns, *at, to_ns])), default=0)
+    return longest <= max(3 * every_ns, (to_ns - from_ns) // 6)
 
 
 def _around(w: Window, inside: list[tuple[int, float]]) -> dict[str, float | str | None]:

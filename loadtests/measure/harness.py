@@ -111,17 +111,23 @@ def reported(facts: Facts) -> list[str]:
     for t in sorted(((t.process, t.from_ns, t.to_ns, t.what) for _, p in facts.each() for t in p.trouble)):
         until = "the end" if t[2] < 0 else f"{t[2] / NS_PER_S:.1f} s"
         found.append(f"{t[0]}, {t[1] / NS_PER_S:.1f} s to {until} of the run clock: {t[3]}")
-    prints = {h.profile_sha256 for _, p in facts.each() for h in p.headers}
-    if len(prints) > 1:
+    return found + _mixed(facts) + not_kept(facts)
+
+
+def _mixed(facts: Facts) -> list[str]:
+    """What shows that files lie together which do not belong together."""
+    headers = [h for _, p in facts.each() for h in p.headers]
+    found = []
+    if len({h.profile_sha256 for h in headers}) > 1:
         found.append("its processes ran different profiles")
-    if len({h.run for _, p in facts.each() for h in p.headers}) > 1:
+    if len({h.run for h in headers}) > 1:
         found.append("its files belong to different runs")
-    return found + not_kept(facts)
+    return found
 
 
 def incomplete(facts: Facts) -> list[str]:
     """What of the history itself is missing."""
-    found = [f"{n}: {hole}" for n, p in facts.each() for hole in p.holes()]
+    found = [f"{n}: {hole}" for n, p in facts.each() for hole in p.holes()] + _mixed(facts)
     main = [h for _, p in facts.each() for h in p.headers if h.role in ("standalone", "master")]
     wrote = {h.process for _, p in facts.each() for h in p.headers if h.role == "worker"}
     expected = max((h.workers for h in main), default=0)
@@ -134,4 +140,8 @@ def incomplete(facts: Facts) -> list[str]:
         found.append("the history has no end")
     elif not all(f.complete for f in finishes):
         found.append("not every process's last records were acknowledged")
+    for name, number in sorted((name, n) for f in finishes for name, n in f.frames.items()):
+        have = max(facts.processes[name].numbers, default=-1) + 1 if name in facts.processes else 0
+        if have < number:
+            found.append(f"{name}: frames {have} to {number - 1} at its end are missing")
     return found

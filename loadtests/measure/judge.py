@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from loadtests.measure.case import Case, case
-from loadtests.measure.checks import harness_checks, plan_done, threshold_check
+from loadtests.measure.checks import plan_done, threshold_check
+from loadtests.measure.conditions import harness_checks
 from loadtests.measure.facts import Facts, fold
 from loadtests.measure.harness import harness_result, reported
 from loadtests.measure.summary import (

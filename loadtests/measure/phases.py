@@ -28,13 +28,14 @@ class Window:
 
 
 def window(act: Act, steady_ns: int | None, end_ns: int) -> Window | None:
-    """The window of an act, None where it never acted; one that was never lifted lasts to the end."""
-    if act.began_ns is None:
+    """The window of an act, None where it cannot have acted; one that was never lifted lasts to the end."""
+    from_ns = act.tried_ns if act.began_ns is None else act.began_ns
+    if from_ns is None:
         return None
     healed = end_ns if act.healed_ns is None else act.healed_ns
     limit = end_ns if act.end_ns is None else act.end_ns
     to_ns = max(healed, limit if steady_ns is None else steady_ns)
-    return Window(act=act, from_ns=act.began_ns, healed_ns=healed, to_ns=to_ns)
+    return Window(act=act, from_ns=from_ns, healed_ns=healed, to_ns=to_ns)
 
 
 class Phases:

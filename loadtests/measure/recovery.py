@@ -34,6 +34,7 @@ class Load:
     connected: Ints
     consumers: Ints  # planned
     late_bins: tuple[Ints, Ints, Ints]  # slice, bucket, count
+    ours: Bools  # slices in which a process of the load generator was in trouble
 
 
 def load(
@@ -45,6 +46,7 @@ def load(
     plan: Planned,
     low: int,
     high: int,
+    ours: Bools,
 ) -> Load:
     """The sums of a history."""
     profile, n = contract.profile, high - low
@@ -74,6 +76,7 @@ def load(
             came.latency.bucket[entries],
             came.latency.count[entries],
         ),
+        ours=ours,
     )
 
 
@@ -141,14 +144,16 @@ def _run(per_slice: Ints) -> Ints:
 
 
 def baseline(given: Load, from_ns: int, to_ns: int, least: int) -> Base | None:
-    """The calm stretch from one moment to another; None where it is too thin to say anything."""
+    """The calm stretch from one moment to another, without our own trouble; None where it is too thin."""
     first = max(-(-from_ns // SLICE_NS) - given.low, 0)
     last = min(to_ns // SLICE_NS - given.low, given.high - given.low)
     if last <= first:
         return None
-    offered, delivered = int(given.offered[first:last].sum()), int(given.delivered[first:last].sum())
+    clean = ~given.ours
+    clean[:first] = clean[last:] = False
+    offered, delivered = int(given.offered[clean].sum()), int(given.delivered[clean].sum())
     at, bucket, count = given.late_bins
-    chosen = (at >= first) & (at < last)
+    chosen = clean[at]
     dense = np.bincount(bucket[chosen], weights=count[chosen], minlength=BUCKETS).astype(np.int64)
     total = int(dense.sum())
     if offered < least or not delivered or not total:
@@ -166,17 +171,26 @@ def recoveries(
     calm_from = times.warm_ns
     for index, act in enumerate(acts):
         if act.began_ns is None:
-            found.append(_unknown(act, f"{act.name} was never in force"))
+            why = "was never in force" if act.tried_ns is None else "could not be confirmed to be in force"
+            found.append(_unknown(act, f"{act.name} {why}"))
+            if act.tried_ns is not None:
+                calm_from = max(calm_from, times.plan_end_ns if act.end_ns is None else act.end_ns)
             continue
         start = max([calm_from] + [c for c in changes if c < act.began_ns])
         # What came before is kept where two faults follow each other without a calm stretch between them.
         base = baseline(given, start, act.began_ns, contract.profile.steady.group_min_messages) or base
-        later = [a.began_ns for a in acts[index + 1 :] if a.began_ns is not None]
+        # One that began while this one was in force is part of the same trouble; the next one after it is not.
+        healed_ns = act.began_ns if act.healed_ns is None else act.healed_ns
+        later = [at for a in acts[index + 1 :] if (at := _begin(a)) is not None and at > healed_ns]
         outcome = _outcome(contract, given, times, act, base, min(later, default=None))
         found.append(outcome)
         end = act.end_ns if outcome.steady_ns is None else max(outcome.steady_ns, act.healed_ns or 0)
         calm_from = max(calm_from, times.plan_end_ns if end is None else end)
     return found
+
+
+def _begin(act: Act) -> int | None:
+    return act.tried_ns if act.began_ns is None else act.began_ns
 
 
 def _unknown(act: Act, why: str) -> Outcome:
@@ -200,7 +214,7 @@ def _outcome(
         return _unknown(act, "it was not lifted, so nothing recovered from it")
     band = Band(contract, given, base)
     hold = round(contract.profile.steady.hold_s * NS_PER_S) // SLICE_NS
-    cut_ns = times.plan_end_ns if next_ns is None or next_ns <= act.healed_ns else min(next_ns, times.plan_end_ns)
+    cut_ns = times.plan_end_ns if next_ns is None else min(next_ns, times.plan_end_ns)
     cut = min(cut_ns // SLICE_NS - given.low, given.high - given.low)
     good = band.good & (band.end <= cut) & band.whole
     at = act.healed_ns // SLICE_NS - given.low

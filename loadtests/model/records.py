@@ -300,6 +300,7 @@ class Finish(_Record, frozen=True, kw_only=True, array_like=True, tag="finish"):
     plan_done: bool
     drained: bool
     complete: bool  # every process's last chunk was acknowledged
+    frames: dict[str, int] = {}  # how many frames each process says it wrote, where it could tell
 
 
 Record = (

@@ -1,0 +1,180 @@
+"""Can the run be believed?  Conditions of the harness, and one of the target: that it recovered from every fault.
+
+A condition of the harness is PASS or UNKNOWN, since it says nothing bad about the target.  Not to have recovered is
+FAIL whatever thresholds the profile has.
+"""
+
+from __future__ import annotations
+
+from loadtests.measure.case import Case
+from loadtests.measure.checks import LINES, not_offered, own_lag_ms, undecided_share
+from loadtests.measure.frame import never_in_force
+from loadtests.measure.harness import incomplete
+from loadtests.measure.streams import overlaps
+from loadtests.model.results import Check, Verdict
+
+
+def _condition(
+    name: str, bad: bool, summary: str, *, limit: float | None = None, measured: float | None = None,
+    evidence: list[str] | None = None, verdict: Verdict = Verdict.UNKNOWN,
+) -> Check:  # fmt: skip
+    return Check(
+        name=name,
+        verdict=verdict if bad else Verdict.PASS,
+        summary=summary,
+        limit=limit,
+        measured=measured,
+        phases=[],
+        evidence=(evidence or [])[:LINES],
+    )
+
+
+def harness_checks(case: Case) -> list[Check]:
+    """Conditions without which the run cannot be believed."""
+    return [
+        _account(case),
+        _complete(case),
+        _offered(case),
+        _undecided(case),
+        _coverage(case),
+        _own_lag(case),
+        _path(case),
+        _all_connected(case),
+        *_faults(case),
+        _failed_seen(case),
+    ]
+
+
+def _account(case: Case) -> Check:
+    ledger = case.ledger
+    wrong = ledger.wrong + overlaps(case.table)
+    wrong += [f"consumer {c}: {why}" for c, why in sorted(ledger.unjudged.items())]
+    text = "the tally does not add up" if ledger.wrong else f"nothing is known of {len(ledger.unjudged)} consumers"
+    nobody = not ledger.judged
+    return _condition(
+        "the account adds up",
+        bool(wrong) or nobody,
+        text
+        if wrong
+        else "no consumer's account is there"
+        if nobody
+        else f"{ledger.judged} consumers, each stream's sum closes",
+        measured=float(len(ledger.unjudged)),
+        limit=0.0,
+        evidence=wrong,
+    )
+
+
+def _complete(case: Case) -> Check:
+    missing = incomplete(case.facts)
+    return _condition(
+        "the history is whole",
+        bool(missing),
+        missing[0] if missing else "every file from 0 to its end",
+        evidence=missing,
+    )
+
+
+def _offered(case: Case) -> Check:
+    limit, found = case.profile.guard.not_offered_share, not_offered(case, calm=True)
+    if found is None:
+        return _condition("load offered as planned", True, "nothing was published in a calm phase", limit=limit)
+    share, missed, planned = found
+    text = f"{missed} of {planned} planned messages were not offered in calm phases"
+    return _condition("load offered as planned", share > limit, text, limit=limit, measured=round(share, 6))
+
+
+def _undecided(case: Case) -> Check:
+    share, limit = undecided_share(case), case.profile.guard.undecided_share
+    if share is None:
+        return _condition("little is undecided", True, "nothing was owed", limit=limit)
+    text = f"{int(case.ledger.undecided.sum())} messages at the ends of subscriptions are undecided"
+    return _condition("little is undecided", share > limit, text, limit=limit, measured=round(share, 6))
+
+
+def _coverage(case: Case) -> Check:
+    limit, share = case.profile.guard.clean_coverage_min, case.coverage
+    text = (
+        "no calm reading of the load generator"
+        if share is None
+        else f"the load generator kept up in {share:.1%} of the calm time"
+    )
+    return _condition("clean coverage", share is None or share < limit, text, limit=limit, measured=share)
+
+
+def _own_lag(case: Case) -> Check:
+    limit, lag = case.profile.guard.own_lag_p99_ms, own_lag_ms(case)
+    text = "too few publish times" if lag is None else f"p99 of our own lag {lag:.3f} ms"
+    # Too few to say p99 is no trouble of its own: whether enough was published is a threshold's matter.
+    return _condition("own lag", lag is not None and lag > limit, text, limit=limit, measured=lag)
+
+
+def _path(case: Case) -> Check:
+    probes = sorted(
+        (p.at_ns, p.what, p.ok) for _, f in case.facts.each() for p in f.probes if p.what.startswith("family:")
+    )
+    proved = {what.removeprefix("family:") for at, what, ok in probes if ok and at <= case.times.t0_ns}
+    published = {n for g in case.profile.publishers for n in g.families}
+    followed = {
+        case.profile.families[case.contract.routes[r].family].name
+        for intervals in case.subs.intervals.values()
+        for i in intervals[:1]
+        for r in i.routes[:1] + i.routes[-1:]
+    }
+    needed = published & followed if followed else published
+    lacking = sorted(needed - proved)
+    text = (
+        f"no probe message came through before the start: {', '.join(lacking)}"
+        if lacking
+        else "every family's path was proved"
+    )
+    return _condition("path proved before the start", bool(lacking), text, evidence=lacking)
+
+
+def _all_connected(case: Case) -> Check:
+    there = case.subs.confirmed_at(case.times.t0_ns)
+    planned = [s for g, slots in enumerate(case.plan.slots) for s in slots[: case.plan.count_at(case.times.t0_ns, g)]]
+    missing = [s for s in planned if s not in there]
+    text = f"{len(planned) - len(missing)} of {len(planned)} planned subscriptions were confirmed at the start"
+    bad = bool(missing) or not case.times.started
+    if not case.times.started:
+        text = "the history does not say when the run started"
+    return _condition(
+        "all connected at the start", bad, text, limit=float(len(planned)), measured=float(len(planned) - len(missing)),
+        evidence=[f"consumer {s}" for s in missing],
+    )  # fmt: skip
+
+
+def _faults(case: Case) -> list[Check]:
+    never = [f"{name}: never in force" for name in never_in_force(case.profile, case.acts)]
+    if not never and not case.acts:
+        return []
+    lines = list(never)
+    lines += [f"{a.name}: nothing proves that it acted" for a in case.acts if a.began_ns is not None and not a.proved]
+    lines += [f"{a.name}: not lifted" for a in case.acts if a.began_ns is not None and a.healed_ns is None]
+    bad = [r.summary for r in case.recovery if r.verdict is Verdict.FAIL]
+    unsure = [r.summary for r in case.recovery if r.verdict is Verdict.UNKNOWN]
+    told = {r.fault for r in case.recovery}
+    unsure += [line for line in never if line.partition(":")[0] not in told]
+    return [
+        _condition("every fault acted and was lifted", bool(lines), (lines or ["all did"])[0], evidence=lines),
+        _condition(
+            "recovered from every fault",
+            bool(bad or unsure),
+            (bad or unsure or ["within its limit"])[0],
+            limit=0.0,
+            measured=float(len(bad)),
+            evidence=bad + unsure,
+            verdict=Verdict.FAIL if bad else Verdict.UNKNOWN,
+        ),
+    ]  # fmt: skip
+
+
+def _failed_seen(case: Case) -> Check:
+    n = case.ledger.failed_seen
+    text = (
+        f"{n} messages were delivered although their publishing had failed" if n else "no failed publish was delivered"
+    )
+    return _condition(
+        "what failed stays away", n > 0, text, limit=0.0, measured=float(n), evidence=case.ledger.failed_evidence
+    )
