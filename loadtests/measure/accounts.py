@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from loadtests.measure.attribution import Attribution
 from loadtests.measure.facts import KIND_CODE, NOT_KEPT_TEXT, Facts, Ints
 from loadtests.measure.line import EMPTY, SHIFT, Line, beyond
 from loadtests.measure.streams import Streams
@@ -21,6 +22,8 @@ class Sight:
     key: bytes
     seen: Line
     superseded: Line  # skipped, and a newer one came in time (mode "latest")
+    overtaken: Line  # skipped, and a newer one of the stream came, whenever
+    free: Line  # of those, what no fault can have taken
     wrong: tuple[str, ...]  # why the sum does not close; empty: it does
 
 
@@ -34,10 +37,10 @@ class Sights:
     twice: set[tuple[int, int]] = field(default_factory=set)
 
 
-def sights(facts: Facts, table: Streams, contract: Contract) -> Sights:
+def sights(facts: Facts, table: Streams, contract: Contract, blame: Attribution) -> Sights:
     """Closings and deviations joined per consumer and epoch."""
     found = Sights()
-    gaps = _Gaps(facts, table, contract)
+    gaps = _Gaps(facts, table, contract, blame)
     alike: dict[bytes, Sight] = {}
     for name, process in facts.each():
         total = 0
@@ -55,19 +58,20 @@ def sights(facts: Facts, table: Streams, contract: Contract) -> Sights:
                     found.twice.add(place)
                 if closing.at_least:
                     found.at_least.add(place)
-                unfilled, superseded = gaps.of(place)
-                key = vector + b"#" + unfilled.key() + b"#" + superseded.key()
+                skipped = gaps.of(place)
+                key = vector + b"".join(b"#" + line.key() for line in skipped)
                 sight = alike.get(key)
                 if sight is None:
-                    sight = alike[key] = _sight(key, table, index, first, last, unique, unfilled, superseded)
+                    sight = alike[key] = _sight(key, table, index, first, last, unique, skipped)
                 found.of[place] = sight
         found.closed_unique[name] = total
     return found
 
 
 def _sight(
-    key: bytes, table: Streams, index: Ints, first: Ints, last: Ints, unique: Ints, unfilled: Line, superseded: Line
+    key: bytes, table: Streams, index: Ints, first: Ints, last: Ints, unique: Ints, skipped: tuple[Line, Line, Line]
 ) -> Sight:
+    unfilled, superseded, free = skipped
     base = index << SHIFT
     whole = Line.of(base + first, base + last + 1)
     seen = whole.minus(unfilled)
@@ -82,13 +86,15 @@ def _sight(
     stray = seen.minus(table.published)
     if stray:
         wrong.append(f"stream {int(table.ids[stray.start[0] >> SHIFT])}: {stray.size} seen that were never published")
-    return Sight(key=key, seen=seen, superseded=superseded.minus(seen), wrong=tuple(wrong))
+    return Sight(
+        key=key, seen=seen, superseded=superseded.minus(seen), overtaken=unfilled, free=free, wrong=tuple(wrong)
+    )
 
 
 class _Gaps:
-    """Unfilled gaps per consumer and epoch, and what of them a newer message superseded in time."""
+    """Unfilled gaps per consumer and epoch; of them, what a newer message superseded in time, and no fault can take."""
 
-    def __init__(self, facts: Facts, table: Streams, contract: Contract) -> None:
+    def __init__(self, facts: Facts, table: Streams, contract: Contract, blame: Attribution) -> None:
         parts = [p.deviations.numpy() for _, p in facts.each()]
         rows = np.concatenate(parts or [np.zeros((7, 0), dtype=np.int64)], 1)
         rows = rows[:, rows[0] != KIND_CODE["repeated"]]
@@ -102,14 +108,14 @@ class _Gaps:
             edges = np.concatenate(([0], np.flatnonzero(np.diff(pair)) + 1, [rows.shape[1]]))
             for low, high in itertools.pairwise(edges):
                 self._place[int(rows[1][low]), int(rows[2][low])] = (int(low), int(high))
-        self._table = table
+        self._table, self._blame = table, blame
         within = [f.latest_within_s if f.mode == "latest" else -1.0 for f in contract.profile.families]
         self._within_ns = np.array([*(round(w * 1e9) for w in within), -1], dtype=np.int64)
 
-    def of(self, place: tuple[int, int]) -> tuple[Line, Line]:
+    def of(self, place: tuple[int, int]) -> tuple[Line, Line, Line]:
         low, high = self._place.get(place, (0, 0))
         if low == high:
-            return EMPTY, EMPTY
+            return EMPTY, EMPTY, EMPTY
         kind, start, end, at = (c[low:high] for c in (self._kind, self._start, self._end, self._at))
         gap = kind == KIND_CODE["gap"]
         unfilled = Line.of(start[gap], end[gap]).minus(Line.of(start[~gap], end[~gap]))
@@ -117,7 +123,8 @@ class _Gaps:
         superseded = EMPTY
         for i in np.flatnonzero(gap & (within >= 0)):
             superseded = superseded.union(self._in_time(int(start[i]), int(end[i]), int(at[i]) - int(within[i])))
-        return unfilled, superseded.both(unfilled)
+        free = self._blame.free(self._table, start[gap], end[gap], at[gap])
+        return unfilled, superseded.both(unfilled), free.both(unfilled)
 
     def _in_time(self, start: int, end: int, due_from_ns: int) -> Line:
         """Messages of a skipped range that were due in a slice which begins at or after a moment."""

@@ -80,7 +80,7 @@ def settle(
         owed_rows=np.zeros((groups, len(table.start)), dtype=np.int64),
         lost_rows=np.zeros((4, groups, len(table.start)), dtype=np.int64),
     )
-    views = sights(facts, table, contract)
+    views = sights(facts, table, contract, blame)
     alike: dict[Member, list[int]] = {}
     of_key: dict[bytes, Sight] = {s.key: s for s in views.of.values()}
     scopes = Scopes(facts, subs, views, received, blame.late_slices)
@@ -101,8 +101,7 @@ def settle(
     for member, consumers in alike.items():
         ledger.judged += len(consumers)
         _Entry(ledger, contract, table, blame).add(
-            member, consumers, owing.due(member.stays, member.excluded), [of_key[k].seen for k in member.sights],
-            union(of_key[k].superseded for k in member.sights),
+            member, consumers, owing.due(member.stays, member.excluded), [of_key[k] for k in member.sights]
         )  # fmt: skip
     return ledger
 
@@ -116,9 +115,10 @@ class _Entry:
         self.families = len(self.profile.families)
         self.copies = np.array([*(f.copies for f in self.profile.families), 1], dtype=np.int64)
 
-    def add(self, member: Member, consumers: list[int], due: Due, parts: list[Line], superseded: Line) -> None:
+    def add(self, member: Member, consumers: list[int], due: Due, views: list[Sight]) -> None:
         ledger, table, n, g = self.ledger, self.table, len(consumers), member.group
-        seen = union(parts)
+        parts = [view.seen for view in views]
+        seen, superseded = union(parts), union(view.superseded for view in views)
         ledger.unique[:, g] += n * table.per_family(seen, self.families)
         decided = due.undecided_line.both(seen)
         newer = due.owed_line.both(superseded).minus(seen)
@@ -141,13 +141,23 @@ class _Entry:
         if len(rows):
             np.add.at(ledger.across_rows[g], rows, n * times)
         if lost:
-            self._lost(member, consumers, due, lost)
+            overtaken, free = union(view.overtaken for view in views), union(view.free for view in views)
+            self._lost(member, consumers, lost.minus(overtaken), overtaken=False, free=False)
+            self._lost(member, consumers, lost.both(overtaken).minus(free), overtaken=True, free=False)
+            self._lost(member, consumers, lost.both(free), overtaken=True, free=True)
+            if not self.profile.consumers[g].expect_slow:
+                rows, count = table.cut(lost)
+                ledger.longest_run_slices = max(ledger.longest_run_slices, longest_run(table, due, rows, count))
 
-    def _lost(self, member: Member, consumers: list[int], due: Due, lost: Line) -> None:
+    def _lost(self, member: Member, consumers: list[int], lost: Line, *, overtaken: bool, free: bool) -> None:
         ledger, table, blame, n, g = self.ledger, self.table, self.blame, len(consumers), member.group
         rows, count = table.cut(lost)
+        if not len(rows):
+            return
         slow = self.profile.consumers[g].expect_slow
-        category = blame.category(rows, table.sent[rows], member.stays, expect_slow=slow)
+        category = blame.category(
+            rows, table.sent[rows], member.stays, expect_slow=slow, overtaken=overtaken, free=free
+        )
         for wanted in range(len(CATEGORIES)):
             of = category == wanted
             np.add.at(ledger.lost_rows[wanted, g], rows[of], n * count[of])
@@ -159,8 +169,6 @@ class _Entry:
                 name = blame.windows[index].act.name
                 ledger.charged_to[name] = ledger.charged_to.get(name, 0) + int(per_window[index])
             ledger.injector_at_most += n * int(count[charged & blame.in_injector[rows]].sum())
-        if not slow:
-            ledger.longest_run_slices = max(ledger.longest_run_slices, longest_run(table, due, rows, count))
         self._explain(consumers, g, rows, category, lost)
 
     def _explain(self, consumers: list[int], group: int, rows: Ints, category: Ints, lost: Line) -> None:

@@ -26,8 +26,10 @@ def count(world: World, windows: list[tuple[str, str, int, int, int]]) -> dict[s
         group = contract.consumer_group(consumer)[0]
         stays = [s for s in world.stays if s.consumer == consumer]
         seen: Counter[tuple[int, int]] = Counter()
+        overtaken: dict[tuple[int, int], list[int]] = defaultdict(list)
         for stay in stays:
             once: set[tuple[int, int]] = set()
+            span: dict[int, tuple[int, int]] = {}
             top: dict[int, int] = {}
             for at, m in stay.got:
                 key = (m.stream, m.seq)
@@ -41,6 +43,10 @@ def count(world: World, windows: list[tuple[str, str, int, int, int]]) -> dict[s
                 if bucket_of(max(at - m.due, 0)) > bucket_of(late):
                     by_route[name]["late"] += 1
                 once.add(key)
+                low, high = span.get(m.stream, (m.seq, m.seq))
+                for skipped in [*range(high + 1, m.seq), *range(m.seq + 1, low)]:
+                    overtaken[m.stream, skipped].append(at)
+                span[m.stream] = (min(low, m.seq), max(high, m.seq))
             seen.update(once)
         run: list[tuple[int, bool]] = []
         for m in world.messages:
@@ -83,7 +89,11 @@ def count(world: World, windows: list[tuple[str, str, int, int, int]]) -> dict[s
             begin, until = s * SLICE_NS, (s + 1) * SLICE_NS + late
             hit = [w for w in windows if w[1] in p.families[family].path and begin < w[4] and until > w[2]]
             now = [w for w in hit if begin < w[3]]
-            broke = any(
+            noticed = overtaken[m.stream, m.seq]
+            paths = [w for w in windows if w[1] in p.families[family].path]
+            if any(all(begin >= w[4] or at < w[2] for w in paths) for at in noticed):
+                hit = []
+            broke = not noticed and any(
                 st.why not in ("own", "end", "moved")
                 and st.start // SLICE_NS <= s < -(-st.end // SLICE_NS)
                 and st.end // SLICE_NS <= s + late_slices
