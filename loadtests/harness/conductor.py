@@ -354,7 +354,7 @@ class Conductor:
 
     # -- what is shown
 
-    def live(self) -> Live:
+    def live(self, *, with_series: bool = True) -> Live:
         """The run so far."""
         warm_up = self.profile.run.warm_up_s
         base: dict[str, object] = {
@@ -368,4 +368,4 @@ class Conductor:
             "reasons": list(self.ended.reasons) if self.ended else [],
             "report": f"/tickstorm/reports/{self.config.run}/report.html" if self.state == "done" else "",
         }
-        return self.fold.live(self.clock.now_ns(), base)
+        return self.fold.live(self.clock.now_ns(), base, with_series=with_series)

@@ -32,6 +32,9 @@ from loadtests.tally.histogram import Histogram
 
 allocate_lock = monkey.get_original("_thread", "allocate_lock")  # taken by the writer's OS thread too
 _PER_SECOND = NS_PER_S // SLICE_NS
+_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+_LATE_S = 10
+"""Records of a second are all there that long after it."""
 KEPT_S = 900
 """Seconds of series kept for the page; older ones leave it, the report has all."""
 
@@ -57,6 +60,7 @@ class LiveFold:
         self._faults: dict[str, LiveFault] = {}
         self._trouble: list[str] = []
         self.t0_ns = 0
+        self._percentiles: dict[int, tuple[float | None, ...]] = {}  # of seconds that are long over
 
     def take(self, process: str, data: bytes) -> None:
         """Fold the frames in some written bytes."""
@@ -139,12 +143,22 @@ class LiveFold:
             proved={"proved": True, "not proved": False}.get(record.step, old.proved if old else None),
         )
 
-    def live(self, now_ns: int, base: Mapping[str, object]) -> Live:
+    def _latencies(self, second: int, last: int) -> tuple[float | None, ...]:
+        known = self._percentiles.get(second)
+        if known is not None:
+            return known
+        found = self._latency.get(second)
+        values = tuple(found.quantile_ms(q) if found is not None else None for q in _QUANTILES.values())
+        if second < last - _LATE_S:
+            self._percentiles[second] = values
+        return values
+
+    def live(self, now_ns: int, base: Mapping[str, object], *, with_series: bool = True) -> Live:
         """The value at a time of the run clock; `base` holds what the harness knows beside the records."""
         with self._lock:
             last = now_ns // NS_PER_S - 1
             first = max(self.t0_ns // NS_PER_S, last - KEPT_S)
-            seconds = range(first, last + 1)
+            seconds = range(first, last + 1) if with_series else range(0)
             series: dict[str, list[float | None]] = {
                 "t": [float(s - self.t0_ns / NS_PER_S) for s in seconds],
                 "published": [self._published.get(s, 0) for s in seconds],
@@ -152,8 +166,9 @@ class LiveFold:
                 "unseen": [max(0, self._owed.get(s, 0) - self._delivered.get(s, 0)) for s in seconds],
                 "connected": [sum(self._connected[s].values()) if s in self._connected else None for s in seconds],
             }
-            for name, q in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
-                series[name] = [h.quantile_ms(q) if (h := self._latency.get(s)) is not None else None for s in seconds]
+            latencies = [self._latencies(s, last) for s in seconds]
+            for number, name in enumerate(_QUANTILES):
+                series[name] = [values[number] for values in latencies]
             for label, table in (("memory_mb", self._memory), ("cpu", self._cpu)):
                 for process, values in table.items():
                     series[f"{label}:{process}"] = [values.get(s) for s in seconds]
@@ -169,7 +184,7 @@ class LiveFold:
                 repeated=self.repeated,
                 lost_so_far=max(0, self._gaps),
                 unseen=max(0, self.owed - self.delivered),
-                latency_ms={n: recent.quantile_ms(q) for n, q in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))},
+                latency_ms={name: recent.quantile_ms(q) for name, q in _QUANTILES.items()},
                 memory_mb={p: v[max(v)] for p, v in self._memory.items() if v},
                 cpu_percent={p: v[max(v)] for p, v in self._cpu.items() if v},
                 faults=list(self._faults.values()),

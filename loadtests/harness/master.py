@@ -115,6 +115,8 @@ class Master:
         self._environment.user_classes = [
             c for c in self._environment.user_classes if chosen.planned.get(c.__name__, 1) > 0
         ]
+        target = chosen.loaded.profile.target
+        self._environment.host = target.gateway or "the local stack"  # shown in the UI; the profile alone decides
         options = self._environment.parsed_options
         options.num_users = sum(chosen.planned[c.__name__] for c in self._environment.user_classes)
         options.spawn_rate = 100.0

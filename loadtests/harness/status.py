@@ -34,7 +34,7 @@ class StatusLine:
 
     def state(self, conductor: Conductor) -> None:
         """Where the run is."""
-        live = conductor.live()
+        live = conductor.live(with_series=False)
         now = f"{live.state} {live.phase}"
         if now != self._last:
             self._last = now

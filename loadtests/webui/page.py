@@ -59,11 +59,13 @@ def attach_page(
     base = web_ui.app.blueprints["locust"].url_prefix or ""
     pages = Blueprint("tickstorm", __name__, url_prefix=f"{base}/tickstorm")
     guarded: Callable[[View], View] = web_ui.auth_required_if_enabled
+    # Rendered before any run: in the middle of one it would stop the load generator's hub for a second or two.
+    text = _page(f"{base}/", f"{base}/tickstorm/live.json", f"{base}/tickstorm/reports/RUN/report.html").encode()
 
     @pages.route("")
     @guarded
     def live_page() -> Response:
-        return _no_store(make_response(_page(url_for("locust.index"), url_for(".live_json"), _report_pattern())))
+        return _no_store(Response(text, mimetype="text/html"))
 
     @pages.route("/live.json")
     @guarded
@@ -87,10 +89,6 @@ def attach_page(
         return response
 
     web_ui.app.register_blueprint(pages)
-
-
-def _report_pattern() -> str:
-    return url_for(".report_page", run="RUN")
 
 
 def _no_store(response: Response) -> Response:
