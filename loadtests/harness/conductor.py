@@ -104,9 +104,11 @@ class Conductor:
         self._status: dict[str, PartStatus] = {}
         self._inboxes: dict[str, Inbox] = {}
         self._lost: set[str] = set()
+        self._refused: set[str] = set()
         self._stop = Event()
         self._finisher: gevent.Greenlet[..., Any] | None = None
         self._plan_done = False
+        self._over_ns: int | None = None  # when there was nothing more to see
         self.recorder.emit_all(opening)
         self.mark("connect")
         self._life = gevent.spawn(self._live)
@@ -123,6 +125,7 @@ class Conductor:
         """A part told how far it is."""
         self._status[status.process] = status
         if status.refused:
+            self._refused.add(status.process)
             self.emit(Trouble(process=status.process, from_ns=0, to_ns=-1, what=status.refused))
             self.abandon(f"error: {status.process} {status.refused}")
 
@@ -288,6 +291,7 @@ class Conductor:
         drained = self._drain()
         complete = self._close_parts()
         self.mark("end")
+        self._over_ns = self.clock.now_ns()
         for closer in self.closers:
             closer.close()
         if self.faults is not None:
@@ -327,7 +331,7 @@ class Conductor:
         self.crew.order("over", {})
         self._wait(lambda: self.connected == 0, LEAVE_S)
         self.crew.order("close", {})
-        mine = self.crew.alive() - self._lost
+        mine = self.crew.alive() - self._lost - self._refused  # who refused has nothing to tell
         closed = self._wait(lambda: all(self._is_whole(p) for p in mine), CLOSE_S)
         if not closed:
             for process in sorted(mine):
@@ -335,7 +339,7 @@ class Conductor:
                     self.emit(Trouble(process=process, from_ns=0, to_ns=-1, what="its last records never came"))
         for inbox in self._inboxes.values():
             inbox.give_up()
-        return closed and not self._lost
+        return closed and not self._lost and not self._refused
 
     def _is_whole(self, process: str) -> bool:
         status = self._status.get(process)
@@ -368,4 +372,5 @@ class Conductor:
             "reasons": list(self.ended.reasons) if self.ended else [],
             "report": f"/tickstorm/reports/{self.config.run}/report.html" if self.state == "done" else "",
         }
-        return self.fold.live(self.clock.now_ns(), base, with_series=with_series)
+        now_ns = self.clock.now_ns() if self._over_ns is None else self._over_ns
+        return self.fold.live(now_ns, base, with_series=with_series)
