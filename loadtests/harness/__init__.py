@@ -50,14 +50,12 @@ def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
     try:
         seed = int(options.run_seed) if str(options.run_seed).strip() else None
         loaded = load(options.run_profile, sets_of(options.run_set), seed)
+        chosen = Chosen(loaded=loaded, folder=profile_path(options.run_profile).parent)
+        if options.num_users is not None:
+            chosen = chosen.with_users(options.num_users)
     except (BadInput, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
-    folder = profile_path(options.run_profile).parent
-    chosen = Chosen(loaded=loaded, folder=folder)
-    if options.num_users is not None:
-        others = sum(chosen.planned.values()) - chosen.planned["WebSocketClient"]
-        chosen = Chosen(loaded=loaded, folder=folder, consumers=max(0, options.num_users - others))
     environment.dispatcher_class = BalancedDispatcher
     master = environment.tickstorm = Master(environment, runner, chosen, os.environ.get("TICKSTORM_RUN_ID") or None)
     master.choose(chosen)

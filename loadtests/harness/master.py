@@ -8,7 +8,7 @@ import secrets
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from gevent.event import Event
 from locust.runners import MasterRunner
 
 from loadtests.capture.clock import clock_identity
+from loadtests.capture.clocksync import ClockServer
 from loadtests.drive.wiring import Wiring
 from loadtests.harness import orders
 from loadtests.harness.conductor import Conductor
@@ -48,6 +49,13 @@ class Chosen:
     folder: Path  # of the profile's file
     consumers: int | None = None
 
+    def with_users(self, users: int) -> Chosen:
+        """The same with another number of users in all: consumers make the difference. Raises BadInput."""
+        others = sum(self.planned.values()) - self.planned["WebSocketClient"]
+        if users <= others:
+            raise BadInput(f"users: found {users}, allowed from {others + 1}: {others} publish or read, others consume")
+        return replace(self, consumers=users - others)
+
     @property
     def planned(self) -> dict[str, int]:
         """Users per class."""
@@ -73,7 +81,10 @@ class Master:
         self._ready = Event()
         self._status = StatusLine()
         self.distributed = isinstance(runner, MasterRunner)
+        self._clock: ClockServer | None = None
         if self.distributed:
+            bound = environment.parsed_options.master_bind_host
+            self._clock = ClockServer("" if bound == "*" else bound)
             for name, function in (
                 (orders.TAKE, self._take),
                 (orders.GIVE, self._give),
@@ -158,6 +169,7 @@ class Master:
             origin_ns=time.monotonic_ns(),
             origin_unix_ns=time.time_ns(),
             clock=clock_identity(),
+            clock_port=self._clock.port if self._clock is not None else 0,
             started_at=started.isoformat(timespec="milliseconds"),
             redis=target.redis,
             gateway=target.gateway,
@@ -321,6 +333,8 @@ class Master:
     def _quitting(self) -> None:
         self._ending("quitting")
         self._status.close()
+        if self._clock is not None:
+            self._clock.close()
         if self._target is not None and self._target.stack is not None:
             self._target.stack.down()
 

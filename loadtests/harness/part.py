@@ -15,6 +15,7 @@ import msgspec
 import psutil
 
 from loadtests.capture.clock import MonotonicClock, clock_identity
+from loadtests.capture.clocksync import Offset
 from loadtests.capture.recorder import Recorder
 from loadtests.drive.publishing import Publishing, read_replays
 from loadtests.drive.receiver import Receiver
@@ -27,6 +28,7 @@ from loadtests.model.runconfig import RunConfig, host_port
 
 log = logging.getLogger("tickstorm")
 FLUSH_S = 1.0
+SAME_CLOCK = Offset(offset_ns=0, error_ns=0)
 
 
 class PartStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,12 +58,13 @@ class Part:
         out: Callable[[int, bytes], None],
         tell: Callable[[PartStatus], None],
         versions: dict[str, str],
-        header: dict[str, Any] | None = None,
+        offset: Offset = SAME_CLOCK,
     ) -> None:
         self.config, self.profile, self.process = config, profile, process
         self._environment, self._tell = environment, tell
-        self._versions, self._role, self._header = versions, role, header or {}
-        self.clock = MonotonicClock(config.origin_ns)
+        self._versions, self._role = versions, role
+        self._offset = offset
+        self.clock = MonotonicClock(config.origin_ns, offset.offset_ns)
         self.recorder = Recorder(out)
         self.closed = False
         self._self = psutil.Process()
@@ -87,6 +90,14 @@ class Part:
         self.wiring.receiver = Receiver(self.wiring)
         replays = read_replays(self.wiring, Path(self.config.profile_folder))
         self.wiring.publishing = Publishing(self.wiring, replays=replays)
+        self._state(self._offset.error_ns)
+        self._self.cpu_percent()
+        self._greenlets = [gevent.spawn(self._flush_forever), gevent.spawn(self._tell_forever)]
+        for greenlet in self._greenlets:
+            greenlet.link_exception(self._failed)
+
+    def _state(self, clock_error_ns: int) -> None:
+        """Say who writes this file, and how wrong its times may be."""
         self.recorder.emit(
             Header(
                 run=self.config.run,
@@ -96,16 +107,17 @@ class Part:
                 origin_ns=self.config.origin_ns,
                 origin_unix_ns=self.config.origin_unix_ns,
                 boot_id=clock_identity(),
+                clock_offset_ns=self._offset.offset_ns,
+                clock_error_ns=clock_error_ns,
                 slice_ns=SLICE_NS,
                 versions=self._versions,
                 receive=self.wiring.receiver.receive_name,
-                **self._header,
             )
         )
-        self._self.cpu_percent()
-        self._greenlets = [gevent.spawn(self._flush_forever), gevent.spawn(self._tell_forever)]
-        for greenlet in self._greenlets:
-            greenlet.link_exception(self._failed)
+
+    def clock_was(self, found: Offset) -> None:
+        """The offset was measured again: the one in use stays, so that no time steps; its error is stated anew."""
+        self._state(abs(found.offset_ns - self._offset.offset_ns) + found.error_ns)
 
     def order(self, what: str, data: dict[str, Any]) -> None:
         """Obey the conductor; returns at once."""

@@ -18,7 +18,7 @@ RUNNING = ("spawning", "running", "cleanup")
 
 def watch_start_form(environment: Any, master: Master) -> None:
     """Validate what the form names; answer with the problems as the form's error text."""
-    offered = {"users": environment.parsed_options.num_users}
+    offered = {environment.parsed_options.num_users}  # an open page goes on sending the number it was made with
 
     @environment.web_ui.app.before_request  # type: ignore[untyped-decorator]
     def check_form() -> Any:
@@ -30,16 +30,15 @@ def watch_start_form(environment: Any, master: Master) -> None:
             seed = _seed(first.get("run_seed", ""))
             name = first.get("run_profile") or DEFAULT_PROFILE
             loaded = load(name, sets_of(first.get("run_set", "")), seed)
+            chosen = Chosen(loaded=loaded, folder=profile_path(name).parent)
+            explicit = first.get("user_count", "")
+            if explicit.isdigit() and int(explicit) not in offered | {sum(chosen.planned.values())}:
+                chosen = chosen.with_users(int(explicit))
         except BadInput as error:
             return jsonify({"success": False, "message": str(error), "host": environment.host})
-        chosen = Chosen(loaded=loaded, folder=profile_path(name).parent)
-        users, explicit = sum(chosen.planned.values()), first.get("user_count", "")
-        if explicit.isdigit() and int(explicit) not in (users, offered["users"]):
-            others = users - chosen.planned["WebSocketClient"]
-            chosen = Chosen(loaded=loaded, folder=profile_path(name).parent, consumers=max(0, int(explicit) - others))
-            users = sum(chosen.planned.values())
         master.choose(chosen)
-        offered["users"] = users
+        users = sum(chosen.planned.values())
+        offered.add(users)
         form["user_count"], form["spawn_rate"] = [str(users)], ["100"]
         request.form = ImmutableMultiDict(form)  # Locust reads the form after us
         return None

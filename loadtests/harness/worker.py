@@ -14,12 +14,14 @@ import gevent
 import msgspec
 
 from loadtests.capture.clock import clock_identity
+from loadtests.capture.clocksync import EVERY_S, measure
 from loadtests.capture.shipping import Outbox
 from loadtests.drive.wiring import Kind, Wiring
 from loadtests.harness import orders
-from loadtests.harness.part import Part, PartStatus
+from loadtests.harness.part import SAME_CLOCK, Part, PartStatus
 from loadtests.harness.slots import RemoteSlots, Taken
 from loadtests.harness.software import VERSION, versions
+from loadtests.model.errors import HarnessError
 from loadtests.model.profile_read import read_effective
 from loadtests.model.runconfig import OPTION, RunConfig, decode_config, sha256_of
 
@@ -95,6 +97,12 @@ class Worker:
         if self._config is not None and config.run == self._config.run:
             return
         refusal = self._refusal(config)
+        offset = SAME_CLOCK
+        if not refusal and config.clock != clock_identity():
+            try:
+                offset = measure((self._runner.master_host, config.clock_port))
+            except HarnessError as error:
+                refusal = f"refused: it has another clock than the master, and {error}"
         self._config = config
         if refusal:
             self._tell(PartStatus(process=process, refused=refusal))
@@ -119,18 +127,27 @@ class Worker:
             out=self._outbox.put,
             tell=self._tell,
             versions=versions(),
+            offset=offset,
         )
         self._part.start()
         gevent.spawn(self._pump, self._outbox)
+        if offset is not SAME_CLOCK:
+            gevent.spawn(self._watch_clock, self._part, config.clock_port)
 
     def _refusal(self, config: RunConfig) -> str:
         if config.tickstorm != VERSION:
             return f"refused: it is Tickstorm {VERSION}, the master is {config.tickstorm}"
         if sha256_of(config.profile_text) != config.profile_sha256:
             return "refused: the profile does not have the hash that the master states"
-        if config.clock != clock_identity():
-            return "refused: it is on another machine or in another time namespace than the master: their clocks differ"
         return ""
+
+    def _watch_clock(self, part: Part, port: int) -> None:
+        while not part.closed:
+            gevent.sleep(EVERY_S)
+            try:
+                part.clock_was(measure((self._runner.master_host, port)))
+            except HarnessError as error:
+                log.warning("%s", error)
 
     def _tell(self, status: PartStatus) -> None:
         if self._config is not None:

@@ -20,6 +20,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     origin_ns: int
     origin_unix_ns: int
     clock: str  # `clock_identity` of the master
+    clock_port: int  # where the master answers workers that have another clock; 0: nowhere
     started_at: str
     redis: str  # host:port, as publishers reach it
     gateway: str
