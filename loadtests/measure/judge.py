@@ -71,10 +71,14 @@ def conclude(profile: Profile, facts: Facts) -> Results:
 
 def _verdict(found: Case, checks: list[Check]) -> tuple[Verdict, list[str]]:
     """The verdict and its reasons, the worst first."""
-    said = [(c.verdict, f"{c.name}: {c.summary}") for c in checks if c.verdict is not Verdict.PASS]
+    said: list[tuple[Verdict, str]] = [
+        (c.verdict, f"{c.name}: {c.summary}") for c in checks if c.verdict is not Verdict.PASS
+    ]
     finishes = [f for _, p in found.facts.each() for f in p.finishes]
     if finishes and not plan_done(found):
-        said.append((Verdict.ABORTED, f"the plan had not ended: {finishes[0].reason}"))
+        reason = finishes[0].reason  # our own trouble is no abort: nobody asked for it
+        cut = Verdict.UNKNOWN if reason.startswith("error") else Verdict.ABORTED
+        said.append((cut, f"the plan had not ended: {reason}"))
     said.sort(key=lambda s: _RANK.index(s[0]))
     verdict = worst([v for v, _ in said] or [Verdict.PASS])
     return verdict, [text for _, text in said] or [f"all {len(checks)} checks passed"]

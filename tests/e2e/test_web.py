@@ -1,0 +1,195 @@
+"""Does the web UI start, show, stop and repeat runs, with the verdict that a headless run has?  All in one process."""
+
+from __future__ import annotations
+
+import signal
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import texts
+from launching import Bench, Run, Started, free_port, get, post, until
+
+pytestmark = pytest.mark.e2e
+OWED = texts.PUBLISHED * texts.CONSUMERS
+
+
+@dataclass(kw_only=True)
+class Web:
+    """Locust's web UI with Tickstorm in it."""
+
+    url: str
+    child: Started
+    bench: Bench
+    profile: str
+    seen: list[dict[str, Any]] = field(default_factory=list)
+
+    def live(self) -> dict[str, Any]:
+        found: dict[str, Any] = get(f"{self.url}/tickstorm/live.json")
+        self.seen.append(found)
+        return found
+
+    def start(self, **form: str) -> dict[str, Any]:
+        """Press start, with what the form sends."""
+        self.seen.clear()
+        found: dict[str, Any] = post(f"{self.url}/swarm", {"host": "", "run_set": "", "run_seed": "", **form})
+        return found
+
+    def until(self, state: str, timeout_s: float = 60) -> dict[str, Any]:
+        found: dict[str, Any] = until(
+            lambda: live if (live := self.live())["state"] == state else None, timeout_s, f"{state}:\n{self.child.said}"
+        )
+        return found
+
+    def until_free(self) -> None:
+        """Locust itself has stopped its users: the next run may start."""
+        free = ("ready", "stopped")
+        until(lambda: get(f"{self.url}/stats/requests")["state"] in free, 20, f"stopped:\n{self.child.said}")
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Locust's own requests, as its page shows them."""
+        stats = get(f"{self.url}/stats/requests")["stats"]
+        return {(s["method"] or "", s["name"]): s["num_requests"] for s in stats}
+
+
+def is_up(url: str) -> bool:
+    try:
+        return urllib.request.urlopen(url, timeout=5).status == 200  # type: ignore[no-any-return]
+    except (urllib.error.URLError, ConnectionError):
+        return False
+
+
+@pytest.fixture(scope="module")
+def web(bench: Bench) -> Iterator[Web]:
+    port, profile = free_port(), bench.profile(texts.CALM, "calm")
+    child = bench.locust("--web-host", "127.0.0.1", "--web-port", str(port), TICKSTORM_PROFILE=profile)
+    url = f"http://127.0.0.1:{port}"
+    until(lambda: is_up(url) or child.process.poll() is not None, 30, f"the web UI:\n{child.said}")
+    yield Web(url=url, child=child, bench=bench, profile=profile)
+    child.end()
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        ({"run_profile": "no-such-profile"}, "there is no such profile"),
+        ({"run_profile": "locust-quick", "run_set": "run.duration_s=-1"}, "run.duration_s"),
+        ({"run_profile": "locust-quick", "run_set": "nonsense"}, "nonsense"),
+        ({"run_profile": "locust-quick", "run_seed": "soon"}, "seed"),
+        ({"run_profile": "locust-quick", "user_count": "1"}, "users: found 1, allowed from 3"),
+    ],
+)
+def test_a_bad_form_is_answered_with_its_problem_and_starts_nothing(web: Web, form: dict[str, str], text: str) -> None:
+    answer = web.start(**form)
+    assert answer["success"] is False
+    assert text in answer["message"]
+    assert web.live()["state"] == "idle"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A run that was started in the web UI, and what was to be seen of it."""
+
+    answer: dict[str, Any]
+    seen: list[dict[str, Any]]
+    done: dict[str, Any]
+    counts: dict[tuple[str, str], int]
+    run: Run
+
+
+@pytest.fixture(scope="module")
+def shown(web: Web) -> Shown:
+    answer = web.start(run_profile=web.profile)
+    done = web.until("done")
+    counts = web.counts()
+    web.until_free()
+    return Shown(answer=answer, seen=list(web.seen), done=done, counts=counts, run=Run(web.bench.reports / done["run"]))
+
+
+def test_a_run_started_in_the_form_ends_with_the_verdict_of_a_headless_one(shown: Shown, web: Web) -> None:
+    assert shown.answer["success"] is True
+    assert (shown.done["verdict"], shown.run.results["verdict"]) == ("PASS", "PASS"), shown.done["reasons"]
+    found = shown.run.results["delivery"]
+    assert (found["published"], found["owed"], found["unique"], found["lost"]["total"]) == (
+        texts.PUBLISHED, OWED, OWED, 0,
+    )  # fmt: skip
+    assert shown.run.results["run"]["finish"] == "plan done"
+    with urllib.request.urlopen(f"{web.url}{shown.done['report']}", timeout=10) as answer:
+        assert answer.read() == (shown.run.folder / "report.html").read_bytes()
+
+
+def test_the_live_value_follows_the_run(shown: Shown) -> None:
+    states = list(dict.fromkeys(live["state"] for live in shown.seen))
+    assert states[-3:] == ["draining", "judging", "done"]
+    assert "running" in states
+    phases = list(dict.fromkeys(live["phase"] for live in shown.seen))
+    assert [p for p in ("warm-up", "baseline", "drain") if p in phases] == ["warm-up", "baseline", "drain"]
+    owed = [live["owed"] for live in shown.seen if live["run"] == shown.run.folder.name]
+    assert owed == sorted(owed)
+    assert len(set(owed)) > 3
+    assert (shown.done["owed"], shown.done["delivered"], shown.done["published"]) == (OWED, OWED, texts.PUBLISHED)
+
+
+def test_locusts_own_page_has_the_true_counts(shown: Shown) -> None:
+    received = {name: count for (method, name), count in shown.counts.items() if name.startswith("patterns/")}
+    assert received == {"patterns/plain": OWED // 2, "patterns/browsers": OWED // 2}
+    assert shown.counts["PUBLISH", "tickstock.events.patterns"] == texts.PUBLISHED
+
+
+@pytest.fixture(scope="module")
+def stopped(shown: Shown, web: Web) -> Run:
+    assert web.start(run_profile=web.profile, run_set="run.duration_s=60")["success"] is True
+    until(lambda: (live := web.live())["phase"] == "baseline" and live["delivered"] > 0, 40, "the baseline")
+    post(f"{web.url}/stop", {})
+    done = web.until("done")
+    web.until_free()
+    assert done["run"] != shown.done["run"]
+    return Run(web.bench.reports / done["run"])
+
+
+def test_the_stop_button_ends_a_second_run_as_aborted_with_a_report(stopped: Run) -> None:
+    results = stopped.results
+    assert results["verdict"] == "ABORTED"
+    assert results["run"]["finish"] == "stop button"
+    assert (stopped.folder / "report.html").stat().st_size > 10_000
+    assert results["delivery"]["unique"] == results["delivery"]["owed"] > 0
+
+
+@pytest.mark.browser
+def test_in_a_browser_the_form_starts_a_run_and_the_live_page_shows_its_verdict(
+    stopped: Run, web: Web, chromium: Any, tmp_path: Path
+) -> None:
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(web.url)
+    start(page, web.profile)
+    page.get_by_text("Tickstorm live page").wait_for(timeout=20_000)
+    page.goto(f"{web.url}/tickstorm")
+    page.wait_for_function("() => document.documentElement.dataset.shown === 'running'", timeout=40_000)
+    page.screenshot(path=str(tmp_path / "running.png"), full_page=True)
+    page.wait_for_selector("#report-link", state="visible", timeout=60_000)
+    page.screenshot(path=str(tmp_path / "done.png"), full_page=True)
+    assert "PASS" in page.inner_text("#word")
+    assert page.inner_text("[data-key='owed']") == page.inner_text("[data-key='delivered']") == f"{OWED:,}"
+    page.click("#report-link")
+    page.wait_for_function("() => document.documentElement.dataset.drawn === 'true'", timeout=40_000)
+    assert "calm" in page.title()
+    page.close()
+    web.until_free()
+
+
+def start(page: Any, profile: str) -> None:
+    page.get_by_role("button", name="New").click()
+    page.get_by_text("Custom parameters").first.click()
+    page.screenshot(path="/tmp/e2e/form.png", full_page=True)
+    raise AssertionError(page.inner_text("body"))
+
+
+def test_at_the_end_nothing_is_left_running(stopped: Run, web: Web) -> None:
+    web.child.signal(signal.SIGINT)
+    web.child.wait(30)
+    assert web.child.nothing_left()
+    assert "Traceback" not in web.child.said
