@@ -1,7 +1,8 @@
 """What does one publisher slot send, and what became of it?  Its place in the plan, its streams, its open commands.
 
 Open loop: a message stays due while the slot cannot send.  Once blocked for longer than the delivery limit it is given
-up: FAILED, with a `seq` of its own.  Once late by our own doing for longer than a second it is not offered.
+up: FAILED, with a `seq` of its own.  Once late by our own doing for longer than a second it is not offered.  To wait
+for answers that come promptly is our own doing: how many commands may be open is our choice.
 Everything here runs in the hub or in the user's greenlet and never waits.
 """
 
@@ -16,11 +17,12 @@ from gevent.event import Event
 
 from loadtests.drive.blocking import Blocking
 from loadtests.drive.commands import Commands
+from loadtests.drive.cursor import Cursor
 from loadtests.drive.redis_connection import RedisConnection
 from loadtests.drive.resp import ErrorReply, Reply
 from loadtests.model.ids import MAX_EPOCHS, NS_PER_S, SLICE_NS
 from loadtests.model.ports import RunClock
-from loadtests.plan.workload import Block, SlotPlan
+from loadtests.plan.workload import SlotPlan
 from loadtests.tally.publishing import Outcome, PublishTally
 
 OWN_LAG_LIMIT_NS = NS_PER_S
@@ -28,6 +30,7 @@ MOST_AT_ONCE = 100
 """Messages of one send: more would make their one `sent` stamp untrue."""
 
 _LOOK_AGAIN_NS = 20_000_000
+_PROMPT_NS = 20_000_000  # an answer that takes no longer pushes nobody back
 _LAST_BUDGET = 10_000
 
 Answered = Callable[[str, int, int, int], None]
@@ -78,16 +81,15 @@ class Slot:
         self._open: deque[_Open] = deque()
         self._blocking = Blocking()
         self._streams = commands.streams(plan.slot, epoch)
-        self._t0_ns: int | None = None
-        self._block = Block([], [], [])
-        self._number = -1
-        self._at = 0
+        self._cursor = Cursor(plan)
+        self._crowded = False  # as many commands are open as may be: an answer makes room
         self._over = False
 
     @property
     def done(self) -> bool:
         """The plan is finished or stopped, and no answer is missing."""
-        return not self.outstanding and (self._over or (self._t0_ns is not None and self._head() is None))
+        cursor = self._cursor
+        return not self.outstanding and (self._over or (cursor.t0_ns is not None and cursor.head() is None))
 
     @property
     def exhausted(self) -> bool:
@@ -101,20 +103,19 @@ class Slot:
 
     def begin(self, t0_ns: int, now_ns: int) -> None:
         """T0 is known: start there, or at `now` where that is later."""
-        self._t0_ns = t0_ns
-        since = max(0, now_ns - t0_ns)
-        self._number = since // self.plan.block_ns
-        if self._number < self.plan.blocks:
-            self._block = self.plan.block(self._number)
-        self._at = bisect_left(self._block.due_ns, since)
+        self._cursor.begin(t0_ns, now_ns)
 
     def stop(self) -> None:
         """Send what is due this moment, offer nothing more; what is out is still waited for. Safe to repeat."""
         if not self._over:
             now = self._clock.now_ns()
             self.pump(now, _LAST_BUDGET)
-            while (head := self._head()) is not None and head <= now:
+            for _ in range(_LAST_BUDGET):
+                head = self._cursor.head()
+                if head is None or head > now:
+                    break
                 self._drop(head, now)
+            self._skip(now + 1)
         self._over = True
         if not self.outstanding:
             self.went.set()
@@ -156,16 +157,16 @@ class Slot:
         self._mind_the_answers(now)
         dealt = 0
         while dealt < budget and not self._over:
-            head = self._head()
+            head = self._cursor.head()
             if head is None or head > until_ns:
                 self._blocking.caught_up()
+                self._crowded = False
                 break
             if now - head > self._patience and (overdue := self._drop_one(head, now)):
                 dealt += overdue
                 continue
-            connection = self.connection
-            if connection is None or connection.full or self.outstanding >= self._limit:
-                self._blocking.block(now)
+            connection = self._ready(now, look=True)
+            if connection is None:
                 break
             self._blocking.release(now)
             sent = self._send(connection, min(until_ns, now), now, budget - dealt)
@@ -178,15 +179,14 @@ class Slot:
     def next_wake_ns(self, now_ns: int) -> int | None:
         """When `pump` has something to do again, as far as is known now."""
         wakes = [self._open[0].sent_ns + self._reply_timeout_ns] if self._open else []
-        head = None if self._over else self._head()
+        head = None if self._over else self._cursor.head()
         if head is not None:
-            connection = self.connection
-            ready = connection is not None and not connection.full and self.outstanding < self._limit
-            if ready or head > now_ns:
+            if head > now_ns or self._ready(now_ns) is not None:
                 wakes.append(head)
+            elif self._crowded:
+                wakes.append(now_ns + _LOOK_AGAIN_NS)
             else:
                 # What frees the slot wakes it, if it is known to be blocked; until then only the head's age matters.
-                self._blocking.block(now_ns)
                 wakes.append(max(now_ns, head + self._patience) + _LOOK_AGAIN_NS)
         return min(wakes, default=None)
 
@@ -200,35 +200,46 @@ class Slot:
             left = count
             while left:
                 left -= self._settle(self._open[0], reply, left, now)
-        if self._blocking.open or self.done:
+        if self._blocking.open or self._crowded or self.done:
             self._wake(self)
 
     # -- the plan
+
+    def _ready(self, now: int, *, look: bool = False) -> RedisConnection | None:
+        """The connection, if it can take something; else who is to blame is noted: link or target, or our own limit."""
+        if look and self.connection is not None and self.outstanding >= self._limit:
+            self.connection.read()  # what has come already is no reason to wait
+        connection = self.connection
+        if connection is not None and not connection.full:
+            if self.outstanding < self._limit:
+                self._crowded = False
+                return connection
+            if not self._blocking.open and self._open and now - self._open[0].sent_ns <= _PROMPT_NS:
+                self._crowded = True
+                return None
+        self._crowded = False
+        self._blocking.block(now)
+        return None
 
     @property
     def _patience(self) -> int:
         return min(self._late_ns, OWN_LAG_LIMIT_NS)
 
-    def _head(self) -> int | None:
-        """Due time of the next message on the run clock."""
-        if self._t0_ns is None:
-            return None
-        while self._at >= len(self._block.due_ns):
-            following = self.plan.next_block(self._number + 1) if self._number < self.plan.blocks else None
-            self._number = self.plan.blocks if following is None else following
-            self._block = Block([], [], []) if following is None else self.plan.block(following)
-            self._at = 0
-            if following is None:
-                return None
-        return self._t0_ns + self._block.due_ns[self._at]
-
     def _drop_one(self, head: int, now: int) -> int:
         """Let the overdue head go if it is too late for it; 0 = it is to be sent."""
+        if not self._blocking.open and now - head > OWN_LAG_LIMIT_NS:
+            return self._skip(now - OWN_LAG_LIMIT_NS)
         blocked = self._blocking.of(head, now)
         if now - head - blocked > OWN_LAG_LIMIT_NS or (blocked and now - head > self._late_ns):
             self._drop(head, now)
             return 1
         return 0
+
+    def _skip(self, until_ns: int) -> int:
+        """Let go, not offered, all that is due before a moment; it costs no more than one message and counts as one."""
+        for due_slice, count in self._cursor.skip(until_ns):
+            self._tally.not_offered(self.plan.group, due_slice, count)
+        return 1
 
     def _drop(self, head: int, now: int) -> None:
         """Account the head without sending it: not offered if we are to blame, else surely failed."""
@@ -236,7 +247,7 @@ class Slot:
         if not blocked or now - head - blocked > OWN_LAG_LIMIT_NS:
             self._tally.not_offered(self.plan.group, head // SLICE_NS)
         else:
-            stream, seq, channel = self._streams.give_up(self._block.routes[self._at])
+            stream, seq, channel = self._streams.give_up(self._cursor.block.routes[self._cursor.at])
             self._tally.sent(
                 self.plan.group,
                 head // SLICE_NS,
@@ -249,19 +260,20 @@ class Slot:
             )
             self._tally.settled(stream, seq, "FAILED", now)
             self._failed(channel, "not sent within the delivery limit", 1)
-        self._at += 1
+        self._cursor.at += 1
 
     # -- sending
 
     def _send(self, connection: RedisConnection, until_ns: int, now: int, most: int) -> int:
-        assert self._t0_ns is not None
-        t0, due_ns, at = self._t0_ns, self._block.due_ns, self._at
+        cursor, block = self._cursor, self._cursor.block
+        assert cursor.t0_ns is not None
+        t0, due_ns, at = cursor.t0_ns, block.due_ns, cursor.at
         room = min(MOST_AT_ONCE, most, self._limit - self.outstanding)
         due_slice = (t0 + due_ns[at]) // SLICE_NS
         end = bisect_right(due_ns, until_ns - t0, at, min(len(due_ns), at + room))
         end = bisect_left(due_ns, (due_slice + 1) * SLICE_NS - t0, at, end)
         due = [t0 + ns for ns in due_ns[at:end]]
-        made = self._streams.build(self._block.routes[at:end], due, now, self._block.rows[at:end])
+        made = self._streams.build(block.routes[at:end], due, now, block.rows[at:end])
         try:
             count = connection.send(made.commands)
         except OSError as error:
@@ -275,7 +287,7 @@ class Slot:
             if not count:
                 return 0
             due = due[:count]
-        self._at += count
+        cursor.at += count
         blocked = None
         own = [(left - ns) // 1000 for ns in due]
         if self._blocking.open:

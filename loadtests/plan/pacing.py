@@ -31,6 +31,10 @@ class Pacer(Protocol):
         """Due times in [start, end)."""
         ...
 
+    def count(self, start_ns: int, end_ns: int) -> int:
+        """How many are due in [start, end), without building them where the pacer can do without."""
+        ...
+
     def next_ns(self, ns: int) -> int | None:
         """The first due time at or after `ns`; None: nothing more is due."""
         ...
@@ -60,6 +64,9 @@ class _Indexed:
         while self._exists(index) and self.due(index) < ns:
             index += 1
         return index
+
+    def count(self, start_ns: int, end_ns: int) -> int:
+        return max(0, self.before(end_ns) - self.before(start_ns))
 
     def next_ns(self, ns: int) -> int | None:
         index = self.before(ns)
@@ -178,6 +185,9 @@ class Poisson:
         self._counted = (windows, count)
         return count + bisect_left(self._window(last), ns)
 
+    def count(self, start_ns: int, end_ns: int) -> int:
+        return len(self.between(start_ns, end_ns))
+
     def next_ns(self, ns: int) -> int | None:
         number = max(0, ns) // self._window_ns
         while not (later := [due for due in self._window(number) if due >= ns]):
@@ -217,6 +227,9 @@ class Listed:
     def before(self, ns: int) -> int:
         return bisect_left(self.times, ns)
 
+    def count(self, start_ns: int, end_ns: int) -> int:
+        return max(0, self.before(end_ns) - self.before(start_ns))
+
     def next_ns(self, ns: int) -> int | None:
         index = self.before(ns)
         return self.times[index] if index < len(self.times) else None
@@ -237,6 +250,9 @@ class AtMost:
 
     def before(self, ns: int) -> int:
         return min(self._limit, self._inner.before(ns))
+
+    def count(self, start_ns: int, end_ns: int) -> int:
+        return len(self.between(start_ns, end_ns))
 
     def next_ns(self, ns: int) -> int | None:
         return None if self._inner.before(ns) >= self._limit else self._inner.next_ns(ns)

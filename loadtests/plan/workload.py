@@ -116,6 +116,12 @@ class SlotPlan:
         later = [due for pacing in pacers if (due := pacing.next_ns(start)) is not None and due < self.span_ns]
         return min(later) // self.block_ns if later else None
 
+    def count(self, start_ns: int, end_ns: int) -> int:
+        """How many messages are due in [start, end)."""
+        pacers = [pacing for pacing, _ in self._lanes] + ([self._replay[0]] if self._replay else [])
+        end_ns = min(end_ns, self.span_ns)
+        return sum(pacing.count(start_ns, end_ns) for pacing in pacers) if end_ns > start_ns else 0
+
     def planned(self, start_ns: int, end_ns: int) -> list[int]:
         """Due times in [start, end): to count what nobody offered."""
         found: list[int] = []

@@ -12,6 +12,7 @@ from loadtests.drive.slot import Slot
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.profile import Shape
+from loadtests.model.records import PublishTimes
 from loadtests.plan.workload import Workload
 from loadtests.tally.publishing import PublishTally
 
@@ -97,9 +98,42 @@ def test_a_budget_that_ends_at_the_limit_of_open_commands_still_waits_for_the_an
     world.attach()
     world.clock.now = 100 * MS
     assert world.slot.pump(world.clock.now, 50) == 50
-    assert world.slot.next_wake_ns(world.clock.now) > world.clock.now + 100 * MS
+    assert world.slot.next_wake_ns(world.clock.now) >= world.clock.now + 20 * MS
     world.slot.replies([(1, 50)])
     assert world.woken
+
+
+def test_a_full_window_is_our_own_lag_while_the_answers_are_prompt_and_a_block_once_they_are_not() -> None:
+    for answer_ms, blocked in ((5, False), (60, True)):
+        world = World(outstanding=50)
+        world.attach()
+        for _ in range(40):
+            world.clock.now += answer_ms * MS
+            if world.slot.outstanding:
+                world.slot.replies([(1, world.slot.outstanding)])
+            world.slot.pump(world.clock.now, 500)
+            world.clock.now += MS
+            world.slot.pump(world.clock.now, 500)
+            world.slot.next_wake_ns(world.clock.now)
+            world.clock.now += answer_ms * MS
+            world.slot.pump(world.clock.now, 500)
+        times = [x for x in world.tally.records() if isinstance(x, PublishTimes)]
+        assert any(max(x.blocked[0]) > 0 for x in times) is blocked, answer_ms
+
+
+def test_a_rate_that_nobody_can_keep_is_not_offered_and_not_failed() -> None:
+    world = World(rate=5_000_000.0, outstanding=1000)
+    world.attach()
+    for _ in range(60):
+        world.slot.pump(world.clock.now, 500)
+        world.clock.now += 25 * MS
+        if world.slot.outstanding:
+            world.slot.replies([(1, world.slot.outstanding)])
+    world.slot.stop()
+    world.slot.replies([(1, world.slot.outstanding)])
+    books = world.books()
+    assert books.not_offered > 5_000_000
+    assert not books.of("FAILED")
 
 
 def test_what_becomes_due_during_a_turn_waits_for_the_next() -> None:
