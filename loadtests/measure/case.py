@@ -49,6 +49,7 @@ class Case:
     scopes: Scopes
     clean: Bools  # Consumed rows outside saturation and trouble
     slow_read: Bools  # Consumed rows whose read clock is not believed
+    ours: Bools  # slices in which any process of the load generator was in trouble
     coverage: float | None
     outcomes: list[Outcome]
     troubled: frozenset[str]  # acts while or after which the load generator was in trouble, until it was steady
@@ -120,6 +121,7 @@ def case(profile: Profile, facts: Facts) -> Case:
         scopes=scope,
         clean=~scope.of_rows(scope.saturated | scope.trouble, came),
         slow_read=scope.of_rows(scope.slow_read, came),
+        ours=ours,
         coverage=coverage(scope, subs, phases.calm_slices()),
         outcomes=outcomes,
         troubled=frozenset(a.name for a, o in zip(found, outcomes, strict=True) if _in_trouble(o, a, ours, low)),

@@ -9,6 +9,7 @@ import numpy as np
 from loadtests.measure.case import Case
 from loadtests.measure.deliveries import spread_of
 from loadtests.measure.facts import Ints
+from loadtests.measure.figures_delivery import OURS
 from loadtests.measure.growth import NOT_TARGET
 from loadtests.measure.phases import chosen
 from loadtests.measure.select import Figure, groups_of, within
@@ -132,4 +133,9 @@ def connected(case: Case, t: Threshold) -> Figure:
     keep = np.ones(len(axis), dtype=np.bool_)
     if wanted is not None:
         keep = np.isin(case.phases.codes(axis, axis), sorted(wanted))
-    return Figure(value=float(per_slice[keep].min()) if keep.any() else None, why_not="the phases did not occur")
+    if not keep.any():
+        return Figure(value=None, why_not="the phases did not occur")
+    value, clean = float(per_slice[keep].min()), keep & ~case.ours[low - case.low : high - case.low]
+    if value < t.limit and (not clean.any() or per_slice[clean].min() >= t.limit):
+        return Figure(value=value, verdict=Verdict.UNKNOWN, why_not=OURS)
+    return Figure(value=value)

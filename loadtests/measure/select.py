@@ -61,6 +61,16 @@ def published_rows(case: Case, t: Threshold) -> Ints:
     return rows.astype(np.int64)
 
 
+def untroubled(case: Case) -> Ints:
+    """A column of 0 and 1 over the published rows: those that a load generator in order sent and waited for."""
+    n = len(case.ours)
+    before = np.concatenate(([0], np.cumsum(case.ours)))
+    first = np.clip(case.table.sent - case.low, 0, n)
+    last = np.clip(case.table.sent - case.low + case.phases.late_slices + 1, 0, n)
+    rows: Ints = np.equal(before[last], before[first]).astype(np.int64)
+    return rows
+
+
 def within(case: Case, at_ns: int, wanted: set[int] | None) -> bool:
     """Whether a moment lies in the wanted phases; None stands for all."""
     return wanted is None or case.phases.code_at(at_ns) in wanted

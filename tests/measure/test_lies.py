@@ -10,7 +10,7 @@ from loadtests.measure.judge import judge
 from loadtests.model import records as r
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.results import Check, Results, Verdict
-from tests.measure.simulate import MS, FaultIn, S, World, profile
+from tests.measure.simulate import MS, FaultIn, S, Stay, World, profile
 
 CUT = {"name": "cut", "kind": "down", "link": "gateway-redis", "at_s": 3.0, "for_s": 1.0}
 
@@ -177,6 +177,46 @@ def test_a_third_fault_is_not_blamed_on_the_first_of_two_that_overlap() -> None:
     of = {x.fault: x for x in judge(world.profile, world.history()).recovery}
     assert of["a"].verdict is Verdict.UNKNOWN, of["a"].summary
     assert "next fault" in of["a"].summary
+
+
+# -- our own trouble
+
+
+def test_what_is_lost_to_a_reader_that_could_not_keep_up_is_no_defect_of_the_target() -> None:
+    """FAIL needs evidence outside our own trouble."""
+    thresholds = [
+        {"measure": "lost_defect", "at_most": 0.0, "phases": ["all"]},
+        {"measure": "delivery_rate", "at_least": 1.0, "phases": ["all"]},
+    ]
+    for beyond_s, verdict in ((0, Verdict.UNKNOWN), (3, Verdict.FAIL)):
+        world = World(profile(thresholds=thresholds))
+        world.publish()
+        world.subscribe()
+        start = world.warm + 2 * S
+        world.deliver(lambda m, stay, a=start: a < m.sent < a + S // 5)
+        lost = next(m for m in world.messages if m.sent > start + beyond_s * S)
+        for stay in world.stays[:1]:
+            stay.got = [g for g in stay.got if g[1] is not lost]
+        results = judge(world.profile, _busy(world.history(), start - S, start + 2 * S))
+        assert results.delivery.lost.defect
+        for name in ("lost_defect", "delivery_rate"):
+            assert check_of(results, name).verdict is verdict, (name, beyond_s)
+
+
+def test_who_left_while_we_were_in_trouble_is_not_the_targets_doing() -> None:
+    threshold = {"measure": "connected", "at_least": 5.0, "phases": ["all"]}
+    for busy, verdict in ((False, Verdict.FAIL), (True, Verdict.UNKNOWN)):
+        world = World(profile(thresholds=[threshold], guard={"undecided_share": 0.1}))
+        world.publish()
+        world.subscribe()
+        first = world.stays[0]
+        end = first.end
+        first.end, first.why = world.warm + 2 * S, "peer closed"
+        world.stays.append(Stay(consumer=first.consumer, epoch=1, start=first.end + S // 2, end=end))
+        world.deliver()
+        history: list[Any] = world.history()
+        results = judge(world.profile, _busy(history, first.end - S, first.end + 2 * S) if busy else history)
+        assert check_of(results, "connected").verdict is verdict
 
 
 # -- what is missing
