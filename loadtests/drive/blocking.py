@@ -42,6 +42,15 @@ class Blocking:
         """Nothing is overdue: whatever is late from here on has a new reason."""
         self._from = self._until = None
 
+    def own_before(self, now_ns: int, limit_ns: int) -> int:
+        """What was due before this moment has by now more than so much own lag, whatever it owes to a block."""
+        if self._from is None:
+            return now_ns - limit_ns
+        end = now_ns if self._until is None else min(now_ns, self._until)
+        if now_ns - end > limit_ns:
+            return now_ns - limit_ns
+        return min(self._from, now_ns - limit_ns - (end - self._from))
+
     def of(self, due_ns: int, now_ns: int) -> int:
         """Blocked part of due -> now; the rest is own lag."""
         if self._from is None:

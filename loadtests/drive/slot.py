@@ -227,10 +227,10 @@ class Slot:
 
     def _drop_one(self, head: int, now: int) -> int:
         """Let the overdue head go if it is too late for it; 0 = it is to be sent."""
-        if not self._blocking.open and now - head > OWN_LAG_LIMIT_NS:
-            return self._skip(now - OWN_LAG_LIMIT_NS)
-        blocked = self._blocking.of(head, now)
-        if now - head - blocked > OWN_LAG_LIMIT_NS or (blocked and now - head > self._late_ns):
+        ours = self._blocking.own_before(now, OWN_LAG_LIMIT_NS)
+        if head < ours:
+            return self._skip(ours)
+        if self._blocking.of(head, now) and now - head > self._late_ns:
             self._drop(head, now)
             return 1
         return 0

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from publish_servers import RUN, Books, make_profile
 
+from loadtests.drive.blocking import Blocking
 from loadtests.drive.commands import Commands
 from loadtests.drive.resp import ErrorReply
 from loadtests.drive.slot import Slot
@@ -134,6 +135,27 @@ def test_a_rate_that_nobody_can_keep_is_not_offered_and_not_failed() -> None:
     books = world.books()
     assert books.not_offered > 5_000_000
     assert not books.of("FAILED")
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(("block", "release", "caught up")), st.integers(0, 900)), max_size=6),
+    st.integers(0, 3000),
+)
+def test_what_is_given_up_in_bulk_is_what_is_late_by_our_own_doing(steps: list[tuple[str, int]], after: int) -> None:
+    blocking, now = Blocking(), 0
+    for step, wait in steps:
+        now += wait
+        if step == "block":
+            blocking.block(now)
+        elif step == "release":
+            blocking.release(now)
+        else:
+            blocking.caught_up()
+    now += after
+    for limit in (0, 100, 1000):
+        ours = blocking.own_before(now, limit)
+        for due in range(now - 3000, now + 1, 50):
+            assert (due < ours) == (now - due - blocking.of(due, now) > limit)
 
 
 def test_what_becomes_due_during_a_turn_waits_for_the_next() -> None:
