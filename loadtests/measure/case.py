@@ -49,6 +49,7 @@ class Case:
     scopes: Scopes
     clean: Bools  # Consumed rows outside saturation and trouble
     slow_read: Bools  # Consumed rows whose read clock is not believed
+    behind: Bools  # slices in which a process of the load generator could not keep up, or left no reading of itself
     ours: Bools  # slices in which any process of the load generator was in trouble
     coverage: float | None
     outcomes: list[Outcome]
@@ -72,7 +73,8 @@ def case(profile: Profile, facts: Facts) -> Case:
     plan = planned(facts, contract, table, marks)
     found = acts(facts, profile)
     scope = scopes(facts, profile, low, high)
-    ours: Bools = np.logical_or.reduce(scope.saturated | scope.trouble, axis=0)
+    behind: Bools = np.logical_or.reduce(scope.behind, axis=0)
+    ours: Bools = behind | np.logical_or.reduce(scope.trouble, axis=0)
     given = load(facts, contract, table, came, subs, plan, low, high, ours)
     outcomes = [
         _outside(o, a, ours, low)
@@ -121,6 +123,7 @@ def case(profile: Profile, facts: Facts) -> Case:
         scopes=scope,
         clean=~scope.of_rows(scope.saturated | scope.trouble, came),
         slow_read=scope.of_rows(scope.slow_read, came),
+        behind=behind,
         ours=ours,
         coverage=coverage(scope, subs, phases.calm_slices()),
         outcomes=outcomes,

@@ -30,6 +30,13 @@ class Scopes:
     slow_read: Bools  # its read clock came too late to be believed
     trouble: Bools  # reported trouble of the whole process
 
+    @property
+    def behind(self) -> Bools:
+        """Slices in which a process could not keep up, or left no reading between two that it left."""
+        known = np.logical_or.accumulate(self.read, axis=1)
+        known &= np.logical_or.accumulate(self.read[:, ::-1], axis=1)[:, ::-1]
+        return self.saturated | (known & ~self.read)
+
     def of_rows(self, marks: Bools, table: Deliveries) -> Bools:
         """Rows that were received in a marked slice of their process."""
         if not marks.size:

@@ -62,9 +62,9 @@ def published_rows(case: Case, t: Threshold) -> Ints:
 
 
 def untroubled(case: Case) -> Ints:
-    """A column of 0 and 1 over the published rows: those that a load generator in order sent and waited for."""
-    n = len(case.ours)
-    before = np.concatenate(([0], np.cumsum(case.ours)))
+    """A column of 0 and 1 over the published rows: those that were sent and waited for while all of ours kept up."""
+    n = len(case.behind)
+    before = np.concatenate(([0], np.cumsum(case.behind)))
     first = np.clip(case.table.sent - case.low, 0, n)
     last = np.clip(case.table.sent - case.low + case.phases.late_slices + 1, 0, n)
     rows: Ints = np.equal(before[last], before[first]).astype(np.int64)

@@ -219,6 +219,22 @@ def test_who_left_while_we_were_in_trouble_is_not_the_targets_doing() -> None:
         assert check_of(results, "connected").verdict is verdict
 
 
+def test_a_stretch_of_which_our_process_left_no_reading_is_no_evidence_either() -> None:
+    """A hub that is stalled writes no reading of itself: to say nothing is not to be in order."""
+    world = World(profile())
+    world.publish()
+    world.subscribe()
+    start = world.warm + 2 * S
+    world.deliver(lambda m, stay: start < m.sent < start + S // 5)
+    history = world.history()
+    assert check_of(judge(world.profile, history), "lost_defect").verdict is Verdict.FAIL
+
+    def silent(x: Any) -> Any:
+        return None if isinstance(x, r.HarnessSecond) and start - 2 * S < x.at_ns < start + 2 * S else x
+
+    assert check_of(judge(world.profile, changed(history, silent)), "lost_defect").verdict is Verdict.UNKNOWN
+
+
 # -- what is missing
 
 
