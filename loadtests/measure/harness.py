@@ -57,6 +57,9 @@ def scopes(facts: Facts, profile: Profile, low: int, high: int) -> Scopes:
     names = facts.names
     read, saturated, slow, trouble = (np.zeros((len(names), high - low), dtype=np.bool_) for _ in range(4))
     guard, slow_ns = profile.guard, latency_limit_ms(profile) * NS_PER_MS / 10
+    # A timer may be served in time while sockets are not: bytes that lie in the kernel for long wait for us alone,
+    # unless a group is to read slowly.
+    prompt = all(c.read_bytes_per_s is None for c in profile.consumers)
     for index, (_, process) in enumerate(facts.each()):
         before: int | None = None
         for second in sorted(process.seconds, key=lambda s: s.at_ns):
@@ -68,6 +71,7 @@ def scopes(facts: Facts, profile: Profile, low: int, high: int) -> Scopes:
                 second.saturated
                 or second.cpu_percent >= guard.cpu_percent
                 or second.hub_lag_p99_ns > guard.hub_lag_ms * NS_PER_MS
+                or (prompt and second.read_delay_p99_ns > guard.hub_lag_ms * NS_PER_MS)
             )
             slow[index, span] |= second.read_delay_p99_ns > slow_ns
             before = second.at_ns

@@ -219,6 +219,23 @@ def test_who_left_while_we_were_in_trouble_is_not_the_targets_doing() -> None:
         assert check_of(results, "connected").verdict is verdict
 
 
+def test_bytes_that_lay_in_the_kernel_for_long_waited_for_us() -> None:
+    """Processor and timers may look well while no socket is read: a target may drop such a reader."""
+    world = World(profile())
+    world.publish()
+    world.subscribe()
+    start = world.warm + 2 * S
+    world.deliver(lambda m, stay: start < m.sent < start + S // 5)
+
+    def late(x: Any) -> Any:
+        hit = isinstance(x, r.HarnessSecond) and start - S < x.at_ns < start + 2 * S
+        return msgspec.structs.replace(x, read_delay_p99_ns=450 * MS) if hit else x
+
+    results = judge(world.profile, changed(world.history(), late))
+    assert check_of(results, "lost_defect").verdict is Verdict.UNKNOWN
+    assert results.harness.saturated_s
+
+
 def test_a_stretch_of_which_our_process_left_no_reading_is_no_evidence_either() -> None:
     """A hub that is stalled writes no reading of itself: to say nothing is not to be in order."""
     world = World(profile())
