@@ -13,6 +13,7 @@ from loadtests.model.errors import BadInput
 from loadtests.model.profile import Profile
 from loadtests.model.profile_read import read_effective, read_profile
 from loadtests.model.results import Results, to_json
+from loadtests.model.runconfig import sha256_of
 from loadtests.report.html import render_html
 from loadtests.report.junit import render_junit
 from loadtests.report.text import summary_lines
@@ -60,7 +61,9 @@ def profile_of(folder: Path, sets: Sequence[str]) -> Profile:
 def analyze_run(run: str, sets: Sequence[str], *, out: Path | None, quiet: bool) -> int:
     """Judge again; the exit status of the verdict."""
     folder = run_folder(run)
-    results = judge(profile_of(folder, sets), read_history(folder))
+    profile = profile_of(folder, sets)
+    stored = sha256_of((folder / "profile.toml").read_text(encoding="utf-8"))
+    results = judge(profile, read_history(folder), profile_sha256=stored)
     target = out or (folder / "again" if sets else folder)
     write_reports(target, results)
     if not quiet:

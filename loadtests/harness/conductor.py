@@ -104,6 +104,7 @@ class Conductor:
         self._status: dict[str, PartStatus] = {}
         self._inboxes: dict[str, Inbox] = {}
         self._lost: set[str] = set()
+        self._heard_ns: dict[str, int] = {}  # when each part's last frame came
         self._refused: set[str] = set()
         self._stop = Event()
         self._finisher: gevent.Greenlet[..., Any] | None = None
@@ -135,6 +136,7 @@ class Conductor:
         if inbox is None:
             inbox = self._inboxes[process] = Inbox(lambda _n, f, p=process: self.writer.write(p, f))  # type: ignore[misc]
         inbox.take(number, frame)
+        self._heard_ns[process] = self.clock.now_ns()
         if done is not None:
             self.writer.write(process, b"", done)
 
@@ -146,7 +148,9 @@ class Conductor:
         if closed is not None and closed.frames >= 0:
             return
         self._lost.add(process)
-        self.emit(Trouble(process=process, from_ns=self.clock.now_ns(), to_ns=-1, what=what))
+        # Locust tells seconds after a worker died; what is known of it ends with its last frame.
+        since = self._heard_ns.get(process, self.clock.now_ns())
+        self.emit(Trouble(process=process, from_ns=since, to_ns=-1, what=what))
         self.book.lose(process)
         self._status.pop(process, None)
 

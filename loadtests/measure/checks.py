@@ -101,6 +101,8 @@ def _doubt(case: Case, t: Threshold, verdict: Verdict) -> str | None:
             return "but the run was cut short or its history is not whole"
         if t.measure in _COUNTS and (missed := not_offered(case)) and missed[0] > case.profile.guard.not_offered_share:
             return f"but {missed[0]:.2%} of the planned messages were not offered"
+        if t.measure in _COUNTS and case.coverage is not None and case.coverage < case.profile.guard.clean_coverage_min:
+            return f"but the load generator kept up in {case.coverage:.1%} of the calm time only"
         if t.measure in _ACCOUNT and (holes := _publisher_holes(case)):
             return f"but outcomes are missing: {holes[0]}"
         return None

@@ -45,6 +45,13 @@ def harness_checks(case: Case) -> list[Check]:
     ]
 
 
+def own_profile(case: Case, sha256: str) -> Check:
+    """Whether the stored profile is the one that every process had."""
+    other = sorted({h.process for _, p in case.facts.each() for h in p.headers if h.profile_sha256 != sha256})
+    text = "profile.toml is not the one that the run was started with" if other else "profile.toml is as it was"
+    return _condition("judged by its own profile", bool(other), text, evidence=other)
+
+
 def _account(case: Case) -> Check:
     ledger = case.ledger
     wrong = ledger.wrong + overlaps(case.table)

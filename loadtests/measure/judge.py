@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from loadtests.measure.case import Case, case
 from loadtests.measure.checks import plan_done, threshold_check
-from loadtests.measure.conditions import harness_checks
+from loadtests.measure.conditions import harness_checks, own_profile
 from loadtests.measure.facts import Facts, fold
 from loadtests.measure.harness import harness_result, reported
 from loadtests.measure.summary import (
@@ -31,15 +31,22 @@ from loadtests.model.results import SCHEMA, Check, Results, Verdict, worst
 _RANK = (Verdict.FAIL, Verdict.ABORTED, Verdict.UNKNOWN, Verdict.PASS)
 
 
-def judge(profile: Profile, history: Iterable[tuple[str, Frame | Torn]]) -> Results:
-    """The results of a history: every file's frames as (process, frame); overrides are in the profile already."""
-    return conclude(profile, fold(history))
+def judge(
+    profile: Profile, history: Iterable[tuple[str, Frame | Torn]], *, profile_sha256: str | None = None
+) -> Results:
+    """The results of a history: every file's frames as (process, frame); overrides are in the profile already.
+
+    `profile_sha256` is the hash of the stored profile; it must be the one that the run was started with.
+    """
+    return conclude(profile, fold(history), profile_sha256=profile_sha256)
 
 
-def conclude(profile: Profile, facts: Facts) -> Results:
+def conclude(profile: Profile, facts: Facts, *, profile_sha256: str | None = None) -> Results:
     """The results of a folded history."""
     found = case(profile, facts)
     checks = [threshold_check(found, t) for t in profile.thresholds] + harness_checks(found)
+    if profile_sha256 is not None:
+        checks.append(own_profile(found, profile_sha256))
     verdict, reasons = _verdict(found, checks)
     all_ = spreads(found)
     return Results(

@@ -1,0 +1,97 @@
+"""Do all three reports come from the stored history alone, and does each show one planted gap?"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from loadtests.cli.analyzing import analyze_run
+from loadtests.model import records as r
+from loadtests.model.codec import Frame, decode, encode_frame, pack
+from loadtests.model.profile_text import canonical
+from loadtests.model.results import Results, Verdict, from_json
+from loadtests.model.runconfig import sha256_of
+from tests.measure.simulate import World, profile
+
+FILES = ("results.json", "report.html", "junit.xml")
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that passes."""
+    folder = tmp_path_factory.mktemp("run") / "run-1"
+    (folder / "history").mkdir(parents=True)
+    world = World(profile()).calm()
+    text = canonical(world.profile)
+    (folder / "profile.toml").write_text(text, encoding="utf-8")
+    for name, frame in world.history():
+        records = [_with_hash(x, sha256_of(text)) for x in frame.records]
+        with (folder / "history" / f"{name}.tsh").open("ab") as file:
+            for data in pack(frame.number, records):
+                file.write(data)
+    assert analyze_run(str(folder), [], out=None, quiet=True) == 0
+    return folder
+
+
+def _with_hash(x: Any, sha256: str) -> Any:
+    return msgspec.structs.replace(x, profile_sha256=sha256) if isinstance(x, r.Header) else x
+
+
+def again(folder: Path, out: Path) -> tuple[Results, list[bytes]]:
+    analyze_run(str(folder), [], out=out, quiet=True)
+    return from_json((out / "results.json").read_bytes()), [(out / name).read_bytes() for name in FILES]
+
+
+def test_the_same_history_gives_the_same_bytes_wherever_it_lies(stored: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(stored, moved)
+    results, files = again(moved, tmp_path / "out")
+    assert results.verdict is Verdict.PASS
+    assert files == [(stored / name).read_bytes() for name in FILES]
+
+
+def test_one_planted_gap_changes_all_three_reports(stored: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "planted"
+    shutil.copytree(stored, folder)
+    path = folder / "history" / "main.tsh"
+    frames = [f for f in decode(path.read_bytes()) if isinstance(f, Frame)]
+    plain = next(x for f in frames for x in f.records if isinstance(x, r.Closing) and len(x.consumer) > 1)
+    lot = len(plain.consumer)
+    gap = r.Deviations(
+        kind=["gap"] * lot,
+        consumer=list(plain.consumer),
+        epoch=list(plain.epoch),
+        stream=[plain.stream[0]] * lot,
+        first=[plain.first[0] + 40] * lot,
+        last=[plain.first[0] + 40] * lot,
+        at_ns=[5_000_000_000] * lot,
+    )
+    plain.unique[0] -= 1
+    consumed = [x for f in frames for x in f.records if isinstance(x, r.Consumed) and x.unique > lot]
+    fewer = msgspec.structs.replace(consumed[0], unique=consumed[0].unique - lot)
+    with path.open("wb") as file:
+        for frame in frames:
+            records = [fewer if x is consumed[0] else x for x in frame.records]
+            file.write(encode_frame(frame.number, records))
+        file.write(encode_frame(frames[-1].number + 1, [gap]))
+    results, files = again(folder, tmp_path / "out")
+    assert results.verdict is Verdict.FAIL
+    assert results.delivery.lost.defect == lot
+    for name, data in zip(FILES, files, strict=True):
+        assert data != (stored / name).read_bytes(), name
+    assert b"<failure" in files[2]
+
+
+def test_limits_that_were_widened_afterwards_are_noticed(stored: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "widened"
+    shutil.copytree(stored, folder)
+    text = (folder / "profile.toml").read_text(encoding="utf-8")
+    assert "at_most = 0" in text
+    (folder / "profile.toml").write_text(text.replace("at_most = 0", "at_most = 9"), encoding="utf-8")
+    results, _ = again(folder, tmp_path / "out")
+    assert results.verdict is Verdict.UNKNOWN
+    assert any("profile.toml is not the one" in reason for reason in results.reasons)
