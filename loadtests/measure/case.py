@@ -70,7 +70,7 @@ def case(profile: Profile, facts: Facts) -> Case:
     low = marks.t0_ns // SLICE_NS
     high = max(marks.end_ns // SLICE_NS + 1, low + 1)
     subs = subscriptions(facts)
-    plan = planned(facts, contract, table, marks)
+    plan = planned(facts, contract, table, marks, subs)
     found = acts(facts, profile)
     scope = scopes(facts, profile, low, high)
     behind: Bools = np.logical_or.reduce(scope.behind, axis=0)

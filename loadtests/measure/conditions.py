@@ -86,9 +86,31 @@ def _offered(case: Case) -> Check:
     limit, found = case.profile.guard.not_offered_share, not_offered(case, calm=True)
     if found is None:
         return _condition("load offered as planned", True, "nothing was published in a calm phase", limit=limit)
+    if gone := _publishers_gone(case):
+        return _condition("load offered as planned", True, gone[0], limit=limit, evidence=gone)
     share, missed, planned = found
     text = f"{missed} of {planned} planned messages were not offered in calm phases"
     return _condition("load offered as planned", share > limit, text, limit=limit, measured=round(share, 6))
+
+
+def _publishers_gone(case: Case) -> list[str]:
+    """Publishers whose part of the plan nobody counted: of a lost process, or taken away by hand."""
+    end = case.times.plan_end_ns
+    lost = [
+        f"{t.process} published and was lost: {t.what}"
+        for _, p in case.facts.each()
+        for t in p.trouble
+        if t.to_ns < 0 and t.from_ns < end and t.process in case.facts.processes
+        if len(case.facts.processes[t.process].publish)
+    ]
+    count = sum(g.count for g in case.profile.publishers)
+    fewer = [
+        f"{u.wanted['EventPublisher']} of {count} publishers were left at {case.times.seconds(u.at_ns):.1f} s"
+        for _, p in case.facts.each()
+        for u in p.users
+        if case.times.t0_ns < u.at_ns < end and u.wanted.get("EventPublisher", count) < count
+    ]
+    return lost + fewer
 
 
 def _undecided(case: Case) -> Check:

@@ -10,6 +10,7 @@ import numpy as np
 from loadtests.measure.facts import Facts, Ints
 from loadtests.measure.frame import Times
 from loadtests.measure.streams import Streams
+from loadtests.measure.subscriptions import Subscriptions
 from loadtests.model.contract import Contract
 from loadtests.model.ids import SLICE_NS
 
@@ -36,7 +37,7 @@ class Planned:
         return found
 
 
-def planned(facts: Facts, contract: Contract, table: Streams, times: Times) -> Planned:
+def planned(facts: Facts, contract: Contract, table: Streams, times: Times, subs: Subscriptions) -> Planned:
     """The plan as the profile, an override of the count, and changes of the user count leave it."""
     names = [c.name for c in contract.profile.consumers]
     slots: list[list[int]] = [[] for _ in names]
@@ -56,6 +57,7 @@ def planned(facts: Facts, contract: Contract, table: Streams, times: Times) -> P
                 counts.append((users.at_ns, new))
             else:
                 counts = [(-(2**62), new)]
+    counts += _moved(subs, times, counts[-1])
     offered = np.zeros((len(names), len(table.start)), dtype=np.int64)
     for group, own in enumerate(slots):
         for index, (start, numbers) in enumerate(counts):
@@ -70,6 +72,24 @@ def planned(facts: Facts, contract: Contract, table: Streams, times: Times) -> P
     return Planned(
         counts=tuple(counts), changes=tuple(changes), slots=tuple(tuple(s) for s in slots), offered_rows=offered
     )
+
+
+def _moved(subs: Subscriptions, times: Times, last: tuple[int, tuple[int, ...]]) -> list[tuple[int, tuple[int, ...]]]:
+    """What is left of the last count while Locust has taken users away: it says how many, and they say who."""
+    steps: dict[int, list[tuple[int, int]]] = {}
+    for consumer, intervals in subs.intervals.items():
+        for at, interval in enumerate(intervals):
+            if interval.why == "moved" and interval.to_ns is not None and times.t0_ns < interval.to_ns:
+                steps.setdefault(interval.to_ns // SLICE_NS, []).append((subs.group_of[consumer], -1))
+                for after in intervals[at + 1 : at + 2]:
+                    steps.setdefault(after.from_ns // SLICE_NS + 1, []).append((subs.group_of[consumer], 1))
+    found, now = [], list(last[1])
+    for place in sorted(steps):
+        for group, step in steps[place]:
+            now[group] += step
+        if place * SLICE_NS > last[0]:
+            found.append((place * SLICE_NS, tuple(max(n, 0) for n in now)))
+    return found
 
 
 def _total(facts: Facts, contract: Contract) -> int:

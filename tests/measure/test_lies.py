@@ -179,6 +179,36 @@ def test_a_third_fault_is_not_blamed_on_the_first_of_two_that_overlap() -> None:
     assert "next fault" in of["a"].summary
 
 
+# -- our own doing
+
+
+def test_consumers_that_locust_took_away_are_no_clients_that_the_target_lost() -> None:
+    world = cut_world()
+    for stay in world.stays[:2]:
+        stay.end, stay.why = world.warm + S, "moved"
+    fault = world.faults[0]
+    world.deliver(lambda m, stay: fault.start <= m.sent < fault.end)
+    world.extra += [
+        r.Users(at_ns=world.warm - S, wanted={"WebSocketClient": 5, "EventPublisher": 2}),
+        r.Users(at_ns=world.warm + S, wanted={"WebSocketClient": 3, "EventPublisher": 2}),
+    ]
+    results = judge(world.profile, world.history())
+    assert results.recovery[0].verdict is Verdict.PASS, results.recovery[0].summary
+    assert results.recovery[0].recovery_s == 0
+    assert check_of(results, "load offered").verdict is Verdict.PASS
+
+
+def test_publishers_that_are_gone_offer_less_than_planned() -> None:
+    fewer = r.Users(at_ns=3 * S + S // 2, wanted={"WebSocketClient": 5, "EventPublisher": 1})
+    dead = r.Trouble(process="main", from_ns=4 * S, to_ns=-1, what="the worker is gone")
+    for record in (fewer, dead):
+        world = World(profile()).calm()
+        world.extra.append(record)
+        check = check_of(judge(world.profile, world.history()), "load offered as planned")
+        assert check.verdict is Verdict.UNKNOWN
+        assert check.evidence
+
+
 # -- our own trouble
 
 
