@@ -21,7 +21,7 @@ class ProfileChoices(list[str]):
 def add_options(parser: Any) -> None:
     """Listener for Locust's `init_command_line_parser`."""
     group = parser.add_argument_group("Tickstorm")
-    group.add_argument(
+    profile = group.add_argument(
         "--run-profile",
         env_var="TICKSTORM_PROFILE",
         default=DEFAULT_PROFILE,
@@ -29,16 +29,18 @@ def add_options(parser: Any) -> None:
         metavar="NAME",
         help="what to run: a shipped profile, or the path of a profile file",
     )
-    group.add_argument(
+    sets = group.add_argument(
         "--run-set",
         env_var="TICKSTORM_SET",
         default="",
         metavar="KEY=VALUE",
         help='values that replace the profile\'s, e.g. "run.duration_s=30; consumers.plain.count=500"',
     )
-    group.add_argument(
+    seed = group.add_argument(
         "--run-seed", env_var="TICKSTORM_SEED", default="", metavar="N", help="seed in place of the profile's"
     )
+    for action in (profile, sets, seed):  # the start form shows what has these; an action of a group has none
+        vars(action).update(include_in_web_ui=True, is_secret=False, is_required=False, is_multiple=False)
 
 
 def _offered() -> list[str]:

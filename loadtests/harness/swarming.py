@@ -25,11 +25,13 @@ def watch_start_form(environment: Any, master: Master) -> None:
         if request.method != "POST" or not request.path.endswith("/swarm") or environment.runner.state in RUNNING:
             return None
         form = request.form.to_dict(flat=False)
-        first = {key: values[0] for key, values in form.items() if values}
+        kept = vars(environment.parsed_options)  # what a form does not ask for stays as it was
+        first = {key: str(kept.get(key) or "") for key in ("run_profile", "run_set", "run_seed")}
+        first |= {key: values[0] for key, values in form.items() if values}
         try:
-            seed = _seed(first.get("run_seed", ""))
-            name = first.get("run_profile") or DEFAULT_PROFILE
-            loaded = load(name, sets_of(first.get("run_set", "")), seed)
+            seed = _seed(first["run_seed"])
+            name = first["run_profile"] or DEFAULT_PROFILE
+            loaded = load(name, sets_of(first["run_set"]), seed)
             chosen = Chosen(loaded=loaded, folder=profile_path(name).parent)
             explicit = first.get("user_count", "")
             if explicit.isdigit() and int(explicit) not in offered | {sum(chosen.planned.values())}:
