@@ -71,12 +71,12 @@ def main(plan: dict[str, Any]) -> None:
 
     environment.tickstorm = Wired()
     runner = environment.create_local_runner()
-    runner.start(8, spawn_rate=100)  # two more users than slots: they park
+    runner.start(6, spawn_rate=100)
     wait(lambda: receiver.health().connected == 6, "six subscriptions")
     runner.start(3, spawn_rate=100)
     wait(lambda: runner.user_count == 3, "three users left")
     moved = [r.consumer for r in records if getattr(r, "why", "") == "moved"]
-    runner.start(8, spawn_rate=100)
+    runner.start(8, spawn_rate=100)  # two more users than slots: they park
     wait(lambda: receiver.health().connected == 6, "six again")
     print("six", flush=True)
     received = plan["expect"]
