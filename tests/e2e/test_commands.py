@@ -1,0 +1,182 @@
+"""Does every command answer in a sentence: what is there, what is wrong, and with which exit status?"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import texts
+from launching import Bench, Started, get
+
+from loadtests.harness.places import shipped_profiles
+from loadtests.model.stackwire import LINKS, SERVICES
+
+pytestmark = pytest.mark.e2e
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """A command that has ended."""
+
+    status: int
+    text: str
+    child: Started
+
+
+BAD = {
+    "unknown key": (["run", "{profile}", "--set", "run.nonsense=1"], "run.nonsense", 2),
+    "bad value": (["run", "{profile}", "--set", "run.duration_s=-3"], "run.duration_s", 2),
+    "unknown table": (["run", "{unknown}"], "nonsense", 2),
+    "not TOML": (["run", "{broken}"], "broken.toml", 2),
+    "missing file": (["run", "/no/such/profile.toml"], "there is no such profile", 2),
+    "a folder": (["run", "{folder}"], "cannot be read", 2),
+    "no such run": (["analyze", "20200101-000000-nothing-0000"], "there is no such run", 2),
+    "unknown port name": (["stack", "up", "--port", "rediss=7000"], "rediss", 2),
+    "no number": (["stack", "up", "--port", "redis=many"], "allowed is a port", 2),
+    "ports too late": (["stack", "up", "--port", "redis=7000"], "is up already", 2),
+    "web port in use": (["run", "{profile}", "--web", "--web-port", "{used}"], "in use", 2),
+    "no consumer left": (["LOCUST", "--headless", "--run-profile", "{profile}", "-u", "4"], "users: found 4", 2),
+    "unknown profile in Locust": (["LOCUST", "--headless", "--run-profile", "no-such"], "no-such", 2),
+    "bad value in Locust": (["LOCUST", "--headless", "--run-set", "run.duration_s=-1"], "run.duration_s", 2),
+}
+GOOD = {
+    "help": (["--help"], ["run", "analyze", "doctor", "profiles", "stack"]),
+    "run help": (["run", "--help"], ["--set", "--workers", "--web", "--seed"]),
+    "analyze help": (["analyze", "--help"], ["--set", "--out", "--quiet"]),
+    "stack help": (["stack", "--help"], ["up", "down", "status", "heal"]),
+    "profiles": (["profiles"], shipped_profiles()),
+    "doctor": (["doctor", "{profile}"], ["File descriptors", "redis at", "gateway at", "toxiproxy at", "postgres at"]),
+    "status": (["stack", "status"], [*SERVICES, *LINKS]),
+    "status as JSON": (["stack", "status", "--json"], ["supervisor_pid"]),
+    "heal": (["stack", "heal"], ["nothing to heal"]),
+}
+
+
+@pytest.fixture(scope="module")
+def said(bench: Bench) -> Iterator[dict[str, Said]]:
+    """All commands, a few at a time."""
+    with socket.socket() as used:
+        used.bind(("127.0.0.1", 0))
+        used.listen()
+        places = {
+            "profile": bench.profile(texts.CALM, "calm"),
+            "unknown": bench.profile(f"{texts.CALM}\n[nonsense]\na = 1\n", "unknown"),
+            "broken": bench.profile("[[[", "broken"),
+            "folder": str(bench.folder),
+            "used": str(used.getsockname()[1]),
+        }
+        commands = {n: argv for n, (argv, *_) in [*BAD.items(), *GOOD.items()]}
+        found: dict[str, Said] = {}
+        waiting = list(commands)
+        while waiting:
+            turn, waiting = waiting[:4], waiting[4:]
+            running = {name: start(bench, [word.format(**places) for word in commands[name]]) for name in turn}
+            for name, child in running.items():
+                status = child.wait(30)
+                found[name] = Said(status=status, text=child.said, child=child)
+        yield found
+
+
+def start(bench: Bench, argv: list[str]) -> Started:
+    return bench.locust(*argv[1:]) if argv[0] == "LOCUST" else bench.start(*argv)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_answered_in_a_sentence_and_starts_nothing(said: dict[str, Said], name: str) -> None:
+    _, text, status = BAD[name]
+    assert said[name].status == status, said[name].text
+    assert text in said[name].text
+    assert "Traceback" not in said[name].text
+    assert said[name].child.nothing_left()
+
+
+def test_bad_input_leaves_no_folder_of_a_run(said: dict[str, Said], bench: Bench) -> None:
+    assert list(bench.reports.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_good_command_says_what_it_is_asked_for(said: dict[str, Said], name: str) -> None:
+    assert said[name].status == 0, said[name].text
+    for text in GOOD[name][1]:
+        assert text in said[name].text, text
+
+
+def test_the_status_for_programs_has_its_shape(said: dict[str, Said], bench: Bench) -> None:
+    status = json.loads(said["status as JSON"].text)
+    assert tuple(status["services"]) == SERVICES
+    assert tuple(status["links"]) == LINKS
+    for service in status["services"].values():
+        assert {"address", "pid", "version", "state", "origin"} <= service.keys()
+        assert service["state"] == "ready"
+    for link in status["links"].values():
+        assert {"proxy", "listen", "upstream"} <= link.keys()
+    proxies = get(f"http://{status['services']['toxiproxy']['address']}/proxies")
+    assert set(proxies) == {link["proxy"] for link in status["links"].values()}
+    assert {p["listen"] for p in proxies.values()} == {link["listen"] for link in status["links"].values()}
+
+
+# -- stacks of their own
+
+
+@pytest.fixture(scope="module")
+def elsewhere(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Said]:
+    """Commands about other stacks: none, one whose port is taken, one with a server that dies while it starts."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    programs = folder / "programs"
+    programs.mkdir()
+    fake = programs / "redis-server"
+    fake.write_text(f"#!{sys.executable}\nimport sys\nsys.exit('no memory today')\n", encoding="utf-8")
+    fake.chmod(0o755)
+    profile, path = bench.profile(texts.CALM, "dying"), f"{programs}:{bench.environment['PATH']}"
+    with socket.socket() as used:
+        used.bind(("127.0.0.1", 0))
+        used.listen()
+        port = used.getsockname()[1]
+        children = {
+            "none": bench.start("stack", "status", "--json", TICKSTORM_STACK=str(folder / "none")),
+            "nothing to stop": bench.start("stack", "down", TICKSTORM_STACK=str(folder / "none")),
+            "port in use": bench.start("stack", "up", "--port", f"redis={port}", TICKSTORM_STACK=str(folder / "port")),
+            "dying": bench.start("run", profile, TICKSTORM_STACK=str(folder / "dying"), PATH=path),
+        }
+        return {name: Said(status=c.wait(60), text=c.said, child=c) for name, c in children.items()}
+
+
+def test_a_stack_that_is_not_there_is_an_empty_status(elsewhere: dict[str, Said]) -> None:
+    assert elsewhere["none"].status == 3
+    assert json.loads(elsewhere["none"].text) == {"services": {}, "links": {}}
+    assert elsewhere["nothing to stop"].status == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "texts"),
+    [("port in use", 2, ("redis", "use")), ("dying", 3, ("redis", "no memory today"))],
+)
+def test_a_stack_that_cannot_start_says_why_and_leaves_nothing(
+    elsewhere: dict[str, Said], name: str, status: int, texts: tuple[str, ...]
+) -> None:
+    found = elsewhere[name]
+    assert found.status == status, found.text
+    for text in texts:
+        assert text in found.text
+    assert "Traceback" not in found.text
+    assert found.child.nothing_left()
+
+
+def test_without_a_stack_a_run_starts_one_and_stops_it(bench: Bench, tmp_path: Path) -> None:
+    began = time.time()
+    folder = tmp_path / "own"
+    child = bench.start(
+        "run", bench.profile(texts.CALM, "own"), "--set", "run.duration_s=2", TICKSTORM_STACK=str(folder)
+    )
+    assert child.wait(90) == 0, child.said
+    assert "starting one for this run" in child.said
+    assert child.nothing_left()
+    run = bench.run_of(child)
+    assert run.results["verdict"] == "PASS"
+    assert run.folder.stat().st_mtime >= began
