@@ -7,15 +7,12 @@ from pathlib import Path
 
 from loadtests.cli.console import out as console
 from loadtests.harness.places import reports_folder
-from loadtests.measure.judge import judge
 from loadtests.model.codec import Frame, Torn, decode
 from loadtests.model.errors import BadInput
 from loadtests.model.profile import Profile
 from loadtests.model.profile_read import read_effective, read_profile
 from loadtests.model.results import Results, to_json
 from loadtests.model.runconfig import sha256_of
-from loadtests.report.html import render_html
-from loadtests.report.junit import render_junit
 from loadtests.report.text import summary_lines
 
 
@@ -38,6 +35,9 @@ def read_history(folder: Path) -> Iterator[tuple[str, Frame | Torn]]:
 
 def write_reports(folder: Path, results: Results) -> None:
     """All three files."""
+    from loadtests.report.html import render_html  # charts take half a second to load: `show` does without
+    from loadtests.report.junit import render_junit
+
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_bytes(to_json(results))
     (folder / "junit.xml").write_text(render_junit(results), encoding="utf-8")
@@ -60,6 +60,8 @@ def profile_of(folder: Path, sets: Sequence[str]) -> Profile:
 
 def analyze_run(run: str, sets: Sequence[str], *, out: Path | None, quiet: bool) -> int:
     """Judge again; the exit status of the verdict."""
+    from loadtests.measure.judge import judge  # as above
+
     folder = run_folder(run)
     profile = profile_of(folder, sets)
     stored = sha256_of((folder / "profile.toml").read_text(encoding="utf-8"))

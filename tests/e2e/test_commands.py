@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import texts
@@ -126,14 +124,15 @@ def test_the_status_for_programs_has_its_shape(said: dict[str, Said], bench: Ben
 
 @pytest.fixture(scope="module")
 def elsewhere(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Said]:
-    """Commands about other stacks: none, one whose port is taken, one with a server that dies while it starts."""
+    """Commands about other stacks: none, one for a run, a port that is taken, a server that dies."""
     folder = tmp_path_factory.mktemp("elsewhere")
     programs = folder / "programs"
     programs.mkdir()
     fake = programs / "redis-server"
     fake.write_text(f"#!{sys.executable}\nimport sys\nsys.exit('no memory today')\n", encoding="utf-8")
     fake.chmod(0o755)
-    profile, path = bench.profile(texts.CALM, "dying"), f"{programs}:{bench.environment['PATH']}"
+    own = bench.profile(texts.CALM, "own")
+    path = f"{programs}:{bench.environment['PATH']}"
     with socket.socket() as used:
         used.bind(("127.0.0.1", 0))
         used.listen()
@@ -142,7 +141,8 @@ def elsewhere(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[st
             "none": bench.start("stack", "status", "--json", TICKSTORM_STACK=str(folder / "none")),
             "nothing to stop": bench.start("stack", "down", TICKSTORM_STACK=str(folder / "none")),
             "port in use": bench.start("stack", "up", "--port", f"redis={port}", TICKSTORM_STACK=str(folder / "port")),
-            "dying": bench.start("run", profile, TICKSTORM_STACK=str(folder / "dying"), PATH=path),
+            "own": bench.start("run", own, "--set", "run.duration_s=2", TICKSTORM_STACK=str(folder / "own")),
+            "dying": bench.start("run", own, TICKSTORM_STACK=str(folder / "dying"), PATH=path),
         }
         return {name: Said(status=c.wait(60), text=c.said, child=c) for name, c in children.items()}
 
@@ -168,15 +168,9 @@ def test_a_stack_that_cannot_start_says_why_and_leaves_nothing(
     assert found.child.nothing_left()
 
 
-def test_without_a_stack_a_run_starts_one_and_stops_it(bench: Bench, tmp_path: Path) -> None:
-    began = time.time()
-    folder = tmp_path / "own"
-    child = bench.start(
-        "run", bench.profile(texts.CALM, "own"), "--set", "run.duration_s=2", TICKSTORM_STACK=str(folder)
-    )
-    assert child.wait(90) == 0, child.said
-    assert "starting one for this run" in child.said
-    assert child.nothing_left()
-    run = bench.run_of(child)
-    assert run.results["verdict"] == "PASS"
-    assert run.folder.stat().st_mtime >= began
+def test_without_a_stack_a_run_starts_one_and_stops_it(elsewhere: dict[str, Said], bench: Bench) -> None:
+    found = elsewhere["own"]
+    assert found.status == 0, found.text
+    assert "starting one for this run" in found.text
+    assert bench.run_of(found.child).results["verdict"] == "PASS"
+    assert found.child.nothing_left()
