@@ -81,7 +81,7 @@ def case(profile: Profile, facts: Facts) -> Case:
         for o, a in zip(recoveries(contract, given, marks, found, plan.changes), found, strict=True)
     ]
     windows = [
-        w for a, o in zip(found, outcomes, strict=True) if (w := window(a, o.steady_ns, marks.end_ns)) is not None
+        w for a, o in zip(found, outcomes, strict=True) if (w := window(a, o.settled_ns, marks.end_ns)) is not None
     ]
     late = -(-round(profile.run.late_s * NS_PER_S) // SLICE_NS)
     phases = Phases(marks, windows, low=low, high=high, late_slices=late)
@@ -153,6 +153,7 @@ def _outside(outcome: Outcome, act: Act, ours: Bools, low: int) -> Outcome:
         outage_ns=None,
         recovery_ns=None,
         steady_ns=None,
+        settled_ns=None,
         limit_ms=outcome.limit_ms,
         summary=f"{outcome.summary}; but the load generator was in trouble meanwhile",
         visible=outcome.visible,

@@ -102,6 +102,7 @@ class Outcome:
     outage_ns: int | None
     recovery_ns: int | None
     steady_ns: int | None  # moment from which on it was steady
+    settled_ns: int | None  # end of its first steady slice group, which still may hold what the band forgives
     limit_ms: float | None  # latency limit of the band
     summary: str
     visible: bool | None
@@ -199,6 +200,7 @@ def _unknown(act: Act, why: str) -> Outcome:
         outage_ns=None,
         recovery_ns=None,
         steady_ns=None,
+        settled_ns=None,
         limit_ms=None,
         summary=f"{act.name}: {why}" if not why.startswith(act.name) else why,
         visible=None,
@@ -231,6 +233,7 @@ def _outcome(
             outage_ns=None,
             recovery_ns=None,
             steady_ns=None,
+            settled_ns=None,
             limit_ms=band.limit_ms,
             summary=f"{act.name}: not recovered (> {limit:g} s)",
             visible=True,
@@ -256,6 +259,7 @@ def _outcome(
         outage_ns=outage_ns,
         recovery_ns=recovery_ns,
         steady_ns=steady_ns,
+        settled_ns=max((given.low + int(band.end[steady])) * SLICE_NS, steady_ns),
         limit_ms=band.limit_ms,
         summary=summary,
         visible=visible,

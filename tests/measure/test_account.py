@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.measure.facts import Facts
+from loadtests.measure.case import case
+from loadtests.measure.facts import Facts, fold
 from loadtests.measure.judge import conclude, judge
 from loadtests.model.results import Results, to_json
 from tests.measure.oracle import count
@@ -81,18 +82,16 @@ def _mix(dice: random.Random, world: World, stay: Stay, share: float) -> None:
             got.insert(0, (got[0][0], m))
 
 
-def windows(world: World, results: Results) -> list[tuple[str, str, int, int, int]]:
-    """Fault windows with the recovery that was judged; that one has tests of its own."""
-    found = []
-    for f, rec in zip(sorted(world.faults, key=lambda f: f.start), results.recovery, strict=True):
-        after = rec.recovery_s if rec.recovery_s is not None else rec.limit_s
-        found.append((f.kind, f.link, f.start, f.end, f.end + round(after * S)))
-    return found
+def windows(world: World) -> list[tuple[str, str, int, int, int]]:
+    """Fault windows with the end of the recovery that was judged; that one has tests of its own."""
+    judged = case(world.profile, fold(world.history())).phases.windows
+    faults = sorted(world.faults, key=lambda f: f.start)
+    return [(f.kind, f.link, f.start, f.end, w.to_ns) for f, w in zip(faults, judged, strict=True)]
 
 
 def compare(world: World, results: Results) -> None:
     """Every number of the account."""
-    right = count(world, windows(world, results))
+    right = count(world, windows(world))
     t, d = right["total"], results.delivery
     assert not results.harness.trouble
     assert d.published == t["published"]

@@ -55,6 +55,22 @@ def test_the_run_recovers_within_a_slice_of_the_planted_moment(back_ms: int) -> 
     assert [p.phase for p in results.phases].count("fault") == 1
 
 
+def test_what_the_band_forgives_at_the_start_of_the_steady_stretch_is_the_recoverys() -> None:
+    """The gateway was back, but one message came a moment too early for it: few enough to be in band, yet no defect."""
+    world = cut(back_ns=0)
+    fault = world.faults[0]
+    early = min(m.sent for m in world.messages if m.sent >= fault.end)
+    results = judged(world, lambda m, stay: fault.start <= m.sent < fault.end or m.sent == early)
+    (recovery,) = results.recovery
+    assert recovery.verdict is Verdict.PASS
+    assert recovery.recovery_s == pytest.approx(0, abs=0.15)
+    assert results.delivery.lost.defect == 0
+    world = cut(back_ns=0)
+    later = min(m.sent for m in world.messages if m.sent >= fault.end + S)
+    lost = judged(world, lambda m, stay: fault.start <= m.sent < fault.end or m.sent == later).delivery.lost
+    assert lost.defect, "beyond its first group a loss is the target's again"
+
+
 def test_each_consumer_recovers_when_it_does() -> None:
     world = cut(back_ns=0, link="client-gateway")
     fault = world.faults[0]
