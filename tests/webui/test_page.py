@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,10 +15,6 @@ import pytest
 from served import Served
 
 from loadtests.model.live import Live
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
 
 
 @pytest.fixture
@@ -107,18 +102,6 @@ def test_the_login_of_locust_guards_every_page(serve: Callable[..., Served]) -> 
     for address in addresses:
         assert client.get(address).status_code == 200
     assert client.get("/tickstorm/reports/unknown/report.html").status_code == 404
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip("no Chromium on PATH")
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
