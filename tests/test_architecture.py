@@ -30,17 +30,17 @@ ROOTS = ("harness", "cli")  # composition roots: these alone know more than one 
 
 # What a pure folder may import from outside; everything else is a breach, so that a new one is a decision.
 PURE_STANDARD = {
-    "__future__", "abc", "array", "bisect", "collections", "configparser", "contextlib", "copy", "csv", "dataclasses",
-    "datetime", "decimal", "difflib", "enum", "fractions", "functools", "hashlib", "heapq", "html", "importlib", "io",
-    "itertools", "json", "keyword", "math", "numbers", "operator", "pathlib", "random", "re", "statistics", "string",
-    "struct", "textwrap", "tomllib", "types", "typing", "unicodedata", "xml", "zlib", "base64",
+    "__future__", "abc", "array", "bisect", "collections", "copy", "csv", "dataclasses", "datetime", "difflib",
+    "enum", "fractions", "functools", "hashlib", "heapq", "io", "itertools", "json", "math", "operator", "random", "re",
+    "statistics", "string", "struct", "textwrap", "tomllib", "types", "typing", "zlib",
 }  # fmt: skip
+# importlib: its own package data, the templates.  xml: ElementTree builds junit.xml.
 PURE_LIBRARIES = {
     "model": {"msgspec", "pydantic", "pydantic_core"},
     "plan": {"msgspec", "numpy"},
     "tally": {"msgspec", "numpy"},
     "measure": {"msgspec", "numpy"},
-    "report": {"msgspec", "jinja2", "markupsafe", "bokeh", "numpy"},
+    "report": {"msgspec", "jinja2", "markupsafe", "bokeh", "numpy", "importlib", "xml"},
 }
 ONLY_IN = {"toxiproxy": {"loadtests/inject/toxics.py"}}
 
