@@ -6,6 +6,7 @@ Exit status: 0 pass, 1 fail, 2 bad input, 3 unknown, 4 aborted, 130 where Ctrl-C
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,20 @@ app = typer.Typer(
 )
 stack_app = typer.Typer(help="The local stack: Redis, PostgreSQL, Toxiproxy, reference target.", no_args_is_help=True)
 app.add_typer(stack_app, name="stack")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("tickstorm"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Options that stand before a command."""
+
 
 Sets = Annotated[
     list[str] | None,
@@ -96,11 +111,13 @@ def stack_up(
 
 
 @stack_app.command("down")
-def stack_down() -> None:
+def stack_down(
+    force: Annotated[bool, typer.Option("--force", help="Also while a run is using it.")] = False,
+) -> None:
     """Stop the local stack."""
     from loadtests.cli.stacking import down
 
-    raise typer.Exit(down())
+    raise typer.Exit(down(force))
 
 
 @stack_app.command("status")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from loadtests.model.profile_read import read_effective, read_profile
 from loadtests.model.results import Results, to_json
 from loadtests.model.runconfig import sha256_of
 from loadtests.report.text import summary_lines
+
+JUDGING = ("thresholds", "guard", "steady", "recovery")
+"""Tables of a profile that say how a history is judged, not what happens in a run."""
 
 
 def run_folder(run: str) -> Path:
@@ -53,6 +57,11 @@ def profile_of(folder: Path, sets: Sequence[str]) -> Profile:
         raise BadInput(
             f"{folder.name}: profile.toml is missing or unreadable; a run is judged by its profile"
         ) from None
+    foreign = [s for s in sets if re.split(r"[.\[=]", s, maxsplit=1)[0].strip() not in JUDGING]
+    if foreign:
+        raise BadInput(
+            [f"--set {s}: the run is over; only how it is judged can change: {', '.join(JUDGING)}" for s in foreign]
+        )
     if not sets:
         return read_effective(text)
     return read_profile(text, file="profile.toml", environment={}, sets=sets).profile

@@ -40,6 +40,10 @@ class Progress:
     ) -> None:
         self._bar.stop()
 
+    def pause(self) -> None:
+        """Take the moving line away."""
+        self._bar.stop()
+
     def update(self, data: dict[str, Any]) -> None:
         """One status line."""
         if "say" in data:

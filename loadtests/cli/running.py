@@ -21,6 +21,7 @@ from loadtests.capture.preflight import refuse
 from loadtests.cli.analyzing import show
 from loadtests.cli.console import err, out
 from loadtests.cli.progress import Progress
+from loadtests.harness.holding import in_use, user_of
 from loadtests.harness.loading import load
 from loadtests.harness.places import ROOT, profile_path, reports_folder
 from loadtests.harness.status import STATUS_FD
@@ -43,6 +44,8 @@ def run_profile(name: str, sets: Sequence[str], *, workers: int, web_port: int |
         raise BadInput(f"--web-port {web_port}: in use; choose another")
     target = resolve(loaded.profile, lambda text: err.print(text, markup=False))
     try:
+        if target.supervisor and (other := user_of(Path(target.supervisor))) is not None:
+            raise BadInput(in_use(other))
         refuse(loaded.profile, target.status)
         run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{loaded.profile.name}-{secrets.token_hex(2)}"
         command = _command(name, sets, workers=workers, web_port=web_port, seed=seed)
@@ -50,7 +53,7 @@ def run_profile(name: str, sets: Sequence[str], *, workers: int, web_port: int |
     finally:
         if target.stack is not None:
             target.stack.down()
-    return _tell(run, status, failed)
+    return _tell(run, status, failed, show_it=web_port is None)
 
 
 def _command(name: str, sets: Sequence[str], *, workers: int, web_port: int | None, seed: int | None) -> list[str]:
@@ -119,13 +122,18 @@ def _run_locust(command: list[str], run: str, web_port: int | None) -> tuple[int
     previous = {
         number: signal.signal(number, lambda n, _f: child.send_signal(n)) for number in (signal.SIGINT, signal.SIGTERM)
     }
-    failed = ""
+    failed, shown = "", False
     try:
         with Progress(run, web_port) as progress, os.fdopen(reader, "rb") as lines:
             for line in lines:
                 data: dict[str, Any] = json.loads(line)
                 failed = data.get("failed", failed)
                 progress.update(data)
+                if web_port is not None and data.get("state") == "done" and not shown and _results(run).exists():
+                    shown = True
+                    progress.pause()
+                    _summary(run)
+                    err.print("Ctrl-C closes the web UI", markup=False)
         child.wait()
     finally:
         for number, old in previous.items():
@@ -151,20 +159,30 @@ def _end(child: subprocess.Popen[bytes]) -> None:
             process.kill()
 
 
-def _tell(run: str, status: int, failed: str) -> int:
+def _tell(run: str, status: int, failed: str, *, show_it: bool) -> int:
     folder: Path = reports_folder() / run
     if failed:
         kind = BadInput if status == 2 else HarnessError
         raise kind(failed)
-    results = folder / "results.json"
+    results = _results(run)
     if not results.exists():
         log = (folder / "locust.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
         raise HarnessError(
             "\n".join([f"run {run} ended without a verdict (Locust's status {status}); its last lines:", *log[-8:]])
         )
-    show(from_json(results.read_bytes()))
-    out.print(f"report: {_short(folder / 'report.html')}", markup=False)
-    return from_json(results.read_bytes()).verdict.exit_status
+    return _summary(run) if show_it else from_json(results.read_bytes()).verdict.exit_status
+
+
+def _results(run: str) -> Path:
+    return reports_folder() / run / "results.json"
+
+
+def _summary(run: str) -> int:
+    """Print what came out; the exit status of the verdict."""
+    results = from_json(_results(run).read_bytes())
+    show(results)
+    out.print(f"report: {_short(_results(run).with_name('report.html'))}", markup=False)
+    return results.verdict.exit_status
 
 
 def _short(path: Path) -> str:

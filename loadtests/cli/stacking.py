@@ -8,6 +8,7 @@ import msgspec
 from rich.table import Table
 
 from loadtests.cli.console import err, out
+from loadtests.harness.holding import user_of
 from loadtests.harness.places import journals
 from loadtests.inject.healing import heal as heal_by_journal
 from loadtests.model.errors import BadInput
@@ -56,12 +57,15 @@ def up(pairs: Sequence[str]) -> int:
     return _show(stack)
 
 
-def down() -> int:
-    """Stop it; nothing to stop is fine."""
+def down(force: bool) -> int:
+    """Stop it, unless a run uses it; nothing to stop is fine."""
     stack = LocalStack.attach(stack_folder())
     if stack is None:
         out.print("the local stack is not up")
         return 0
+    run = user_of(stack_folder())
+    if run is not None and not force:
+        raise BadInput(f"run {run} is using the local stack: end it first, or `tickstorm stack down --force`")
     stack.down()
     out.print("the local stack is down")
     return 0

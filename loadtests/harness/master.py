@@ -23,6 +23,7 @@ from loadtests.capture.clocksync import ClockServer
 from loadtests.drive.wiring import Wiring
 from loadtests.harness import orders
 from loadtests.harness.conductor import Conductor
+from loadtests.harness.holding import StackHold
 from loadtests.harness.opening import begin_faults, begin_sampling, opening_records
 from loadtests.harness.part import Part, PartStatus
 from loadtests.harness.places import reports_folder
@@ -78,6 +79,8 @@ class Master:
         self.conductor: Conductor | None = None
         self._part: Part | None = None
         self._target: Target | None = None
+        self._hold: StackHold | None = None
+        self._classes = list(environment.user_classes)  # those that Locust was started with
         self._ready = Event()
         self._status = StatusLine()
         self.distributed = isinstance(runner, MasterRunner)
@@ -109,6 +112,11 @@ class Master:
         """For the page."""
         return self.conductor.live() if self.conductor is not None else Live(profile=self.chosen.loaded.profile.name)
 
+    @property
+    def ending(self) -> bool:
+        """The present run has ended its plan and waits for its verdict."""
+        return self.conductor is not None and self.conductor.state in ("draining", "judging")
+
     def report(self, run: str) -> Path | None:
         """report.html of a run of this project, None where there is none."""
         path = reports_folder() / run / "report.html"
@@ -123,9 +131,7 @@ class Master:
             if planned is not None:
                 user_class.fixed_count = planned
                 user_class.weight = 1 if planned else 0
-        self._environment.user_classes = [
-            c for c in self._environment.user_classes if chosen.planned.get(c.__name__, 1) > 0
-        ]
+        self._environment.user_classes = [c for c in self._classes if chosen.planned.get(c.__name__, 1) > 0]
         target = chosen.loaded.profile.target
         self._environment.host = target.gateway or "the local stack"  # shown in the UI; the profile alone decides
         options = self._environment.parsed_options
@@ -144,6 +150,7 @@ class Master:
             self._status.failed(str(error), status)
             self._environment.process_exit_code = status
             self._part = None
+            self._let_go()
             gevent.spawn(self._leave)
         finally:
             self._ready.set()
@@ -157,6 +164,8 @@ class Master:
         run = self._run_id or f"{started:%Y%m%d-%H%M%S}-{profile.name}-{secrets.token_hex(2)}"
         self._run_id = None
         folder = reports_folder() / run
+        if target.supervisor:
+            self._hold = StackHold(Path(target.supervisor), run)
         (folder / "history").mkdir(parents=True, exist_ok=True)
         (folder / "profile.toml").write_text(loaded.text, encoding="utf-8")
         planned = self.chosen.planned
@@ -223,6 +232,11 @@ class Master:
         if keep is not None and target.stack is None:
             object.__setattr__(target, "stack", keep)
         return target
+
+    def _let_go(self) -> None:
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
 
     def _leave(self) -> None:
         if self._environment.parsed_options.headless:
@@ -298,6 +312,7 @@ class Master:
     def _on_state(self, conductor: Conductor) -> None:
         self._status.state(conductor)
         if conductor.state == "done" and conductor.ended is not None:
+            self._let_go()
             self._environment.process_exit_code = conductor.ended.exit_status
             if conductor.ended.reason == "plan done" or conductor.ended.reason.startswith(("error", "guard")):
                 gevent.spawn(self._leave)

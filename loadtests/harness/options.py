@@ -27,7 +27,7 @@ def add_options(parser: Any) -> None:
         default=DEFAULT_PROFILE,
         choices=ProfileChoices(_offered()),
         metavar="NAME",
-        help="what to run: a shipped profile, or the path of a profile file",
+        help="what to run: a shipped profile; on the command line also the path of a profile file",
     )
     sets = group.add_argument(
         "--run-set",

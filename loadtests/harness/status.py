@@ -40,7 +40,8 @@ class StatusLine:
             self._last = now
             log.info("run %s: %s, %s; %d consumers connected", live.run, live.state, live.phase, live.connected)
             if live.state == "done":
-                log.info("run %s: %s", live.run, "; ".join([live.verdict, *live.reasons]))
+                log.info("run %s: %s", live.run, "; ".join([live.verdict, *live.reasons[:3]]))
+                log.info("report: %s", conductor.folder / "report.html")
         self._put(
             {
                 "run": live.run,

@@ -13,7 +13,8 @@ from loadtests.harness.options import DEFAULT_PROFILE, sets_of
 from loadtests.harness.places import profile_path
 from loadtests.model.errors import BadInput
 
-RUNNING = ("spawning", "running", "cleanup")
+RUNNING = ("spawning", "running", "cleanup", "stopping")
+OURS = ("run_profile", "run_set", "run_seed")
 
 
 def watch_start_form(environment: Any, master: Master) -> None:
@@ -22,12 +23,16 @@ def watch_start_form(environment: Any, master: Master) -> None:
 
     @environment.web_ui.app.before_request  # type: ignore[untyped-decorator]
     def check_form() -> Any:
-        if request.method != "POST" or not request.path.endswith("/swarm") or environment.runner.state in RUNNING:
+        if request.method != "POST" or not request.path.endswith("/swarm"):
             return None
         form = request.form.to_dict(flat=False)
         kept = vars(environment.parsed_options)  # what a form does not ask for stays as it was
-        first = {key: str(kept.get(key) or "") for key in ("run_profile", "run_set", "run_seed")}
-        first |= {key: values[0] for key, values in form.items() if values}
+        asked = {key: str(kept.get(key) or "") for key in OURS}
+        first = asked | {key: values[0] for key, values in form.items() if values}
+        if environment.runner.state in RUNNING:
+            if master.ending or any(first[key] != asked[key] for key in OURS):
+                return _refusal("a run is going on: stop it, or wait for its verdict, before another one starts")
+            return None
         try:
             seed = _seed(first["run_seed"])
             name = first["run_profile"] or DEFAULT_PROFILE
@@ -37,13 +42,17 @@ def watch_start_form(environment: Any, master: Master) -> None:
             if explicit.isdigit() and int(explicit) not in offered | {sum(chosen.planned.values())}:
                 chosen = chosen.with_users(int(explicit))
         except BadInput as error:
-            return jsonify({"success": False, "message": str(error), "host": environment.host})
+            return _refusal(str(error))
         master.choose(chosen)
         users = sum(chosen.planned.values())
         offered.add(users)
         form["user_count"], form["spawn_rate"] = [str(users)], ["100"]
         request.form = ImmutableMultiDict(form)  # Locust reads the form after us
         return None
+
+
+def _refusal(message: str) -> Any:
+    return jsonify({"success": False, "message": message, "host": ""})
 
 
 def _seed(text: str) -> int | None:

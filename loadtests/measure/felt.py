@@ -129,6 +129,8 @@ def felt(
     )
     good = _good(facts, contract, subs, seen, silent)
     steady = _steady(seen, good, act, hold)
+    both = (steady != _NEVER) & (fresh != _NEVER)
+    steady[both] = np.maximum(steady, fresh)[both]  # a silence too short to count is no steadiness yet
     return ConsumerRecovery(
         detected=_spread(detected, act.injected_ns, missing=None),
         first_byte=_spread(byte, act.healed_ns, missing=cut_off),

@@ -12,6 +12,7 @@ from loadtests.measure.checks import plan_done, threshold_check
 from loadtests.measure.conditions import harness_checks, own_profile
 from loadtests.measure.facts import Facts, fold
 from loadtests.measure.harness import harness_result, reported
+from loadtests.measure.planned import total_planned
 from loadtests.measure.summary import (
     delivery,
     effective_values,
@@ -25,6 +26,7 @@ from loadtests.measure.summary import (
 )
 from loadtests.measure.timeline import timeline
 from loadtests.model.codec import Frame, Torn
+from loadtests.model.contract import Contract
 from loadtests.model.profile import Profile
 from loadtests.model.results import SCHEMA, Check, Results, Verdict, worst
 
@@ -88,4 +90,7 @@ def _verdict(found: Case, checks: list[Check]) -> tuple[Verdict, list[str]]:
         said.append((cut, f"the plan had not ended: {reason}"))
     said.sort(key=lambda s: _RANK.index(s[0]))
     verdict = worst([v for v, _ in said] or [Verdict.PASS])
-    return verdict, [text for _, text in said] or [f"all {len(checks)} checks passed"]
+    contract = Contract(found.profile)
+    planned, asked = total_planned(found.facts, contract), contract.consumer_count
+    override = [f"with {planned} consumers, where the profile plans {asked}"] if planned != asked else []
+    return verdict, ([text for _, text in said] or [f"all {len(checks)} checks passed"]) + override

@@ -41,7 +41,7 @@ def planned(facts: Facts, contract: Contract, table: Streams, times: Times, subs
     """The plan as the profile, an override of the count, and changes of the user count leave it."""
     names = [c.name for c in contract.profile.consumers]
     slots: list[list[int]] = [[] for _ in names]
-    for slot in range(_total(facts, contract)):
+    for slot in range(total_planned(facts, contract)):
         slots[contract.consumer_group(slot)[0]].append(slot)
     counts = [(-(2**62), tuple(len(s) for s in slots))]
     changes = []
@@ -92,7 +92,7 @@ def _moved(subs: Subscriptions, times: Times, last: tuple[int, tuple[int, ...]])
     return found
 
 
-def _total(facts: Facts, contract: Contract) -> int:
+def total_planned(facts: Facts, contract: Contract) -> int:
     """Planned consumers: the profile's, unless an option said how many."""
     for _, process in facts.each():
         for effective in process.effective:

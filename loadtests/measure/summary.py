@@ -99,12 +99,20 @@ def _calm(case: Case) -> Bools:
     return calm & case.clean
 
 
+def _calm_of_the_judged(case: Case) -> Bools:
+    """As the thresholds take it: without the groups that are expected to be slow, unless there are no others."""
+    groups = case.profile.consumers
+    judged = [i for i, g in enumerate(groups) if not g.expect_slow] or list(range(len(groups)))
+    rows: Bools = _calm(case) & np.isin(case.came.consumers, judged)
+    return rows
+
+
 def spreads(case: Case) -> dict[str, Spread]:
     """Distributions over the whole run; what came while a process was saturated is left out."""
     _, lag, blocked = publish_table(case)
     return {
         "latency": latency_spread(case.came, case.clean, case.slow_read),
-        "calm latency": latency_spread(case.came, _calm(case), case.slow_read),
+        "calm latency": latency_spread(case.came, _calm_of_the_judged(case), case.slow_read),
         "service": service_spread(case, case.clean),
         "own lag": spread_of(lag.all()),
         "blocked": spread_of(blocked.all()),
@@ -122,7 +130,7 @@ def histograms(case: Case) -> dict[str, Bars]:
             fresh[bucket_of(round(seconds * NS_PER_S))] += 1
     return {
         "latency": bars(case.came.latency.dense(rows)),
-        "calm latency": bars(case.came.latency.dense(rows & _calm(case))),
+        "calm latency": bars(case.came.latency.dense(rows & _calm_of_the_judged(case))),
         "service": bars(case.came.service.dense(case.clean)),
         "own lag": bars(lag.all()),
         "recovery first fresh": bars(fresh),

@@ -43,7 +43,6 @@ def summary_lines(results: Results) -> list[Line]:
     if results.harness.trouble:
         lines.append(Line(text="Load generator", style="title"))
         lines += [Line(text=f"  {trouble}", style="unknown") for trouble in results.harness.trouble]
-    lines.append(Line(text=f"report.html, results.json, junit.xml: reports/{run.id}/", style="dim"))
     return lines
 
 
@@ -65,7 +64,8 @@ def _numbers(results: Results) -> list[str]:
     calm, whole = results.calm_latency_ms, results.latency_ms
     return [
         f"published   {n(d.published)}  (failed {n(d.failed)}, unknown {n(d.unknown)}, not offered {n(d.not_offered)})",
-        f"delivered   {n(d.unique)} of {n(d.owed)} owed, {plain(d.rate, 'share')}; {plain(d.received_per_s, 'per_s')}",
+        f"delivered   {n(d.unique)}: {plain(d.rate, 'share')} of the {n(d.owed)} owed; "
+        f"{plain(d.received_per_s, 'per_s')}",
         f"lost        {n(lost.total)}: defect {n(lost.defect)}, disconnected {n(lost.disconnected)}, "
         f"charged to faults {n(lost.charged)} (in the injector at most {n(lost.injector_at_most)}), "
         f"broker {n(lost.broker)}",
