@@ -133,6 +133,10 @@ class Bench:
         path.write_text(text, encoding="utf-8")
         return str(path)
 
+    def own(self, name: str) -> dict[str, str]:
+        """For a run beside others: a stack of its own, which it starts and stops itself."""
+        return {"TICKSTORM_STACK": str(self.folder / "stacks" / name)}
+
     def start(self, *argv: str, program: Sequence[str] = TICKSTORM, **environment: str) -> Started:
         """Start a command."""
         log = self.folder / f"{len(self.started):03d}.log"

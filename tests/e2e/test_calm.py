@@ -1,6 +1,6 @@
 """Do all ways to start the same calm run come to the same exact account?  Alone, with workers, apart, by plain Locust.
 
-The runs go side by side: they disturb nothing of each other, and each counts only what is its own.
+The runs go side by side, the first on the shared stack, each of the others on one that it starts and stops itself.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ def together(bench: Bench) -> Together:
     worker = ["--worker", "--headless", "--master-host", "127.0.0.1", "--master-port", port]
     children = {
         "alone": bench.start("run", profile),
-        "workers": bench.start("run", profile, "--workers", "2"),
-        "apart": bench.locust("--headless", "--run-profile", profile, *master),
-        "plain": bench.locust("--headless", "--run-profile", profile),
-        "fewer": bench.locust("--headless", "--run-profile", profile, "-u", "8"),
+        "workers": bench.start("run", profile, "--workers", "2", **bench.own("workers")),
+        "apart": bench.locust("--headless", "--run-profile", profile, *master, **bench.own("apart")),
+        "plain": bench.locust("--headless", "--run-profile", profile, **bench.own("plain")),
+        "fewer": bench.locust("--headless", "--run-profile", profile, "-u", "8", **bench.own("fewer")),
     }
     helpers = [bench.locust(*worker), bench.locust(*worker)]
     runs = {

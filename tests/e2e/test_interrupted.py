@@ -1,6 +1,6 @@
 """What becomes of a run that is interrupted: Ctrl-C once and twice, a worker killed, a worker that must refuse?
 
-The runs go side by side; none plans a fault.
+The runs go side by side, each on a stack of its own but the first; none plans a fault.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ def disturbed(bench: Bench) -> dict[str, Ended]:
     locust = [sys.executable, "-c", OTHER_VERSION, "-f", "locustfile.py"]
     children = {
         "worker killed": bench.start("run", short, "--workers", "2"),
-        "once": bench.start("run", short),
-        "twice": bench.start("run", slow),
+        "once": bench.start("run", short, **bench.own("once")),
+        "twice": bench.start("run", slow, **bench.own("twice")),
         "refused": bench.locust(
             "--headless", "--run-profile", short, "--master", "--expect-workers", "1",
-            "--master-bind-host", "127.0.0.1", "--master-bind-port", port,
+            "--master-bind-host", "127.0.0.1", "--master-bind-port", port, **bench.own("refused"),
         ),
     }  # fmt: skip
     stranger = bench.start("--worker", "--master-host", "127.0.0.1", "--master-port", port, program=locust)
