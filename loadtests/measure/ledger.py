@@ -32,9 +32,9 @@ class Ledger:
     across_rows: Ints  # consumer group x row: seen on more connections than the contract has copies
     owed_rows: Ints  # consumer group x row
     lost_rows: Ints  # category x consumer group x row
+    injector_rows: Ints  # consumer group x row: of the charged, those that may have been lost inside the injector
     failed_seen: int = 0
     unknown_seen: int = 0
-    injector_at_most: int = 0
     charged_to: dict[str, int] = field(default_factory=dict)
     longest_run_slices: int = 0
     unjudged: dict[int, str] = field(default_factory=dict)  # consumer -> why its scope says nothing
@@ -43,6 +43,11 @@ class Ledger:
     evidence: dict[int, list[str]] = field(default_factory=dict)  # category -> lines
     failed_evidence: list[str] = field(default_factory=list)
     distinct: int = 0  # how many different accounts there were
+
+    @property
+    def injector_at_most(self) -> int:
+        """Upper bound of what was lost inside the injector, over all consumers."""
+        return int(self.injector_rows.sum())
 
     def lost(self, rows: Ints | None = None) -> Ints:
         """Lost by category x consumer group, of some rows (a 0/1 column) or all."""
@@ -79,6 +84,7 @@ def settle(
         across_rows=np.zeros((groups, len(table.start)), dtype=np.int64),
         owed_rows=np.zeros((groups, len(table.start)), dtype=np.int64),
         lost_rows=np.zeros((4, groups, len(table.start)), dtype=np.int64),
+        injector_rows=np.zeros((groups, len(table.start)), dtype=np.int64),
     )
     views = sights(facts, table, contract, blame)
     alike: dict[Member, list[int]] = {}
@@ -168,7 +174,8 @@ class _Entry:
             for index in np.flatnonzero(per_window):
                 name = blame.windows[index].act.name
                 ledger.charged_to[name] = ledger.charged_to.get(name, 0) + int(per_window[index])
-            ledger.injector_at_most += n * int(count[charged & blame.in_injector[rows]].sum())
+            inside = charged & blame.in_injector[rows]
+            np.add.at(ledger.injector_rows[g], rows[inside], n * count[inside])
         self._explain(consumers, g, rows, category, lost)
 
     def _explain(self, consumers: list[int], group: int, rows: Ints, category: Ints, lost: Line) -> None:

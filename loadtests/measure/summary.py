@@ -173,7 +173,6 @@ def routes(case: Case) -> list[RouteResult]:
     """Each route family x consumer group that was planned or seen."""
     ledger, came, table = case.ledger, case.came, case.table
     calm_rows = (case.phases.codes(table.due) == CALM).astype(np.int64)
-    injector = 0 if not ledger.injector_at_most else None  # known for the whole run only
     found = []
     for family in range(len(case.profile.families)):
         of_family = (table.row_family == family).astype(np.int64)
@@ -191,7 +190,7 @@ def routes(case: Case) -> list[RouteResult]:
                     repeated=repeated(case, rows, of_family, [group], None, family),
                     reordered=reordered(case, [group], family, None),
                     late=late(case, rows),
-                    lost=_lost(case, lost, injector) if known else _NO_LOSS,
+                    lost=_lost(case, lost, int(ledger.injector_rows[group] @ of_family)) if known else _NO_LOSS,
                     calm_lost=int(ledger.lost(of_family * calm_rows)[:, group].sum()) if known else None,
                     latency_ms=latency_spread(came, rows & case.clean, case.slow_read),
                     calm_latency_ms=latency_spread(came, rows & _calm(case), case.slow_read),

@@ -46,6 +46,7 @@ def test_the_run_recovers_within_a_slice_of_the_planted_moment(back_ms: int) -> 
     assert recovery.outage_s == pytest.approx(1 + back_ms / 1000, abs=0.15)
     assert results.delivery.lost.defect == 0
     assert results.delivery.lost.charged == results.delivery.lost.total
+    assert results.delivery.lost.injector_at_most == sum(r.lost.injector_at_most or 0 for r in results.routes)
     assert results.delivery.lost.total
     assert results.delivery.rpo_s == pytest.approx(1 + back_ms / 1000, abs=0.25)
     spread = recovery.consumers.first_fresh
