@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -148,13 +148,12 @@ def _outside(outcome: Outcome, act: Act, ours: Bools, low: int) -> Outcome:
     """Not to have recovered is no finding where the load generator was in trouble meanwhile."""
     if outcome.verdict is not Verdict.FAIL or not _in_trouble(outcome, act, ours, low):
         return outcome
-    return Outcome(
+    return replace(
+        outcome,
         verdict=Verdict.UNKNOWN,
         outage_ns=None,
         recovery_ns=None,
         steady_ns=None,
         settled_ns=None,
-        limit_ms=outcome.limit_ms,
         summary=f"{outcome.summary}; but the load generator was in trouble meanwhile",
-        visible=outcome.visible,
     )
