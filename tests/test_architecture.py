@@ -24,6 +24,7 @@ MAP = {
     "capture": {"model"},
     "stack": {"model"},
     "webui": {"model"},
+    "prove": {"model"},
 }
 PURE = ("model", "plan", "tally", "measure", "report")
 ROOTS = ("harness", "cli")  # composition roots: these alone know more than one rim
