@@ -54,7 +54,7 @@ class Account:
     def missing(self, index: int) -> int:
         """Numbers of a stream between its first and last that did not come."""
         gaps = self.gaps.get(index)
-        return gaps.missing if gaps else 0
+        return 0 if gaps is None else gaps.missing  # also where no range of them was kept
 
     def vector(self) -> tuple[tuple[int, int, int, int], ...]:
         """Per stream that came: index, first, last, unique; by index."""
