@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 import gevent
@@ -12,7 +13,7 @@ from gevent import ssl as gssl
 
 from loadtests.drive.consumer_connection import Connection
 from loadtests.drive.socketio import QUERY
-from loadtests.drive.websocket import RefusedError, upgrade
+from loadtests.drive.websocket import RefusedError, agent, upgrade
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.profile import Reconnect
 
@@ -23,6 +24,7 @@ OPEN_S: Final = 10.0
 """How long connecting and upgrading together may take, and then the subscription's confirmation."""
 GOODBYE_S: Final = 2.0
 _SLOW_BUFFER: Final = 8192
+_VERSION: Final = version("tickstorm")
 
 Tell = Callable[[str, int, str], None]
 """Called after each attempt: consumer group, nanoseconds taken, error (empty: none)."""
@@ -107,7 +109,8 @@ class Consuming:
                 sock.connect(address)
                 if target.tls:
                     sock = gssl.create_default_context().wrap_socket(sock, server_hostname=host)
-                behind = upgrade(sock, host, port, path)
+                named = agent(_VERSION, wiring.run, self._plan.slot, self.next_epoch)
+                behind = upgrade(sock, host, port, path, named)
             handed_over = True
             self._connection = wiring.receiver.add(
                 sock,

@@ -31,14 +31,20 @@ class _Stream(Protocol):
     def recv(self, size: int, /) -> bytes: ...
 
 
-def upgrade(sock: _Stream, host: str, port: int, path: str) -> bytes:
+def agent(version: str, run: str, slot: int, epoch: int) -> str:
+    """How a consumer names itself to the target, so that the target's log says whose connection it was."""
+    return f"Tickstorm/{version} run/{run} consumer/{slot} epoch/{epoch}"
+
+
+def upgrade(sock: _Stream, host: str, port: int, path: str, user_agent: str = "") -> bytes:
     """Make a WebSocket of a connected socket; returns the bytes that came behind the answer.
 
     Raises RefusedError where the target answers anything but a valid 101, OSError where the connection breaks.
     """
     key = base64.b64encode(os.urandom(16))
+    named = f"User-Agent: {user_agent}\r\n" if user_agent else ""
     sock.sendall(
-        f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n{named}Upgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: {key.decode()}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
     )
     answer = b""

@@ -33,6 +33,7 @@ class Client:
         self.reader, self.writer = reader, writer
         self.port = writer.get_extra_info("peername")[1]
         self.socketio = False
+        self.agent = ""
         self.subscribed = False
         self.sent: list[tuple[int, int]] = []
         self.pongs = 0
@@ -51,6 +52,8 @@ class Client:
         self.socketio = head.startswith(b"GET /socket.io/?EIO=4&transport=websocket ")
         match = re.search(rb"Sec-WebSocket-Key: (\S+)", head)
         assert match
+        named = re.search(rb"\r\nUser-Agent: (.*)\r\n", head)
+        self.agent = named[1].decode() if named else ""
         accept = base64.b64encode(hashlib.sha1(match[1] + GUID).digest())
         first = frame(b'0{"sid":"x","upgrades":[],"pingInterval":1000,"pingTimeout":1000}') if self.socketio else b""
         self.writer.write(
@@ -192,7 +195,10 @@ class Broadcaster:
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
         telling.cancel()
         server.close()
-        print(json.dumps([{"port": c.port, "sent": c.sent, "pongs": c.pongs} for c in self.all]), flush=True)
+        print(
+            json.dumps([{"port": c.port, "agent": c.agent, "sent": c.sent, "pongs": c.pongs} for c in self.all]),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

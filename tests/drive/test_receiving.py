@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,9 @@ def test_a_cut_connection_comes_back_as_a_new_epoch(start: Start, tmp_path: Path
     left = {(s.consumer, s.epoch): s.why for s in of(Subscription, found) if s.step == "left"}
     assert {left[c, 0] for c in range(12)} == {"peer closed"}
     assert {left[c, 1] for c in range(12)} == {"own"}
+    named = f"Tickstorm/{version('tickstorm')} run/{RUN} consumer/%d epoch/%d"
+    assert sorted(c["agent"] for c in log) == sorted(named % (c, e) for c in range(12) for e in (0, 1))
+    assert {c["agent"] for c in log if str(c["port"]) in first} == {named % (c, 0) for c in range(12)}
 
 
 def test_nobody_listening_is_recorded_and_tried_again(start: Start, tmp_path: Path) -> None:
