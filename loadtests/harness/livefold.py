@@ -24,7 +24,6 @@ from loadtests.model.records import (
     PublishTimes,
     RouteSet,
     Samples,
-    Settled,
     Subscription,
     Trouble,
 )
@@ -45,7 +44,7 @@ class LiveFold:
     def __init__(self, run: str, profile: Profile, contract: Contract) -> None:
         self._run, self._profile, self._contract = run, profile, contract
         self._lock = allocate_lock()
-        self.published = self.not_offered = self.failed = self.delivered = self.repeated = self.owed = 0
+        self.published = self.not_offered = self.delivered = self.repeated = self.owed = 0
         self._gaps = 0
         self._published: defaultdict[int, int] = defaultdict(int)
         self._delivered: defaultdict[int, int] = defaultdict(int)
@@ -84,8 +83,6 @@ class LiveFold:
                     self.owed += owed
                     self._published[due // _PER_SECOND] += count
                     self._owed[due // _PER_SECOND] += owed
-            case Settled():
-                self.failed += sum(b - a + 1 for a, b in zip(record.first, record.last, strict=True))
             case PublishTimes():
                 self.not_offered += record.not_offered
             case Consumed():
