@@ -18,6 +18,12 @@ from loadtests.tally.streams import FOREIGN, Streams
 
 _ENTRIES: Final = 4096
 _BYTES: Final = 4 * 1024 * 1024
+_ODD_BYTES: Final = 256
+"""What a kept example costs at most beyond the bytes that it stands for."""
+_PINGS: Final = 32
+"""Pings of one chunk that are answered each; of a flood only the last is, as the protocol allows."""
+_FAR: Final = 1 << 62
+"""Numbers of an identity lie below this, or no column of the history could hold what is computed of them."""
 
 
 class Control(NamedTuple):
@@ -78,7 +84,11 @@ class Chunks:
                 messages.append(known)
             elif opcode in (TEXT, BINARY):
                 self._decode(opcode, payload, messages, odd, controls)
+                if controls and controls[-1].event == "disconnected":
+                    break  # what follows the end of a session is nobody's
             elif opcode == PING:
+                if len(controls) >= _PINGS and controls[-1].event == "ws-ping":
+                    controls.pop()
                 controls.append(Control("ws-ping", payload))
             elif opcode == CLOSE:
                 controls.append(Control("ws-close", payload))
@@ -87,7 +97,7 @@ class Chunks:
             controls.append(Control("broken", cutter.broken))
         batch = Batch(messages, odd)
         if clean and cutter.clean and not controls and self._cached:
-            self._whole_bytes += len(chunk)
+            self._whole_bytes += len(chunk) + _ODD_BYTES * len(odd)
             if len(self._whole) >= _ENTRIES or self._whole_bytes > _BYTES:
                 self._whole.clear()
                 self._whole_bytes = len(chunk)
@@ -99,7 +109,7 @@ class Chunks:
     ) -> None:
         try:
             identity, strange, control = self._dialect.read(opcode, payload)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             odd.append(("undecodable", shown(payload)))
             return
         if control is not None:
@@ -107,6 +117,9 @@ class Chunks:
         if strange is not None:
             odd.append(strange)
         if identity is None:
+            return
+        if identity.seq >= _FAR or not (-_FAR < identity.due_ns < _FAR and -_FAR < identity.sent_ns < _FAR):
+            odd.append(("undecodable", shown(payload)))
             return
         if identity.run == self._probe:
             controls.append(Control("probe", identity.seq))

@@ -1,10 +1,11 @@
 """Where do WebSocket messages begin and end?  The client's side of RFC 6455: bytes in, messages and control frames out.
 
-No socket here.  Memory is bounded by `MAX_MESSAGE`, whatever a peer announces.
+No socket here.  One connection holds at most `MAX_MESSAGE` and a header, whatever a peer announces or drips.
 """
 
 from __future__ import annotations
 
+import codecs
 import os
 from typing import Final, Literal
 
@@ -15,6 +16,9 @@ PING: Final = 9
 PONG: Final = 10
 MAX_MESSAGE: Final = 4 * 1024 * 1024
 _MAX_CONTROL: Final = 125
+_CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
+"""Close codes that may be sent: 1004 to 1006 and 1015 stand for what no frame can say, the rest nobody gave away."""
+_Utf8: Final = codecs.getincrementaldecoder("utf-8")
 
 Opcode = Literal[1, 2, 8, 9, 10]
 Frame = tuple[int, bytes]
@@ -44,8 +48,14 @@ def encode(opcode: int, payload: bytes, mask: bytes | None = None) -> bytes:
 
 
 def encode_close(code: int, reason: str = "") -> bytes:
-    """A client's close frame."""
-    return encode(CLOSE, code.to_bytes(2, "big") + reason.encode()[:120])
+    """A client's close frame; a long reason is cut between two characters."""
+    text = reason.encode()[: _MAX_CONTROL - 2].decode(errors="ignore")
+    return encode(CLOSE, code.to_bytes(2, "big") + text.encode())
+
+
+def close_answer(payload: bytes) -> bytes:
+    """A client's answer to a close frame: its code, without one nothing."""
+    return encode(CLOSE, payload[:2])
 
 
 def close_reason(payload: bytes) -> str:
@@ -58,30 +68,38 @@ def close_reason(payload: bytes) -> str:
 class Cutter:
     """Cuts one connection's bytes into frames; holds what an unfinished frame or message needs, no more."""
 
-    __slots__ = ("_held", "_max", "_opcode", "_parts", "_wanted", "broken")
+    __slots__ = ("_held", "_max", "_opcode", "_parts", "_utf8", "_wanted", "broken", "closed")
 
     def __init__(self, max_message: int = MAX_MESSAGE) -> None:
         self._held = bytearray()
         self._wanted = 0  # bytes that must be there before cutting makes sense again
         self._parts: bytearray | None = None  # payload of a fragmented message so far
         self._opcode = 0
+        self._utf8: codecs.IncrementalDecoder | None = None  # of a fragmented text so far
         self._max = max_message
         self.broken: ProtocolError | None = None  # the breach behind the last good frame: nothing more is cut
+        self.closed = False  # a close frame came: nothing more is cut
 
     @property
     def clean(self) -> bool:
         """Whether the next byte begins a frame that belongs to nothing before it."""
-        return not self._held and self._parts is None and self.broken is None
+        return not self._held and self._parts is None and self.broken is None and not self.closed
 
     def cut(self, chunk: bytes) -> list[Frame]:
-        """Frames that are complete with this chunk, up to a breach of the protocol, which `broken` then holds."""
+        """Frames that are complete with this chunk, up to a close frame, or to a breach, which `broken` then holds."""
         found: list[Frame] = []
-        if self.broken is None:
+        if self.broken is None and not self.closed:
             try:
                 self._cut(chunk, found)
             except ProtocolError as error:
                 self.broken = error
+                self._forget()
         return found
+
+    def _forget(self) -> None:
+        """Nothing more is cut, so nothing is held."""
+        self._held.clear()
+        self._parts = self._utf8 = None
 
     def _cut(self, chunk: bytes, found: list[Frame]) -> None:
         data = chunk
@@ -97,8 +115,10 @@ class Cutter:
             start = at + 2
             if size == 126:
                 start += 2
+                least = 126
             elif size == 127:
                 start += 8
+                least = 1 << 16
             elif size & 0x80:
                 raise ProtocolError("a masked frame from the server")
             if end < start:
@@ -106,6 +126,8 @@ class Cutter:
                 break
             if size > 125:
                 size = int.from_bytes(data[at + 2 : start], "big")
+                if size < least:
+                    raise ProtocolError("a length in more bytes than it needs")
             stop = start + size
             if stop > end or (head != 0x81 and head != 0x82) or self._parts is not None:
                 self._check(head, size)
@@ -115,9 +137,12 @@ class Cutter:
                 frame = self._unusual(head, data[start:stop])
                 if frame is not None:
                     found.append(frame)
+                    if self.closed:
+                        self._forget()
+                        return
             else:
                 if size > self._max:
-                    raise ProtocolError("a message is too long", 1009)
+                    raise _too_long(size)
                 payload = data[start:stop]
                 if head == 0x81 and not payload.isascii():
                     _check_text(payload)
@@ -148,25 +173,48 @@ class Cutter:
         if opcode != 0 and self._parts is not None:
             raise ProtocolError("a message inside another")
         if size + len(self._parts or b"") > self._max:
-            raise ProtocolError("a message is too long", 1009)
+            raise _too_long(size)
 
     def _unusual(self, head: int, payload: bytes) -> Frame | None:
         """Control frames and fragments; None while a message goes on."""
         opcode = head & 15
         if opcode >= 8:
-            if opcode == CLOSE and len(payload) == 1:
-                raise ProtocolError("a close frame with half a code")
+            if opcode == CLOSE:
+                _check_close(payload)
+                self.closed = True
             return opcode, payload
+        final = bool(head & 0x80)
         if opcode:
-            self._parts, self._opcode = bytearray(payload), opcode
-        elif self._parts is not None:
-            self._parts += payload
-        if not head & 0x80 or self._parts is None:
+            self._parts, self._opcode = bytearray(), opcode
+            self._utf8 = _Utf8() if opcode == TEXT else None
+        assert self._parts is not None, "a continuation of nothing was refused by its header"
+        if self._utf8 is not None:
+            try:
+                self._utf8.decode(payload, final)
+            except UnicodeDecodeError as error:
+                raise ProtocolError("text that is not UTF-8", 1007) from error
+        self._parts += payload
+        if not final:
             return None
-        whole, self._parts = bytes(self._parts), None
-        if self._opcode == TEXT:
-            _check_text(whole)
+        whole, self._parts, self._utf8 = bytes(self._parts), None, None
         return self._opcode, whole
+
+
+def _too_long(size: int) -> ProtocolError:
+    if size >> 63:
+        return ProtocolError("a length with its highest bit set")
+    return ProtocolError("a message is too long", 1009)
+
+
+def _check_close(payload: bytes) -> None:
+    if not payload:
+        return
+    if len(payload) == 1:
+        raise ProtocolError("a close frame with half a code")
+    code = int.from_bytes(payload[:2], "big")
+    if code not in _CODES:
+        raise ProtocolError(f"a close frame with code {code}, which nobody may send")
+    _check_text(payload[2:])
 
 
 def _check_text(payload: bytes) -> None:

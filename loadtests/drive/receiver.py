@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _RECORDS_A_TURN = 64
 _READ_DELAYS_NEEDED = 100
+_PROBES = 4096  # nonces that are kept, lest a target that makes them up fills the memory
+_SAID = 200  # characters of what a target said that go into a record
 _CLOSED_BY_PEER = (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)
 
 
@@ -250,19 +252,20 @@ class Receiver:
             case "ws-ping":
                 self._say(connection, frames.encode(frames.PONG, control.data))
             case "ws-close":
-                self._say(connection, frames.encode_close(1000))
+                self._say(connection, frames.close_answer(control.data))
                 self.end(connection, now_ns, "peer closed", frames.close_reason(control.data))
             case "disconnected":
-                self.end(connection, now_ns, "peer closed", "disconnected by the server")
+                self.say_goodbye(connection)
+                self.end(connection, now_ns, "peer closed", control.data)
             case "broken":
                 self._say(connection, frames.encode_close(control.data.code, str(control.data)))
                 self.end(connection, now_ns, "error", str(control.data))
             case "connected":
                 connection.ready.set()
-            case "probe":
+            case "probe" if control.data in self.probes or len(self.probes) < _PROBES:
                 self.probes[control.data] = self.probes.get(control.data, 0) + 1
             case "error" if not connection.ready.is_set():
-                self.end(connection, now_ns, "refused", str(control.data))
+                self.end(connection, now_ns, "refused", str(control.data)[:_SAID])
             case "error":
                 connection.settle(Answer(now_ns, control.data, _reason(control.data) or "refused"), control.number)
             case "ack" | "subscribed" | "unsubscribed":
@@ -362,7 +365,7 @@ def _reason(data: Any) -> str:
     """Why an answer is a refusal; empty where it is none."""
     if isinstance(data, dict):
         reason = data.get("reason") or data.get("error")
-        return str(reason) if reason else ""
+        return str(reason)[:_SAID] if reason else ""
     return ""
 
 

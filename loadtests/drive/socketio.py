@@ -1,6 +1,7 @@
 """How does a consumer speak Socket.IO?  Engine.IO 4 and Socket.IO 5 as prefixes of WebSocket text frames.
 
-Only the websocket transport and the default namespace; binary packets and other namespaces are counted as strange.
+Only the websocket transport and the default namespace; other namespaces, and packets with binary attachments and these
+attachments, are counted as strange.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from loadtests.drive.websocket import ANSWERS
 from loadtests.tally.identity import Form, decoder
 
 QUERY: Final = "?EIO=4&transport=websocket"
-_PACKET: Final = re.compile(rb"(4[0-4])(\d{0,15})([\[{].*)?", re.DOTALL)
+_PACKET: Final = re.compile(rb"(4[0-4])(?:/,)?(\d{0,15})([\[{\"].*)?", re.DOTALL)
 
 
 class SocketIoDialect:
@@ -40,10 +41,13 @@ class SocketIoDialect:
         if kind == b"2":
             return Reading(control=Control("ping", payload[1:]))
         if kind == b"0":
-            return Reading(control=Control("open", msgspec.json.decode(payload[1:])))
-        if kind == b"1":
-            return Reading(control=Control("ws-close", b""))
-        if kind == b"6":
+            session = msgspec.json.decode(payload[1:])
+            if not isinstance(session, dict) or not isinstance(session.get("sid"), str):
+                return strange(payload)
+            return Reading(control=Control("open", session))
+        if payload == b"1":
+            return Reading(control=Control("disconnected", "closed by the server's Engine.IO"))
+        if payload == b"6":
             return Reading()
         packet = _PACKET.fullmatch(payload)
         if packet is None:
@@ -53,12 +57,14 @@ class SocketIoDialect:
     def _packet(self, payload: bytes, kind: bytes, number: int | None, body: bytes) -> Reading:
         if kind == b"40":
             return Reading(control=Control("connected", msgspec.json.decode(body) if body else None))
-        if kind == b"41":
-            return Reading(control=Control("disconnected"))
+        if kind == b"41" and not body and number is None:
+            return Reading(control=Control("disconnected", "disconnected by the server"))
         if kind == b"44":
             return Reading(control=Control("error", msgspec.json.decode(body) if body else None))
         if kind == b"43" and number is not None:
             answers = msgspec.json.decode(body)
+            if not isinstance(answers, list):
+                return strange(payload)
             return Reading(control=Control("ack", answers[0] if answers else None, number))
         if kind == b"42" and body:
             return self._event(payload, body, number)

@@ -25,7 +25,8 @@ def theirs(opcode: int, payload: bytes, fin: bool = True) -> bytes:
 
 
 payloads = st.binary(max_size=300) | st.sampled_from([b"x" * 125, b"x" * 126, b"y" * 70_000])
-controls = st.tuples(st.sampled_from([8, 9, 10]), st.sampled_from([b"", b"\x03\xe8bye", b"abc" * 40]))
+controls = st.tuples(st.sampled_from([9, 10]), st.sampled_from([b"", b"\x03\xe8bye", b"abc" * 40]))
+closes = st.just((8, b"")) | st.just((8, b"\x03\xe8bye"))
 
 
 @st.composite
@@ -45,6 +46,10 @@ def conversations(draw: st.DrawFn) -> tuple[bytes, list[Frame]]:
                 wire += theirs(9, b"between")
                 told.append((9, b"between"))
         told.append((2, b"".join(parts)))
+    if draw(st.booleans()):
+        opcode, payload = draw(closes)
+        wire += theirs(opcode, payload)
+        told.append((opcode, payload))
     return wire, told
 
 
@@ -54,13 +59,14 @@ def test_any_split_gives_the_same_frames(conversation: tuple[bytes, list[Frame]]
     wire, told = conversation
     whole = Cutter()
     assert whole.cut(wire) == told
-    assert whole.clean
+    assert whole.clean is not whole.closed
+    assert whole.closed is (told[-1][0] == 8)
     places = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=6)))
     cutter, found = Cutter(), []
     for begin, end in zip([0, *places], [*places, len(wire)], strict=True):
         found += cutter.cut(wire[begin:end])
     assert found == told
-    assert cutter.clean
+    assert cutter.clean is whole.clean
 
 
 def test_every_single_split_and_byte_by_byte() -> None:
@@ -168,7 +174,7 @@ def test_a_ping_that_looks_like_a_message_stays_a_ping() -> None:
         (b'44{"message":"no"}', "error", None),
         (b"2", "ping", None),
         (b"2probe", "ping", None),
-        (b"1", "ws-close", None),
+        (b"1", "disconnected", None),
         (b"43" + b'17[{"channels":[]}]', "ack", 17),
         (b'42["subscribed",{"id":1}]', "subscribed", None),
         (b'42["health",{}]', "health", None),
