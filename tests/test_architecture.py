@@ -129,6 +129,29 @@ def test_reference_target_imports_nothing_of_ours() -> None:
     assert not breaches, "\n".join(breaches)
 
 
+def test_lying_gateway_imports_the_standard_library_only() -> None:
+    """What judges the tool may share nothing with it, not even a library's view of a frame."""
+    allowed = sys.stdlib_module_names | {"lying_gateway"}
+    breaches = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules(ROOT / "lying_gateway")
+        for name in imports(path)
+        if name.split(".")[0] not in allowed
+    ]
+    assert not breaches, "\n".join(breaches)
+
+
+def test_nothing_of_ours_imports_the_lying_gateway() -> None:
+    breaches = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for folder in (PACKAGE, ROOT / "reference_target")
+        for path in modules(folder)
+        for name in imports(path)
+        if name.split(".")[0] == "lying_gateway"
+    ]
+    assert not breaches, "\n".join(breaches)
+
+
 @pytest.mark.parametrize("library", sorted(ONLY_IN))
 def test_confined_library_stays_in_its_module(library: str) -> None:
     users = {
