@@ -227,7 +227,7 @@ static void hear(struct client *c, char *text, size_t size) {
     text[size] = 0;
     const char *id = strstr(text, "\"id\":");
     int number = id ? atoi(id + 5) : 0;
-    if (c->socketio && !strcmp(text, "40")) { say(c, "40{\"sid\":\"bench\"}"); return; }
+    if (c->socketio && !strncmp(text, "40", 2)) { say(c, "40{\"sid\":\"bench\"}"); return; }
     int on = strstr(text, "unsubscribe") ? 0 : strstr(text, "subscribe") ? 1 : -1;
     if (on < 0) return;
     const char *lists = "\"channels\":[],\"patterns\":[],\"symbols\":[]";
