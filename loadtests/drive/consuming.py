@@ -12,8 +12,8 @@ from gevent import socket as gsocket
 from gevent import ssl as gssl
 
 from loadtests.drive.consumer_connection import Connection
+from loadtests.drive.handshake import RefusedError, agent, upgrade
 from loadtests.drive.socketio import QUERY
-from loadtests.drive.websocket import RefusedError, agent, upgrade
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.profile import Reconnect
 

@@ -18,10 +18,11 @@ from loadtests.drive.chunks import Chunks, Control
 from loadtests.drive.consumer_connection import Answer, Connection, End, Speaking
 from loadtests.drive.epoll_source import EpollSource
 from loadtests.drive.greenlet_source import GreenletSource
+from loadtests.drive.handshake import RefusedError
 from loadtests.drive.hub_lag import HubLag
 from loadtests.drive.locust_stats import merge
 from loadtests.drive.socketio import SocketIoDialect
-from loadtests.drive.websocket import PlainDialect, RefusedError
+from loadtests.drive.websocket import PlainDialect
 from loadtests.model.contract import ConsumerPlan
 from loadtests.model.records import Touched
 from loadtests.tally.accountant import Accountant, Sums

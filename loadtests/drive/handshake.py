@@ -1,0 +1,109 @@
+"""Did the target accept the upgrade to WebSocket?  The request, and every reason of RFC 6455 to refuse the answer."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+from typing import Final, Protocol
+
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_HEADERS_MAX: Final = 16 * 1024
+_A_READ: Final = 4096
+_STATUS: Final = re.compile(rb"HTTP/1\.[1-9] ([1-5][0-9]{2})(?: .*)?")
+_NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FOLD: Final = re.compile(rb"\r\n[ \t]+")
+
+Headers = dict[bytes, list[bytes]]
+"""Lower-case name: its values in the order in which they came."""
+
+
+class RefusedError(Exception):
+    """The target declined: the upgrade, the session, or the subscription."""
+
+
+class Stream(Protocol):
+    """As much of a socket as the upgrade needs."""
+
+    def sendall(self, data: bytes, /) -> None: ...
+
+    def recv(self, size: int, /) -> bytes: ...
+
+
+def agent(version: str, run: str, slot: int, epoch: int) -> str:
+    """How a consumer names itself to the target, so that the target's log says whose connection it was."""
+    return f"Tickstorm/{version} run/{run} consumer/{slot} epoch/{epoch}"
+
+
+def upgrade(sock: Stream, host: str, port: int, path: str, user_agent: str = "") -> bytes:
+    """Make a WebSocket of a connected socket; returns the bytes that came behind the answer.
+
+    Raises RefusedError where the target answers anything but a valid 101, OSError where the connection breaks.
+    """
+    key = base64.b64encode(os.urandom(16))
+    named = f"User-Agent: {user_agent}\r\n" if user_agent else ""
+    sock.sendall(
+        f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n{named}Upgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key.decode()}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    head, behind = read_head(sock)
+    check(head, key)
+    return behind
+
+
+def read_head(sock: Stream) -> tuple[bytes, bytes]:
+    """The answer up to its empty line, without it, and what came behind.
+
+    Raises RefusedError where it does not end within 16 KiB or the target closes, OSError where the connection breaks.
+    """
+    answer = bytearray()
+    while True:
+        end = answer.find(b"\r\n\r\n", max(0, len(answer) - _A_READ - 3))
+        if end > _HEADERS_MAX or (end < 0 and len(answer) > _HEADERS_MAX):
+            raise RefusedError("the answer to the upgrade has no end")
+        if end >= 0:
+            return bytes(answer[:end]), bytes(answer[end + 4 :])
+        piece = sock.recv(_A_READ)
+        if not piece:
+            raise RefusedError("closed during the upgrade")
+        answer += piece
+
+
+def check(head: bytes, key: bytes) -> None:
+    """Refuse an answer that does not open the WebSocket that was asked for. Raises RefusedError."""
+    status, _, rest = head.partition(b"\r\n")
+    found = _STATUS.fullmatch(status)
+    if found is None or found[1] != b"101":
+        raise RefusedError(f"upgrade answered: {_shown(status)}")
+    headers = _headers(rest)
+    if _tokens(headers, b"upgrade") != [b"websocket"]:
+        raise RefusedError("upgrade answered without Upgrade: websocket")
+    if b"upgrade" not in _tokens(headers, b"connection"):
+        raise RefusedError("upgrade answered without Connection: Upgrade")
+    if headers.get(b"sec-websocket-accept") != [base64.b64encode(hashlib.sha1(key + _GUID).digest())]:
+        raise RefusedError("upgrade answered with a wrong accept key")
+    if b"sec-websocket-extensions" in headers:
+        raise RefusedError("upgrade answered with an extension that was not asked for")
+    if b"sec-websocket-protocol" in headers:
+        raise RefusedError("upgrade answered with a subprotocol that was not asked for")
+
+
+def _headers(rest: bytes) -> Headers:
+    headers: Headers = {}
+    for line in _FOLD.sub(b" ", rest).split(b"\r\n") if rest else ():
+        name, colon, value = line.partition(b":")
+        if not colon or not _NAME.fullmatch(name):
+            raise RefusedError(f"upgrade answered with a header that is none: {_shown(line)}")
+        headers.setdefault(name.lower(), []).append(value.strip(b" \t"))
+    return headers
+
+
+def _tokens(headers: Headers, name: bytes) -> list[bytes]:
+    return [
+        token for value in headers.get(name, ()) for part in value.split(b",") if (token := part.strip(b" \t").lower())
+    ]
+
+
+def _shown(line: bytes) -> str:
+    return line[:100].decode(errors="replace")
