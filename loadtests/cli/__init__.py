@@ -91,6 +91,25 @@ def doctor(
 
 
 @app.command()
+def prove(
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="SECTION", help="One section; may be repeated.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Ten million deliveries, and every way to run.")] = False,
+    deliveries: Annotated[int, typer.Option(help="About so many deliveries in the section account.")] = 200_000,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep books, histories and logs, and say where.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Everything random comes from it.")] = 1,
+) -> None:
+    """Plant lies in a gateway and compare what Tickstorm finds with what was planted.
+
+    Brings a stack of its own. Exit status: 0 all equal, 1 anything differs, 2 bad usage, 3 could not be carried out.
+    """
+    from loadtests.cli.proving import prove as carry_out
+
+    raise typer.Exit(carry_out(only or [], full=full, deliveries=deliveries, keep=keep, seed=seed))
+
+
+@app.command()
 def profiles() -> None:
     """List the shipped profiles and the question that each asks."""
     from loadtests.cli.listing import list_profiles

@@ -1,0 +1,194 @@
+"""What must the delivery block of `results.json` say?  Recomputed from the book, by the definitions of the measures.
+
+When a subscription began and ended is a fact of its consumer, so the tool's own edges are taken (and compared with the
+book elsewhere); everything else comes from the book.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field
+
+from loadtests.model.contract import Contract
+from loadtests.model.ids import SLICE_NS
+from loadtests.prove.book import BookError, Connection, Event
+from loadtests.prove.history import Edge, Place
+from loadtests.prove.truth import STRANGE, Got, Stream, Truth
+
+FOREIGN = frozenset({"foreign-run", "foreign-route", "no-identity"})
+OWN_CHOICE = frozenset({"own", "end", "moved"})
+"""Reasons of leaving that are no loss of the connection."""
+
+NEAR_NS = 250_000_000
+"""What was sent so shortly before a limit may have been read in time or not: nobody can tell from outside."""
+
+GRAIN = 1.005
+"""Latencies are counted with an error of half a percent: a limit is one of at most so much more."""
+
+NUMBERS = ("owed", "unique", "repeated", "reordered", "late", "defect", "disconnected", "undecided")
+
+
+@dataclass(slots=True, kw_only=True)
+class Block:
+    """Expected numbers, by (name of the group as in the results, number)."""
+
+    published: int = 0
+    foreign: int = 0
+    of: Counter[tuple[str, str]] = field(default_factory=Counter)
+    near: Counter[str] = field(default_factory=Counter)  # group -> deliveries that may or may not have been late
+
+    def total(self, number: str) -> int:
+        """Sum over all groups."""
+        return sum(count for (_, name), count in self.of.items() if name == number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stay:
+    """One subscription in slices of the time of sending."""
+
+    connection: Connection
+    may_from: int
+    owed_from: int
+    owed_to: int
+    may_to: int
+    broke: int | None  # slice in which the connection was lost
+
+    def owes(self, sent: int) -> bool:
+        return self.owed_from <= sent < self.owed_to
+
+    def may(self, sent: int) -> bool:
+        return self.may_from <= sent < self.may_to
+
+
+def expected(truth: Truth, edges: dict[Place, Edge], *, origin_ns: int, but: frozenset[int] = frozenset()) -> Block:
+    """The numbers of a run without faults, but for some consumers. Raises BookError where the book leaves one open."""
+    block = Block(
+        published=sum(len(s.events) for s in truth.streams.values()),
+        foreign=sum(count for (_, kind), count in truth.strange().items() if kind in FOREIGN),
+    )
+    for consumer, connections in truth.consumers().items():
+        if consumer not in but:
+            _Consumer(truth, block, consumer, connections, edges, origin_ns).add()
+    return block
+
+
+class _Consumer:
+    def __init__(
+        self,
+        truth: Truth,
+        block: Block,
+        consumer: int,
+        connections: list[Connection],
+        edges: dict[Place, Edge],
+        origin_ns: int,
+    ) -> None:
+        self.contract: Contract = truth.contract
+        self.truth, self.block, self.origin_ns = truth, block, origin_ns
+        self.run = self.contract.profile.run
+        self.group = self.contract.consumer_group(consumer)[0]
+        self.late_ns = round(self.run.late_s * 1e9)
+        self.connections = connections
+        self.stays = [self._stay(c, edges[c.place]) for c in connections if c.place in edges]
+
+    def _stay(self, connection: Connection, edge: Edge) -> _Stay:
+        settle_ns = self.run.settle_ms * 1_000_000
+        to_ns = edge.to_ns if edge.to_ns >= 0 else 2**62
+        return _Stay(
+            connection=connection,
+            may_from=edge.from_ns // SLICE_NS,
+            owed_from=-(-(edge.from_ns + settle_ns) // SLICE_NS),
+            owed_to=(to_ns - settle_ns) // SLICE_NS,
+            may_to=-(-to_ns // SLICE_NS),
+            broke=None if edge.to_ns < 0 or edge.why in OWN_CHOICE else to_ns // SLICE_NS,
+        )
+
+    def add(self) -> None:
+        gots: dict[int, list[Got]] = {}
+        for connection in self.connections:
+            for got in self.truth.got(connection):
+                gots.setdefault(got.stream.packed, []).append(got)
+        for packed, found in gots.items():
+            self._stream(self.truth.streams[packed], found)
+
+    def _stream(self, stream: Stream, gots: list[Got]) -> None:
+        name = self.contract.group_name(self.contract.group_index(stream.route.family, self.group))
+        count = self.block.of
+        seen: Counter[int] = Counter()
+        overtaken: set[int] = set()
+        replaced: set[int] = set()
+        for got in gots:
+            seen.update(event.seq for event in got.came)
+            overtaken |= got.account.missing
+            replaced |= self._replaced(got)
+            count[name, "repeated"] += got.account.repeated.total()
+            count[name, "reordered"] += got.account.filled.total()
+            self._late(name, got)
+        count[name, "unique"] += len(seen)
+        count[name, "repeated"] += seen.total() - len(seen)  # seen again over another connection
+        replays = self.contract.profile.families[stream.route.family].offline == "replayed"
+        for event in stream.events:
+            sent = event.sent_ns // SLICE_NS
+            if any(stay.owes(sent) for stay in self.stays):
+                if event.seq in seen:
+                    count[name, "owed"] += 1
+                elif event.seq not in replaced:
+                    count[name, "owed"] += 1
+                    count[name, self._blame(event, overtaken)] += 1
+            elif any(stay.may(sent) for stay in self.stays) or (replays and self._away(sent)):
+                count[name, "owed" if event.seq in seen else "undecided"] += 1
+
+    def _away(self, sent: int) -> bool:
+        """Between two connections, where the contract lets the target replay, or not."""
+        return any(a.may_to <= sent < b.may_from for a, b in itertools.pairwise(self.stays))
+
+    def _blame(self, event: Event, overtaken: set[int]) -> str:
+        """Whose loss it is: the connection's, where that broke before the message had to be there."""
+        sent, late = event.sent_ns // SLICE_NS, -(-self.late_ns // SLICE_NS)
+        if event.seq not in overtaken and any(
+            stay.broke is not None and stay.may(sent) and stay.broke <= sent + late for stay in self.stays
+        ):
+            return "disconnected"
+        return "defect"
+
+    def _replaced(self, got: Got) -> set[int]:
+        """Messages of which the contract wants only the newest, and a newer one came in time."""
+        family = self.contract.profile.families[got.stream.route.family]
+        if family.mode != "latest" or not got.account.missing:
+            return set()
+        within_ns = round(family.latest_within_s * 1e9)
+        came = {event.seq: event for event in got.came}
+        found: set[int] = set()
+        newer = came[got.account.last]
+        for event in reversed(got.stream.events[got.account.first : got.account.last]):
+            if event.seq in came:
+                newer = event
+                continue
+            behind = self._out_ns(got, newer) - event.due_ns // SLICE_NS * SLICE_NS
+            if behind + NEAR_NS <= within_ns:
+                found.add(event.seq)
+            elif behind <= within_ns:
+                raise BookError(f"stream {event.stream} seq {event.seq}: a newer one came too near to the limit")
+        return found
+
+    def _out_ns(self, got: Got, event: Event) -> int:
+        """When a message was sent to its consumer, in ns of the run clock."""
+        return got.out_ns.get(event.n, event.got_ns) - self.origin_ns
+
+    def _late(self, name: str, got: Got) -> None:
+        for event in got.came:
+            behind = self._out_ns(got, event) - event.due_ns
+            if behind > self.late_ns - NEAR_NS:
+                times = 1 + got.account.repeated[event.seq]
+                if behind > self.late_ns * GRAIN:
+                    self.block.of[name, "late"] += times
+                else:
+                    self.block.near[name] += times
+
+
+def strange_of(truth: Truth) -> Counter[tuple[int, str]]:
+    """Expected counts per consumer and kind of record."""
+    found: Counter[tuple[int, str]] = Counter()
+    for (consumer, lie), count in truth.strange().items():
+        found[consumer, STRANGE[lie]] += count
+    return found

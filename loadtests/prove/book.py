@@ -1,0 +1,188 @@
+"""What did the lying gateway write down?  Its book, line by line: what came, who was there, and each planted lie."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loadtests.model.errors import HarnessError
+
+
+class BookError(HarnessError):
+    """The book is not whole, or says what cannot be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One message as Redis brought it; `due_ns` and `sent_ns` are of the run clock, as its publisher wrote them."""
+
+    n: int
+    channel: str
+    run: str  # empty: it has no identity, and the four numbers are -1
+    stream: int
+    seq: int
+    due_ns: int
+    sent_ns: int
+    got_ns: int  # monotonic
+    pattern: str | None
+    symbol: str | None
+    forwarded: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lie:
+    """One thing done otherwise than an honest gateway would."""
+
+    kind: str
+    n: int
+    stream: int  # -1: it is about the connection
+    seq: int
+    at_ns: int  # monotonic
+    never: bool  # the message was not sent
+    out_ns: int  # when it was sent after all; -1: in its turn, or never
+    after: int  # how many successors of its stream had been sent by then
+    times: int  # of repeated
+    why: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Connection:
+    """One connection of a consumer, with the events from `first` to before `end` that it was subscribed for."""
+
+    number: int
+    run: str
+    consumer: int
+    epoch: int
+    transport: str
+    opened_ns: int
+    subscribed_ns: int = -1
+    closed_ns: int = -1
+    first: int = -1  # index of the first event owed; -1: never subscribed
+    end: int = -1  # index after the last; -1: never left
+    why: str = ""
+    channels: frozenset[str] = frozenset()
+    patterns: frozenset[str] = frozenset()
+    symbols: frozenset[str] = frozenset()
+    lies: list[Lie] = field(default_factory=list)
+    unsent: Counter[int] = field(default_factory=Counter)  # n of frames that never left
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Consumer slot and epoch."""
+        return self.consumer, self.epoch
+
+
+@dataclass(slots=True, kw_only=True)
+class Book:
+    """A complete book."""
+
+    events: list[Event]
+    connections: dict[int, Connection]
+    deliveries: int  # frames with a message sent, as the gateway counted them itself
+    ended_ns: int
+
+    def planted(self) -> Counter[str]:
+        """How many lies of each kind."""
+        return Counter(lie.kind for c in self.connections.values() for lie in c.lies)
+
+    def of_run(self, run: str) -> list[Event]:
+        """Messages of one run, in their order."""
+        return [event for event in self.events if event.run == run]
+
+
+NEVER_SENT = frozenset({"lost", "held"})
+
+
+def read_book(lines: Path | Iterable[str]) -> Book:
+    """A book from its file, or from its lines. Raises BookError where it is torn, has no end, or contradicts itself."""
+    if isinstance(lines, Path):
+        with lines.open(encoding="utf-8") as file:
+            return read_book(list(file))
+    book = Book(events=[], connections={}, deliveries=-1, ended_ns=-1)
+    for number, text in enumerate(lines, 1):
+        try:
+            line = json.loads(text)
+            _add(book, line)
+        except (ValueError, KeyError, TypeError) as error:
+            raise BookError(f"line {number} of the book: {type(error).__name__} {error}: {text[:200]!r}") from None
+    if book.deliveries < 0:
+        raise BookError("the book has no end")
+    if [event.n for event in book.events] != list(range(len(book.events))):
+        raise BookError("the book's events are not numbered one by one from 0")
+    return book
+
+
+def _add(book: Book, line: dict[str, Any]) -> None:
+    if book.deliveries >= 0:
+        raise ValueError("a line behind the end")
+    match line["book"]:
+        case "event":
+            book.events.append(_event(line))
+        case "open":
+            if line["connection"] in book.connections:
+                raise ValueError("opened twice")
+            book.connections[line["connection"]] = Connection(
+                number=line["connection"],
+                run=line["run"] or "",
+                consumer=-1 if line["consumer"] is None else line["consumer"],
+                epoch=-1 if line["epoch"] is None else line["epoch"],
+                transport=line["transport"],
+                opened_ns=line["at_ns"],
+            )
+        case "subscribed":
+            at = book.connections[line["connection"]]
+            if at.first >= 0:
+                raise ValueError("subscribed twice")
+            at.subscribed_ns, at.first = line["at_ns"], line["from"]
+            at.channels, at.patterns, at.symbols = (frozenset(line[key]) for key in ("channels", "patterns", "symbols"))
+        case "unsubscribed":
+            book.connections[line["connection"]].end = line["to"]
+        case "closed":
+            at = book.connections[line["connection"]]
+            at.closed_ns, at.why = line["at_ns"], line["why"]
+            at.unsent.update(line["unsent"])
+        case "lie":
+            book.connections[line["connection"]].lies.append(_lie(line))
+        case "end":
+            book.deliveries, book.ended_ns = line["deliveries"], line["at_ns"]
+        case "redis" if line["state"] == "lost":
+            raise ValueError("the gateway lost Redis: what was published meanwhile is in no book")
+        case _:
+            pass  # "run", "refused", "leak" and "sends" are for others
+
+
+def _event(line: dict[str, Any]) -> Event:
+    known = line["run"] is not None
+    return Event(
+        n=line["n"],
+        channel=line["channel"],
+        run=line["run"] if known else "",
+        stream=line["stream"] if known else -1,
+        seq=line["seq"] if known else -1,
+        due_ns=line["due"] if known else -1,
+        sent_ns=line["sent"] if known else -1,
+        got_ns=line["got_ns"],
+        pattern=line.get("pattern"),
+        symbol=line.get("symbol"),
+        forwarded=line.get("forwarded", True),
+    )
+
+
+def _lie(line: dict[str, Any]) -> Lie:
+    out_ns = line.get("out_ns", -1)
+    return Lie(
+        kind=line["kind"],
+        n=line["n"],
+        stream=-1 if line["stream"] is None else line["stream"],
+        seq=-1 if line["seq"] is None else line["seq"],
+        at_ns=line["at_ns"],
+        never=line["kind"] in NEVER_SENT or out_ns is None or line.get("instead", False),
+        out_ns=-1 if out_ns is None else out_ns,
+        after=line.get("after") or 0,
+        times=line["times"] if line["kind"] == "repeated" else 0,
+        why=line.get("why", ""),
+    )
