@@ -40,6 +40,8 @@ from loadtests.model.runconfig import OPTION, RunConfig, encode_config
 log = logging.getLogger("tickstorm")
 LOCAL = "worker-0"
 """Process name of the only part of a standalone run."""
+LEAST_SPAWN_RATE = 100.0
+"""Users that Locust starts in a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,11 +134,12 @@ class Master:
                 user_class.fixed_count = planned
                 user_class.weight = 1 if planned else 0
         self._environment.user_classes = [c for c in self._classes if chosen.planned.get(c.__name__, 1) > 0]
-        target = chosen.loaded.profile.target
+        target, run = chosen.loaded.profile.target, chosen.loaded.profile.run
         self._environment.host = target.gateway or "the local stack"  # shown in the UI; the profile alone decides
         options = self._environment.parsed_options
         options.num_users = sum(chosen.planned[c.__name__] for c in self._environment.user_classes)
-        options.spawn_rate = 100.0
+        # All must be subscribed within connect_s: a quarter of it to start them leaves the rest for the target.
+        options.spawn_rate = max(LEAST_SPAWN_RATE, options.num_users * 4 / run.connect_s)
 
     # -- the start
 

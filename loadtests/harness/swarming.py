@@ -46,7 +46,7 @@ def watch_start_form(environment: Any, master: Master) -> None:
         master.choose(chosen)
         users = sum(chosen.planned.values())
         offered.add(users)
-        form["user_count"], form["spawn_rate"] = [str(users)], ["100"]
+        form["user_count"], form["spawn_rate"] = [str(users)], [str(kept["spawn_rate"])]
         request.form = ImmutableMultiDict(form)  # Locust reads the form after us
         return None
 
