@@ -218,7 +218,7 @@ def _block(truth: Truth, block: Block, results: dict[str, Any], *, but: bool) ->
     yield from (compared(f"results: {what}", planted, found) for what, planted, found in pairs)
     if but:
         return
-    yield _late("results: late", block.total("late"), block.near.total(), delivery["late"])
+    yield _late("results: late (delayed beyond the limit)", block.total("late"), block.near.total(), delivery["late"])
     yield _routes(block, results["routes"]).row("results: numbers of each family and group")
 
 

@@ -16,6 +16,7 @@ from loadtests.model.profile_read import read_profile
 
 WARM_UP_S = 0.5
 SETTLE_MS = 100
+CONFLATED_MS = 200
 SMALL = 30_000
 """Below it the run is as short as the plan allows; from it on a run takes its time."""
 
@@ -107,10 +108,13 @@ class _Shape:
     counts: dict[str, int]  # consumers per group
 
 
+_EMPTY = {name: 0 for name, *_ in _GROUPS}
+
+
 def _shape(deliveries: int, *, full: bool) -> _Shape:
     detectors, clerks = (12, 7) if full else (2, 2)
     counts = {name: least for name, _, least, _, _ in _GROUPS}
-    duration_s, rate = (4.0, 20.0) if deliveries < SMALL else (10.0, 40.0)
+    duration_s, rate = (3.0, 20.0) if deliveries < SMALL else (10.0, 40.0)
     if full:
         duration_s, rate = 120.0, 6.0
         shares = sum(share for *_, share, _ in _GROUPS)
@@ -120,7 +124,7 @@ def _shape(deliveries: int, *, full: bool) -> _Shape:
     made = _deliveries_per_s(detectors, clerks, rate, counts) * (duration_s + WARM_UP_S)
     missing = deliveries - made
     if missing > 0 and not full:  # more consumers of everything: each gets what all publishers send
-        each = (detectors + clerks + 1) * rate * (duration_s + WARM_UP_S)
+        each = _deliveries_per_s(detectors, clerks, rate, _EMPTY | {"everything": 1}) * (duration_s + WARM_UP_S)
         more = round(missing / each / 2)
         counts["everything"] += more
         counts["browsers"] += more
@@ -142,8 +146,9 @@ def _deliveries_per_s(detectors: int, clerks: int, rate: float, counts: dict[str
         "everything": (1, 1, 1), "browsers": (1, 1, 1), "dojis": (0.5, 0, 0), "hammers": (0.5, 0, 0),
         "ones": (0.5, 0.25, 0), "zeros": (0.5, 0.25, 0), "desks": (0, 1, 0), "queues": (0, 0.5, 0),
     }  # fmt: skip
+    ticker = min(1.0, 2 * 1000 / CONFLATED_MS / rate)  # of its two routes only the newest ones come
     return sum(
-        counts[name] * rate * (detectors * of_detectors + clerks * of_clerks + of_ticker)
+        counts[name] * rate * (detectors * of_detectors + clerks * of_clerks + ticker * of_ticker)
         for name, (of_detectors, of_clerks, of_ticker) in follows.items()
     )
 
@@ -201,6 +206,7 @@ def _plan(contract: Contract, shape: _Shape, seed: int) -> dict[str, Any]:
     whole = WARM_UP_S + shape.duration_s
     half, late = round(whole * 0.5, 3), round(whole * 0.75, 3)
     first = pack_stream(0, 0, 0)
+    soon = shape.late_s * 560  # behind its successors, and yet far from late
     prices = [f.channel for f in contract.profile.families if f.mode == "latest"]
     lies: list[dict[str, Any]] = [
         {"kind": "held", "consumers": [e[6], b[7]], "due_s": [half, half + 0.3]},
@@ -215,13 +221,13 @@ def _plan(contract: Contract, shape: _Shape, seed: int) -> dict[str, Any]:
         },
         {"kind": "queued", "consumers": [b[5], k[0]], "due_s": [half, half + 0.4]},
         {"kind": "queued", "consumers": [e[3]], "due_s": [half, half + 0.4], "limit": 5},
-        {"kind": "conflated", "consumers": "all", "channels": prices, "ms": 200},
+        {"kind": "conflated", "consumers": "all", "channels": prices, "ms": CONFLATED_MS},
         {"kind": "lost", "consumers": "all", "streams": [first], "seqs": [4, 5, 6, 9]},
         {"kind": "lost", "consumers": [e[0], b[0], d[0], h[0], z[0], k[0]], "share": 0.03},
         {"kind": "repeated", "consumers": [e[0], b[0], d[1], h[1]], "share": 0.03},
         {"kind": "repeated", "consumers": [e[1], b[1], k[0], q[0]], "every": 17, "times": 3},
-        {"kind": "reordered", "consumers": [e[0], b[2], o[0]], "share": 0.03},
-        {"kind": "reordered", "consumers": [e[2], b[0]], "share": 0.02, "after": 2},
+        {"kind": "reordered", "consumers": [e[0], b[2], o[0]], "share": 0.03, "within_ms": soon},
+        {"kind": "reordered", "consumers": [e[2], b[0]], "share": 0.02, "after": 2, "within_ms": soon},
         {"kind": "foreign-run", "consumers": [e[0], b[3], d[0]], "share": 0.02},
         {"kind": "foreign-route", "consumers": [d[0], h[0], o[0], z[0], k[0], q[0]], "share": 0.05},
         {"kind": "no-identity", "consumers": [e[3], b[0], d[1], k[1]], "share": 0.02},

@@ -36,13 +36,22 @@ def test_events_connections_and_lies_are_read() -> None:
         ([], "no end"),
         ([END, END], "behind the end"),
         (["{"], "line 1"),
-        ([json.dumps({"book": "redis", "state": "lost", "n": 0, "at_ns": 0}), END], "lost Redis"),
         ([json.dumps({"book": "closed", "connection": 9, "why": "", "unsent": [], "at_ns": 0}), END], "KeyError"),
     ],
 )
 def test_a_book_that_is_not_whole_is_refused(lines: list[str], why: str) -> None:
     with pytest.raises(BookError, match=why):
         read_book(lines)
+
+
+def test_a_gateway_that_lost_redis_while_somebody_listened_has_no_truth() -> None:
+    w = Written()
+    c = w.join(0)
+    lost = {"book": "redis", "state": "lost", "n": 0, "at_ns": 0}
+    with pytest.raises(BookError, match="lost Redis"):
+        read_book([*w.lines, json.dumps(lost), END])
+    w.leave(c, 5)
+    assert not read_book([*w.lines, json.dumps(lost), END]).events
 
 
 def test_events_that_are_not_numbered_one_by_one_are_refused() -> None:
