@@ -19,7 +19,7 @@ class Book:
         self._file = path.open("wb")
         self._lines: list[bytes] = []
 
-    def write(self, kind: str, **values: Any) -> None:
+    def write(self, kind: str, /, **values: Any) -> None:
         """Add a line of any kind."""
         self._add(json.dumps({"book": kind, **values}, separators=(",", ":")).encode())
 

@@ -51,7 +51,7 @@ def draw(*what: object) -> int:
 _remembered = lru_cache(maxsize=1 << 16)(draw)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Rule:
     """One planned lie; `index` is its place in the plan. The first rule that chooses a delivery has it."""
 

@@ -1,0 +1,313 @@
+"""What becomes of each connection?  From its request to its last byte; books every step.
+
+A connection that ends in good order is half closed and read to its end, so that nothing sent is thrown away with it.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import Any, Final, Protocol
+
+from lying_gateway import dialogue, door, frames
+from lying_gateway.book import Book
+from lying_gateway.client import Client
+from lying_gateway.drops import Drops
+from lying_gateway.event import Event
+from lying_gateway.liar import Liar
+from lying_gateway.outlet import NOTHING, Outlet
+from lying_gateway.plan import Plan
+from lying_gateway.rooms import Rooms
+from lying_gateway.timers import Timers
+
+_READ_BYTES: Final = 64 << 10
+_LINGER_NS: Final = 1_000_000_000
+_HEALTH_NS: Final = 1_000_000_000
+_GOING_AWAY: Final = 1001
+_NO_CLOSE_FRAME: Final = 1006
+
+
+class Loop(Protocol):
+    """What the loop does for connections."""
+
+    def watch(self, client: Client) -> None:
+        """Look out for what a connection waits for."""
+
+    def forget(self, client: Client) -> None:
+        """Close its socket."""
+
+    def health(self) -> dict[str, Any]:
+        """The answer to /health."""
+
+    def stats(self) -> dict[str, Any]:
+        """The answer to /stats."""
+
+
+class Connections:
+    """All connections of a gateway."""
+
+    def __init__(self, plan: Plan, book: Book, timers: Timers, loop: Loop) -> None:
+        self._plan = plan
+        self._book = book
+        self._timers = timers
+        self._loop = loop
+        self._rooms = Rooms()
+        self.outlet = Outlet(self, book, record=plan.record_sends, batched=plan.batch_ms > 0)
+        self._liar = Liar(self._rooms, self.outlet, book, timers)
+        self._drops = Drops(plan, book, self, self._liar)
+        self.clients: set[Client] = set()
+        self.subscribed = 0
+        self.slow = 0
+        self._next = 0  # number of the next message
+        self._timers.after(_HEALTH_NS, self._say_health)
+
+    def deliver(self, event: Event) -> None:
+        """Send a message to all to whom it is owed."""
+        self._next = event.n
+        if event.may_be_spoilt:
+            self._drops.act(event)
+        self._next = event.n + 1
+        self._drops.keep(event)
+        self._liar.tell(event)
+
+    def new(self, sock: socket.socket) -> Client:
+        """A connection was accepted."""
+        client = Client(sock, self._heard_request)
+        self.clients.add(client)
+        return client
+
+    def ready(self, client: Client, mask: int) -> None:
+        """Its socket can be written or read."""
+        if client.writing and mask & ~1:
+            self.outlet.writable(client)
+        if client.state == "over" or not mask & ~4:
+            return
+        try:
+            data = client.sock.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.lost(client, "peer gone")
+        elif client.state in ("new", "open"):
+            client.heard(client, data)
+
+    def count(self) -> dict[str, int]:
+        """Open connections by transport."""
+        kinds = [client.transport for client in self.clients if client.state == "open"]
+        return {"plain": kinds.count("websocket"), "socketio": kinds.count("socketio")}
+
+    def go_away(self) -> None:
+        """The gateway stops: take leave of everybody."""
+        for client in list(self.clients):
+            self.end(client, "gateway stops", _GOING_AWAY)
+
+    def cut_all(self) -> None:
+        """Close what is still open."""
+        for client in list(self.clients):
+            self._cut(client)
+
+    def watch(self, client: Client) -> None:
+        """Look out for room in its socket, or no more."""
+        if client.state != "over":
+            self._loop.watch(client)
+
+    # -- ends
+
+    def end(self, client: Client, why: str, code: int) -> None:
+        """Send what is queued, then the close frame (1006: none), then no more; closed when the peer has read it."""
+        if client.state in ("leaving", "over"):
+            return
+        self._leave(client, "closed", send=False)
+        if client.state == "new":
+            code = _NO_CLOSE_FRAME
+        elif code != _NO_CLOSE_FRAME:
+            self.outlet.put(client, frames.close_frame(code, why), NOTHING)
+        else:
+            self.outlet.tick_one(client)
+        if client.state == "over":  # the peer was gone already
+            return
+        client.why = (why, code)
+        client.state = "leaving"
+        self._timers.after(_LINGER_NS, lambda: self._cut(client))
+        if not client.out:
+            self.drained(client)
+
+    def drained(self, client: Client) -> None:
+        """All that was queued for a leaving client is out: half close."""
+        self._book_closed(client)
+        try:
+            client.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._cut(client)
+
+    def lost(self, client: Client, why: str) -> None:
+        """The connection is of no use any more: close at once."""
+        if client.state == "over":
+            return
+        if client.state != "leaving":
+            client.why = (why, _NO_CLOSE_FRAME)
+        if why == "slow" and client.state == "open":
+            self.slow += 1
+            self._leave(client, "closed", send=False)
+            client.state = "leaving"
+            self._timers.after(_LINGER_NS, lambda: self._cut(client))
+            self.drained(client)  # what is queued is given up; what the kernel has still arrives
+        else:
+            self._cut(client)
+
+    def _cut(self, client: Client) -> None:
+        if client.state == "over":
+            return
+        client.state = "over"
+        self._leave(client, "closed", send=False)
+        self._book_closed(client)
+        self.clients.discard(client)
+        self._loop.forget(client)
+
+    def _book_closed(self, client: Client) -> None:
+        if client.closed_is_due:
+            client.closed_is_due = False
+            why, code = client.why
+            unsent = self.outlet.unsent(client)
+            self._step("closed", client, why=why, code=code, unsent=unsent)
+
+    def _leave(self, client: Client, why: str, *, send: bool) -> None:
+        """Out of its room; what was put off goes out or is given up."""
+        if client.room is None:
+            return
+        self._liar.settle(client, send=send)
+        self._rooms.leave(client, client.room)
+        client.room = None
+        self.subscribed -= 1
+        self._step("unsubscribed", client, to=self._next, why=why)
+
+    def _step(self, kind: str, client: Client, **values: Any) -> None:
+        name = client.name
+        self._book.write(
+            kind,
+            connection=client.connection,
+            consumer=name.consumer,
+            epoch=name.epoch,
+            **values,
+            at_ns=time.monotonic_ns(),
+        )
+
+    # -- what clients say
+
+    def _heard_request(self, client: Client, data: bytes) -> None:
+        client.behind += data
+        try:
+            request = door.read_request(client.behind)
+            if request is None:
+                return
+            transport = request.transport
+            if transport is None:
+                self._answer(client, request)
+                return
+            answer = door.accept(request)
+            if self._drops.refuses(request.name):
+                name = request.name
+                self._book.write(
+                    "refused", consumer=name.consumer, epoch=name.epoch, run=name.run, at_ns=time.monotonic_ns()
+                )
+                raise door.BadRequestError(503, "refused for now")
+        except door.BadRequestError as error:
+            self._answer_and_end(client, error.status, {"reason": str(error)})
+            return
+        client.named(request.name)
+        client.transport = transport
+        client.heard = self._heard_frames
+        client.state = "open"
+        client.closed_is_due = True
+        self._step("open", client, run=client.name.run, transport=transport)
+        self.outlet.put(client, answer, NOTHING)
+        if transport == "socketio":
+            self.outlet.put(client, dialogue.open_packet(client.connection), NOTHING)
+            self._timers.after(round(dialogue.PING_S * 1e9), lambda: self._ping(client))
+        if request.behind:
+            self._heard_frames(client, request.behind)
+
+    def _answer(self, client: Client, request: door.Request) -> None:
+        ways = {"/health": self._loop.health, "/stats": self._loop.stats}
+        way = ways.get(request.path)
+        if way is None:
+            raise door.BadRequestError(404, "nothing here")
+        self._answer_and_end(client, 200, way())
+
+    def _answer_and_end(self, client: Client, status: int, body: object) -> None:
+        client.state = "leaving"
+        self.outlet.put(client, door.answer(status, body), NOTHING)
+        self._timers.after(_LINGER_NS, lambda: self._cut(client))
+        if client.state == "leaving" and not client.out:
+            self.drained(client)
+
+    def _heard_frames(self, client: Client, data: bytes) -> None:
+        try:
+            for opcode, payload in client.cutter.feed(data):
+                if client.state != "open":
+                    return
+                if opcode == frames.TEXT:
+                    self._heard_text(client, payload.decode(errors="replace"))
+                elif opcode == frames.PING:
+                    self.outlet.put(client, frames.frame(payload, frames.PONG), NOTHING)
+                elif opcode == frames.CLOSE:
+                    self.end(client, "client closed", 1000)
+        except frames.BadFrameError as error:
+            self.end(client, "protocol", error.code)
+
+    def _heard_text(self, client: Client, text: str) -> None:
+        asked = dialogue.read(client.transport, text)
+        if asked is None:
+            return
+        match asked.action:
+            case "connect":
+                self.outlet.put(client, dialogue.connected_packet(client.connection), NOTHING)
+            case "disconnect":
+                self.end(client, "client closed", 1000)
+            case "subscribe":
+                self._subscribe(client, asked)
+            case "unsubscribe":
+                self._leave(client, "asked", send=True)
+                self._reply(client, asked, "unsubscribed", {"id": asked.id})
+            case "ping":
+                self._reply(client, asked, "pong", {"id": asked.id})
+            case _:
+                told = dialogue.told(client.transport, "error", {"id": asked.id, "reason": asked.reason})
+                self.outlet.put(client, told, NOTHING)
+
+    def _subscribe(self, client: Client, asked: dialogue.Asked) -> None:
+        self._leave(client, "replaced", send=True)
+        wanted = asked.filter
+        lists = {"channels": wanted.channels, "patterns": wanted.patterns, "symbols": wanted.symbols}
+        self._reply(client, asked, "subscribed", {"id": asked.id, **lists})
+        if client.state != "open":
+            return
+        rules = tuple(
+            r for r in self._plan.rules if r.kind != "dropped-connection" and r.concerns(client.name.consumer)
+        )
+        client.room = self._rooms.join(client, wanted, rules)
+        client.wants_health = asked.health
+        client.refresh()
+        self.subscribed += 1
+        self._step("subscribed", client, **{"from": self._next}, **lists)
+        self._drops.back(client)
+
+    def _reply(self, client: Client, asked: dialogue.Asked, event: str, data: dict[str, Any]) -> None:
+        self.outlet.put(client, dialogue.reply(client.transport, asked, event, data), NOTHING)
+
+    # -- what clients are told unasked
+
+    def _ping(self, client: Client) -> None:
+        if client.state == "open":
+            self.outlet.put(client, dialogue.ping_packet(), NOTHING)
+            self._timers.after(round(dialogue.PING_S * 1e9), lambda: self._ping(client))
+
+    def _say_health(self) -> None:
+        self._timers.after(_HEALTH_NS, self._say_health)
+        listeners = [client for client in self.clients if client.wants_health and client.room is not None]
+        if listeners:
+            health = self._loop.health()
+            for client in listeners:
+                self.outlet.put(client, dialogue.told(client.transport, "health", health), NOTHING)

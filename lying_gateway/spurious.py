@@ -1,0 +1,65 @@
+"""Which frames look like messages of the load and are none?  Made from a real message; remembers what was published."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from lying_gateway.client import Client
+from lying_gateway.event import ROUTE_MASK, Event, Transport, envelope
+from lying_gateway.frames import frame
+
+_KEPT: Final = 1000
+_OTHER_RUN: Final = "~lie"
+
+
+class Spurious:
+    """Makes the frames; those that are the same for all clients once per message."""
+
+    def __init__(self) -> None:
+        self._newest: dict[tuple[str, str | None, str | None], Event] = {}  # by what filters look at, newest last
+        self._made: dict[tuple[str, Transport], tuple[bytes, dict[str, Any]]] = {}
+        self._made_of: Event | None = None
+
+    def seen(self, event: Event) -> None:
+        """A message that may be sent to somebody to whom it is not owed."""
+        key = (event.channel, event.pattern, event.symbol)
+        self._newest.pop(key, None)
+        self._newest[key] = event
+        if len(self._newest) > _KEPT:
+            del self._newest[next(iter(self._newest))]
+
+    def make(self, kind: str, client: Client, event: Event) -> tuple[bytes, dict[str, Any]]:
+        """A frame of a kind for one client, and what the book says of it beyond the kind."""
+        if kind == "foreign-route":
+            return self._foreign_route(client, event)
+        if self._made_of is not event:
+            self._made_of = event
+            self._made.clear()
+        made = self._made.get((kind, client.transport))
+        if made is None:
+            made = self._made[kind, client.transport] = _made(kind, client.transport, event)
+        return made
+
+    def _foreign_route(self, client: Client, event: Event) -> tuple[bytes, dict[str, Any]]:
+        wanted = client.room.filter if client.room is not None else None
+        for key, other in reversed(self._newest.items()):
+            if wanted is not None and other.run == event.run and not wanted.passes(*key):
+                told = {"sent_n": other.n, "sent_stream": other.stream, "sent_seq": other.seq}
+                return other.frame(client.transport), told
+        stream = event.stream | ROUTE_MASK
+        text = envelope(client.transport, event.event_type, event.channel, event.changed(s=stream))
+        return frame(text), {"sent_n": None, "sent_stream": stream, "sent_seq": event.seq}
+
+
+def _made(kind: str, transport: Transport, event: Event) -> tuple[bytes, dict[str, Any]]:
+    if kind == "undecodable":
+        return frame(b'42["?",' if transport == "socketio" else b"{]"), {}
+    if kind == "truncated":
+        text = envelope(transport, event.event_type, event.channel, event.payload)
+        # cut between characters: a text frame has to be UTF-8, or the client may close the connection
+        return frame(text[: len(text) * 2 // 3].decode(errors="ignore").encode()), {}
+    if kind == "foreign-run":
+        run = f"{event.run}{_OTHER_RUN}"
+        return frame(envelope(transport, event.event_type, event.channel, event.changed(r=run))), {"sent_run": run}
+    assert kind == "no-identity", kind
+    return frame(envelope(transport, event.event_type, event.channel, event.changed())), {}

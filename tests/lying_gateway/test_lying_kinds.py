@@ -1,0 +1,94 @@
+"""Does the book say what real clients got, for every kind of lie?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+from conftest import Start
+from lying import (
+    RUN,
+    LyingGateway,
+    PlainListener,
+    Publisher,
+    RedisServer,
+    SocketListener,
+    connection_of,
+    displaced,
+    of,
+    owed,
+)
+
+MESSAGES = 120  # of each of the three streams
+
+KINDS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "lost-every": {"kind": "lost", "every": 7},
+    "lost-share": {"kind": "lost", "share": 0.1},
+    "lost-seqs": {"kind": "lost", "seqs": [0, 5, MESSAGES - 1]},
+    "lost-stream": {"kind": "lost", "streams": [1 << 32 | 1], "every": 3},
+    "lost-consumer": {"kind": "lost", "consumers": [1], "every": 3},
+    "held": {"kind": "held", "due_s": [0.3, 0.6]},
+    "repeated": {"kind": "repeated", "every": 9, "times": 3},
+    "reordered": {"kind": "reordered", "every": 10, "after": 4},
+    "delayed": {"kind": "delayed", "every": 8, "ms": 5},
+    "foreign-run": {"kind": "foreign-run", "every": 11},
+    "foreign-route": {"kind": "foreign-route", "every": 11},
+    "no-identity": {"kind": "no-identity", "every": 11},
+    "truncated": {"kind": "truncated", "every": 11},
+    "truncated-too": {"kind": "truncated", "every": 11, "instead": False},
+    "undecodable": {"kind": "undecodable", "every": 11},
+    "queued": {"kind": "queued", "due_s": [0.2, 0.5]},
+    "queued-limit": {"kind": "queued", "due_s": [0.2, 0.5], "limit": 10},
+    "queued-age": {"kind": "queued", "due_s": [0.2, 0.5], "max_age_s": 0},
+    "queued-to-the-end": {"kind": "queued", "due_s": [1.0, 99.0]},
+    "conflated": {"kind": "conflated", "ms": 4},
+}
+
+
+async def listen(
+    gateway: LyingGateway, redis_server: RedisServer, listeners: list[PlainListener | SocketListener]
+) -> None:
+    await asyncio.gather(*(listener.open() for listener in listeners))
+    publisher = Publisher(redis_server)
+    for _ in range(MESSAGES // 10):
+        await asyncio.to_thread(publisher.publish, 10)
+    publisher.last()
+    await asyncio.gather(*(listener.leave() for listener in listeners))
+
+
+@pytest.mark.parametrize("batch_ms", [0, 3])
+@pytest.mark.parametrize("name", KINDS)
+def test_plain_clients_get_what_the_book_says(
+    start: Start, redis_server: RedisServer, name: str, batch_ms: float
+) -> None:
+    lie = KINDS[name]
+    gateway = start({"seed": 5, "batch_ms": batch_ms, "lies": [lie] if lie else []})
+    listeners: list[PlainListener | SocketListener] = [PlainListener(gateway, slot) for slot in range(3)]
+    listeners.append(PlainListener(gateway, 3, symbols=["AAPL", "TSLA"]))
+    asyncio.run(listen(gateway, redis_server, listeners))
+    check(gateway, listeners, lie)
+
+
+def check(gateway: LyingGateway, listeners: list[PlainListener | SocketListener], lie: dict[str, Any]) -> None:
+    book = gateway.book()
+    planted = 0
+    for listener in listeners:
+        connection = connection_of(book, listener)
+        lies = of(book, "lie", connection=connection)
+        got = listener.got()
+        assert Counter(got) == owed(book, connection)
+        assert displaced(got) == Counter(lie["after"] for lie in lies if lie.get("after") and lie["out_ns"])
+        (end,) = of(book, "closed", connection=connection)
+        assert (end["why"], end["unsent"]) == ("client closed", [])
+        planted += len(lies)
+        concerned = lie and listener.slot in lie.get("consumers", range(99))
+        assert bool(lies) == bool(concerned) or lie.get("streams"), "nothing was planted, or for the wrong consumer"
+    assert {line["kind"] for line in of(book, "lie")} == ({lie["kind"]} if planted else set())
+    frames = sum(1 for listener in listeners for one in listener.got() if isinstance(one, tuple))
+    spurious = len(of(book, "lie", kind="foreign-route"))
+    assert of(book, "end")[0]["deliveries"] == frames - spurious + len(listeners)
+    (first,) = of(book, "run")
+    assert (first["run"], first["due0"]) == (RUN, 5_000_000_000)
