@@ -68,6 +68,9 @@ def analyze(
     run: Annotated[str, typer.Argument(help="A run's id, or its folder.")],
     sets: Sets = None,
     out: Annotated[Path | None, typer.Option(help="Where to write; default the run's folder.")] = None,
+    consumers: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write each fault as each consumer felt it, as CSV.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Write the files, print nothing.")] = False,
 ) -> None:
     """Judge a stored run again: results.json, report.html and junit.xml from its history alone.
@@ -76,7 +79,7 @@ def analyze(
     """
     from loadtests.cli.analyzing import analyze_run
 
-    raise typer.Exit(analyze_run(run, sets or [], out=out, quiet=quiet))
+    raise typer.Exit(analyze_run(run, sets or [], out=out, quiet=quiet, consumers=consumers))
 
 
 @app.command()

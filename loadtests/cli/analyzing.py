@@ -67,16 +67,25 @@ def profile_of(folder: Path, sets: Sequence[str]) -> Profile:
     return read_profile(text, file="profile.toml", environment={}, sets=sets).profile
 
 
-def analyze_run(run: str, sets: Sequence[str], *, out: Path | None, quiet: bool) -> int:
-    """Judge again; the exit status of the verdict."""
-    from loadtests.measure.judge import judge  # as above
+def analyze_run(run: str, sets: Sequence[str], *, out: Path | None, quiet: bool, consumers: Path | None = None) -> int:
+    """Judge again; the exit status of the verdict. `consumers`: where to write what each consumer felt, as CSV."""
+    from loadtests.measure.case import case  # as above
+    from loadtests.measure.facts import fold
+    from loadtests.measure.felt_by import consumer_table
+    from loadtests.measure.judge import concluded
 
     folder = run_folder(run)
     profile = profile_of(folder, sets)
     stored = sha256_of((folder / "profile.toml").read_text(encoding="utf-8"))
-    results = judge(profile, read_history(folder), profile_sha256=stored)
+    found = case(profile, fold(read_history(folder)))
+    results = concluded(found, profile_sha256=stored)
     target = out or (folder / "again" if sets else folder)
     write_reports(target, results)
+    if consumers is not None:
+        try:
+            consumers.write_text(consumer_table(found.contract, found.felt), encoding="utf-8")
+        except OSError as error:
+            raise BadInput(f"--consumers {consumers}: {error.strerror}") from None
     if not quiet:
         show(results)
         console.print(f"report: {target / 'report.html'}", markup=False)

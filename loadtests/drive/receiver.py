@@ -75,6 +75,7 @@ class Receiver:
             consumer_groups=len(profile.consumers),
             exceptions_per_s=profile.guard.exceptions_per_s,
             now_ns=wiring.clock.now_ns(),
+            late_ns=round(profile.run.late_s * 1_000_000_000),
         )
         identity = profile.identity
         dialects: tuple[Speaking, ...] = (
@@ -285,6 +286,10 @@ class Receiver:
     def open_touch(self, now_ns: int) -> None:
         """A fault is announced: every consumer's slices of the last 2 s and from now on go into the history."""
         self.accountant.open_touch(now_ns)
+
+    def healed(self, healed_ns: int, until_ns: int) -> None:
+        """A fault was healed: who gets a message again, and a fresh one, goes into the history until then."""
+        self.accountant.healed(healed_ns, until_ns)
 
     def close_touch(self, now_ns: int) -> None:
         """The recovery of a fault is over; calls are counted."""

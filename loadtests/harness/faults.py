@@ -9,6 +9,7 @@ from typing import Any
 import gevent
 
 from loadtests.inject.handle import InjectorHandle
+from loadtests.model.ids import NS_PER_S
 from loadtests.model.injectwire import Announce, Begin, Emitted, FromInjector, Go, PlannedFault, Ready, Schedule
 from loadtests.model.profile import Profile
 from loadtests.model.records import FaultStep, Note, Record
@@ -69,6 +70,9 @@ class FaultControl:
             planned = {f.name: f.recovery_limit_s for f in self._profile.faults}
             limit = planned.get(step.name.partition("#")[0]) or self._profile.recovery.limit_s
             after = limit + self._profile.steady.hold_s
+            if step.step == "lifted":
+                healed = {"healed_ns": step.after_ns, "until_ns": step.after_ns + round(after * NS_PER_S)}
+                self._order("touch_healed", healed)
             self._closing.append(gevent.spawn_later(after, self._order, "touch_close", {}))
 
     def heal(self, by: str) -> list[str]:

@@ -134,6 +134,8 @@ class Part:
             wiring.over.set()
         elif what == "touch_open":
             wiring.receiver.open_touch(self.clock.now_ns())
+        elif what == "touch_healed":
+            wiring.receiver.healed(int(data["healed_ns"]), int(data["until_ns"]))
         elif what == "touch_close":
             wiring.receiver.close_touch(self.clock.now_ns())
         elif what == "close":

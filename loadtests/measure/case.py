@@ -10,7 +10,8 @@ from loadtests.measure.accounts import Sight
 from loadtests.measure.attribution import Attribution, attribution
 from loadtests.measure.deliveries import Deliveries, deliveries
 from loadtests.measure.facts import Bools, Facts
-from loadtests.measure.felt import felt, touches
+from loadtests.measure.felt import Felt, felt
+from loadtests.measure.felt_by import recovery_of
 from loadtests.measure.frame import Act, Times, acts, times
 from loadtests.measure.growth import growth
 from loadtests.measure.harness import Scopes, coverage, scopes
@@ -21,6 +22,7 @@ from loadtests.measure.planned import Planned, planned
 from loadtests.measure.recovery import Outcome, as_seconds, load, recoveries
 from loadtests.measure.streams import Streams, streams
 from loadtests.measure.subscriptions import Subscriptions, subscriptions
+from loadtests.measure.touched import touches
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.profile import Profile
@@ -55,6 +57,7 @@ class Case:
     outcomes: list[Outcome]
     troubled: frozenset[str]  # acts while or after which the load generator was in trouble, until it was steady
     recovery: list[RecoveryResult]
+    felt: list[Felt | None]  # by act: what each consumer felt of it
     growth: list[Growth]
     low: int
     high: int
@@ -88,9 +91,14 @@ def case(profile: Profile, facts: Facts) -> Case:
     blame = attribution(facts, table, contract, windows)
     owing = Owing(table, contract, windows, end_ns=marks.end_ns)
     touched = touches(facts, came, low, high)
-    recovery = []
+    recovery, every = [], []
     for index, (act, outcome) in enumerate(zip(found, outcomes, strict=True)):
         later = [a.began_ns for a in found[index + 1 :] if a.began_ns is not None and a.began_ns > (act.healed_ns or 0)]
+        one = felt(
+            facts, contract, table, subs, plan, touched, act, marks,
+            limit_ms=outcome.limit_ms, next_ns=min(later, default=None),
+        )  # fmt: skip
+        every.append(one)
         recovery.append(
             RecoveryResult(
                 fault=act.name,
@@ -100,12 +108,9 @@ def case(profile: Profile, facts: Facts) -> Case:
                 limit_s=act.limit_ns / NS_PER_S,
                 error_s=as_seconds(act.error_ns),
                 summary=outcome.summary,
-                consumers=felt(
-                    facts, contract, table, subs, plan, touched, act, marks,
-                    limit_ms=outcome.limit_ms, next_ns=min(later, default=None),
-                ),
+                consumers=recovery_of(contract, one),
             )
-        )  # fmt: skip
+        )
     return Case(
         profile=profile,
         contract=contract,
@@ -129,6 +134,7 @@ def case(profile: Profile, facts: Facts) -> Case:
         outcomes=outcomes,
         troubled=frozenset(a.name for a, o in zip(found, outcomes, strict=True) if _in_trouble(o, a, ours, low)),
         recovery=recovery,
+        felt=every,
         growth=growth(facts, profile, windows, t0_ns=marks.t0_ns, plan_end_ns=marks.plan_end_ns, changes=plan.changes),
         low=low,
         high=high,

@@ -16,9 +16,11 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 KIND_CODE = {"gap": 0, "filled": 1, "repeated": 2}
+FIRST_CODE = {"byte": 0, "fresh": 1}
 OUTCOME_CODE = {"FAILED": 0, "UNKNOWN": 1}
 STEP_ORDER = {"asked": 0, "confirmed": 1, "leaving": 2, "left": 3}
 KERNEL, READ = 0, 1
+LATE_NOT_TOLD = -1
 NOT_KEPT_TEXT = "{}: {} rows of exceptions were not kept"
 
 
@@ -78,7 +80,8 @@ class ProcessFacts:
         self.deviations = Columns(7)  # kind, consumer, epoch, stream, first, last, at
         self.deviations_not_kept = 0
         self.strange: list[tuple[int, str, int, int, str]] = []  # at, kind, consumer, count, example
-        self.touched = Columns(7)  # slice, consumer, count, first, last, greatest due, worst latency
+        self.touched = Columns(8)  # slice, consumer, count, first, last, greatest due, worst latency, last late one
+        self.first_after = Columns(4)  # healed, kind, consumer, at
         self.closings: list[r.Closing] = []
         self.queried: list[r.Queried] = []
         self.probes: list[r.PathProbe] = []
@@ -125,7 +128,11 @@ class ProcessFacts:
                     record.last_ns,
                     record.greatest_due_ns,
                     record.worst_latency_ns,
+                    record.late_ns or [LATE_NOT_TOLD] * len(record.consumer),
                 )
+            case r.FirstAfter():
+                kinds = [FIRST_CODE[k] for k in record.kind]
+                self.first_after.extend([record.healed_ns] * len(kinds), kinds, record.consumer, record.at_ns)
             case r.Samples():
                 for metric, value in zip(record.metric, record.value, strict=True):
                     self.samples.setdefault((record.source, metric), []).append((record.at_ns, value))

@@ -45,7 +45,12 @@ def judge(
 
 def conclude(profile: Profile, facts: Facts, *, profile_sha256: str | None = None) -> Results:
     """The results of a folded history."""
-    found = case(profile, facts)
+    return concluded(case(profile, facts), profile_sha256=profile_sha256)
+
+
+def concluded(found: Case, *, profile_sha256: str | None = None) -> Results:
+    """The results of a case."""
+    profile, facts = found.profile, found.facts
     checks = [threshold_check(found, t) for t in profile.thresholds] + harness_checks(found)
     if profile_sha256 is not None:
         checks.append(own_profile(found, profile_sha256))

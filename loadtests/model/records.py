@@ -171,6 +171,19 @@ class Touched(_Record, frozen=True, kw_only=True, array_like=True, tag="touched"
     greatest_due_ns: list[int]
     worst_latency_ns: list[int]
     complete: bool  # every consumer of this process that received anything in the slice is in it
+    late_ns: list[int] = []  # last moment at which something came later than the delivery limit, 0: nothing did
+
+
+class FirstAfter(_Record, frozen=True, kw_only=True, array_like=True, tag="first_after"):
+    """Moments at which consumers got their first message after a fault was healed, and their first fresh one.
+
+    fresh: due at or after the healing. Exact, where `Touched` knows only a slice's first and last.
+    """
+
+    healed_ns: int
+    kind: list[str]  # byte, fresh
+    consumer: list[int]
+    at_ns: list[int]
 
 
 class Closing(_Record, frozen=True, kw_only=True, array_like=True, tag="closing"):
@@ -315,6 +328,7 @@ Record = (
     | Deviations
     | Strange
     | Touched
+    | FirstAfter
     | Closing
     | Queried
     | PathProbe

@@ -26,6 +26,7 @@ _Taken = Literal["unique", "repeated", "strange"]
 _TABLE: Final = len(BUCKET_OF_US)
 RANGES_KEPT = 4_000_000
 """Missing ranges kept in one process (64 MB); what is opened beyond is counted, and its account says at least."""
+NEVER_LATE_NS: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,7 @@ class Accountant:
         exceptions_per_s: int,
         now_ns: int,
         ranges_kept: int = RANGES_KEPT,
+        late_ns: int = NEVER_LATE_NS,
     ) -> None:
         self.streams = Streams(family_of_route)
         self.strange = StrangeRows()
@@ -64,7 +66,7 @@ class Accountant:
         self._ranges_left = ranges_kept
         self._slice = now_ns // SLICE_NS
         self._slice_end = (self._slice + 1) * SLICE_NS
-        self._touch = TouchRing(self._slice)
+        self._touch = TouchRing(self._slice, late_ns)
         self._over: list[tuple[int, GroupCells, dict[int, Cell]]] = []  # cells of slices that ended
         self._closed: list[Account] = []
         self._unique = self._repeated = self._messages = self._reads = self._strange = 0
@@ -149,6 +151,10 @@ class Accountant:
         """A fault was announced: whole slices are wanted, from the ring on until the matching close."""
         self._turn(now_ns)
         self._touch.open()
+
+    def healed(self, healed_ns: int, until_ns: int) -> None:
+        """A fault was healed: each consumer's first message since, and its first fresh one, are wanted until then."""
+        self._touch.healed(healed_ns, until_ns)
 
     def close_touch(self, now_ns: int) -> None:
         """The recovery of one fault was closed."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from loadtests.model.ids import NS_PER_S, SLICE_NS
-from loadtests.model.records import Touched
+from loadtests.model.records import FirstAfter, Record, Touched
 from loadtests.tally.account import Account
 from loadtests.tally.batch import Batch
 from loadtests.tally.exceptions import ROWS_A_RECORD
@@ -29,17 +29,21 @@ class _Slot:
         self.log: list[Any] = []  # account, now, batch, account, now, ...: flat, because a tuple each would cost more
         self.deviants: set[int] = set()
 
-    def fold(self, only: set[int] | None) -> Iterator[Touched]:
+    def reads(self) -> Iterator[tuple[Account, int, Batch]]:
+        """Who read what, and when."""
+        return zip(*[iter(self.log)] * 3, strict=True)
+
+    def fold(self, only: set[int] | None, late_ns: int) -> Iterator[Touched]:
         """Sum the log per consumer, or for some consumers only; many consumers take several records."""
         sums: dict[int, list[int]] = {}
-        reads: Iterator[tuple[Account, int, Batch]] = zip(*[iter(self.log)] * 3, strict=True)
-        for account, now, batch in reads:
+        for account, now, batch in self.reads():
             consumer = account.consumer
             if only is not None and consumer not in only:
                 continue
             sum_ = sums.get(consumer)
             if sum_ is None:
-                sums[consumer] = [batch.count, now, now, batch.greatest_due_ns, now - batch.least_due_ns]
+                worst = now - batch.least_due_ns
+                sums[consumer] = [batch.count, now, now, batch.greatest_due_ns, worst, now if worst > late_ns else 0]
                 continue
             sum_[0] += batch.count
             sum_[2] = now
@@ -47,6 +51,8 @@ class _Slot:
                 sum_[3] = batch.greatest_due_ns
             if now - batch.least_due_ns > sum_[4]:
                 sum_[4] = now - batch.least_due_ns
+            if now - batch.least_due_ns > late_ns:
+                sum_[5] = now
         everybody = sorted(sums.items())
         for begin in range(0, max(1, len(everybody)), ROWS_A_RECORD):
             rows = everybody[begin : begin + ROWS_A_RECORD]
@@ -59,19 +65,57 @@ class _Slot:
                 greatest_due_ns=[row[3] for _, row in rows],
                 worst_latency_ns=[row[4] for _, row in rows],
                 complete=only is None,
+                late_ns=[row[5] for _, row in rows],
+            )
+
+
+class _Healing:
+    """A fault that was healed: who got something since, and who something fresh."""
+
+    __slots__ = ("at_ns", "first", "fresh", "next", "until_ns")
+
+    def __init__(self, at_ns: int, until_ns: int) -> None:
+        self.at_ns, self.until_ns = at_ns, until_ns
+        self.next = at_ns // SLICE_NS  # the first slice that was not looked at
+        self.first: set[int] = set()
+        self.fresh: set[int] = set()
+
+    def fold(self, slot: _Slot) -> Iterator[FirstAfter]:
+        """Who is new in a slice."""
+        self.next = slot.index + 1
+        found: list[tuple[str, int, int]] = []
+        for account, now, batch in slot.reads():
+            consumer = account.consumer
+            if consumer in self.fresh or now < self.at_ns:
+                continue
+            if consumer not in self.first:
+                self.first.add(consumer)
+                found.append(("byte", consumer, now))
+            if batch.greatest_due_ns >= self.at_ns:
+                self.fresh.add(consumer)
+                found.append(("fresh", consumer, now))
+        for begin in range(0, len(found), ROWS_A_RECORD):
+            rows = found[begin : begin + ROWS_A_RECORD]
+            yield FirstAfter(
+                healed_ns=self.at_ns,
+                kind=[kind for kind, _, _ in rows],
+                consumer=[consumer for _, consumer, _ in rows],
+                at_ns=[at_ns for _, _, at_ns in rows],
             )
 
 
 class TouchRing:
     """The logs of the last slices. `log` is the present one, flat: account, time and batch of each read."""
 
-    __slots__ = ("_opened", "_present", "_slots", "log")
+    __slots__ = ("_healings", "_late_ns", "_opened", "_present", "_slots", "log")
 
     log: list[Any]
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, late_ns: int) -> None:
         self._slots: deque[_Slot] = deque()
+        self._late_ns = late_ns
         self._opened = 0
+        self._healings: list[_Healing] = []
         self._present = self._begin(index)
 
     def _begin(self, index: int) -> _Slot:
@@ -105,18 +149,27 @@ class TouchRing:
         """A recovery was closed: the present slice is the last one wanted whole, unless another is open."""
         self._opened = max(0, self._opened - 1)
 
-    def records(self, *, final: bool = False) -> Iterator[Touched]:
+    def healed(self, at_ns: int, until_ns: int) -> None:
+        """A fault was healed: firsts since are wanted until then; the ring must hold all since, or nothing is said."""
+        if self._slots[0].index <= at_ns // SLICE_NS:
+            self._healings.append(_Healing(at_ns, until_ns))
+
+    def records(self, *, final: bool = False) -> Iterator[Record]:
         """Rows of the slices that are over (of all if final); those older than the ring are forgotten."""
         for slot in list(self._slots):
             if slot is self._present and not final:
                 continue
+            for healing in self._healings:
+                if slot.index >= healing.next:
+                    yield from healing.fold(slot)
             if slot.wanted and not slot.written:
                 slot.written = slot.seen = True
-                yield from slot.fold(None)
+                yield from slot.fold(None, self._late_ns)
             elif slot.deviants and not slot.seen:
                 slot.seen = True
-                yield from slot.fold(slot.deviants)
+                yield from slot.fold(slot.deviants, self._late_ns)
             slot.seen = True
+        self._healings = [h for h in self._healings if h.next * SLICE_NS < h.until_ns]
         oldest = self._present.index - RING_SLICES
         while self._slots[0].seen and self._slots[0].index < oldest:
             self._slots.popleft()

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from typing import Any
 
+import msgspec
 import pytest
 
+from loadtests.measure.case import case
+from loadtests.measure.facts import fold
+from loadtests.measure.felt_by import consumer_table
 from loadtests.measure.judge import judge
+from loadtests.model.ids import SLICE_NS
+from loadtests.model.records import FirstAfter, Touched
 from loadtests.model.results import Results, Verdict
 from tests.measure.simulate import MS, FaultIn, Message, S, Stay, World, profile
 
@@ -157,3 +165,70 @@ def test_missing_touched_slices_say_nothing_about_consumers() -> None:
     assert results.recovery[0].consumers.first_fresh.p50 is None
     assert results.recovery[0].consumers.first_fresh.not_recovered is None
     assert results.recovery[0].recovery_s is not None
+
+
+def test_a_consumer_that_gets_its_backlog_first_is_dated_to_the_message() -> None:
+    """The slice in which it comes back holds old messages, late ones and fresh ones."""
+    world = cut(back_ns=0, link="client-gateway")
+    fault = world.faults[0]
+    back = fault.end + 530 * MS
+
+    def delay(m: Message, stay: Stay) -> int:
+        return max(back - m.sent, 0) if fault.start <= m.sent < back else 0
+
+    world.deliver(None, delay)
+    exact = FirstAfter(
+        healed_ns=fault.end,
+        kind=["fresh"] * 5,
+        consumer=list(range(5)),
+        at_ns=[min(at for at, m in stay.got if m.due >= fault.end) for stay in world.stays],
+    )
+    late_ns = round(world.profile.run.late_s * S)
+    latest: dict[tuple[int, int], int] = {}
+    for stay in world.stays:
+        for at, m in stay.got:
+            if at - m.due > late_ns:
+                latest[stay.consumer, at // SLICE_NS] = at
+
+    def told(record: Any) -> Any:
+        if not isinstance(record, Touched):
+            return record
+        late = [latest.get((c, record.received_slice), 0) for c in record.consumer]
+        return msgspec.structs.replace(record, late_ns=late)
+
+    history = [(name, frame._replace(records=[told(x) for x in frame.records])) for name, frame in world.history()]
+    name, last = history[-1]
+    history[-1] = (name, last._replace(records=[*last.records[:-1], exact, last.records[-1]]))
+    found = case(world.profile, fold(history)).felt[0]
+    assert found is not None
+    assert latest, "or this would test nothing"
+    for row, stay in enumerate(world.stays):
+        assert found.fresh[row] == exact.at_ns[row]
+        bad = max(at for at, m in stay.got if at - m.due > late_ns)
+        assert abs(int(found.steady[row]) - max(bad, exact.at_ns[row])) < 20 * MS
+
+
+def test_a_gap_spoils_no_more_than_what_came_before_it_was_noticed() -> None:
+    world = cut(back_ns=0)
+    world.deliver(outage(world, 330 * MS))
+    found = case(world.profile, fold(world.history())).felt[0]
+    assert found is not None
+    for row, stay in enumerate(world.stays):
+        first = min(at for at, m in stay.got if m.due >= world.faults[0].end)
+        noticed = [
+            min(at for at, m in stay.got if (m.slot, m.route) == stream and at >= first)
+            for stream in {(m.slot, m.route) for _, m in stay.got}
+        ]
+        assert first <= int(found.steady[row]) <= max(noticed)
+
+
+def test_every_consumer_has_a_line_in_the_table() -> None:
+    world = cut(back_ns=0, link="client-gateway")
+    fault = world.faults[0]
+    world.deliver(lambda m, stay: m.sent >= fault.start and (stay.consumer == 1 or m.sent < fault.end + 200 * MS))
+    found = case(world.profile, fold(world.history()))
+    lines = list(csv.DictReader(io.StringIO(consumer_table(found.contract, found.felt))))
+    assert [line["consumer"] for line in lines] == [str(c) for c in range(5)]
+    assert {line["fault"] for line in lines} == {"cut"}
+    assert [line["first_fresh_s"] == "" for line in lines] == [c == 1 for c in range(5)]
+    assert all(float(line["steady_s"]) >= 0.2 for line in lines if line["consumer"] != "1")

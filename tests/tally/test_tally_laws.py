@@ -14,7 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.model.ids import NS_PER_MS, SLICE_NS, pack_stream
-from loadtests.model.records import Closing, Consumed, Deviations, Published, PublishTimes, Record, Settled, Touched
+from loadtests.model.records import (
+    Closing,
+    Consumed,
+    Deviations,
+    FirstAfter,
+    Published,
+    PublishTimes,
+    Record,
+    Settled,
+    Touched,
+)
 from loadtests.tally.account import Account
 from loadtests.tally.accountant import Accountant
 from loadtests.tally.batch import Batch, Message, message
@@ -241,6 +251,47 @@ def test_slices_per_consumer_hold_what_the_cells_hold(world: list[Read]) -> None
         assert worst[at] >= max(ms for *_, ms in read.came) * NS_PER_MS
 
 
+@settings(max_examples=50, deadline=None)
+@given(worlds(), st.integers(0, 20), st.integers(0, 19), st.sets(st.integers(0, 24)))
+def test_firsts_since_a_healing_are_exact_whenever_it_is_told(
+    world: list[Read], healed_slice: int, told_after_slices: int, flushes: set[int]
+) -> None:
+    """The order comes late, after the slices were written; the ring still has them for two seconds."""
+    healed = BEGIN + healed_slice * SLICE_NS + 12_345
+    told = healed + told_after_slices * SLICE_NS
+    tally = accountant()
+    accounts = {c: open_account(tally, c) for c in range(CONSUMERS)}
+    found: list[Record] = []
+    tally.open_touch(BEGIN)
+    heard = False
+    for number, read in enumerate(world):
+        if not heard and read.now_ns >= told:
+            heard = True
+            found += tally.flush(told)
+            tally.healed(healed, told + 1000 * SLICE_NS)
+        tally.take(accounts[read.consumer], batch_of(tally, read.now_ns, read.came), read.now_ns)
+        if number in flushes:
+            found += tally.flush(read.now_ns)
+    if not heard:
+        tally.healed(healed, told + 1000 * SLICE_NS)
+    found += tally.flush(max(world[-1].now_ns, told), final=True)
+    said = {
+        (kind, consumer): at
+        for f in found
+        if isinstance(f, FirstAfter)
+        for kind, consumer, at in zip(f.kind, f.consumer, f.at_ns, strict=True)
+    }
+    assert len(said) == sum(len(f.kind) for f in found if isinstance(f, FirstAfter)), "each is said once"
+    since = [r for r in world if r.now_ns >= healed]
+    right: dict[tuple[str, int], int] = {}
+    for read in since:
+        right.setdefault(("byte", read.consumer), read.now_ns)
+        if any(read.now_ns - ms * NS_PER_MS >= healed for *_, ms in read.came):
+            right.setdefault(("fresh", read.consumer), read.now_ns)
+    assert said == right
+
+
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.lists(st.integers(0, 2**43), max_size=20), min_size=1, max_size=5), st.randoms(use_true_random=False)
 )
