@@ -1,0 +1,85 @@
+"""Does the proof fail when the tool is blind to one kind of lie, and name the kind?  Real runs, one kind at a time."""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from mutations import MUTATIONS, NONE, sitecustomize
+
+from loadtests.model.stackwire import Ask
+from loadtests.stack import LocalStack
+
+pytestmark = pytest.mark.e2e
+ROOT = Path(__file__).resolve().parents[2]
+SIDE_BY_SIDE = 3
+DEADLINE_S = 60
+DELIVERIES = "5000"
+
+Proofs = dict[str, "Future[subprocess.CompletedProcess[str]]"]
+
+
+@pytest.fixture(scope="module")
+def proofs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proofs]:
+    """All proofs, some at a time, each on a stack of its own: a gateway hears all runs of its Redis."""
+    folder = tmp_path_factory.mktemp("mutations")
+    free: queue.Queue[LocalStack] = queue.Queue()
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        started = []
+        try:
+            for number in range(SIDE_BY_SIDE):
+                started.append(LocalStack.up(folder / f"stack-{number}"))
+                for service in ("gateway", "producer"):
+                    assert started[-1].ask(Ask(do="stop", service=service)).ok
+                free.put(started[-1])
+            work = {"no mutation": NONE, **MUTATIONS}
+            yield {kind: pool.submit(prove, kind, text, folder, free) for kind, text in work.items()}
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            for stack in started:
+                stack.down()
+
+
+def prove(kind: str, mutation: str, folder: Path, free: queue.Queue[LocalStack]) -> subprocess.CompletedProcess[str]:
+    """`tickstorm prove` with a tool that this mutation changes."""
+    place = folder / kind.replace(" ", "-")
+    place.mkdir()
+    (place / "sitecustomize.py").write_text(sitecustomize(mutation), encoding="utf-8")
+    stack = free.get(timeout=DEADLINE_S)
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", "loadtests.cli", "prove", "--only", "account", "--deliveries", DELIVERIES],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(place), "TICKSTORM_STACK": str(stack.folder)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+    finally:
+        free.put(stack)
+
+
+def test_a_tool_that_sees_everything_passes(proofs: Proofs) -> None:
+    done = proofs["no mutation"].result()
+    assert done.returncode == 0, done.stdout + done.stderr
+    for kind in MUTATIONS:
+        (line,) = (text for text in done.stdout.splitlines() if text.split()[:1] == [kind])
+        assert line.endswith(": ok")
+        assert "planted 0" not in line, f"{kind} was not planted"
+
+
+@pytest.mark.parametrize("kind", MUTATIONS)
+def test_a_tool_that_is_blind_to_one_kind_fails_by_its_name(proofs: Proofs, kind: str) -> None:
+    done = proofs[kind].result()
+    assert done.returncode == 1, done.stdout + done.stderr
+    named = done.stdout.splitlines()[-1]
+    assert named.startswith("WRONG")
+    assert kind in named
