@@ -37,7 +37,7 @@ REAL_LEAK = 1_000_000
 """Bytes per second: 60 MB/min."""
 REAL_LIMIT_MB_PER_H = LIMIT_MB_PER_H * 60
 """60 MB/h against 20 MB/h is 60 MB/min against 20 MB/min."""
-_REAL_S = 14
+_REAL_S = 10
 ALLOWED = 0.02
 """Share by which a real slope may lie beside its interval: pages and allocators add to what is leaked."""
 
@@ -269,7 +269,6 @@ count = 5
 [[thresholds]]
 measure = "growth_mb_per_h"
 at_most = {REAL_LIMIT_MB_PER_H:g}
-process = "gateway"
 phases = ["all"]
 """
 
