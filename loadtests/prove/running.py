@@ -191,7 +191,7 @@ class Bench:
 
         Raises ProofError where it does not get ready.
         """
-        at = self._place(name)
+        at = self.place(name)
         (at / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
         argv = [sys.executable, "-m", "lying_gateway", "--port", str(port), "--redis", redis or self.redis]
         argv += ["--plan", str(at / "plan.json"), "--book", str(at / "book.jsonl")]
@@ -209,7 +209,7 @@ class Bench:
         environment: Mapping[str, str] = {},
     ) -> Running:
         """Start `tickstorm run` with the text of a profile, and do not wait."""
-        at = self._place(name)
+        at = self.place(name)
         (at / "profile.toml").write_text(profile, encoding="utf-8")
         argv = [sys.executable, "-m", "loadtests.cli", "run", str(at / "profile.toml")]
         argv += ["--workers", str(workers)] if workers else []
@@ -235,7 +235,7 @@ class Bench:
 
     def start(self, argv: Sequence[str], *, name: str, environment: Mapping[str, str] = {}) -> Child:
         """Start any other child (a busy loop, plain Locust); its words go to a file of the bench."""
-        child = Child(argv, self._place(name) / "child.log", environment)
+        child = Child(argv, self.place(name) / "child.log", environment)
         self._children.append(child)
         return child
 
@@ -259,7 +259,8 @@ class Bench:
     ) -> None:
         self.close()
 
-    def _place(self, name: str) -> Path:
+    def place(self, name: str) -> Path:
+        """A new folder of the bench."""
         self._number += 1
         at = self.folder / f"{self._number:02d}-{name}"
         at.mkdir(parents=True)
