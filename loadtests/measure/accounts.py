@@ -83,12 +83,20 @@ def _sight(
         wrong.append(
             f"stream {stream}: {int(unique[at])} unique counted, {int(counted[index[at]])} by first, last and gaps"
         )
-    stray = seen.minus(table.published)
+    stray = _never_published(seen, table)
     if stray:
         wrong.append(f"stream {int(table.ids[stray.start[0] >> SHIFT])}: {stray.size} seen that were never published")
     return Sight(
         key=key, seen=seen, superseded=superseded.minus(seen), overtaken=unfilled, free=free, wrong=tuple(wrong)
     )
+
+
+def _never_published(seen: Line, table: Streams) -> Line:
+    """Seen, and nobody told that it was published, nor was its publisher lost before it could."""
+    stray = seen.minus(table.published)
+    stream = stray.start >> SHIFT
+    untold = table.open_end[stream] & (stray.start >= table.told_to[stream])
+    return Line.of(stray.start[~untold], stray.end[~untold])
 
 
 class _Gaps:

@@ -33,6 +33,8 @@ class Streams:
     failed: Line
     unknown: Line
     ok: Line
+    told_to: Ints  # per stream: place behind the last message that anybody told of; none can come later, but ...
+    open_end: Bools  # ... of streams whose publisher was lost before it had told of all
 
     def index(self, packed: Ints) -> Ints:
         """Stream indices of packed streams, all of which the table knows."""
@@ -114,6 +116,8 @@ def streams(facts: Facts, contract: Contract) -> Streams:
         failed=failed.both(everything),
         unknown=unknown.both(everything),
         ok=ok,
+        told_to=_told_to(len(ids), index, end),
+        open_end=_open_end(facts, ids, index),
     )
     table.ok_count[:] = 0
     rows, count = table.cut(ok)
@@ -133,11 +137,32 @@ def _outcomes(ids: Ints, settled: Ints) -> tuple[Line, Line]:
     return failed.minus(unknown), unknown
 
 
+def _told_to(streams_: int, index: Ints, end: Ints) -> Ints:
+    found = np.arange(streams_, dtype=np.int64) << SHIFT
+    np.maximum.at(found, index, end)
+    return found
+
+
+def _lost_from(facts: Facts, name: str) -> list[int]:
+    """When a process was lost; empty where it was not."""
+    return [t.from_ns for _, p in facts.each() for t in p.trouble if t.process == name and t.to_ns < 0]
+
+
+def _open_end(facts: Facts, ids: Ints, index: Ints) -> Bools:
+    """Streams of lost processes: those of publishers whose rows they wrote, and those of which nobody wrote any."""
+    lost = [p.published.numpy()[0] for n, p in facts.each() if _lost_from(facts, n)]
+    if not lost:
+        return np.zeros(len(ids), dtype=np.bool_)
+    publishers = np.unique(np.concatenate(lost) // MAX_ROUTES)
+    found: Bools = np.isin(ids // MAX_ROUTES, publishers) | ~np.isin(np.arange(len(ids)), index)
+    return found
+
+
 def _unanswered(facts: Facts, ids: Ints) -> Line:
     """What processes sent whose trouble lasts to the end, from two seconds before it on."""
     found = EMPTY
     for name, process in facts.each():
-        lost = [t.from_ns for _, p in facts.each() for t in p.trouble if t.process == name and t.to_ns < 0]
+        lost = _lost_from(facts, name)
         if lost and len(process.published):
             stream, _, sent, first, last, _ = process.published.numpy()
             tail = sent >= min(lost) // SLICE_NS - _UNANSWERED_SLICES

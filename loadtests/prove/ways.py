@@ -13,9 +13,13 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from loadtests.model.codec import Frame, decode
+from loadtests.model.ids import SLICE_NS
+from loadtests.model.records import Published
 from loadtests.prove.book import read_book
 from loadtests.prove.comparing import compare
 from loadtests.prove.history import Found, read_history
@@ -29,6 +33,9 @@ END_S = 90.0
 SMALL = 8_000
 UNREAD_NS = 250_000_000
 """What was sent so shortly before a consumer left may have lain in its socket unread."""
+
+UNTOLD_SLICES = 20
+"""So long before its end a killed process may not have told how its publishes were answered."""
 
 _LOCUST = (sys.executable, "-m", "locust", "-f", str(ROOT / "locustfile.py"), "--only-summary")
 
@@ -167,12 +174,12 @@ def _unread(truth: Truth, found: Found) -> None:
 
 
 def _unsure(truth: Truth, found: Found, gone: dict[str, int]) -> None:
-    """A killed process's last publishes: what it had not told is unknown, from two seconds before it on."""
+    """A killed process's last publishes, and those of streams that it had not told of at all, have no known outcome."""
     for packed, stream in truth.streams.items():
         process = found.publisher_of.get(packed)
         if process is None or process in gone:
-            from_ns = gone.get(process or "", 0) - 2_000_000_000
-            unsure = {event.seq for event in stream.events if event.sent_ns >= from_ns or process is None}
+            first = gone[process] // SLICE_NS - UNTOLD_SLICES if process else 0
+            unsure = {event.seq for event in stream.events if event.sent_ns // SLICE_NS >= first}
             found.not_ok.setdefault(packed, set()).update(unsure)
 
 
@@ -208,7 +215,7 @@ class _Apart:
                 _alive(self.master, "before its run began")
                 return False
             slices = read_published(found)
-            return bool(slices) and (max(slices) - min(slices)) * 100_000_000 >= wanted_ns
+            return bool(slices) and (max(slices) - min(slices)) * SLICE_NS >= wanted_ns
 
         wait_for(halfway, BEGIN_S, f"half the plan was published; {self.master.last_words}")
 
@@ -225,9 +232,6 @@ class _Apart:
 
 def read_published(run: Path) -> set[int]:
     """Slices in which anything was due, as far as the history holds them by now."""
-    from loadtests.model.codec import Frame, decode
-    from loadtests.model.records import Published
-
     return {
         due
         for path in (run / "history").glob("*.tsh")
@@ -280,7 +284,10 @@ class _Web:
         """Change the number of users twice."""
         for count in (fewer, users):
             self._post("/swarm", host="", user_count=str(count), spawn_rate="100")
-            self._until(lambda count=count: self._get("/stats/requests")["user_count"] == count, f"{count} users")
+            self._until(partial(self._has_users, count), f"{count} users")
+
+    def _has_users(self, count: int) -> bool:
+        return bool(self._get("/stats/requests")["user_count"] == count)
 
     def _live(self) -> dict[str, Any]:
         return self._get("/tickstorm/live.json")
