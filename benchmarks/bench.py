@@ -16,7 +16,6 @@ from benchmarks.children import CLIENT_CORE, SERVER_CORE, Child, ChildError, Chi
 from benchmarks.figures import ClientRun
 from benchmarks.obtaining import HERE, c_program, clean, node_modules, peers_python, redis_benchmark, redis_server
 
-
 READY_S = 10.0
 CONNECT_S = 30.0
 PEERS = HERE / "peers"
@@ -159,7 +158,7 @@ PYTHON_PEERS = {
 
 
 def peer_command(name: str) -> tuple[list[str], dict[str, str]]:
-    """Program, script and what follows the load's arguments; the environment. Raises Missing."""
+    """Program, script and what follows the load's arguments; the environment. Raises MissingError."""
     if name == "Node ws":
         return ["node", str(PEERS / "node_ws.js")], {"NODE_PATH": str(node_modules())}
     if name == "Locust SocketIOUser":

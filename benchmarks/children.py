@@ -1,4 +1,4 @@
-"""How are the measured programs run?  Pinned to a core, bounded in time, ended by their process id, whatever happens."""
+"""How are the measured programs run?  Pinned to a core, bounded in time, ended by their process id."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Child:
         self, name: str, argv: Sequence[str], core: int, environment: Mapping[str, str] | None, merged: bool
     ) -> None:
         self.name = name
-        self._errors: IO[bytes] = tempfile.TemporaryFile()
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed in end()
         self._tail: deque[str] = deque(maxlen=3)
         self.process = subprocess.Popen(
             list(argv),
@@ -135,6 +135,7 @@ class Child:
             self.process.wait()
         self._selector.close()
         self._out.close()
+        self._errors.close()
         return last
 
 

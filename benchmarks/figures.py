@@ -1,4 +1,4 @@
-"""What is a measured figure?  Runs, ratios of runs that lay side by side, medians and spreads.  Touches no clock or file."""
+"""What is a measured figure?  Runs, ratios of runs side by side, medians and spreads.  Touches no clock or file."""
 
 from __future__ import annotations
 

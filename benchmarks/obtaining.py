@@ -1,6 +1,6 @@
 """Where do the C programs, the peers and Redis's own benchmark come from?  Built or installed once into `.bench/`.
 
-What cannot be had on this machine raises Missing with the reason, which the row then tells.
+What cannot be had on this machine raises MissingError with the reason, which the row then tells.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REDIS_TOOLS = ("redis-tools", "liblzf1", "libjemalloc2")
 CFLAGS = ("-O2", "-Wall", "-Wextra")
 
 
-class Missing(Exception):
+class MissingError(Exception):
     """Something is not here and cannot be had; the text says why."""
 
 
@@ -33,7 +33,7 @@ def c_program(name: str) -> Path:
     """Compile benchmarks/<name>.c, unless that was done for the same text."""
     compiler = shutil.which("cc")
     if compiler is None:
-        raise Missing("no C compiler here (`cc`)")
+        raise MissingError("no C compiler here (`cc`)")
     source = HERE / f"{name}.c"
     stamp = hashlib.sha256(source.read_bytes() + " ".join(CFLAGS).encode()).hexdigest()[:12]
     program = CACHE / "c" / f"{name}-{stamp}"
@@ -66,7 +66,7 @@ def peers_python() -> Path:
 def node_modules() -> Path:
     """The folder that holds `ws` for Node."""
     if shutil.which("node") is None or shutil.which("npm") is None:
-        raise Missing("no Node here (`node` and `npm`)")
+        raise MissingError("no Node here (`node` and `npm`)")
     folder = CACHE / "node"
     with _alone():
         if not (folder / "node_modules" / "ws" / "package.json").exists():
@@ -77,7 +77,7 @@ def node_modules() -> Path:
 
 
 def redis_benchmark() -> tuple[Path, dict[str, str]]:
-    """Redis's own benchmark and the environment that it needs: on PATH, else unpacked from the distribution's package."""
+    """Redis's own benchmark and its environment: on PATH, else unpacked from the distribution's package."""
     for name in ("redis-benchmark", "valkey-benchmark"):
         if found := shutil.which(name):
             return Path(found), {}
@@ -86,7 +86,7 @@ def redis_benchmark() -> tuple[Path, dict[str, str]]:
     with _alone():
         if not program.exists():
             if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
-                raise Missing("no redis-benchmark or valkey-benchmark on PATH, and no apt to get one")
+                raise MissingError("no redis-benchmark or valkey-benchmark on PATH, and no apt to get one")
             folder.mkdir(parents=True, exist_ok=True)
             _run(["apt-get", "download", "--quiet", *REDIS_TOOLS], timeout_s=60, cwd=folder)
             for package in folder.glob("*.deb"):
@@ -106,7 +106,7 @@ def redis_server() -> Path:
         carried = Path(folder) / "_binaries" / f"{platform.system().lower()}-{machine}" / "valkey-server"
         if os.access(carried, os.X_OK):
             return carried
-    raise Missing("no redis-server or valkey-server here")
+    raise MissingError("no redis-server or valkey-server here")
 
 
 def clean(environment: Mapping[str, str]) -> dict[str, str]:
@@ -122,12 +122,12 @@ def _run(command: Sequence[str], *, timeout_s: float, cwd: Path | None = None) -
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise Missing(f"{what} took longer than {timeout_s:.0f} s") from None
+        raise MissingError(f"{what} took longer than {timeout_s:.0f} s") from None
     except OSError as error:
-        raise Missing(f"{what} could not be run: {error.strerror}") from None
+        raise MissingError(f"{what} could not be run: {error.strerror}") from None
     if done.returncode:
         words = (done.stderr.strip() or done.stdout.strip() or f"status {done.returncode}").splitlines()
-        raise Missing(f"{what} failed: {words[-1][:200]}")
+        raise MissingError(f"{what} failed: {words[-1][:200]}")
 
 
 @contextmanager

@@ -62,7 +62,7 @@ class OwnRun(msgspec.Struct, frozen=True, kw_only=True):
 def run_ours(
     bench: Bench, load: Load, *, gateway: str = "", toxiproxy: str = "", proxy: str = "", beside: Child | None = None
 ) -> OwnRun:
-    """One run; without `gateway` a sender of its own is its target. Raises ChildError, Missing."""
+    """One run; without `gateway` a sender of its own is its target. Raises ChildError, MissingError."""
     if gateway:
         return _run(bench, load, gateway, toxiproxy, proxy, beside)
     with bench.sender("--redis", bench.redis(), "--batch-ms", str(load.batch_ms)) as sender:
@@ -80,32 +80,51 @@ def _run(bench: Bench, load: Load, gateway: str, toxiproxy: str, proxy: str, bes
         "tickstorm run", [*TICKSTORM, "run", str(profile)], core=CLIENT_CORE, environment=environment, merged=True
     )
     try:
-        limit_s = load.seconds + load.warm_up_s + AROUND_S
-        child.line(lambda line: " baseline: " in line, limit_s)
-        before, user_before, beside_before = time.monotonic(), _family_times(child), beside.cpu_s() if beside else 0.0
-        child.line(lambda line: " draining: " in line, limit_s)
-        took, user_after = time.monotonic() - before, _family_times(child)
-        beside_percent = 100 * ((beside.cpu_s() if beside else 0.0) - beside_before) / took
-        child.line(lambda line: line.startswith("report: "), AROUND_S)
+        around = _follow(child, beside, load.seconds + load.warm_up_s + AROUND_S)
     finally:
         bench.children.end(child)
-    user, system = user_after[0] - user_before[0], user_after[1] - user_before[1]
     folder = next(path.parent for path in reports.glob("*/results.json"))
     results: dict[str, Any] = json.loads((folder / "results.json").read_bytes())
     return OwnRun(
         load=load,
-        run=_client_run(results, system / (user + system) if user + system else None),
+        run=_client_run(results, around.kernel_share),
         results=results,
         history_bytes=sum(path.stat().st_size for path in (folder / "history").iterdir()),
         folder=str(folder),
-        sender_percent=beside_percent,
-        published_per_s=statistics.mean(_window(results, "published_per_s")),
+        sender_percent=around.beside_percent,
+        published_per_s=statistics.mean(window(results, "published_per_s")),
     )
+
+
+class _Around(msgspec.Struct, frozen=True, kw_only=True):
+    """What was seen from outside between the plan's begin and end."""
+
+    kernel_share: float | None
+    beside_percent: float
+
+
+def _follow(child: Child, beside: Child | None, limit_s: float) -> _Around:
+    """Wait for the run's end; read CPU times when it says that a phase began. Raises ChildError."""
+
+    def now() -> tuple[float, float, float, float]:
+        return time.monotonic(), *_family_times(child), beside.cpu_s() if beside else 0.0
+
+    wanted = (" baseline: ", " draining: ", "report: ")
+    deadline, seen = time.monotonic() + limit_s, dict[str, tuple[float, float, float, float]]()
+    while wanted[2] not in seen:
+        line = child.line(lambda text: any(word in text for word in wanted), deadline - time.monotonic())
+        seen[next(word for word in wanted if word in line)] = now()
+    before, after = seen.get(wanted[0]), seen.get(wanted[1])
+    if before is None or after is None:  # too busy to say so
+        return _Around(kernel_share=None, beside_percent=float("nan"))
+    took, user, system, other = (b - a for a, b in zip(before, after, strict=True))
+    share = system / (user + system) if user + system else None
+    return _Around(kernel_share=share, beside_percent=100 * other / took)
 
 
 def _client_run(results: dict[str, Any], kernel_share: float | None) -> ClientRun:
     """Rate and CPU of the steps of the plan, without its warm-up."""
-    rate = statistics.mean(_window(results, "delivered_per_s"))
+    rate = statistics.mean(window(results, "delivered_per_s"))
     cpu = statistics.mean(value for _, value in _measured(results, _steps(results, _CPU), 0.5))
     spread = results["calm_latency_ms"]
     return ClientRun(
@@ -142,7 +161,7 @@ def _measured(results: dict[str, Any], steps: list[tuple[float, float]], after_s
     return found
 
 
-def _window(results: dict[str, Any], name: str) -> list[float]:
+def window(results: dict[str, Any], name: str) -> list[float]:
     """Values of whole steps within the plan."""
     line, (warm, end) = results["timeline"], _plan(results)
     found = [

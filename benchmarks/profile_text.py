@@ -26,6 +26,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     batch_ms: float = 0.0  # the sender joins what came within it
     side: str = ""  # shape of one more publisher, to nobody
     side_publishers: int = 1
+    side_outstanding: int = 1000
     cut_s: float = 0.0  # a fault: the clients' link is down for so long
     tls: bool = False
     compression: bool = False
@@ -112,6 +113,7 @@ def _side(load: Load) -> list[str]:
         f"count = {load.side_publishers}",
         'families = ["side"]',
         f"shape = {load.side}",
+        f"outstanding = {load.side_outstanding}",
         f"payload_bytes = {PAYLOAD_BYTES}",
     ]
 

@@ -1,4 +1,4 @@
-"""What must every peer do with a message?  Decode it, find its identity, compare its number, time it, as the floor does.
+"""What must every peer do with a message?  Decode it, find its identity, compare its number, time it.
 
 Runs in the peers' own environment, as a part of their scripts; knows nothing of Tickstorm.  Identities are decoded by
 msgspec into the three fields that count, the fastest way that a Python client has, so that the library is compared.

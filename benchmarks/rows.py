@@ -1,0 +1,137 @@
+"""Which figures are asked for, and what explains a miss?  Data only.
+
+`reason` has places for the facts that the row's experiment found, `{value}` and `{limit}`; it must say what holds the
+figure where it is, and be true whatever the numbers are.
+"""
+
+from __future__ import annotations
+
+from benchmarks.figures import Row
+
+RECEIVING, PEERS, PUBLISHING = "Receiving", "Beside peers", "Publishing"
+MEMORY, HISTORY, PATHS = "Memory", "History and judging", "Other paths"
+
+_KERNEL = (
+    "{ours} CPU-s per million against the floor's {floor}. {kernel} % of ours is the kernel's (epoll, recv, and the "
+    "acknowledgements that they cause), which the floor pays as well; the rest is accounting in Python."
+)
+_AGAINST_PEER = (
+    "The peer spends {peer} CPU-s per million, we {ours}. The C floor itself spends {floor} on this load, so that "
+    "nothing that reads each connection by a system call of its own can be more than {most} × cheaper than this peer."
+)
+
+
+def _peer(key: str, name: str, limit: float | None, reason: str = _AGAINST_PEER) -> Row:
+    return Row(
+        key=key, section=PEERS, name=f"{name}: its CPU per message ÷ ours", unit="×", limit=limit, better="more",
+        reason=reason,
+    )  # fmt: skip
+
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        key="delivery-100", section=RECEIVING, name="CPU per delivery ÷ floor, 1,000 × 100/s, inside Locust", unit="×",
+        limit=1.25, reason=_KERNEL,
+    ),
+    Row(
+        key="delivery-20", section=RECEIVING, name="CPU per delivery ÷ floor, 1,000 × 20/s, inside Locust", unit="×",
+        limit=1.25, reason=_KERNEL,
+    ),
+    Row(
+        key="flat", section=RECEIVING, name="CPU per delivery ÷ floor, flat out, many messages per read", unit="×",
+        limit=2.3, reason=_KERNEL,
+    ),
+    Row(
+        key="flat-rate", section=RECEIVING, name="deliveries flat out, one worker", unit="/s", limit=1_200_000,
+        better="more",
+        reason="At {percent} % CPU; {ours} CPU-s per million leave room for no more. The floor took {floor_rate}/s of "
+        "the same load at {floor_percent} %.",
+    ),
+    Row(
+        key="ceiling", section=RECEIVING, name="highest rate with nothing lost at ≤ 95 % CPU of one worker", unit="/s",
+        limit=200_000, better="more",
+        reason="{ours} CPU-s per million at this rate. Beside it the sender used {sender} % of its core.",
+    ),
+    _peer("peer-websocket-client", "websocket-client under gevent", 6),
+    _peer("peer-websockets", "`websockets` on asyncio", 6),
+    _peer("peer-websockets-uvloop", "`websockets` on uvloop", 6),
+    _peer("peer-picows", "picows on uvloop", 1.5),
+    _peer("peer-node", "Node `ws`", 1.5),
+    _peer("peer-k6", "k6", None),
+    _peer(
+        "peer-python-socketio", "python-socketio, 100 × 100/s", 6,
+        "The peer spends {peer} CPU-s per million, we {ours} on the same 100 connections.",
+    ),
+    _peer(
+        "peer-locust-socketio", "Locust's SocketIOUser, 100 × 100/s", 6,
+        "The peer spends {peer} CPU-s per million, we {ours} on the same 100 connections.",
+    ),
+    Row(
+        key="socketio", section=RECEIVING, name="Socket.IO ÷ plain WebSocket, CPU per delivery", unit="×", limit=1.15,
+        reason="{ours} CPU-s per million against {plain}: the same path with another prefix before the payload; runs "
+        "of equal load differ by {noise} % here.",
+    ),
+    Row(
+        key="publish", section=PUBLISHING, name="planned, stamped and settled publishes ÷ redis-benchmark -c32 -P16",
+        unit="×", limit=0.8, better="more",
+        reason="{ours}/s at {percent} % CPU against {other}/s. redis-benchmark sends the same prepared bytes again and "
+        "again; each of ours is planned, numbered, stamped, packed and accounted, {cost} CPU-s per million in Python.",
+    ),
+    Row(
+        key="publish-redis-py", section=PUBLISHING, name="redis-py, one by one: its CPU per publish ÷ ours", unit="×",
+        limit=6, better="more", reason="The peer spends {peer} CPU-s per million, we {ours}.",
+    ),
+    Row(
+        key="publish-pipeline", section=PUBLISHING, name="redis-py, pipelines of 100: its CPU per publish ÷ ours",
+        unit="×", limit=6, better="more",
+        reason="The peer spends {peer} CPU-s per million, we {ours}. A pipeline joins what may leave together; it "
+        "knows no due times, and its messages are neither planned nor accounted.",
+    ),
+    Row(
+        key="own-lag", section=PUBLISHING,
+        name="own lag p99 at 20,000/s with 10 × bursts, beside 100,000 deliveries/s", unit="ms", limit=0.3,
+        reason="One core does both: the worker ran at {percent} % CPU, and the deliveries alone take {alone} %. A "
+        "message that falls due waits until the hub comes to it.",
+    ),
+    Row(
+        key="memory-consumer", section=MEMORY, name="memory per idle consumer at 5,000", unit="KB", limit=13,
+        reason="{value} KB of resident memory for a Locust user, its greenlet, socket and account.",
+    ),
+    Row(
+        key="memory-stream", section=MEMORY, name="memory per further stream that a consumer follows", unit="B",
+        limit=64, reason="Measured over {streams} streams of each of 5,000 consumers.",
+    ),
+    Row(
+        key="connections", section=MEMORY, name="connections in one worker, all served", unit="", limit=15_000,
+        better="more", reason="Of {asked} asked for; {lost} deliveries were lost.",
+    ),
+    Row(
+        key="history-calm", section=HISTORY, name="history per second, calm, 5,000 consumers, 200 streams",
+        unit="KB/s", limit=50, reason="{bytes} KB in {seconds} s, subscriptions and closing accounts included.",
+    ),
+    Row(
+        key="history-cut", section=HISTORY, name="history of a run with a 10 s cut of 5,000 consumers", unit="MB",
+        limit=30, reason="The whole run of {seconds} s; every consumer is followed slice by slice until it is back.",
+    ),
+    Row(
+        key="judging", section=HISTORY, name="10 M deliveries judged", unit="s", limit=10,
+        reason="{deliveries} deliveries took {took} s, Python's start-up and the report included.",
+    ),
+    Row(
+        key="toxiproxy", section=PATHS, name="through Toxiproxy ÷ direct, our CPU per delivery, 1,000 × 20/s", unit="×",
+        limit=None, reason="",
+    ),
+    Row(
+        key="tls", section=PATHS, name="TLS ÷ plain, our CPU per delivery, 200 × 20/s", unit="×", limit=None, reason="",
+    ),
+    Row(
+        key="deflate", section=PATHS, name="permessage-deflate ÷ plain, our CPU per delivery, 200 × 20/s", unit="×",
+        limit=None, reason="",
+    ),
+    Row(
+        key="long", section=MEMORY, name="own memory over 30 min at 50,000/s: upper bound of the slope", unit="MB/h",
+        limit=20, optional=True,
+        reason="The slope is {slope} MB/h, its 95 % interval {low} to {high}.",
+    ),
+)  # fmt: skip
+BY_KEY = {row.key: row for row in ROWS}

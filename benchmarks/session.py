@@ -1,0 +1,74 @@
+"""What have this benchmark's experiments measured already?  Runs that several rows need are made once."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+import msgspec
+
+from benchmarks.bench import Bench
+from benchmarks.figures import ClientRun
+from benchmarks.ours import OwnRun, run_ours
+from benchmarks.profile_text import Load
+
+PLAIN_100 = Load(consumers=1000, rate_per_s=100)
+PLAIN_20 = Load(consumers=1000, rate_per_s=20)
+SOCKETIO_100 = Load(consumers=1000, rate_per_s=100, transport="socketio")
+SOCKETIO_FEW = Load(consumers=100, rate_per_s=100, transport="socketio")
+
+
+class Session:
+    """A bench and what came of it; `points` are for the plot."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self._pairs: dict[Load, tuple[list[OwnRun], list[ClientRun]]] = {}
+        self._own: dict[Load, list[OwnRun]] = {}
+        self.bars: dict[str, float] = {}  # client -> CPU-s per million at 1,000 x 20/s
+        self.curve: list[tuple[float, float]] = []  # (deliveries per second, CPU in percent) of one worker
+
+    def beside_floor(self, load: Load) -> tuple[list[OwnRun], list[ClientRun]]:
+        """Ours and the floor's in turn, the same frames at the same rate."""
+        if load not in self._pairs:
+            own: list[OwnRun] = []
+            floor: list[ClientRun] = []
+            for _ in range(self.bench.repeats + (not self.bench.quick)):
+                floor.append(self.bench.floor(load.consumers, load.rate_per_s, batch_ms=load.batch_ms))
+                own.append(run_ours(self.bench, self._sized(load)))
+            self._pairs[load] = own, floor
+        return self._pairs[load]
+
+    def own(self, load: Load) -> list[OwnRun]:
+        """Ours alone; those beside the floor where they ran."""
+        if load in self._pairs:
+            return self._pairs[load][0]
+        if load not in self._own:
+            self._own[load] = [run_ours(self.bench, self._sized(load)) for _ in range(self.bench.repeats)]
+        return self._own[load]
+
+    def _sized(self, load: Load) -> Load:
+        return msgspec.structs.replace(load, seconds=3.0) if self.bench.quick else load
+
+
+def costs(runs: Sequence[OwnRun] | Sequence[ClientRun]) -> list[float]:
+    """CPU-s per million of each."""
+    return [(run.run if isinstance(run, OwnRun) else run).cpu_s_per_million for run in runs]
+
+
+def median_cost(runs: Sequence[OwnRun] | Sequence[ClientRun]) -> float:
+    """CPU-s per million, the median."""
+    return statistics.median(costs(runs))
+
+
+def lost(runs: Sequence[OwnRun]) -> str:
+    """For a detail: what was lost in all of them."""
+    found = [run.run.lost for run in runs]
+    return "lost: not known" if None in found else f"lost {sum(n or 0 for n in found)}"
+
+
+def latency(run: ClientRun) -> str:
+    """For a detail."""
+    if run.p50_ms is None or run.p99_ms is None:
+        return "latency not valid"
+    return f"p50 {run.p50_ms:.3g} ms, p99 {run.p99_ms:.3g} ms"
