@@ -31,6 +31,7 @@ RUN = "run-1"
 CHANNEL = "tickstock.events.patterns"
 SYMBOLS = ("AAPL", "MSFT", "TSLA")
 STEP_NS = 10_000_000  # between the dues of two messages of a stream
+LAST = '{"event":"last"'
 BAD = "undecodable or truncated"
 
 
@@ -110,19 +111,21 @@ class Publisher:
         self._run = run
         self._next = itertools.count()
 
-    def publish(self, count: int) -> None:
+    def publish(self, count: int, pad: int = 0) -> None:
         """So many more messages of each stream."""
         pipe = self._redis.pipeline(transaction=False)
         for seq in itertools.islice(self._next, count):
             for route, symbol in enumerate(SYMBOLS):
                 due = 5_000_000_000 + seq * STEP_NS
                 who = {"r": self._run, "s": 1 << 32 | route, "q": seq, "d": due, "t": due + 1000}
-                pipe.publish(CHANNEL, json.dumps(event(symbol) | {"tickstorm": who}))
+                pipe.publish(CHANNEL, json.dumps(event(symbol) | {"tickstorm": who, "pad": "x" * pad}))
         pipe.execute()
 
     def last(self) -> None:
-        """A message without identity that every listener waits for; those who follow symbols follow AAPL, too."""
-        self._redis.publish("tickstock.universe.updated", json.dumps({"event_type": "last", "symbol": "AAPL"}))
+        """A message without identity that every listener waits for; every filter of the tests lets it pass."""
+        self._redis.publish(
+            "tickstock.universe.updated", json.dumps({"event_type": "last", "symbol": "AAPL", "pattern": "Doji"})
+        )
 
 
 def event(symbol: str) -> dict[str, Any]:
@@ -136,6 +139,8 @@ def agent(slot: int, epoch: int = 0) -> str:
 class PlainListener:
     """A client by the library `websockets`."""
 
+    path = "/ws"
+
     def __init__(self, gateway: LyingGateway, slot: int, epoch: int = 0, **wanted: list[str]) -> None:
         self._port, self.slot, self.epoch, self._wanted = gateway.port, slot, epoch, wanted
         self.texts: list[str] = []
@@ -143,7 +148,9 @@ class PlainListener:
         self._heard = asyncio.Event()
 
     async def open(self) -> Self:
-        self._ws = await connect(f"ws://127.0.0.1:{self._port}/ws", user_agent_header=agent(self.slot, self.epoch))
+        self._ws = await connect(
+            f"ws://127.0.0.1:{self._port}{self.path}", user_agent_header=agent(self.slot, self.epoch)
+        )
         self._reading = asyncio.create_task(self._read())
         await self.ask("subscribe", **self._wanted)
         return self
@@ -175,7 +182,7 @@ class PlainListener:
 
     async def leave(self) -> None:
         """Wait for the last message, unsubscribe, close."""
-        await self.until('{"event":"last"')
+        await self.until(LAST)
         await self.ask("unsubscribe")
         await self._ws.close()
         await self._reading
@@ -183,6 +190,26 @@ class PlainListener:
     def got(self) -> list[Any]:
         """What came: (stream, seq), or in words what it was."""
         return [kind for text in self.texts if (kind := told(text)) is not None]
+
+
+class PacketListener(PlainListener):
+    """A Socket.IO client that sees every text, also what a library would swallow; its frames are by `websockets`."""
+
+    path = "/socket.io/?EIO=4&transport=websocket"
+
+    async def ask(self, action: str, **body: Any) -> None:
+        if action == "subscribe":
+            await self._ws.send("40")
+            await self.until("40{")
+        number = {"subscribe": 1, "unsubscribe": 2}[action]
+        await self._ws.send(f"42{number}" + json.dumps([action, {"id": 7} | body]))
+        await self.until(f"43{number}[")
+
+    async def until(self, begin: str | None) -> None:
+        await super().until('42["last"' if begin == LAST else begin)
+
+    def got(self) -> list[Any]:
+        return [kind for text in self.texts if (kind := told_in_packet(text)) is not None]
 
 
 class SocketListener:
@@ -226,6 +253,16 @@ def told(text: str) -> Any:
     except ValueError:
         return BAD
     return None if "channel" not in body or body["event"] == "last" else _identity(body["data"])
+
+
+def told_in_packet(text: str) -> Any:
+    if not text.startswith("42["):
+        return None
+    try:
+        name, data = json.loads(text[2:])
+    except ValueError:
+        return BAD
+    return None if name == "last" else _identity(data)
 
 
 def _identity(data: dict[str, Any]) -> Any:

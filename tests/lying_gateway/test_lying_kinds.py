@@ -11,6 +11,7 @@ from conftest import Start
 from lying import (
     RUN,
     LyingGateway,
+    PacketListener,
     PlainListener,
     Publisher,
     RedisServer,
@@ -70,6 +71,40 @@ def test_plain_clients_get_what_the_book_says(
     listeners.append(PlainListener(gateway, 3, symbols=["AAPL", "TSLA"]))
     asyncio.run(listen(gateway, redis_server, listeners))
     check(gateway, listeners, lie)
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in ("undecodable", "truncated", "truncated-too")])
+def test_python_socketio_gets_what_the_book_says(start: Start, redis_server: RedisServer, name: str) -> None:
+    lie = KINDS[name]
+    gateway = start({"seed": 6, "lies": [lie] if lie else []})
+    listeners: list[PlainListener | SocketListener] = [SocketListener(gateway, slot) for slot in range(2)]
+    listeners += [SocketListener(gateway, 2, patterns=["Doji"], symbols=["AAPL"]), PlainListener(gateway, 3)]
+    asyncio.run(listen(gateway, redis_server, listeners))
+    check(gateway, listeners, lie)
+
+
+@pytest.mark.parametrize("name", ["undecodable", "truncated", "truncated-too", "foreign-run"])
+def test_what_socketio_libraries_swallow_is_sent_as_booked(start: Start, redis_server: RedisServer, name: str) -> None:
+    gateway = start({"seed": 6, "lies": [KINDS[name]]})
+    listeners: list[PlainListener | SocketListener] = [PacketListener(gateway, slot) for slot in range(2)]
+    asyncio.run(listen(gateway, redis_server, listeners))
+    check(gateway, listeners, KINDS[name])
+
+
+def test_the_first_lie_that_chooses_a_delivery_has_it(start: Start, redis_server: RedisServer) -> None:
+    names = ("lost", "repeated", "foreign-run", "no-identity", "truncated")
+    kinds: list[dict[str, Any]] = [{"kind": name, "share": 0.1} for name in names]
+    kinds += [{"kind": "reordered", "after": 2, "share": 0.1}, {"kind": "delayed", "ms": 2, "share": 0.1}]
+    gateway = start({"seed": 7, "lies": [*kinds, {"kind": "lost", "seqs": [40]}]})
+    listeners: list[PlainListener | SocketListener] = [PlainListener(gateway, 0), PacketListener(gateway, 1)]
+    asyncio.run(listen(gateway, redis_server, listeners))
+    book = gateway.book()
+    for listener in listeners:
+        connection = connection_of(book, listener)
+        assert Counter(listener.got()) == owed(book, connection)
+        lies = of(book, "lie", connection=connection)
+        assert {lie["kind"] for lie in lies} == {kind["kind"] for kind in kinds}
+        assert max(Counter((lie["stream"], lie["seq"]) for lie in lies).values()) == 1
 
 
 def check(gateway: LyingGateway, listeners: list[PlainListener | SocketListener], lie: dict[str, Any]) -> None:
