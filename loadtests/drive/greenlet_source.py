@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 BYTES_A_READ: Final = 16 * 1024
 _SLOW_READS_PER_S: Final = 10
 _READS_A_TURN: Final = 16
+_NS_A_TURN: Final = 2_000_000
+"""Longer than that a connection whose every read is dear may not keep the others waiting."""
 
 
 class GreenletSource:
@@ -77,6 +79,7 @@ class GreenletSource:
         pace = connection.read_bytes_per_s
         size = BYTES_A_READ if pace is None else min(BYTES_A_READ, max(1, pace // _SLOW_READS_PER_S))
         reads = 0
+        turn_ns = monotonic_ns()
         finished = False
         try:
             while connection.end is None:
@@ -90,8 +93,9 @@ class GreenletSource:
                 reads += 1
                 if pace is not None:
                     gevent.sleep(len(chunk) / pace)
-                elif reads % _READS_A_TURN == 0:
+                elif reads % _READS_A_TURN == 0 or monotonic_ns() - turn_ns > _NS_A_TURN:
                     gevent.sleep(0)  # a socket that always has bytes would not let others run
+                    turn_ns = monotonic_ns()
             finished = True
         except OSError as error:
             finished = True

@@ -20,6 +20,7 @@ import gevent.fileobject  # noqa: E402
 import msgspec  # noqa: E402
 
 from loadtests.capture.clock import MonotonicClock  # noqa: E402
+from loadtests.drive import consuming  # noqa: E402
 from loadtests.drive.consuming import Consuming  # noqa: E402
 from loadtests.drive.receiver import Receiver  # noqa: E402
 from loadtests.drive.wiring import Addresses, Lease, Wiring  # noqa: E402
@@ -42,6 +43,7 @@ def main(plan: dict[str, Any]) -> None:
         addresses=Addresses(redis=("127.0.0.1", 1), gateway=("127.0.0.1", plan["port"]), postgres=None),
         trouble=lambda begin, end, what: troubles.append(what),
     )
+    consuming.OPEN_S = plan.get("open_s", consuming.OPEN_S)  # type: ignore[misc]  # what hangs, hangs no longer than that
     receiver = wiring.receiver = Receiver(wiring, source=plan.get("source"), cached=plan.get("cached", True))
     consumers = [
         Consuming(wiring, Lease(kind="consumer", slot=slot, epoch=0), lambda group, took, why: connects.append(why))
@@ -76,6 +78,9 @@ def main(plan: dict[str, Any]) -> None:
             case ["epochs", count]:
                 wait(lambda n=int(count): min(c.next_epoch for c in consumers) >= n)
                 print("epochs", flush=True)
+            case ["epoch", slot, count]:
+                wait(lambda s=int(slot), n=int(count): consumers[s].next_epoch >= n)
+                print("epoch", flush=True)
             case ["received", count]:
                 wait(lambda n=int(count): receiver.sums().messages >= n)
                 print("received", flush=True)

@@ -1,0 +1,130 @@
+"""Does a hostile target cost more than bounded memory, does it become a record, and does anybody else notice?
+
+A real server over TCP: it serves three consumers well while it attacks two others of the same process.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from receiving import RUN, Process, accounts, expected, of, profile, records
+
+from loadtests.model.ids import pack_stream
+from loadtests.model.records import Strange, Subscription
+
+STREAMS = [pack_stream(0, 0, 0), pack_stream(1, 0, 0)]
+VICTIM_KB = 16 * 1024
+"""What one victim may cost: the longest message, while it is cut and copied."""
+SLACK_KB = 24 * 1024
+"""The tables of parsed frames, and what an allocator keeps."""
+
+
+def groups(victims: int) -> list[dict[str, Any]]:
+    policy = {"first_ms": 50.0, "max_ms": 200.0}
+    return [{"name": "served", "count": 3}, {"name": "victims", "count": victims, "reconnect": policy}]
+
+
+# attack -> (why the subscription attempt ended, a part of what the record says, kind of the strange record)
+ATTACKS: dict[str, tuple[str, str, str]] = {
+    "silent": ("connect failed", "not connected within 1 s", ""),
+    "endless_header": ("connect failed", "no end", ""),
+    "dripping_header": ("connect failed", "not connected within 1 s", ""),
+    "dripping_frame": ("error", "no confirmation within 1 s", ""),
+    "endless_fragments": ("error", "a message is too long", "protocol"),
+    "empty_fragments": ("error", "no confirmation within 1 s", ""),
+    "giant": ("error", "a message is too long", "protocol"),
+    "highest_bit": ("error", "a length with its highest bit set", "protocol"),
+    "pings": ("error", "the peer takes nothing", ""),
+    "empty_frames": ("error", "no confirmation within 1 s", "undecodable"),
+    "compressed": ("error", "reserved bits are set", "protocol"),
+    "masked": ("error", "a masked frame", "protocol"),
+    "closes": ("peer closed", "1001", ""),
+    "nested": ("error", "no confirmation within 1 s", "undecodable"),
+    "probes": ("error", "no confirmation within 1 s", ""),
+    "garbage": ("error", "", "protocol"),
+}
+
+QUICK = ["silent", "endless_header", "dripping_header", "dripping_frame", "endless_fragments", "giant", "highest_bit"]
+BATCHES = [
+    [*QUICK, "compressed", "masked", "closes"],
+    ["pings"],
+    ["garbage", "probes"],
+    ["empty_frames", "nested"],
+    ["empty_fragments"],
+]
+
+Attack = Callable[[list[str], str], tuple[list[Any], dict[str, Any]]]
+
+
+@pytest.fixture
+def attack(tmp_path: Path) -> Iterator[Attack]:
+    children: list[Process] = []
+
+    def under(names: list[str], source: str) -> tuple[list[Any], dict[str, Any]]:
+        common = {"run": RUN, "origin_ns": time.monotonic_ns()}
+        tell = {"clients": 3, "streams": STREAMS, "count": 300, "rate": 600, "attacks": names, "victims": 3}
+        children.append(Process("hostile.py", common | tell))
+        server = children[0]
+        plan = {"profile": profile(groups(len(names))), "port": int(server.line().split()[1])}
+        plan |= {"out": str(tmp_path / "r"), "source": source, "open_s": 10.0 if names == ["pings"] else 1.0}
+        tool = Process("consume_tool.py", common | plan)
+        children.append(tool)
+        slots = json.loads(tool.ask("connected 3"))
+        for victim in range(len(names)):
+            tool.ask(f"epoch {3 + victim} 2")
+        assert server.line() == "done"
+        report = tool.finish()
+        report["expected"] = {
+            (slots[str(client["port"])], 0): expected(map(tuple, client["sent"])) for client in server.finish()
+        }
+        return records(tmp_path / "r"), report
+
+    yield under
+    for child in children:
+        child.stop()
+
+
+def test_every_attack_is_tried() -> None:
+    assert sorted(name for batch in BATCHES for name in batch) == sorted(ATTACKS)
+
+
+@pytest.mark.parametrize("source", ["hub-epoll", "greenlet"])
+@pytest.mark.parametrize("names", BATCHES, ids=" ".join)
+def test_an_attack_is_a_record_and_nothing_else(attack: Attack, names: list[str], source: str, calm_kb: int) -> None:
+    found, report = attack(names, source)
+    assert report["receive"] == source
+    assert report["troubles"] == []
+    assert {at: streams for at, streams in accounts(found).items() if at[0] < 3} == report["expected"]
+    assert not [s for s in of(Strange, found) if min(s.consumer) < 3]
+    for victim, name in enumerate(names, 3):
+        why, detail, kind = ATTACKS[name]
+        left = [s for s in of(Subscription, found) if s.consumer == victim and s.step == "left"]
+        ended = [(s.why, s.detail) for s in left if s.why not in ("own", "end")]
+        assert any(reason == why and detail in told for reason, told in ended), (name, ended)
+        assert all(len(told) <= 200 for _, told in ended), name
+        rows = [zip(s.kind, s.consumer, strict=True) for s in of(Strange, found)]
+        odd = {what for row in rows for what, who in row if who == victim}
+        assert (kind in odd) if kind else not odd, (name, odd)
+    assert report["max_rss_kb"] <= calm_kb + SLACK_KB + VICTIM_KB * len(names)
+
+
+@pytest.fixture(scope="module")
+def calm_kb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """What the same consumers cost when nobody attacks."""
+    common = {"run": RUN, "origin_ns": time.monotonic_ns()}
+    server = Process("broadcaster.py", common | {"clients": 5, "streams": STREAMS, "count": 100, "rate": 2000})
+    port = int(server.line().split()[1])
+    out = tmp_path_factory.mktemp("calm") / "r"
+    tool = Process("consume_tool.py", common | {"profile": profile(groups(2)), "port": port, "out": str(out)})
+    try:
+        tool.ask("connected 5")
+        assert server.line() == "done"
+        yield tool.finish()["max_rss_kb"]
+    finally:
+        tool.stop()
+        server.stop()
