@@ -12,6 +12,7 @@ from loadtests.prove.planting import Planting, planting
 from loadtests.prove.running import Bench, Gateway, RunOutcome
 from loadtests.prove.sections import Options, Row, SectionResult
 from loadtests.prove.truth import Truth
+from loadtests.prove.ways import prove_ways
 
 FULL = 10_000_000
 
@@ -25,6 +26,7 @@ def prove_account(bench: Bench, options: Options) -> SectionResult:
         full = planting(deliveries=max(FULL, options.deliveries), seed=options.seed, full=True)
         more, other = one_run(bench, full, options, workers=2)
         rows += [replace(row, what=f"full: {row.what}") for row in more]
+        rows += prove_ways(bench, options)
         note += other
     return SectionResult(name="account", rows=tuple(rows), seconds=time.monotonic() - began, notes=tuple(note))
 
@@ -47,4 +49,5 @@ def one_run(bench: Bench, made: Planting, options: Options, *, workers: int = 0)
 def judged(made: Planting, gateway: Gateway, outcome: RunOutcome) -> tuple[list[Row], int]:
     """Rows of a run that has ended, and how many deliveries there were."""
     truth = Truth(read_book(gateway.close_book()), made.contract, outcome.run)
-    return compare(truth, read_history(outcome.folder), outcome.results), truth.check()
+    deliveries = truth.check()
+    return compare(truth, read_history(outcome.folder), outcome.results), deliveries

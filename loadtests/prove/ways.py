@@ -7,37 +7,26 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
-import sys
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from loadtests.model.codec import Frame, decode
 from loadtests.model.ids import SLICE_NS
-from loadtests.model.records import Published
 from loadtests.prove.book import read_book
 from loadtests.prove.comparing import compare
 from loadtests.prove.history import Found, read_history
+from loadtests.prove.locusts import Apart, WebUi
 from loadtests.prove.planting import Planting, planting
-from loadtests.prove.running import ROOT, Bench, Child, Gateway, ProofError, wait_for
+from loadtests.prove.running import Bench
 from loadtests.prove.sections import Options, Row
 from loadtests.prove.truth import STRANGE, Truth
 
-BEGIN_S = 40.0
-END_S = 90.0
 SMALL = 8_000
 UNREAD_NS = 250_000_000
 """What was sent so shortly before a consumer left may have lain in its socket unread."""
 
 UNTOLD_SLICES = 20
 """So long before its end a killed process may not have told how its publishes were answered."""
-
-_LOCUST = (sys.executable, "-m", "locust", "-f", str(ROOT / "locustfile.py"), "--only-summary")
 
 
 def prove_ways(bench: Bench, options: Options) -> list[Row]:
@@ -79,7 +68,7 @@ def with_workers(bench: Bench, made: Planting) -> dict[str, list[Row]]:
 def apart(bench: Bench, made: Planting) -> dict[str, list[Row]]:
     """Master and workers started apart."""
     gateway = bench.start_gateway(made.plan)
-    processes = _Apart(bench, made, gateway)
+    processes = Apart(bench, made, gateway)
     folder = processes.end()
     truth = Truth(read_book(gateway.close_book()), made.contract, folder.name)
     truth.check()
@@ -90,7 +79,7 @@ def apart(bench: Bench, made: Planting) -> dict[str, list[Row]]:
 def killed(bench: Bench, made: Planting) -> dict[str, list[Row]]:
     """One of two workers is killed in the middle: of its consumers nothing is said, of the others everything."""
     gateway = bench.start_gateway(made.plan)
-    processes = _Apart(bench, made, gateway)
+    processes = Apart(bench, made, gateway)
     processes.until_halfway(made)
     processes.workers[1].process.kill()
     folder = processes.end()
@@ -112,7 +101,7 @@ def killed(bench: Bench, made: Planting) -> dict[str, list[Row]]:
 def in_a_web_ui(bench: Bench, made: Planting) -> dict[str, list[Row]]:
     """Two runs in one process; in the second one users are taken away and come back."""
     gateway = bench.start_gateway(made.plan)
-    web = _Web(bench, made.text(bench.target(gateway)))
+    web = WebUi(bench, made.text(bench.target(gateway)))
     first = web.run()
     users = made.contract.consumer_count + made.contract.publisher_count
     second = web.run(lambda: web.take_away_and_bring_back(users, users // 2))
@@ -186,141 +175,3 @@ def _unsure(truth: Truth, found: Found, gone: dict[str, int]) -> None:
 def _results(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "results.json").read_bytes())
     return found
-
-
-class _Apart:
-    """Master and two workers, each started as its user would."""
-
-    def __init__(self, bench: Bench, made: Planting, gateway: Gateway) -> None:
-        port = str(free_port())
-        self.home = bench.place("apart")
-        profile = self.home / "profile.toml"
-        profile.write_text(made.text(bench.target(gateway)), encoding="utf-8")
-        environment = {"TICKSTORM_REPORTS": str(self.home / "reports")}
-        bind = ["--master", "--expect-workers", "2", "--master-bind-host", "127.0.0.1", "--master-bind-port", port]
-        at = ["--worker", "--headless", "--master-host", "127.0.0.1", "--master-port", port]
-        self.master = bench.start(
-            [*_LOCUST, "--headless", "--run-profile", str(profile), *bind], name="master", environment=environment
-        )
-        self.workers = [bench.start([*_LOCUST, *at], name="worker", environment=environment) for _ in range(2)]
-
-    def until_halfway(self, made: Planting) -> None:
-        """Wait until messages of half the plan have been published."""
-        run = made.profile.run
-        wanted_ns = round((run.warm_up_s + run.duration_s / 2) * 1e9)
-
-        def halfway() -> bool:
-            found = _begun(self.home / "reports")
-            if found is None:
-                _alive(self.master, "before its run began")
-                return False
-            slices = read_published(found)
-            return bool(slices) and (max(slices) - min(slices)) * SLICE_NS >= wanted_ns
-
-        wait_for(halfway, BEGIN_S, f"half the plan was published; {self.master.last_words}")
-
-    def end(self) -> Path:
-        """Wait for all; the run's folder."""
-        self.master.wait(END_S)
-        for worker in self.workers:
-            worker.wait(20)
-        folder = _begun(self.home / "reports")
-        if folder is None or not (folder / "results.json").exists():
-            raise ProofError(f"the master left no results; {self.master.last_words}")
-        return folder
-
-
-def read_published(run: Path) -> set[int]:
-    """Slices in which anything was due, as far as the history holds them by now."""
-    return {
-        due
-        for path in (run / "history").glob("*.tsh")
-        for frame in decode(path.read_bytes())
-        if isinstance(frame, Frame)
-        for record in frame.records
-        if isinstance(record, Published)
-        for due in record.due_slice
-    }
-
-
-def _begun(reports: Path) -> Path | None:
-    return next((path.parent for path in reports.glob("*/history")), None)
-
-
-def _alive(child: Child, when: str) -> None:
-    if child.process.poll() is not None:
-        raise ProofError(f"it ended with {child.process.returncode} {when}; {child.last_words}")
-
-
-class _Web:
-    """Locust's web UI with Tickstorm in it."""
-
-    def __init__(self, bench: Bench, profile: str) -> None:
-        home, port = bench.place("web"), free_port()
-        self.reports, self.profile = home / "reports", home / "profile.toml"
-        self.profile.write_text(profile, encoding="utf-8")
-        self.url = f"http://127.0.0.1:{port}"
-        self.child = bench.start(
-            [*_LOCUST, "--web-host", "127.0.0.1", "--web-port", str(port)],
-            name="web",
-            environment={"TICKSTORM_REPORTS": str(self.reports), "TICKSTORM_PROFILE": str(self.profile)},
-        )
-        wait_for(self._up, BEGIN_S, f"the web UI is up; {self.child.said}")
-
-    def run(self, meanwhile: Callable[[], None] | None = None) -> Path:
-        """Press start, wait for the verdict; the run's folder."""
-        answer = self._post("/swarm", host="", run_profile=str(self.profile), run_set="", run_seed="")
-        if not answer.get("success"):
-            raise ProofError(f"the start form was refused: {answer.get('message')}")
-        if meanwhile is not None:
-            self._until(lambda: self._live()["phase"] == "baseline" and self._live()["delivered"] > 0, "the baseline")
-            meanwhile()
-        self._until(lambda: self._live()["state"] == "done", "the verdict")
-        folder: Path = self.reports / self._live()["run"]
-        self._until(lambda: self._get("/stats/requests")["state"] in ("ready", "stopped"), "Locust has stopped")
-        return folder
-
-    def take_away_and_bring_back(self, users: int, fewer: int) -> None:
-        """Change the number of users twice."""
-        for count in (fewer, users):
-            self._post("/swarm", host="", user_count=str(count), spawn_rate="100")
-            self._until(partial(self._has_users, count), f"{count} users")
-
-    def _has_users(self, count: int) -> bool:
-        return bool(self._get("/stats/requests")["user_count"] == count)
-
-    def _live(self) -> dict[str, Any]:
-        return self._get("/tickstorm/live.json")
-
-    def _until(self, holds: Callable[[], bool], what: str) -> None:
-        def looked() -> bool:
-            _alive(self.child, f"before {what}")
-            return holds()
-
-        wait_for(looked, END_S, f"{what}; {self.child.last_words}")
-
-    def _up(self) -> bool:
-        _alive(self.child, "before the web UI was up")
-        try:
-            return "state" in self._get("/stats/requests")
-        except (urllib.error.URLError, ConnectionError):
-            return False
-
-    def _get(self, path: str) -> dict[str, Any]:
-        with urllib.request.urlopen(self.url + path, timeout=10) as answer:
-            found: dict[str, Any] = json.loads(answer.read())
-        return found
-
-    def _post(self, path: str, **form: str) -> dict[str, Any]:
-        data = urllib.parse.urlencode(form).encode()
-        with urllib.request.urlopen(self.url + path, data=data, timeout=30) as answer:
-            found: dict[str, Any] = json.loads(answer.read())
-        return found
-
-
-def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

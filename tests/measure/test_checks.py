@@ -334,3 +334,33 @@ def test_what_a_lost_process_sent_last_is_nobodys_loss() -> None:
     assert results.delivery.lost.total == 0
     assert results.delivery.unknown
     assert judge(world.profile, [*history, ("publisher", Frame(0, [header, *rows]))]).delivery.lost.defect
+
+
+def told(rows: r.Published, keep: Any) -> r.Published:
+    """Some rows of a record."""
+    at = [i for i, sent in enumerate(rows.sent_slice) if keep(sent)]
+    names = ("stream", "due_slice", "sent_slice", "first", "last", "bytes")
+    return r.Published(**{name: [getattr(rows, name)[i] for i in at] for name in names})
+
+
+@pytest.mark.parametrize(("hole_s", "lost", "adds_up"), [(0, True, True), (0, False, False), (1, True, False)])
+def test_what_a_lost_process_could_not_tell_any_more_is_no_error_of_those_who_saw_it(
+    hole_s: int, lost: bool, adds_up: bool
+) -> None:
+    """Its rows end before its messages do; a hole in its rows, or an end without a reason, is an error all the same."""
+    world = World(profile()).calm()
+    end = (world.plan_end - S) // SLICE_NS
+    hole = range(end - 20, end - 20 + hole_s)
+    gone = r.Trouble(process="publisher", from_ns=world.plan_end - S, to_ns=-1, what="the worker is gone")
+    history: list[Any] = without(world.history(), lambda x: isinstance(x, r.Published))
+    rows = [x for _, f in world.history() for x in f.records if isinstance(x, r.Published)]
+    rows = [told(x, lambda sent: sent < end and sent not in hole) for x in rows]
+    header = r.Header(
+        run="run-1", process="publisher", role="worker", profile_sha256="0" * 64, origin_ns=0, origin_unix_ns=0,
+        boot_id="b", slice_ns=SLICE_NS, versions={},
+    )  # fmt: skip
+    results = judge(world.profile, [*history, ("publisher", Frame(0, [header, *rows, *([gone] if lost else [])]))])
+    assert (check_of(results, "the account adds up").verdict is Verdict.PASS) is adds_up
+    if adds_up:
+        assert results.delivery.unique == sum(len(stay.got) for stay in world.stays)
+        assert results.delivery.lost.total == 0

@@ -1,0 +1,81 @@
+"""Is the proof itself sound from end to end?  The command on a stack of its own, and every way to run.
+
+That it fails where it must is shown in tests/prove/test_mutations.py.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from launching import Bench as Launching
+from launching import until
+
+from loadtests.model.stackwire import Ask
+from loadtests.prove.planting import Planting, planting
+from loadtests.prove.running import Bench
+from loadtests.prove.ways import WAYS
+from loadtests.stack import LocalStack
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def made() -> Planting:
+    return planting(deliveries=8_000, seed=3)
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """A stack for this module alone: the lying gateway hears every run on its Redis."""
+    with LocalStack.up(tmp_path_factory.mktemp("prove-stack")) as stack:
+        for service in ("gateway", "producer"):
+            assert stack.ask(Ask(do="stop", service=service)).ok
+        yield stack
+
+
+def test_the_command_plants_200_000_deliveries_and_finds_them_all(bench: Launching, own: LocalStack) -> None:
+    child = bench.start("prove", "--only", "account", TICKSTORM_STACK=str(own.folder))
+    assert child.wait(100) == 0, child.said
+    assert child.said.splitlines()[-1].startswith("everything that was planted was found, and nothing else")
+    (count,) = re.findall(r"([\d,]+) deliveries to", child.said)
+    assert int(count.replace(",", "")) >= 190_000
+    assert "WRONG" not in child.said
+    assert child.nothing_left()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_account_is_exact_in_every_way_to_run(way: str, made: Planting, own: LocalStack, tmp_path: Path) -> None:
+    services = own.status().services
+    with Bench(folder=tmp_path, redis=services["redis"].address, toxiproxy=services["toxiproxy"].address) as proof:
+        for what, rows in WAYS[way](proof, made).items():
+            wrong = [f"{row.what}: {text}" for row in rows for text in row.differences or (row.found,) if not row.equal]
+            assert rows
+            assert not wrong, f"{what}: {wrong}"
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["--only", "nonsense"], "known are account"),
+        (["--deliveries", "10"], "--deliveries 10"),
+        (["--seed", "-1"], "--seed"),
+    ],
+)
+def test_bad_usage_is_refused_before_anything_starts(bench: Launching, argv: list[str], text: str) -> None:
+    child = bench.start("prove", *argv)
+    assert child.wait(20) == 2
+    assert text in child.said
+    assert "stack" not in child.said
+
+
+def test_what_it_brought_itself_is_gone_when_it_was_ended(bench: Launching) -> None:
+    child = bench.start("prove", "--only", "account", "--deliveries", "5000", TICKSTORM_STACK="")
+    until(lambda: "section account" in child.said, 60, f"a section began:\n{child.said}")
+    until(lambda: len(child.family()) > 5, 30, f"its gateway and its run:\n{child.said}")
+    child.signal(signal.SIGTERM)
+    assert child.wait(60) == 128 + signal.SIGTERM
+    assert child.nothing_left()
