@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from lying_gateway.event import Event
 
+C = TypeVar("C")
 _MASK: Final = (1 << 64) - 1
 _ODD: Final = 0x9E3779B97F4A7C15
 _NS: Final = 1_000_000_000
@@ -110,9 +112,10 @@ class Rule:
         """With `share`: a message's number."""
         return draw(self.seed, self.index, event.stream, event.seq)
 
-    def chosen(self, mark: int, key: int) -> bool:
-        """With `share`: whether this consumer is lied to about this message."""
-        return ((mark ^ key) * _ODD & _MASK) < self.share * (_MASK + 1)
+    def chosen(self, marks: Iterable[tuple[C, int]], event: Event) -> list[C]:
+        """With `share`: of consumers with their marks those who are lied to about a message."""
+        key, limit = self.key(event), int(self.share * (_MASK + 1))
+        return [consumer for consumer, mark in marks if ((mark ^ key) * _ODD & _MASK) < limit]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

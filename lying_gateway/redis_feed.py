@@ -148,10 +148,11 @@ class RedisFeed:
                 return
 
     def close(self) -> None:
-        """Leave for good."""
+        """Leave for good; nobody is told."""
         self._next_ns = 1 << 62
+        self.subscribed = False
         if self.sock is not None:
-            self._lose()
+            self._drop()
 
     def _connect(self) -> None:
         family, kind, protocol, _, address = socket.getaddrinfo(*self._address, 0, socket.SOCK_STREAM)[0]

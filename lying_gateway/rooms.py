@@ -38,7 +38,7 @@ class Filter:
 class Room:
     """Clients for whom every message is the same bytes and the same rules."""
 
-    __slots__ = ("_buckets", "_straight", "filter", "members", "rules", "special", "transport")
+    __slots__ = ("_buckets", "_marks", "_straight", "filter", "members", "rules", "special", "transport")
 
     def __init__(self, wanted: Filter, transport: Transport, rules: tuple[Rule, ...]) -> None:
         self.filter = wanted
@@ -47,7 +47,8 @@ class Room:
         self.members: dict[Client, None] = {}
         self.special: set[Client] = set()  # those with something queued or put off: no plain send
         self._straight: tuple[Client, ...] | None = None
-        self._buckets: dict[int, dict[int, list[Client]]] = {}
+        self._buckets: dict[int, dict[int, list[Client]]] = {}  # rule -> phase -> clients
+        self._marks: dict[int, list[tuple[Client, int]]] = {}  # rule -> clients with their marks
 
     def straight(self) -> tuple[Client, ...]:
         """The members to whom a plain send will do."""
@@ -64,6 +65,7 @@ class Room:
         """Forget what was computed of the members."""
         self._straight = None
         self._buckets.clear()
+        self._marks.clear()
 
     def chosen(self, rule: Rule, event: Event) -> Iterable[Client]:
         """The members whom a rule that matches a message chooses."""
@@ -75,8 +77,10 @@ class Room:
                     buckets.setdefault(rule.phase(client.number), []).append(client)
             return buckets.get(rule.residue(event), ())
         if rule.share < 1.0:
-            key = rule.key(event)
-            return [client for client in self.members if rule.chosen(rule.mark(client.number), key)]
+            marks = self._marks.get(rule.index)
+            if marks is None:
+                marks = self._marks[rule.index] = [(client, rule.mark(client.number)) for client in self.members]
+            return rule.chosen(marks, event)
         return self.members
 
 

@@ -78,7 +78,8 @@ def test_the_end_of_the_gateway_completes_the_book(
     async def listen() -> list[dict[str, Any]]:
         for listener in listeners:
             await listener.open()
-        await asyncio.to_thread(Publisher(redis_server).publish, 60)
+        await asyncio.to_thread(Publisher(redis_server).publish, 1000)
+        await asyncio.to_thread(until, lambda: gateway.http("/stats")["received"] > 100, "some messages came")
         ending = asyncio.create_task(asyncio.to_thread(gateway.book))
         for listener in listeners:
             await listener.until(None)
@@ -91,7 +92,8 @@ def test_the_end_of_the_gateway_completes_the_book(
         assert Counter(listener.got()) == owed(book, connection)
         (end,) = of(book, "closed", connection=connection)
         assert (end["why"], end["code"]) == ("gateway stops", 1001)
-        assert of(book, "lie", connection=connection, out_ns=None), "what was put off was given up"
+        given_up = of(book, "lie", connection=connection, kind="reordered", out_ns=None)
+        assert {line["why"] for line in given_up} == {"left"}
 
 
 @pytest.mark.parametrize(("code", "seen"), [(1006, 1006), (1011, 1011), (1013, 1013)])
@@ -290,7 +292,7 @@ def test_a_lost_redis_is_booked_and_found_again(start: Start, redis_server: Redi
     book = gateway.book()
     assert Counter(listener.got()) == owed(book, connection_of(book, listener))
     assert [(line["state"], line["n"]) for line in of(book, "redis")] == [
-        ("subscribed", 0), ("lost", 30), ("subscribed", 30), ("lost", 61),
+        ("subscribed", 0), ("lost", 30), ("subscribed", 30),
     ]  # fmt: skip
 
 
