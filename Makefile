@@ -1,6 +1,7 @@
 # make run    set up, start the local stack, run profiles/first-run.toml, judge it, stop everything
 # make test   set up, then every test
 # make check  format, lint, types
+# make bench  measure the speed beside a C floor and peers, write docs/performance.md
 PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +9,7 @@ READY := $(VENV)/.ready
 FAULTS := tests/inject tests/stack
 WHOLE := tests/e2e
 
-.PHONY: run test test-faults test-parts test-whole check setup servers clean lock
+.PHONY: run test test-faults test-parts test-whole check bench setup servers clean lock
 
 run: servers
 	@$(BIN)/tickstorm run first-run
@@ -33,6 +34,10 @@ check: $(READY)
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
+# About ten minutes; wants the machine to itself. Rows by name: make bench ROWS="delivery-100 peer-picows"
+bench: servers
+	@$(BIN)/python -m benchmarks $(ROWS)
+
 setup: $(READY)
 
 servers: $(READY)
@@ -48,6 +53,7 @@ $(READY): requirements.lock pyproject.toml
 
 lock:
 	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q -o requirements.lock
+	@uv pip compile benchmarks/requirements.in --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q -o benchmarks/requirements.lock
 
 clean:
-	@rm -rf $(VENV) .servers .stack
+	@rm -rf $(VENV) .servers .stack .bench

@@ -85,7 +85,7 @@ def _measure(keys: list[str], *, quick: bool) -> Figures:
             try:
                 found = experiment.measure(session)
             except (ChildError, MissingError) as error:
-                found = dict.fromkeys(experiment.rows, Measured(missing=str(error)))
+                found = dict.fromkeys(experiment.rows, Measured(missing=str(error).replace(f"{ROOT}/", "")))
             for key in experiment.rows:
                 if key in keys:
                     outcomes[key] = made = outcome(BY_KEY[key], found[key], date)

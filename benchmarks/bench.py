@@ -14,7 +14,16 @@ from typing import Any
 
 from benchmarks.children import CLIENT_CORE, SERVER_CORE, Child, ChildError, Children
 from benchmarks.figures import ClientRun
-from benchmarks.obtaining import HERE, c_program, clean, node_modules, peers_python, redis_benchmark, redis_server
+from benchmarks.obtaining import (
+    HERE,
+    c_program,
+    certificate,
+    clean,
+    node_modules,
+    peers_python,
+    redis_benchmark,
+    redis_server,
+)
 
 READY_S = 10.0
 CONNECT_S = 30.0
@@ -67,6 +76,21 @@ class Bench:
         """A broadcaster; ends with the block, and then knows what it sent."""
         command = [str(c_program("sender")), "--port", "0", *options]
         child = self.children.start("sender", command, core=SERVER_CORE)
+        sender = Sender(child)
+        try:
+            line = child.line(lambda text: text.startswith("sender ready on "), READY_S)
+            sender.address = line.rpartition(" ")[2]
+            yield sender
+        finally:
+            sender.last = self.children.end(child)
+
+    @contextmanager
+    def library_sender(self, *, tls: bool, compression: bool) -> Iterator[Sender]:
+        """A broadcaster by a library, which speaks TLS and permessage-deflate."""
+        files = [str(path) for path in certificate()] if tls else ["-", "-"]
+        command = [str(peers_python()), str(PEERS / "library_server.py"), self.redis(), *files]
+        command.append("deflate" if compression else "-")
+        child = self.children.start("library sender", command, core=SERVER_CORE)
         sender = Sender(child)
         try:
             line = child.line(lambda text: text.startswith("sender ready on "), READY_S)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from benchmarks.children import ChildError
 from benchmarks.figures import ClientRun, Measured, number
-from benchmarks.obtaining import MissingError
+from benchmarks.obtaining import ROOT, MissingError
 from benchmarks.profile_text import Load
 from benchmarks.session import PLAIN_20, SOCKETIO_FEW, Session, costs, latency, median_cost
 
@@ -50,7 +50,7 @@ def _peer(session: Session, name: str, load: Load, ours: float, floor: float) ->
             runs.append(session.bench.peer(name, load.consumers, load.rate_per_s))
     except (MissingError, ChildError) as error:
         if not runs:
-            return Measured(missing=str(error))
+            return Measured(missing=str(error).replace(f"{ROOT}/", ""))
     peer = median_cost(runs)
     if load is PLAIN_20:
         session.bars[name] = peer

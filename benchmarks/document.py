@@ -63,13 +63,13 @@ def to_markdown(figures: Figures) -> str:
     lines = [
         "# How fast Tickstorm is",
         "",
-        "Written by `python -m benchmarks` (`make bench`); do not edit. Every figure is a ratio or a count taken on one",
-        "machine, and the programs that are compared ran one after the other in the same benchmark.",
+        "Written by `python -m benchmarks` (`make bench`); do not edit. Every figure is a ratio or a count taken on",
+        "one machine, and the programs that are compared ran one after the other in the same benchmark.",
         "",
         f"- Machine: {figures.machine}. Loopback only.",
         f"- Software: {figures.versions}.",
         f"- Measured: {_dates(outcome.date for _, outcome in rows)}.",
-        f"- Targets met: {sum(o.met is True for o in judged)} of {len(judged)} that were measured.",
+        f"- Targets met: {sum(o.met is True for o in judged)} of {len(judged)} measured.",
         "",
     ]
     for section, of_it in _sections(rows).items():
@@ -79,10 +79,9 @@ def to_markdown(figures: Figures) -> str:
             "| figure | target | measured: median (least to greatest) | met |",
             "|---|---|---|---|",
         ]
-        lines += [
-            f"| {row.name} | {row.target} | {value_text(outcome, row.unit)} | {met_text(outcome, row.limit)} |"
-            for row, outcome in of_it
-        ]
+        for row, outcome in of_it:
+            measured, met = value_text(outcome, row.unit), met_text(outcome, row.limit)
+            lines.append(f"| {row.name} | {row.target} | {measured} | {met} |")
         lines += ["", *_notes(of_it), ""]
     if figures.bars or figures.curve:
         lines += ["## Plot", "", f"![CPU for a delivery, and CPU against the rate]({PLOT})", ""]

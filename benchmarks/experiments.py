@@ -46,6 +46,8 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     Experiment(name="a cut of 5,000 consumers", rows=("history-cut",), measure=holding.cut, about_s=65),
     Experiment(name="judging", rows=("judging",), measure=holding.judging, about_s=8),
     Experiment(name="Toxiproxy", rows=("toxiproxy",), measure=paths.through_toxiproxy, about_s=25),
+    Experiment(name="TLS", rows=("tls",), measure=paths.tls, about_s=28),
+    Experiment(name="permessage-deflate", rows=("deflate",), measure=paths.deflate, about_s=15),
     Experiment(name="30 minutes", rows=("long",), measure=holding.long, about_s=1830),
 )  # fmt: skip
 

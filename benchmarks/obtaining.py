@@ -109,6 +109,22 @@ def redis_server() -> Path:
     raise MissingError("no redis-server or valkey-server here")
 
 
+def certificate() -> tuple[Path, Path]:
+    """A certificate for the loopback that signed itself, and its key."""
+    program = shutil.which("openssl")
+    if program is None:
+        raise MissingError("no `openssl` here to make a certificate")
+    folder = CACHE / "tls"
+    made, key = folder / "certificate.pem", folder / "key.pem"
+    with _alone():
+        if not made.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            command = [program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+            command += ["-keyout", str(key), "-out", str(made), "-days", "3650", "-subj", "/CN=127.0.0.1"]
+            _run([*command, "-addext", "subjectAltName=IP:127.0.0.1"], timeout_s=20)
+    return made, key
+
+
 def clean(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment in which no setting of Tickstorm's or Locust's changes what is measured."""
     return {name: value for name, value in environment.items() if not name.startswith(("TICKSTORM", "LOCUST"))}

@@ -20,7 +20,7 @@ import psutil
 from benchmarks.bench import LOCALHOST, TICKSTORM, Bench, free_port, runs_folder
 from benchmarks.children import CLIENT_CORE, SERVER_CORE, Child, ChildError
 from benchmarks.figures import ClientRun
-from benchmarks.obtaining import clean
+from benchmarks.obtaining import certificate, clean
 from benchmarks.profile_text import Load, profile_text
 
 AROUND_S = 120.0
@@ -76,6 +76,8 @@ def _run(bench: Bench, load: Load, gateway: str, toxiproxy: str, proxy: str, bes
     text = profile_text(load, redis=bench.redis(), gateway=gateway, toxiproxy=toxiproxy, proxy=proxy)
     profile.write_text(text, encoding="utf-8")
     environment = clean(os.environ) | {"TICKSTORM_REPORTS": str(reports), "TICKSTORM_STACK": str(reports / "no-stack")}
+    if load.tls:
+        environment["SSL_CERT_FILE"] = str(certificate()[0])
     child = bench.children.start(
         "tickstorm run", [*TICKSTORM, "run", str(profile)], core=CLIENT_CORE, environment=environment, merged=True
     )

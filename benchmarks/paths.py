@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import statistics
 
+import msgspec
+
 from benchmarks.figures import Measured, number
 from benchmarks.ours import run_ours, toxiproxy
+from benchmarks.profile_text import Load
 from benchmarks.session import PLAIN_20, Session, costs, latency, lost
+
+BY_LIBRARY = Load(consumers=200, rate_per_s=20)
+"""As much as a sender by a library carries beside its own TLS or compression."""
 
 
 def through_toxiproxy(session: Session) -> dict[str, Measured]:
@@ -25,3 +31,23 @@ def through_toxiproxy(session: Session) -> dict[str, Measured]:
         f"CPU-s per million; {lost([run])}"
     )
     return {"toxiproxy": Measured(values=(ratio,), detail=detail)}
+
+
+def tls(session: Session) -> dict[str, Measured]:
+    """The same load from the same library, with TLS and without."""
+    return {"tls": _by_library(session, msgspec.structs.replace(BY_LIBRARY, tls=True))}
+
+
+def deflate(session: Session) -> dict[str, Measured]:
+    """The same load from the same library, compressed and not."""
+    return {"deflate": _by_library(session, msgspec.structs.replace(BY_LIBRARY, compression=True))}
+
+
+def _by_library(session: Session, load: Load) -> Measured:
+    plain, other = session.by_library(BY_LIBRARY), session.by_library(load)
+    detail = (
+        f"plain {number(plain.run.cpu_s_per_million)} CPU-s per million, {latency(plain.run)}; with it "
+        f"{number(other.run.cpu_s_per_million)}, {latency(other.run)}, by {other.results['harness']['receive']}; "
+        f"{lost([other])}"
+    )
+    return Measured(values=(other.run.cpu_s_per_million / plain.run.cpu_s_per_million,), detail=detail)

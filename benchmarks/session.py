@@ -47,6 +47,13 @@ class Session:
             self._own[load] = [run_ours(self.bench, self._sized(load)) for _ in range(self.bench.repeats)]
         return self._own[load]
 
+    def by_library(self, load: Load) -> OwnRun:
+        """Ours once, its messages sent by a library."""
+        if load not in self._own:
+            with self.bench.library_sender(tls=load.tls, compression=load.compression) as sender:
+                self._own[load] = [run_ours(self.bench, self._sized(load), gateway=sender.address)]
+        return self._own[load][0]
+
     def _sized(self, load: Load) -> Load:
         return msgspec.structs.replace(load, seconds=3.0) if self.bench.quick else load
 

@@ -152,6 +152,27 @@ def test_nothing_of_ours_imports_the_lying_gateway() -> None:
     assert not breaches, "\n".join(breaches)
 
 
+def test_benchmarks_use_tickstorm_as_its_user_does() -> None:
+    """By command line, profiles and results.json: what measures the tool must not share its code."""
+    breaches = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules(ROOT / "benchmarks")
+        for name in imports(path)
+        if name.split(".")[0] in ("loadtests", "tests", "reference_target")
+    ]
+    assert not breaches, "\n".join(breaches)
+
+
+def test_nothing_of_ours_imports_the_benchmarks() -> None:
+    breaches = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules(PACKAGE)
+        for name in imports(path)
+        if name.split(".")[0] == "benchmarks"
+    ]
+    assert not breaches, "\n".join(breaches)
+
+
 @pytest.mark.parametrize("library", sorted(ONLY_IN))
 def test_confined_library_stays_in_its_module(library: str) -> None:
     users = {
