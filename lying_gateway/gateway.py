@@ -24,6 +24,8 @@ _SLICE_NS: Final = 2_000_000
 _MINDING_NS: Final = 100_000_000
 _SOON_NS: Final = 5_000_000
 """epoll waits whole milliseconds; nearer times are waited for by select, which knows microseconds."""
+_SPIN_NS: Final = 150_000
+"""To wake up takes about so long; the rest of a wait is spent looking."""
 _ACCEPTS: Final = 64
 _GOODBYE_NS: Final = 1_000_000_000
 
@@ -142,7 +144,7 @@ class Gateway:
         next_ns = self._timers.next_ns()
         left_ns = _MINDING_NS if next_ns is None else max(0, next_ns - time.monotonic_ns())
         if left_ns < _SOON_NS:
-            select.select([self._epoll], [], [], left_ns / 1e9)
+            select.select([self._epoll], [], [], max(0, left_ns - _SPIN_NS) / 1e9)
             return self._epoll.poll(0)
         return self._epoll.poll((left_ns - _SOON_NS / 2) / 1e9)
 
