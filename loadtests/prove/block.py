@@ -21,8 +21,9 @@ FOREIGN = frozenset({"foreign-run", "foreign-route", "no-identity"})
 OWN_CHOICE = frozenset({"own", "end", "moved"})
 """Reasons of leaving that are no loss of the connection."""
 
-NEAR_NS = 250_000_000
-"""What was sent so shortly before a limit may have been read in time or not: nobody can tell from outside."""
+NEAR_NS = 1_000_000_000
+"""What was sent so shortly before a limit may have been read in time or not, should the machine stall: nobody can tell
+from outside, and a plan that wants exact numbers sends nothing then."""
 
 GRAIN = 1.005
 """Latencies are counted with an error of half a percent: a limit is one of at most so much more."""

@@ -17,6 +17,8 @@ from loadtests.model.profile_read import read_profile
 WARM_UP_S = 0.5
 SETTLE_MS = 100
 CONFLATED_MS = 200
+FULL_PER_S = 50_000
+"""Deliveries per second of the full run: gateway, master and two workers share two cores."""
 SMALL = 30_000
 """Below it the run is as short as the plan allows; from it on a run takes its time."""
 
@@ -60,7 +62,7 @@ channel = "tickstock.etf.correlation_update"
 event = "notification"
 keys = { symbol = ["TEST_0000", "TEST_0001"] }
 mode = "latest"
-latest_within_s = 1.5
+latest_within_s = 2.5
 """
 
 
@@ -116,7 +118,7 @@ def _shape(deliveries: int, *, full: bool) -> _Shape:
     counts = {name: least for name, _, least, _, _ in _GROUPS}
     duration_s, rate = (3.0, 20.0) if deliveries < SMALL else (10.0, 40.0)
     if full:
-        duration_s, rate = 120.0, 6.0
+        duration_s, rate = max(10.0, deliveries / FULL_PER_S), 4.0
         shares = sum(share for *_, share, _ in _GROUPS)
         for name, _, _, share, _ in _GROUPS:
             counts[name] = 1000 * share // shares
@@ -135,7 +137,7 @@ def _shape(deliveries: int, *, full: bool) -> _Shape:
         detectors=detectors,
         clerks=clerks,
         rate_per_s=round(rate, 3),
-        late_s=2.5 if full else 0.8,
+        late_s=4.0 if full else 1.5,
         counts=counts,
     )
 
@@ -178,7 +180,7 @@ seed = {seed}
 [run]
 warm_up_s = {WARM_UP_S}
 duration_s = {shape.duration_s}
-drain_s = {2.5 * shape.late_s}
+drain_s = {round(1.8 * shape.late_s, 3)}
 late_s = {shape.late_s}
 settle_ms = {SETTLE_MS}
 connect_s = 60
@@ -206,17 +208,17 @@ def _plan(contract: Contract, shape: _Shape, seed: int) -> dict[str, Any]:
     whole = WARM_UP_S + shape.duration_s
     half, late = round(whole * 0.5, 3), round(whole * 0.75, 3)
     first = pack_stream(0, 0, 0)
-    soon = shape.late_s * 560  # behind its successors, and yet far from late
+    soon = round((shape.late_s - 1.05) * 1000)  # behind its successors, and yet far from late
     prices = [f.channel for f in contract.profile.families if f.mode == "latest"]
     lies: list[dict[str, Any]] = [
         {"kind": "held", "consumers": [e[6], b[7]], "due_s": [half, half + 0.3]},
         {"kind": "held", "consumers": [k[1]], "channels": ["tickstock.events.market_state"], "due_s": [1, 1.5]},
-        {"kind": "held", "consumers": [z[2], d[3]], "due_s": [late - 0.9, late]},
+        {"kind": "held", "consumers": [z[2], d[3]], "due_s": [round(late - shape.late_s - 0.3, 3), late]},
         {"kind": "dropped-connection", "consumers": [z[2], b[3]], "due_s": [late, late], "code": 1011},
         {"kind": "dropped-connection", "consumers": [d[3], e[7]], "due_s": [late, late], "refuse_s": 0.3},
         {"kind": "dropped-connection", "consumers": [h[2], k[2]], "due_s": [half, half], "code": 1013},
         {
-            "kind": "dropped-connection", "consumers": [q[1], e[5]], "due_s": [half, half], "refuse_s": 0.2,
+            "kind": "dropped-connection", "consumers": [q[1], e[5]], "due_s": [half, half], "refuse_s": 0.1,
             "replay_limit": 1000,
         },
         {"kind": "queued", "consumers": [b[5], k[0]], "due_s": [half, half + 0.4]},
@@ -233,7 +235,7 @@ def _plan(contract: Contract, shape: _Shape, seed: int) -> dict[str, Any]:
         {"kind": "no-identity", "consumers": [e[3], b[0], d[1], k[1]], "share": 0.02},
         {"kind": "undecodable", "consumers": [e[0], b[4], h[1]], "share": 0.02},
         {"kind": "truncated", "consumers": [e[4], b[5], d[2], z[1]], "share": 0.02},
-        {"kind": "delayed", "consumers": [e[5], b[6], o[1], k[2], q[0]], "share": 0.02, "ms": shape.late_s * 1900},
+        {"kind": "delayed", "consumers": [e[5], b[6], o[1], k[2], q[0]], "share": 0.02, "ms": shape.late_s * 1500},
     ]  # fmt: skip
     return {"seed": seed, "lies": lies}
 

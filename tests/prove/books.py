@@ -28,7 +28,7 @@ gateway_http = "127.0.0.1:1"
 duration_s = 10
 warm_up_s = 0
 drain_s = 2
-late_s = 1
+late_s = 2
 settle_ms = 100
 [[families]]
 name = "patterns"
@@ -41,7 +41,7 @@ channel = "tickstock.etf.correlation_update"
 event = "notification"
 keys = { symbol = ["A"] }
 mode = "latest"
-latest_within_s = 1
+latest_within_s = 2
 [[families]]
 name = "jobs"
 channel = "tickstock.events.backtesting.progress"

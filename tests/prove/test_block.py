@@ -82,8 +82,8 @@ def test_a_connection_that_broke_long_after_takes_nothing() -> None:
     c = w.join(0)
     w.event(DOJI, 1000)
     w.lie(c, "held", w.event(DOJI, 1200), DOJI, 1)
-    w.leave(c, 4000, "dropped")
-    assert numbers(block_of(w, {(0, 0): (0, 4000, "peer closed")})) == {"owed": 2, "unique": 1, "defect": 1}
+    w.leave(c, 5000, "dropped")
+    assert numbers(block_of(w, {(0, 0): (0, 5000, "peer closed")})) == {"owed": 2, "unique": 1, "defect": 1}
 
 
 def away(replayed: bool) -> dict[str, int]:
@@ -113,14 +113,14 @@ def test_seen_over_two_connections_is_repeated() -> None:
     c = w.join(0)
     n = w.event(JOB, 1000)
     w.leave(c, 2000, "dropped")
-    again = w.join(0, 1, 3000)
-    w.lie(again, "replayed", n, JOB, 0, out_ns=ORIGIN + 3000 * MS, after=0, why="in time")
+    again = w.join(0, 1, 3500)
+    w.lie(again, "replayed", n, JOB, 0, out_ns=ORIGIN + 3500 * MS, after=0, why="in time")
     w.leave(again, 9000)
-    found = numbers(block_of(w, {(0, 0): (0, 2000, "peer closed"), (0, 1): (3000, 9000, "own")}))
+    found = numbers(block_of(w, {(0, 0): (0, 2000, "peer closed"), (0, 1): (3500, 9000, "own")}))
     assert found == {"owed": 1, "unique": 1, "repeated": 1, "late": 1}
 
 
-@pytest.mark.parametrize(("newer_ms", "expected_"), [(1500, {"owed": 2}), (3000, {"owed": 3, "defect": 1})])
+@pytest.mark.parametrize(("newer_ms", "expected_"), [(1500, {"owed": 2}), (4000, {"owed": 3, "defect": 1})])
 def test_of_the_latest_only_the_newest_is_owed_if_it_came_in_time(newer_ms: int, expected_: dict[str, int]) -> None:
     w = Written()
     c = w.join(0)
@@ -136,13 +136,13 @@ def test_a_newer_one_at_the_limit_itself_leaves_it_open() -> None:
     c = w.join(0)
     w.event(PRICE, 1000)
     w.lie(c, "conflated", w.event(PRICE, 1100), PRICE, 1, out_ns=None, after=0, why="replaced", by=2)
-    w.event(PRICE, 2000)
+    w.event(PRICE, 2500)
     w.leave(c, 9000)
     with pytest.raises(BookError, match="too near"):
         block_of(w, {(0, 0): (0, 9000, "own")})
 
 
-@pytest.mark.parametrize(("out_ms", "late", "near"), [(1400, 0, 0), (1900, 0, 3), (2100, 3, 0)])
+@pytest.mark.parametrize(("out_ms", "late", "near"), [(1400, 0, 0), (2500, 0, 3), (3100, 3, 0)])
 def test_late_is_what_was_sent_beyond_the_limit(out_ms: int, late: int, near: int) -> None:
     w = Written()
     c = w.join(0)

@@ -28,7 +28,7 @@ def lying_book() -> Written:
     a, b = w.join(0), w.join(1)
     for at in range(20):
         n = w.event(DOJI, 1000 + at * 10)
-        out = {"out_ns": ORIGIN + (1000 + at * 10 + 1500) * MS, "after": 1, "why": "in time"}
+        out = {"out_ns": ORIGIN + (1000 + at * 10 + 2500) * MS, "after": 1, "why": "in time"}
         lies: dict[int, tuple[int, str, dict[str, Any]]] = {
             3: (a, "lost", {}),
             4: (a, "held", {}),
