@@ -23,12 +23,18 @@ from loadtests.cli.console import err, out
 from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.stackwire import Ask
 from loadtests.prove.account import prove_account
+from loadtests.prove.growth import prove_growth
+from loadtests.prove.recovery import prove_recovery
 from loadtests.prove.running import Bench
 from loadtests.prove.sections import Options, Row, SectionResult
 from loadtests.stack import LocalStack
 
 Section = Callable[[Bench, Options], SectionResult]
-SECTIONS: dict[str, Section] = {"account": prove_account}
+SECTIONS: dict[str, Section] = {
+    "account": prove_account,
+    "recovery": prove_recovery,
+    "growth": prove_growth,
+}
 LEAST = 1_000
 NOT_NEEDED = ("gateway", "producer")
 """Services of the local stack that the lying gateway replaces: idle, they would only take CPU."""

@@ -107,6 +107,7 @@ class _Shape:
     clerks: int
     rate_per_s: float  # of one publisher
     late_s: float  # far from how late anything is
+    conflated_ms: int  # of a route only the newest comes, at most once in so long
     counts: dict[str, int]  # consumers per group
 
 
@@ -138,6 +139,7 @@ def _shape(deliveries: int, *, full: bool) -> _Shape:
         clerks=clerks,
         rate_per_s=round(rate, 3),
         late_s=4.0 if full else 1.5,
+        conflated_ms=4 * CONFLATED_MS if full else CONFLATED_MS,
         counts=counts,
     )
 
@@ -223,7 +225,7 @@ def _plan(contract: Contract, shape: _Shape, seed: int) -> dict[str, Any]:
         },
         {"kind": "queued", "consumers": [b[5], k[0]], "due_s": [half, half + 0.4]},
         {"kind": "queued", "consumers": [e[3]], "due_s": [half, half + 0.4], "limit": 5},
-        {"kind": "conflated", "consumers": "all", "channels": prices, "ms": CONFLATED_MS},
+        {"kind": "conflated", "consumers": "all", "channels": prices, "ms": shape.conflated_ms},
         {"kind": "lost", "consumers": "all", "streams": [first], "seqs": [4, 5, 6, 9]},
         {"kind": "lost", "consumers": [e[0], b[0], d[0], h[0], z[0], k[0]], "share": 0.03},
         {"kind": "repeated", "consumers": [e[0], b[0], d[1], h[1]], "share": 0.03},
