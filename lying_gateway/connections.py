@@ -9,25 +9,25 @@ import socket
 import time
 from typing import Any, Final, Protocol
 
-from lying_gateway import dialogue, door, frames
+from lying_gateway import frames
 from lying_gateway.book import Book
 from lying_gateway.client import Client
 from lying_gateway.drops import Drops
 from lying_gateway.event import Event
 from lying_gateway.liar import Liar
+from lying_gateway.listening import Asked, Listening
 from lying_gateway.outlet import NOTHING, Outlet
 from lying_gateway.plan import Plan
-from lying_gateway.rooms import Rooms
+from lying_gateway.rooms import Filter, Rooms
 from lying_gateway.timers import Timers
 
 _READ_BYTES: Final = 64 << 10
 _LINGER_NS: Final = 1_000_000_000
-_HEALTH_NS: Final = 1_000_000_000
 _GOING_AWAY: Final = 1001
 _NO_CLOSE_FRAME: Final = 1006
 
 
-class Loop(Protocol):
+class Loop(Asked, Protocol):
     """What the loop does for connections."""
 
     def watch(self, client: Client) -> None:
@@ -35,12 +35,6 @@ class Loop(Protocol):
 
     def forget(self, client: Client) -> None:
         """Close its socket."""
-
-    def health(self) -> dict[str, Any]:
-        """The answer to /health."""
-
-    def stats(self) -> dict[str, Any]:
-        """The answer to /stats."""
 
 
 class Connections:
@@ -59,7 +53,7 @@ class Connections:
         self.subscribed = 0
         self.slow = 0
         self._next = 0  # number of the next message
-        self._timers.after(_HEALTH_NS, self._say_health)
+        self._listening = Listening(self, self._drops, book, timers, loop)
 
     def deliver(self, event: Event) -> None:
         """Send a message to all to whom it is owed."""
@@ -72,7 +66,7 @@ class Connections:
 
     def new(self, sock: socket.socket) -> Client:
         """A connection was accepted."""
-        client = Client(sock, self._heard_request)
+        client = Client(sock, self._listening.request)
         self.clients.add(client)
         return client
 
@@ -113,13 +107,37 @@ class Connections:
         if client.state != "over":
             self._loop.watch(client)
 
+    # -- subscriptions
+
+    def join(self, client: Client, wanted: Filter) -> None:
+        """It is owed what matches from the next message on; the answer is out already."""
+        rules = tuple(
+            r for r in self._plan.rules if r.kind != "dropped-connection" and r.concerns(client.name.consumer)
+        )
+        client.room = self._rooms.join(client, wanted, rules)
+        client.refresh()
+        self.subscribed += 1
+        lists = {"channels": wanted.channels, "patterns": wanted.patterns, "symbols": wanted.symbols}
+        self.step("subscribed", client, **{"from": self._next}, **lists)
+        self._drops.back(client)
+
+    def leave(self, client: Client, why: str, *, send: bool) -> None:
+        """Out of its room; what was put off goes out or is given up."""
+        if client.room is None:
+            return
+        self._liar.settle(client, send=send)
+        self._rooms.leave(client, client.room)
+        client.room = None
+        self.subscribed -= 1
+        self.step("unsubscribed", client, to=self._next, why=why)
+
     # -- ends
 
     def end(self, client: Client, why: str, code: int) -> None:
         """Send what is queued, then the close frame (1006: none), then no more; closed when the peer has read it."""
         if client.state in ("leaving", "over"):
             return
-        self._leave(client, "closed", send=False)
+        self.leave(client, "closed", send=False)
         if client.state == "new":
             code = _NO_CLOSE_FRAME
         elif code != _NO_CLOSE_FRAME:
@@ -129,6 +147,10 @@ class Connections:
         if client.state == "over":  # the peer was gone already
             return
         client.why = (why, code)
+        self.finish(client)
+
+    def finish(self, client: Client) -> None:
+        """Nothing more is sent to it than what is queued."""
         client.state = "leaving"
         self._timers.after(_LINGER_NS, lambda: self._cut(client))
         if not client.out:
@@ -150,7 +172,7 @@ class Connections:
             client.why = (why, _NO_CLOSE_FRAME)
         if why == "slow" and client.state == "open":
             self.slow += 1
-            self._leave(client, "closed", send=False)
+            self.leave(client, "closed", send=False)
             client.state = "leaving"
             self._timers.after(_LINGER_NS, lambda: self._cut(client))
             self.drained(client)  # what is queued is given up; what the kernel has still arrives
@@ -161,7 +183,7 @@ class Connections:
         if client.state == "over":
             return
         client.state = "over"
-        self._leave(client, "closed", send=False)
+        self.leave(client, "closed", send=False)
         self._book_closed(client)
         self.clients.discard(client)
         self._loop.forget(client)
@@ -171,19 +193,10 @@ class Connections:
             client.closed_is_due = False
             why, code = client.why
             unsent = self.outlet.unsent(client)
-            self._step("closed", client, why=why, code=code, unsent=unsent)
+            self.step("closed", client, why=why, code=code, unsent=unsent)
 
-    def _leave(self, client: Client, why: str, *, send: bool) -> None:
-        """Out of its room; what was put off goes out or is given up."""
-        if client.room is None:
-            return
-        self._liar.settle(client, send=send)
-        self._rooms.leave(client, client.room)
-        client.room = None
-        self.subscribed -= 1
-        self._step("unsubscribed", client, to=self._next, why=why)
-
-    def _step(self, kind: str, client: Client, **values: Any) -> None:
+    def step(self, kind: str, client: Client, **values: Any) -> None:
+        """Book a step of its life."""
         name = client.name
         self._book.write(
             kind,
@@ -193,121 +206,3 @@ class Connections:
             **values,
             at_ns=time.monotonic_ns(),
         )
-
-    # -- what clients say
-
-    def _heard_request(self, client: Client, data: bytes) -> None:
-        client.behind += data
-        try:
-            request = door.read_request(client.behind)
-            if request is None:
-                return
-            transport = request.transport
-            if transport is None:
-                self._answer(client, request)
-                return
-            answer = door.accept(request)
-            if self._drops.refuses(request.name):
-                name = request.name
-                self._book.write(
-                    "refused", consumer=name.consumer, epoch=name.epoch, run=name.run, at_ns=time.monotonic_ns()
-                )
-                raise door.BadRequestError(503, "refused for now")
-        except door.BadRequestError as error:
-            self._answer_and_end(client, error.status, {"reason": str(error)})
-            return
-        client.named(request.name)
-        client.transport = transport
-        client.heard = self._heard_frames
-        client.state = "open"
-        client.closed_is_due = True
-        self._step("open", client, run=client.name.run, transport=transport)
-        self.outlet.put(client, answer, NOTHING)
-        if transport == "socketio":
-            self.outlet.put(client, dialogue.open_packet(client.connection), NOTHING)
-            self._timers.after(round(dialogue.PING_S * 1e9), lambda: self._ping(client))
-        if request.behind:
-            self._heard_frames(client, request.behind)
-
-    def _answer(self, client: Client, request: door.Request) -> None:
-        ways = {"/health": self._loop.health, "/stats": self._loop.stats}
-        way = ways.get(request.path)
-        if way is None:
-            raise door.BadRequestError(404, "nothing here")
-        self._answer_and_end(client, 200, way())
-
-    def _answer_and_end(self, client: Client, status: int, body: object) -> None:
-        client.state = "leaving"
-        self.outlet.put(client, door.answer(status, body), NOTHING)
-        self._timers.after(_LINGER_NS, lambda: self._cut(client))
-        if client.state == "leaving" and not client.out:
-            self.drained(client)
-
-    def _heard_frames(self, client: Client, data: bytes) -> None:
-        try:
-            for opcode, payload in client.cutter.feed(data):
-                if client.state != "open":
-                    return
-                if opcode == frames.TEXT:
-                    self._heard_text(client, payload.decode(errors="replace"))
-                elif opcode == frames.PING:
-                    self.outlet.put(client, frames.frame(payload, frames.PONG), NOTHING)
-                elif opcode == frames.CLOSE:
-                    self.end(client, "client closed", 1000)
-        except frames.BadFrameError as error:
-            self.end(client, "protocol", error.code)
-
-    def _heard_text(self, client: Client, text: str) -> None:
-        asked = dialogue.read(client.transport, text)
-        if asked is None:
-            return
-        match asked.action:
-            case "connect":
-                self.outlet.put(client, dialogue.connected_packet(client.connection), NOTHING)
-            case "disconnect":
-                self.end(client, "client closed", 1000)
-            case "subscribe":
-                self._subscribe(client, asked)
-            case "unsubscribe":
-                self._leave(client, "asked", send=True)
-                self._reply(client, asked, "unsubscribed", {"id": asked.id})
-            case "ping":
-                self._reply(client, asked, "pong", {"id": asked.id})
-            case _:
-                told = dialogue.told(client.transport, "error", {"id": asked.id, "reason": asked.reason})
-                self.outlet.put(client, told, NOTHING)
-
-    def _subscribe(self, client: Client, asked: dialogue.Asked) -> None:
-        self._leave(client, "replaced", send=True)
-        wanted = asked.filter
-        lists = {"channels": wanted.channels, "patterns": wanted.patterns, "symbols": wanted.symbols}
-        self._reply(client, asked, "subscribed", {"id": asked.id, **lists})
-        if client.state != "open":
-            return
-        rules = tuple(
-            r for r in self._plan.rules if r.kind != "dropped-connection" and r.concerns(client.name.consumer)
-        )
-        client.room = self._rooms.join(client, wanted, rules)
-        client.wants_health = asked.health
-        client.refresh()
-        self.subscribed += 1
-        self._step("subscribed", client, **{"from": self._next}, **lists)
-        self._drops.back(client)
-
-    def _reply(self, client: Client, asked: dialogue.Asked, event: str, data: dict[str, Any]) -> None:
-        self.outlet.put(client, dialogue.reply(client.transport, asked, event, data), NOTHING)
-
-    # -- what clients are told unasked
-
-    def _ping(self, client: Client) -> None:
-        if client.state == "open":
-            self.outlet.put(client, dialogue.ping_packet(), NOTHING)
-            self._timers.after(round(dialogue.PING_S * 1e9), lambda: self._ping(client))
-
-    def _say_health(self) -> None:
-        self._timers.after(_HEALTH_NS, self._say_health)
-        listeners = [client for client in self.clients if client.wants_health and client.room is not None]
-        if listeners:
-            health = self._loop.health()
-            for client in listeners:
-                self.outlet.put(client, dialogue.told(client.transport, "health", health), NOTHING)
