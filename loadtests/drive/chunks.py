@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from loadtests.drive.frames import BINARY, CLOSE, PING, TEXT, Cutter
+from loadtests.drive.frames import BINARY, CLOSE, PING, TEXT, Cutter, wire
 from loadtests.tally.batch import Batch, Message, Odd, message
 from loadtests.tally.exceptions import EXAMPLE
 from loadtests.tally.identity import Identity, probe_run
@@ -78,7 +78,8 @@ class Chunks:
         odd: list[Odd] = []
         controls: list[Control] = []
         frames = self._frames
-        for opcode, payload in cutter.cut(chunk):
+        cut = cutter.cut(chunk)
+        for opcode, payload in cut:
             known = frames.get(payload) if opcode == TEXT else None
             if known is not None:
                 messages.append(known)
@@ -95,7 +96,8 @@ class Chunks:
         if cutter.broken is not None:
             odd.append(("protocol", str(cutter.broken)))
             controls.append(Control("broken", cutter.broken))
-        batch = Batch(messages, odd)
+        pure = cutter.clean and not controls and not odd and all(opcode == TEXT for opcode, _ in cut)
+        batch = Batch(messages, odd, frames=[wire(payload) for _, payload in cut] if pure else ())
         if clean and cutter.clean and not controls and self._cached:
             self._whole_bytes += len(chunk) + _ODD_BYTES * len(odd)
             if len(self._whole) >= _ENTRIES or self._whole_bytes > _BYTES:

@@ -105,7 +105,7 @@ class EpollSource:
 
     def _turn(self) -> None:
         receiver = self._receiver
-        take = receiver.accountant.take
+        accountant = receiver.accountant
         offset = receiver.clock_offset_ns()
         connections = self._connections
         for fd, events in self._epoll.poll(0, SOCKETS_A_TURN):
@@ -122,9 +122,12 @@ class EpollSource:
                 else:
                     chunk = connection.recv(BYTES_A_READ)
                     now = monotonic_ns() + offset
-                    batch = connection.cached(chunk) if connection.clean else None
-                    if batch is not None:
-                        take(connection.account, batch, now)
+                    account = connection.account
+                    step = account.at.next
+                    if step is not None and chunk == step.frame and now < accountant.slice_end:
+                        account.at = step
+                        log = account.cells.log
+                        log += (account, now, step.batch)
                     else:
                         receiver.received(connection, chunk, now)
                 finished = True

@@ -47,6 +47,16 @@ def encode(opcode: int, payload: bytes, mask: bytes | None = None) -> bytes:
     return head + mask + (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")
 
 
+def wire(payload: bytes) -> bytes:
+    """A server's unfragmented text frame, its length in as few bytes as it takes."""
+    size = len(payload)
+    if size < 126:
+        return b"\x81" + bytes((size,)) + payload
+    if size < 1 << 16:
+        return b"\x81\x7e" + size.to_bytes(2, "big") + payload
+    return b"\x81\x7f" + size.to_bytes(8, "big") + payload
+
+
 def encode_close(code: int, reason: str = "") -> bytes:
     """A client's close frame; a long reason is cut between two characters."""
     text = reason.encode()[: _MAX_CONTROL - 2].decode(errors="ignore")

@@ -21,6 +21,7 @@ from loadtests.drive.greenlet_source import GreenletSource
 from loadtests.drive.handshake import RefusedError
 from loadtests.drive.hub_lag import HubLag
 from loadtests.drive.locust_stats import merge
+from loadtests.drive.settling import settle
 from loadtests.drive.socketio import SocketIoDialect
 from loadtests.drive.websocket import PlainDialect
 from loadtests.model.contract import ConsumerPlan
@@ -94,7 +95,9 @@ class Receiver:
         one_in = 1 if sampling.stamps == "every" else sampling.one_in
         usable = EpollSource.available(tls=profile.target.tls)
         self._source: EpollSource | GreenletSource
-        if source == GreenletSource.name or (source is None and not usable):
+        if profile.target.compression:
+            self._source = GreenletSource(self, one_in=one_in, name="library")
+        elif source == "greenlet" or (source is None and not usable):
             self._source = GreenletSource(self, one_in=one_in)
         else:
             wanted = sampling.stamps != "off" and stamps.AVAILABLE
@@ -106,7 +109,7 @@ class Receiver:
 
     @property
     def receive_name(self) -> str:
-        """Which source reads: hub-epoll or greenlet."""
+        """Which source reads: hub-epoll, greenlet or library."""
         return self._source.name
 
     # -- one consumer's connection
@@ -122,7 +125,9 @@ class Receiver:
             sock.close()
             raise RefusedError("the run is over")
         transport = self._wiring.profile.consumers[plan.group].transport
-        account = self.accountant.account(consumer=plan.slot, epoch=epoch, group=plan.group, routes=plan.routes)
+        account = self.accountant.account(
+            consumer=plan.slot, epoch=epoch, group=plan.group, routes=plan.routes, transport=transport
+        )
         connection = Connection(
             sock=self._source.adopt(sock),
             dialect=self._dialects[transport],
@@ -217,15 +222,7 @@ class Receiver:
         if not chunk:
             self.end(connection, now_ns, "peer closed", "end of stream")
             return
-        batch = connection.cached(chunk) if connection.clean else None
-        controls: list[Control] = []
-        if batch is None:
-            batch, controls = connection.chunks.open(connection.cutter, chunk)
-            connection.clean = connection.cutter.clean
-        if sampled:
-            self.accountant.take_sampled(connection.account, batch, now_ns, kernel_ns)
-        else:
-            self.accountant.take(connection.account, batch, now_ns)
+        controls = settle(self.accountant, connection, chunk, now_ns, sampled=sampled, kernel_ns=kernel_ns)
         for control in controls:
             self._react(connection, control, now_ns)
             if connection.over.is_set():
@@ -235,6 +232,12 @@ class Receiver:
         """The socket failed."""
         why = "peer closed" if isinstance(error, _CLOSED_BY_PEER) else "error"
         self.end(connection, self._wiring.clock.now_ns(), why, error.strerror or str(error) or type(error).__name__)
+
+    def refused(self, connection: Connection, error: frames.ProtocolError) -> None:
+        """The source itself met a breach of the protocol."""
+        now_ns = self._wiring.clock.now_ns()
+        self.accountant.note_strange("protocol", connection.account.consumer, now_ns, str(error))
+        self._react(connection, Control("broken", error), now_ns)
 
     def failed(self, connection: Connection) -> None:
         """An error of our own while a read was settled: its account is not to be trusted."""
@@ -302,9 +305,12 @@ class Receiver:
                 for connection in list(self._connections):
                     self.end(connection, now_ns, "end")
             may_switch = gevent.getcurrent() is not gevent.get_hub()
-            for number, record in enumerate(self.accountant.flush(now_ns, final=final)):
-                self._emit(record)
-                if may_switch and (isinstance(record, Touched) or number % _RECORDS_A_TURN == _RECORDS_A_TURN - 1):
+            for number, record in enumerate(self.accountant.pieces(now_ns, final=final)):
+                if record is not None:
+                    self._emit(record)
+                if may_switch and (
+                    record is None or isinstance(record, Touched) or number % _RECORDS_A_TURN == _RECORDS_A_TURN - 1
+                ):
                     gevent.sleep(0)
             for consumer in self.accountant.miscounted:
                 self._wiring.trouble(0, -1, f"the tally of consumer {consumer} does not add up")

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from loadtests.tally.cells import GroupCells
 from loadtests.tally.gaps import Gaps
-
-NEVER: Final = -2
-"""`last` of a stream of which nothing came yet: no `seq` follows it."""
+from loadtests.tally.reference import NOWHERE, Kin, Reference, Step
 
 _EXTRA_KEPT = 4096
 
 
 class Account:
-    """One epoch of one consumer. `last` is read and written by the accountant's loop, the rest on exceptions only."""
+    """One epoch of one consumer. While it follows a reference, `last`, `first` and `taken` are those of its joining."""
 
     __slots__ = (
+        "at",
         "at_least",
         "cells",
         "consumer",
         "epoch",
         "extra",
         "first",
+        "fresh",
         "gaps",
+        "held",
+        "kin",
         "last",
         "not_unique",
+        "reference",
+        "refused",
         "routes",
+        "since",
         "taken",
     )
 
-    def __init__(self, *, consumer: int, epoch: int, routes: frozenset[int], cells: GroupCells) -> None:
+    def __init__(self, *, consumer: int, epoch: int, routes: frozenset[int], cells: GroupCells, kin: Kin) -> None:
         self.consumer = consumer
         self.epoch = epoch
         self.routes = routes
@@ -42,6 +45,13 @@ class Account:
         self.taken = 0  # messages that came, counted per read: the cross-check of the per-stream sums
         self.not_unique = 0  # of them, repeated or strange
         self.at_least = False
+        self.kin = kin
+        self.reference: Reference | None = None  # that it follows
+        self.at: Step = NOWHERE  # the last step that came whole, where the next byte begins a frame
+        self.held: tuple[Step, int] | None = None  # inside a frame: the last whole step, the bytes behind it
+        self.since = 0  # number of the step up to which the account is written
+        self.fresh: dict[int, int] = {}  # streams that the reference knew before it joined: their first seq for it
+        self.refused = 0  # how often in a row it could not join
 
     def within_copies(self, index: int, seq: int, copies: int) -> bool:
         """Note one more copy of a message; True while the contract allows that many."""

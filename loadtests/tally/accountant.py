@@ -8,22 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.records import Consumed, Record
-from loadtests.tally.account import NEVER, Account
+from loadtests.tally.account import Account
 from loadtests.tally.batch import Batch, key_parts
-from loadtests.tally.cells import BUCKET_OF_US, Cell, GroupCells
+from loadtests.tally.cells import Cell, GroupCells
 from loadtests.tally.closings import closings
 from loadtests.tally.exceptions import DeviationRows, StrangeRows
+from loadtests.tally.folding import fold
 from loadtests.tally.gaps import Gaps
 from loadtests.tally.histogram import Histogram
+from loadtests.tally.reference import NEVER, NOWHERE, Kin, Reference
 from loadtests.tally.streams import Streams
 from loadtests.tally.touch import TouchRing
 
 _Taken = Literal["unique", "repeated", "strange"]
-_TABLE: Final = len(BUCKET_OF_US)
+_REFUSALS: Final = 4
+_TRY_AGAIN_MASK: Final = 31
 RANGES_KEPT = 4_000_000
 """Missing ranges kept in one process (64 MB); what is opened beyond is counted, and its account says at least."""
 NEVER_LATE_NS: Final = 1 << 62
@@ -65,80 +68,140 @@ class Accountant:
         self._rows = DeviationRows(exceptions_per_s)
         self._ranges_left = ranges_kept
         self._slice = now_ns // SLICE_NS
-        self._slice_end = (self._slice + 1) * SLICE_NS
-        self._touch = TouchRing(self._slice, late_ns)
-        self._over: list[tuple[int, GroupCells, dict[int, Cell]]] = []  # cells of slices that ended
+        self.slice_end = (self._slice + 1) * SLICE_NS
+        self._touch = TouchRing(self._slice, consumer_groups, late_ns)
+        for group, log in zip(self.groups, self._touch.logs, strict=True):
+            group.turn(log)
+        self._over: list[tuple[int, GroupCells, list[Any], dict[int, Cell]]] = []  # logs and cells of slices that ended
+        self._kin: dict[tuple[str, frozenset[int]], Kin] = {}
         self._closed: list[Account] = []
         self._unique = self._repeated = self._messages = self._reads = self._strange = 0
         self._missing = 0
         self._latency = Histogram()
         self._read_delay = Histogram()
 
-    def account(self, *, consumer: int, epoch: int, group: int, routes: frozenset[int]) -> Account:
-        """Open the account of one epoch of a consumer."""
-        return Account(consumer=consumer, epoch=epoch, routes=routes, cells=self.groups[group])
+    def account(self, *, consumer: int, epoch: int, group: int, routes: frozenset[int], transport: str = "") -> Account:
+        """Open the account of one epoch of a consumer; those of equal transport and routes may get equal bytes."""
+        kin = self._kin.setdefault((transport, routes), Kin())
+        kin.members += 1
+        return Account(consumer=consumer, epoch=epoch, routes=routes, cells=self.groups[group], kin=kin)
 
     def close_account(self, account: Account) -> None:
         """The epoch is over: its closing goes out with the next flush."""
+        self.leave(account)
+        account.kin.members -= 1
+        if not account.kin.members:
+            account.kin.reference = None
         self._closed.append(account)
 
-    def take(self, account: Account, batch: Batch, now_ns: int) -> None:
-        """Account one read."""
-        if now_ns >= self._slice_end:
-            self._turn(now_ns)
+    def follow(self, account: Account, chunk: bytes, now_ns: int) -> tuple[Batch | None, int]:
+        """Account as much of a read as equals the reference that the account follows.
+
+        Returns what came with it, if any message became whole, and how many bytes were accounted.
+        """
+        reference = account.reference
+        if reference is None:
+            return None, 0
+        begin, held = account.held or (account.at, 0)
+        at, held, equal = reference.follow(begin, held, chunk)
+        if not equal:
+            return None, 0
+        if held:
+            account.at, account.held = NOWHERE, (at, held)
+        else:
+            account.at, account.held = at, None
+        if at is begin:
+            return None, equal
+        if now_ns >= self.slice_end:
+            self.turn(now_ns)
+        batch = reference.between(begin, at)
+        log = account.cells.log
+        log += (account, now_ns, batch)
+        return batch, equal
+
+    def leave(self, account: Account) -> bytes:
+        """Follow the reference no further; returns the bytes of the frame that had begun."""
+        reference = account.reference
+        if reference is None:
+            return b""
+        at, held = account.held or (account.at, 0)
+        reference.settle(account, at)
+        account.reference, account.at, account.held = None, NOWHERE, None
+        return at.next.frame[:held] if held and at.next is not None else b""
+
+    def take_first(self, account: Account, batch: Batch, now_ns: int) -> None:
+        """Account a read that ended with a whole frame and was not followed; then follow, or lead, the reference."""
+        reference = account.reference
+        at_tail = reference is not None and account.held is None and account.at is reference.tail
+        self.leave(account)
+        in_order = self.take(account, batch, now_ns)
+        kin = account.kin
+        if kin.members < 2 or not batch.frames:
+            return
+        latest = kin.reference
+        if in_order and (latest is None or latest.full):
+            latest = kin.reference = Reference(account, batch.messages[-1])
+            latest.join(account, latest.tail)
+            return
+        if latest is None:
+            return
+        if in_order and at_tail and reference is latest:
+            for frame, message in zip(batch.frames, batch.messages, strict=True):
+                if not latest.extend(frame, message):
+                    kin.reference = None
+                    return
+            latest.join(account, latest.tail)
+            return
+        if account.refused > _REFUSALS and account.refused & _TRY_AGAIN_MASK:
+            account.refused += 1
+            return
+        at = latest.place(batch.messages[-1])
+        account.refused = 0 if at is not None and latest.join(account, at) else account.refused + 1
+
+    def take(self, account: Account, batch: Batch, now_ns: int) -> bool:
+        """Account one read, message by message; whether each was the next of its stream."""
+        if now_ns >= self.slice_end:
+            self.turn(now_ns)
         last = account.last
         if batch.width > len(last):
             last.extend([NEVER] * (len(self.streams) - len(last)))
-        cells = account.cells.cells
-        cell: Cell | None = None
-        strange = False
-        for index, seq, due_ns, key, size, _ in batch.messages:
-            again = 0
+        strange = 0
+        in_order = True
+        for index, seq, _, key, _, _ in batch.messages:
             if last[index] + 1 == seq:
                 last[index] = seq
-            else:
-                taken = self._deviate(account, index, seq, now_ns)
-                if taken == "strange":
-                    strange = True
-                    continue
-                if taken == "repeated":
-                    again = 1
-            cell = cells.get(key)
-            if cell is None:
-                cell = cells[key] = Cell()
-            if again:
-                cell.repeated += 1
-            cell.bytes += size
-            us = (now_ns - due_ns) // 1000
-            if 0 <= us < _TABLE:
-                cell.latency[BUCKET_OF_US[us]] += 1
-            else:
-                cell.rare(us)
+                continue
+            begins = last[index] == NEVER
+            taken = self._deviate(account, index, seq, now_ns)
+            in_order = in_order and begins and taken == "unique"
+            if taken == "strange":
+                strange += 1
+            elif taken == "repeated":
+                account.cells.cell(key).repeated += 1
         if batch.strange:
             for kind, example in batch.strange:
                 self.note_strange(kind, account.consumer, now_ns, example)
-        if cell is None:
-            return
-        cell.reads += 1
+        if strange == batch.count:
+            return False
         if strange:
             batch = self._own(account, batch)
         account.taken += batch.count
-        log = self._touch.log
+        log = account.cells.log
         log += (account, now_ns, batch)
+        return in_order
 
-    def take_sampled(self, account: Account, batch: Batch, now_ns: int, kernel_ns: int | None) -> None:
-        """Account a read whose times are looked at more closely; `kernel_ns` is when the kernel got its last bytes."""
-        self.take(account, batch, now_ns)
+    def sampled(self, account: Account, batch: Batch, now_ns: int, kernel_ns: int | None) -> None:
+        """Look at the times of a read that was accounted; `kernel_ns` is when the kernel got its last bytes."""
         group = account.cells
         for _, _, due_ns, key, _, sent_ns in self._own(account, batch).messages:
             if kernel_ns is None:
-                group.cells[key].sampled(now_ns - sent_ns)
+                group.cell(key).sampled(now_ns - sent_ns)
                 continue
             place = (key, kernel_ns // SLICE_NS)
             cell = group.kernel.get(place)
             if cell is None:
                 cell = group.kernel[place] = Cell()
-            cell.rare((kernel_ns - due_ns) // 1000)
+            cell.took((kernel_ns - due_ns) // 1000)
             cell.sampled(kernel_ns - sent_ns)
             cell.delayed(now_ns - kernel_ns)
 
@@ -149,7 +212,7 @@ class Accountant:
 
     def open_touch(self, now_ns: int) -> None:
         """A fault was announced: whole slices are wanted, from the ring on until the matching close."""
-        self._turn(now_ns)
+        self.turn(now_ns)
         self._touch.open()
 
     def healed(self, healed_ns: int, until_ns: int) -> None:
@@ -158,19 +221,25 @@ class Accountant:
 
     def close_touch(self, now_ns: int) -> None:
         """The recovery of one fault was closed."""
-        self._turn(now_ns)
+        self.turn(now_ns)
         self._touch.close()
 
     def flush(self, now_ns: int, *, final: bool = False) -> Iterator[Record]:
-        """Everything that is due, piece by piece, so that the caller may let others run between two of them.
+        """Everything that is due at once."""
+        return (record for record in self.pieces(now_ns, final=final) if record is not None)
+
+    def pieces(self, now_ns: int, *, final: bool = False) -> Iterator[Record | None]:
+        """Everything that is due, piece by piece, so that the caller may let others run between two of them; a None
+        stands for work that brought no record yet.
 
         The present slice stays open unless this is the final flush.
         """
-        self._turn(now_ns + (SLICE_NS if final else 0))
+        self.turn(now_ns + (SLICE_NS if final else 0))
         over, self._over = self._over, []
         closed, self._closed = self._closed, []
         latency = Histogram()
-        for received_slice, group, cells in over:
+        for received_slice, group, read, cells in over:
+            yield from fold(read, cells)
             for key, cell in cells.items():
                 yield self._consumed(received_slice, group, key, cell, latency)
         self._latency = latency
@@ -215,15 +284,18 @@ class Accountant:
         self._reads += record.reads
         return record
 
-    def _turn(self, now_ns: int) -> None:
-        if now_ns < self._slice_end:
+    def turn(self, now_ns: int) -> None:
+        """Begin the slice of this time, unless it has begun."""
+        if now_ns < self.slice_end:
             return
-        for group in self.groups:
-            if group.cells:
-                self._over.append((self._slice, group, group.turn()))
+        over = self._slice
         self._slice = now_ns // SLICE_NS
-        self._slice_end = (self._slice + 1) * SLICE_NS
+        self.slice_end = (self._slice + 1) * SLICE_NS
         self._touch.turn(self._slice)
+        for group, log in zip(self.groups, self._touch.logs, strict=True):
+            done, cells = group.turn(log)
+            if done or cells:
+                self._over.append((over, group, done, cells))
 
     def _own(self, account: Account, batch: Batch) -> Batch:
         """The batch without messages of routes that the consumer did not subscribe to."""

@@ -31,14 +31,33 @@ def key_parts(key: int) -> tuple[int, int]:
 
 
 class Batch:
-    """The messages of one chunk and the strange things beside them."""
+    """The messages of one chunk and the strange things beside them; `frames` holds theirs where nothing else came."""
 
-    __slots__ = ("count", "greatest_due_ns", "least_due_ns", "messages", "strange", "width")
+    __slots__ = ("count", "frames", "messages", "strange", "width")
 
-    def __init__(self, messages: Iterable[Message], strange: Iterable[Odd] = ()) -> None:
+    def __init__(
+        self, messages: Iterable[Message], strange: Iterable[Odd] = (), *, frames: Iterable[bytes] = ()
+    ) -> None:
         self.messages = tuple(messages)
         self.strange = tuple(strange)
+        self.frames = tuple(frames)
         self.count = len(self.messages)
         self.width = max((m[0] for m in self.messages), default=-1) + 1
-        self.greatest_due_ns = max((m[2] for m in self.messages), default=0)
-        self.least_due_ns = min((m[2] for m in self.messages), default=0)
+
+    @classmethod
+    def followed(cls, messages: list[Message]) -> Batch:
+        """Messages that a reference vouches for: nobody asks for their streams again."""
+        batch = cls(())
+        batch.messages = tuple(messages)
+        batch.count = len(messages)
+        return batch
+
+    @property
+    def greatest_due_ns(self) -> int:
+        """Due time of the message that is due last; 0 without messages."""
+        return self.messages[0][2] if self.count == 1 else max((m[2] for m in self.messages), default=0)
+
+    @property
+    def least_due_ns(self) -> int:
+        """Due time of the message that is due first; 0 without messages."""
+        return self.messages[0][2] if self.count == 1 else min((m[2] for m in self.messages), default=0)

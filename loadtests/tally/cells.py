@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 from loadtests.model.records import Clock, Consumed, Sparse
 from loadtests.tally.batch import key_parts
-from loadtests.tally.histogram import BUCKETS, bucket_of_us
-
-_TABLE_US = 1 << 16
-_BUCKETS = list(range(BUCKETS))  # one object per bucket keeps the table small in the processor's cache
-BUCKET_OF_US = [_BUCKETS[bucket_of_us(us)] for us in range(_TABLE_US)]
-"""Buckets of the durations that are common; others take `Cell.rare`."""
+from loadtests.tally.histogram import bucket_of_us
 
 
 def _sparse(counts: dict[int, int]) -> Sparse:
@@ -33,8 +29,8 @@ class Cell:
         self.service: defaultdict[int, int] = defaultdict(int)
         self.read_delay: defaultdict[int, int] = defaultdict(int)
 
-    def rare(self, us: int) -> None:
-        """Count a latency that the table does not hold: long, or negative."""
+    def took(self, us: int) -> None:
+        """Count one latency in whole microseconds."""
         if us < 0:
             self.negative += 1
         else:
@@ -98,19 +94,28 @@ class Shown:
 
 
 class GroupCells:
-    """The open cells of one consumer group: `cells` of the present slice, swapped when the slice turns."""
+    """What one consumer group received in the present slice; swapped when the slice turns."""
 
-    __slots__ = ("cells", "group", "kernel", "shown")
+    __slots__ = ("cells", "group", "kernel", "log", "shown")
 
     def __init__(self, group: int) -> None:
         self.group = group
-        self.cells: dict[int, Cell] = {}
+        self.log: list[Any] = []  # account, now, batch of each read: flat, because a tuple each would cost more
+        self.cells: dict[int, Cell] = {}  # what is counted at once; the log is folded into them later
         self.kernel: dict[tuple[int, int], Cell] = {}  # cell key, received slice by the kernel's clock
         self.shown = Shown()
 
-    def turn(self) -> dict[int, Cell]:
-        """Hand out the cells of the slice that ended."""
-        done, self.cells = self.cells, {}
+    def cell(self, key: int) -> Cell:
+        """The cell of a key, a new one if needed."""
+        cell = self.cells.get(key)
+        if cell is None:
+            cell = self.cells[key] = Cell()
+        return cell
+
+    def turn(self, log: list[Any]) -> tuple[list[Any], dict[int, Cell]]:
+        """Hand out log and cells of the slice that ended; the next one is written into `log`."""
+        done = self.log, self.cells
+        self.log, self.cells = log, {}
         return done
 
     def take_shown(self) -> Shown:

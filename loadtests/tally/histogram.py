@@ -6,6 +6,9 @@ Bucket b < 256 holds b microseconds.  Above, every power of two is cut into 128 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
 
 from loadtests.model.records import Sparse
 
@@ -24,6 +27,15 @@ def bucket_of_us(us: int) -> int:
         us = MAX_US
     shift = us.bit_length() - _SUB_BITS - 1
     return (shift << _SUB_BITS) + (us >> shift)
+
+
+def buckets_of_us(us: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Buckets of many durations in whole microseconds, none of them negative."""
+    us = np.minimum(us, MAX_US)
+    # The exponent of a double is the bit length of an integer below 2**53.
+    shift = np.maximum(np.frexp(us.astype(np.float64))[1].astype(np.int64) - _SUB_BITS - 1, 0)
+    found: np.ndarray[Any, np.dtype[np.int64]] = (shift << _SUB_BITS) + (us >> shift)
+    return found
 
 
 def bucket_of(ns: int) -> int:

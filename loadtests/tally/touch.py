@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from loadtests.model.ids import NS_PER_S, SLICE_NS
@@ -19,19 +20,19 @@ RING_SLICES = 2 * NS_PER_S // SLICE_NS
 class _Slot:
     """The reads of one slice: who, when, what; and who deviated."""
 
-    __slots__ = ("deviants", "index", "log", "seen", "wanted", "written")
+    __slots__ = ("deviants", "index", "logs", "seen", "wanted", "written")
 
-    def __init__(self, index: int, *, wanted: bool) -> None:
+    def __init__(self, index: int, *, groups: int, wanted: bool) -> None:
         self.index = index
         self.wanted = wanted  # somebody asked for every consumer
         self.written = False  # for every consumer
         self.seen = False  # its deviants are written, if it had any
-        self.log: list[Any] = []  # account, now, batch, account, now, ...: flat, because a tuple each would cost more
+        self.logs: list[list[Any]] = [[] for _ in range(groups)]  # as GroupCells.log
         self.deviants: set[int] = set()
 
     def reads(self) -> Iterator[tuple[Account, int, Batch]]:
         """Who read what, and when."""
-        return zip(*[iter(self.log)] * 3, strict=True)
+        return zip(*[chain.from_iterable(self.logs)] * 3, strict=True)
 
     def fold(self, only: set[int] | None, late_ns: int) -> Iterator[Touched]:
         """Sum the log per consumer, or for some consumers only; many consumers take several records."""
@@ -40,18 +41,19 @@ class _Slot:
             consumer = account.consumer
             if only is not None and consumer not in only:
                 continue
+            greatest = batch.greatest_due_ns
+            worst = now - batch.least_due_ns
             sum_ = sums.get(consumer)
             if sum_ is None:
-                worst = now - batch.least_due_ns
-                sums[consumer] = [batch.count, now, now, batch.greatest_due_ns, worst, now if worst > late_ns else 0]
+                sums[consumer] = [batch.count, now, now, greatest, worst, now if worst > late_ns else 0]
                 continue
             sum_[0] += batch.count
             sum_[2] = now
-            if batch.greatest_due_ns > sum_[3]:
-                sum_[3] = batch.greatest_due_ns
-            if now - batch.least_due_ns > sum_[4]:
-                sum_[4] = now - batch.least_due_ns
-            if now - batch.least_due_ns > late_ns:
+            if greatest > sum_[3]:
+                sum_[3] = greatest
+            if worst > sum_[4]:
+                sum_[4] = worst
+            if worst > late_ns:
                 sum_[5] = now
         everybody = sorted(sums.items())
         for begin in range(0, max(1, len(everybody)), ROWS_A_RECORD):
@@ -105,13 +107,14 @@ class _Healing:
 
 
 class TouchRing:
-    """The logs of the last slices. `log` is the present one, flat: account, time and batch of each read."""
+    """The logs of the last slices; `logs` are those of the present one, one for each consumer group."""
 
-    __slots__ = ("_healings", "_late_ns", "_opened", "_present", "_slots", "log")
+    __slots__ = ("_groups", "_healings", "_late_ns", "_opened", "_present", "_slots", "logs")
 
-    log: list[Any]
+    logs: list[list[Any]]
 
-    def __init__(self, index: int, late_ns: int) -> None:
+    def __init__(self, index: int, groups: int, late_ns: int) -> None:
+        self._groups = groups
         self._slots: deque[_Slot] = deque()
         self._late_ns = late_ns
         self._opened = 0
@@ -119,9 +122,9 @@ class TouchRing:
         self._present = self._begin(index)
 
     def _begin(self, index: int) -> _Slot:
-        slot = _Slot(index, wanted=self._opened > 0)
+        slot = _Slot(index, groups=self._groups, wanted=self._opened > 0)
         self._slots.append(slot)
-        self.log = slot.log
+        self.logs = slot.logs
         return slot
 
     @property

@@ -206,8 +206,12 @@ def test_kernel_cells_repeat_the_deliveries_and_count_none() -> None:
     tally = accountant()
     account = open_account(tally)
     due = BEGIN - 30 * NS_PER_MS
-    tally.take_sampled(account, Batch([made(tally, 0, 0, due)]), BEGIN, BEGIN - 10 * NS_PER_MS)
-    tally.take_sampled(account, Batch([made(tally, 0, 1, due)]), BEGIN, None)
+    for_sample = Batch([made(tally, 0, 0, due)])
+    tally.take(account, for_sample, BEGIN)
+    tally.sampled(account, for_sample, BEGIN, BEGIN - 10 * NS_PER_MS)
+    for_sample = Batch([made(tally, 0, 1, due)])
+    tally.take(account, for_sample, BEGIN)
+    tally.sampled(account, for_sample, BEGIN, None)
     cells = {c.clock: c for c in finish(tally, account, BEGIN) if isinstance(c, Consumed)}
     kernel, read = cells["kernel"], cells["read"]
     assert (read.unique, sum(read.latency[1]), read.reads, sum(read.service[1])) == (2, 2, 2, 1)

@@ -1,0 +1,57 @@
+"""What becomes of the bytes of one read?  Compared with the reference first, else cut, decoded and accounted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from loadtests.drive.chunks import Chunks, Control
+from loadtests.drive.frames import Cutter
+from loadtests.tally.account import Account
+from loadtests.tally.accountant import Accountant
+from loadtests.tally.batch import Batch
+
+
+class Settled(Protocol):
+    """As much of a connection as its bytes concern."""
+
+    account: Account
+    cached: Callable[[bytes], Batch | None]
+    chunks: Chunks
+    clean: bool
+    cutter: Cutter
+
+
+def settle(
+    accountant: Accountant,
+    connection: Settled,
+    chunk: bytes,
+    now_ns: int,
+    *,
+    sampled: bool = False,
+    kernel_ns: int | None = None,
+) -> list[Control]:
+    """Account a read that is not empty; returns what it said to the connection itself."""
+    account = connection.account
+    followed, equal = accountant.follow(account, chunk, now_ns)
+    if followed is not None and sampled:
+        accountant.sampled(account, followed, now_ns, kernel_ns)
+    if equal == len(chunk):
+        return []
+    if account.held is not None:
+        connection.cutter.cut(accountant.leave(account))
+        connection.clean = False
+    rest = chunk[equal:] if equal else chunk
+    batch = connection.cached(rest) if connection.clean else None
+    controls: list[Control] = []
+    if batch is None:
+        batch, controls = connection.chunks.open(connection.cutter, rest)
+        connection.clean = connection.cutter.clean
+    if connection.clean and not controls:
+        accountant.take_first(account, batch, now_ns)
+    else:
+        accountant.leave(account)
+        accountant.take(account, batch, now_ns)
+    if sampled:
+        accountant.sampled(account, batch, now_ns, kernel_ns)
+    return controls

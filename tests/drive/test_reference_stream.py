@@ -1,0 +1,175 @@
+"""Is an account that was kept by comparing bytes the one that is kept message by message?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loadtests.drive.chunks import Chunks
+from loadtests.drive.frames import Cutter, wire
+from loadtests.drive.settling import settle
+from loadtests.drive.websocket import PlainDialect
+from loadtests.model.ids import NS_PER_MS, SLICE_NS, pack_stream
+from loadtests.model.records import Consumed, Deviations, Record, Strange, Touched
+from loadtests.tally import reference
+from loadtests.tally.account import Account
+from loadtests.tally.accountant import Accountant
+from loadtests.tally.identity import encode
+
+BEGIN = 50 * SLICE_NS
+STREAMS = [pack_stream(slot, 0, route) for slot in range(2) for route in range(2)]
+CONSUMERS = 3
+
+kinds = st.sampled_from(["lost", "twice", "swapped", "ping", "no identity", "undecodable", "left out for all"])
+plans = st.lists(st.tuples(st.integers(0, 39), st.integers(0, CONSUMERS - 1), kinds), max_size=8)
+"""At which message, for which consumer, what."""
+
+
+@dataclass
+class Line:
+    """One consumer's connection without a socket."""
+
+    account: Account
+    chunks: Chunks
+    cutter: Cutter
+    clean: bool = True
+
+    @property
+    def cached(self):  # type: ignore[no-untyped-def]
+        return self.chunks.cached
+
+
+def messages() -> list[bytes]:
+    """Forty frames of four streams in a fixed mixture."""
+    sent: dict[int, int] = {}
+    frames: list[bytes] = []
+    for n in range(40):
+        stream = STREAMS[(n * 7 + n // 5) % len(STREAMS)]
+        seq = sent[stream] = sent.get(stream, -1) + 1
+        identity = encode("object", "run", stream, seq, BEGIN + n * NS_PER_MS - 5 * NS_PER_MS, BEGIN + n * NS_PER_MS)
+        frames.append(wire(b'{"data":{"tickstorm":%b,"n":%d}}' % (identity, n)))
+    return frames
+
+
+def spoiled(plan: list[tuple[int, int, str]], consumer: int) -> list[bytes]:
+    """The frames that a consumer gets; those of a place belong together."""
+    frames = messages()
+    out = [[frame] for frame in frames]
+    for at, who, kind in plan:
+        if kind == "left out for all":
+            out[at] = []
+        elif who == consumer:
+            match kind:
+                case "lost":
+                    out[at] = []
+                case "twice":
+                    out[at] = out[at] * 2
+                case "swapped" if at + 1 < len(out):
+                    out[at], out[at + 1] = out[at + 1], out[at]
+                case "ping":
+                    out[at] = [b"\x89\x01x", *out[at]]
+                case "no identity":
+                    out[at] = [wire(b'{"data":{}}'), *out[at]]
+                case "undecodable":
+                    out[at] = [*out[at], wire(b"{nothing")]
+    return [frame for place in out for frame in place]
+
+
+def carried(
+    plan: list[tuple[int, int, str]], sizes: list[int], order: list[int], late: int, *, kin: bool, copies: int = 1
+) -> list[Record]:
+    """What an accountant writes when consumers read in turn, in reads of the given sizes; the last one joins late."""
+    tally = Accountant(
+        family_of_route=[0, 1],
+        copies_of_family=[copies, copies],
+        consumer_groups=2,
+        exceptions_per_s=1000,
+        now_ns=BEGIN,
+    )
+    chunks = Chunks(PlainDialect("tickstorm", "object"), tally.streams, "run", cached=kin)
+    lines, rests = [], []
+    for consumer in range(CONSUMERS):
+        account = tally.account(
+            consumer=consumer,
+            epoch=0,
+            group=consumer % 2,
+            routes=frozenset({0, 1}),
+            transport="" if kin else str(consumer),
+        )
+        lines.append(Line(account, chunks, Cutter()))
+        frames = spoiled(plan, consumer)
+        rests.append(b"".join(frames[late:] if consumer == CONSUMERS - 1 else frames))
+    now, turn = BEGIN, 0
+    while any(rests):
+        consumer = order[turn % len(order)] if any(rests[c] for c in order) else next(c for c in range(3) if rests[c])
+        size = sizes[turn % len(sizes)]
+        turn += 1
+        chunk, rests[consumer] = rests[consumer][:size], rests[consumer][size:]
+        now += NS_PER_MS
+        if chunk:
+            settle(tally, lines[consumer], chunk, now, sampled=turn % 5 == 0)
+    for line in lines:
+        tally.close_account(line.account)
+    found = list(tally.flush(now, final=True))
+    assert tally.miscounted == []
+    return found
+
+
+def comparable(found: list[Record]) -> list[object]:
+    """Records in an order of their own; reads are those of whole chunks in both."""
+    rows: list[object] = []
+    for record in found:
+        if isinstance(record, Consumed):
+            rows.append((record.group, record.due_slice, record.received_slice, record.unique, record.repeated,
+                         record.bytes, record.latency, record.negative))  # fmt: skip
+        elif isinstance(record, Deviations):
+            rows += list(zip(record.kind, record.consumer, record.stream, record.first, record.last, record.at_ns,
+                             strict=True))  # fmt: skip
+        elif isinstance(record, Strange):
+            rows += list(zip(record.kind, record.consumer, record.count, strict=True))
+        elif isinstance(record, Touched):
+            rows.append((record.received_slice, record.consumer, record.count, record.greatest_due_ns))
+        else:
+            rows.append(record)
+    return sorted(rows, key=str)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    plan=plans,
+    sizes=st.lists(st.sampled_from([1, 40, 97, 130, 260, 700, 4000]), min_size=1, max_size=6),
+    order=st.lists(st.integers(0, CONSUMERS - 1), min_size=3, max_size=7),
+    late=st.integers(0, 30),
+    steps=st.sampled_from([3, 10, 4096]),
+)
+def test_following_changes_no_account(
+    plan: list[tuple[int, int, str]], sizes: list[int], order: list[int], late: int, steps: int
+) -> None:
+    kept = reference.STEPS
+    reference.STEPS = steps  # type: ignore[misc]
+    try:
+        followed = carried(plan, sizes, order, late, kin=True)
+        one_by_one = carried(plan, sizes, order, late, kin=False)
+    finally:
+        reference.STEPS = kept  # type: ignore[misc]
+    assert comparable(followed) == comparable(one_by_one)
+
+
+def test_calm_kin_are_followed_and_not_parsed() -> None:
+    """Or the law above would compare one thing with itself."""
+    tally = Accountant(
+        family_of_route=[0, 1], copies_of_family=[1, 1], consumer_groups=1, exceptions_per_s=9, now_ns=BEGIN
+    )
+    chunks = Chunks(PlainDialect("tickstorm", "object"), tally.streams, "run")
+    lines = [
+        Line(tally.account(consumer=c, epoch=0, group=0, routes=frozenset({0, 1})), chunks, Cutter())
+        for c in range(CONSUMERS)
+    ]
+    for n, frame in enumerate(messages()):
+        for line in lines:
+            settle(tally, line, frame, BEGIN + n)
+    assert all(line.account.reference is not None for line in lines)
+    assert {line.account.at.number for line in lines} == {39}, "all stand at the last message; the first one founded it"
+    assert all(line.account.taken == 1 for line in lines[1:]), "what was followed is written when somebody asks"
