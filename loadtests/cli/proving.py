@@ -24,6 +24,7 @@ from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.stackwire import Ask
 from loadtests.prove.account import prove_account
 from loadtests.prove.growth import prove_growth
+from loadtests.prove.latency import prove_latency
 from loadtests.prove.recovery import prove_recovery
 from loadtests.prove.running import Bench
 from loadtests.prove.sections import Options, Row, SectionResult
@@ -32,6 +33,7 @@ from loadtests.stack import LocalStack
 Section = Callable[[Bench, Options], SectionResult]
 SECTIONS: dict[str, Section] = {
     "account": prove_account,
+    "latency": prove_latency,
     "recovery": prove_recovery,
     "growth": prove_growth,
 }

@@ -137,7 +137,8 @@ class Master:
         target, run = chosen.loaded.profile.target, chosen.loaded.profile.run
         self._environment.host = target.gateway or "the local stack"  # shown in the UI; the profile alone decides
         options = self._environment.parsed_options
-        options.num_users = sum(chosen.planned[c.__name__] for c in self._environment.user_classes)
+        # A locustfile may have classes of its user's own: the profile knows nothing of them.
+        options.num_users = sum(chosen.planned.get(c.__name__, c.fixed_count) for c in self._environment.user_classes)
         # All must be subscribed within connect_s: a quarter of it to start them leaves the rest for the target.
         options.spawn_rate = max(LEAST_SPAWN_RATE, options.num_users * 4 / run.connect_s)
 

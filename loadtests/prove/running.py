@@ -233,6 +233,18 @@ class Bench:
             profile, name=name, seed=seed, workers=workers, environment=environment
         ).outcome(timeout_s)  # fmt: skip
 
+    def start_locust(
+        self, profile: str, *, users: Path, name: str, seed: int, environment: Mapping[str, str] = {}
+    ) -> Running:
+        """Start headless Locust itself, with one more file of user classes beside ours, and do not wait."""
+        at = self.place(name)
+        (at / "profile.toml").write_text(profile, encoding="utf-8")
+        argv = [sys.executable, "-m", "locust", "-f", f"{ROOT / 'locustfile.py'},{users}", "--only-summary"]
+        argv += ["--headless", "--run-profile", str(at / "profile.toml"), "--run-seed", str(seed)]
+        running = Running(argv, at / "run.log", at / "reports", environment)
+        self._children.append(running)
+        return running
+
     def start(self, argv: Sequence[str], *, name: str, environment: Mapping[str, str] = {}) -> Child:
         """Start any other child (a busy loop, plain Locust); its words go to a file of the bench."""
         child = Child(argv, self.place(name) / "child.log", environment)
