@@ -206,6 +206,7 @@ def _parsed(name: str, lines: list[str], connections: int) -> ClientRun:
     return ClientRun(
         client=name, messages=found["messages"], seconds=found["seconds"], cpu_s=found["cpu_s"], lost=found["gaps"],
         p50_ms=found["p50_ms"], p99_ms=found["p99_ms"], rss_per_connection=found.get("rss_per_connection"),
+        per_read=found["messages"] / found["reads"] if found.get("reads") else None,
     )  # fmt: skip
 
 

@@ -123,7 +123,7 @@ _METHOD = """\
   peers (`benchmarks/peers/`) do the same; Python peers decode by msgspec, the fastest way they have. Their CPU is
   their own `getrusage` over the window after a warm-up of 1 s; k6's is read from outside.
 - Two that are compared run in turn (A B A B); the ratio is taken pair by pair, and the median, the least and the
-  greatest are told. Each window is 4 to 5 s, so equal runs differ by 15 to 20 % on a virtual machine, now and then
+  greatest are told. Each window is 4 s, so equal runs differ by 15 to 20 % on a virtual machine, now and then
   by more: a difference below that means nothing.
 - A peer that is marked saturated received less than it was sent: its cost is that of reading many messages at once,
   which flatters it.

@@ -21,6 +21,7 @@ class ClientRun(msgspec.Struct, frozen=True, kw_only=True):
     p99_ms: float | None = None
     rss_per_connection: int | None = None
     kernel_share: float | None = None  # of the CPU time, 0 to 1
+    per_read: float | None = None  # messages that one read brought
 
     @property
     def cpu_s_per_million(self) -> float:

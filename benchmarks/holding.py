@@ -8,8 +8,7 @@ from benchmarks.children import raise_file_limit
 from benchmarks.figures import Measured, number
 from benchmarks.ours import OwnRun, judge_again, run_ours, toxiproxy, window
 from benchmarks.profile_text import Load
-from benchmarks.receiving import FLAT
-from benchmarks.session import Session, lost
+from benchmarks.session import PLAIN_100, Session, lost
 from benchmarks.slope import slope_per_hour
 
 MANY = 5_000
@@ -77,16 +76,15 @@ def cut(session: Session) -> dict[str, Measured]:
 
 
 def judging(session: Session) -> dict[str, Measured]:
-    """A real history: the greatest of those that were taken flat out, scaled to 10 M deliveries where it has fewer."""
-    own, _ = session.beside_floor(FLAT)
-    run = max(own, key=lambda found: found.results["delivery"]["unique"] or 0)
+    """A real history: that of the run with the most deliveries, scaled to 10 M where it has fewer."""
+    run = session.largest or session.run(PLAIN_100)
     unique = run.results["delivery"]["unique"] or 0
     took = [judge_again(session.bench, run) for _ in range(session.bench.repeats)]
     scale = max(1.0, JUDGED / max(unique, 1))
     detail = (
-        f"`tickstorm analyze` of a real run's history: {number(unique)} deliveries to 1,000 consumers in "
-        f"{number(statistics.median(took))} s{'' if scale == 1 else f', scaled by {scale:.3g}'}; what it reads grows "
-        f"with consumers, streams and time, not with messages: {number(run.history_bytes / 1000)} KB"
+        f"`tickstorm analyze` of a real run's history: {number(unique)} deliveries to {run.load.consumers:,} consumers "
+        f"in {number(statistics.median(took))} s{'' if scale == 1 else f', scaled by {scale:.3g}'}; what it reads "
+        f"grows with consumers, streams and time, not with messages: {number(run.history_bytes / 1000)} KB"
     )
     facts = {"deliveries": float(unique), "took": statistics.median(took)}
     return {"judging": Measured(values=tuple(t * scale for t in took), detail=detail, facts=facts)}

@@ -20,8 +20,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     transport: str = "websocket"
     streams: int = PUBLISHERS  # publishers x symbols
     publishers: int = PUBLISHERS
-    warm_up_s: float = 1.5
-    seconds: float = 5.0
+    warm_up_s: float = 1.2
+    seconds: float = 4.0
     connect_s: float = 10.0
     batch_ms: float = 0.0  # the sender joins what came within it
     side: str = ""  # shape of one more publisher, to nobody

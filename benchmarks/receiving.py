@@ -5,16 +5,19 @@ from __future__ import annotations
 import statistics
 
 from benchmarks.figures import ClientRun, Measured, number, ratios
-from benchmarks.ours import OwnRun, run_ours
+from benchmarks.ours import OwnRun
 from benchmarks.profile_text import Load
 from benchmarks.session import PLAIN_20, PLAIN_100, SOCKETIO_100, Session, costs, latency, lost, median_cost
 
-FLAT = Load(consumers=1000, rate_per_s=1400, batch_ms=40, seconds=4.0)
-"""Fifty and more messages a read; 1,400/s of each of 1,000 connections is beyond what one worker takes."""
-RAMP = Load(consumers=1000, rate_per_s=50, to_per_s=250, seconds=20.0)
 CPU_LIMIT = 95.0
-STEP = 5_000
+ALMOST = 94.0
+FULL = 98.0
+NEAR = 0.97
 _TRIES = 3
+CEILING_MOST = 250_000
+FLAT_FIRST, FLAT_MOST = 600_000, 1_500_000
+PER_READ = 50
+"""Messages that the sender joins where many are to come with one read: 13 KB."""
 
 
 def delivery_100(session: Session) -> dict[str, Measured]:
@@ -35,7 +38,8 @@ def _beside(session: Session, load: Load) -> Measured:
     ours, theirs = costs(own), costs(floor)
     detail = (
         f"Tickstorm {_list(ours)} CPU-s per million, {latency(own[-1].run)}, {lost(own)}; "
-        f"floor {_list(theirs)}, {latency(floor[-1])}"
+        f"floor {_list(theirs)}, {latency(floor[-1])}, {number(floor[-1].per_read)} messages per read; "
+        f"the sender used {own[-1].sender_percent:.0f} % of its core"
     )
     return Measured(values=ratios(ours, theirs), detail=detail, facts=_facts(own, floor))
 
@@ -53,45 +57,61 @@ def _facts(own: list[OwnRun], floor: list[ClientRun]) -> dict[str, float]:
 
 
 def flat_out(session: Session) -> dict[str, Measured]:
-    """More than one worker takes, many messages per read."""
-    own, floor = session.beside_floor(FLAT)
+    """Many messages per read: find what one worker takes, then beside the floor at that rate."""
+    rate, tried = float(FLAT_FIRST), list[str]()
+    for _ in range(_TRIES):
+        run = session.run(_joined(rate))
+        tried.append(f"{number(run.run.rate)}/s of {number(rate)}/s at {run.run.cpu_percent:.0f} %, {lost([run])}")
+        if run.run.lost != 0 or run.run.rate < NEAR * rate:
+            rate = min(run.run.rate, NEAR * rate) * NEAR
+        elif run.run.cpu_percent < ALMOST and rate < FLAT_MOST:
+            rate = min(FLAT_MOST, rate * FULL / run.run.cpu_percent)
+        else:
+            break
+    load = _joined(rate)
+    own, floor = session.beside_floor(load)
     facts = _facts(own, floor)
     detail = (
-        f"1,000 × {FLAT.rate_per_s:,.0f}/s joined to a send every {FLAT.batch_ms:g} ms; Tickstorm {_list(costs(own))} "
-        f"CPU-s per million at {facts['percent']:.0f} % CPU, floor {_list(costs(floor))} at "
-        f"{facts['floor_percent']:.0f} %"
+        f"{PER_READ} messages joined to a send; tried: {'; '.join(tried)}; beside the floor at {number(rate)}/s: "
+        f"Tickstorm {_list(costs(own))} CPU-s per million, {lost(own)}, floor {_list(costs(floor))}, "
+        f"{number(floor[-1].per_read)} messages per read"
     )
-    rates = tuple(run.run.rate for run in own)
+    held = tuple(run.run.rate for run in own if run.run.lost == 0)
+    missing = f"at {number(rate)}/s messages were lost or not all of them were read: {detail}"
     return {
         "flat": Measured(values=ratios(costs(own), costs(floor)), detail=detail, facts=facts),
-        "flat-rate": Measured(values=rates, detail=f"{detail}; {lost(own)} of what was sent", facts=facts),
+        "flat-rate": Measured(values=held, detail=detail, facts=facts, missing=missing),
     }
 
 
+def _joined(rate: float) -> Load:
+    each = round(rate / 1000)
+    return Load(consumers=1000, rate_per_s=each, batch_ms=round(PER_READ * 1000 / each, 1))
+
+
 def ceiling(session: Session) -> dict[str, Measured]:
-    """A ramp finds where the CPU reaches the limit; steady runs confirm a rate at or below it."""
-    ramp = run_ours(session.bench, RAMP)
-    session.curve = [(rate, cpu) for rate, cpu, _ in ramp.points]
-    guess = RAMP.offered
-    for rate, cpu, lost_so_far in ramp.points:
-        if cpu > CPU_LIMIT or lost_so_far:
-            break
-        guess = max(guess, rate)
+    """Steady runs, each at the rate that the one before it lets expect at the limit."""
+    known = session.own(PLAIN_100)[-1].run
+    rate = known.rate * min(ALMOST / known.cpu_percent, CEILING_MOST / known.rate)
     tried: list[str] = []
     held: OwnRun | None = None
-    rate = guess // STEP * STEP
     for _ in range(_TRIES):
-        run = run_ours(session.bench, Load(consumers=1000, rate_per_s=rate / 1000))
-        tried.append(f"{number(run.run.rate)}/s at {run.run.cpu_percent:.0f} %, {lost([run])}")
-        if run.run.cpu_percent <= CPU_LIMIT and run.run.lost == 0:
-            held = run
-            break
-        rate = rate * 0.93 // STEP * STEP
-    detail = f"ramp to {number(guess)}/s within the limit; held: {'; '.join(tried)}"
+        run = session.run(Load(consumers=1000, rate_per_s=round(rate / 1000)))
+        cpu = run.run.cpu_percent
+        tried.append(f"{number(run.run.rate)}/s at {cpu:.0f} %, {lost([run])}")
+        if cpu <= CPU_LIMIT and run.run.lost == 0 and run.run.rate >= NEAR * rate:
+            if held is None or run.run.rate > held.run.rate:
+                held = run
+            if cpu >= ALMOST - 4 or rate >= CEILING_MOST:
+                break
+            rate = min(CEILING_MOST, rate * ALMOST / cpu)
+        else:
+            rate *= min(NEAR - 0.02, ALMOST / cpu)
+    detail = f"tried: {'; '.join(tried)}"
     if held is None:
-        return {"ceiling": Measured(detail=detail, missing=f"no steady run held what the ramp promised: {detail}")}
+        return {"ceiling": Measured(detail=detail, missing="no rate that was tried was held")}
     facts = {"ours": held.run.cpu_s_per_million, "sender": held.sender_percent}
-    return {"ceiling": Measured(values=(held.run.rate,), detail=f"{detail}, {latency(held.run)}", facts=facts)}
+    return {"ceiling": Measured(values=(held.run.rate,), detail=f"{detail}; {latency(held.run)}", facts=facts)}
 
 
 def socketio(session: Session) -> dict[str, Measured]:

@@ -44,8 +44,8 @@ ROWS: tuple[Row, ...] = (
     Row(
         key="flat-rate", section=RECEIVING, name="deliveries flat out, one worker", unit="/s", limit=1_200_000,
         better="more",
-        reason="At {percent} % CPU; {ours} CPU-s per million leave room for no more. The floor took {floor_rate}/s of "
-        "the same load at {floor_percent} %.",
+        reason="At {percent} % CPU, {ours} CPU-s per million; {kernel} % of that is the kernel's. The floor took "
+        "{floor_rate}/s of the same load at {floor_percent} %.",
     ),
     Row(
         key="ceiling", section=RECEIVING, name="highest rate with nothing lost at ≤ 95 % CPU of one worker", unit="/s",

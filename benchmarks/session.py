@@ -15,6 +15,8 @@ from benchmarks.profile_text import Load
 PLAIN_100 = Load(consumers=1000, rate_per_s=100)
 PLAIN_20 = Load(consumers=1000, rate_per_s=20)
 SOCKETIO_100 = Load(consumers=1000, rate_per_s=100, transport="socketio")
+JUDGED_FIRST = (PLAIN_100, PLAIN_20)
+"""The rows that most others lean on run once more."""
 SOCKETIO_FEW = Load(consumers=100, rate_per_s=100, transport="socketio")
 
 
@@ -26,25 +28,35 @@ class Session:
         self._pairs: dict[Load, tuple[list[OwnRun], list[ClientRun]]] = {}
         self._own: dict[Load, list[OwnRun]] = {}
         self.bars: dict[str, float] = {}  # client -> CPU-s per million at 1,000 x 20/s
-        self.curve: list[tuple[float, float]] = []  # (deliveries per second, CPU in percent) of one worker
+        self.largest: OwnRun | None = None  # the run with the most deliveries
+        self.curve: list[tuple[float, float]] = []  # (deliveries per second, CPU in percent)
 
     def beside_floor(self, load: Load) -> tuple[list[OwnRun], list[ClientRun]]:
         """Ours and the floor's in turn, the same frames at the same rate."""
         if load not in self._pairs:
             own: list[OwnRun] = []
             floor: list[ClientRun] = []
-            for _ in range(self.bench.repeats + (not self.bench.quick)):
+            for _ in range(self.bench.repeats + (load in JUDGED_FIRST and not self.bench.quick)):
                 floor.append(self.bench.floor(load.consumers, load.rate_per_s, batch_ms=load.batch_ms))
-                own.append(run_ours(self.bench, self._sized(load)))
+                own.append(self.run(load))
             self._pairs[load] = own, floor
         return self._pairs[load]
+
+    def run(self, load: Load) -> OwnRun:
+        """One run of ours, kept in mind for the plot and for judging."""
+        run = run_ours(self.bench, self._sized(load))
+        if not load.batch_ms and load.transport == "websocket" and load.consumers == PLAIN_100.consumers:
+            self.curve.append((run.run.rate, run.run.cpu_percent))
+        if self.largest is None or _delivered(run) > _delivered(self.largest):
+            self.largest = run
+        return run
 
     def own(self, load: Load) -> list[OwnRun]:
         """Ours alone; those beside the floor where they ran."""
         if load in self._pairs:
             return self._pairs[load][0]
         if load not in self._own:
-            self._own[load] = [run_ours(self.bench, self._sized(load)) for _ in range(self.bench.repeats)]
+            self._own[load] = [self.run(load) for _ in range(1 if load == SOCKETIO_FEW else self.bench.repeats)]
         return self._own[load]
 
     def by_library(self, load: Load) -> OwnRun:
@@ -56,6 +68,10 @@ class Session:
 
     def _sized(self, load: Load) -> Load:
         return msgspec.structs.replace(load, seconds=3.0) if self.bench.quick else load
+
+
+def _delivered(run: OwnRun) -> int:
+    return int(run.results["delivery"]["unique"] or 0)
 
 
 def costs(runs: Sequence[OwnRun] | Sequence[ClientRun]) -> list[float]:
