@@ -161,7 +161,7 @@ class Reference:
             else:
                 last[index] = NEVER
         for index, seq in self._first.items():
-            if index not in account.fresh and index not in first and last[index] != NEVER:
+            if index not in first and last[index] != NEVER:
                 first[index] = seq
         account.last = last
 

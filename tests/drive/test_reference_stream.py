@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 from hypothesis import given, settings
@@ -19,7 +20,9 @@ from loadtests.tally.accountant import Accountant
 from loadtests.tally.identity import encode
 
 BEGIN = 50 * SLICE_NS
-STREAMS = [pack_stream(slot, 0, route) for slot in range(2) for route in range(2)]
+STREAMS = [pack_stream(slot, 0, route) for slot in range(5) for route in range(2)]
+MIXTURE = random.Random(3).choices(range(len(STREAMS)), weights=[9, 9, 4, 2, 1, 1, 1, 1, 1, 1], k=40)
+"""Some streams come often, some once or twice: a consumer that joins late knows of them or does not."""
 CONSUMERS = 3
 
 kinds = st.sampled_from(["lost", "twice", "swapped", "ping", "no identity", "undecodable", "left out for all"])
@@ -42,11 +45,11 @@ class Line:
 
 
 def messages() -> list[bytes]:
-    """Forty frames of four streams in a fixed mixture."""
+    """Forty frames of ten streams in a fixed mixture."""
     sent: dict[int, int] = {}
     frames: list[bytes] = []
     for n in range(40):
-        stream = STREAMS[(n * 7 + n // 5) % len(STREAMS)]
+        stream = STREAMS[MIXTURE[n]]
         seq = sent[stream] = sent.get(stream, -1) + 1
         identity = encode("object", "run", stream, seq, BEGIN + n * NS_PER_MS - 5 * NS_PER_MS, BEGIN + n * NS_PER_MS)
         frames.append(wire(b'{"data":{"tickstorm":%b,"n":%d}}' % (identity, n)))
@@ -77,8 +80,21 @@ def spoiled(plan: list[tuple[int, int, str]], consumer: int) -> list[bytes]:
     return [frame for place in out for frame in place]
 
 
+def read(rest: list[bytes], frames: float) -> bytes:
+    """Take so many frames, the last one in part."""
+    chunk = b"".join(rest[: int(frames)])
+    del rest[: int(frames)]
+    part = max(1, int(len(rest[0]) * (frames % 1))) if rest and frames % 1 else 0
+    if part:
+        chunk += rest[0][:part]
+        rest[0] = rest[0][part:]
+        if not rest[0]:
+            del rest[0]
+    return chunk
+
+
 def carried(
-    plan: list[tuple[int, int, str]], sizes: list[int], order: list[int], late: int, *, kin: bool, copies: int = 1
+    plan: list[tuple[int, int, str]], sizes: list[float], order: list[int], late: int, *, kin: bool, copies: int = 1
 ) -> list[Record]:
     """What an accountant writes when consumers read in turn, in reads of the given sizes; the last one joins late."""
     tally = Accountant(
@@ -89,7 +105,8 @@ def carried(
         now_ns=BEGIN,
     )
     chunks = Chunks(PlainDialect("tickstorm", "object"), tally.streams, "run", cached=kin)
-    lines, rests = [], []
+    lines: list[Line] = []
+    rests: list[list[bytes]] = []
     for consumer in range(CONSUMERS):
         account = tally.account(
             consumer=consumer,
@@ -100,13 +117,13 @@ def carried(
         )
         lines.append(Line(account, chunks, Cutter()))
         frames = spoiled(plan, consumer)
-        rests.append(b"".join(frames[late:] if consumer == CONSUMERS - 1 else frames))
+        rests.append(frames[late:] if consumer == CONSUMERS - 1 else frames)
     now, turn = BEGIN, 0
     while any(rests):
         consumer = order[turn % len(order)] if any(rests[c] for c in order) else next(c for c in range(3) if rests[c])
         size = sizes[turn % len(sizes)]
         turn += 1
-        chunk, rests[consumer] = rests[consumer][:size], rests[consumer][size:]
+        chunk = read(rests[consumer], size)
         now += NS_PER_MS
         if chunk:
             settle(tally, lines[consumer], chunk, now, sampled=turn % 5 == 0)
@@ -139,13 +156,13 @@ def comparable(found: list[Record]) -> list[object]:
 @settings(max_examples=300, deadline=None)
 @given(
     plan=plans,
-    sizes=st.lists(st.sampled_from([1, 40, 97, 130, 260, 700, 4000]), min_size=1, max_size=6),
+    sizes=st.lists(st.sampled_from([1, 1, 1, 2, 3, 7, 0.1, 0.5, 1.3, 5.6]), min_size=1, max_size=6),
     order=st.lists(st.integers(0, CONSUMERS - 1), min_size=3, max_size=7),
     late=st.integers(0, 30),
     steps=st.sampled_from([3, 10, 4096]),
 )
 def test_following_changes_no_account(
-    plan: list[tuple[int, int, str]], sizes: list[int], order: list[int], late: int, steps: int
+    plan: list[tuple[int, int, str]], sizes: list[float], order: list[int], late: int, steps: int
 ) -> None:
     kept = reference.STEPS
     reference.STEPS = steps  # type: ignore[misc]
@@ -173,3 +190,37 @@ def test_calm_kin_are_followed_and_not_parsed() -> None:
     assert all(line.account.reference is not None for line in lines)
     assert {line.account.at.number for line in lines} == {39}, "all stand at the last message; the first one founded it"
     assert all(line.account.taken == 1 for line in lines[1:]), "what was followed is written when somebody asks"
+
+
+def test_a_newcomer_that_missed_a_message_cannot_lead_others_over_it() -> None:
+    """To it, the stream begins there; to its kin, a number is missing."""
+    tally = Accountant(
+        family_of_route=[0, 1], copies_of_family=[1, 1], consumer_groups=1, exceptions_per_s=9, now_ns=BEGIN
+    )
+    chunks = Chunks(PlainDialect("tickstorm", "object"), tally.streams, "run")
+
+    def line(consumer: int) -> Line:
+        account = tally.account(consumer=consumer, epoch=0, group=0, routes=frozenset({0, 1}))
+        return Line(account, chunks, Cutter())
+
+    def frame(stream: int, seq: int) -> bytes:
+        identity = encode("object", "run", STREAMS[stream], seq, BEGIN, BEGIN)
+        return wire(b'{"data":{"tickstorm":%b}}' % identity)
+
+    old, newcomer = line(0), line(1)
+    for came in (frame(0, 0), frame(1, 0)):
+        settle(tally, old, came, BEGIN)
+    settle(tally, newcomer, frame(1, 0), BEGIN)
+    assert newcomer.account.reference is old.account.reference is not None
+    settle(tally, newcomer, frame(0, 2), BEGIN)
+    settle(tally, old, frame(0, 2), BEGIN)
+    tally.close_account(old.account)
+    tally.close_account(newcomer.account)
+    gaps = [
+        (consumer, first, last)
+        for record in tally.flush(BEGIN, final=True)
+        if isinstance(record, Deviations)
+        for consumer, first, last in zip(record.consumer, record.first, record.last, strict=True)
+    ]
+    assert gaps == [(0, 1, 1)]
+    assert newcomer.account.vector() == ((0, 2, 2, 1), (1, 0, 0, 1))
