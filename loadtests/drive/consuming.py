@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import gevent
 from gevent import socket as gsocket
-from gevent import ssl as gssl
 
+from loadtests.drive import inflating, tls
 from loadtests.drive.consumer_connection import Connection
 from loadtests.drive.handshake import RefusedError, agent, upgrade
 from loadtests.drive.socketio import QUERY
@@ -108,9 +108,13 @@ class Consuming:
                     sock.setsockopt(gsocket.SOL_SOCKET, gsocket.SO_RCVBUF, _SLOW_BUFFER)
                 sock.connect(address)
                 if target.tls:
-                    sock = gssl.create_default_context().wrap_socket(sock, server_hostname=host)
+                    wiring.tls = wiring.tls or tls.context_of(target)
+                    sock = tls.wrap(sock, wiring.tls, target, host)
                 named = agent(_VERSION, wiring.run, self._plan.slot, self.next_epoch)
-                behind = upgrade(sock, host, port, path, named)
+                if target.compression:
+                    sock, behind = inflating.upgrade(sock, host, port, path, named)
+                else:
+                    behind = upgrade(sock, host, port, path, named)
             handed_over = True
             self._connection = wiring.receiver.add(
                 sock,

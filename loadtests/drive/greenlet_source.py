@@ -1,4 +1,4 @@
-"""Who reads the connections where no epoll set can?  One greenlet each: TLS, and systems other than Linux.
+"""Who reads the connections where no epoll set can?  One greenlet each: TLS, compression, other systems.
 
 Twice the cost of the hub's set and no kernel stamps; cutter and accountant are the same.
 """
@@ -6,11 +6,12 @@ Twice the cost of the hub's set and no kernel stamps; cutter and accountant are 
 from __future__ import annotations
 
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import gevent
 
 from loadtests.drive.consumer_connection import OUTGOING_MAX, Connection
+from loadtests.drive.frames import ProtocolError
 
 if TYPE_CHECKING:
     from loadtests.drive.receiver import Receiver
@@ -22,12 +23,14 @@ _NS_A_TURN: Final = 2_000_000
 """Longer than that a connection whose every read is dear may not keep the others waiting."""
 
 
+Name = Literal["greenlet", "library"]
+
+
 class GreenletSource:
-    """Reads gevent's own sockets, plain or TLS."""
+    """Reads gevent's own sockets, plain or TLS; "library" where what comes is inflated by one."""
 
-    name: Final = "greenlet"
-
-    def __init__(self, receiver: Receiver, *, one_in: int) -> None:
+    def __init__(self, receiver: Receiver, *, one_in: int, name: Name = "greenlet") -> None:
+        self.name = name
         self._receiver = receiver
         self._one_in = one_in
         self._until_sample = one_in
@@ -100,6 +103,9 @@ class GreenletSource:
         except OSError as error:
             finished = True
             receiver.broken(connection, error)
+        except ProtocolError as error:
+            finished = True
+            receiver.refused(connection, error)
         except gevent.GreenletExit:
             finished = True
         finally:

@@ -72,11 +72,7 @@ def read_head(sock: Stream) -> tuple[bytes, bytes]:
 
 def check(head: bytes, key: bytes) -> None:
     """Refuse an answer that does not open the WebSocket that was asked for. Raises RefusedError."""
-    status, _, rest = head.partition(b"\r\n")
-    found = _STATUS.fullmatch(status)
-    if found is None or found[1] != b"101":
-        raise RefusedError(f"upgrade answered: {_shown(status)}")
-    headers = _headers(rest)
+    headers = _headers(require_101(head))
     if _tokens(headers, b"upgrade") != [b"websocket"]:
         raise RefusedError("upgrade answered without Upgrade: websocket")
     if b"upgrade" not in _tokens(headers, b"connection"):
@@ -87,6 +83,15 @@ def check(head: bytes, key: bytes) -> None:
         raise RefusedError("upgrade answered with an extension that was not asked for")
     if b"sec-websocket-protocol" in headers:
         raise RefusedError("upgrade answered with a subprotocol that was not asked for")
+
+
+def require_101(head: bytes) -> bytes:
+    """The header lines of an answer that switches protocols. Raises RefusedError with any other's status line."""
+    status, _, rest = head.partition(b"\r\n")
+    found = _STATUS.fullmatch(status)
+    if found is None or found[1] != b"101":
+        raise RefusedError(f"upgrade answered: {_shown(status)}")
+    return rest
 
 
 def _headers(rest: bytes) -> Headers:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ssl import SSLContext
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from gevent.event import AsyncResult, Event
@@ -75,6 +76,7 @@ class Wiring:
     trouble: Callable[[int, int, str], None]  # from_ns, to_ns (-1: to the end), what: harness trouble of this process
     t0: AsyncResult[int] = field(default_factory=AsyncResult)  # run-clock time of the start of the warm-up
     plan_over: Event = field(default_factory=Event)  # publishers and readers stop offering
+    tls: SSLContext | None = None  # made by the first consumer that needs it
     over: Event = field(default_factory=Event)  # after the drain: consumers unsubscribe and close
     receiver: Receiver = field(init=False)  # one per process and run
     publishing: Publishing = field(init=False)  # one per process and run

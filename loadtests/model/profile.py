@@ -84,6 +84,9 @@ class Target(Part):
     websocket_path: UrlPath = "/ws"
     socketio_path: UrlPath = "/socket.io/"
     tls: bool = False
+    tls_name: Text | None = None  # that the gateway's certificate is for, where consumers reach it by another
+    ca_file: Text | None = None  # PEM of the authorities to trust instead of the system's
+    compression: bool = False  # permessage-deflate, by a library
     proxies: dict[Name, Text] = {}  # external: link -> proxy name at that Toxiproxy
     processes: dict[
         Name, Annotated[int, Field(ge=1, lt=2**31)]
@@ -98,6 +101,20 @@ class Target(Part):
             + ("host:port, which an external target must name" if external else 'nothing unless kind = "external"')
             for key in (needed if external else (*needed, "gateway_http", "postgres", "toxiproxy"))
             if (getattr(self, key) is None) == external
+        )
+        refuse(
+            [
+                *(
+                    f'{key}: found true, allowed false unless kind = "external": the local stack does without'
+                    for key in ("tls", "compression")
+                    if getattr(self, key) and not external
+                ),
+                *(
+                    f"{key}: found {quoted(getattr(self, key))}, allowed nothing unless tls = true"
+                    for key in ("tls_name", "ca_file")
+                    if getattr(self, key) is not None and not self.tls
+                ),
+            ]
         )
         return self
 
