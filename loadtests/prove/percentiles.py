@@ -10,9 +10,9 @@ _STEPS = 128
 """The scale cuts every power of two of microseconds into so many equal buckets; below 256 us, a bucket is one."""
 
 
-def nearest_rank(ascending: Sequence[int], q: float) -> int:
-    """The q-quantile of what is sorted. Raises IndexError for nothing."""
-    return ascending[max(ceil(q * len(ascending)) - 1, 0)]
+def nearest_rank(ascending: Sequence[int], q: float, further: int = 0) -> int:
+    """The q-quantile of what is sorted, or what lies so many ranks further. Raises IndexError for nothing."""
+    return ascending[min(max(ceil(q * len(ascending)) - 1, 0) + further, len(ascending) - 1)]
 
 
 def bucket_ms(middle_ms: float) -> tuple[float, float]:
