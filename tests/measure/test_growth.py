@@ -63,3 +63,24 @@ def test_the_slope_of_a_line_is_exact() -> None:
     assert found is not None
     assert abs(found.middle - 60) < 1e-6
     assert found.low <= found.middle <= found.high
+
+
+def test_two_hundred_flat_series_give_no_alarm() -> None:
+    found = [verdict(*series(1800, mb_per_h=0, seed=s, saw_mb=0.5 * (s % 5))) for s in range(200)]
+    assert "LEAK" not in found
+
+
+def test_a_looser_limit_needs_a_shorter_stretch_and_a_tighter_one_no_longer_one() -> None:
+    at = [second / 4 for second in range(40)]
+    leak = slope(at, list(at))  # 3600 MB/h
+    assert growth_verdict(leak, span_s=10, limit=20.0) == "UNKNOWN"
+    assert growth_verdict(leak, span_s=10, limit=20.0 * 60) == "LEAK"
+    assert growth_verdict(leak, span_s=4.9, limit=20.0 * 60) == "UNKNOWN"
+    assert growth_verdict(leak, span_s=300, limit=1.0) == "LEAK"
+    assert growth_verdict(leak, span_s=300, limit=0.0) == "LEAK"
+
+
+def test_a_few_readings_have_a_slope_and_no_verdict() -> None:
+    found = slope([0.0, 1000.0, 2000.0], [0.0, 50.0, 100.0])
+    assert found is not None
+    assert growth_verdict(found, span_s=2000, limit=20.0) == "UNKNOWN"
