@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from loadtests.model.errors import BadInput
 from loadtests.model.profile import Profile
@@ -87,6 +88,8 @@ def _external(profile: Profile) -> Target:
     missing = sorted({f.link for f in profile.faults} - t.proxies.keys())
     if missing:
         raise BadInput(f"target.proxies: no proxy is named for the links {', '.join(missing)}")
+    if t.ca_file is not None and not Path(t.ca_file).is_file():
+        raise BadInput(f'target.ca_file: found "{t.ca_file}", which is no file on this machine')
     return Target(
         redis=t.redis or "",
         gateway=t.gateway or "",
