@@ -22,9 +22,9 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     Experiment(name="1,000 × 100/s", rows=("delivery-100",), measure=receiving.delivery_100, about_s=60),
-    Experiment(name="1,000 × 20/s", rows=("delivery-20",), measure=receiving.delivery_20, about_s=60),
-    Experiment(name="flat out", rows=("flat", "flat-rate"), measure=receiving.flat_out, about_s=60),
-    Experiment(name="the highest rate", rows=("ceiling",), measure=receiving.ceiling, about_s=60),
+    Experiment(name="1,000 × 20/s", rows=("delivery-20",), measure=receiving.delivery_20, about_s=40),
+    Experiment(name="flat out", rows=("flat", "flat-rate"), measure=receiving.flat_out, about_s=78),
+    Experiment(name="the highest rate", rows=("ceiling",), measure=receiving.ceiling, about_s=45),
     *(
         Experiment(name=name, rows=(key,), measure=beside.plain_peer(key), about_s=12)
         for key, name in beside.PLAIN_PEERS.items()
@@ -33,7 +33,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         Experiment(name=name, rows=(key,), measure=beside.socketio_peer(key), about_s=14)
         for key, name in beside.SOCKETIO_PEERS.items()
     ),
-    Experiment(name="Socket.IO", rows=("socketio",), measure=receiving.socketio, about_s=30),
+    Experiment(name="Socket.IO", rows=("socketio",), measure=receiving.socketio, about_s=16),
     Experiment(
         name="publishing", rows=("publish", "publish-redis-py", "publish-pipeline"), measure=publishing.publish,
         about_s=50,

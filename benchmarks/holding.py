@@ -15,12 +15,14 @@ MANY = 5_000
 STREAMS = 200
 MOST = 15_000
 SPARE_DESCRIPTORS = 200
-IDLE = Load(consumers=MANY, rate_per_s=1, publishers=1, streams=1, warm_up_s=1.0, seconds=3.0)
+IDLE = Load(consumers=MANY, connect_s=15.0, rate_per_s=1, publishers=1, streams=1, warm_up_s=1.0, seconds=3.0)
 ALONE = Load(consumers=1, rate_per_s=1, publishers=1, streams=1, warm_up_s=1.0, seconds=3.0)
-FOLLOWING = Load(consumers=MANY, rate_per_s=20, publishers=20, streams=STREAMS, warm_up_s=10.5, seconds=4.0)
+FOLLOWING = Load(
+    consumers=MANY, connect_s=15.0, rate_per_s=20, publishers=20, streams=STREAMS, warm_up_s=10.5, seconds=4.0
+)
 """Every stream has spoken before the measured part: 20/s over 200 streams take 10 s."""
 CROWD = Load(consumers=MOST, rate_per_s=2, publishers=1, streams=1, connect_s=20.0, seconds=4.0)
-CUT = Load(consumers=MANY, rate_per_s=2, publishers=2, streams=2, seconds=32.0, cut_s=10.0)
+CUT = Load(consumers=MANY, connect_s=15.0, rate_per_s=2, publishers=2, streams=2, seconds=32.0, cut_s=10.0)
 HOURS = Load(consumers=1000, rate_per_s=50, seconds=1800.0)
 JUDGED = 10_000_000
 
@@ -81,9 +83,10 @@ def judging(session: Session) -> dict[str, Measured]:
     unique = run.results["delivery"]["unique"] or 0
     took = [judge_again(session.bench, run) for _ in range(session.bench.repeats)]
     scale = max(1.0, JUDGED / max(unique, 1))
+    bound = "" if scale == 1 else f", times {scale:.3g}, which is an upper bound"
     detail = (
         f"`tickstorm analyze` of a real run's history: {number(unique)} deliveries to {run.load.consumers:,} consumers "
-        f"in {number(statistics.median(took))} s{'' if scale == 1 else f', scaled by {scale:.3g}'}; what it reads "
+        f"in {number(statistics.median(took))} s{bound}; what it reads "
         f"grows with consumers, streams and time, not with messages: {number(run.history_bytes / 1000)} KB"
     )
     facts = {"deliveries": float(unique), "took": statistics.median(took)}

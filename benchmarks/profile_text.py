@@ -22,7 +22,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     publishers: int = PUBLISHERS
     warm_up_s: float = 1.2
     seconds: float = 4.0
-    connect_s: float = 10.0
+    connect_s: float = 6.0  # also how fast Locust starts them
     batch_ms: float = 0.0  # the sender joins what came within it
     side: str = ""  # shape of one more publisher, to nobody
     side_publishers: int = 1

@@ -27,10 +27,7 @@ def delivery_100(session: Session) -> dict[str, Measured]:
 
 def delivery_20(session: Session) -> dict[str, Measured]:
     """1,000 x 20/s."""
-    found = _beside(session, PLAIN_20)
-    own, floor = session.beside_floor(PLAIN_20)
-    session.bars |= {"C floor": median_cost(floor), "Tickstorm": median_cost(own)}
-    return {"delivery-20": found}
+    return {"delivery-20": _beside(session, PLAIN_20)}
 
 
 def _beside(session: Session, load: Load) -> Measured:
