@@ -36,6 +36,7 @@ class OwnRun(msgspec.Struct, frozen=True, kw_only=True):
     run: ClientRun  # over the measured part of the plan
     results: dict[str, Any]
     history_bytes: int
+    history_per_s: float | None  # bytes by which it grew during the plan; None: not seen
     folder: str
     sender_percent: float  # of its core, over the same time
     published_per_s: float
@@ -82,7 +83,7 @@ def _run(bench: Bench, load: Load, gateway: str, toxiproxy: str, proxy: str, bes
         "tickstorm run", [*TICKSTORM, "run", str(profile)], core=CLIENT_CORE, environment=environment, merged=True
     )
     try:
-        around = _follow(child, beside, load.seconds + load.warm_up_s + AROUND_S)
+        around = _follow(child, beside, reports, load.seconds + load.warm_up_s + AROUND_S)
     finally:
         bench.children.end(child)
     folder = next(path.parent for path in reports.glob("*/results.json"))
@@ -91,7 +92,8 @@ def _run(bench: Bench, load: Load, gateway: str, toxiproxy: str, proxy: str, bes
         load=load,
         run=_client_run(results, around.kernel_share),
         results=results,
-        history_bytes=sum(path.stat().st_size for path in (folder / "history").iterdir()),
+        history_bytes=_history_bytes(reports),
+        history_per_s=around.history_per_s,
         folder=str(folder),
         sender_percent=around.beside_percent,
         published_per_s=statistics.mean(window(results, "published_per_s")),
@@ -103,25 +105,30 @@ class _Around(msgspec.Struct, frozen=True, kw_only=True):
 
     kernel_share: float | None
     beside_percent: float
+    history_per_s: float | None
 
 
-def _follow(child: Child, beside: Child | None, limit_s: float) -> _Around:
+def _follow(child: Child, beside: Child | None, reports: Path, limit_s: float) -> _Around:
     """Wait for the run's end; read CPU times when it says that a phase began. Raises ChildError."""
 
-    def now() -> tuple[float, float, float, float]:
-        return time.monotonic(), *_family_times(child), beside.cpu_s() if beside else 0.0
+    def now() -> tuple[float, ...]:
+        return time.monotonic(), *_family_times(child), beside.cpu_s() if beside else 0.0, _history_bytes(reports)
 
     wanted = (" baseline: ", " draining: ", "report: ")
-    deadline, seen = time.monotonic() + limit_s, dict[str, tuple[float, float, float, float]]()
+    deadline, seen = time.monotonic() + limit_s, dict[str, tuple[float, ...]]()
     while wanted[2] not in seen:
         line = child.line(lambda text: any(word in text for word in wanted), deadline - time.monotonic())
         seen[next(word for word in wanted if word in line)] = now()
     before, after = seen.get(wanted[0]), seen.get(wanted[1])
     if before is None or after is None:  # too busy to say so
-        return _Around(kernel_share=None, beside_percent=float("nan"))
-    took, user, system, other = (b - a for a, b in zip(before, after, strict=True))
+        return _Around(kernel_share=None, beside_percent=float("nan"), history_per_s=None)
+    took, user, system, other, history = (b - a for a, b in zip(before, after, strict=True))
     share = system / (user + system) if user + system else None
-    return _Around(kernel_share=share, beside_percent=100 * other / took)
+    return _Around(kernel_share=share, beside_percent=100 * other / took, history_per_s=history / took)
+
+
+def _history_bytes(reports: Path) -> int:
+    return sum(path.stat().st_size for path in reports.glob("*/history/*"))
 
 
 def _client_run(results: dict[str, Any], kernel_share: float | None) -> ClientRun:

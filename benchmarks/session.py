@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from benchmarks.bench import Bench
-from benchmarks.figures import ClientRun
+from benchmarks.figures import ClientRun, number
 from benchmarks.ours import OwnRun, run_ours
 from benchmarks.profile_text import Load
 
@@ -96,4 +96,4 @@ def latency(run: ClientRun) -> str:
     """For a detail."""
     if run.p50_ms is None or run.p99_ms is None:
         return "latency not valid"
-    return f"p50 {run.p50_ms:.3g} ms, p99 {run.p99_ms:.3g} ms"
+    return f"p50 {number(run.p50_ms)} ms, p99 {number(run.p99_ms)} ms"
