@@ -1,8 +1,8 @@
 """How are compressed messages read?  The library `websockets` agrees on permessage-deflate and inflates what comes.
 
 What leaves here are the bytes of the same frames without compression, so that cutter and accountant are those of every
-other connection.  One read of 16 KiB inflates to at most a thousand times as much; a message is refused beyond
-`MAX_MESSAGE`.  What we say goes out uncompressed, as the extension allows.
+other connection.  Little is inflated at a time, and a message beyond `MAX_MESSAGE` is refused.  What we say goes out
+uncompressed, as the extension allows.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from loadtests.drive.handshake import RefusedError, Stream, read_head, require_1
 _INVALID_DATA: Final = 1007
 _TOO_BIG: Final = 1009
 _CONTROL_MAX: Final = 125
+_A_TIME: Final = 4096
+"""Compressed bytes that are inflated at once: a thousand times as much may come out."""
 
 
 class Inflater:
@@ -48,6 +50,7 @@ class InflatingSocket:
     def __init__(self, sock: Any, inflater: Inflater) -> None:
         self._sock = sock
         self._inflater = inflater
+        self._left = b""  # compressed bytes that were read
         self.sendall = sock.sendall
         self.settimeout = sock.settimeout
         self.getsockname = sock.getsockname
@@ -58,10 +61,12 @@ class InflatingSocket:
         while True:
             if self._inflater.broken is not None:
                 raise self._inflater.broken
-            chunk = self._sock.recv(size)
-            if not chunk:
-                return b""
-            found = self._inflater.inflate(chunk)
+            if not self._left:
+                self._left = self._sock.recv(size)
+                if not self._left:
+                    return b""
+            piece, self._left = self._left[:_A_TIME], self._left[_A_TIME:]
+            found = self._inflater.inflate(piece)
             if found:
                 return found
 

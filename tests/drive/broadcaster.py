@@ -28,6 +28,11 @@ def frame(payload: bytes, opcode: int = 1, fin: int = 0x80) -> bytes:
     return bytes((fin | opcode, 127)) + size.to_bytes(8, "big") + payload
 
 
+def agreement(head: bytes) -> bytes:
+    """To permessage-deflate where it is offered; what is sent stays uncompressed, as the extension allows."""
+    return b"\r\nSec-WebSocket-Extensions: permessage-deflate" if b"permessage-deflate" in head else b""
+
+
 class Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -58,7 +63,7 @@ class Client:
         first = frame(b'0{"sid":"x","upgrades":[],"pingInterval":1000,"pingTimeout":1000}') if self.socketio else b""
         self.writer.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n" + first
+            b"Sec-WebSocket-Accept: " + accept + agreement(head) + b"\r\n\r\n" + first
         )
 
     async def frame(self) -> tuple[int, bytes]:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import hashlib
 import itertools
 import json
 import os
 import re
 import sys
+import zlib
 from collections.abc import AsyncIterator
 
-from broadcaster import GUID, Broadcaster, frame
+from broadcaster import GUID, Broadcaster, agreement, frame
 
 PIECE = 64 * 1024
 MOST = 64 * 1024 * 1024
@@ -110,6 +112,26 @@ async def probes() -> AsyncIterator[bytes]:
         yield b"".join(frame(b'{"data":{"tickstorm":%b}}' % each) for each in who)
 
 
+@functools.cache
+def deflated(size: int) -> bytes:
+    """A text frame of a few KiB that inflates to so many bytes."""
+    deflate = zlib.compressobj(wbits=-15)
+    payload = deflate.compress(bytes(size)) + deflate.flush(zlib.Z_SYNC_FLUSH)
+    wire = frame(payload[:-4])
+    return b"\xc1" + wire[1:]
+
+
+async def bombs() -> AsyncIterator[bytes]:
+    """Each as much as one message may be."""
+    wire = deflated(4 * 1024 * 1024)
+    while True:
+        yield wire
+
+
+async def one_bomb() -> AsyncIterator[bytes]:
+    yield deflated(64 * 1024 * 1024)
+
+
 async def garbage() -> AsyncIterator[bytes]:
     while True:
         yield os.urandom(PIECE)
@@ -120,7 +142,7 @@ BEHIND = {
     attack.__name__: attack
     for attack in (
         *(dripping_frame, endless_fragments, empty_fragments, giant, highest_bit, pings, empty_frames),
-        *(compressed, masked, closes, nested, probes, garbage),
+        *(compressed, masked, closes, nested, probes, garbage, bombs, one_bomb),
     )
 }
 
@@ -160,7 +182,7 @@ class Hostile(Broadcaster):
             accept = base64.b64encode(hashlib.sha1(key[1] + GUID).digest())
             writer.write(
                 b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+                b"Sec-WebSocket-Accept: " + accept + agreement(head) + b"\r\n\r\n"
             )
         sent = 0
         async for piece in (BEFORE | BEHIND)[name]():
