@@ -47,15 +47,25 @@ _STRANGE = """
 
 _TAKE = """
     take = Accountant.take
+    Accountant.follow = lambda self, account, chunk, now_ns: (None, 0)  # message by message
     def blind(self, account, batch, now_ns):
         kept = [m for m in batch.messages if not ({when})]
-        take(self, account, batch if len(kept) == batch.count else Batch(kept, batch.strange), now_ns)
+        return take(self, account, batch if len(kept) == batch.count else Batch(kept, batch.strange), now_ns)
     Accountant.take = blind
 """
 
 _LATENCY = """
-    rare = Cell.rare
-    Cell.rare = lambda self, us: rare(self, us if us < 1_000_000 else 1000)
+    import msgspec
+    from loadtests.tally.histogram import bucket_of
+    record, long = Cell.record, bucket_of(1_000_000_000)
+    def blind(self, **more):
+        made = record(self, **more)
+        buckets, counts = made.latency
+        short = [(b, c) for b, c in zip(buckets, counts) if b < long]
+        late = sum(counts) - sum(c for _, c in short)
+        kept = short + [(long, late)] * bool(late)
+        return msgspec.structs.replace(made, latency=([b for b, _ in kept], [c for _, c in kept]))
+    Cell.record = blind
 """
 
 _BROKE = """
@@ -73,7 +83,7 @@ MUTATIONS = {
     "reordered": _ROW.format(kind="filled"),
     "delayed": _LATENCY,
     "queued": _TAKE.format(when="150e6 < now_ns - m[2] < 400e6"),
-    "replayed": _TAKE.format(when="account.epoch and now_ns - m[2] > 150e6"),
+    "replayed": _TAKE.format(when="account.epoch and now_ns - m[2] > 30e6"),
     "foreign-run": _STRANGE.format(when="kind == 'foreign run'"),
     "foreign-route": _STRANGE.format(when="kind == 'foreign route'"),
     "no-identity": _STRANGE.format(when="kind == 'no identity'"),
