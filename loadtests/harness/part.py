@@ -20,6 +20,7 @@ from loadtests.capture.recorder import Recorder
 from loadtests.drive.publishing import Publishing, read_replays
 from loadtests.drive.receiver import Receiver
 from loadtests.drive.wiring import Addresses, Slots, Wiring
+from loadtests.harness.heap import QuietHeap
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_MS, SLICE_NS
 from loadtests.model.profile import Profile
@@ -84,6 +85,7 @@ class Part:
             trouble=self._trouble,
         )
         self._greenlets: list[gevent.Greenlet[..., Any]] = []
+        self._heap = QuietHeap()
 
     def start(self) -> None:
         """Open what the users need: the epoll set, timers; write the header; begin to flush."""
@@ -124,6 +126,7 @@ class Part:
         wiring = self.wiring
         if what == "t0":
             if not wiring.t0.ready():
+                self._heap.begin()
                 wiring.t0.set(int(data["t0_ns"]))
         elif what == "probe":
             gevent.spawn(self._probe, data["family"], data["nonce"], data["route"])
@@ -228,6 +231,7 @@ class Part:
         self.closed = True
         self.wiring.publishing.close()
         self.wiring.receiver.close()
+        self._heap.end()
         if not self.wiring.t0.ready():
             self.wiring.t0.set(-1)
         self._tell(self.status_closed())

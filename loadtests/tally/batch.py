@@ -47,9 +47,11 @@ class Batch:
     @classmethod
     def followed(cls, messages: list[Message]) -> Batch:
         """Messages that a reference vouches for: nobody asks for their streams again."""
-        batch = cls(())
+        batch = cls.__new__(cls)
         batch.messages = tuple(messages)
+        batch.strange = batch.frames = ()
         batch.count = len(messages)
+        batch.width = 0
         return batch
 
     @property

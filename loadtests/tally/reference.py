@@ -28,6 +28,8 @@ STEPS: Final = 4096
 WINDOW_BYTES: Final = 1 << 20
 """A reference that is longer is full: a new one begins, and the old one lives while somebody still stands in it."""
 
+_SPANS_KEPT: Final = 1024
+
 
 class Step:
     """One frame of a reference, and what is known once it has come."""
@@ -62,7 +64,7 @@ class Kin:
 class Reference:
     """Frames in the order in which they came to kin, from one account's state on."""
 
-    __slots__ = ("_first", "_last", "_places", "_steps", "_window", "tail")
+    __slots__ = ("_first", "_last", "_places", "_spans", "_steps", "_window", "tail")
 
     def __init__(self, account: Account, place: Message) -> None:
         self._last = list(account.last)  # per stream index, at the tail
@@ -70,6 +72,7 @@ class Reference:
         self.tail = Step(b"", NOTHING, 0, 0)
         self._steps = [self.tail]
         self._window = bytearray()
+        self._spans: dict[tuple[int, int], Batch] = {}  # so that kin that read alike share what they read
         self._places = {(place[0], place[1]): self.tail}
 
     @property
@@ -124,7 +127,14 @@ class Reference:
         """What came with the steps behind `at` up to `to`."""
         if at.next is to:
             return to.batch
-        return Batch.followed([step.batch.messages[0] for step in self._steps[at.number + 1 : to.number + 1]])
+        span = (at.number, to.number)
+        batch = self._spans.get(span)
+        if batch is None:
+            if len(self._spans) >= _SPANS_KEPT:
+                self._spans.clear()
+            steps = self._steps[at.number + 1 : to.number + 1]
+            batch = self._spans[span] = Batch.followed([step.batch.messages[0] for step in steps])
+        return batch
 
     def join(self, account: Account, at: Step) -> bool:
         """Let an account stand at a step; False where their streams differ there."""
