@@ -307,13 +307,20 @@ class Receiver:
                 for connection in list(self._connections):
                     self.end(connection, now_ns, "end")
             may_switch = gevent.getcurrent() is not gevent.get_hub()
-            for number, record in enumerate(self.accountant.pieces(now_ns, final=final)):
-                if record is not None:
-                    self._emit(record)
-                if may_switch and (
-                    record is None or isinstance(record, Touched) or number % _RECORDS_A_TURN == _RECORDS_A_TURN - 1
-                ):
-                    gevent.sleep(_LET_OTHERS_S)
+            pieces = self.accountant.pieces(now_ns, final=final)
+            try:
+                for number, record in enumerate(pieces):
+                    if record is not None:
+                        self._emit(record)
+                    if may_switch and (
+                        record is None or isinstance(record, Touched) or number % _RECORDS_A_TURN == _RECORDS_A_TURN - 1
+                    ):
+                        gevent.sleep(_LET_OTHERS_S)
+            finally:
+                # Whoever kills this greenlet while it waits must not take with it what was handed out already.
+                for record in pieces:
+                    if record is not None:
+                        self._emit(record)
             for consumer in self.accountant.miscounted:
                 self._wiring.trouble(0, -1, f"the tally of consumer {consumer} does not add up")
             self.accountant.miscounted.clear()
