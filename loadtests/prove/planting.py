@@ -62,7 +62,7 @@ channel = "tickstock.etf.correlation_update"
 event = "notification"
 keys = { symbol = ["TEST_0000", "TEST_0001"] }
 mode = "latest"
-latest_within_s = 2.5
+latest_within_s = @within@
 """
 
 
@@ -124,10 +124,12 @@ def _shape(deliveries: int, *, full: bool) -> _Shape:
         for name, _, _, share, _ in _GROUPS:
             counts[name] = 1000 * share // shares
         counts["everything"] += 1000 - sum(counts.values())
-    made = _deliveries_per_s(detectors, clerks, rate, counts) * (duration_s + WARM_UP_S)
+    conflated_ms = 4 * CONFLATED_MS if full else CONFLATED_MS
+    made = _deliveries_per_s(detectors, clerks, rate, counts, conflated_ms) * (duration_s + WARM_UP_S)
     missing = deliveries - made
     if missing > 0 and not full:  # more consumers of everything: each gets what all publishers send
-        each = _deliveries_per_s(detectors, clerks, rate, _EMPTY | {"everything": 1}) * (duration_s + WARM_UP_S)
+        one = _EMPTY | {"everything": 1}
+        each = _deliveries_per_s(detectors, clerks, rate, one, conflated_ms) * (duration_s + WARM_UP_S)
         more = round(missing / each / 2)
         counts["everything"] += more
         counts["browsers"] += more
@@ -139,18 +141,18 @@ def _shape(deliveries: int, *, full: bool) -> _Shape:
         clerks=clerks,
         rate_per_s=round(rate, 3),
         late_s=4.0 if full else 1.5,
-        conflated_ms=4 * CONFLATED_MS if full else CONFLATED_MS,
+        conflated_ms=conflated_ms,
         counts=counts,
     )
 
 
-def _deliveries_per_s(detectors: int, clerks: int, rate: float, counts: dict[str, int]) -> float:
+def _deliveries_per_s(detectors: int, clerks: int, rate: float, counts: dict[str, int], conflated_ms: int) -> float:
     """By which share of the routes of each publisher group a consumer group follows."""
     follows = {
         "everything": (1, 1, 1), "browsers": (1, 1, 1), "dojis": (0.5, 0, 0), "hammers": (0.5, 0, 0),
         "ones": (0.5, 0.25, 0), "zeros": (0.5, 0.25, 0), "desks": (0, 1, 0), "queues": (0, 0.5, 0),
     }  # fmt: skip
-    ticker = min(1.0, 2 * 1000 / CONFLATED_MS / rate)  # of its two routes only the newest ones come
+    ticker = min(1.0, 2 * 1000 / conflated_ms / rate)  # of its two routes only the newest ones come
     return sum(
         counts[name] * rate * (detectors * of_detectors + clerks * of_clerks + ticker * of_ticker)
         for name, (of_detectors, of_clerks, of_ticker) in follows.items()
@@ -194,7 +196,7 @@ cpu_percent = 100
 undecided_share = 0.5
 clean_coverage_min = 0.05
 exceptions_per_s = 1000000
-{_FAMILIES}{publishers}{groups}
+{_FAMILIES.replace("@within@", str(shape.late_s + 1))}{publishers}{groups}
 [[thresholds]]
 measure = "lost_total"
 at_most = 0
