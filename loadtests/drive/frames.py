@@ -57,6 +57,23 @@ def wire(payload: bytes) -> bytes:
     return b"\x81\x7f" + size.to_bytes(8, "big") + payload
 
 
+def begun(data: bytes | bytearray) -> bool:
+    """Whether these bytes are the beginning of one text frame of at most 64 KiB that is not whole yet."""
+    if not data or data[0] != 0x81:
+        return False
+    if len(data) < 2:
+        return True
+    size, head = data[1], 2
+    if size > 126:
+        return False
+    if size == 126:
+        head = 4
+        if len(data) < head:
+            return True
+        size = int.from_bytes(data[2:4], "big")
+    return head + size > len(data)
+
+
 def encode_close(code: int, reason: str = "") -> bytes:
     """A client's close frame; a long reason is cut between two characters."""
     text = reason.encode()[: _MAX_CONTROL - 2].decode(errors="ignore")
@@ -94,6 +111,19 @@ class Cutter:
     def clean(self) -> bool:
         """Whether the next byte begins a frame that belongs to nothing before it."""
         return not self._held and self._parts is None and self.broken is None and not self.closed
+
+    @property
+    def between(self) -> bool:
+        """Whether nothing is held but the beginning of a frame that belongs to nothing before it."""
+        return self._parts is None and self.broken is None and not self.closed
+
+    def give_back(self) -> bytes:
+        """Hand out the beginning of a frame, where `begun` knows it for one; then nothing is held."""
+        if not self.between or not begun(self._held):
+            return b""
+        held = bytes(self._held)
+        self._held.clear()
+        return held
 
     def cut(self, chunk: bytes) -> list[Frame]:
         """Frames that are complete with this chunk, up to a close frame, or to a breach, which `broken` then holds."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,7 +68,7 @@ class Publishing:
     """The publishers of one process and run. Create it in the process that publishes, with a hub.
 
     Without `replays` the files of replaying groups are read here, relative to the working directory; raises as
-    `read_replays` does.
+    `read_replays` does.  `shared` says whether others of this process want their share of a hub that is short of time.
     """
 
     def __init__(
@@ -77,8 +77,10 @@ class Publishing:
         *,
         replays: Mapping[str, tuple[replay.Replayed, ...]] | None = None,
         reply_timeout_s: float = 5.0,
+        shared: Callable[[], bool] = lambda: False,
     ) -> None:
         self._wiring = wiring
+        self._shared = shared
         files = read_replays(wiring, Path()) if replays is None else replays
         self._workload = Workload(wiring.profile, wiring.contract, files)
         self._tally = PublishTally()
@@ -310,8 +312,10 @@ class Publishing:
             else:
                 self._schedule(slot, wake)
         now = clock.now_ns()
-        # A nap as long as the turn: a process that is short of CPU then sends more at once instead of more often.
-        self._arm(now, min(NAP_MOST_NS, max(NAP_NS, now - turn_ns)) if budget > 0 else 0)
+        # A nap as long as the turn: a process that is short of CPU then sends more at once instead of more often, and
+        # the consumers beside a publisher that cannot keep up are read as long as it sends.
+        alone = budget <= 0 and not self._shared()
+        self._arm(now, 0 if alone else min(NAP_MOST_NS, max(NAP_NS, now - turn_ns)))
 
     def _retire(self, slot: Slot) -> None:
         if slot.done:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from loadtests.drive.chunks import Chunks, Control
-from loadtests.drive.frames import Cutter
+from loadtests.drive.frames import Cutter, begun
 from loadtests.tally.account import Account
 from loadtests.tally.accountant import Accountant
 from loadtests.tally.batch import Batch
@@ -33,22 +33,36 @@ def settle(
 ) -> list[Control]:
     """Account a read that is not empty; returns what it said to the connection itself."""
     account = connection.account
+    if account.ahead:
+        chunk, account.ahead = account.ahead + chunk, b""
     followed, equal = accountant.follow(account, chunk, now_ns)
     if followed is not None and sampled:
         accountant.sampled(account, followed, now_ns, kernel_ns)
     if equal == len(chunk):
         return []
-    if account.held is not None:
-        connection.cutter.cut(accountant.leave(account))
-        connection.clean = False
     rest = chunk[equal:] if equal else chunk
+    if begun(rest) and accountant.wait(account, rest):
+        return []
+    cutter = connection.cutter
+    inside = accountant.begun(account)
+    if inside:
+        accountant.leave(account)
+        cutter.cut(inside)
+        connection.clean = False
     batch = connection.cached(rest) if connection.clean else None
     controls: list[Control] = []
     if batch is None:
-        batch, controls = connection.chunks.open(connection.cutter, rest)
-        connection.clean = connection.cutter.clean
-    if connection.clean and not controls:
+        batch, controls = connection.chunks.open(cutter, rest)
+        connection.clean = cutter.clean
+    if batch.frames:
         accountant.take_first(account, batch, now_ns)
+        if not connection.clean and account.reference is not None:
+            beginning = cutter.give_back()
+            connection.clean = bool(beginning)
+            if not beginning:
+                accountant.leave(account)
+            else:
+                accountant.wait(account, beginning)
     else:
         accountant.leave(account)
         accountant.take(account, batch, now_ns)

@@ -91,7 +91,10 @@ class Part:
         """Open what the users need: the epoll set, timers; write the header; begin to flush."""
         self.wiring.receiver = Receiver(self.wiring)
         replays = read_replays(self.wiring, Path(self.config.profile_folder))
-        self.wiring.publishing = Publishing(self.wiring, replays=replays)
+        receiver = self.wiring.receiver
+        self.wiring.publishing = Publishing(
+            self.wiring, replays=replays, shared=lambda: receiver.health().connected > 0
+        )
         self._state(self._offset.error_ns)
         self._self.cpu_percent()
         self._greenlets = [gevent.spawn(self._flush_forever), gevent.spawn(self._tell_forever)]

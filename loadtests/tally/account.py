@@ -13,6 +13,7 @@ class Account:
     """One epoch of one consumer. While it follows a reference, `last`, `first` and `taken` are those of its joining."""
 
     __slots__ = (
+        "ahead",
         "at",
         "at_least",
         "cells",
@@ -49,6 +50,7 @@ class Account:
         self.reference: Reference | None = None  # that it follows
         self.at: Step = NOWHERE  # the last step that came whole, where the next byte begins a frame
         self.held: tuple[Step, int] | None = None  # inside a frame: the last whole step, the bytes behind it
+        self.ahead = b""  # the beginning of a frame that the reference does not have yet; then `held` is (step, 0)
         self.since = 0  # number of the step up to which the account is written
         self.fresh: dict[int, int] = {}  # streams that the reference knew before it joined: their first seq for it
         self.refused = 0  # how often in a row it could not join

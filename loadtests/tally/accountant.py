@@ -119,20 +119,30 @@ class Accountant:
         log += (account, now_ns, batch)
         return batch, equal
 
-    def leave(self, account: Account) -> bytes:
-        """Follow the reference no further; returns the bytes of the frame that had begun."""
-        reference = account.reference
-        if reference is None:
-            return b""
+    def wait(self, account: Account, begun: bytes) -> bool:
+        """Keep the beginning of a frame until its rest comes; False where the account cannot."""
         at, held = account.held or (account.at, 0)
-        reference.settle(account, at)
-        account.reference, account.at, account.held = None, NOWHERE, None
+        if account.reference is None or held:
+            return False
+        account.at, account.held, account.ahead = NOWHERE, (at, 0), begun
+        return True
+
+    def begun(self, account: Account) -> bytes:
+        """The bytes of the reference's frame that came so far."""
+        at, held = account.held or (account.at, 0)
         return at.next.frame[:held] if held and at.next is not None else b""
+
+    def leave(self, account: Account) -> None:
+        """Follow the reference no further."""
+        reference = account.reference
+        if reference is not None:
+            reference.settle(account, (account.held or (account.at, 0))[0])
+            account.reference, account.at, account.held = None, NOWHERE, None
 
     def take_first(self, account: Account, batch: Batch, now_ns: int) -> None:
         """Account a read that ended with a whole frame and was not followed; then follow, or lead, the reference."""
         reference = account.reference
-        at_tail = reference is not None and account.held is None and account.at is reference.tail
+        at_tail = reference is not None and (account.held or (account.at, 0)) == (reference.tail, 0)
         self.leave(account)
         in_order = self.take(account, batch, now_ns)
         kin = account.kin
