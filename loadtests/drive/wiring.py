@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ssl import SSLContext
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from gevent.event import AsyncResult, Event
@@ -17,6 +16,8 @@ from loadtests.model.ports import Emit, RunClock
 from loadtests.model.profile import Profile
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from loadtests.drive.publishing import Publishing
     from loadtests.drive.receiver import Receiver
 
