@@ -150,10 +150,6 @@ class Publishing:
         """Show Locust what it has not seen yet: requests "PUBLISH <channel>", their time is that of the reply."""
         self.display.merge_into(environment)
 
-    def can_probe(self) -> bool:
-        """Whether this process has publishers, so that a probe from here proves their path."""
-        return bool(self._slots)
-
     def settle(self, timeout_s: float) -> bool:
         """After `plan_over`: wait until no answer is missing; says whether that came to pass in time."""
         deadline = time.monotonic() + timeout_s
