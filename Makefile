@@ -7,7 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FAULTS := tests/inject tests/stack
-WHOLE := tests/e2e
+BENCH := tests/benchmarks
+WHOLE := tests/e2e tests/prove/test_mutations.py
 
 .PHONY: run test test-faults test-parts test-whole check bench setup servers clean lock
 
@@ -22,9 +23,10 @@ test: servers
 
 test-faults:
 	@$(BIN)/python -m pytest -q -p no:cacheprovider $(FAULTS)
+	@$(BIN)/python -m pytest -q -p no:cacheprovider $(BENCH)
 
 test-parts:
-	@$(BIN)/python -m pytest -q -p no:cacheprovider $(addprefix --ignore=,$(FAULTS) $(WHOLE))
+	@$(BIN)/python -m pytest -q -p no:cacheprovider $(addprefix --ignore=,$(FAULTS) $(BENCH) $(WHOLE))
 
 test-whole:
 	@$(BIN)/python -m pytest -q $(WHOLE)

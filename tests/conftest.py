@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-import locust  # noqa: F401  (patches the standard library, which must come before whatever holds on to ssl)
 import pytest
 
 from loadtests.stack import LocalStack

@@ -96,7 +96,9 @@ class Chunks:
         if cutter.broken is not None:
             odd.append(("protocol", str(cutter.broken)))
             controls.append(Control("broken", cutter.broken))
-        pure = cutter.between and not controls and not odd and all(opcode == TEXT for opcode, _ in cut)
+        pure = (
+            cutter.between and not controls and len(messages) == len(cut) and all(opcode == TEXT for opcode, _ in cut)
+        )
         batch = Batch(messages, odd, frames=[wire(payload) for _, payload in cut] if pure else ())
         if clean and cutter.clean and not controls and self._cached:
             self._whole_bytes += len(chunk) + _ODD_BYTES * len(odd)

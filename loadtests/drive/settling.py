@@ -54,6 +54,10 @@ def settle(
     if batch is None:
         batch, controls = connection.chunks.open(cutter, rest)
         connection.clean = cutter.clean
+    if followed is not None:
+        batch = batch.rest()
+    if not (batch.messages or batch.strange) and connection.clean:
+        return controls  # a ping, say: whoever follows stands where it stood
     if batch.frames:
         accountant.take_first(account, batch, now_ns)
         if not connection.clean and account.reference is not None:

@@ -230,11 +230,13 @@ class Part:
             return
         self.wiring.plan_over.set()
         self.wiring.over.set()
-        self.flush(final=True)
+        try:
+            self.flush(final=True)
+        finally:
+            self._heap.end()
         self.closed = True
         self.wiring.publishing.close()
         self.wiring.receiver.close()
-        self._heap.end()
         if not self.wiring.t0.ready():
             self.wiring.t0.set(-1)
         self._tell(self.status_closed())

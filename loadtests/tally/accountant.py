@@ -149,14 +149,19 @@ class Accountant:
         if kin.members < 2 or not batch.frames:
             return
         latest = kin.reference
-        if in_order and (latest is None or latest.full):
+        lost_touch = account.refused > _REFUSALS and latest is not None and latest.passed(batch.messages[-1])
+        if in_order and (latest is None or latest.full or lost_touch):
+            account.refused = 0
             latest = kin.reference = Reference(account, batch.messages[-1])
             latest.join(account, latest.tail)
             return
         if latest is None:
             return
+        if at_tail and reference is latest and not in_order:
+            kin.reference = None  # nobody else can lead over what is missing here; the next in order begins anew
+            return
         if in_order and at_tail and reference is latest:
-            for frame, message in zip(batch.frames, batch.messages, strict=True):
+            for frame, message in zip(batch.frames, batch.messages, strict=True):  # chunks pair them
                 if not latest.extend(frame, message):
                     kin.reference = None
                     return

@@ -33,7 +33,7 @@ def key_parts(key: int) -> tuple[int, int]:
 class Batch:
     """The messages of one chunk and the strange things beside them; `frames` holds theirs where nothing else came."""
 
-    __slots__ = ("count", "frames", "messages", "strange", "width")
+    __slots__ = ("count", "frames", "messages", "reads", "strange", "width")
 
     def __init__(
         self, messages: Iterable[Message], strange: Iterable[Odd] = (), *, frames: Iterable[bytes] = ()
@@ -42,6 +42,7 @@ class Batch:
         self.strange = tuple(strange)
         self.frames = tuple(frames)
         self.count = len(self.messages)
+        self.reads = 1  # 0 where another batch of the same read was accounted before
         self.width = max((m[0] for m in self.messages), default=-1) + 1
 
     @classmethod
@@ -51,7 +52,14 @@ class Batch:
         batch.messages = tuple(messages)
         batch.strange = batch.frames = ()
         batch.count = len(messages)
+        batch.reads = 1
         batch.width = 0
+        return batch
+
+    def rest(self) -> Batch:
+        """The same, where the first messages of the read were accounted before."""
+        batch = Batch(self.messages, self.strange, frames=self.frames)
+        batch.reads = 0
         return batch
 
     @property

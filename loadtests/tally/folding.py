@@ -57,7 +57,7 @@ def _fold(nows: list[int], batches: list[Batch], cells: dict[int, Cell]) -> None
             number.append(numbers.setdefault(key, len(numbers)))
             received += when
             repeat.append(n)
-        cells[key].reads += n
+        cells[key].reads += n * batch.reads
     times_ns = np.array(received, dtype=np.int64) - np.repeat(np.array(due, dtype=np.int64), repeat)
     place = np.repeat(np.array(number, dtype=np.int64), repeat)
     keys = list(numbers)

@@ -99,6 +99,11 @@ class Reference:
         self.tail = step
         return True
 
+    def passed(self, message: Message) -> bool:
+        """Whether a message is beyond what the reference has of its stream: nobody extends it any more."""
+        index, seq = message[0], message[1]
+        return index >= len(self._last) or seq > self._last[index]
+
     def place(self, message: Message) -> Step | None:
         """The step behind which an account stands that got this message last."""
         return self._places.get((message[0], message[1]))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.drive.chunks import Chunks
 from loadtests.drive.frames import Cutter, wire
 from loadtests.drive.settling import settle
+from loadtests.drive.socketio import SocketIoDialect
 from loadtests.drive.websocket import PlainDialect
 from loadtests.model.ids import NS_PER_MS, SLICE_NS, pack_stream
 from loadtests.model.records import Consumed, Deviations, Record, Strange, Touched
@@ -224,3 +226,42 @@ def test_a_newcomer_that_missed_a_message_cannot_lead_others_over_it() -> None:
     ]
     assert gaps == [(0, 1, 1)]
     assert newcomer.account.vector() == ((0, 2, 2, 1), (1, 0, 0, 1))
+
+
+@pytest.mark.parametrize("trouble", ["missing for all", "a ping for all", "a frame without identity for all", "noop"])
+def test_after_any_trouble_all_follow_again(trouble: str) -> None:
+    """Or the first fault of a run would end what makes it cheap; and a packet without a message is none."""
+    tally = Accountant(
+        family_of_route=[0, 1], copies_of_family=[1, 1], consumer_groups=1, exceptions_per_s=99, now_ns=BEGIN
+    )
+    chunks = Chunks(PlainDialect("tickstorm", "object"), tally.streams, "run")
+    if trouble == "noop":
+        chunks = Chunks(SocketIoDialect("tickstorm", "object"), tally.streams, "run")
+    routes = frozenset({0, 1})
+    lines = [
+        Line(tally.account(consumer=c, epoch=0, group=0, routes=routes), chunks, Cutter()) for c in range(CONSUMERS)
+    ]
+    for seq in range(60):
+        identity = encode("object", "run", STREAMS[0], seq, BEGIN, BEGIN)
+        payload = (
+            b'42["e",{"tickstorm":%b}]' % identity if trouble == "noop" else b'{"data":{"tickstorm":%b}}' % identity
+        )
+        for line in lines:
+            frame = wire(payload)
+            if seq == 20:
+                match trouble:
+                    case "missing for all":
+                        continue
+                    case "a ping for all":
+                        frame = b"\x89\x00"
+                    case "a frame without identity for all":
+                        frame = wire(b'{"data":{}}')
+                    case "noop":
+                        frame = wire(b"6") + frame if line is lines[0] else wire(b"6")
+            settle(tally, line, frame, BEGIN + seq)
+    assert all(line.account.reference is not None for line in lines)
+    for line in lines:
+        tally.close_account(line.account)
+    list(tally.flush(BEGIN, final=True))
+    uniques = [sum(unique for *_, unique in line.account.vector()) for line in lines]
+    assert uniques == ([60, 59, 59] if trouble == "noop" else [59] * CONSUMERS)
