@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import locust  # noqa: F401  (the first folder of its process: patches before anything holds on to ssl)
 import pytest
 
 # The servers' helpers lie beside the target's tests; behind the root, since that folder is named as the package is.
