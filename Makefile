@@ -7,10 +7,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FAULTS := tests/inject tests/stack
-BENCH := tests/benchmarks
+UNPATCHED := tests/benchmarks tests/lying_gateway
+DRIVE := tests/drive
 WHOLE := tests/e2e tests/prove/test_mutations.py
 
-.PHONY: run test test-faults test-parts test-whole check bench setup servers clean lock
+.PHONY: run test test-faults test-drive test-parts test-whole check bench setup servers clean lock
 
 run: servers
 	@$(BIN)/tickstorm run first-run
@@ -18,15 +19,19 @@ run: servers
 # Parts that mostly wait for servers go side by side; runs of the whole tool come alone, because what else runs beside a
 # load generator is in its figures.
 test: servers
-	@$(MAKE) --no-print-directory -j2 --output-sync=target test-faults test-parts
+	@$(MAKE) --no-print-directory -j3 --output-sync=target test-faults test-drive test-parts
 	@$(MAKE) --no-print-directory test-whole
 
+# Locust patches the standard library of a whole process: what must not be patched has one of its own.
 test-faults:
 	@$(BIN)/python -m pytest -q -p no:cacheprovider $(FAULTS)
-	@$(BIN)/python -m pytest -q -p no:cacheprovider $(BENCH)
+	@$(BIN)/python -m pytest -q -p no:cacheprovider $(UNPATCHED)
+
+test-drive:
+	@$(BIN)/python -m pytest -q -p no:cacheprovider $(DRIVE)
 
 test-parts:
-	@$(BIN)/python -m pytest -q -p no:cacheprovider $(addprefix --ignore=,$(FAULTS) $(BENCH) $(WHOLE))
+	@$(BIN)/python -m pytest -q -p no:cacheprovider tests $(addprefix --ignore=,$(FAULTS) $(UNPATCHED) $(DRIVE) $(WHOLE))
 
 test-whole:
 	@$(BIN)/python -m pytest -q $(WHOLE)
