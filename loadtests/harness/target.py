@@ -85,7 +85,7 @@ def _external(profile: Profile) -> Target:
     t = profile.target
     if profile.faults and t.toxiproxy is None:
         raise BadInput('target.toxiproxy: missing, but the profile plans faults; name its API as "host:port"')
-    missing = sorted({f.link for f in profile.faults} - t.proxies.keys())
+    missing = sorted({f.link for f in profile.faults if f.link is not None} - t.proxies.keys())
     if missing:
         raise BadInput(f"target.proxies: no proxy is named for the links {', '.join(missing)}")
     if t.ca_file is not None and not Path(t.ca_file).is_file():

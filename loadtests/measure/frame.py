@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from loadtests.measure.facts import Facts
+from loadtests.model.fault_kinds import KINDS
 from loadtests.model.fault_rules import occurrences, recovery_limit_s
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.profile import Fault, Profile
@@ -143,7 +144,24 @@ def _act(profile: Profile, steps: list[FaultStep], suffix: str) -> Act:
         lifted_by=lifted.by if lifted else None,
         detail="; ".join(dict.fromkeys(s.detail for s in steps if s.detail)),
         limit_ns=round(limit_s * NS_PER_S),
-        families=frozenset(
-            i for i, f in enumerate(profile.families) if any(link == p or link in p.split("-") for p in f.path)
-        ),
+        families=_families(profile, steps[0].kind, link),
+    )
+
+
+def _families(profile: Profile, name: str, where: str) -> frozenset[int]:
+    """Route families whose messages pass the place on which a fault acts."""
+    kind = KINDS.get(name)
+    if kind is not None and not kind.charges:
+        return frozenset()
+    every = frozenset(range(len(profile.families)))
+    if kind is not None and kind.place == "consumers":
+        wanted = [g.subscribe.families for g in profile.consumers if where in (g.name, "consumers")]
+        return frozenset(i for i in every if any(not w or profile.families[i].name in w for w in wanted))
+    if kind is not None and kind.place == "publishers":
+        written = {f for g in profile.publishers if where in (g.name, "publishers") for f in g.families}
+        return frozenset(i for i in every if profile.families[i].name in written)
+    if where == "toxiproxy":
+        return every
+    return frozenset(
+        i for i, f in enumerate(profile.families) if any(where == p or where in p.split("-") for p in f.path)
     )

@@ -38,11 +38,6 @@ class Torn(NamedTuple):
     reason: str
 
 
-def encode_frame(number: int, records: list[Record]) -> bytes:
-    """One frame; the caller keeps its body below MAX_BODY by `pack`."""
-    return _frame(number, _encoder.encode(records))
-
-
 def _frame(number: int, body: bytes) -> bytes:
     crc = zlib.crc32(body, zlib.crc32(number.to_bytes(8, "big")))
     return _HEAD.pack(_MAGIC, len(body), number, crc) + body

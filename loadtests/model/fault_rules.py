@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
+from loadtests.model.fault_kinds import KINDS
 from loadtests.model.profile import Fault, Profile
 
-HIDES: frozenset[str] = frozenset({"down", "reset", "black-hole"})
-"""Kinds under which nothing else on the same link can be seen."""
+HIDES: frozenset[str] = frozenset(name for name, kind in KINDS.items() if kind.hides)
+"""Kinds under which nothing else on the same place can be seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +36,32 @@ def occurrences(index: int, fault: Fault) -> list[Occurrence]:
 
 def fault_problems(profile: Profile) -> Iterator[str]:
     """Faults without a calm before, without room after, or that hide each other."""
+    yield from _allowed(profile)
     yield from _room(profile)
     for (one, first), (other, second) in combinations(enumerate(profile.faults), 2):
         yield from _apart(profile, (one, first), (other, second))
+
+
+def _allowed(profile: Profile) -> Iterator[str]:
+    """Places that are not there, and destructive kinds on a target that is no test system."""
+    groups = {
+        "consumers": [group.name for group in profile.consumers],
+        "publishers": [group.name for group in profile.publishers],
+    }
+    for index, fault in enumerate(profile.faults):
+        kind = KINDS[fault.kind]
+        for key, names in groups.items():
+            name = getattr(fault, key)
+            if name is not None and name not in names:
+                allowed = ", ".join(f'"{known}"' for known in names)
+                yield f'faults[{index}].{key}: found "{name}", allowed one of {allowed}'
+        if kind.destructive and not profile.target.test_system:
+            yield (
+                f'faults[{index}].kind: found "{fault.kind}", which is destructive, allowed only with '
+                "target.test_system = true"
+            )
+        if kind.place == "target" and profile.target.kind != "local":
+            yield f'faults[{index}].kind: found "{fault.kind}", allowed only with target.kind = "local"'
 
 
 def recovery_limit_s(profile: Profile, fault: Fault) -> float:
@@ -74,8 +98,8 @@ def _room(profile: Profile) -> Iterator[str]:
 def _apart(profile: Profile, first: tuple[int, Fault], second: tuple[int, Fault]) -> Iterator[str]:
     """At most one problem for a pair of faults, about the first place where they cannot be told apart."""
     (one, a), (other, b) = first, second
-    same_link = a.link == b.link
-    hidden = same_link and (a.kind in HIDES or b.kind in HIDES or (a.kind == b.kind and _same_way(a, b)))
+    same_place = a.where == b.where
+    hidden = same_place and (a.kind in HIDES or b.kind in HIDES or (a.kind == b.kind and _same_way(a, b)))
     hold_s = profile.steady.hold_s
     for x, y in _near(occurrences(one, a), occurrences(other, b), hold_s):
         overlap = x.from_s < y.to_s and y.from_s < x.to_s
@@ -83,7 +107,7 @@ def _apart(profile: Profile, first: tuple[int, Fault], second: tuple[int, Fault]
         if overlap and hidden:
             yield (
                 f'{where} "{y.name}" ({b.kind}, {y.from_s:g} to {y.to_s:g} s) overlaps "{x.name}" ({a.kind}, '
-                f'{x.from_s:g} to {x.to_s:g} s) on link "{a.link}", allowed only where the two can be told apart'
+                f'{x.from_s:g} to {x.to_s:g} s) on "{a.where}", allowed only where the two can be told apart'
             )
             return
         if not overlap:

@@ -15,11 +15,12 @@ class PlannedFault(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     kind: str
-    link: str
+    link: str  # link, service or group: `model.fault_kinds` says which
     direction: str  # both, downstream, upstream
     at_ns: int  # run clock
     until_ns: int
-    asked: dict[str, int | float | str]  # latency_ms, jitter_ms, rate_kb_per_s
+    asked: dict[str, int | float | str]  # the keys of its kind: latency_ms, rate_kb_per_s, share, ...
+    by_hand: bool = False  # asked for while the run goes on
 
 
 class Begin(msgspec.Struct, frozen=True, kw_only=True, tag="begin"):
@@ -33,6 +34,11 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True, tag="begin"):
     journal: str  # path of the journal file
     supervisor: str = ""  # folder of the local stack, so that Toxiproxy can be restarted as the last escalation
     probe_every_s: float = 0.25
+    redis: str = ""  # host:port of the server itself, past every proxy
+    postgres: str = ""
+    database: str = ""
+    user: str = ""  # of PostgreSQL; passwords come from the environment
+    test_system: bool = False  # destructive kinds are allowed; refused here too, whoever asks
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True, tag="schedule"):
@@ -47,6 +53,20 @@ class Go(msgspec.Struct, frozen=True, kw_only=True, tag="go"):
     fault: str
 
 
+class End(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
+    """Lift one fault before its time, or drop it from the plan; its FaultStep tells the rest."""
+
+    fault: str
+    by: str
+
+
+class CrewState(msgspec.Struct, frozen=True, kw_only=True, tag="crew_state"):
+    """How far the run's own users are with what a CrewOrder asked; sums over all processes."""
+
+    fault: str
+    counts: dict[str, int]
+
+
 class HealAll(msgspec.Struct, frozen=True, kw_only=True, tag="heal"):
     """Lift everything now and drop what is still planned; answered by Healed."""
 
@@ -57,7 +77,7 @@ class Quit(msgspec.Struct, frozen=True, kw_only=True, tag="quit"):
     """Heal and end."""
 
 
-ToInjector = Begin | Schedule | Go | HealAll | Quit
+ToInjector = Begin | Schedule | Go | End | CrewState | HealAll | Quit
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
@@ -73,6 +93,20 @@ class Announce(msgspec.Struct, frozen=True, kw_only=True, tag="announce"):
     fault: str
 
 
+class CrewOrder(msgspec.Struct, frozen=True, kw_only=True, tag="crew_order"):
+    """What the run's own users shall do, or stop doing: a fault that consumers or publishers play themselves.
+
+    They stop by themselves at `until_ns`, so that a dead injector leaves nothing behind.
+    """
+
+    fault: str
+    kind: str
+    where: str  # a group, or consumers, publishers for all
+    on: bool
+    until_ns: int  # run clock
+    asked: dict[str, int | float | str]
+
+
 class Emitted(msgspec.Struct, frozen=True, kw_only=True, tag="record"):
     """One record for the history."""
 
@@ -85,4 +119,4 @@ class Healed(msgspec.Struct, frozen=True, kw_only=True, tag="healed"):
     left: list[str]
 
 
-FromInjector = Ready | Announce | Emitted | Healed
+FromInjector = Ready | Announce | CrewOrder | Emitted | Healed

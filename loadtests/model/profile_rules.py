@@ -161,7 +161,7 @@ def _links(profile: Profile) -> Iterator[str]:
             if link not in known:
                 yield f'families[{index}].path[{place}]: found "{link}", allowed {one_of(known)}'
     for index, fault in enumerate(profile.faults):
-        if fault.link not in known:
+        if fault.link is not None and fault.link not in known:
             yield f'faults[{index}].link: found "{fault.link}", allowed {one_of(known)}'
     if profile.target.kind == "external":
         if profile.faults and profile.target.toxiproxy is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from loadtests.model.fault_rules import occurrences
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.injectwire import PlannedFault
-from loadtests.model.profile import Fault, Profile
+from loadtests.model.profile import Profile
 
 
 def _ns(seconds: float) -> int:
@@ -29,19 +29,13 @@ def planned_faults(profile: Profile, t0_ns: int) -> list[PlannedFault]:
         PlannedFault(
             name=occurrence.name,
             kind=fault.kind,
-            link=fault.link,
+            link=fault.where,
             direction=fault.direction,
             at_ns=start + _ns(occurrence.from_s),
             until_ns=start + _ns(occurrence.to_s),
-            asked=_asked(fault),
+            asked=fault.asked,
         )
         for index, fault in enumerate(profile.faults)
         for occurrence in occurrences(index, fault)
     ]
     return sorted(planned, key=lambda fault: (fault.at_ns, fault.name))
-
-
-def _asked(fault: Fault) -> dict[str, int | float | str]:
-    """What the profile asks of the link, under the profile's own names."""
-    values = {"latency_ms": fault.latency_ms, "jitter_ms": fault.jitter_ms, "rate_kb_per_s": fault.rate_kb_per_s}
-    return {key: value for key, value in values.items() if value is not None}

@@ -132,7 +132,7 @@ def test_a_choice_and_a_wrong_table() -> None:
     assert len(problems) == 1  # TOML itself: a table and a list of tables of one name
     assert "x.toml: found no valid TOML" in problems[0]
     problems = refused(TEXT.replace('kind = "down"', 'kind = "donw"').replace("[run]\nduration_s = 60", "run = 60"))
-    assert 'x.toml: faults[0].kind: found "donw", allowed one of "latency", "bandwidth", "down"' in problems[1]
+    assert 'x.toml: faults[0].kind: found "donw", allowed one of "latency", "bandwidth", "slicer"' in problems[1]
     assert "allowed a table with keys of duration_s" in problems[0]
 
 

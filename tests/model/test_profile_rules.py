@@ -39,6 +39,10 @@ BASE: dict[str, Any] = {
 STAGE = {"name": "stage", "channel": "tickstock.events.market_state", "event": "stage_change"}
 
 
+KILL = {"name": "gone", "kind": "kill", "service": "redis", "at_s": 5, "for_s": 2}
+STALL = {"name": "deaf", "kind": "stalled-consumers", "at_s": 5, "for_s": 2}
+
+
 def threshold(**changes: Any) -> dict[str, Any]:
     return {"thresholds": [{"measure": "lost_defect", "at_most": 0} | changes]}
 
@@ -98,7 +102,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"faults.1.at_s": 8}, 'faults[1].at_s: found that "cut" and "slow" are 1 s apart, allowed from steady.hold_s, 3'),
     (
         {"faults.1.link": "gateway-redis", "faults.1.at_s": 6},
-        'faults[1].at_s: found that "slow" (latency, 6 to 8 s) overlaps "cut" (down, 5 to 7 s) on link "gateway-redis"',
+        'faults[1].at_s: found that "slow" (latency, 6 to 8 s) overlaps "cut" (down, 5 to 7 s) on "gateway-redis"',
     ),
     (
         {"faults.0.repeat": {"times": 2, "every_s": 15}, "faults.1.link": "gateway-redis"},
@@ -142,7 +146,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         'rate_per_s: found 3.0, allowed nothing with kind "burst"',
     ),
     ({"faults.0.latency_ms": 3}, 'latency_ms: found 3, allowed nothing with kind "down"'),
-    ({"faults.1.latency_ms": 0}, "latency_ms: found 0, allowed from 1"),
+    ({"faults.0": KILL}, 'faults[0].kind: found "kill", which is destructive, allowed only with target.test_system'),
+    ({"faults.0": {**KILL, "service": None}}, 'service: found nothing, allowed one of "redis", "postgres"'),
+    ({"faults.0": {**KILL, "link": "gateway-redis"}}, 'link: found "gateway-redis", allowed nothing with kind "kill"'),
+    ({"faults.0": {**KILL, "kind": "lock"}}, 'service: found "redis", allowed with kind "lock": "postgres"'),
+    ({"faults.0.link": None}, "link: found nothing, allowed a link"),
+    ({"faults.0": {**STALL, "consumers": "nobody"}}, 'faults[0].consumers: found "nobody", allowed one of "plain"'),
+    ({"faults.0.direction": "upstream"}, 'direction: found "upstream" with kind "down", allowed "both"'),
     (threshold(measure="deliveries"), "at_least: found nothing"),
 ]
 
