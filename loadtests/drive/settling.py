@@ -41,10 +41,10 @@ def settle(
     if equal == len(chunk):
         return []
     rest = chunk[equal:] if equal else chunk
-    if begun(rest) and accountant.wait(account, rest):
+    if begun(rest) and account.wait(rest):
         return []
     cutter = connection.cutter
-    inside = accountant.begun(account)
+    inside = account.begun()
     if inside:
         accountant.leave(account)
         cutter.cut(inside)
@@ -66,7 +66,7 @@ def settle(
             if not beginning:
                 accountant.leave(account)
             else:
-                accountant.wait(account, beginning)
+                account.wait(beginning)
     else:
         accountant.leave(account)
         accountant.take(account, batch, now_ns)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from loadtests.tally.cells import GroupCells
 from loadtests.tally.gaps import Gaps
-from loadtests.tally.reference import NOWHERE, Kin, Reference, Step
+from loadtests.tally.reference import NOWHERE, Reference, Step
+
+if TYPE_CHECKING:
+    from loadtests.tally.kin import Kin
 
 _EXTRA_KEPT = 4096
 
@@ -21,12 +26,13 @@ class Account:
         "epoch",
         "extra",
         "first",
-        "fresh",
         "gaps",
         "held",
         "kin",
         "last",
+        "led",
         "not_unique",
+        "pause",
         "reference",
         "refused",
         "routes",
@@ -52,8 +58,32 @@ class Account:
         self.held: tuple[Step, int] | None = None  # inside a frame: the last whole step, the bytes behind it
         self.ahead = b""  # the beginning of a frame that the reference does not have yet; then `held` is (step, 0)
         self.since = 0  # number of the step up to which the account is written
-        self.fresh: dict[int, int] = {}  # streams that the reference knew before it joined: their first seq for it
-        self.refused = 0  # how often in a row it could not join
+        self.led = 0  # steps that the reference has by its own reads since it joined
+        self.refused = 0  # how often in a row it could not join, or joined and followed nothing
+        self.pause = 0  # reads to wait before it tries to join again
+
+    @property
+    def place(self) -> tuple[Step, int]:
+        """The last step that came whole, and the bytes of the next that came."""
+        return self.held or (self.at, 0)
+
+    @property
+    def followed(self) -> int:
+        """Steps since it joined that others had got before it."""
+        return self.place[0].number - self.since - self.led if self.reference is not None else 0
+
+    def wait(self, begun: bytes) -> bool:
+        """Keep the beginning of a frame until its rest comes; False where it stands between no two frames."""
+        at, held = self.place
+        if self.reference is None or held:
+            return False
+        self.at, self.held, self.ahead = NOWHERE, (at, 0), begun
+        return True
+
+    def begun(self) -> bytes:
+        """The bytes of the reference's frame that came so far."""
+        at, held = self.place
+        return at.next.frame[:held] if held and at.next is not None else b""
 
     def within_copies(self, index: int, seq: int, copies: int) -> bool:
         """Note one more copy of a message; True while the contract allows that many."""

@@ -20,13 +20,12 @@ from loadtests.tally.exceptions import DeviationRows, StrangeRows
 from loadtests.tally.folding import fold
 from loadtests.tally.gaps import Gaps
 from loadtests.tally.histogram import Histogram
-from loadtests.tally.reference import NEVER, NOWHERE, Kin, Reference
+from loadtests.tally.kin import Kinship
+from loadtests.tally.reference import NEVER, NOWHERE
 from loadtests.tally.streams import Streams
 from loadtests.tally.touch import TouchRing
 
 _Taken = Literal["unique", "repeated", "strange"]
-_REFUSALS: Final = 4
-_TRY_AGAIN_MASK: Final = 31
 RANGES_KEPT = 4_000_000
 """Missing ranges kept in one process (64 MB); what is opened beyond is counted, and its account says at least."""
 NEVER_LATE_NS: Final = 1 << 62
@@ -73,7 +72,7 @@ class Accountant:
         for group, log in zip(self.groups, self._touch.logs, strict=True):
             group.turn(log)
         self._over: list[tuple[int, GroupCells, list[Any], dict[int, Cell]]] = []  # logs and cells of slices that ended
-        self._kin: dict[tuple[str, frozenset[int]], Kin] = {}
+        self._kinship = Kinship()
         self._closed: list[Account] = []
         self._unique = self._repeated = self._messages = self._reads = self._strange = 0
         self._missing = 0
@@ -82,16 +81,14 @@ class Accountant:
 
     def account(self, *, consumer: int, epoch: int, group: int, routes: frozenset[int], transport: str = "") -> Account:
         """Open the account of one epoch of a consumer; those of equal transport and routes may get equal bytes."""
-        kin = self._kin.setdefault((transport, routes), Kin())
-        kin.members += 1
-        return Account(consumer=consumer, epoch=epoch, routes=routes, cells=self.groups[group], kin=kin)
+        kin = self._kinship.of(transport, routes)
+        account = Account(consumer=consumer, epoch=epoch, routes=routes, cells=self.groups[group], kin=kin)
+        self._kinship.enter(account)
+        return account
 
     def close_account(self, account: Account) -> None:
         """The epoch is over: its closing goes out with the next flush."""
-        self.leave(account)
-        account.kin.members -= 1
-        if not account.kin.members:
-            account.kin.reference = None
+        self._kinship.depart(account)
         self._closed.append(account)
 
     def follow(self, account: Account, chunk: bytes, now_ns: int) -> tuple[Batch | None, int]:
@@ -102,7 +99,7 @@ class Accountant:
         reference = account.reference
         if reference is None:
             return None, 0
-        begin, held = account.held or (account.at, 0)
+        begin, held = account.place
         at, held, equal = reference.follow(begin, held, chunk)
         if not equal:
             return None, 0
@@ -119,59 +116,23 @@ class Accountant:
         log += (account, now_ns, batch)
         return batch, equal
 
-    def wait(self, account: Account, begun: bytes) -> bool:
-        """Keep the beginning of a frame until its rest comes; False where the account cannot."""
-        at, held = account.held or (account.at, 0)
-        if account.reference is None or held:
-            return False
-        account.at, account.held, account.ahead = NOWHERE, (at, 0), begun
-        return True
-
-    def begun(self, account: Account) -> bytes:
-        """The bytes of the reference's frame that came so far."""
-        at, held = account.held or (account.at, 0)
-        return at.next.frame[:held] if held and at.next is not None else b""
-
     def leave(self, account: Account) -> None:
         """Follow the reference no further."""
-        reference = account.reference
-        if reference is not None:
-            reference.settle(account, (account.held or (account.at, 0))[0])
-            account.reference, account.at, account.held = None, NOWHERE, None
+        self._kinship.leave(account)
 
     def take_first(self, account: Account, batch: Batch, now_ns: int) -> None:
         """Account a read that ended with a whole frame and was not followed; then follow, or lead, the reference."""
-        reference = account.reference
-        at_tail = reference is not None and (account.held or (account.at, 0)) == (reference.tail, 0)
-        self.leave(account)
+        kinship = self._kinship
+        if kinship.lead(account, batch, self.streams.route):
+            if now_ns >= self.slice_end:
+                self.turn(now_ns)
+            log = account.cells.log
+            log += (account, now_ns, batch)
+            return
+        led = kinship.leads(account)
+        kinship.leave(account)
         in_order = self.take(account, batch, now_ns)
-        kin = account.kin
-        if kin.members < 2 or not batch.frames:
-            return
-        latest = kin.reference
-        lost_touch = account.refused > _REFUSALS and latest is not None and latest.passed(batch.messages[-1])
-        if in_order and (latest is None or latest.full or lost_touch):
-            account.refused = 0
-            latest = kin.reference = Reference(account, batch.messages[-1])
-            latest.join(account, latest.tail)
-            return
-        if latest is None:
-            return
-        if at_tail and reference is latest and not in_order:
-            kin.reference = None  # nobody else can lead over what is missing here; the next in order begins anew
-            return
-        if in_order and at_tail and reference is latest:
-            for frame, message in zip(batch.frames, batch.messages, strict=True):  # chunks pair them
-                if not latest.extend(frame, message):
-                    kin.reference = None
-                    return
-            latest.join(account, latest.tail)
-            return
-        if account.refused > _REFUSALS and account.refused & _TRY_AGAIN_MASK:
-            account.refused += 1
-            return
-        at = latest.place(batch.messages[-1])
-        account.refused = 0 if at is not None and latest.join(account, at) else account.refused + 1
+        kinship.stand(account, batch, in_order=in_order, led=led)
 
     def take(self, account: Account, batch: Batch, now_ns: int) -> bool:
         """Account one read, message by message; whether each was the next of its stream."""

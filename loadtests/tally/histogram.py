@@ -111,11 +111,6 @@ class Histogram:
                 return middle_ms(bucket)
         return None
 
-    def mean_ms(self) -> float | None:
-        """Mean of the buckets' middles in milliseconds; None without a sample."""
-        total = self.count
-        return sum(middle_ms(b) * c for b, c in self.counts.items()) / total if total else None
-
     def max_ms(self) -> float | None:
         """Greatest sample's bucket in milliseconds; None without a sample."""
         return middle_ms(max(self.counts)) if self.counts else None
