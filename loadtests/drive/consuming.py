@@ -130,10 +130,15 @@ class Consuming:
         return self._connection
 
     def _confirm(self, connection: Connection) -> str:
-        """Ask for the subscription and wait for its confirmation; what went wrong, empty for nothing."""
-        receiver, clock = self._wiring.receiver, self._wiring.clock
-        connection.ready.wait(OPEN_S)
+        """Ask for the subscription and wait for its confirmation; what went wrong, empty for nothing.
+
+        The end of the run waits for no answer: whoever has none by then leaves.
+        """
+        receiver, clock, over = self._wiring.receiver, self._wiring.clock, self._wiring.over
+        gevent.wait([connection.ready, over], timeout=OPEN_S, count=1)
         if not connection.ready.is_set():
+            if over.is_set():
+                return self._leave_unconfirmed(connection)
             receiver.end(connection, clock.now_ns(), "error", f"no session within {OPEN_S:g} s")
         if connection.end is not None:
             return connection.end.why
@@ -146,8 +151,11 @@ class Consuming:
         if self._spec.subscribe.health:
             body["health"] = True
         answer = receiver.ask(connection, "subscribe", body)
-        confirmed = answer.wait(OPEN_S)
+        gevent.wait([answer, over], timeout=OPEN_S, count=1)
+        confirmed = answer.value if answer.ready() else None
         if confirmed is None:
+            if over.is_set():
+                return self._leave_unconfirmed(connection)
             receiver.end(connection, clock.now_ns(), "error", f"no confirmation within {OPEN_S:g} s")
             return "no confirmation"
         if confirmed.refused:
@@ -155,6 +163,12 @@ class Consuming:
             return "refused"
         receiver.step(connection, "confirmed", confirmed.at_ns)
         return ""
+
+    def _leave_unconfirmed(self, connection: Connection) -> str:
+        receiver = self._wiring.receiver
+        receiver.say_goodbye(connection)
+        receiver.end(connection, self._wiring.clock.now_ns(), "own", "not confirmed when the run ended")
+        return "the run is over"
 
     def _park(self) -> None:
         """Wait until the connection or the run is over; at the run's end leave in good order."""

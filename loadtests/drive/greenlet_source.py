@@ -1,6 +1,6 @@
 """Who reads the connections where no epoll set can?  One greenlet each: TLS, compression, other systems.
 
-Twice the cost of the hub's set and no kernel stamps; cutter and accountant are the same.
+2.5 times the cost of the hub's set and no kernel stamps; cutter and accountant are the same.
 """
 
 from __future__ import annotations

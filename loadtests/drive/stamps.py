@@ -1,6 +1,7 @@
 """When did the kernel receive these bytes?  SO_TIMESTAMPNS beside one read, on the run clock; Linux only.
 
-The stamp is CLOCK_REALTIME, so it is turned into an age by reading both clocks beside it.
+The stamp is CLOCK_REALTIME, so it is carried over by reading both clocks beside it; a process that is put aside
+between the two readings would take it for older than it is, so they are read again until they lie close together.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ _SOL_SOCKET: Final = 1
 _TIMESPEC: Final = struct.Struct("@ll")
 _ANCILLARY: Final = 64
 _STALE_NS: Final = 60 * 1_000_000_000
+_CLOSE_NS: Final = 100_000
+_TRIES: Final = 3
 AVAILABLE: Final = sys.platform == "linux"
 
 
@@ -41,14 +44,25 @@ def switch_on(sock: _Socket) -> bool:
 def receive(sock: _Socket, size: int) -> tuple[bytes, int, int | None]:
     """Bytes, monotonic time of the read, monotonic time at which the kernel got the last of them.
 
-    The latter is None without a stamp, or where the realtime clock stepped between stamp and read. Raises OSError.
+    The latter is None without a stamp, where the realtime clock stepped between stamp and read, or where the two
+    clocks could not be read close together. Raises OSError.
     """
     chunk, ancillary, _, _ = sock.recvmsg(size, _ANCILLARY)
     now = clock_gettime_ns(CLOCK_MONOTONIC)
-    real = clock_gettime_ns(CLOCK_REALTIME)
     for level, kind, data in ancillary:
         if level == _SOL_SOCKET and kind == _SCM_TIMESTAMPNS and len(data) >= _TIMESPEC.size:
             seconds, rest = _TIMESPEC.unpack_from(data)
-            age = real - (seconds * 1_000_000_000 + rest)
-            return chunk, now, now - age if 0 <= age < _STALE_NS else None
+            return chunk, now, _on_monotonic(seconds * 1_000_000_000 + rest, now)
     return chunk, now, None
+
+
+def _on_monotonic(stamp: int, now: int) -> int | None:
+    before = now
+    for _ in range(_TRIES):
+        real = clock_gettime_ns(CLOCK_REALTIME)
+        after = clock_gettime_ns(CLOCK_MONOTONIC)
+        if after - before <= _CLOSE_NS:
+            age = real - stamp
+            return min(before - age, now) if 0 <= age < _STALE_NS else None
+        before = after
+    return None

@@ -149,15 +149,23 @@ class Master:
         try:
             self._prepare()
         except (BadInput, HarnessError) as error:
-            status = 2 if isinstance(error, BadInput) else 3
-            log.error("%s", error)
-            self._status.failed(str(error), status)
-            self._environment.process_exit_code = status
-            self._part = None
-            self._let_go()
-            gevent.spawn(self._leave)
+            self._cannot_begin(str(error), 2 if isinstance(error, BadInput) else 3)
+        except Exception as error:
+            self._cannot_begin(f"{type(error).__name__}: {error}", 3)
+            raise  # Locust logs where it came from, and goes on: a listener that raises stops nothing
         finally:
             self._ready.set()
+
+    def _cannot_begin(self, why: str, status: int) -> None:
+        log.error("%s", why)
+        self._part = None
+        self._environment.process_exit_code = status
+        if self.conductor is not None and not self.conductor.done.is_set():  # there is a history already: it says why
+            self.conductor.abandon(f"error: {why}")
+            return
+        self._status.failed(why, status)
+        self._let_go()
+        gevent.spawn(self._leave)
 
     def _prepare(self) -> None:
         loaded = self.chosen.loaded

@@ -14,7 +14,7 @@ import gevent
 import msgspec
 
 from loadtests.capture.clock import clock_identity
-from loadtests.capture.clocksync import EVERY_S, measure
+from loadtests.capture.clocksync import EVERY_S, Offset, measure
 from loadtests.capture.shipping import Outbox
 from loadtests.drive.wiring import Kind, Wiring
 from loadtests.harness import orders
@@ -107,6 +107,14 @@ class Worker:
         if refusal:
             self._tell(PartStatus(process=process, refused=refusal))
             return
+        try:
+            self._open(config, process, offset)
+        except Exception as error:
+            self._part = None
+            self._tell(PartStatus(process=process, refused=f"failed: {type(error).__name__}: {error}"))
+            raise  # Locust logs where it came from
+
+    def _open(self, config: RunConfig, process: str, offset: Offset) -> None:
         run, sent = config.run, self._send
         spool = Path(tempfile.gettempdir()) / f"tickstorm-{os.getuid()}" / f"{run}-{process}.tsh"
         spool.parent.mkdir(mode=0o700, exist_ok=True)

@@ -11,7 +11,7 @@ import pytest
 
 from loadtests.cli.analyzing import analyze_run
 from loadtests.model import records as r
-from loadtests.model.codec import Frame, decode, encode_frame, pack
+from loadtests.model.codec import Frame, decode, pack
 from loadtests.model.profile_text import canonical
 from loadtests.model.results import Results, Verdict, from_json
 from loadtests.model.runconfig import sha256_of
@@ -76,8 +76,8 @@ def test_one_planted_gap_changes_all_three_reports(stored: Path, tmp_path: Path)
     with path.open("wb") as file:
         for frame in frames:
             records = [fewer if x is consumed[0] else x for x in frame.records]
-            file.write(encode_frame(frame.number, records))
-        file.write(encode_frame(frames[-1].number + 1, [gap]))
+            file.writelines(pack(frame.number, records))
+        file.writelines(pack(frames[-1].number + 1, [gap]))
     results, files = again(folder, tmp_path / "out")
     assert results.verdict is Verdict.FAIL
     assert results.delivery.lost.defect == lot

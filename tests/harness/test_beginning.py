@@ -1,0 +1,130 @@
+"""What becomes of a run that breaks before its first user, by an error that nobody foresaw?  A real Locust each."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from loadtests.model.codec import Frame, decode
+from loadtests.model.records import Finish, PhaseMark, Record
+
+ROOT = Path(__file__).resolve().parents[2]
+PROFILE = """
+name = "broken"
+question = "What if it breaks at its start?"
+
+[run]
+duration_s = 2
+connect_s = 90
+
+[target]
+kind = "external"
+redis = "127.0.0.1:1"
+gateway = "127.0.0.1:1"
+
+[[families]]
+name = "patterns"
+channel = "tickstock.events.patterns"
+event = "pattern_detected"
+
+[[publishers]]
+name = "detector"
+families = ["patterns"]
+shape = { kind = "constant", rate_per_s = 10 }
+
+[[consumers]]
+name = "plain"
+count = 2
+
+[[thresholds]]
+measure = "lost_defect"
+at_most = 0
+"""
+BREAK = """
+import loadtests.harness.{module} as module
+def broken(*_, **__):
+    raise RuntimeError("nobody foresaw this")
+module.{place} = broken
+from locust.main import main
+main()
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broken:
+    """A Locust that ended."""
+
+    status: int
+    said: str
+    runs: list[Path]
+
+    def records(self) -> list[Record]:
+        (run,) = self.runs
+        frames = decode((run / "history" / "main.tsh").read_bytes())
+        return [record for frame in frames if isinstance(frame, Frame) for record in frame.records]
+
+
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return str(taken.getsockname()[1])
+
+
+def broken(folder: Path, module: str, place: str, *argv: str) -> Broken:
+    profile = folder / "broken.toml"
+    profile.write_text(PROFILE, encoding="utf-8")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("TICKSTORM", "LOCUST"))}
+    command = [sys.executable, "-c", BREAK.format(module=module, place=place), "-f", "locustfile.py", "--headless"]
+    done = subprocess.run(
+        [*command, "--run-profile", str(profile), *argv],
+        cwd=ROOT,
+        env=environment | {"TICKSTORM_REPORTS": str(folder / "reports")},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    return Broken(status=done.returncode, said=done.stdout, runs=sorted((folder / "reports").glob("2*")))
+
+
+@pytest.mark.parametrize(
+    ("module", "place", "argv"),
+    [
+        ("master", "begin_sampling", ()),  # there is a history, but no part yet
+        ("part", "Publishing", ()),  # the part is half open
+        ("worker", "Outbox", ("--processes", "1")),  # the master is well, its worker is not
+    ],
+)
+def test_it_ends_at_once_as_unknown_and_says_why(
+    tmp_path: Path, module: str, place: str, argv: tuple[str, ...]
+) -> None:
+    if argv:
+        argv = (*argv, "--master-bind-host", "127.0.0.1", "--master-host", "127.0.0.1")
+        argv = (*argv, *(word for side in ("--master-bind-port", "--master-port") for word in (side, free_port())))
+    found = broken(tmp_path, module, place, *argv)
+    assert found.status == 3, found.said
+    assert "RuntimeError: nobody foresaw this" in found.said
+    records = found.records()
+    assert [mark.phase for mark in records if isinstance(mark, PhaseMark)] == ["connect", "end"]
+    (finish,) = [record for record in records if isinstance(record, Finish)]
+    assert finish.reason.startswith("error: ")
+    assert finish.reason.endswith("RuntimeError: nobody foresaw this")
+    assert finish.at_ns < 60e9, "nobody waited for subscriptions"
+    results = json.loads((found.runs[0] / "results.json").read_bytes())
+    assert results["verdict"] == "UNKNOWN"
+    assert any("nobody foresaw this" in reason for reason in results["reasons"]), results["reasons"]
+
+
+def test_before_there_is_a_history_the_error_is_all_that_is_left(tmp_path: Path) -> None:
+    found = broken(tmp_path, "master", "resolve")
+    assert found.status == 3, found.said
+    assert "RuntimeError: nobody foresaw this" in found.said
+    assert found.runs == []
