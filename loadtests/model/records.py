@@ -248,6 +248,20 @@ class FaultStep(_Record, frozen=True, kw_only=True, array_like=True, tag="fault"
     detail: str = ""
 
 
+class CrewFault(_Record, frozen=True, kw_only=True, array_like=True, tag="crew_fault"):
+    """Which of the run's own users one fault chose; written by the leading process when they are told.
+
+    A consumer fault disturbs these consumers and no others.  When it began and ended, its FaultSteps say.
+    """
+
+    fault: str  # as FaultStep.name
+    kind: str
+    consumers: list[int]  # slots, ascending; empty where publishers play it
+    publishers: list[int] = []
+    from_ns: int  # when they were told
+    to_ns: int  # when they stop by themselves, if nobody tells them before
+
+
 class PhaseMark(_Record, frozen=True, kw_only=True, array_like=True, tag="phase"):
     """A phase began."""
 
@@ -333,6 +347,7 @@ Record = (
     | Queried
     | PathProbe
     | FaultStep
+    | CrewFault
     | PhaseMark
     | Samples
     | HarnessSecond
