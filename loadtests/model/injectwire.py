@@ -38,6 +38,7 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True, tag="begin"):
     postgres: str = ""
     database: str = ""
     user: str = ""  # of PostgreSQL; passwords come from the environment
+    gateway_http: str = ""  # health and statistics of the gateway, past every proxy
     test_system: bool = False  # destructive kinds are allowed; refused here too, whoever asks
 
 
