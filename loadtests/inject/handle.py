@@ -23,6 +23,7 @@ from loadtests.model.ids import NS_PER_S
 from loadtests.model.injectwire import (
     Begin,
     Emitted,
+    End,
     FromInjector,
     HealAll,
     Healed,
@@ -102,6 +103,8 @@ class InjectorHandle:
             self._planned |= {fault.name: fault for fault in message.faults}
         elif isinstance(message, HealAll):
             self._planned.clear()
+        elif isinstance(message, End):
+            self._planned.pop(message.fault, None)
         return self._say(message)
 
     def heal_all(self, by: str, timeout_s: float) -> Healed | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from loadtests.inject.crew import CrewControl
+from loadtests.inject.database import database_at
 from loadtests.inject.emitting import Emitter
 from loadtests.inject.errors import ControlError, NotThere
 from loadtests.inject.healing import dirt, sentence, sweep, undo_pending
@@ -16,13 +18,17 @@ from loadtests.inject.kinds.kind import Site
 from loadtests.inject.life import CALM_NS, GO_NS, Held, Life, Surroundings
 from loadtests.inject.lifting import COMMAND, Lifted
 from loadtests.inject.link import Link
+from loadtests.inject.redis_server import RedisServer
 from loadtests.inject.supervisor import Supervisor
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.inject.watch import Watch
+from loadtests.model.fault_kinds import KINDS as NAMED
 from loadtests.model.ids import NS_PER_MS
-from loadtests.model.injectwire import Begin, PlannedFault, Ready
+from loadtests.model.injectwire import Begin, CrewState, PlannedFault, Ready
 from loadtests.model.records import FaultStep, Note
 
+_END_LINKS_S = 5.0  # a fault on a link is lifted in much less, unless its proxy is stuck
+_LISTEN_S = 0.02
 _REACH_S = 3.0  # how long a Toxiproxy that has just been restarted is waited for
 HEAL_S = 60.0
 """How long healing may take: every escalation of one fault, each call with its own timeout."""
@@ -31,7 +37,8 @@ HEAL_S = 60.0
 class Injector:
     """The faults of one run. Used by one thread; each fault lives in its own."""
 
-    def __init__(self, begin: Begin, emitter: Emitter) -> None:
+    def __init__(self, begin: Begin, emitter: Emitter, meanwhile: Callable[[float], None] = time.sleep) -> None:
+        """`meanwhile` is what to do, for at most so many seconds, while lives are waited for: listen to the parent."""
         self._begin = begin
         self._emitter = emitter
         self._server = ToxiproxyServer(begin.toxiproxy)
@@ -47,6 +54,8 @@ class Injector:
         self._links = {name: self._link(name, proxy) for name, proxy in begin.proxies.items()}
         self._planned: list[tuple[int, str, PlannedFault]] = []
         self._names: set[str] = set()
+        self._crew = CrewControl(emitter.send)
+        self._meanwhile = meanwhile
         self._lives: dict[str, Life] = {}
 
     def sweep(self) -> Ready:
@@ -54,11 +63,12 @@ class Injector:
         version = self._reach()
         swept = [sentence(entry, lifted) for entry, lifted in self._undo_journal("sweep")]
         swept += sweep(self._server, tuple(self._begin.proxies.values()))
+        self._crew.listen()
         return Ready(toxiproxy_version=version, swept=swept)
 
     def _undo_journal(self, by: str) -> Iterator[tuple[Entry, Lifted]]:
         before_ns = self._now_ns()
-        for entry, lifted in undo_pending(self._journal, self._server, self._note):
+        for entry, lifted in undo_pending(self._journal, self._server, self._note, crew=self._crew):
             self._emitter.record(
                 FaultStep(
                     name=entry.fault,
@@ -88,6 +98,14 @@ class Injector:
         """When the next life begins, on the monotonic clock."""
         return self._planned[0][0] if self._planned else None
 
+    def crew_told(self, state: CrewState) -> None:
+        """How far the run's users are with what they were told."""
+        self._crew.told(state)
+
+    def parent_gone(self) -> None:
+        """Nobody answers any more."""
+        self._crew.deafen()
+
     def start_due(self) -> None:
         """Begins the lives that are due; forgets those that are over and clean."""
         self._lives = {name: life for name, life in self._lives.items() if not _is_over(life)}
@@ -97,6 +115,9 @@ class Injector:
             if kind is None:
                 self._refuse(fault, f'kind "{fault.kind}" is not known; known are {", ".join(sorted(KINDS))}')
                 continue
+            if why := self._why_not(fault):
+                self._refuse(fault, why)
+                continue
             life = Life(fault, kind, self._site(fault), self._around)
             self._lives[fault.name] = life
             life.start()
@@ -105,6 +126,24 @@ class Injector:
         """The parent is ready for an announced fault."""
         if fault in self._lives:
             self._lives[fault].go()
+
+    def end(self, fault: str, by: str) -> None:
+        """Lifts one fault before its time, or drops it from the plan; what could not be lifted is tried once more."""
+        kept = [entry for entry in self._planned if entry[1] != fault]
+        if dropped := [entry[2] for entry in self._planned if entry[1] == fault]:
+            heapq.heapify(kept)
+            self._planned = kept
+            return self._refuse(dropped[0], "it was dropped from the plan before it began", by)
+        life = self._lives.get(fault)
+        if life is None:
+            return None
+        life.end(by)
+        if life.join(0) and not _is_over(life) and all(other.join(0) for other in self._lives.values()):
+            # No fault is in force: the journal holds nothing but what could not be lifted.
+            for entry, lifted in self._undo_journal(by):
+                if entry.fault in self._lives:
+                    self._lives[entry.fault].lifted = lifted
+        return None
 
     def heal(self, by: str) -> list[str]:
         """Lifts everything, drops the plan, reads back. Returns what is left, with the command that lifts it."""
@@ -116,7 +155,7 @@ class Injector:
         left: list[str] = []
         unclean: list[str] = []
         for name, life in self._lives.items():
-            if not life.join(watch.left_s):
+            if not self._joined(life, watch):
                 left.append(f'Fault "{name}" is still being lifted. Run: {COMMAND}')
             elif life.lifted is not None and not life.lifted.clean:
                 unclean.append(life.lifted.left)
@@ -124,6 +163,14 @@ class Injector:
         if failed_before and not left:  # what could not be lifted then may be lifted now
             unclean = [lifted.left for _, lifted in self._undo_journal(by) if not lifted.clean]
         return left + unclean or self._left_behind()
+
+    def _joined(self, life: Life, watch: Watch) -> bool:
+        """Wait for a life's end; what the parent says meanwhile may be what it waits for."""
+        while not life.join(0):
+            if watch.over:
+                return False
+            self._meanwhile(min(_LISTEN_S, watch.left_s))
+        return True
 
     def _left_behind(self) -> list[str]:
         proxies = tuple(self._begin.proxies.values())
@@ -146,8 +193,35 @@ class Injector:
                     raise
 
     def _site(self, fault: PlannedFault) -> Site:
-        supervisor = Supervisor(Path(self._begin.supervisor)) if self._begin.supervisor else None
-        return Site(link=self._links.get(fault.link), supervisor=supervisor)
+        begin = self._begin
+        return Site(
+            link=self._links.get(fault.link),
+            supervisor=Supervisor(Path(begin.supervisor)) if begin.supervisor else None,
+            redis=RedisServer(begin.redis) if begin.redis else None,
+            postgres=database_at(begin.postgres, database=begin.database, user=begin.user),
+            crew=self._crew,
+            gateway_http=begin.gateway_http,
+            end_links=self._end_links,
+        )
+
+    def _end_links(self, by: str) -> None:
+        lives = [life for life in list(self._lives.values()) if life.on_link and life.in_force]
+        for life in lives:
+            life.end(by)
+        watch = Watch.of_s(_END_LINKS_S)
+        for life in lives:
+            life.join(watch.left_s)
+
+    def _why_not(self, fault: PlannedFault) -> str:
+        """Why a fault is not even begun; empty where it may be."""
+        named = NAMED.get(fault.kind)
+        if named is not None and named.destructive and not self._begin.test_system:
+            return f'kind "{fault.kind}" is destructive, and the profile does not mark the target as a test system'
+        if fault.link in self._links:
+            for life in self._lives.values():
+                if life.fault.link == "toxiproxy" and life.in_force:
+                    return f'Toxiproxy itself is under the fault "{life.fault.name}"'
+        return ""
 
     def _link(self, name: str, proxy: str) -> Link:
         return Link(
@@ -158,7 +232,7 @@ class Injector:
             probe_every_s=self._begin.probe_every_s,
         )
 
-    def _refuse(self, fault: PlannedFault, why: str) -> None:
+    def _refuse(self, fault: PlannedFault, why: str, by: str = "") -> None:
         now_ns = self._now_ns()
         self._emitter.record(
             FaultStep(
@@ -169,6 +243,7 @@ class Injector:
                 before_ns=now_ns,
                 after_ns=now_ns,
                 asked=dict(fault.asked),
+                by=by,
                 detail=why,
             )
         )

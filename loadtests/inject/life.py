@@ -72,12 +72,18 @@ class Life:
     def __init__(self, fault: PlannedFault, kind: Kind, site: Site, around: Surroundings) -> None:
         self.fault = fault
         self.lifted: Lifted | None = None  # how its lifting ended, once it has
+        self.in_force = False  # from just before it is applied until it is lifted cleanly
         self._kind, self._site, self._around = kind, site, around
         self._stop, self._proof_stop, self._go = threading.Event(), threading.Event(), threading.Event()
         self._by = "plan"
         self._proof_told = False
         self._proof_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"fault {fault.name}", daemon=True)
+
+    @property
+    def on_link(self) -> bool:
+        """It acts on a link."""
+        return self._site.link is not None
 
     def start(self) -> None:
         """Begins with the calm measurement."""
@@ -129,7 +135,7 @@ class Life:
         calm_until_ns = max(at_ns - GO_NS - _MARGIN_NS, time.monotonic_ns() + _LEAST_CALM_NS)
         witness.before(Watch(calm_until_ns, self._stop))
         if not Watch(at_ns - GO_NS - _MARGIN_NS, self._stop).wait():
-            return None
+            return self._tell("failed", by=self._by, detail="it was ended before it began")
         holds = self._kind.holds(self.fault)
         if taken := self._around.held.take(holds):
             detail = f"another fault in force cannot be told apart from it: {', '.join(sorted(taken))}"
@@ -159,6 +165,7 @@ class Life:
 
     def _act(self, witness: Witness, entry: Entry) -> None:
         self._site.count_fault(1)
+        self.in_force = True
         before_ns = self._now_ns()
         proving: threading.Thread | None = None
         try:
@@ -195,6 +202,7 @@ class Life:
         if lifted.clean:
             self._around.journal.close(self.fault.name)
             self._site.count_fault(-1)
+            self.in_force = False
         self._proof_stop.set()
         if proving is not None:
             proving.join(_JOIN_S)
@@ -215,8 +223,16 @@ class Life:
             proxy="" if self._site.link is None else self._site.link.proxy,
             toxiproxy=self._around.toxiproxy,
             supervisor=self._around.supervisor,
+            **self._servers(),
             undo=self._kind.undo_of(self._site, self.fault),
         )
+
+    def _servers(self) -> dict[str, str]:
+        redis, postgres = self._site.redis, self._site.postgres
+        found = {} if redis is None else {"redis": redis.address}
+        if postgres is not None:
+            found |= {"postgres": postgres.address, "database": postgres.database, "user": postgres.user}
+        return found
 
     def _note(self, text: str) -> None:
         self._around.emitter.record(Note(at_ns=self._now_ns(), text=text))

@@ -7,6 +7,7 @@ import select
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 
 import msgspec
@@ -15,7 +16,7 @@ from loadtests.inject.emitting import Emitter
 from loadtests.inject.errors import ControlError
 from loadtests.inject.injector import Injector
 from loadtests.model.ids import NS_PER_MS
-from loadtests.model.injectwire import Begin, Go, HealAll, Healed, Quit, Schedule, ToInjector
+from loadtests.model.injectwire import Begin, CrewState, End, Go, HealAll, Healed, Quit, Schedule, ToInjector
 from loadtests.model.records import Trouble
 
 _LOOK_MS = 250  # how often it is looked whether the parent still lives
@@ -56,6 +57,7 @@ class _Process:
         self._lines = _Lines(fd_in)
         self._emitter = emitter
         self._injector: Injector | None = None
+        self._heard: deque[bytes] = deque()  # lines that came while something was waited for
         self._origin_ns = time.monotonic_ns()
         self._parent = os.getppid()
         self._ends: str | None = None  # why
@@ -69,6 +71,8 @@ class _Process:
         self._poll = select.poll()
         self._poll.register(fd_in, select.POLLIN)
         self._poll.register(self._wake, select.POLLIN)
+        self._listening = select.poll()
+        self._listening.register(fd_in, select.POLLIN)
 
     def run(self) -> int:
         while self._ends is None:
@@ -76,8 +80,9 @@ class _Process:
             if self._wake in ready:
                 self._ends = "signal"
             elif ready:
-                for line in self._lines.read():
-                    if (failed := self._hear(line)) is not None:
+                self._heard.extend(self._lines.read())
+                while self._heard:
+                    if (failed := self._hear(self._heard.popleft())) is not None:
                         return failed
                 if self._lines.closed:
                     self._ends = self._ends or "pipe closed"
@@ -85,10 +90,25 @@ class _Process:
                 self._ends = self._ends or "pipe closed"
             if self._injector is not None and self._ends is None:
                 self._injector.start_due()
+        if self._injector is not None and self._ends == "pipe closed":
+            self._injector.parent_gone()
         left = self._injector.heal(self._ends) if self._injector is not None else []
         for text in left:
             sys.stderr.write(f"{text}\n")
         return 1 if left else 0
+
+    def _listen(self, seconds: float) -> None:
+        """Wait so long for what the parent says; only what the run's users are at is acted on at once."""
+        if self._lines.closed:
+            time.sleep(seconds)
+        elif self._listening.poll(seconds * 1000):
+            for line in self._lines.read():
+                if b'"crew_state"' in line:
+                    self._hear(line)
+                else:
+                    self._heard.append(line)
+            if self._lines.closed and self._injector is not None:
+                self._injector.parent_gone()
 
     def _timeout_ms(self) -> int:
         next_ns = None if self._injector is None else self._injector.next_ns()
@@ -113,13 +133,17 @@ class _Process:
             self._injector.plan(message.faults)
         elif isinstance(message, Go):
             self._injector.go(message.fault)
+        elif isinstance(message, CrewState):
+            self._injector.crew_told(message)
+        elif isinstance(message, End):
+            self._injector.end(message.fault, message.by)
         elif isinstance(message, HealAll):
             self._emitter.send(Healed(left=self._injector.heal(message.by)))
         return None
 
     def _begin(self, begin: Begin) -> int | None:
         self._origin_ns = begin.origin_ns
-        injector = Injector(begin, self._emitter)
+        injector = Injector(begin, self._emitter, self._listen)
         try:
             ready = injector.sweep()
         except ControlError as error:

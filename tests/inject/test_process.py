@@ -121,7 +121,7 @@ def test_a_killed_injector_is_started_again_sweeps_and_goes_on(start: Callable[.
     lifted = run.await_step("cut", "lifted")
     assert lifted.by == "sweep"
     assert link.is_clean
-    assert sum(isinstance(message, Ready) for message in run.ear.heard) == 2
+    eventually(lambda: sum(isinstance(message, Ready) for message in run.ear.heard) == 2)
     eventually(lambda: [record for record in run.ear.records if isinstance(record, Trouble)])
     (trouble,) = [record for record in run.ear.records if isinstance(record, Trouble)]
     assert trouble.process == "injector"
