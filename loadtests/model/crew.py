@@ -1,4 +1,4 @@
-"""Which of the run's own users does a fault choose?  Pure; the same answer in every process, from seed, fault and slot."""
+"""Which of the run's own users does a fault choose?  Pure: from seed, fault and slots, the same in every process."""
 
 from __future__ import annotations
 

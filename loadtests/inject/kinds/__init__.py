@@ -16,9 +16,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from loadtests.inject.kinds import bandwidth, black_hole, down, latency, raw_toxic, reset
+from loadtests.inject.kinds import (
+    bad_input,
+    bad_token,
+    bandwidth,
+    black_hole,
+    down,
+    half_open_consumers,
+    latency,
+    offline_consumers,
+    raw_toxic,
+    reconnect_storm,
+    reset,
+    slow_consumers,
+    stalled_consumers,
+    vanishing_consumers,
+)
 from loadtests.inject.kinds.kind import Kind
 
 KINDS: Mapping[str, Kind] = {
-    module.KIND.name: module.KIND for module in (latency, bandwidth, down, reset, black_hole, raw_toxic)
+    module.KIND.name: module.KIND
+    for module in (
+        latency,
+        bandwidth,
+        down,
+        reset,
+        black_hole,
+        slow_consumers,
+        stalled_consumers,
+        half_open_consumers,
+        vanishing_consumers,
+        offline_consumers,
+        reconnect_storm,
+        bad_token,
+        bad_input,
+        raw_toxic,
+    )
 }

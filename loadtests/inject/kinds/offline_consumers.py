@@ -1,0 +1,21 @@
+"""Consumers that are offline for a while: they leave in good order, and come back at the end."""
+
+from __future__ import annotations
+
+from loadtests.inject.kinds.on_crew import Seen, crew_kind
+from loadtests.inject.proofs import Effective
+
+
+def judge(seen: Seen) -> tuple[str, Effective]:
+    """All of them are away, and the gateway has so many clients less."""
+    away, chosen = seen.of("in_force"), seen.of("chosen")
+    grown = seen.grown("clients")
+    found: Effective = {"offline": away, "gateway_clients_less": None if grown is None else -grown}
+    if away < chosen:
+        return f"{away} of {chosen} are away", found
+    if grown is not None and -grown < chosen:
+        return f"the gateway counts {-grown:g} clients less, {chosen} left", found
+    return "", found
+
+
+KIND = crew_kind("offline-consumers", judge)
