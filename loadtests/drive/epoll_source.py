@@ -52,10 +52,17 @@ class EpollSource:
         return sys.platform == "linux" and not tls
 
     def adopt(self, sock: Any) -> Any:
-        """A socket of gevent's as this source needs it: the same descriptor, non-blocking, out of gevent's hands."""
+        """A socket of gevent's as this source needs it: the same descriptor, non-blocking, out of gevent's hands.
+
+        Raises OSError where it cannot be had; it is closed then.
+        """
         taken = monkey.get_original("socket", "socket")(fileno=sock.detach())
-        taken.setblocking(False)
-        taken.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        try:
+            taken.setblocking(False)
+            taken.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        except OSError:
+            taken.close()
+            raise
         return taken
 
     def add(self, connection: Connection) -> None:

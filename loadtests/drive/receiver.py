@@ -6,7 +6,7 @@ Everything is per run: nothing is open before the first Receiver, nothing after 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -20,14 +20,14 @@ from loadtests.drive.epoll_source import EpollSource
 from loadtests.drive.greenlet_source import GreenletSource
 from loadtests.drive.handshake import RefusedError
 from loadtests.drive.hub_lag import HubLag
-from loadtests.drive.locust_stats import merge
+from loadtests.drive.receive_display import HarnessReading, Health, Readings, merge_received
 from loadtests.drive.settling import settle
 from loadtests.drive.socketio import SocketIoDialect
 from loadtests.drive.websocket import PlainDialect
-from loadtests.model.contract import ConsumerPlan
+from loadtests.model.contract import ConsumerPlan, Contract
 from loadtests.model.records import Touched
 from loadtests.tally.accountant import Accountant, Sums
-from loadtests.tally.histogram import middle_ms
+from loadtests.tally.streams import STREAMS_KEPT
 from loadtests.tally.subscriptions import Step, Subscriptions
 
 if TYPE_CHECKING:
@@ -38,30 +38,10 @@ if TYPE_CHECKING:
 _RECORDS_A_TURN = 64
 _LET_OTHERS_S = 0.001
 """A sleep of 0 would let other greenlets run, but no socket be read: gevent does up to 5 ms of those in one go."""
-_READ_DELAYS_NEEDED = 100
 _PROBES = 4096  # nonces that are kept, lest a target that makes them up fills the memory
+_EPOCHS = 16
 _SAID = 200  # characters of what a target said that go into a record
 _CLOSED_BY_PEER = (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
-    """How the receiving side stands."""
-
-    connected: int  # consumers with a confirmed subscription
-    open: int  # connections, confirmed or not
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HarnessReading:
-    """How the receiving side fared since the last reading."""
-
-    messages: int
-    reads: int
-    read_delay_p99_ns: int  # -1: too few stamped reads
-    hub_lag_p99_ns: int
-    hub_lag_max_ns: int
-    connected: int
 
 
 class Receiver:
@@ -79,6 +59,7 @@ class Receiver:
             exceptions_per_s=profile.guard.exceptions_per_s,
             now_ns=wiring.clock.now_ns(),
             late_ns=round(profile.run.late_s * 1_000_000_000),
+            streams_kept=_streams_kept(contract),
         )
         identity = profile.identity
         dialects: tuple[Speaking, ...] = (
@@ -107,7 +88,7 @@ class Receiver:
         self._lag = HubLag()
         self._flushing = RLock()
         self._closed = False
-        self._read = self.accountant.sums()
+        self._told = Readings(self.accountant.sums())
 
     @property
     def receive_name(self) -> str:
@@ -121,17 +102,18 @@ class Receiver:
     ) -> Connection:
         """Take over a socket of gevent's after its upgrade, with the bytes that came behind the answer.
 
-        Raises RefusedError where the run is over already.
+        Raises RefusedError where the run is over already, OSError where the socket cannot be read.
         """
         if self._closed:
             sock.close()
             raise RefusedError("the run is over")
+        adopted = self._source.adopt(sock)
         transport = self._wiring.profile.consumers[plan.group].transport
         account = self.accountant.account(
             consumer=plan.slot, epoch=epoch, group=plan.group, routes=plan.routes, transport=transport
         )
         connection = Connection(
-            sock=self._source.adopt(sock),
+            sock=adopted,
             dialect=self._dialects[transport],
             chunks=self._chunks[transport],
             account=account,
@@ -140,8 +122,13 @@ class Receiver:
         )
         if transport == "websocket":
             connection.ready.set()
+        try:
+            self._source.add(connection)
+        except OSError:
+            self._source.remove(connection)
+            self.accountant.close_account(account)
+            raise
         self._connections.add(connection)
-        self._source.add(connection)
         if behind:
             self.received(connection, behind, self._wiring.clock.now_ns())
         return connection
@@ -331,17 +318,7 @@ class Receiver:
 
     def take_reading(self) -> HarnessReading:
         """How the receiving side fared since the last call, as of the last flush."""
-        before, now = self._read, self.accountant.sums()
-        self._read = now
-        lag_p99, lag_max = self._lag.take()
-        return HarnessReading(
-            messages=now.messages - before.messages,
-            reads=now.reads - before.reads,
-            read_delay_p99_ns=_p99_ns(now.read_delay.counts),
-            hub_lag_p99_ns=lag_p99,
-            hub_lag_max_ns=lag_max,
-            connected=self._connected,
-        )
+        return self._told.reading(self.accountant.sums(), self._lag, self._connected)
 
     def sums(self) -> Sums:
         """What the live page shows: deliveries, repeats, missing so far, latencies of the last second."""
@@ -349,22 +326,7 @@ class Receiver:
 
     def merge_stats(self, environment: Environment) -> None:
         """Show in Locust's statistics what was flushed since the last call."""
-        for group in self.accountant.groups:
-            shown = group.take_shown()
-            transport = self._wiring.profile.consumers[group.group].transport
-            method = "WS" if transport == "websocket" else "SIO"
-            for family in shown.seen(len(self.accountant.groups)):
-                index = self._contract.group_index(family, group.group)
-                counts, (count, size) = shown.families.get(index, ({}, [0, 0]))
-                milliseconds: dict[int, int] = {}
-                total = 0.0
-                for bucket, times in counts.items():
-                    value = middle_ms(bucket)
-                    total += value * times
-                    milliseconds[round(value)] = milliseconds.get(round(value), 0) + times
-                failures = {"gap": shown.gaps.get(family, 0), "repeated": shown.repeats.get(family, 0)}
-                count += failures["gap"]
-                merge(environment, method, self._contract.group_name(index), milliseconds, total, count, size, failures)
+        merge_received(environment, self._contract, self.accountant.groups)
 
     def close(self) -> None:
         """End every connection and stop reading. Safe to repeat."""
@@ -378,6 +340,14 @@ class Receiver:
         self._lag.close()
 
 
+def _streams_kept(contract: Contract) -> int:
+    """Streams that are not made up: each publisher's routes, in as many epochs as a run with many faults brings."""
+    families = contract.profile.families
+    routes = Counter(families[route.family].name for route in contract.routes)
+    pairs = sum(group.count * routes[name] for group in contract.profile.publishers for name in set(group.families))
+    return max(STREAMS_KEPT, _EPOCHS * pairs)
+
+
 def _refusal(end: End) -> Answer:
     return Answer(end.at_ns, None, f"{end.why}: {end.detail}")
 
@@ -388,16 +358,3 @@ def _reason(data: Any) -> str:
         reason = data.get("reason") or data.get("error")
         return str(reason)[:_SAID] if reason else ""
     return ""
-
-
-def _p99_ns(counts: dict[int, int]) -> int:
-    total = sum(counts.values())
-    if total < _READ_DELAYS_NEEDED:
-        return -1
-    rank = -(-99 * total // 100)
-    seen = 0
-    for bucket in sorted(counts):
-        seen += counts[bucket]
-        if seen >= rank:
-            return round(middle_ms(bucket) * 1_000_000)
-    return -1

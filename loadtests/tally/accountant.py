@@ -20,9 +20,9 @@ from loadtests.tally.exceptions import DeviationRows, StrangeRows
 from loadtests.tally.folding import fold
 from loadtests.tally.gaps import Gaps
 from loadtests.tally.histogram import Histogram
-from loadtests.tally.kin import Kinship
+from loadtests.tally.kin import BUDGET_BYTES, Kinship
 from loadtests.tally.reference import NEVER, NOWHERE
-from loadtests.tally.streams import Streams
+from loadtests.tally.streams import STREAMS_KEPT, Streams
 from loadtests.tally.touch import TouchRing
 
 _Taken = Literal["unique", "repeated", "strange"]
@@ -58,8 +58,10 @@ class Accountant:
         now_ns: int,
         ranges_kept: int = RANGES_KEPT,
         late_ns: int = NEVER_LATE_NS,
+        streams_kept: int = STREAMS_KEPT,
+        references_bytes: int = BUDGET_BYTES,
     ) -> None:
-        self.streams = Streams(family_of_route)
+        self.streams = Streams(family_of_route, streams_kept)
         self.strange = StrangeRows()
         self.miscounted: list[int] = []  # consumers whose closing did not add up, since the caller last looked
         self.groups = [GroupCells(group) for group in range(consumer_groups)]
@@ -72,7 +74,7 @@ class Accountant:
         for group, log in zip(self.groups, self._touch.logs, strict=True):
             group.turn(log)
         self._over: list[tuple[int, GroupCells, list[Any], dict[int, Cell]]] = []  # logs and cells of slices that ended
-        self._kinship = Kinship()
+        self.kinship = Kinship(references_bytes)
         self._closed: list[Account] = []
         self._unique = self._repeated = self._messages = self._reads = self._strange = 0
         self._missing = 0
@@ -81,14 +83,14 @@ class Accountant:
 
     def account(self, *, consumer: int, epoch: int, group: int, routes: frozenset[int], transport: str = "") -> Account:
         """Open the account of one epoch of a consumer; those of equal transport and routes may get equal bytes."""
-        kin = self._kinship.of(transport, routes)
+        kin = self.kinship.of(transport, routes)
         account = Account(consumer=consumer, epoch=epoch, routes=routes, cells=self.groups[group], kin=kin)
-        self._kinship.enter(account)
+        self.kinship.enter(account)
         return account
 
     def close_account(self, account: Account) -> None:
         """The epoch is over: its closing goes out with the next flush."""
-        self._kinship.depart(account)
+        self.kinship.depart(account)
         self._closed.append(account)
 
     def follow(self, account: Account, chunk: bytes, now_ns: int) -> tuple[Batch | None, int]:
@@ -118,11 +120,11 @@ class Accountant:
 
     def leave(self, account: Account) -> None:
         """Follow the reference no further."""
-        self._kinship.leave(account)
+        self.kinship.leave(account)
 
     def take_first(self, account: Account, batch: Batch, now_ns: int) -> None:
         """Account a read that ended with a whole frame and was not followed; then follow, or lead, the reference."""
-        kinship = self._kinship
+        kinship = self.kinship
         if kinship.lead(account, batch, self.streams.route):
             if now_ns >= self.slice_end:
                 self.turn(now_ns)

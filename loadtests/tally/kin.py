@@ -44,7 +44,7 @@ class Kin:
         self.beyond = 0  # reads since the reference grew that it does not have: then nobody leads any more
         self.level = 0  # references in a row that nobody followed
         self.pause = 0  # reads to wait before another is tried
-        self.barred: Account | None = None  # founded the last one that nobody followed: another's bytes may suit more
+        self.barred: set[Account] = set()  # founded one that nobody followed: others' bytes may suit more
 
 
 class Kinship:
@@ -83,8 +83,7 @@ class Kinship:
         self.leave(account)
         kin = account.kin
         kin.members.discard(account)
-        if kin.barred is account:
-            kin.barred = None
+        kin.barred.discard(account)
         if len(kin.members) == 1:
             self._divide(self._pairs - 1)
             for reference in self._of(kin):
@@ -111,8 +110,11 @@ class Kinship:
         ):
             return False
         before = reference.bytes
-        for frame, message in zip(batch.frames, batch.messages, strict=True):  # chunks pair them
-            reference.extend(frame, message)
+        if batch.count == batch.reads:
+            reference.extend(batch.frames[0], batch)
+        else:
+            for frame, message in zip(batch.frames, batch.messages, strict=True):  # chunks pair them
+                reference.extend(frame, Batch.followed([message]))
         account.at, account.held = reference.tail, None
         account.led += batch.count
         account.kin.beyond = 0
@@ -185,7 +187,7 @@ class Kinship:
     def _found(self, account: Account, newest: Message) -> None:
         kin = account.kin
         self._retire(kin)
-        if kin.pause or kin.barred is account or 2 * Reference.least(len(account.last)) > self._share:
+        if kin.pause or account in kin.barred or 2 * Reference.least(len(account.last)) > self._share:
             return
         for old in self._of(kin)[: 1 - _GENERATIONS]:
             self._end(old)
@@ -202,11 +204,13 @@ class Kinship:
             return
         kin.reference, kin.beyond = None, 0
         if _useful(reference, kin):
-            kin.level, kin.barred = 0, None
+            kin.level = 0
         else:
             kin.level = min(kin.level + 1, _LEVELS)
             kin.pause = len(kin.members) << kin.level
-            kin.barred = reference.founder if reference.founder in kin.members else None
+            kin.barred = (kin.barred | {reference.founder}) & kin.members
+            if kin.barred == kin.members:
+                kin.barred = set()
         if not reference.standing:
             self._forget(reference)
 

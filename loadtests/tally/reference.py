@@ -119,9 +119,9 @@ class Reference:
             come[index] = seq
         return True
 
-    def extend(self, frame: bytes, message: Message) -> None:
-        """Add what came behind the tail and continues it."""
-        index, seq = message[0], message[1]
+    def extend(self, frame: bytes, batch: Batch) -> None:
+        """Add a frame that came behind the tail, and its one message, which continues it."""
+        index, seq = batch.messages[0][:2]
         last = self._last
         if index >= len(last):
             last.extend([NEVER] * (index + 1 - len(last)))
@@ -129,7 +129,7 @@ class Reference:
             self._first[index] = seq
         last[index] = seq
         self._window += frame
-        step = Step(frame, Batch((message,)), len(self._steps), len(self._window))
+        step = Step(frame, batch, len(self._steps), len(self._window))
         self._steps.append(step)
         self._places[index, seq] = step
         self.bytes += STEP_BYTES + 2 * len(frame)

@@ -7,16 +7,20 @@ from collections.abc import Sequence
 from loadtests.model.ids import unpack_stream
 
 FOREIGN = -1
-"""Index of a stream whose route the profile does not have."""
+"""Index of a stream whose route the profile does not have, or that is one too many."""
+
+STREAMS_KEPT = 1 << 16
+"""Streams that one process keeps unless told otherwise: a target that makes them up must not fill the memory."""
 
 
 class Streams:
     """Interned streams of one run in one process, numbered in the order in which they came."""
 
-    __slots__ = ("_family_of_route", "_index", "family", "packed", "route")
+    __slots__ = ("_family_of_route", "_index", "_kept", "family", "packed", "route")
 
-    def __init__(self, family_of_route: Sequence[int]) -> None:
+    def __init__(self, family_of_route: Sequence[int], kept: int = STREAMS_KEPT) -> None:
         self._family_of_route = family_of_route
+        self._kept = kept
         self._index: dict[int, int] = {}
         self.packed: list[int] = []
         self.route: list[int] = []
@@ -26,12 +30,15 @@ class Streams:
         return len(self.packed)
 
     def index_of(self, packed: int) -> int:
-        """Index of a packed stream, a new one if needed; FOREIGN where the profile has no such route."""
+        """Index of a packed stream, a new one if needed; FOREIGN where the profile has no such route.
+
+        FOREIGN too where so many streams came that this one is made up.
+        """
         index = self._index.get(packed)
         if index is not None:
             return index
         route = unpack_stream(packed).route
-        if route >= len(self._family_of_route):
+        if route >= len(self._family_of_route) or len(self.packed) >= self._kept:
             return FOREIGN
         index = self._index[packed] = len(self.packed)
         self.packed.append(packed)
