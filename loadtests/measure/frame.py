@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from loadtests.measure.facts import Facts
 from loadtests.model.fault_kinds import KINDS
-from loadtests.model.fault_rules import occurrences, recovery_limit_s
+from loadtests.model.fault_times import occurrences, recovery_limit_s
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.profile import Fault, Profile
 from loadtests.model.records import FaultStep
@@ -97,7 +97,7 @@ def acts(facts: Facts, profile: Profile) -> list[Act]:
 def never_in_force(profile: Profile, found: list[Act]) -> list[str]:
     """Planned faults of which nothing says that they were in force."""
     acted = {a.name for a in found if a.began_ns is not None}
-    planned = (o.name for i, f in enumerate(profile.faults) for o in occurrences(i, f))
+    planned = (o.name for i in range(len(profile.faults)) for o in occurrences(profile, i))
     return [name for name in planned if name not in acted]
 
 

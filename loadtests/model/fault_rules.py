@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import combinations
 
 from loadtests.model.fault_kinds import KINDS
+from loadtests.model.fault_times import (
+    LEAD_S,
+    Occurrence,
+    before,
+    bounds,
+    named,
+    occurrences,
+    over_s,
+    recovery_limit_s,
+    room_s,
+)
 from loadtests.model.profile import Fault, Profile
 
 HIDES: frozenset[str] = frozenset(name for name, kind in KINDS.items() if kind.hides)
 """Kinds under which nothing else on the same place can be seen."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Occurrence:
-    """One time that a fault is in force, in seconds after the warm-up."""
-
-    fault: int  # index in the profile
-    name: str  # with #n where it is repeated
-    from_s: float
-    to_s: float
-
-
-def occurrences(index: int, fault: Fault) -> list[Occurrence]:
-    """When a fault is in force: once, or each of its repeats as `name#1`, `name#2` and so on."""
-    if fault.repeat is None:
-        return [Occurrence(fault=index, name=fault.name, from_s=fault.at_s, to_s=fault.at_s + fault.for_s)]
-    found = []
-    for number in range(fault.repeat.times):
-        start = fault.at_s + number * fault.repeat.every_s
-        found.append(Occurrence(fault=index, name=f"{fault.name}#{number + 1}", from_s=start, to_s=start + fault.for_s))
-    return found
-
-
 def fault_problems(profile: Profile) -> Iterator[str]:
     """Faults without a calm before, without room after, or that hide each other."""
     yield from _allowed(profile)
+    waits = list(_waits(profile))
+    yield from waits
+    if waits:
+        return  # without a beginning there are no times to judge
     yield from _room(profile)
     for (one, first), (other, second) in combinations(enumerate(profile.faults), 2):
         yield from _apart(profile, (one, first), (other, second))
@@ -64,35 +57,49 @@ def _allowed(profile: Profile) -> Iterator[str]:
             yield f'faults[{index}].kind: found "{fault.kind}", allowed only with target.kind = "local"'
 
 
-def recovery_limit_s(profile: Profile, fault: Fault) -> float:
-    """How long the recovery from a fault may take before it counts as none."""
-    return profile.recovery.limit_s if fault.recovery_limit_s is None else fault.recovery_limit_s
+def _waits(profile: Profile) -> Iterator[str]:
+    """Faults that wait for one that is not there, or for themselves."""
+    for index, fault in enumerate(profile.faults):
+        if fault.after is None:
+            continue
+        where = f'faults[{index}].after: found "{fault.after}"'
+        if named(profile, fault.after) is None:
+            others = ", ".join(f'"{other.name}"' for other in profile.faults if other is not fault)
+            yield f"{where}, allowed {f'one of {others}' if others else 'nothing: there is no other fault'}"
+        elif fault.after == fault.name or named(profile, before(profile, fault)[-1].after) is not None:
+            yield f"{where}, but these faults wait for each other, allowed a chain that has a first one"
 
 
 def _room(profile: Profile) -> Iterator[str]:
     hold_s, calm_s = profile.steady.hold_s, 2 * profile.steady.group_ms / 1000
     for index, fault in enumerate(profile.faults):
         where = f"faults[{index}]"
-        if fault.at_s < calm_s:
+        if fault.after is None and fault.at_s < calm_s:
             yield (
                 f"{where}.at_s: found {fault.at_s:g}, allowed from {calm_s:g} (two slice groups): "
                 "without a calm stretch before it nothing says what steady is"
             )
-        times = 1 if fault.repeat is None else fault.repeat.times
         every_s = 0.0 if fault.repeat is None else fault.repeat.every_s
         if fault.repeat is not None and fault.for_s < every_s < fault.for_s + hold_s:
             yield (
                 f"{where}.repeat.every_s: found {every_s:g}, allowed from {fault.for_s + hold_s:g}: "
                 f"for_s and steady.hold_s, or it can never be steady in between"
             )
-        end_s = fault.at_s + (times - 1) * every_s + fault.for_s
-        needed_s = end_s + recovery_limit_s(profile, fault) + hold_s
+        end_s = bounds(profile, fault).to_s
+        needed_s = end_s + over_s(profile, fault)
         if needed_s > profile.run.duration_s:
             yield (
-                f'{where}.for_s: found that "{fault.name}" ends {end_s:g} s after the warm-up, allowed up to '
+                f'{where}.for_s: found that "{fault.name}" ends {end_s:g} s after the warm-up{_at_the_latest(fault)}, '
+                f"allowed up to "
                 f"{profile.run.duration_s - needed_s + end_s:g}: run.duration_s {profile.run.duration_s:g} less the "
                 f"recovery limit {recovery_limit_s(profile, fault):g} and steady.hold_s {hold_s:g}"
             )
+
+
+def _at_the_latest(fault: Fault) -> str:
+    if fault.after is not None:
+        return f' at the latest: when "{fault.after}" is given up and {LEAD_S:g} s of announcement have passed'
+    return " at the latest" if fault.repeat is not None and fault.repeat.random else ""
 
 
 def _apart(profile: Profile, first: tuple[int, Fault], second: tuple[int, Fault]) -> Iterator[str]:
@@ -100,8 +107,13 @@ def _apart(profile: Profile, first: tuple[int, Fault], second: tuple[int, Fault]
     (one, a), (other, b) = first, second
     same_place = a.where == b.where
     hidden = same_place and (a.kind in HIDES or b.kind in HIDES or (a.kind == b.kind and _same_way(a, b)))
+    if a in before(profile, b) or b in before(profile, a):
+        return
+    if not (_fixed(a) and _fixed(b)):  # when they come is not up to the profile alone
+        yield from _may_hide(profile, (one, a), (other, b), hidden=hidden)
+        return
     hold_s = profile.steady.hold_s
-    for x, y in _near(occurrences(one, a), occurrences(other, b), hold_s):
+    for x, y in _near(occurrences(profile, one), occurrences(profile, other), hold_s):
         overlap = x.from_s < y.to_s and y.from_s < x.to_s
         where = f"faults[{other}].at_s: found that"
         if overlap and hidden:
@@ -117,6 +129,38 @@ def _apart(profile: Profile, first: tuple[int, Fault], second: tuple[int, Fault]
                 "or an overlap: else the first can never be steady again"
             )
             return
+
+
+def _fixed(fault: Fault) -> bool:
+    return fault.after is None and (fault.repeat is None or not fault.repeat.random)
+
+
+def _may_hide(profile: Profile, first: tuple[int, Fault], second: tuple[int, Fault], *, hidden: bool) -> Iterator[str]:
+    """Two that cannot be told apart must not meet whatever the seed draws and however long a recovery takes."""
+    (one, a), (other, b) = first, second
+    if not hidden:
+        return
+    for x, y in _near(_widest(profile, one), _widest(profile, other), 0.0):
+        yield (
+            f'faults[{other}].at_s: found that "{y.name}" ({b.kind}, within {y.from_s:g} to {y.to_s:g} s) may overlap '
+            f'"{x.name}" ({a.kind}, within {x.from_s:g} to {x.to_s:g} s) on "{a.where}", allowed only where the two '
+            "can be told apart"
+        )
+        return
+
+
+def _widest(profile: Profile, index: int) -> list[Occurrence]:
+    """Where each occurrence may lie; of a fault with `after` one stretch for all."""
+    fault = profile.faults[index]
+    if fault.after is not None:
+        all_ = bounds(profile, fault)
+        return [Occurrence(fault=index, name=fault.name, from_s=all_.from_s, to_s=all_.to_s)]
+    room = room_s(profile, fault)
+    return [
+        Occurrence(fault=index, name=o.name, from_s=start, to_s=start + fault.for_s + room)
+        for number, o in enumerate(occurrences(profile, index))
+        for start in (fault.at_s + number * (0.0 if fault.repeat is None else fault.repeat.every_s),)
+    ]
 
 
 def _same_way(a: Fault, b: Fault) -> bool:

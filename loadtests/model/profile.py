@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from loadtests.model.fault_kinds import KINDS, OWN_KEYS
 from loadtests.model.ids import MAX_ROUTES
+from loadtests.model.profile_aborts import Abort
 from loadtests.model.profile_base import (
     Address,
     Name,
@@ -44,6 +45,7 @@ __all__ = [
     "AT_LEAST",
     "SHAPE_KEYS",
     "SHAPE_NEEDS",
+    "Abort",
     "Consumers",
     "Family",
     "Fault",
@@ -179,6 +181,7 @@ class Repeat(Part):
 
     times: Annotated[int, Field(ge=1, le=1000)]
     every_s: Positive
+    random: bool = False  # once in each every_s, at an instant that the run's seed draws
 
 
 class Fault(Part):
@@ -425,6 +428,7 @@ class Profile(Part):
     recovery: Recovery = Recovery()
     sampling: Sampling = Sampling()
     guard: Guard = Guard()
+    aborts: list[Abort] = []
     thresholds: Annotated[list[Threshold], Field(min_length=1)]
 
     @model_validator(mode="after")

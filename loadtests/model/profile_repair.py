@@ -123,7 +123,7 @@ def _fit_rule(table: dict[str, Any], kind: Kind) -> None:
         table.clear()
         table.update(kind="constant", rate_per_s=1.0)
     elif name == "Fault":
-        for key in ("latency_ms", "jitter_ms", "rate_kb_per_s", "direction", "repeat"):
+        for key in ("latency_ms", "jitter_ms", "rate_kb_per_s", "direction", "repeat", "after"):
             table.pop(key, None)
         if table.get("kind") == "latency":
             table["latency_ms"] = 1
@@ -133,6 +133,10 @@ def _fit_rule(table: dict[str, Any], kind: Kind) -> None:
         for key in ("at_most", "at_least"):
             table.pop(key, None)
         table["at_least" if table.get("measure") in AT_LEAST else "at_most"] = 1.0
+    elif name == "Abort":
+        for key in ("at_most", "at_least"):
+            table.pop(key, None)
+        table["at_least" if table.get("measure") == "host_free_memory_mb" else "at_most"] = 1.0
     elif name == "Family":
         keep: dict[str, Any] = {key: table[key] for key in ("name", "channel", "event") if key in table}
         keys = {key: list(dict.fromkeys(values)) for key, values in table.get("keys", {}).items()}

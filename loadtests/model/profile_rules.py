@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from math import prod
 
+from loadtests.model.abort_rules import abort_problems
 from loadtests.model.catalogue import EVENT_TYPES
 from loadtests.model.fault_rules import fault_problems
 from loadtests.model.ids import MAX_ROUTES, MAX_SLOTS
@@ -38,6 +39,7 @@ def problems(profile: Profile) -> list[str]:
     found += _subscriptions(profile)
     found += _times(profile)
     found += fault_problems(profile)
+    found += abort_problems(profile)
     found += threshold_problems(profile)
     return found
 

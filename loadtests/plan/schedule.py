@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from loadtests.model.fault_rules import occurrences
+from collections.abc import Iterable
+
+from loadtests.model.fault_times import LEAD_S, occurrences
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.profile import Profile
@@ -23,19 +25,54 @@ def plan_end_ns(profile: Profile, t0_ns: int) -> int:
 
 
 def planned_faults(profile: Profile, t0_ns: int) -> list[PlannedFault]:
-    """Every occurrence in order of its time, a repeated fault as `name#1`, `name#2` and so on."""
+    """Every occurrence whose time is known at T0, in order of time; a repeated fault as `name#1`, `name#2` and so on.
+
+    Faults with `after` are not among them: `followers` plans them.
+    """
     start = warm_ns(profile, t0_ns)
-    planned = [
+    return _in_order(
+        planned
+        for index, fault in enumerate(profile.faults)
+        if fault.after is None
+        for planned in _planned(profile, index, start)
+    )
+
+
+def followers(profile: Profile, name: str, over_ns: int, now_ns: int) -> list[PlannedFault]:
+    """The occurrences of the faults that wait for one which was recovered from, or given up, at `over_ns`.
+
+    None begins before its announcement can be heard; all of its occurrences are as much later.
+    """
+    found = []
+    for index, fault in enumerate(profile.faults):
+        if fault.after == name:
+            first = over_ns + _ns(min(o.from_s for o in occurrences(profile, index)))
+            late = max(0, now_ns + _ns(LEAD_S) - first)
+            found += _planned(profile, index, over_ns + late)
+    return _in_order(found)
+
+
+def last_end_ns(profile: Profile, planned: list[PlannedFault], name: str) -> int | None:
+    """When the last of a fault's planned occurrences ends; None where none is planned."""
+    own = {o.name for i, f in enumerate(profile.faults) if f.name == name for o in occurrences(profile, i)}
+    return max((fault.until_ns for fault in planned if fault.name in own), default=None)
+
+
+def _planned(profile: Profile, index: int, base_ns: int) -> list[PlannedFault]:
+    fault = profile.faults[index]
+    return [
         PlannedFault(
             name=occurrence.name,
             kind=fault.kind,
             link=fault.where,
             direction=fault.direction,
-            at_ns=start + _ns(occurrence.from_s),
-            until_ns=start + _ns(occurrence.to_s),
+            at_ns=base_ns + _ns(occurrence.from_s),
+            until_ns=base_ns + _ns(occurrence.to_s),
             asked=fault.asked,
         )
-        for index, fault in enumerate(profile.faults)
-        for occurrence in occurrences(index, fault)
+        for occurrence in occurrences(profile, index)
     ]
-    return sorted(planned, key=lambda fault: (fault.at_ns, fault.name))
+
+
+def _in_order(faults: Iterable[PlannedFault]) -> list[PlannedFault]:
+    return sorted(faults, key=lambda fault: (fault.at_ns, fault.name))

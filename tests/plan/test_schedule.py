@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.profile import Fault, Profile
 from loadtests.model.profile_read import read_profile
-from loadtests.plan.schedule import plan_end_ns, planned_faults, warm_ns
+from loadtests.plan.schedule import followers, last_end_ns, plan_end_ns, planned_faults, warm_ns
 
 T0 = 7 * NS_PER_S + 5
 FIRST_RUN = read_profile((Path(__file__).parents[2] / "profiles" / "first-run.toml").read_bytes(), file="x").profile
@@ -81,3 +81,44 @@ def test_occurrences_never_overlap_and_do_not_drift(
     assert all(a.until_ns < b.at_ns for a, b in pairwise(planned))
     last = planned[-1].at_ns - planned[0].at_ns
     assert abs(last - (times - 1) * every_s * NS_PER_S) <= 2_000
+
+
+def cut(name: str, **more: object) -> Fault:
+    return Fault.model_validate({"name": name, "kind": "down", "link": "gateway-redis", "for_s": 1.0, **more})
+
+
+@given(seed=st.integers(0, 2**31), times=st.integers(2, 30), slack_s=st.floats(0, 20))
+def test_random_instants_are_drawn_by_the_seed_one_in_each_stretch(seed: int, times: int, slack_s: float) -> None:
+    hold_s = FIRST_RUN.steady.hold_s
+    every_s = 1.0 + hold_s + slack_s
+    fault = cut("f", at_s=5.0, repeat={"times": times, "every_s": every_s, "random": True})
+    profile = with_faults(fault).model_copy(update={"seed": seed})
+    planned = planned_faults(profile, T0)
+    assert planned == planned_faults(profile, T0)
+    for number, one in enumerate(planned):
+        from_s = (one.at_ns - warm_ns(profile, T0)) / NS_PER_S
+        assert 5 + number * every_s - 1e-6 <= from_s <= 5 + (number + 1) * every_s - 1 - hold_s + 1e-6
+    if slack_s > 1:
+        assert planned != planned_faults(profile.model_copy(update={"seed": seed + 1}), T0)
+
+
+def test_what_waits_is_not_planned_before_its_time_has_come() -> None:
+    profile = with_faults(
+        cut("first", at_s=5), cut("second", at_s=4, after="first"), cut("third", at_s=0, after="second")
+    )
+    first = planned_faults(profile, T0)
+    assert [f.name for f in first] == ["first"]
+    over = T0 + 30 * NS_PER_S
+    (second,) = followers(profile, "first", over, over)
+    assert (second.name, second.at_ns, second.until_ns) == ("second", over + 4 * NS_PER_S, over + 5 * NS_PER_S)
+    (third,) = followers(profile, "second", over, over + 5)
+    assert third.at_ns == over + 5 + NS_PER_S  # no time to announce it: later, and as long
+    assert third.until_ns - third.at_ns == NS_PER_S
+    assert followers(profile, "third", over, over) == []
+
+
+def test_who_waits_for_a_repeated_fault_waits_for_its_last() -> None:
+    profile = with_faults(cut("often", at_s=5, repeat={"times": 3, "every_s": 8}), cut("then", at_s=1, after="often"))
+    planned = planned_faults(profile, T0)
+    assert last_end_ns(profile, planned, "often") == warm_ns(profile, T0) + 22 * NS_PER_S
+    assert last_end_ns(profile, planned, "then") is None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.model.contract import Contract
-from loadtests.model.fault_rules import recovery_limit_s
+from loadtests.model.fault_times import recovery_limit_s
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.profile import Profile, Publishers
 from loadtests.model.profile_read import read_effective, read_profile
