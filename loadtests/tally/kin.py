@@ -25,6 +25,7 @@ _LEAST_BYTES: Final = 64 << 10
 _GENERATIONS: Final = 3
 """References of the same kin that may live; who stands in an older one lags far behind or has stalled."""
 _REFUSALS: Final = 4
+_REFUSALS_OF_EACH: Final = 2
 _PAUSE_READS: Final = 256
 _STREAMS_A_STEP: Final = 64
 """Joining compares all streams: that pays only where as many steps are followed as one for so many of them."""
@@ -148,7 +149,7 @@ class Kinship:
                 self._forget(reference)
         elif not followed:
             reference.refusals += 1
-            if reference.refusals > _REFUSALS * len(kin.members):
+            if reference.refusals >= _REFUSALS_OF_EACH * len(kin.members):
                 reference.refusals = 0
                 if not _useful(reference, kin):
                     self._retire(kin)
@@ -211,6 +212,8 @@ class Kinship:
             kin.barred = (kin.barred | {reference.founder}) & kin.members
             if kin.barred == kin.members:
                 kin.barred = set()
+            for account in kin.members:
+                account.refused = account.pause = 0  # it was not their bytes alone
         if not reference.standing:
             self._forget(reference)
 
