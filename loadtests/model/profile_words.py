@@ -20,10 +20,10 @@ class Problem:
     text: str  # found ..., allowed ...
 
 
-def problems_of(error: ValidationError) -> Iterator[Problem]:
-    """Every problem of a validation, in the order of the file's keys."""
+def problems_of(error: ValidationError, *, below: Loc = ()) -> Iterator[Problem]:
+    """Every problem of a validation, in the order of the file's keys; `below` is where what was validated stands."""
     for detail in error.errors(include_url=False):
-        yield from _problems(detail)
+        yield from _problems({**detail, "loc": (*below, *detail["loc"])})
 
 
 def _problems(detail: ErrorDetails) -> Iterator[Problem]:

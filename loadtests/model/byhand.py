@@ -1,0 +1,188 @@
+"""May this fault be played by hand, now and here?  A profile, what is asked and the state of a run in; pure.
+
+A fault by hand is held to the same limits as one of the profile; whoever asks gets sentences, never half a fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Literal
+
+import msgspec
+from pydantic import ValidationError
+
+from loadtests.model.errors import TickstormError
+from loadtests.model.fault_kinds import KINDS, OWN_KEYS
+from loadtests.model.ids import NS_PER_MS, NS_PER_S
+from loadtests.model.injectwire import PlannedFault
+from loadtests.model.profile import Fault, Profile
+from loadtests.model.profile_words import problems_of
+
+AT_ONCE = 4
+"""Faults by hand that may be asked for or in force at a time."""
+IN_ALL = 500
+"""Faults by hand of one run."""
+LEAD_NS = 1_000 * NS_PER_MS
+"""From the asking to the act: the calm measurement and the announcement need so long."""
+MAX_NOTE = 300
+"""Characters of an annotation."""
+
+_PLACES = ("link", "service", "consumers", "publishers")
+_NOT_BY_HAND = frozenset({"name", "at_s", "after", "repeat", "random"})
+
+
+class Refused(TickstormError):  # noqa: N818 - it names what came in
+    """What was asked for by hand is not done. `why`: bad (never), not allowed (not here), conflict (not now)."""
+
+    def __init__(self, why: Literal["bad", "not allowed", "conflict"], text: str) -> None:
+        self.why = why
+        super().__init__(text)
+
+
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a run decides whether a fault may begin; times of the run clock."""
+
+    now_ns: int
+    from_ns: int | None  # from when on a fault has a calm stretch before it; None: the run has not got so far
+    until_ns: int  # end of the plan
+    links: Collection[str]
+    names: Collection[str]  # of every fault that was ever planned or asked for in the run
+    under_way: int  # faults by hand that are not over
+    by_hand: int  # faults by hand so far
+
+
+def fault_by_hand(profile: Profile, asked: Mapping[str, Any], moment: Moment) -> PlannedFault:
+    """The fault that the injector is told. Raises Refused."""
+    if unknown := sorted(set(asked) & _NOT_BY_HAND):
+        raise Refused("bad", f"{unknown[0]}: a fault by hand begins now and once")
+    try:
+        fault = Fault.model_validate({"name": _name(moment), "at_s": 0.0, **asked})
+    except ValidationError as error:
+        raise Refused("bad", "; ".join(_sentences(error))) from None
+    _allowed(profile, fault, moment)
+    _timely(profile, fault, moment)
+    at_ns = max(moment.now_ns + LEAD_NS, moment.from_ns or 0)
+    return PlannedFault(
+        name=fault.name,
+        kind=fault.kind,
+        link=fault.where,
+        direction=fault.direction,
+        at_ns=at_ns,
+        until_ns=at_ns + round(fault.for_s * NS_PER_S),
+        asked=fault.asked,
+        by_hand=True,
+    )
+
+
+def _sentences(error: ValidationError) -> Iterator[str]:
+    for problem in problems_of(error, below=("faults", 0)):
+        path = problem.path.removeprefix("faults[0]").lstrip(".")
+        yield f"{path}: {problem.text}" if path else problem.text
+
+
+def _name(moment: Moment) -> str:
+    number = moment.by_hand + 1
+    while f"by-hand-{number}" in moment.names:
+        number += 1
+    return f"by-hand-{number}"
+
+
+def _allowed(profile: Profile, fault: Fault, moment: Moment) -> None:
+    kind = KINDS[fault.kind]
+    if kind.destructive and not profile.target.test_system:
+        raise Refused(
+            "not allowed",
+            f'"{fault.kind}" is destructive, and the profile does not mark its target as a test system'
+            " (target.test_system = true)",
+        )
+    if kind.place == "target" and profile.target.kind != "local":
+        raise Refused("not allowed", f'"{fault.kind}" is a switch of the reference target: it needs the local stack')
+    if kind.place == "link" and fault.link not in moment.links:
+        known = ", ".join(sorted(moment.links)) or "none"
+        raise Refused("bad", f'link: "{fault.link}" is not known, known are: {known}')
+    groups = {
+        "consumers": [group.name for group in profile.consumers],
+        "publishers": [group.name for group in profile.publishers],
+    }
+    for place, names in groups.items():
+        name = getattr(fault, place)
+        if name is not None and name not in names:
+            raise Refused("bad", f'{place}: "{name}" is not known, known are: {", ".join(names)}')
+
+
+def _timely(profile: Profile, fault: Fault, moment: Moment) -> None:
+    if moment.from_ns is None:
+        raise Refused("conflict", "the run is not so far yet: wait for the end of the warm-up, which says what calm is")
+    left_s = (moment.until_ns - max(moment.now_ns + LEAD_NS, moment.from_ns)) / NS_PER_S
+    if fault.for_s > left_s:
+        allowed = f"allowed up to {left_s:.1f}: the plan ends then" if left_s > 0 else "but the plan is over"
+        raise Refused("conflict", f"for_s: found {fault.for_s:g}, {allowed}")
+    if moment.under_way >= AT_ONCE:
+        raise Refused("conflict", f"{AT_ONCE} faults by hand are under way: heal one first")
+    if moment.by_hand >= IN_ALL:
+        raise Refused("conflict", f"there were {IN_ALL} faults by hand in this run, which is the most")
+
+
+def annotation(text: object) -> str:
+    """A note of the user, on one line. Raises Refused."""
+    if not isinstance(text, str) or not (found := " ".join(text.split())):
+        raise Refused("bad", "text: found nothing, allowed a sentence")
+    if len(found) > MAX_NOTE:
+        raise Refused("bad", f"text: found {len(found)} characters, allowed up to {MAX_NOTE}")
+    return "".join(letter if letter.isprintable() else "?" for letter in found)
+
+
+class Amount(msgspec.Struct, frozen=True, kw_only=True):
+    """One key of a fault as a form asks for it."""
+
+    key: str
+    needed: bool
+    kind: Literal["whole", "number", "words", "yes", "choice"]
+    at_least: float | None = None
+    at_most: float | None = None
+    choices: list[str] = []
+
+
+class Form(msgspec.Struct, frozen=True, kw_only=True):
+    """What a form for one kind of fault asks for."""
+
+    kind: str
+    place: str
+    places: list[str]
+    destructive: bool
+    directions: bool
+    amounts: list[Amount]
+
+
+def forms() -> list[Form]:
+    """One form for each kind, from the table and the profile's own limits."""
+    schema = Fault.model_json_schema()["properties"]
+    return [
+        Form(
+            kind=kind.name,
+            place=kind.place,
+            places=list(kind.services),
+            destructive=kind.destructive,
+            directions=kind.directions,
+            amounts=[_amount(key, key in kind.needs, schema[key]) for key in OWN_KEYS if key in kind.needs | kind.may],
+        )
+        for kind in KINDS.values()
+    ]
+
+
+def _amount(key: str, needed: bool, schema: dict[str, Any]) -> Amount:
+    of = next((s for s in schema.get("anyOf", [schema]) if s.get("type") != "null"), schema)
+    if "enum" in of or "const" in of:
+        return Amount(key=key, needed=needed, kind="choice", choices=list(of.get("enum", [of.get("const")])))
+    kinds: dict[str, Literal["whole", "number", "words", "yes"]] = {
+        "integer": "whole",
+        "number": "number",
+        "boolean": "yes",
+    }
+    return Amount(
+        key=key,
+        needed=needed,
+        kind=kinds.get(of.get("type", ""), "words"),
+        at_least=of.get("minimum", of.get("exclusiveMinimum")),
+        at_most=of.get("maximum", of.get("exclusiveMaximum")),
+    )
