@@ -89,6 +89,11 @@ def begin_faults(
         upstream_kind={link: upstream_kind(link) for link in target.proxies},
         journal=str(folder / "faults.journal"),
         supervisor=target.supervisor,
+        redis=target.redis_direct,
+        postgres=target.postgres_direct,
+        database=profile.target.database,
+        user=profile.target.read_user,
+        test_system=profile.target.test_system,
     )
 
     def on_fault(step: FaultStep) -> None:

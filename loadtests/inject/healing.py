@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from loadtests.inject.crew import CrewControl
+from loadtests.inject.database import database_at
 from loadtests.inject.errors import ControlError, Refused
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.kind import Site
 from loadtests.inject.lifting import Lifted, lift
 from loadtests.inject.link import Link
+from loadtests.inject.redis_server import RedisServer
 from loadtests.inject.supervisor import Supervisor
 from loadtests.inject.toxics import TOXIC_PREFIX, Proxy, ToxiproxyServer
 from loadtests.model.stackwire import PROXY_PREFIX
@@ -34,7 +37,9 @@ def heal(toxiproxy: str, journals: Sequence[Path]) -> list[str]:
     return done + sweep(server, ())
 
 
-def undo_pending(journal: Journal, server: ToxiproxyServer, tell: Tell) -> Iterator[tuple[Entry, Lifted]]:
+def undo_pending(
+    journal: Journal, server: ToxiproxyServer, tell: Tell, *, crew: CrewControl | None = None
+) -> Iterator[tuple[Entry, Lifted]]:
     """Lifts what is open in a journal, and closes there what was read back as lifted.
 
     Entries of another Toxiproxy are lifted there, and only if it answers.
@@ -45,9 +50,14 @@ def undo_pending(journal: Journal, server: ToxiproxyServer, tell: Tell) -> Itera
             yield entry, Lifted(clean=False, left=_unknown(entry))
             continue
         at = server if entry.toxiproxy in ("", server.address) else ToxiproxyServer(entry.toxiproxy)
-        link = Link(server=at, name=entry.link, proxy=entry.proxy) if entry.proxy else None
-        supervisor = Supervisor(Path(entry.supervisor)) if entry.supervisor else None
-        lifted = lift(kind, Site(link=link, supervisor=supervisor), entry.undo, fault=entry.fault, tell=tell)
+        site = Site(
+            link=Link(server=at, name=entry.link, proxy=entry.proxy) if entry.proxy else None,
+            supervisor=Supervisor(Path(entry.supervisor)) if entry.supervisor else None,
+            redis=RedisServer(entry.redis) if entry.redis else None,
+            postgres=database_at(entry.postgres, database=entry.database, user=entry.user),
+            crew=crew,
+        )
+        lifted = lift(kind, site, entry.undo, fault=entry.fault, tell=tell)
         if lifted.clean:
             journal.close(entry.fault)
         yield entry, lifted

@@ -24,6 +24,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     proxy: str = ""  # the link's proxy; empty for a fault that acts on no link
     toxiproxy: str = ""  # host:port
     supervisor: str = ""  # folder of the local stack
+    redis: str = ""  # host:port of the server itself
+    postgres: str = ""
+    database: str = ""
+    user: str = ""  # of PostgreSQL, for probes; passwords are in no file
     undo: Undo = {}
 
 

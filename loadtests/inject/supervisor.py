@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from loadtests.inject.errors import NoAnswer, NotThere, Refused
-from loadtests.model.stackwire import Answer, Ask
+from loadtests.model.stackwire import Answer, Ask, Service, Status
 
 _MARGIN_S = 5.0  # beyond what the supervisor itself may take
 
@@ -39,6 +39,20 @@ class Supervisor:
         if not answer.ok:
             raise Refused(f"the stack's supervisor answered: {answer.error}")
         return answer
+
+    def status(self) -> Status:
+        """What runs, and where. Raises as `ask`."""
+        status = self.ask(Ask(do="status", wait_s=2.0)).status
+        if status is None:
+            raise Refused("the stack's supervisor did not tell its status")
+        return status
+
+    def service(self, name: str) -> Service:
+        """One service. Raises as `ask`, and Refused for one that there is not."""
+        services = self.status().services
+        if name not in services:
+            raise Refused(f'the stack has no service "{name}"; there are {", ".join(services)}')
+        return services[name]
 
     def _address(self) -> str:
         note = self._folder / "socket.path"  # a folder's path may be too long for a socket's

@@ -38,6 +38,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=F
     state: ServiceState
     origin: str  # "PATH", "wheel", "built", "ours"
     ready_ns: int | None = None  # monotonic time of the last successful readiness probe after a start
+    down_ns: int | None = None  # monotonic time at which it last ceased to serve: stopped, killed, paused, found dead
+    started_ns: int | None = None  # monotonic time of the last start or resumption
     error: str = ""  # of a dead one: exit status and last words
 
 

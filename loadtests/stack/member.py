@@ -29,6 +29,8 @@ class Member:
         self._error = ""
         self._missing = ""
         self._ready_ns: int | None = None
+        self._down_ns: int | None = None
+        self._started_ns: int | None = None
         self._watch: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         self._closed = False
@@ -43,6 +45,8 @@ class Member:
             state=self.state,
             origin=self.plan.origin,
             ready_ns=self._ready_ns,
+            down_ns=self._down_ns,
+            started_ns=self._started_ns,
             error=self._error,
         )
 
@@ -66,6 +70,7 @@ class Member:
         if self._closed:
             raise StackError("The local stack is ending.")
         self._error, self._missing, self._ready_ns = "", "", None
+        self._started_ns = time.monotonic_ns()
         try:
             self.child = Child.start(self.plan.command)
         except StackError as error:
@@ -97,6 +102,8 @@ class Member:
     async def stop(self, deadline: float) -> None:
         """Ask it to end, and end it where it does not."""
         await self._forget()
+        if self.state != "stopped":
+            self._down_ns = time.monotonic_ns()
         if self.child is not None:
             await self.child.stop(min(deadline, time.monotonic() + STOP_S))
         self._gone()
@@ -107,6 +114,7 @@ class Member:
         if self.child is None or self.child.ended() is not None:
             raise StackError(f"{self.plan.name} does not run, so it was not killed.")
         await self._forget()
+        self._down_ns = time.monotonic_ns()
         async with asyncio.timeout_at(_loop_time(deadline)):
             await self.child.kill()
         self._gone()
@@ -131,6 +139,7 @@ class Member:
         if self.child is None or self.child.ended() is not None:
             raise StackError(f"{self.plan.name} does not run, so it was not paused.")
         await self._forget()
+        self._down_ns = time.monotonic_ns()
         if not await self.child.pause(deadline):
             self.notice()
             if self.child.ended() is None:
@@ -145,6 +154,7 @@ class Member:
         if self.child is None or self.child.ended() is not None:
             raise StackError(f"{self.plan.name} does not run, so it cannot be resumed.")
         if self.state == "paused":
+            self._started_ns = time.monotonic_ns()
             self.child.resume()
             self.state, self._ready_ns = "starting", None
             self._ask_again()
@@ -158,6 +168,7 @@ class Member:
         status = child.ended()
         if status is not None:
             self.state = "dead"
+            self._down_ns = time.monotonic_ns()
             self._error = f"{self.plan.name} {exit_text(status)}.{self._said()}"
             self._changed()
 

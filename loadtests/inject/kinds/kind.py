@@ -6,11 +6,15 @@ Nothing here knows of links or toxics; `on_link` has what the kinds on a link sh
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
+from loadtests.inject.crew import CrewControl
+from loadtests.inject.database import Database
 from loadtests.inject.errors import Refused
 from loadtests.inject.link import Link
-from loadtests.inject.proofs import Witness
+from loadtests.inject.proofs import Effective, Witness
+from loadtests.inject.redis_server import RedisServer
 from loadtests.inject.supervisor import Supervisor
 from loadtests.model.injectwire import PlannedFault
 
@@ -18,18 +22,56 @@ Undo = dict[str, str | list[str]]
 """All that a later process needs to undo a fault; it is in the journal before the fault is applied."""
 
 
+class Held(Protocol):
+    """Something that a fault keeps open while it is in force."""
+
+    def close(self) -> None:
+        """Lets go of it; safe to repeat."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """What a kind may act on. What a run does not have is None; a later kind adds its own control here."""
+    """What one fault may act on. What a run does not have is None; a later kind adds its own control here."""
 
     link: Link | None
     supervisor: Supervisor | None = None
+    redis: RedisServer | None = None
+    postgres: Database | None = None
+    crew: CrewControl | None = None  # the run's own users
+    gateway_http: str = ""  # host:port of its statistics
+    end_links: Callable[[str], None] = lambda _: None  # lifts every fault on a link: Toxiproxy is about to forget them
+    held: list[Held] = field(default_factory=list)  # by this process; another one that undoes the fault has none
+    facts: Effective = field(default_factory=dict)  # what `apply` saw and its witness tells
 
     def the_link(self) -> Link:
         """The link. Raises Refused where the fault names none that is known."""
         if self.link is None:
             raise Refused("the fault names no link that is known here")
         return self.link
+
+    def the_supervisor(self) -> Supervisor:
+        """The supervisor of the local stack. Raises Refused where the target has none."""
+        if self.supervisor is None:
+            raise Refused("only services of the local stack can be acted on, and this target is none")
+        return self.supervisor
+
+    def the_redis(self) -> RedisServer:
+        """The Redis server itself. Raises Refused where its address is not known."""
+        if self.redis is None:
+            raise Refused("the address of Redis is not known")
+        return self.redis
+
+    def the_postgres(self) -> Database:
+        """The PostgreSQL server itself. Raises Refused where its address is not known."""
+        if self.postgres is None:
+            raise Refused("the address of PostgreSQL, its database or its user is not known")
+        return self.postgres
+
+    def let_go(self) -> None:
+        """Closes all that this process holds for the fault."""
+        while self.held:
+            self.held.pop().close()
 
     def count_fault(self, change: int) -> None:
         """One fault more, or one less, is in force here."""

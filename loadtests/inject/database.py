@@ -1,0 +1,135 @@
+"""What may be asked of a PostgreSQL server, past every proxy?  Short sessions as its administrator or as the probe.
+
+Every session of ours names itself `tickstorm-...`, so that any process finds and ends what another one left. Passwords
+come from the environment alone: PG_ADMIN_PASSWORD for the administrator, TEST_DB_PASSWORD for the probe, else libpq's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import psycopg2
+
+from loadtests.inject.errors import ControlError, NoAnswer, NotThere, Refused
+
+ADMIN = "postgres"
+"""The administrator where PG_ADMIN_USER names none; the local stack's superuser."""
+
+NAME = "tickstorm-inject"
+_CONNECT_S = 3
+_STATEMENT_MS = 5_000
+
+
+class Database:
+    """One database of one server. Opens a session for every call, so that a restart of the server is no trouble."""
+
+    def __init__(self, address: str, *, database: str, user: str) -> None:
+        self.address, self.database, self.user = address, database, user
+
+    def session(self, name: str = NAME, *, admin: bool = False, settings: Mapping[str, int] | None = None) -> Session:
+        """A session that the caller closes. `settings` are those of PostgreSQL, in its own units. Raises ControlError.
+
+        A server that has no connection left is Refused with `full`.
+        """
+        host, _, port = self.address.rpartition(":")
+        who: dict[str, Any] = {"user": self.user, "password": os.environ.get("TEST_DB_PASSWORD")}
+        if admin:
+            password = os.environ.get("PG_ADMIN_PASSWORD")
+            who = {"user": os.environ.get("PG_ADMIN_USER", ADMIN), "password": password}
+        if not who["password"]:
+            del who["password"]
+        options = {"statement_timeout": _STATEMENT_MS} | dict(settings or {})
+        try:
+            connection = psycopg2.connect(
+                host=host,
+                port=int(port),
+                dbname=self.database,
+                connect_timeout=_CONNECT_S,
+                application_name=name,
+                options=" ".join(f"-c {key}={value}" for key, value in options.items()),
+                **who,
+            )
+        except psycopg2.Error as error:
+            raise _named(error) from error
+        connection.autocommit = True
+        return Session(connection)
+
+    def ask(self, text: str, values: Sequence[object] = (), *, admin: bool = True) -> list[tuple[Any, ...]]:
+        """Rows of one statement in a session of its own. Raises ControlError."""
+        session = self.session(admin=admin)
+        try:
+            return session.ask(text, values)
+        finally:
+            session.close()
+
+    def backends(self, name: str) -> list[int]:
+        """Process ids of the sessions that have this name. Raises ControlError."""
+        rows = self.ask("SELECT pid FROM pg_stat_activity WHERE application_name = %s", (name,))
+        return [int(pid) for (pid,) in rows]
+
+    def end_backends(self, name: str) -> None:
+        """Ends every session that has this name; they may take a moment to go. Raises ControlError."""
+        self.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s", (name,))
+
+
+class Session:
+    """One connection."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    @property
+    def pid(self) -> int:
+        """Its backend's process id."""
+        return int(self._connection.get_backend_pid())
+
+    def ask(self, statement: Any, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Rows of one statement, or none where it answers with none. Raises ControlError."""
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute(statement, tuple(values) or None)
+                return list(cursor.fetchall()) if cursor.description else []
+        except psycopg2.Error as error:
+            raise _named(error) from error
+
+    def close(self) -> None:
+        """Closes it; safe to repeat."""
+        try:
+            self._connection.close()
+        except psycopg2.Error:  # the server was faster
+            return
+
+
+class SqlRefused(Refused):
+    """PostgreSQL answered with an error."""
+
+    def __init__(self, text: str, code: str) -> None:
+        super().__init__(text)
+        self.code = code  # SQLSTATE
+
+
+def database_at(address: str, *, database: str, user: str) -> Database | None:
+    """The database, or None where a part of its address is not known."""
+    return Database(address, database=database, user=user) if address and database and user else None
+
+
+def _named(error: psycopg2.Error) -> ControlError:
+    text = f"PostgreSQL: {str(error).strip() or type(error).__name__}".replace("\n", "; ")
+    code = error.pgcode
+    if code is None:  # while connecting, the driver hands on no code
+        if "too many clients" in text or "remaining connection slots" in text:
+            code = FULL
+        elif "onnection refused" in text:
+            return NotThere(text)
+        elif not text.lower().count("fatal:"):
+            return NoAnswer(text)
+    return SqlRefused(text, code or "")
+
+
+FULL = "53300"
+"""Too many connections."""
+LOCKED = "55P03"
+"""A lock was not free in time."""
+OUT_OF_MEMORY = "53200"
