@@ -102,12 +102,20 @@ def prove(
     deliveries: Annotated[int, typer.Option(help="About so many deliveries in the section account.")] = 200_000,
     keep: Annotated[bool, typer.Option("--keep", help="Keep books, histories and logs, and say where.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Everything random comes from it.")] = 1,
+    chaos: Annotated[
+        bool, typer.Option("--chaos", help="Instead: kill Tickstorm's own processes and its servers in short runs.")
+    ] = False,
+    moments: Annotated[int, typer.Option(help="With --chaos: so many blows, the victims in turn.")] = 20,
 ) -> None:
     """Plant lies in a gateway and compare what Tickstorm finds with what was planted.
 
     Brings a stack of its own. Exit status: 0 all equal, 1 anything differs, 2 bad usage, 3 could not be carried out.
     """
     from loadtests.cli.proving import prove as carry_out
+    from loadtests.cli.proving import prove_chaos
+
+    if chaos:
+        raise typer.Exit(prove_chaos(moments, keep=keep, seed=seed))
 
     raise typer.Exit(carry_out(only or [], full=full, deliveries=deliveries, keep=keep, seed=seed))
 

@@ -70,6 +70,16 @@ def prove(only: Sequence[str], *, full: bool, deliveries: int, keep: bool, seed:
     return _verdict(results, failed, time.monotonic() - began)
 
 
+def prove_chaos(moments: int, *, keep: bool, seed: int) -> int:
+    """Kill what is ours, and what we work with, and see what is left; the exit status."""
+    from loadtests.cli.chaos import chaos
+
+    with _ended_in_order(), _folder(keep) as folder:
+        if keep:
+            _say(f"kept in {folder}")
+        return chaos(moments, seed=seed, folder=folder)
+
+
 def _say(text: str) -> None:
     err.print(text, markup=False)
 
