@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 NAP_NS = 200_000
 """Shorter naps cost more CPU than they gain."""
 NAP_MOST_NS = 2_000_000
+FIRST_NS = 300_000_000
+"""A burst goes before the consumers of its process for so long: their bytes wait in the kernel with their times."""
 _BUDGET = 500  # messages per callback: about a millisecond, so that the hub stays responsive
 _FIRST_S, _MAX_S = 0.05, 1.0
 _DIAL_S = 2.0
@@ -91,6 +93,7 @@ class Publishing:
         self._next_epochs: dict[int, int] = {}
         self._heap: list[tuple[int, int, Slot]] = []
         self._turn = 0
+        self._behind_ns = -1  # since when a turn was too short for what was due
         self._timer = Timer(self._tick)
         self.display = PublishDisplay()
         self._closed = False
@@ -308,10 +311,14 @@ class Publishing:
             else:
                 self._schedule(slot, wake)
         now = clock.now_ns()
+        if budget > 0:
+            self._behind_ns = -1
+        elif self._behind_ns < 0:
+            self._behind_ns = now
         # A nap as long as the turn: a process that is short of CPU then sends more at once instead of more often, and
         # the consumers beside a publisher that cannot keep up are read as long as it sends.
-        alone = budget <= 0 and not self._shared()
-        self._arm(now, 0 if alone else min(NAP_MOST_NS, max(NAP_NS, now - turn_ns)))
+        first = budget <= 0 and (now - self._behind_ns < FIRST_NS or not self._shared())
+        self._arm(now, 0 if first else min(NAP_MOST_NS, max(NAP_NS, now - turn_ns)))
 
     def _retire(self, slot: Slot) -> None:
         if slot.done:
