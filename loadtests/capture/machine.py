@@ -39,6 +39,11 @@ def machine_findings(profile: Profile | None, folder: Path) -> Iterator[Finding]
     yield versions()
 
 
+def free_memory_mb() -> float:
+    """What this machine can still hand out without swapping, now."""
+    return float(psutil.virtual_memory().available) / 1e6
+
+
 def needed_descriptors(profile: Profile) -> int:
     """Descriptors that all consumers, publishers and readers of a profile need in one process."""
     users = sum(group.count for group in profile.consumers) + sum(group.count for group in profile.publishers)

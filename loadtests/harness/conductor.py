@@ -16,10 +16,13 @@ import gevent
 from gevent.event import Event
 
 from loadtests.capture.clock import MonotonicClock
+from loadtests.capture.machine import free_memory_mb
 from loadtests.capture.recorder import Recorder
 from loadtests.capture.shipping import Inbox
 from loadtests.capture.writing import HistoryWriter
 from loadtests.harness.faults import FaultControl
+from loadtests.harness.following import Following
+from loadtests.harness.guarding import AbortGuards
 from loadtests.harness.livefold import LiveFold
 from loadtests.harness.part import PartStatus
 from loadtests.harness.slots import SlotBook
@@ -36,6 +39,8 @@ LEAD_NS = 300 * NS_PER_MS
 """From the broadcast of T0 to T0, so that it reaches every worker before."""
 CLOSE_S = 10.0
 """How long parts may take to close and ship their last frames."""
+GUARD = "guard: "
+"""How the reason of a run begins that a guard of its profile ended."""
 LEAVE_S = 5.0
 """How long consumers may take to unsubscribe."""
 PROBE_S = 10.0
@@ -90,6 +95,8 @@ class Conductor:
         self.fold = LiveFold(config.run, profile, self.contract)
         self.writer = HistoryWriter(folder / "history", self.fold.take)
         self.recorder = Recorder(lambda _number, frame: self.writer.write("main", frame))
+        self.guards = AbortGuards(profile, self.fold, free_mb=free_memory_mb, emit=self.emit)
+        self.following: Following | None = None
         self.book = SlotBook({"publisher": config.publishers, "consumer": None, "reader": config.readers})
         self.crew = crew
         self.faults: FaultControl | None = None
@@ -202,7 +209,9 @@ class Conductor:
         self.t0_ns = self.fold.t0_ns = self.clock.now_ns() + LEAD_NS
         self.crew.order("t0", {"t0_ns": self.t0_ns})
         if self.faults is not None:
-            self.faults.schedule(planned_faults(self.profile, self.t0_ns))
+            planned = planned_faults(self.profile, self.t0_ns)
+            self.following = Following(self.profile, self.fold, planned, self.config.consumers)
+            self.faults.schedule(planned)
         self._wait_to(self.t0_ns)
         self.state = "running"
         self.mark("warm-up")
@@ -258,7 +267,20 @@ class Conductor:
             self.recorder.flush()
             for process in set(self._status) - self.crew.alive() - self._lost:
                 self.lost(process, "the worker is gone")
+            self._look()
             self._on_state(self)
+
+    def _look(self) -> None:
+        """What the live figures call for: the next fault of a chain, or the end that a guard demands."""
+        if self.state != "running":
+            return
+        now_ns = self.clock.now_ns()
+        if (why := self.guards.look(now_ns)) is not None:
+            self.abandon(f"{GUARD}{why}")
+        elif self.following is not None and self.faults is not None:
+            for sentence, next_ in self.following.look(now_ns):
+                self.note(sentence)
+                self.faults.schedule(next_)
 
     # -- the end
 
@@ -288,8 +310,14 @@ class Conductor:
 
     def _end(self, reason: str, ended: Ended) -> None:
         self.state = "draining"
-        self.crew.order("plan_over", {})
-        left = self.faults.heal("finish") if self.faults is not None else []
+        by_guard = reason.startswith(GUARD)
+        if not by_guard:
+            self.crew.order("plan_over", {})
+        left = []
+        if self.faults is not None:
+            left = self.faults.heal("guard" if by_guard else "finish")
+        if by_guard:  # a guard lifts first: the load that is left shows what the target makes of it
+            self.crew.order("plan_over", {})
         for sentence in left:
             self.note(sentence)
         drained = self._drain()
@@ -362,8 +390,8 @@ class Conductor:
 
     # -- what is shown
 
-    def live(self, *, with_series: bool = True) -> Live:
-        """The run so far."""
+    def live(self, *, with_series: bool = True, since_s: float | None = None) -> Live:
+        """The run so far; `since_s` as in `LiveFold.live`."""
         warm_up = self.profile.run.warm_up_s
         base: dict[str, object] = {
             "state": self.state,
@@ -377,4 +405,5 @@ class Conductor:
             "report": f"/tickstorm/reports/{self.config.run}/report.html" if self.state == "done" else "",
         }
         now_ns = self.clock.now_ns() if self._over_ns is None else self._over_ns
-        return self.fold.live(now_ns, base, with_series=with_series)
+        planned = self.faults.planned if self.faults is not None else None
+        return self.fold.live(now_ns, base, planned=planned, with_series=with_series, since_s=since_s)

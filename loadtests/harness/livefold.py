@@ -6,24 +6,29 @@ One value per second of the run clock: published, delivered, latency of what was
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from gevent import monkey
 
+from loadtests.harness.livefaults import LiveFaults
+from loadtests.harness.picture import drawn
 from loadtests.model.codec import Torn, decode
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S, SLICE_NS, unpack_stream
-from loadtests.model.live import Live, LiveFault
+from loadtests.model.injectwire import PlannedFault
+from loadtests.model.live import Live, LiveLink, LiveService
 from loadtests.model.profile import Profile
 from loadtests.model.records import (
     Consumed,
     Deviations,
-    FaultStep,
+    FirstAfter,
     HarnessSecond,
     Published,
     PublishTimes,
     RouteSet,
     Samples,
+    Settled,
     Subscription,
     Trouble,
 )
@@ -32,10 +37,29 @@ from loadtests.tally.histogram import Histogram
 allocate_lock = monkey.get_original("_thread", "allocate_lock")  # taken by the writer's OS thread too
 _PER_SECOND = NS_PER_S // SLICE_NS
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+_HIGH = (0.95, 0.9, 0.75, 0.5)
 _LATE_S = 10
 """Records of a second are all there that long after it."""
+STALE_S = 5
+"""A process of which nothing was read for so long says nothing about now."""
 KEPT_S = 900
 """Seconds of series kept for the page; older ones leave it, the report has all."""
+
+
+OURS = "load generator "
+"""Before the name of a process of our own, where it stands among the target's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveSecond:
+    """One second of the run clock as far as it is known; None where there is nothing to say."""
+
+    published: int  # due in it
+    failed: int  # settled in it, as FAILED or UNKNOWN
+    owed: int
+    delivered: int  # of what was due in it
+    connected: int | None
+    high_ms: float | None  # latency of what was received in it: p95, or the highest percentile below that it carries
 
 
 class LiveFold:
@@ -49,6 +73,8 @@ class LiveFold:
         self._published: defaultdict[int, int] = defaultdict(int)
         self._delivered: defaultdict[int, int] = defaultdict(int)
         self._owed: defaultdict[int, int] = defaultdict(int)
+        self._failed: defaultdict[int, int] = defaultdict(int)
+        self._fresh: defaultdict[int, set[int]] = defaultdict(set)  # by healing: consumers with a fresh message since
         self._latency: dict[int, Histogram] = {}
         self._connected: dict[int, dict[str, int]] = {}
         self._memory: dict[str, dict[int, float]] = defaultdict(dict)
@@ -56,7 +82,7 @@ class LiveFold:
         self._routes: dict[tuple[str, int], list[int]] = {}
         self._followers: defaultdict[int, int] = defaultdict(int)
         self._following: dict[tuple[int, int], list[int]] = {}
-        self._faults: dict[str, LiveFault] = {}
+        self._faults = LiveFaults(profile)
         self._trouble: list[str] = []
         self.t0_ns = 0
         self._percentiles: dict[int, tuple[float | None, ...]] = {}  # of seconds that are long over
@@ -72,6 +98,7 @@ class LiveFold:
                     self._add(process, record)
 
     def _add(self, process: str, record: object) -> None:
+        self._faults.add(record, self.t0_ns)
         match record:
             case Published():
                 for stream, due, first, last in zip(
@@ -83,6 +110,12 @@ class LiveFold:
                     self.owed += owed
                     self._published[due // _PER_SECOND] += count
                     self._owed[due // _PER_SECOND] += owed
+            case Settled():
+                for first, last, at_ns in zip(record.first, record.last, record.at_ns, strict=True):
+                    self._failed[at_ns // NS_PER_S] += last - first + 1
+            case FirstAfter():
+                fresh = zip(record.kind, record.consumer, strict=True)
+                self._fresh[record.healed_ns].update(consumer for kind, consumer in fresh if kind == "fresh")
             case PublishTimes():
                 self.not_offered += record.not_offered
             case Consumed():
@@ -102,8 +135,8 @@ class LiveFold:
             case HarnessSecond():
                 second = record.at_ns // NS_PER_S
                 self._connected.setdefault(second, {})[process] = record.connected
-                self._cpu[f"load generator {process}"][second] = record.cpu_percent
-                self._memory[f"load generator {process}"][second] = record.rss_bytes / 1e6
+                self._cpu[f"{OURS}{process}"][second] = record.cpu_percent
+                self._memory[f"{OURS}{process}"][second] = record.rss_bytes / 1e6
             case Samples():
                 second = record.at_ns // NS_PER_S
                 for metric, value in zip(record.metric, record.value, strict=True):
@@ -111,8 +144,6 @@ class LiveFold:
                         self._memory[record.source][second] = value / 1e6
                     elif metric == "cpu_percent":
                         self._cpu[record.source][second] = value
-            case FaultStep():
-                self._fault(record)
             case Trouble():
                 self._trouble.append(f"{record.process}: {record.what}")
 
@@ -126,19 +157,35 @@ class LiveFold:
             for route in self._following.pop(key, []):
                 self._followers[route] -= 1
 
-    def _fault(self, record: FaultStep) -> None:
-        old = self._faults.get(record.name)
-        at_s = (record.after_ns - self.t0_ns) / NS_PER_S
-        state = {"active": "active", "lifted": "healed", "not lifted": "not lifted"}.get(record.step)
-        self._faults[record.name] = LiveFault(
-            name=record.name,
-            kind=record.kind,
-            link=record.link,
-            state=state or (old.state if old else "planned"),
-            from_s=at_s if record.step == "active" else (old.from_s if old else None),
-            to_s=at_s if record.step == "lifted" else (old.to_s if old else None),
-            proved={"proved": True, "not proved": False}.get(record.step, old.proved if old else None),
-        )
+    def second(self, second: int) -> LiveSecond:
+        """One second of the run clock."""
+        with self._lock:
+            connected = self._connected.get(second)
+            found = self._latency.get(second)
+            return LiveSecond(
+                published=self._published.get(second, 0),
+                failed=self._failed.get(second, 0),
+                owed=self._owed.get(second, 0),
+                delivered=self._delivered.get(second, 0),
+                connected=None if connected is None else sum(connected.values()),
+                high_ms=None
+                if found is None
+                else next((v for q in _HIGH if (v := found.quantile_ms(q)) is not None), None),
+            )
+
+    def fresh(self, healed_ns: int) -> int:
+        """How many consumers have got a message since a healing that was due after it."""
+        with self._lock:
+            return len(self._fresh.get(healed_ns, ()))
+
+    def memory_mb(self, since_s: int) -> dict[str, float]:
+        """Latest reading of each process of the target that has one since a second of the run clock."""
+        with self._lock:
+            return {
+                process: values[max(values)]
+                for process, values in self._memory.items()
+                if values and max(values) >= since_s and not process.startswith(OURS)
+            }
 
     def _latencies(self, second: int, last: int) -> tuple[float | None, ...]:
         known = self._percentiles.get(second)
@@ -150,11 +197,42 @@ class LiveFold:
             self._percentiles[second] = values
         return values
 
-    def live(self, now_ns: int, base: Mapping[str, object], *, with_series: bool = True) -> Live:
-        """The value at a time of the run clock; `base` holds what the harness knows beside the records."""
+    def picture(self, now_ns: int, links: Collection[str]) -> tuple[list[LiveLink], list[LiveService]]:
+        """Links and services with what is known of the last second of which all is there."""
+        with self._lock:
+            second = now_ns // NS_PER_S - 2
+            known = second > self.t0_ns // NS_PER_S
+            rates: dict[str, float | None] = {
+                "published": self._published.get(second, 0) if known else None,
+                "handed": self._faults.handed.get(second, 0) if known else None,
+                "received": self._faults.received.get(second, 0) if known else None,
+            }
+            latency = self._latency.get(second)
+            fresh = {
+                name: {p: v[max(v)] for p, v in table.items() if v and max(v) >= second - STALE_S}
+                for name, table in (("memory", self._memory), ("cpu", self._cpu))
+            }
+            p50_ms = latency.quantile_ms(0.5) if latency is not None else None
+            return drawn(links, rates, p50_ms, fresh["memory"], fresh["cpu"], self._faults.health)
+
+    def live(
+        self,
+        now_ns: int,
+        base: Mapping[str, object],
+        *,
+        planned: Mapping[str, PlannedFault] | None = None,
+        with_series: bool = True,
+        since_s: float | None = None,
+    ) -> Live:
+        """The value at a time of the run clock; `base` holds what the harness knows beside the records.
+
+        Series begin where the run did, or some seconds before `since_s`: whoever has the rest keeps it.
+        """
         with self._lock:
             last = now_ns // NS_PER_S - 1
             first = max(self.t0_ns // NS_PER_S, last - KEPT_S)
+            if since_s is not None:
+                first = max(first, int(since_s + self.t0_ns / NS_PER_S) - _LATE_S)
             seconds = range(first, last + 1) if with_series else range(0)
             series: dict[str, list[float | None]] = {
                 "t": [float(s - self.t0_ns / NS_PER_S) for s in seconds],
@@ -184,7 +262,8 @@ class LiveFold:
                 latency_ms={name: recent.quantile_ms(q) for name, q in _QUANTILES.items()},
                 memory_mb={p: v[max(v)] for p, v in self._memory.items() if v},
                 cpu_percent={p: v[max(v)] for p, v in self._cpu.items() if v},
-                faults=list(self._faults.values()),
+                faults=self._faults.shown(planned or {}, self.t0_ns),
+                notes=self._faults.written(self.t0_ns),
                 series=series,
                 trouble=self._trouble[-20:],
                 **base,  # type: ignore[arg-type]

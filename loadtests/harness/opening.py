@@ -101,6 +101,8 @@ def begin_faults(
             conductor.mark("fault", step.name)
         elif step.step == "lifted":
             conductor.mark("recovery", step.name)
+            if conductor.following is not None:
+                conductor.following.lifted(step.name, step.after_ns)
 
     control = FaultControl(
         begin, profile, log=folder / "injector.log", emit=conductor.emit, order=conductor.crew.order, on_fault=on_fault
