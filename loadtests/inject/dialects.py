@@ -27,6 +27,7 @@ class Dialect:
     reusable: bool  # a connection takes a second ping
     load_up: Callable[[int], Load] | None
     load_down: Callable[[int], Load] | None
+    fetch: Callable[[int], Load] | None = None  # few bytes up for many down
 
 
 def _resp(*parts: bytes) -> bytes:
@@ -47,6 +48,24 @@ def _redis_up(size: int) -> Load:
 
 def _redis_down(size: int) -> Load:
     return Load(request=_resp(b"ECHO", b"x" * size), complete=_one_resp)
+
+
+_INFO_BYTES = 5000  # a guess of one answer's size; what came is counted
+
+
+def _redis_fetch(size: int) -> Load:
+    count = max(1, size // _INFO_BYTES)
+
+    def complete(got: bytes) -> bool:
+        rest = got
+        for _ in range(count):
+            if not _one_resp(rest):
+                return False
+            line, _, after = rest.partition(b"\r\n")
+            rest = after[int(line[1:]) + 2 :] if line.startswith(b"$") and line != b"$-1" else after
+        return True
+
+    return Load(request=_resp(b"INFO") * count, complete=complete)
 
 
 _PG_LARGEST = 9000  # PostgreSQL refuses start-up packets above 10,000 bytes
@@ -139,7 +158,14 @@ def _gateway_down(size: int) -> Load:
 
 
 DIALECTS: Mapping[str, Dialect] = {
-    "redis": Dialect(ping=_resp(b"PING"), complete=_one_resp, reusable=True, load_up=_redis_up, load_down=_redis_down),
+    "redis": Dialect(
+        ping=_resp(b"PING"),
+        complete=_one_resp,
+        reusable=True,
+        load_up=_redis_up,
+        load_down=_redis_down,
+        fetch=_redis_fetch,
+    ),
     "postgres": Dialect(
         ping=struct.pack("!II", 8, 80877103),  # SSLRequest: one byte answers, before any login
         complete=bool,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from loadtests.inject.connections import open_connections, without_port
 from loadtests.inject.errors import Refused
+from loadtests.inject.layers import Layer
 from loadtests.inject.probe import Carried, Pace, Probe
 from loadtests.inject.toxics import Missing, Proxy, Toxic, ToxiproxyServer, differences
 
@@ -18,16 +19,25 @@ class Link:
     """One link. Every method that speaks to Toxiproxy raises a ControlError (NoAnswer, NotThere, Refused)."""
 
     def __init__(
-        self, *, server: ToxiproxyServer, name: str, proxy: str, speaks: str = "", probe_every_s: float = 0.25
+        self,
+        *,
+        server: ToxiproxyServer,
+        name: str,
+        proxy: str,
+        speaks: str = "",
+        probe_every_s: float = 0.25,
+        layer: Callable[[], Layer] | None = None,
     ) -> None:
         self.server = server
         self.name = name
         self.proxy = proxy
-        self._speaks = speaks
+        self.speaks = speaks
+        self._layer = layer
         self._pace = Pace(probe_every_s)
         self._lock = threading.Lock()
         self._faults = 0
         self.calm_ns: deque[int] = deque(maxlen=20)  # round trips measured while no fault was in force
+        self.calm_closes_ns: deque[int] = deque(maxlen=20)  # the same of passing on a close
         self.calm_loads: dict[tuple[str, int], Carried] = {}  # way, size -> the same of a load
 
     @property
@@ -75,6 +85,10 @@ class Link:
         """Listens again."""
         self.server.set_enabled(self.proxy, True)
 
+    def lead_to(self, upstream: str) -> None:
+        """Leads to another server: closes its connections, and new ones reach that server."""
+        self.server.set_upstream(self.proxy, upstream)
+
     def recreate(self, *, listen: str, upstream: str) -> None:
         """A new proxy in the place of the old one: same name, address and upstream, no toxic."""
         self.server.delete(self.proxy)
@@ -89,7 +103,7 @@ class Link:
 
     def probe(self) -> Probe:
         """A probe of its own for one fault."""
-        return Probe(self.address(), self._speaks, self._pace)
+        return Probe(self.address(), self.speaks, self._pace, self._layer)
 
     def connections(self, port: int, probe: Probe, *, must_listen: bool = True) -> frozenset[str] | None:
         """Who is connected through it, without the probe; None where this machine cannot know."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from loadtests.inject.dialects import DIALECTS, Load
-from loadtests.inject.socketry import Connection, Cut, Seen
+from loadtests.inject.layers import Layer
+from loadtests.inject.socketry import Connection, Cut, Piece, Seen
 from loadtests.inject.watch import Watch
 from loadtests.model.ids import NS_PER_S
 
@@ -28,6 +30,17 @@ class Carried:
     up_bytes: int
     down_bytes: int
     took_ns: int
+    pieces: tuple[Piece, ...] = ()  # in which the answer came
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What one connection carried until it ended."""
+
+    ended: Seen  # how; "answer" where it did not end
+    answered_bytes: int  # sent, and surely arrived: their answer came
+    sent_bytes: int  # sent at most
+    got_bytes: int
 
 
 class Pace:
@@ -49,10 +62,13 @@ class Pace:
 class Probe:
     """Asks through one link. Keeps its connection where the protocol allows it, so that a cut of it is seen."""
 
-    def __init__(self, address: tuple[str, int], speaks: str, pace: Pace) -> None:
+    def __init__(
+        self, address: tuple[str, int], speaks: str, pace: Pace, layer: Callable[[], Layer] | None = None
+    ) -> None:
         self._address = address
         self._dialect = DIALECTS.get(speaks)
         self._pace = pace
+        self._layer = layer
         self._connection: Connection | None = None
 
     @property
@@ -61,15 +77,24 @@ class Probe:
         return self._dialect is not None
 
     @property
+    def keeps(self) -> bool:
+        """A connection takes more than one question."""
+        return self._dialect is not None and self._dialect.reusable
+
+    @property
     def local_port(self) -> int | None:
         """Port of its connection at our end, while there is one."""
         return self._connection.local_port if self._connection else None
+
+    def turn(self, watch: Watch) -> bool:
+        """Waits for its turn; False when the watch ended before."""
+        return watch.wait(self._pace.turn_ns()) and not watch.over
 
     def ping(self, watch: Watch, *, fresh: bool = False) -> Ping | None:
         """One ping, at its turn; None when the watch ended before its turn came."""
         if fresh:
             self.close()
-        if not watch.wait(self._pace.turn_ns()) or watch.over:
+        if not self.turn(watch):
             return None
         is_fresh, started = self._connection is None, time.monotonic_ns()
         try:
@@ -101,15 +126,66 @@ class Probe:
         load: Load = make(size)
         try:
             connection = self._connected(watch)
-            started = time.monotonic_ns()
-            got = connection.ask(load.request, load.complete, watch)
+            started, sent, got = time.monotonic_ns(), connection.sent_bytes, connection.got_bytes
+            connection.ask(load.request, load.complete, watch)
         except Cut:
             self.close()
             return None
         took_ns = time.monotonic_ns() - started
+        carried = Carried(
+            up_bytes=connection.sent_bytes - sent,
+            down_bytes=connection.got_bytes - got,
+            took_ns=took_ns,
+            pieces=tuple(connection.pieces),
+        )
         if self._dialect is None or not self._dialect.reusable:
             self.close()
-        return Carried(up_bytes=len(load.request), down_bytes=len(got), took_ns=took_ns)
+        return carried
+
+    def spend(self, step: int, *, down: bool, most: int, watch: Watch) -> Spent | None:
+        """Asks on a connection of its own, about `step` bytes at a time, until it ends or `most` bytes have passed.
+
+        None where the protocol allows no such load.
+        """
+        dialect = self._dialect
+        make = None if dialect is None else (dialect.fetch or dialect.load_down) if down else dialect.load_up
+        if dialect is None or make is None:
+            return None
+        load, answered = make(step), 0
+        ended: Seen = "answer"
+        connection: Connection | None = None
+        try:
+            connection = self._opened(watch)
+            while (connection.got_bytes if down else answered) <= most:
+                connection.ask(load.request, load.complete, watch)
+                answered = connection.sent_bytes
+                if not dialect.reusable:
+                    break
+        except Cut as cut:
+            ended = cut.seen
+        finally:
+            if connection is not None:
+                connection.close()
+        if connection is None:
+            return Spent(ended=ended, answered_bytes=0, sent_bytes=0, got_bytes=0)
+        return Spent(
+            ended=ended, answered_bytes=answered, sent_bytes=connection.sent_bytes, got_bytes=connection.got_bytes
+        )
+
+    def close_takes_ns(self, watch: Watch) -> tuple[Seen, int]:
+        """Opens a connection, closes our half and waits for the other: what was seen, and how long it took."""
+        started = time.monotonic_ns()
+        try:
+            connection = Connection(self._address, watch)
+        except Cut as cut:
+            return cut.seen, time.monotonic_ns() - started
+        started = time.monotonic_ns()
+        try:
+            return "closed", connection.close_takes_ns(watch)
+        except Cut as cut:
+            return cut.seen, time.monotonic_ns() - started
+        finally:
+            connection.close()
 
     def close(self) -> None:
         """Closes its connection; safe to repeat."""
@@ -119,5 +195,8 @@ class Probe:
 
     def _connected(self, watch: Watch) -> Connection:
         if self._connection is None:
-            self._connection = Connection(self._address, watch)
+            self._connection = self._opened(watch)
         return self._connection
+
+    def _opened(self, watch: Watch) -> Connection:
+        return Connection(self._address, watch, None if self._layer is None else self._layer())

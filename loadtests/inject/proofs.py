@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Protocol
 
@@ -51,6 +51,16 @@ class Witness(Protocol):
     def close(self) -> None:
         """Lets go of its connections; safe to repeat."""
         ...
+
+
+def spread(took_ns: Sequence[int]) -> Effective:
+    """Median, the 99th of a hundred (None where there are fewer than a hundred), and what lies between the ends."""
+    ascending = sorted(took_ns)
+    return {
+        "p50_ms": ms(median(ascending)) if ascending else None,
+        "p99_ms": ms(ascending[-(-99 * len(ascending) // 100) - 1]) if len(ascending) >= 100 else None,
+        "spread_ms": ms(ascending[-1] - ascending[0]) if ascending else None,
+    }
 
 
 def ms(ns: float) -> float:
@@ -102,6 +112,13 @@ class LinkWitness:
             return None
         now = self.link.connections(self.port, self.probe, must_listen=False)
         return None if now is None else len(self.connections - now)
+
+    def with_hit(self, proof: Proof, *, closed: bool = False) -> Proof:
+        """The same proof with how many connections the fault met, and how many of them it closed."""
+        hit: Effective = {"connections_hit": None if self.connections is None else len(self.connections)}
+        if closed:
+            hit["connections_closed"] = self.closed_connections()
+        return replace(proof, effective={**proof.effective, **hit})
 
     def calm_median_ns(self) -> float | None:
         """Median round trip without the fault."""

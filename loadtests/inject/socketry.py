@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import select
 import socket
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
+from loadtests.inject.layers import Layer, Plain
 from loadtests.inject.watch import Watch
 
 Seen = Literal["answer", "silent", "refused", "reset", "closed", "no connect"]
@@ -35,16 +38,30 @@ def _wait(sock: socket.socket, events: int, watch: Watch) -> bool:
     return False
 
 
-class Connection:
-    """One TCP connection; every wait ends with its watch. All methods raise Cut."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Bytes that one read found."""
 
-    def __init__(self, address: tuple[str, int], watch: Watch) -> None:
+    at_ns: int  # monotonic
+    size_bytes: int  # as they came from the network
+
+
+class Connection:
+    """One TCP connection, with TLS on it where the layer is that; every wait ends with its watch. Methods raise Cut."""
+
+    def __init__(self, address: tuple[str, int], watch: Watch, layer: Layer | None = None) -> None:
+        self.sent_bytes = 0  # into the network, since it was opened
+        self.pieces: list[Piece] = []  # of the last answer
+        self.got_bytes = 0
+        self._layer = layer or Plain()
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             self._connect(address, watch)
+            if not self._layer.is_open:
+                self._exchange(self._layer.begin(), lambda _: self._layer.is_open, watch)
         except Cut:
             self._socket.close()
             raise
@@ -64,14 +81,32 @@ class Connection:
 
     def ask(self, request: bytes, complete: Callable[[bytes], bool], watch: Watch) -> bytes:
         """Sends a request and returns the bytes of its answer, when `complete` says that they are all there."""
-        left, got = memoryview(request), bytearray()
+        return self._exchange(self._layer.seal(request), complete, watch)
+
+    def close_takes_ns(self, watch: Watch) -> int:
+        """Closes our half, and returns how long the other side took to close its own. Raises Cut("silent")."""
+        started = time.monotonic_ns()
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+            while _wait(self._socket, select.POLLIN, watch):
+                if not self._socket.recv(65536):
+                    return time.monotonic_ns() - started
+        except OSError:  # reset: closed as well
+            return time.monotonic_ns() - started
+        raise Cut("silent")
+
+    def _exchange(self, raw: bytes, complete: Callable[[bytes], bool], watch: Watch) -> bytes:
+        left, got = memoryview(raw), bytearray()
+        self.pieces = []
         try:
             while True:
                 if not _wait(self._socket, select.POLLIN | (select.POLLOUT if left else 0), watch):
                     raise Cut("silent")
                 if left:
                     try:
-                        left = left[self._socket.send(left) :]
+                        sent = self._socket.send(left)
+                        self.sent_bytes += sent
+                        left = left[sent:]
                     except BlockingIOError:
                         pass
                 try:
@@ -80,7 +115,12 @@ class Connection:
                     continue
                 if not piece:
                     raise Cut("closed")
-                got += piece
+                self.got_bytes += len(piece)
+                self.pieces.append(Piece(at_ns=time.monotonic_ns(), size_bytes=len(piece)))
+                plain, answer = self._layer.open(piece)
+                got += plain
+                if answer:
+                    left = memoryview(bytes(left) + answer)
                 if not left and complete(bytes(got)):
                     return bytes(got)
         except OSError as error:

@@ -171,6 +171,10 @@ class ToxiproxyServer:
         """Lets a proxy listen, or stops it and closes its connections."""
         self._call("PATCH", f"/proxies/{_quoted(proxy)}", {"enabled": enabled})
 
+    def set_upstream(self, proxy: str, upstream: str) -> None:
+        """Leads a proxy to another server, and closes its connections."""
+        self._call("PATCH", f"/proxies/{_quoted(proxy)}", {"upstream": upstream})
+
     def create(self, proxy: str, *, listen: str, upstream: str) -> None:
         """Creates a proxy that listens."""
         body = {"name": proxy, "listen": listen, "upstream": upstream, "enabled": True}
