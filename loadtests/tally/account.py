@@ -32,6 +32,7 @@ class Account:
         "last",
         "led",
         "not_unique",
+        "outrun",
         "pause",
         "reference",
         "refused",
@@ -60,6 +61,7 @@ class Account:
         self.since = 0  # number of the step up to which the account is written
         self.led = 0  # steps that the reference has by its own reads since it joined
         self.refused = 0  # how often in a row it could not join, or joined and followed nothing
+        self.outrun = 0  # reads in a row beyond all that the reference of its kin has
         self.pause = 0  # reads to wait before it tries to join again
 
     @property

@@ -29,20 +29,21 @@ _REFUSALS_OF_EACH: Final = 2
 _PAUSE_READS: Final = 256
 _STREAMS_A_STEP: Final = 64
 """Joining compares all streams: that pays only where as many steps are followed as one for so many of them."""
-_BEYOND: Final = 4
+_OUTRUN: Final = 4
+_OUTRUN_IF_BARRED: Final = 4096
+"""Reads in a row beyond all that the reference has: whoever leads it is behind, and can never be followed."""
 _LEVELS: Final = 12
 
 
 class Kin:
     """Consumers whose bytes may be compared, and the reference that they follow now."""
 
-    __slots__ = ("barred", "beyond", "key", "level", "members", "pause", "reference")
+    __slots__ = ("barred", "key", "level", "members", "pause", "reference")
 
     def __init__(self, key: tuple[str, frozenset[int]]) -> None:
         self.key = key
         self.members: set[Account] = set()
         self.reference: Reference | None = None
-        self.beyond = 0  # reads since the reference grew that it does not have: then nobody leads any more
         self.level = 0  # references in a row that nobody followed
         self.pause = 0  # reads to wait before another is tried
         self.barred: set[Account] = set()  # founded one that nobody followed: others' bytes may suit more
@@ -118,7 +119,6 @@ class Kinship:
                 reference.extend(frame, Batch.followed([message]))
         account.at, account.held = reference.tail, None
         account.led += batch.count
-        account.kin.beyond = 0
         self.bytes += reference.bytes - before
         self._keep_within()
         return True
@@ -169,6 +169,7 @@ class Kinship:
         latest = kin.reference
         if latest is None or latest.full(self._share):
             if in_order:
+                account.outrun += 1
                 self._found(account, newest)
             return
         if led:
@@ -177,18 +178,23 @@ class Kinship:
         at = latest.place(newest)
         if at is None:
             if in_order and latest.passed(newest):
-                kin.beyond += 1
-                if not latest.standing or kin.beyond > _BEYOND * len(kin.members):
+                account.outrun += 1
+                if not latest.standing or account.outrun > _OUTRUN:
                     self._found(account, newest)
-        elif account.pause:
+            return
+        account.outrun = 0
+        if account.pause:
             account.pause -= 1
         elif not latest.join(account, at):
             _refuse(account)
 
     def _found(self, account: Account, newest: Message) -> None:
         kin = account.kin
+        if account in kin.barred and account.outrun <= _OUTRUN_IF_BARRED:
+            return
+        account.outrun = 0
         self._retire(kin)
-        if kin.pause or account in kin.barred or 2 * Reference.least(len(account.last)) > self._share:
+        if kin.pause or 2 * Reference.least(len(account.last)) > self._share:
             return
         for old in self._of(kin)[: 1 - _GENERATIONS]:
             self._end(old)
@@ -203,7 +209,7 @@ class Kinship:
         reference = kin.reference
         if reference is None:
             return
-        kin.reference, kin.beyond = None, 0
+        kin.reference = None
         if _useful(reference, kin):
             kin.level = 0
         else:
@@ -228,7 +234,7 @@ class Kinship:
         """Make everybody leave, so that it can be freed."""
         kin = self._living[reference]
         if kin.reference is reference:
-            kin.reference, kin.beyond = None, 0
+            kin.reference = None
         for account in kin.members:
             if account.reference is reference:
                 begun = account.begun()
