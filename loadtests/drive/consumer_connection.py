@@ -27,6 +27,10 @@ class Speaking(Dialect, Protocol):
         """websocket or socketio."""
         ...
 
+    def with_token(self, token: str | None) -> Speaking:
+        """The same, for a connection that shows a token after its upgrade."""
+        ...
+
     def request(self, action: str, number: int, body: dict[str, Any]) -> bytes:
         """Frame of a request."""
         ...

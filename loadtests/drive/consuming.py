@@ -12,7 +12,8 @@ from gevent import socket as gsocket
 
 from loadtests.drive import inflating, tls
 from loadtests.drive.consumer_connection import Connection
-from loadtests.drive.handshake import RefusedError, agent, upgrade
+from loadtests.drive.handshake import RefusedError, UnauthorizedError, agent, upgrade
+from loadtests.drive.role import Role
 from loadtests.drive.socketio import QUERY
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.profile import Reconnect
@@ -53,21 +54,23 @@ class Consuming:
         self._delay_s = delays_s(self._spec.reconnect, f"{wiring.profile.seed}:reconnect:{lease.slot}")
         self._failure_noted_ns = -NS_PER_S
         self.next_epoch = lease.epoch
+        self._role = Role(wiring, lease.slot, self._spec.read_bytes_per_s)
 
     def run(self) -> None:
         """Stay subscribed until the run is over."""
         over = self._wiring.over
         attempt = 0
+        self._wiring.crew.join(self._role)
         while not over.is_set():
             if self._subscribe():
                 attempt = 0
                 self._park()
             if not over.is_set():
-                over.wait(self._delay_s(attempt))
-                attempt += 1
+                attempt = self._role.wait_turn(attempt, self._delay_s)
 
     def stop(self) -> None:
         """Locust took this user away: leave at once, without waiting for anybody."""
+        self._wiring.crew.leave(self._role)
         connection = self._connection
         if connection is not None and connection.end is None:
             receiver, now_ns = self._wiring.receiver, self._wiring.clock.now_ns()
@@ -82,6 +85,8 @@ class Consuming:
             connection = self._connect()
         except (OSError, RefusedError) as error:
             now_ns = self._wiring.clock.now_ns()
+            if isinstance(error, UnauthorizedError):
+                self._role.refused()
             self._tell(self._spec.name, now_ns - began_ns, type(error).__name__)
             if now_ns - self._failure_noted_ns >= NS_PER_S:
                 self._failure_noted_ns = now_ns
@@ -89,6 +94,10 @@ class Consuming:
                 self.next_epoch += 1
             return False
         problem = self._confirm(connection)
+        if not problem:
+            self._role.arrived(connection)
+        elif connection.end is not None and connection.end.why == "refused":
+            self._role.refused()
         self._tell(self._spec.name, self._wiring.clock.now_ns() - began_ns, problem)
         return not problem
 
@@ -111,10 +120,12 @@ class Consuming:
                     wiring.tls = wiring.tls or tls.context_of(target)
                     sock = tls.wrap(sock, wiring.tls, target, host)
                 named = agent(_VERSION, wiring.run, self._plan.slot, self.next_epoch)
+                token = self._role.present()
+                bearer = token if self._spec.transport == "websocket" else None
                 if target.compression:
-                    sock, behind = inflating.upgrade(sock, host, port, path, named)
+                    sock, behind = inflating.upgrade(sock, host, port, path, named, bearer)
                 else:
-                    behind = upgrade(sock, host, port, path, named)
+                    behind = upgrade(sock, host, port, path, named, bearer)
             handed_over = True
             self._connection = wiring.receiver.add(
                 sock,
@@ -122,6 +133,7 @@ class Consuming:
                 epoch=self.next_epoch,
                 behind=behind,
                 read_bytes_per_s=self._spec.read_bytes_per_s,
+                token=token,
             )
         finally:
             if sock is not None and not handed_over:
@@ -171,14 +183,15 @@ class Consuming:
         return "the run is over"
 
     def _park(self) -> None:
-        """Wait until the connection or the run is over; at the run's end leave in good order."""
+        """Wait until the connection or the run is over; leave in good order at the run's end or where a fault asks."""
         connection = self._connection
         assert connection is not None
-        gevent.wait([connection.over, self._wiring.over], count=1)
+        gevent.wait([connection.over, self._wiring.over, self._role.go], count=1)
         if connection.end is not None:
             return
+        why = "own" if self._wiring.over.is_set() else "fault"
         receiver, clock = self._wiring.receiver, self._wiring.clock
         receiver.step(connection, "leaving", clock.now_ns())
         answer = receiver.ask(connection, "unsubscribe", {}).wait(GOODBYE_S)
         receiver.say_goodbye(connection)
-        receiver.end(connection, clock.now_ns() if answer is None else answer.at_ns, "own")
+        receiver.end(connection, clock.now_ns() if answer is None else answer.at_ns, why)

@@ -29,6 +29,17 @@ _READ: Final = _select.EPOLLIN if hasattr(_select, "EPOLLIN") else 1
 _WRITE: Final = _select.EPOLLOUT if hasattr(_select, "EPOLLOUT") else 4
 
 
+class _Held:
+    """Stands where a paused connection has its timer: nothing resumes it but `release`."""
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+_HELD: Final = _Held()
+
+
 class EpollSource:
     """Reads sockets that were handed over; each belongs to one connection."""
 
@@ -84,6 +95,31 @@ class EpollSource:
             with contextlib.suppress(OSError):  # a paused one is not in the set
                 self._epoll.unregister(fd)
         connection.sock.close()
+
+    def hold(self, connection: Connection) -> None:
+        """Read nothing more of it until `release`: what comes waits in the kernel. Safe to repeat."""
+        if connection.resume is None:
+            self._epoll.unregister(connection.sock.fileno())
+        else:
+            connection.resume.stop()
+            connection.resume.close()
+        connection.resume = _HELD
+
+    def release(self, connection: Connection) -> None:
+        """Read it again; of one that is not held nothing changes."""
+        if connection.resume is _HELD:
+            self._resume(connection)
+
+    def holds(self, connection: Connection) -> bool:
+        """Whether it is held."""
+        return connection.resume is _HELD
+
+    def pace(self, connection: Connection, read_bytes_per_s: int | None) -> None:
+        """Read it so slowly from now on; None: as fast as it comes."""
+        connection.read_bytes_per_s = read_bytes_per_s
+        if connection.resume is not None and not self.holds(connection):
+            connection.resume.stop()
+            self._resume(connection)
 
     def send(self, connection: Connection, data: bytes) -> None:
         """Send without waiting; the rest goes when the socket takes it. Raises OSError."""

@@ -52,6 +52,26 @@ class GreenletSource:
             reader.kill(block=False)
         connection.sock.close()
 
+    def hold(self, connection: Connection) -> None:
+        """Read nothing more of it until `release`: what comes waits in the kernel. Safe to repeat."""
+        reader = self._readers.get(connection)
+        if reader is not None:
+            self._readers[connection] = None
+            reader.kill(block=False)
+
+    def release(self, connection: Connection) -> None:
+        """Read it again; of one that is not held nothing changes."""
+        if self.holds(connection):
+            self.add(connection)
+
+    def holds(self, connection: Connection) -> bool:
+        """Whether it is held."""
+        return self._readers.get(connection, connection) is None
+
+    def pace(self, connection: Connection, read_bytes_per_s: int | None) -> None:
+        """Read it so slowly from the next read on; None: as fast as it comes."""
+        connection.read_bytes_per_s = read_bytes_per_s
+
     def send(self, connection: Connection, data: bytes) -> None:
         """Send without waiting: a greenlet of its own drains what is outgoing. Raises OSError where too much waits."""
         if len(connection.outgoing) + len(data) > OUTGOING_MAX:
@@ -63,7 +83,7 @@ class GreenletSource:
 
     def close(self) -> None:
         """Stop reading anything."""
-        gevent.killall(list(self._readers.values()), block=False)
+        gevent.killall([reader for reader in self._readers.values() if reader is not None], block=False)
         self._readers.clear()
 
     def _write(self, connection: Connection) -> None:
@@ -79,13 +99,13 @@ class GreenletSource:
 
     def _read(self, connection: Connection) -> None:
         receiver = self._receiver
-        pace = connection.read_bytes_per_s
-        size = BYTES_A_READ if pace is None else min(BYTES_A_READ, max(1, pace // _SLOW_READS_PER_S))
         reads = 0
         turn_ns = monotonic_ns()
         finished = False
         try:
             while connection.end is None:
+                pace = connection.read_bytes_per_s
+                size = BYTES_A_READ if pace is None else min(BYTES_A_READ, max(1, pace // _SLOW_READS_PER_S))
                 chunk = connection.recv(size)
                 now = monotonic_ns() + receiver.clock_offset_ns()
                 self._until_sample -= 1

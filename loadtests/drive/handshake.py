@@ -23,6 +23,10 @@ class RefusedError(Exception):
     """The target declined: the upgrade, the session, or the subscription."""
 
 
+class UnauthorizedError(RefusedError):
+    """It would not have us: 401 or 403."""
+
+
 class Stream(Protocol):
     """As much of a socket as the upgrade needs."""
 
@@ -36,13 +40,15 @@ def agent(version: str, run: str, slot: int, epoch: int) -> str:
     return f"Tickstorm/{version} run/{run} consumer/{slot} epoch/{epoch}"
 
 
-def upgrade(sock: Stream, host: str, port: int, path: str, user_agent: str = "") -> bytes:
+def upgrade(sock: Stream, host: str, port: int, path: str, user_agent: str = "", bearer: str | None = None) -> bytes:
     """Make a WebSocket of a connected socket; returns the bytes that came behind the answer.
 
     Raises RefusedError where the target answers anything but a valid 101, OSError where the connection breaks.
     """
     key = base64.b64encode(os.urandom(16))
     named = f"User-Agent: {user_agent}\r\n" if user_agent else ""
+    if bearer is not None:
+        named += f"Authorization: Bearer {bearer}\r\n"
     sock.sendall(
         f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n{named}Upgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: {key.decode()}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
@@ -89,6 +95,8 @@ def require_101(head: bytes) -> bytes:
     """The header lines of an answer that switches protocols. Raises RefusedError with any other's status line."""
     status, _, rest = head.partition(b"\r\n")
     found = _STATUS.fullmatch(status)
+    if found is not None and found[1] in (b"401", b"403"):
+        raise UnauthorizedError(f"upgrade answered: {_shown(status)}")
     if found is None or found[1] != b"101":
         raise RefusedError(f"upgrade answered: {_shown(status)}")
     return rest

@@ -71,17 +71,21 @@ class InflatingSocket:
                 return found
 
 
-def upgrade(sock: Any, host: str, port: int, path: str, user_agent: str = "") -> tuple[InflatingSocket, bytes]:
+def upgrade(
+    sock: Any, host: str, port: int, path: str, user_agent: str = "", bearer: str | None = None
+) -> tuple[InflatingSocket, bytes]:
     """Make a WebSocket with permessage-deflate of a connected socket; the plain bytes that came behind the answer.
 
     Raises RefusedError where the target answers anything but a valid 101 or does not compress, OSError where the
     connection breaks.
     """
-    inflater, behind = agree(sock, host, port, path, user_agent)
+    inflater, behind = agree(sock, host, port, path, user_agent, bearer)
     return InflatingSocket(sock, inflater), inflater.inflate(behind)
 
 
-def agree(sock: Stream, host: str, port: int, path: str, user_agent: str = "") -> tuple[Inflater, bytes]:
+def agree(
+    sock: Stream, host: str, port: int, path: str, user_agent: str = "", bearer: str | None = None
+) -> tuple[Inflater, bytes]:
     """The handshake alone: an inflater, and the compressed bytes behind the answer. Raises as `upgrade` does."""
     # A compressor would cost a quarter of a megabyte a connection: without takeover none is made until one is needed.
     deflate = ClientPerMessageDeflateFactory(client_no_context_takeover=True)
@@ -92,6 +96,8 @@ def agree(sock: Stream, host: str, port: int, path: str, user_agent: str = "") -
     request = protocol.connect()
     if user_agent:
         request.headers["User-Agent"] = user_agent
+    if bearer is not None:
+        request.headers["Authorization"] = f"Bearer {bearer}"
     protocol.send_request(request)
     sock.sendall(b"".join(protocol.data_to_send()))
     head, behind = read_head(sock)

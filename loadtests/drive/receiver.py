@@ -77,14 +77,14 @@ class Receiver:
         sampling = profile.sampling
         one_in = 1 if sampling.stamps == "every" else sampling.one_in
         usable = EpollSource.available(tls=profile.target.tls)
-        self._source: EpollSource | GreenletSource
+        self.source: EpollSource | GreenletSource
         if profile.target.compression:
-            self._source = GreenletSource(self, one_in=one_in, name="library")
+            self.source = GreenletSource(self, one_in=one_in, name="library")
         elif source == "greenlet" or (source is None and not usable):
-            self._source = GreenletSource(self, one_in=one_in)
+            self.source = GreenletSource(self, one_in=one_in)
         else:
             wanted = sampling.stamps != "off" and stamps.AVAILABLE
-            self._source = EpollSource(self, one_in=one_in, kernel_stamps=wanted)
+            self.source = EpollSource(self, one_in=one_in, kernel_stamps=wanted)
         self._lag = HubLag()
         self._flushing = RLock()
         self._closed = False
@@ -93,28 +93,37 @@ class Receiver:
     @property
     def receive_name(self) -> str:
         """Which source reads: hub-epoll, greenlet or library."""
-        return self._source.name
+        return self.source.name
 
     # -- one consumer's connection
 
     def add(
-        self, sock: Any, *, plan: ConsumerPlan, epoch: int, behind: bytes, read_bytes_per_s: int | None = None
+        self,
+        sock: Any,
+        *,
+        plan: ConsumerPlan,
+        epoch: int,
+        behind: bytes,
+        read_bytes_per_s: int | None = None,
+        token: str | None = None,
     ) -> Connection:
         """Take over a socket of gevent's after its upgrade, with the bytes that came behind the answer.
+
+        `token` is presented where the transport does so only now.
 
         Raises RefusedError where the run is over already, OSError where the socket cannot be read.
         """
         if self._closed:
             sock.close()
             raise RefusedError("the run is over")
-        adopted = self._source.adopt(sock)
+        adopted = self.source.adopt(sock)
         transport = self._wiring.profile.consumers[plan.group].transport
         account = self.accountant.account(
             consumer=plan.slot, epoch=epoch, group=plan.group, routes=plan.routes, transport=transport
         )
         connection = Connection(
             sock=adopted,
-            dialect=self._dialects[transport],
+            dialect=self._dialects[transport].with_token(token),
             chunks=self._chunks[transport],
             account=account,
             group=plan.group,
@@ -123,9 +132,9 @@ class Receiver:
         if transport == "websocket":
             connection.ready.set()
         try:
-            self._source.add(connection)
+            self.source.add(connection)
         except OSError:
-            self._source.remove(connection)
+            self.source.remove(connection)
             self.accountant.close_account(account)
             raise
         self._connections.add(connection)
@@ -185,7 +194,7 @@ class Receiver:
         if connection.end is not None:
             return
         connection.end = End(at_ns, why, detail)
-        self._source.remove(connection)
+        self.source.remove(connection)
         self._connections.discard(connection)
         if connection.confirmed:
             self._connected -= 1
@@ -269,7 +278,7 @@ class Receiver:
         if connection.end is not None:
             return
         try:
-            self._source.send(connection, data)
+            self.source.send(connection, data)
         except OSError as error:
             self.broken(connection, error)
 
@@ -336,7 +345,7 @@ class Receiver:
         now_ns = self._wiring.clock.now_ns()
         for connection in list(self._connections):
             self.end(connection, now_ns, "end")
-        self._source.close()
+        self.source.close()
         self._lag.close()
 
 

@@ -6,6 +6,7 @@ attachments, are counted as strange.
 
 from __future__ import annotations
 
+import copy
 import re
 from typing import Any, Final
 
@@ -27,6 +28,15 @@ class SocketIoDialect:
 
     def __init__(self, path: str, form: Form) -> None:
         self._identity = decoder(form, path, "socketio")
+        self._connect = b"40"
+
+    def with_token(self, token: str | None) -> SocketIoDialect:
+        """The same, for a session that shows a token when it connects."""
+        if token is None:
+            return self
+        shows = copy.copy(self)
+        shows._connect = b"40" + msgspec.json.encode({"token": token})
+        return shows
 
     def read(self, opcode: int, payload: bytes) -> Reading:
         """Open one data frame."""
@@ -89,7 +99,7 @@ class SocketIoDialect:
     def greeting(self, control: Control) -> bytes | None:
         """Frame with which to answer a control message by itself; None where none is due."""
         if control.event == "open":
-            return encode(TEXT, b"40")
+            return encode(TEXT, self._connect)
         if control.event == "ping":
             return encode(TEXT, b"3" + control.data)
         if control.event == "ack wanted":

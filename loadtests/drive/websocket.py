@@ -22,6 +22,11 @@ class PlainDialect:
     def __init__(self, path: str, form: Form) -> None:
         self._identity = decoder(form, path, "websocket")
 
+    def with_token(self, token: str | None) -> PlainDialect:
+        """The same: the upgrade has shown it already."""
+        del token
+        return self
+
     def read(self, opcode: int, payload: bytes) -> Reading:
         """Open one data frame."""
         identity = self._identity(payload)

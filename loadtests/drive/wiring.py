@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from gevent.event import AsyncResult, Event
 
+from loadtests.drive.crew import Crew
 from loadtests.model.contract import Contract
 from loadtests.model.ports import Emit, RunClock
 from loadtests.model.profile import Profile
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from loadtests.drive.publishing import Publishing
     from loadtests.drive.receiver import Receiver
+    from loadtests.drive.tokens import Tokens
 
 Kind = Literal["publisher", "consumer", "reader"]
 
@@ -77,6 +79,8 @@ class Wiring:
     trouble: Callable[[int, int, str], None]  # from_ns, to_ns (-1: to the end), what: harness trouble of this process
     t0: AsyncResult[int] = field(default_factory=AsyncResult)  # run-clock time of the start of the warm-up
     plan_over: Event = field(default_factory=Event)  # publishers and readers stop offering
+    crew: Crew = field(default_factory=Crew)  # faults that this process's users play
+    tokens: Tokens | None = None  # what consumers present, where the target asks for one
     tls: SSLContext | None = None  # made by the first consumer that needs it
     over: Event = field(default_factory=Event)  # after the drain: consumers unsubscribe and close
     receiver: Receiver = field(init=False)  # one per process and run

@@ -132,6 +132,8 @@ class Conductor:
     def heard(self, status: PartStatus) -> None:
         """A part told how far it is."""
         self._status[status.process] = status
+        if self.faults is not None and any(part.crew for part in self._status.values()):
+            self.faults.crew_told([part.crew for part in self._status.values()])
         if status.refused:
             self._refused.add(status.process)
             self.emit(Trouble(process=status.process, from_ns=0, to_ns=-1, what=status.refused))

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import gevent
+import msgspec
 
+from loadtests.harness.crewing import CrewBook
 from loadtests.inject.handle import InjectorHandle
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.injectwire import Announce, Begin, Emitted, FromInjector, Go, PlannedFault, Ready, Schedule
+from loadtests.model.injectwire import (
+    Announce,
+    Begin,
+    CrewOrder,
+    Emitted,
+    FromInjector,
+    Go,
+    PlannedFault,
+    Ready,
+    Schedule,
+)
 from loadtests.model.profile import Profile
 from loadtests.model.records import FaultStep, Note, Record
 
@@ -32,11 +45,14 @@ class FaultControl:
         emit: Callable[[Record], None],
         order: Callable[[str, dict[str, Any]], None],
         on_fault: Callable[[FaultStep], None],
+        consumers: int = 0,
     ) -> None:
         self._profile = profile
         self._emit, self._order, self._on_fault = emit, order, on_fault
         self._open: set[str] = set()  # faults for which the consumers' rings were opened
         self._closing: list[gevent.Greenlet[..., Any]] = []
+        self._book = CrewBook(profile, consumers)
+        self._origin_ns = begin.origin_ns
         self._handle = InjectorHandle(begin, self._heard, log)
 
     def start(self, timeout_s: float = 15.0) -> Ready:
@@ -58,10 +74,19 @@ class FaultControl:
                     self._open.add(fault)
                     self._order("touch_open", {})
                 gevent.spawn_later(GO_AFTER_S, self._handle.send, Go(fault=fault))
+            case CrewOrder():
+                if message.on:
+                    self._emit(self._book.begin(message, time.monotonic_ns() - self._origin_ns))
+                self._order("act", msgspec.to_builtins(message))
             case Emitted(record=record):
                 self._emit(record)
                 if isinstance(record, FaultStep):
                     self._stepped(record)
+
+    def crew_told(self, parts: Iterable[Mapping[str, Mapping[str, int]]]) -> None:
+        """How far the users of every part are with what they were told."""
+        for state in self._book.news(parts):
+            self._handle.send(state)
 
     def _stepped(self, step: FaultStep) -> None:
         self._on_fault(step)

@@ -94,6 +94,7 @@ def begin_faults(
         database=profile.target.database,
         user=profile.target.read_user,
         test_system=profile.target.test_system,
+        gateway_http=target.gateway_http,
     )
 
     def on_fault(step: FaultStep) -> None:
@@ -105,7 +106,13 @@ def begin_faults(
                 conductor.following.lifted(step.name, step.after_ns)
 
     control = FaultControl(
-        begin, profile, log=folder / "injector.log", emit=conductor.emit, order=conductor.crew.order, on_fault=on_fault
+        begin,
+        profile,
+        log=folder / "injector.log",
+        emit=conductor.emit,
+        order=conductor.crew.order,
+        on_fault=on_fault,
+        consumers=config.consumers,
     )
     control.start()
     return control

@@ -20,9 +20,11 @@ from loadtests.capture.recorder import Recorder
 from loadtests.drive.publishing import Publishing, read_replays
 from loadtests.drive.receiver import Receiver
 from loadtests.drive.wiring import Addresses, Slots, Wiring
+from loadtests.harness.crewing import CrewBook
 from loadtests.harness.heap import QuietHeap
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_MS, SLICE_NS
+from loadtests.model.injectwire import CrewOrder
 from loadtests.model.profile import Profile
 from loadtests.model.records import HarnessSecond, Header, Trouble
 from loadtests.model.runconfig import RunConfig, host_port
@@ -42,6 +44,7 @@ class PartStatus(msgspec.Struct, frozen=True, kw_only=True):
     probes: dict[str, int] = {}  # nonce -> consumers that have seen it
     frames: int = -1  # number of frames in all, once the part is closed
     refused: str = ""
+    crew: dict[str, dict[str, int]] = {}  # fault that users of this process play -> counts
 
 
 class Part:
@@ -84,6 +87,8 @@ class Part:
             ),
             trouble=self._trouble,
         )
+        self._book = CrewBook(profile, config.consumers)
+        self.wiring.crew.changed = self._tell_now
         self._greenlets: list[gevent.Greenlet[..., Any]] = []
         self._heap = QuietHeap()
 
@@ -144,6 +149,9 @@ class Part:
             wiring.receiver.healed(int(data["healed_ns"]), int(data["until_ns"]))
         elif what == "touch_close":
             wiring.receiver.close_touch(self.clock.now_ns())
+        elif what == "act":
+            crew_order = msgspec.convert(data, CrewOrder)
+            wiring.crew.obey(crew_order, self._book.slots(crew_order), self.clock.now_ns())
         elif what == "close":
             gevent.spawn(self.close)
         else:
@@ -166,7 +174,12 @@ class Part:
             outstanding=publishing.outstanding,
             probes={str(n): c for n, c in self.wiring.receiver.probes.items()},
             frames=self.recorder.next_number if self.closed else -1,
+            crew=self.wiring.crew.states(),
         )
+
+    def _tell_now(self) -> None:
+        if not self.closed:
+            self._tell(self.status())
 
     def _tell_forever(self) -> None:
         last = None
@@ -230,6 +243,7 @@ class Part:
             return
         self.wiring.plan_over.set()
         self.wiring.over.set()
+        self.wiring.crew.end_all()
         try:
             self.flush(final=True)
         finally:

@@ -1,4 +1,4 @@
-"""How are the run's own users told to play a fault, and how far are they?  Orders go to the parent, counts come back."""
+"""How are the run's own users told to play a fault, and how far are they?  Orders go out, counts come back."""
 
 from __future__ import annotations
 

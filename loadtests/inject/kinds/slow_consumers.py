@@ -12,11 +12,12 @@ SETTLED_MS = 500
 
 def judge(seen: Seen) -> tuple[str, Effective]:
     """The kernel holds bytes that nobody reads, and what is read is no more than asked."""
-    rate, unread, asked = seen.of("read_bytes_per_s"), seen.of("unread_bytes"), int(seen.asked["read_bytes_per_s"])
-    found: Effective = {"read_bytes_per_s": rate, "unread_bytes": unread, "measured": seen.of("measured")}
-    if not seen.of("measured"):
+    measured, unread, asked = seen.of("measured"), seen.of("unread_bytes"), int(seen.asked["read_bytes_per_s"])
+    found: Effective = {"read_bytes_per_s": None, "unread_bytes": unread, "measured": measured}
+    if not measured:
         return "nobody of them could be measured", found
-    if seen.of("for_ms") < SETTLED_MS:
+    found["read_bytes_per_s"] = rate = seen.of("rates") // measured
+    if seen.of("for_ms") < SETTLED_MS * measured:
         return "it ended before a rate could be measured", found
     if rate > NOT_FASTER * asked:
         return f"each read {rate} bytes/s, {asked} asked", found
