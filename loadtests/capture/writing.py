@@ -5,8 +5,10 @@ The thread is a real one, also where gevent has patched threading: a slow disk m
 
 from __future__ import annotations
 
+import os
 from _queue import SimpleQueue
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -67,14 +69,26 @@ class HistoryWriter:
             self._ended = True
 
     def _append(self, job: Job) -> OSError | None:
+        if self.error is not None:  # behind a frame that is missing nothing can be read
+            return self.error
+        whole = 0
         try:
             file = self._files.get(job.process)
             if file is None:
                 file = self._files[job.process] = open(self.folder / f"{job.process}.tsh", "ab", buffering=0)  # noqa: SIM115
+            whole = file.tell()
             rest = memoryview(job.data)
             while rest:
                 rest = rest[file.write(rest) :]
         except OSError as error:
-            self.error = self.error or error
+            self.error = error
+            self._cut(job.process, whole)
             return error
         return None
+
+    def _cut(self, process: str, whole: int) -> None:
+        """Let the file end with its last whole frame; where that is refused too, readers drop its torn tail."""
+        file = self._files.get(process)
+        if file is not None:
+            with suppress(OSError):
+                os.ftruncate(file.fileno(), whole)

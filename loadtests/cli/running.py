@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import psutil
 
 from loadtests.capture.preflight import refuse
-from loadtests.cli.analyzing import show
+from loadtests.cli.analyzing import analyze_run, show
 from loadtests.cli.console import err, out
 from loadtests.cli.progress import Progress
 from loadtests.harness.holding import in_use, user_of
@@ -26,8 +27,9 @@ from loadtests.harness.loading import load
 from loadtests.harness.places import ROOT, profile_path, reports_folder
 from loadtests.harness.status import STATUS_FD
 from loadtests.harness.target import resolve
+from loadtests.inject.healing import heal
 from loadtests.model.errors import BadInput, HarnessError
-from loadtests.model.results import from_json
+from loadtests.model.results import Verdict, from_json
 
 END_S = 20.0
 
@@ -49,11 +51,13 @@ def run_profile(name: str, sets: Sequence[str], *, workers: int, web_port: int |
         refuse(loaded.profile, target.status)
         run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{loaded.profile.name}-{secrets.token_hex(2)}"
         command = _command(name, sets, workers=workers, web_port=web_port, seed=seed)
-        status, failed = _run_locust(command, run, web_port)
+        ended = _run_locust(command, run, web_port)
+        if not _results(run).exists() and not ended.failed:  # nobody may be left who lifts what is in force
+            _heal(target.toxiproxy, run)
     finally:
         if target.stack is not None:
             target.stack.down()
-    return _tell(run, status, failed, show_it=web_port is None)
+    return _tell(run, ended, show_it=web_port is None)
 
 
 def _command(name: str, sets: Sequence[str], *, workers: int, web_port: int | None, seed: int | None) -> list[str]:
@@ -101,7 +105,22 @@ def _before_locust() -> Callable[[], None]:
     return prepare
 
 
-def _run_locust(command: list[str], run: str, web_port: int | None) -> tuple[int, str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ended:
+    """How Locust ended."""
+
+    status: int
+    failed: str  # why the run could not begin
+    reasons: tuple[str, ...]  # the last that it told of its verdict
+
+    @property
+    def words(self) -> str:
+        if self.status < 0:
+            return f"Locust was ended by {signal.Signals(-self.status).name}"
+        return "; ".join(self.reasons) or f"Locust's status was {self.status}"
+
+
+def _run_locust(command: list[str], run: str, web_port: int | None) -> _Ended:
     folder = reports_folder() / run
     folder.mkdir(parents=True)
     reader, writer = os.pipe()
@@ -122,12 +141,12 @@ def _run_locust(command: list[str], run: str, web_port: int | None) -> tuple[int
     previous = {
         number: signal.signal(number, lambda n, _f: child.send_signal(n)) for number in (signal.SIGINT, signal.SIGTERM)
     }
-    failed, shown = "", False
+    failed, shown, reasons = "", False, ()
     try:
         with Progress(run, web_port) as progress, os.fdopen(reader, "rb") as lines:
             for line in lines:
                 data: dict[str, Any] = json.loads(line)
-                failed = data.get("failed", failed)
+                failed, reasons = data.get("failed", failed), tuple(data.get("reasons", reasons))
                 progress.update(data)
                 if web_port is not None and data.get("state") == "done" and not shown and _results(run).exists():
                     shown = True
@@ -139,7 +158,7 @@ def _run_locust(command: list[str], run: str, web_port: int | None) -> tuple[int
         for number, old in previous.items():
             signal.signal(number, old)
         _end(child)
-    return child.returncode, failed
+    return _Ended(status=child.returncode, failed=failed, reasons=reasons)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -159,18 +178,39 @@ def _end(child: subprocess.Popen[bytes]) -> None:
             process.kill()
 
 
-def _tell(run: str, status: int, failed: str, *, show_it: bool) -> int:
-    folder: Path = reports_folder() / run
-    if failed:
-        kind = BadInput if status == 2 else HarnessError
-        raise kind(failed)
+def _tell(run: str, ended: _Ended, *, show_it: bool) -> int:
+    if ended.failed:
+        kind = BadInput if ended.status == 2 else HarnessError
+        raise kind(ended.failed)
     results = _results(run)
     if not results.exists():
-        log = (folder / "locust.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise HarnessError(
-            "\n".join([f"run {run} ended without a verdict (Locust's status {status}); its last lines:", *log[-8:]])
-        )
+        return _judge_what_is_there(run, ended)
     return _summary(run) if show_it else from_json(results.read_bytes()).verdict.exit_status
+
+
+def _judge_what_is_there(run: str, ended: _Ended) -> int:
+    """Of a run that was cut off: why, its log's end, and what its history says. Raises HarnessError where it cannot."""
+    folder = reports_folder() / run
+    log = (folder / "locust.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    said = "\n".join([f"run {run} ended without a verdict: {ended.words}", *(f"  {line}" for line in log[-8:])])
+    try:
+        analyze_run(str(folder), (), out=None, quiet=True)
+    except (BadInput, OSError) as error:
+        _results(run).unlink(missing_ok=True)  # half of one
+        raise HarnessError(f"{said}\nwhat it stored could not be judged: {error}") from None
+    err.print(f"{said}\nwhat it stored was judged:", markup=False)
+    return _summary(run) or Verdict.UNKNOWN.exit_status  # whatever is stored, a run without an end is no pass
+
+
+def _heal(toxiproxy: str, run: str) -> None:
+    """Lift what a run left that could not lift it itself."""
+    if not toxiproxy:
+        return
+    try:
+        for sentence in heal(toxiproxy, [reports_folder() / run / "faults.journal"]):
+            err.print(sentence, markup=False)
+    except (HarnessError, OSError) as error:
+        err.print(f"whether a fault is left could not be seen: {error}; run `tickstorm stack heal`", markup=False)
 
 
 def _results(run: str) -> Path:

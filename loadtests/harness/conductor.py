@@ -163,6 +163,15 @@ class Conductor:
         self.book.lose(process)
         self._status.pop(process, None)
 
+    def all_in_trouble(self, from_ns: int, what: str) -> None:
+        """From a moment on nothing that any part saw says something about the target."""
+        for process in sorted(self._status):
+            self.emit(Trouble(process=process, from_ns=from_ns, to_ns=-1, what=what))
+
+    def seconds(self, at_ns: int) -> float:
+        """Seconds since T0, or since the run clock's 0 before there was one."""
+        return (at_ns - (self.t0_ns or 0)) / NS_PER_S
+
     def users(self, wanted: dict[str, int]) -> None:
         """The wanted user count changed."""
         self.emit(Users(at_ns=self.clock.now_ns(), wanted=wanted))
@@ -270,6 +279,8 @@ class Conductor:
             for process in set(self._status) - self.crew.alive() - self._lost:
                 self.lost(process, "the worker is gone")
             self._look()
+            if self.writer.error is not None:
+                self.abandon(f"error: the history cannot be written: {self.writer.error.strerror}")
             self._on_state(self)
 
     def _look(self) -> None:

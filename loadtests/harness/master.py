@@ -24,7 +24,7 @@ from loadtests.drive.wiring import Wiring
 from loadtests.harness import orders
 from loadtests.harness.conductor import Conductor
 from loadtests.harness.holding import StackHold
-from loadtests.harness.opening import begin_faults, begin_sampling, opening_records
+from loadtests.harness.opening import begin_faults, begin_sampling, begin_vigil, opening_records
 from loadtests.harness.part import Part, PartStatus
 from loadtests.harness.places import reports_folder
 from loadtests.harness.slots import LocalSlots
@@ -110,9 +110,11 @@ class Master:
         self._ready.wait()
         return self._part.wiring if self._part is not None and not self._part.closed else None
 
-    def live(self) -> Live:
-        """For the page."""
-        return self.conductor.live() if self.conductor is not None else Live(profile=self.chosen.loaded.profile.name)
+    def live(self, since_s: float | None = None) -> Live:
+        """For the page, which has the series up to `since_s`."""
+        if self.conductor is None:
+            return Live(profile=self.chosen.loaded.profile.name)
+        return self.conductor.live(since_s=since_s)
 
     @property
     def ending(self) -> bool:
@@ -221,6 +223,7 @@ class Master:
         if self.chosen.consumers is not None:
             conductor.note(f"override: {config.consumers} consumers instead of {Contract(profile).consumer_count}")
         conductor.closers.append(begin_sampling(config, profile, target, conductor.emit))
+        conductor.closers.append(begin_vigil(target, conductor))
         if target.toxiproxy:
             conductor.faults = begin_faults(config, profile, target, folder, conductor)
         vars(self._environment.parsed_options)[OPTION] = encode_config(config)

@@ -12,12 +12,13 @@ from loadtests.harness.faults import FaultControl
 from loadtests.harness.places import journals
 from loadtests.harness.software import machine, versions
 from loadtests.harness.target import Target, upstream_kind
+from loadtests.harness.vigil import Vigil
 from loadtests.inject.healing import heal
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.injectwire import Begin
 from loadtests.model.profile import Profile
 from loadtests.model.profile_read import Loaded
-from loadtests.model.records import Effective, FaultStep, Header, Record
+from loadtests.model.records import Effective, FaultStep, Header, Record, ServiceEnded
 from loadtests.model.runconfig import RunConfig
 
 if TYPE_CHECKING:
@@ -69,6 +70,20 @@ def begin_sampling(config: RunConfig, profile: Profile, target: Target, emit: Ca
     )
     sampler.start()
     return sampler
+
+
+def begin_vigil(target: Target, conductor: Conductor) -> Vigil:
+    """Begin to look whether a process of the target ends by itself. Without its links a run cannot go on."""
+
+    def on_end(end: ServiceEnded) -> None:
+        conductor.emit(end)
+        if end.service == "toxiproxy":
+            conductor.all_in_trouble(end.at_ns, f"{end.service} {end.what}")
+            conductor.abandon(f"error: {end.service} {end.what} at {conductor.seconds(end.at_ns):.1f} s")
+
+    vigil = Vigil(target.ends, conductor.clock.now_ns, on_end)
+    vigil.start()
+    return vigil
 
 
 def begin_faults(

@@ -57,6 +57,7 @@ class StatusLine:
                 "latency_ms": live.latency_ms,
                 "faults": [f.name for f in live.faults if f.state == "active"],
                 "verdict": live.verdict,
+                "reasons": live.reasons[:3],
             }
         )
 

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from loadtests.harness.places import journals
+from loadtests.harness.vigil import Ends, ends_of_processes, ends_of_stack
+from loadtests.inject.healing import heal
 from loadtests.model.errors import BadInput
 from loadtests.model.profile import Profile
 from loadtests.model.stackwire import Status
@@ -28,6 +31,7 @@ class Target:
     versions: dict[str, str]  # service -> version and origin
     supervisor: str = ""  # folder of the local stack
     pids: Callable[[], dict[str, int]] = field(default=dict)
+    ends: Ends = dict  # service -> how it ended by itself
     status: Status | None = None  # of the local stack
     stack: LocalStack | None = None  # only where this run started it and must stop it
 
@@ -47,12 +51,21 @@ def resolve(profile: Profile, progress: Callable[[str], None]) -> Target:
     if stack is None:
         progress("no local stack is up: starting one for this run")
         stack = started = LocalStack.up(folder, progress=progress)
-    return _local(stack, started)
+    return _local(stack, started, progress)
 
 
-def _local(stack: LocalStack, started: LocalStack | None) -> Target:
+def _broken(status: Status) -> list[str]:
+    return [name for name, service in status.services.items() if service.state != "ready"]
+
+
+def _local(stack: LocalStack, started: LocalStack | None, progress: Callable[[str], None]) -> Target:
     status = stack.status()
-    broken = [name for name, s in status.services.items() if s.state != "ready"]
+    broken = _broken(status)
+    if broken:  # perhaps by a fault of a run that was killed before it could lift it
+        for sentence in heal(status.services["toxiproxy"].address, journals()):
+            progress(f"left by an earlier run: {sentence}")
+        status = stack.status()
+        broken = _broken(status)
     if broken:
         raise BadInput(f"the local stack is not ready: {', '.join(broken)}; `tickstorm stack status` says more")
 
@@ -72,6 +85,7 @@ def _local(stack: LocalStack, started: LocalStack | None) -> Target:
         versions=_versions(status),
         supervisor=status.folder,
         pids=pids,
+        ends=ends_of_stack(stack.status),
         status=status,
         stack=started,
     )
@@ -102,4 +116,5 @@ def _external(profile: Profile) -> Target:
         proxies=dict(t.proxies),
         versions={},
         pids=lambda: dict(t.processes),
+        ends=ends_of_processes(t.processes),
     )

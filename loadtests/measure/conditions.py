@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from loadtests.measure.case import Case
 from loadtests.measure.checks import LINES, not_offered, own_lag_ms, undecided_share
-from loadtests.measure.frame import never_in_force
+from loadtests.measure.frame import Act, never_in_force
 from loadtests.measure.harness import incomplete
 from loadtests.measure.streams import overlaps
 from loadtests.model.results import Check, Verdict
@@ -32,8 +32,10 @@ def _condition(
 def harness_checks(case: Case) -> list[Check]:
     """Conditions without which the run cannot be believed."""
     return [
-        _account(case),
+        _lived(case),
+        _injector(case),
         _complete(case),
+        _account(case),
         _offered(case),
         _undecided(case),
         _coverage(case),
@@ -43,6 +45,39 @@ def harness_checks(case: Case) -> list[Check]:
         *_faults(case),
         _failed_seen(case),
     ]
+
+
+ROOTS = ("the target's services lived", "the injector lived", "the history is whole")
+"""Conditions whose breach explains the others': their reasons come first."""
+
+
+def _lived(case: Case) -> Check:
+    """A target's process that ends by itself is the target's failure; Toxiproxy is ours."""
+    ends = sorted((e.at_ns, e.service, e.what) for _, p in case.facts.each() for e in p.services_ended)
+    ends = [e for e in ends if not any(a.link == e[1] and _acted_at(a, e[0]) for a in case.acts)]
+    lines = [f"{service} {what} at {case.times.seconds(at):.1f} s" for at, service, what in ends]
+    theirs = any(service != "toxiproxy" for _, service, _ in ends)
+    return _condition(
+        ROOTS[0],
+        bool(lines),
+        lines[0] if lines else "none ended by itself",
+        evidence=lines,
+        verdict=Verdict.FAIL if theirs else Verdict.UNKNOWN,
+    )
+
+
+def _acted_at(act: Act, at_ns: int) -> bool:
+    """Whether a fault on that very service may have ended it."""
+    return act.began_ns is not None and act.began_ns <= at_ns and (act.healed_ns is None or at_ns <= act.healed_ns)
+
+
+def _injector(case: Case) -> Check:
+    lines = [
+        f"{case.times.seconds(t.from_ns):.1f} s: {t.what}"
+        for t in sorted((t for _, p in case.facts.each() for t in p.trouble), key=lambda t: t.from_ns)
+        if t.process == "injector"
+    ]
+    return _condition(ROOTS[1], bool(lines), lines[0] if lines else "from its start to its end", evidence=lines)
 
 
 def own_profile(case: Case, sha256: str) -> Check:
@@ -73,9 +108,9 @@ def _account(case: Case) -> Check:
 
 
 def _complete(case: Case) -> Check:
-    missing = incomplete(case.facts)
+    missing = incomplete(case.facts, case.times.seconds(case.times.end_ns))
     return _condition(
-        "the history is whole",
+        ROOTS[2],
         bool(missing),
         missing[0] if missing else "every file from 0 to its end",
         evidence=missing,

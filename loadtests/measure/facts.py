@@ -86,11 +86,13 @@ class ProcessFacts:
         self.queried: list[r.Queried] = []
         self.probes: list[r.PathProbe] = []
         self.fault_steps: list[r.FaultStep] = []
+        self.crew: list[r.CrewFault] = []
         self.marks: list[r.PhaseMark] = []
         self.samples: dict[tuple[str, str], list[tuple[int, float]]] = {}
         self.seconds: list[r.HarnessSecond] = []
         self.users: list[r.Users] = []
         self.trouble: list[r.Trouble] = []
+        self.services_ended: list[r.ServiceEnded] = []
         self.notes: list[r.Note] = []
         self.finishes: list[r.Finish] = []
 
@@ -155,6 +157,8 @@ class ProcessFacts:
                 self.probes.append(record)
             case r.FaultStep():
                 self.fault_steps.append(record)
+            case r.CrewFault():
+                self.crew.append(record)
             case r.PhaseMark():
                 self.marks.append(record)
             case r.HarnessSecond():
@@ -163,6 +167,8 @@ class ProcessFacts:
                 self.users.append(record)
             case r.Trouble():
                 self.trouble.append(record)
+            case r.ServiceEnded():
+                self.services_ended.append(record)
             case r.Note():
                 self.notes.append(record)
             case r.Finish():

@@ -136,8 +136,8 @@ def _mixed(facts: Facts) -> list[str]:
     return found
 
 
-def incomplete(facts: Facts) -> list[str]:
-    """What of the history itself is missing."""
+def incomplete(facts: Facts, end_s: float | None = None) -> list[str]:
+    """What of the history itself is missing; its last fact is of `end_s`."""
     found = [f"{n}: {hole}" for n, p in facts.each() for hole in p.holes()] + _mixed(facts)
     main = [h for _, p in facts.each() for h in p.headers if h.role in ("standalone", "master")]
     wrote = {h.process for _, p in facts.each() for h in p.headers if h.role == "worker"}
@@ -148,7 +148,10 @@ def incomplete(facts: Facts) -> list[str]:
         found.append(f"{expected - len(wrote)} of {expected} workers left no file")
     finishes = [f for _, p in facts.each() for f in p.finishes]
     if not finishes:
-        found.append("the history has no end")
+        found.append(
+            "the history has no end: the leading process was killed or crashed, or it is still running"
+            + ("" if end_s is None else f"; the last fact is of {end_s:.1f} s")
+        )
     elif not all(f.complete for f in finishes):
         found.append("not every process's last records were acknowledged")
     for name, number in sorted((name, n) for f in finishes for name, n in f.frames.items()):

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from loadtests.measure.case import Case, case
 from loadtests.measure.checks import plan_done, threshold_check
-from loadtests.measure.conditions import harness_checks, own_profile
+from loadtests.measure.conditions import ROOTS, harness_checks, own_profile
 from loadtests.measure.facts import Facts, fold
 from loadtests.measure.harness import harness_result, reported
 from loadtests.measure.planned import total_planned
@@ -93,7 +93,7 @@ def _verdict(found: Case, checks: list[Check]) -> tuple[Verdict, list[str]]:
         reason = finishes[0].reason  # our own trouble is no abort: nobody asked for it
         cut = Verdict.UNKNOWN if reason.startswith("error") else Verdict.ABORTED
         said.append((cut, f"the plan had not ended: {reason}"))
-    said.sort(key=lambda s: _RANK.index(s[0]))
+    said.sort(key=lambda s: (_RANK.index(s[0]), not s[1].startswith(ROOTS)))
     verdict = worst([v for v, _ in said] or [Verdict.PASS])
     contract = Contract(found.profile)
     planned, asked = total_planned(found.facts, contract), contract.consumer_count

@@ -312,11 +312,20 @@ class Trouble(_Record, frozen=True, kw_only=True, array_like=True, tag="trouble"
     consumers: list[int] = []  # empty: all of the process
 
 
+class ServiceEnded(_Record, frozen=True, kw_only=True, array_like=True, tag="service_ended"):
+    """A process of the target, or of the links to it, ended and nobody of ours had told it to."""
+
+    service: str  # redis, postgres, toxiproxy, gateway, producer, or a name of target.processes
+    at_ns: int  # when it was noticed, a fraction of a second later
+    what: str  # "ended by SIGKILL", "ended with exit status 1"
+
+
 class Note(_Record, frozen=True, kw_only=True, array_like=True, tag="note"):
     """A sentence for the report's log: override, annotation by the user, escalation."""
 
     at_ns: int
     text: str
+    by: str = ""  # "user": an annotation
 
 
 class Finish(_Record, frozen=True, kw_only=True, array_like=True, tag="finish"):
@@ -353,6 +362,7 @@ Record = (
     | HarnessSecond
     | Users
     | Trouble
+    | ServiceEnded
     | Note
     | Finish
 )
