@@ -13,6 +13,7 @@ from loadtests.harness.places import journals
 from loadtests.inject.healing import heal as heal_by_journal
 from loadtests.model.errors import BadInput
 from loadtests.stack import LocalStack, stack_folder
+from loadtests.stack.leftovers import end_left_in
 
 PORTS = (
     "redis",
@@ -103,6 +104,8 @@ def heal() -> int:
     """Lift what a run left, by journal and by name."""
     stack = LocalStack.attach(stack_folder())
     if stack is None:
+        for sentence in end_left_in(stack_folder()):
+            out.print(sentence, markup=False)
         out.print("the local stack is not up: there is no Toxiproxy that could hold a fault")
         return 0
     sentences = heal_by_journal(stack.status().services["toxiproxy"].address, journals())

@@ -29,22 +29,32 @@ def heal(toxiproxy: str, journals: Sequence[Path]) -> list[str]:
     Raises ControlError where Toxiproxy cannot be reached, and OSError where a journal cannot be read.
     """
     server = ToxiproxyServer(toxiproxy)
-    server.version()
     done: list[str] = []
-    for path in journals:
-        for entry, lifted in undo_pending(Journal(path), server, done.append):
-            done.append(sentence(entry, lifted))
+    for on_links in (False, True):  # Toxiproxy itself may be under a fault
+        if on_links:
+            server.version()
+        for path in journals:
+            for entry, lifted in undo_pending(Journal(path), server, done.append, on_links=on_links):
+                done.append(sentence(entry, lifted))
     return done + sweep(server, ())
 
 
 def undo_pending(
-    journal: Journal, server: ToxiproxyServer, tell: Tell, *, crew: CrewControl | None = None
+    journal: Journal,
+    server: ToxiproxyServer,
+    tell: Tell,
+    *,
+    crew: CrewControl | None = None,
+    on_links: bool | None = None,
 ) -> Iterator[tuple[Entry, Lifted]]:
     """Lifts what is open in a journal, and closes there what was read back as lifted.
 
-    Entries of another Toxiproxy are lifted there, and only if it answers.
+    Entries of another Toxiproxy are lifted there, and only if it answers. `on_links`: only what acts on links, or only
+    what does not; those that do not come first in any case.
     """
-    for entry in journal.pending():
+    for entry in sorted(journal.pending(), key=lambda entry: entry.proxy != ""):
+        if on_links is not None and on_links != bool(entry.proxy):
+            continue
         kind = KINDS.get(entry.kind)
         if kind is None:
             yield entry, Lifted(clean=False, left=_unknown(entry))

@@ -60,15 +60,17 @@ class Injector:
 
     def sweep(self) -> Ready:
         """Reaches Toxiproxy and lifts what is left. Raises ControlError where it cannot be reached."""
+        swept = [sentence(*each) for each in self._undo_journal("sweep", on_links=False)]  # also a dead Toxiproxy
         version = self._reach()
-        swept = [sentence(entry, lifted) for entry, lifted in self._undo_journal("sweep")]
+        swept += [sentence(*each) for each in self._undo_journal("sweep", on_links=True)]
         swept += sweep(self._server, tuple(self._begin.proxies.values()))
         self._crew.listen()
         return Ready(toxiproxy_version=version, swept=swept)
 
-    def _undo_journal(self, by: str) -> Iterator[tuple[Entry, Lifted]]:
+    def _undo_journal(self, by: str, *, on_links: bool | None = None) -> Iterator[tuple[Entry, Lifted]]:
         before_ns = self._now_ns()
-        for entry, lifted in undo_pending(self._journal, self._server, self._note, crew=self._crew):
+        pending = undo_pending(self._journal, self._server, self._note, crew=self._crew, on_links=on_links)
+        for entry, lifted in pending:
             self._emitter.record(
                 FaultStep(
                     name=entry.fault,

@@ -19,9 +19,10 @@ import msgspec
 import psutil
 
 from loadtests.model.errors import BadInput, TickstormError
-from loadtests.stack.child import LINUX, die_with, end_owned, signal_pid
+from loadtests.stack.child import LINUX, die_with, signal_pid
 from loadtests.stack.errors import OwnedByAnother
 from loadtests.stack.folder import StackFolder
+from loadtests.stack.leftovers import end_left
 from loadtests.stack.supervisor import Supervisor
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -48,9 +49,7 @@ def keep(supervisor: int, folder: StackFolder) -> int:
         for process in left:
             signal_pid(process.pid, signal.SIGKILL)
         psutil.wait_procs(left, timeout=0.5)
-    for owned in folder.read_state().owned.values():  # where no kernel hands us orphans
-        end_owned(owned)
-    folder.clear()
+    end_left(folder)  # where no kernel hands us orphans
     return status if status >= 0 else 128 - status
 
 

@@ -44,6 +44,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     ports: dict[str, int] = {}
     gateway_env: dict[str, str] = {}
     owned: dict[str, Owned] = {}
+    frozen: list[Owned] = []  # all processes of paused services, also those that a service forked
     private: list[str] = []  # folders outside this one, ours alone, to be removed
 
 

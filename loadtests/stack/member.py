@@ -50,6 +50,11 @@ class Member:
             error=self._error,
         )
 
+    @property
+    def frozen(self) -> list[int]:
+        """All processes that stand still because it was paused."""
+        return [] if self.child is None else self.child.frozen
+
     async def act(self, do: Action, wait_s: float) -> tuple[int, int]:
         """Do it; monotonic ns before it and when it had taken effect. One at a time. Raises StackError."""
         actions = {
@@ -147,6 +152,7 @@ class Member:
                 self._ask_again()
             raise StackError(f"{self.plan.name} did not stand still in time.")
         self.state = "paused"
+        self._changed()  # whoever cleans up after us must know all that stands still
 
     async def resume(self, deadline: float) -> None:
         """SIGCONT, then wait until it is ready. Safe to repeat."""
@@ -156,6 +162,7 @@ class Member:
         if self.state == "paused":
             self._started_ns = time.monotonic_ns()
             self.child.resume()
+            self._changed()
             self.state, self._ready_ns = "starting", None
             self._ask_again()
         await self.ready(deadline)

@@ -1,0 +1,86 @@
+"""Output buffer: Redis closes every subscriber that is behind by more than so many kilobytes."""
+
+from __future__ import annotations
+
+import socket
+
+from loadtests.inject.errors import ControlError
+from loadtests.inject.kinds import on_redis
+from loadtests.inject.kinds.kind import Kind, Site
+from loadtests.inject.kinds.on_redis import RedisWitness, private_name
+from loadtests.inject.proofs import Effective, Proof
+from loadtests.inject.watch import Watch
+from loadtests.model.injectwire import PlannedFault
+
+SETTING = "client-output-buffer-limit"
+COUNTER = "client_output_buffer_limit_disconnections"
+KERNEL_BYTES = 8 * 2**20
+"""What the kernel may hold between Redis and a subscriber that does not read, before Redis itself must."""
+MOST_BYTES = 48 * 2**20
+"""No burst is larger."""
+
+_MESSAGE = b"x" * 16 * 1024
+_AT_ONCE = 32
+_TIMEOUT_S = 3.0
+
+
+class OutputBufferWitness(RedisWitness):
+    """A subscriber of our own, on a channel of its own, that never reads while so much is published to it."""
+
+    def during(self, watch: Watch) -> Proof:
+        """Closed by Redis, and counted there, is proof."""
+        limit = limit_bytes(self.fault)
+        try:
+            counted = self.redis.info("stats", COUNTER)
+            effective: Effective = {"limit": self.redis.setting(SETTING).partition("pubsub ")[2]}
+            with socket.create_connection(self.redis.place, timeout=_TIMEOUT_S) as slow:
+                slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                channel = private_name()
+                slow.sendall(f"SUBSCRIBE {channel}\r\n".encode())
+                slow.recv(4096)  # the confirmation; from here on it reads no more
+                sent, listening = 0, True
+                while listening and sent < min(limit + KERNEL_BYTES, MOST_BYTES) and not watch.over:
+                    heard = self.redis.ask_all([("PUBLISH", channel, _MESSAGE)] * _AT_ONCE)
+                    sent += sum(int(count) for count in heard) * len(_MESSAGE)
+                    listening = bool(heard[-1])
+            counted = self.redis.info("stats", COUNTER) - counted
+        except (ControlError, OSError) as error:
+            return Proof(proved=False, reason=f"the slow subscriber could not be played: {error}")
+        effective |= {"burst_bytes": sent, "disconnected": counted, "subscriber": "kept" if listening else "closed"}
+        if not listening and counted:
+            return Proof(proved=True, effective=effective)
+        return Proof(proved=False, effective=effective, reason=f"after a burst of {sent} bytes Redis kept it")
+
+
+def limit_bytes(fault: PlannedFault) -> int:
+    """The hard limit that was asked."""
+    return int(fault.asked["limit_kb"]) * 1024
+
+
+def _problems(fault: PlannedFault) -> list[str]:
+    limit = fault.asked.get("limit_kb")
+    fits = isinstance(limit, int) and limit >= 1
+    return [] if fits else [f"limit_kb {limit!r}: a whole number of at least 1 is needed"]
+
+
+def _wanted(fault: PlannedFault) -> str:
+    return f"pubsub {limit_bytes(fault)} 0 0"
+
+
+def _not_in_force(site: Site, fault: PlannedFault) -> list[str]:
+    now = site.the_redis().setting(SETTING)
+    return [] if _wanted(fault) in now else [f'{SETTING} is "{now}", asked was "{_wanted(fault)}"']
+
+
+KIND = Kind(
+    name="output-buffer",
+    problems=_problems,
+    holds=lambda _: frozenset({f"redis {SETTING}"}),
+    undo_of=lambda site, _fault: on_redis.remember(site, SETTING),
+    apply=lambda site, fault: site.the_redis().set(client_output_buffer_limit=_wanted(fault)),
+    not_in_force=_not_in_force,
+    witness=OutputBufferWitness,
+    undo=on_redis.restore,
+    remaining=on_redis.remaining,
+    resorts=on_redis.resorts,
+)

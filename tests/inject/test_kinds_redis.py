@@ -1,0 +1,175 @@
+"""Are clients killed, memory squeezed and buffers cut on a real Redis, proved, and all settings restored?"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from loadtests.inject.healing import heal
+from loadtests.inject.journal import Journal
+from loadtests.inject.kinds import KINDS
+from loadtests.inject.redis_server import RedisServer
+from loadtests.model.injectwire import Schedule
+from loadtests.stack.local import LocalStack
+
+from .conftest import Run, eventually
+from .on_servers import SOON_NS, WHOLE, fault_on, injector, play, site_on, whole_again, witnessed
+
+pytestmark = pytest.mark.e2e
+SETTINGS = ("maxmemory", "maxmemory-policy", "client-output-buffer-limit")
+
+
+@pytest.fixture(scope="module")
+def run(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    with injector(stack, tmp_path_factory.mktemp("injector")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def redis(stack: LocalStack) -> Iterator[RedisServer]:
+    server = RedisServer(stack.status().services["redis"].address)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def as_before(redis: RedisServer) -> Iterator[None]:
+    before = {name: redis.setting(name) for name in SETTINGS}
+    yield
+    assert {name: redis.setting(name) for name in SETTINGS} == before
+    assert redis.ask("KEYS", "tickstorm:probe:*") == []
+
+
+def sockets(stack: LocalStack, count: int) -> ExitStack:
+    """Connections that are no subscribers."""
+    host, _, port = stack.status().services["redis"].address.rpartition(":")
+    held = ExitStack()
+    for _ in range(count):
+        sock = held.enter_context(socket.create_connection((host, int(port)), timeout=5))
+        sock.sendall(b"PING\r\n")
+        assert sock.recv(64) == b"+PONG\r\n"
+    return held
+
+
+def test_subscribers_alone_are_killed_and_counted(stack: LocalStack, run: Run, redis: RedisServer) -> None:
+    whole_again(stack)
+    before = redis.clients()
+    with sockets(stack, 3):
+        play(run, "redis", "client-kill", name="pubsub", for_s=1.5)
+        after = redis.clients()
+    assert run.ear.names("pubsub") == WHOLE, run.ear.steps("pubsub")
+    effective = run.ear.step("pubsub", "proved").effective
+    subscribers = {number for number, who in before.items() if "P" in who["flags"]}
+    assert effective["clients_before"] == effective["clients_closed"] == effective["clients_killed"] == len(subscribers)
+    assert not subscribers & after.keys()
+    assert len([who for who in after.values() if who["lib-name"] == "" and not who["name"]]) == 3  # the bystanders
+    whole_again(stack)
+
+
+def test_everybody_is_killed_but_ourselves(stack: LocalStack, run: Run, redis: RedisServer) -> None:
+    before = set(redis.clients())
+    with sockets(stack, 2):
+        play(run, "redis", "client-kill", name="all", for_s=1.5, clients="all")
+        assert not before & redis.clients().keys()
+    assert run.ear.names("all") == WHOLE, run.ear.steps("all")
+    assert run.ear.step("all", "proved").effective["clients_closed"] >= len(before) + 2
+    whole_again(stack)
+
+
+def test_a_full_redis_refuses_writes(run: Run, as_before: None) -> None:
+    lifted = play(run, "redis", "memory-pressure", name="full", headroom_kb=256)
+    assert run.ear.names("full") == WHOLE, run.ear.steps("full")
+    effective = run.ear.step("full", "proved").effective
+    assert "OOM" in effective["write"]
+    assert effective["policy"] == "noeviction"
+    assert 0 < effective["written_bytes"] <= 512 * 1024
+    assert effective["maxmemory_bytes"] > effective["used_bytes"] - 2**20
+    assert lifted.effective["clean"] == 1
+
+
+def test_a_full_redis_throws_keys_away_where_it_may(run: Run, as_before: None) -> None:
+    play(run, "redis", "memory-pressure", name="evict", headroom_kb=256, policy="volatile-lru")
+    assert run.ear.names("evict") == WHOLE, run.ear.steps("evict")
+    assert run.ear.step("evict", "proved").effective["evicted_keys"] >= 1
+
+
+def test_a_subscriber_that_is_behind_is_closed(run: Run, as_before: None) -> None:
+    play(run, "redis", "output-buffer", name="buffer", for_s=3, limit_kb=256)
+    assert run.ear.names("buffer") == WHOLE, run.ear.steps("buffer")
+    effective = run.ear.step("buffer", "proved").effective
+    assert effective["limit"] == "262144 0 0"
+    assert effective["disconnected"] >= 1
+    assert effective["subscriber"] == "closed"
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "reason"),
+    [
+        ("client-kill", {}, "still connected"),
+        ("memory-pressure", {"headroom_kb": 64}, "none was refused"),
+        ("output-buffer", {"limit_kb": 64}, "Redis kept it"),
+    ],
+)
+def test_without_the_act_nothing_is_proved(stack: LocalStack, as_before: None, kind: str, asked, reason: str) -> None:
+    whole_again(stack)
+    proof = witnessed(site_on(stack), fault_on("redis", kind, **asked), applied=False, for_s=2)
+    assert not proof.proved
+    assert reason in proof.reason
+
+
+def test_what_is_larger_than_any_proof_is_not_proved(stack: LocalStack, as_before: None) -> None:
+    fault = fault_on("redis", "output-buffer", limit_kb=10**6)
+    assert not witnessed(site_on(stack), fault, applied=True, for_s=3).proved
+
+
+def test_nobody_to_kill_is_no_proof(stack: LocalStack) -> None:
+    site = site_on(stack)
+    witness = KINDS["client-kill"].witness(site, fault_on("redis", "client-kill"))
+    proof = witness.during(eventually_over())
+    assert (proof.proved, proof.reason) == (False, "nobody of that sort was connected")
+    witness.close()
+
+
+def eventually_over():
+    from loadtests.inject.watch import Watch
+
+    return Watch.of_s(0.1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked"),
+    [
+        ("memory-pressure", {"headroom_kb": -1}),
+        ("memory-pressure", {"headroom_kb": 1, "policy": "nonsense"}),
+        ("output-buffer", {"limit_kb": 0}),
+        ("client-kill", {"clients": "nobody"}),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_sent(kind: str, asked) -> None:
+    assert KINDS[kind].problems(fault_on("redis", kind, **asked))
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked"), [("memory-pressure", {"headroom_kb": 4096}), ("output-buffer", {"limit_kb": 9000})]
+)
+def test_another_process_restores_it_from_the_journal_alone(
+    stack: LocalStack, tmp_path: Path, redis: RedisServer, as_before: None, kind: str, asked
+) -> None:
+    before = {name: redis.setting(name) for name in SETTINGS}
+    with injector(stack, tmp_path) as run:
+        fault = fault_on("redis", kind, at_ns=run.now_ns() + SOON_NS, for_s=600, **asked)
+        run.handle.send(Schedule(faults=[fault]))
+        run.await_step("fault", "active")
+        run.handle._closing = True  # so that nothing starts it again
+        os.kill(run.handle.pid, signal.SIGKILL)
+        eventually(lambda: not run.handle.alive)
+    assert {name: redis.setting(name) for name in SETTINGS} != before
+    done = heal(run.begin.toxiproxy, [Path(run.begin.journal)])
+    assert any("Lifted" in text for text in done), done
+    assert Journal(Path(run.begin.journal)).pending() == []
