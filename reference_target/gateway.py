@@ -11,6 +11,7 @@ import gc
 import logging
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
@@ -29,6 +30,7 @@ from reference_target.socketio_side import SocketSide
 from reference_target.stats import Process
 from reference_target.subscriber import Subscriber
 from reference_target.switches import SwitchValues, parse_switches
+from reference_target.tokens import Guard
 
 log = logging.getLogger(__name__)
 TICK_S = 1.0
@@ -46,8 +48,9 @@ class Gateway:
         self.limits = Limits(messages=settings.queue_messages, size=settings.queue_bytes)
         self.broadcaster = Broadcaster(loop)
         self.subscriber = Subscriber(settings.redis, CHANNELS, self.broadcaster.accept, name="tickstock-app")
-        self.plain = PlainSide(self.broadcaster, self.limits, heartbeat_s=settings.heartbeat_s)
-        self.socket = SocketSide(self.broadcaster, self.limits)
+        self.guard = Guard(settings.token_secret, time.time)
+        self.plain = PlainSide(self.broadcaster, self.limits, self.guard, heartbeat_s=settings.heartbeat_s)
+        self.socket = SocketSide(self.broadcaster, self.limits, self.guard)
         self.health_lane = Lane(settings.postgres, name="gateway-health")
         self.query_lane = Lane(settings.postgres, name="gateway-query")
         self.postgres_ok = False
@@ -62,6 +65,7 @@ class Gateway:
             "postgres": "ok" if self.postgres_ok else "down",
             "clients": len(self.plain.clients) + len(self.socket.clients),
             "subscribed": self.broadcaster.rooms.subscribed,
+            "auth": "token" if self.guard.asks else "none",
             "version": __version__,
         }
 
@@ -74,6 +78,8 @@ class Gateway:
             "deliveries": cast.deliveries,
             "bad": dict(cast.bad),
             "clients": {"plain": len(self.plain.clients), "socketio": len(self.socket.clients)},
+            "connects": {"plain": self.plain.connects, "socketio": self.socket.connects},
+            "refused": dict(self.guard.refused),
             "subscribed": cast.rooms.subscribed,
             "rooms": len(cast.rooms),
             "symbols": len(self.symbols),

@@ -12,6 +12,7 @@ from reference_target.broadcaster import Broadcaster
 from reference_target.client import BadRequestError, wanted_from_json
 from reference_target.events import Event
 from reference_target.outlet import Limits, Outlet
+from reference_target.tokens import Guard, RefusedError
 
 MAX_REQUEST_BYTES = 256 << 10
 CLOSE_S = 1.0  # how long a client may take to answer a close frame
@@ -39,14 +40,20 @@ class PlainClient:
 class PlainSide:
     """All plain WebSocket clients."""
 
-    def __init__(self, broadcaster: Broadcaster, limits: Limits, *, heartbeat_s: float) -> None:
+    def __init__(self, broadcaster: Broadcaster, limits: Limits, guard: Guard, *, heartbeat_s: float) -> None:
+        self._guard = guard
+        self.connects = 0  # clients that were let in
         self._broadcaster = broadcaster
         self._limits = limits
         self._heartbeat_s = heartbeat_s
         self.clients: set[PlainClient] = set()
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
-        """Serve one client until it leaves."""
+        """Serve one client until it leaves; 401 or 403 for one without a good token."""
+        try:
+            self._guard.admit(request.query, request.headers)
+        except RefusedError as refused:
+            raise _answer(refused) from None
         ws = web.WebSocketResponse(
             compress=False, heartbeat=self._heartbeat_s, timeout=CLOSE_S, max_msg_size=MAX_REQUEST_BYTES
         )
@@ -56,6 +63,7 @@ class PlainSide:
             return ws
         client = PlainClient(ws, Outlet(transport, self._limits))
         self.clients.add(client)
+        self.connects += 1
         try:
             async for message in ws:
                 if message.type is WSMsgType.TEXT:
@@ -94,3 +102,10 @@ class PlainSide:
         except TimeoutError:
             for client in clients:
                 client.outlet.cut()
+
+
+def _answer(refused: RefusedError) -> web.HTTPException:
+    text = f'{{"reason":"{refused}"}}'
+    if refused.status == 401:
+        return web.HTTPUnauthorized(text=text, content_type="application/json", headers={"WWW-Authenticate": "Bearer"})
+    return web.HTTPForbidden(text=text, content_type="application/json")

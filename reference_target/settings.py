@@ -13,9 +13,12 @@ from reference_target import __version__
 T = TypeVar("T")
 
 
-def _setting(env: str, default: object, help_text: str, parse: Callable[[str], object] = str) -> Any:
-    """A dataclass field that knows the environment variable it comes from."""
-    return field(default=default, metadata={"env": env, "help": help_text, "parse": parse})
+def _setting(
+    env: str, default: object, help_text: str, parse: Callable[[str], object] = str, *, secret: bool = False
+) -> Any:
+    """A dataclass field that knows its environment variable; a secret one is no option and never shown."""
+    metadata = {"env": env, "help": help_text, "parse": parse, "secret": secret}
+    return field(default=default, repr=not secret, metadata=metadata)
 
 
 def _port(text: str) -> int:
@@ -102,6 +105,9 @@ class GatewaySettings(_Common):
     heartbeat_s: float = _setting("GATEWAY_HEARTBEAT_S", 25.0, "seconds of a client's silence before a ping", _seconds)
     allow_switches: bool = _setting("GATEWAY_ALLOW_SWITCHES", False, "1 = POST /switch is allowed", _flag)
     switches: str = _setting("GATEWAY_SWITCHES", "", 'switches at start, JSON such as {"drop_every":500}')
+    token_secret: str = _setting(
+        "GATEWAY_TOKEN_SECRET", "", "clients need a token signed with it; empty = none", secret=True
+    )
     pg_user: str = _setting("PG_USER", "app_readonly", "role")
 
     @property
@@ -138,6 +144,8 @@ def load(kind: type[T], argv: Sequence[str], environ: Mapping[str, str] = os.env
     specs = fields(kind)  # type: ignore[arg-type]
     for spec in specs:
         env = spec.metadata["env"]
+        if spec.metadata["secret"]:
+            continue  # a command line can be read by everybody
         default = "" if spec.default is MISSING else spec.default
         parser.add_argument(
             "--" + env.lower().replace("_", "-"),
@@ -149,7 +157,8 @@ def load(kind: type[T], argv: Sequence[str], environ: Mapping[str, str] = os.env
     values: dict[str, object] = {}
     for spec in specs:
         env = spec.metadata["env"]
-        text = given[spec.name] if given[spec.name] is not None else environ.get(env)
+        option = given.get(spec.name)
+        text = option if option is not None else environ.get(env)
         if text is None or (text == "" and spec.default != ""):
             continue
         try:

@@ -22,6 +22,7 @@ from reference_target.broadcaster import Broadcaster
 from reference_target.client import BadRequestError, wanted_from_object
 from reference_target.events import Event
 from reference_target.outlet import Limits, Outlet
+from reference_target.tokens import Guard, RefusedError
 
 CLOSE_S = 1.0
 MAX_REQUEST_BYTES = 256 << 10
@@ -207,8 +208,10 @@ class SocketClient:
 class SocketSide:
     """All Socket.IO clients."""
 
-    def __init__(self, broadcaster: Broadcaster, limits: Limits) -> None:
+    def __init__(self, broadcaster: Broadcaster, limits: Limits, guard: Guard) -> None:
         self._broadcaster = broadcaster
+        self._guard = guard
+        self.connects = 0  # clients that were let in
         self._limits = limits
         self.clients: dict[str, SocketClient] = {}
         self.server = SocketServer(
@@ -230,6 +233,12 @@ class SocketSide:
         self.server.attach(app)
 
     def _connected(self, sid: str, environ: dict[str, Any], auth: object = None) -> None:
+        request: web.Request = environ["aiohttp.request"]
+        try:
+            self._guard.admit(request.query, request.headers, auth)
+        except RefusedError as refused:
+            raise socketio.exceptions.ConnectionRefusedError(str(refused)) from None
+        self.connects += 1
         session = self.server.eio.sockets[self.server.manager.eio_sid_from_sid(sid, "/")]
         self.clients[sid] = SocketClient(session, self._limits)
 

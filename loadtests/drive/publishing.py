@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import gevent
 import msgspec
 
+from loadtests.drive.bad_input import BadInput
 from loadtests.drive.commands import Commands
 from loadtests.drive.probing import probe
 from loadtests.drive.publish_display import PublishDisplay
@@ -90,6 +91,7 @@ class Publishing:
         self._reply_timeout_ns = round(reply_timeout_s * NS_PER_S)
         self._slots: dict[int, Slot] = {}
         self._leaving: set[Slot] = set()
+        self._bad: dict[int, BadInput] = {}
         self._next_epochs: dict[int, int] = {}
         self._heap: list[tuple[int, int, Slot]] = []
         self._turn = 0
@@ -208,10 +210,16 @@ class Publishing:
             wake=self._wake,
         )
         self._slots[lease.slot] = slot
+        bad = self._bad[lease.slot] = BadInput(wiring, plan)
+        wiring.crew.join(bad)
         return slot
 
     def _leave(self, slot: Slot) -> None:
         slot.stop()
+        bad = self._bad.pop(slot.plan.slot, None)
+        if bad is not None:
+            self._wiring.crew.leave(bad)
+            bad.close()
         self._next_epochs[slot.plan.slot] = slot.next_epoch
         if self._slots.get(slot.plan.slot) is slot:
             del self._slots[slot.plan.slot]
