@@ -121,6 +121,7 @@ class _Gaps:
         self._within_ns = np.array([*(round(w * 1e9) for w in within), -1], dtype=np.int64)
 
     def of(self, place: tuple[int, int]) -> tuple[Line, Line, Line]:
+        blame = self._blame.of(self._blame.spares(place[0]))
         low, high = self._place.get(place, (0, 0))
         if low == high:
             return EMPTY, EMPTY, EMPTY
@@ -131,7 +132,7 @@ class _Gaps:
         superseded = EMPTY
         for i in np.flatnonzero(gap & (within >= 0)):
             superseded = superseded.union(self._in_time(int(start[i]), int(end[i]), int(at[i]) - int(within[i])))
-        free = self._blame.free(self._table, start[gap], end[gap], at[gap])
+        free = blame.free(self._table, start[gap], end[gap], at[gap])
         return unfilled, superseded.both(unfilled), free.both(unfilled)
 
     def _in_time(self, start: int, end: int, due_from_ns: int) -> Line:

@@ -8,47 +8,89 @@ and no end of a connection takes what that connection had already passed over.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from loadtests.measure.facts import Bools, Facts, Ints
+from loadtests.measure.frame import Act
 from loadtests.measure.line import EMPTY, Line
 from loadtests.measure.owing import FOREVER, Stay
 from loadtests.measure.phases import Window
 from loadtests.measure.streams import Streams
 from loadtests.model.contract import Contract
-from loadtests.model.fault_rules import HIDES
+from loadtests.model.fault_kinds import KINDS
 from loadtests.model.ids import SLICE_NS
 
 DEFECT, DISCONNECTED, CHARGED, BROKER = range(4)
+PROXY = "toxiproxy"
+ESCALATED = "escalation"
+CUTS_AS_IT_BEGINS = frozenset({"down"})
+CUTS_WHILE_IT_LASTS = frozenset({"flap", "reset", "black-hole", "limit-data", "failover"})
+"""`down` cuts once.  The others cut again at each period, connection, limit or at the switch back; a black hole
+swallows what comes, and its connections end when it is lifted."""
+ENDS_ITS_PROCESS = frozenset({"kill", "restart"})
 OVERRUN = "client_output_buffer_limit_disconnections"
 """Redis's own counter of subscribers that it closed because their output buffer was full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reach:
+    """Which published rows one window concerns."""
+
+    on_path: Bools  # their path leads over its place
+    open: Bools  # on the path, and it was in force or not recovered from before their delivery limit had passed
+    force: Bools  # on the path, and it was in force itself
+    inside: Bools  # bytes of them may have been in Toxiproxy's buffers when this window cut connections
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Attribution:
-    """What can be said of each published row before one knows who lost it."""
+    """What can be said of each published row before one knows who lost it.
+
+    Faults that consumers play concern those alone whom they chose: ask `of` for what is so of some consumers.
+    """
 
     windows: tuple[Window, ...]
-    on_path: tuple[Bools, ...]  # per window: rows whose path leads over its link
+    reaches: tuple[Reach, ...]  # per window
+    spared: frozenset[int]  # indices of the windows that do not concern whom this is about
     window_of: Ints  # index of the window that a loss of this row is charged to; -1: its path was free
     in_injector: Bools  # bytes of it may have been in Toxiproxy's buffers when a link was cut
     overrun: Bools  # Redis closed a subscriber around then
     broker_known: bool  # samples or slow groups can show losses at the broker
     late_slices: int
+    kept: dict[frozenset[int], Attribution]
+
+    def spares(self, consumer: int) -> frozenset[int]:
+        """Indices of the windows that do not concern a consumer."""
+        return frozenset(
+            i for i, w in enumerate(self.windows) if w.act.consumers is not None and consumer not in w.act.consumers
+        )
+
+    def of(self, spared: frozenset[int]) -> Attribution:
+        """The same for consumers whom some windows do not concern."""
+        if spared == self.spared:
+            return self
+        found = self.kept.get(spared)
+        if found is None:
+            window_of, in_injector = _laid(self.windows, self.reaches, spared, len(self.overrun))
+            found = replace(self, spared=spared, window_of=window_of, in_injector=in_injector)
+            self.kept[spared] = found
+        return found
 
     def free(self, table: Streams, start: Ints, end: Ints, at: Ints) -> Line:
         """Of gaps, each noticed at a moment: what had been sent and overtaken while no fault was on its path."""
-        if not self.windows or not len(table.start):
+        if len(self.spared) == len(self.windows) or not len(table.start):
             return Line.of(start, end)
         order = np.argsort(start, kind="stable")
         start, end, at = start[order], end[order], at[order]
         rows, left, right = Line(start, end).cut(Line(table.start, table.end))
         noticed = at[np.searchsorted(start, left, side="right") - 1]
         hit = np.zeros(len(rows), dtype=np.bool_)
-        for window, on_path in zip(self.windows, self.on_path, strict=True):
-            hit |= on_path[rows] & (table.sent[rows] * SLICE_NS < window.to_ns) & (noticed >= window.from_ns)
+        for index, (window, reach) in enumerate(zip(self.windows, self.reaches, strict=True)):
+            if index in self.spared:
+                continue
+            hit |= reach.on_path[rows] & (table.sent[rows] * SLICE_NS < window.to_ns) & (noticed >= window.from_ns)
         return Line.of(left[~hit], right[~hit]) if len(rows) else EMPTY
 
     def category(
@@ -75,16 +117,17 @@ def attribution(facts: Facts, table: Streams, contract: Contract, windows: list[
     late_ns = round(profile.run.late_s * 1e9)
     family, begin = table.row_family, table.sent * SLICE_NS
     until = begin + SLICE_NS + late_ns
-    window_of = np.full(len(begin), -1, dtype=np.int64)
-    on_path = [np.isin(family, np.array(sorted(w.act.families), dtype=np.int64)) for w in windows]
-    for index, w in enumerate(windows):
-        window_of[on_path[index] & (begin < w.to_ns) & (until > w.from_ns)] = index
-    for index, w in enumerate(windows):  # what is in force explains more than what is being recovered from
-        window_of[on_path[index] & (begin < w.healed_ns) & (until > w.from_ns)] = index
-    in_injector = np.zeros(len(begin), dtype=np.bool_)
-    for index, w in enumerate(windows):
-        if w.act.kind in HIDES and w.act.injected_ns is not None:
-            in_injector |= (window_of == index) & (begin < w.act.injected_ns + (w.act.error_ns or 0))
+    reaches = []
+    for w in windows:
+        on_path: Bools = np.isin(family, np.array(sorted(w.act.families), dtype=np.int64))
+        force = on_path & (begin < w.healed_ns) & (until > w.from_ns)
+        inside = np.zeros(len(begin), dtype=np.bool_)
+        for cut_ns in cuts(w.act, w.healed_ns):
+            inside |= on_path & (begin < cut_ns) & (until > w.from_ns)
+        open_ = on_path & (begin < w.to_ns) & (until > w.from_ns)
+        reaches.append(Reach(on_path=on_path, open=open_, force=force, inside=inside))
+    nobody: frozenset[int] = frozenset()
+    window_of, in_injector = _laid(tuple(windows), tuple(reaches), nobody, len(begin))
     overrun = np.zeros(len(begin), dtype=np.bool_)
     rises = _rises(facts)
     through_redis = np.isin(
@@ -95,13 +138,47 @@ def attribution(facts: Facts, table: Streams, contract: Contract, windows: list[
         overrun |= through_redis & (begin < end + late_ns) & (until > start)
     return Attribution(
         windows=tuple(windows),
-        on_path=tuple(on_path),
+        reaches=tuple(reaches),
+        spared=nobody,
         window_of=window_of,
         in_injector=in_injector,
         overrun=overrun,
         broker_known=bool(rises) or any(c.expect_slow for c in profile.consumers),
         late_slices=-(-late_ns // SLICE_NS),
+        kept={},
     )
+
+
+def _laid(
+    windows: tuple[Window, ...], reaches: tuple[Reach, ...], spared: frozenset[int], rows: int
+) -> tuple[Ints, Bools]:
+    """The window that each row is charged to, and whether any of those that count may have held it when it cut."""
+    window_of = np.full(rows, -1, dtype=np.int64)
+    inside = np.zeros(rows, dtype=np.bool_)
+    counted = [(i, reaches[i]) for i in range(len(windows)) if i not in spared]
+    for index, reach in counted:
+        window_of[reach.open] = index
+    for index, reach in counted:  # what is in force explains more than what is being recovered from
+        window_of[reach.force] = index
+    for _, reach in counted:
+        inside |= reach.inside
+    return window_of, inside & (window_of >= 0)
+
+
+def cuts(act: Act, healed_ns: int) -> list[int]:
+    """Moments until which a fault may have cut connections, with whatever Toxiproxy had read and not passed on."""
+    if act.injected_ns is None:
+        return []
+    begun = act.injected_ns + (act.error_ns or 0)
+    kind = KINDS.get(act.kind)
+    found = []
+    if act.kind in CUTS_WHILE_IT_LASTS:
+        found.append(healed_ns)
+    elif act.kind in CUTS_AS_IT_BEGINS or (act.link == PROXY and kind is not None and kind.name in ENDS_ITS_PROCESS):
+        found.append(begun)
+    if (act.lifted_by or "").startswith(ESCALATED):  # proxies disabled, deleted, or the whole server started again
+        found.append(healed_ns + (act.error_ns or 0))
+    return found
 
 
 def _rises(facts: Facts) -> list[tuple[int, int]]:

@@ -84,8 +84,10 @@ def case(profile: Profile, facts: Facts) -> Case:
         for o, a in zip(recoveries(contract, given, marks, found, plan.changes), found, strict=True)
     ]
     windows = [
-        w for a, o in zip(found, outcomes, strict=True) if (w := window(a, o.settled_ns, marks.end_ns)) is not None
-    ]
+        w
+        for a, o in zip(found, outcomes, strict=True)
+        if a.charges and (w := window(a, o.settled_ns, marks.end_ns)) is not None
+    ]  # a planted defect is the target's own: what it costs is no fault's effect, and calm stays calm
     late = -(-round(profile.run.late_s * NS_PER_S) // SLICE_NS)
     phases = Phases(marks, windows, low=low, high=high, late_slices=late)
     blame = attribution(facts, table, contract, windows)

@@ -90,6 +90,8 @@ def _concerned(contract: Contract, plan: Planned, act: Act) -> list[int]:
     family = np.array([r.family for r in contract.routes], dtype=np.int64)
     families = act.families or frozenset(range(len(contract.profile.families)))
     wanted: list[int] = []
+    if act.consumers is not None:
+        return sorted(act.consumers)
     for group, slots in enumerate(plan.slots):
         spec = contract.profile.consumers[group]
         if spec.expect_slow:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from loadtests.measure.facts import Facts
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.fault_times import occurrences, recovery_limit_s
-from loadtests.model.ids import NS_PER_S, SLICE_NS
+from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
 from loadtests.model.profile import Fault, Profile
 from loadtests.model.records import FaultStep
 
@@ -67,6 +68,10 @@ class Act:
     detail: str
     limit_ns: int
     families: frozenset[int]  # whose path leads over the link
+    consumers: frozenset[int] | None = None  # that it chose; None: whoever follows those families
+    charges: bool = True  # what is lost under it is charged to it; else it is the target's, whatever else is wrong
+    doubt: str = ""  # why its effect is not proved
+    ready_ns: int | None = None  # from the start of its process again until that was ready
 
     @property
     def end_ns(self) -> int | None:
@@ -85,13 +90,23 @@ def acts(facts: Facts, profile: Profile) -> list[Act]:
     for _, process in facts.each():
         for step in process.fault_steps:
             steps.setdefault(step.name, []).append(step)
+    chosen = _chosen(facts)
     found: list[Act] = []
     for _, own in sorted(steps.items()):
         own.sort(key=lambda s: (s.before_ns, s.after_ns))
         parts = _parts(own)
         for number, part in enumerate(parts):
-            found.append(_act(profile, part, f" ({number + 1})" if len(parts) > 1 else ""))
+            found.append(_act(profile, part, f" ({number + 1})" if len(parts) > 1 else "", chosen))
     return sorted(found, key=lambda a: (a.began_ns or a.tried_ns or 2**62, a.name))
+
+
+def _chosen(facts: Facts) -> dict[str, frozenset[int]]:
+    """Consumers that each fault chose among them, as all processes tell it."""
+    found: dict[str, frozenset[int]] = {}
+    for _, process in facts.each():
+        for crew in process.crew:
+            found[crew.fault] = found.get(crew.fault, frozenset()) | frozenset(crew.consumers)
+    return found
 
 
 def never_in_force(profile: Profile, found: list[Act]) -> list[str]:
@@ -113,7 +128,7 @@ def _parts(steps: list[FaultStep]) -> list[list[FaultStep]]:
     return parts
 
 
-def _act(profile: Profile, steps: list[FaultStep], suffix: str) -> Act:
+def _act(profile: Profile, steps: list[FaultStep], suffix: str, chosen: dict[str, frozenset[int]]) -> Act:
     def last(kind: str) -> FaultStep | None:
         return next((s for s in reversed(steps) if s.step == kind), None)
 
@@ -121,7 +136,8 @@ def _act(profile: Profile, steps: list[FaultStep], suffix: str) -> Act:
     # What failed before it was announced was never tried.
     announced = any(s.step == "announced" for s in steps)
     tried = next((s for s in steps if announced and s.step in ("failed", "not in force")), None)
-    lifted, proof = last("lifted"), last("proved")
+    lifted, proof, doubt = last("lifted"), last("proved"), last("not proved")
+    kind = KINDS.get(steps[0].kind)
     planned = fault_of(profile, steps[0].name)
     limit_s = recovery_limit_s(profile, planned) if planned else profile.recovery.limit_s
     calls = [s.after_ns - s.before_ns for s in (active, lifted) if s is not None]
@@ -145,7 +161,16 @@ def _act(profile: Profile, steps: list[FaultStep], suffix: str) -> Act:
         detail="; ".join(dict.fromkeys(s.detail for s in steps if s.detail)),
         limit_ns=round(limit_s * NS_PER_S),
         families=_families(profile, steps[0].kind, link),
+        consumers=chosen.get(steps[0].name) if kind is not None and kind.place == "consumers" else None,
+        charges=kind is None or kind.charges,
+        doubt=doubt.detail if doubt is not None else "",
+        ready_ns=_ready_ns(effective),
     )
+
+
+def _ready_ns(effective: Mapping[str, float | int | str | None]) -> int | None:
+    found = effective.get("start_to_ready_ms")
+    return round(found * NS_PER_MS) if isinstance(found, int | float) else None
 
 
 def _families(profile: Profile, name: str, where: str) -> frozenset[int]:

@@ -62,6 +62,7 @@ class Member:
     stays: tuple[Stay, ...]
     sights: tuple[bytes, ...]
     excluded: tuple[tuple[int, int], ...]
+    spared: frozenset[int]  # windows of faults that chose others
 
 
 def settle(
@@ -96,17 +97,19 @@ def settle(
         if reason:
             ledger.unjudged[consumer] = reason
             continue
+        spared = blame.spares(consumer)
         member = Member(
             group=subs.group_of[consumer],
-            stays=owing.stays(subs.intervals.get(consumer, [])),
+            stays=owing.stays(subs.intervals.get(consumer, []), spared),
             sights=tuple(views.of[consumer, e].key for e in epochs if (consumer, e) in views.of),
             excluded=scopes.excluded(consumer),
+            spared=spared,
         )
         alike.setdefault(member, []).append(consumer)
     ledger.distinct = len(alike)
     for member, consumers in alike.items():
         ledger.judged += len(consumers)
-        _Entry(ledger, contract, table, blame).add(
+        _Entry(ledger, contract, table, blame.of(member.spared)).add(
             member, consumers, owing.due(member.stays, member.excluded), [of_key[k] for k in member.sights]
         )  # fmt: skip
     return ledger

@@ -62,11 +62,11 @@ class Owing:
         self._rows_of: dict[tuple[int, ...], Bools] = {}
         self._due: dict[tuple[tuple[Stay, ...], tuple[tuple[int, int], ...]], Due] = {}
 
-    def stays(self, intervals: list[Interval]) -> tuple[Stay, ...]:
-        """The stays of one consumer."""
-        return tuple(self._stay(i) for i in intervals)
+    def stays(self, intervals: list[Interval], spared: frozenset[int] = frozenset()) -> tuple[Stay, ...]:
+        """The stays of one consumer, whom some windows (by index) do not concern."""
+        return tuple(self._stay(i, spared) for i in intervals)
 
-    def _stay(self, interval: Interval) -> Stay:
+    def _stay(self, interval: Interval, spared: frozenset[int]) -> Stay:
         to_ns = self._end_ns if interval.to_ns is None else interval.to_ns
         own = interval.to_ns is None or interval.why in OWN
         broke = FOREVER if own else to_ns // SLICE_NS
@@ -77,15 +77,15 @@ class Owing:
             owed_from=min(max(-(-(interval.from_ns + self._settle_ns) // SLICE_NS), low), high),
             owed_to=max(min((to_ns - self._settle_ns) // SLICE_NS, high), low),
             may_to=max(min(-(-to_ns // SLICE_NS), high), low),
-            start_faults=self._faults_at(interval.from_ns) if low <= interval.from_ns // SLICE_NS < high else 0,
-            end_faults=self._faults_at(to_ns) if -(-to_ns // SLICE_NS) < high else 0,
+            start_faults=self._faults_at(interval.from_ns, spared) if low <= interval.from_ns // SLICE_NS < high else 0,
+            end_faults=self._faults_at(to_ns, spared) if -(-to_ns // SLICE_NS) < high else 0,
             broke=broke if low <= broke <= self._last + 1 + self._late else FOREVER,
         )
 
-    def _faults_at(self, at_ns: int) -> int:
+    def _faults_at(self, at_ns: int, spared: frozenset[int]) -> int:
         bits = 0
-        for window in self._windows:
-            if window.from_ns <= at_ns < window.to_ns:
+        for index, window in enumerate(self._windows):
+            if index not in spared and window.from_ns <= at_ns < window.to_ns:
                 for family in window.act.families:
                     bits |= 1 << family
         return bits
