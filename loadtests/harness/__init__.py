@@ -60,8 +60,10 @@ def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
     master = environment.tickstorm = Master(environment, runner, chosen, os.environ.get("TICKSTORM_RUN_ID") or None)
     master.choose(chosen)
     if web_ui is not None:
+        from loadtests.harness.hands import Hands
         from loadtests.harness.swarming import watch_start_form
         from loadtests.webui.page import attach_page
 
         watch_start_form(environment, master)
-        attach_page(environment, master.live, master.report)
+        hands = Hands(lambda: master.conductor)
+        attach_page(environment, lambda since_s: hands.live(master.live(since_s)), master.report, hands)

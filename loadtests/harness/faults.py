@@ -18,6 +18,7 @@ from loadtests.model.injectwire import (
     Begin,
     CrewOrder,
     Emitted,
+    End,
     FromInjector,
     Go,
     PlannedFault,
@@ -51,6 +52,10 @@ class FaultControl:
         self._emit, self._order, self._on_fault = emit, order, on_fault
         self._open: set[str] = set()  # faults for which the consumers' rings were opened
         self._closing: list[gevent.Greenlet[..., Any]] = []
+        self.planned: dict[str, PlannedFault] = {}  # all that was ever planned, and asked for by hand
+        self.over: set[str] = set()  # lifted, failed, or given up
+        self.stuck: set[str] = set()  # could not be lifted
+        self.links = tuple(begin.proxies)
         self._book = CrewBook(profile, consumers)
         self._origin_ns = begin.origin_ns
         self._handle = InjectorHandle(begin, self._heard, log)
@@ -65,7 +70,12 @@ class FaultControl:
 
     def schedule(self, faults: list[PlannedFault]) -> None:
         """Hand over the plan."""
+        self.planned |= {fault.name: fault for fault in faults}
         self._handle.send(Schedule(faults=faults))
+
+    def end(self, fault: str, by: str) -> bool:
+        """Lift one fault before its time, or drop it from the plan; False where no injector hears it."""
+        return self._handle.send(End(fault=fault, by=by))
 
     def _heard(self, message: FromInjector) -> None:
         match message:
@@ -89,6 +99,12 @@ class FaultControl:
             self._handle.send(state)
 
     def _stepped(self, step: FaultStep) -> None:
+        if step.step in ("lifted", "not lifted", "failed"):
+            self.over.add(step.name)
+        if step.step == "not lifted":
+            self.stuck.add(step.name)
+        elif step.step == "lifted":
+            self.stuck.discard(step.name)
         self._on_fault(step)
         if step.step in ("lifted", "not lifted") and step.name in self._open:
             self._open.discard(step.name)

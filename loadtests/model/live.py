@@ -11,10 +11,48 @@ class LiveFault(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     kind: str
     link: str
-    state: str  # planned, active, healed
+    state: str  # planned, announced, active, healed, not lifted, failed
     from_s: float | None
     to_s: float | None
     proved: bool | None
+    by_hand: bool = False
+    plan_from_s: float | None = None
+    plan_to_s: float | None = None
+    asked: dict[str, float | int | str] = {}
+    effective: dict[str, float | int | str | None] = {}
+    detail: str = ""
+    fresh: int | None = None  # clients that got a message that was due after the healing
+    fresh_s: float | None = None  # when the last of them got it
+    limit_s: float | None = None  # a recovery may take so long
+
+
+class LiveLink(msgspec.Struct, frozen=True, kw_only=True):
+    """A link between two services, as far as anything measures it; None is "not measured"."""
+
+    name: str
+    client: str  # who connects
+    server: str
+    rate_per_s: float | None = None  # messages, in the last second of which all is known
+    rate_is: str = ""
+    delay_ms: float | None = None
+    delay_is: str = ""
+
+
+class LiveService(msgspec.Struct, frozen=True, kw_only=True):
+    """A service on the picture."""
+
+    name: str
+    memory_mb: float | None = None
+    cpu_percent: float | None = None
+    health_ms: float | None = None  # answer time of its health page
+    healthy: bool | None = None
+
+
+class LiveNote(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user wrote down while the run went on."""
+
+    at_s: float
+    text: str
 
 
 class Live(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +78,13 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     memory_mb: dict[str, float] = {}
     cpu_percent: dict[str, float] = {}
     faults: list[LiveFault] = []
+    links: list[LiveLink] = []
+    services: list[LiveService] = []
+    consumers: list[str] = []  # groups
+    publishers: list[str] = []
+    notes: list[LiveNote] = []
+    test_system: bool = False  # destructive faults are allowed
+    closed: str = ""  # why no fault can be played by hand now; empty: it can
     series: dict[
         str, list[float | None]
     ] = {}  # one value per second: t, published, delivered, p50, p95, p99, connected, ...

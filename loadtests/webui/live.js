@@ -1,4 +1,4 @@
-// How does the run go right now?  Asks `live.json` once a second and shows what it says; keeps no history of its own.
+// How does the run go right now?  Asks `live.json` once a second and shows what it says; the other scripts hear it too.
 "use strict";
 (() => {
   const EVERY_MS = 1000;
@@ -55,7 +55,7 @@
     list(at("reasons"), live.reasons);
     const done = Boolean(live.report) && Boolean(live.run);
     at("report").hidden = !done;
-    if (done) at("report-link").href = page.dataset.reports.replace("RUN", encodeURIComponent(live.run));
+    if (done) at("report-link").href = `${page.dataset.base}/reports/${encodeURIComponent(live.run)}/report.html`;
     const part = live.plan_s > 0 ? Math.min(100, Math.max(0, (100 * live.now_s) / live.plan_s)) : 0;
     at("progress").setAttribute("aria-valuenow", part.toFixed(0));
     at("progress").firstElementChild.style.width = part + "%";
@@ -71,24 +71,60 @@
   };
 
   const tables = (live) => {
-    rows(at("faults"), live.faults.map((f) => row(
-      cell(f.name), cell(f.kind), cell(f.link), cell(f.state), number(f.from_s, "s"), number(f.to_s, "s"),
-      cell(f.proved === null ? dash() : f.proved ? "yes" : "no"),
-    )), 7, "none so far");
+    rowsOfFaults(live);
     const names = [...new Set([...Object.keys(live.memory_mb), ...Object.keys(live.cpu_percent)])].sort();
     rows(at("processes"), names.map((n) => row(cell(n), number(live.memory_mb[n], "mb"), number(live.cpu_percent[n], "percent"))), 3, "nothing sampled yet");
     list(at("trouble"), live.trouble);
     at("trouble-card").hidden = !live.trouble.length;
   };
 
+  // A row stays the same element while its fault lives, so that its button keeps the focus.
+  const known_rows = new Map();
+  const words = (values) => Object.entries(values).filter(([, v]) => v !== null).map(([k, v]) => `${k.replaceAll("_", " ")} ${v}`).join(", ");
+  const stateOf = (f, now) => {
+    if (f.state === "planned" && known(f.plan_from_s)) return f.plan_from_s > now ? `in ${(f.plan_from_s - now).toFixed(0)} s` : "measuring the calm";
+    return f.state;
+  };
+  const rowsOfFaults = (live) => {
+    for (const name of [...known_rows.keys()]) if (!live.faults.some((f) => f.name === name)) known_rows.delete(name);
+    const made = live.faults.map((f) => {
+      if (!known_rows.has(f.name)) {
+        const button = document.createElement("button");
+        button.type = "button";
+        button.dataset.end = f.name;
+        known_rows.set(f.name, { tr: row(...Array.from({ length: 8 }, () => cell("")), cell(button)), button });
+      }
+      const { tr, button } = known_rows.get(f.name), cells = tr.children;
+      const acted = known(f.from_s), over = ["healed", "failed"].includes(f.state);
+      const put_text = (i, value) => text(cells[i], value);
+      put_text(0, f.name + (f.by_hand ? " ☛" : "")); cells[0].title = f.by_hand ? "by hand" : "planned by the profile";
+      put_text(1, f.kind); put_text(2, f.link); put_text(3, stateOf(f, live.now_s));
+      for (const [i, is, plan] of [[4, f.from_s, f.plan_from_s], [5, f.to_s, f.plan_to_s]]) {
+        const value = known(is) ? is : over ? null : plan;
+        cells[i].className = known(is) ? "r" : "r planned";
+        cells[i].replaceChildren(known(value) ? Tickstorm.show(value, "s") : dash());
+      }
+      put_text(6, words(f.asked) || "–");
+      const proof = f.proved === null ? "" : f.proved ? "proved" : "not proved";
+      put_text(7, [proof, words(f.effective), over && !acted || f.proved === false ? f.detail : ""].filter(Boolean).join("; ") || "–");
+      button.hidden = over;
+      text(button, acted || f.by_hand ? "heal" : "drop");
+      button.setAttribute("aria-label", `${button.textContent} ${f.name}`);
+      return tr;
+    });
+    const body = at("faults");
+    if (!made.length) return rows(body, [], 9, "none so far");
+    if (made.length !== body.children.length || made.some((tr, i) => body.children[i] !== tr)) body.replaceChildren(...made);
+  };
+
   const panels = [...document.querySelectorAll("[data-panel]")].map((figure) => ({
     name: figure.dataset.panel, unit: figure.dataset.unit, pattern: new RegExp(figure.dataset.pattern),
+    sampled: "sampled" in figure.dataset,
     keys: figure.querySelector(".keys"), slots: new Map(),
   }));
-  const SAMPLED = new Set(["connected", "memory", "cpu"]);
   const DASH = ["solid", "dashed", "dotted", "double"];
   const SLOTS = 8;
-  const label = (name) => name.replace(/^(memory|rss|uss|cpu)(_mb|_percent)?[:/. ]+|^latency_|(_ms|_per_s)$/g, "").replaceAll("_", " ");
+  const label = (name) => name.replace(new RegExp(page.dataset.unsaid, "g"), "").replaceAll("_", " ");
   const slotOf = (panel, name) => {
     if (!panel.slots.has(name)) {
       const slot = panel.slots.size;
@@ -108,26 +144,51 @@
     return panel.slots.get(name);
   };
   const last = (values) => { for (let i = values.length - 1; i >= 0; i--) if (known(values[i])) return values[i]; return null; };
+  // The server sends the last seconds only; what came before is kept here.
+  let series = { t: [] };
+  const merge = (news) => {
+    const start = news.t && news.t.length ? news.t[0] : Infinity;
+    const keep = series.t.filter((t) => t < start - 0.5).length, width = keep + (news.t || []).length;
+    const names = new Set([...Object.keys(series), ...Object.keys(news)]);
+    const merged = {};
+    for (const name of names) {
+      const old = (series[name] || []).slice(0, keep);
+      while (old.length < keep) old.push(null);
+      merged[name] = old.concat(news[name] || []);
+      while (merged[name].length < width) merged[name].push(null);
+    }
+    if (news.t && news.t.length) series = merged;
+  };
   const plots = (live) => {
-    const names = Object.keys(live.series).filter((n) => n !== "t");
-    const times = live.series.t || (names.length ? live.series[names[0]].map((_, i) => i) : []);
+    merge(live.series);
+    const names = Object.keys(series).filter((n) => n !== "t"), times = series.t;
     for (const panel of panels) {
       for (const name of names.filter((n) => panel.pattern.test(n))) {
         const slot = slotOf(panel, name);
         if (!slot) continue;
-        const values = live.series[name];
+        const values = series[name];
         let t = times, y = values.map((v) => (known(v) ? v : NaN));
-        if (SAMPLED.has(panel.name)) { t = times.filter((_, i) => known(values[i])); y = values.filter(known); }
+        if (panel.sampled) { t = times.filter((_, i) => known(values[i])); y = values.filter(known); }
         slot.source.data = { t, y };
         put(slot.latest, last(values), panel.unit);
       }
     }
     const acted = live.faults.filter((f) => known(f.from_s));
     Tickstorm.named("faults").data = { from: acted.map((f) => f.from_s), to: acted.map((f) => (known(f.to_s) ? f.to_s : live.now_s)) };
+    const back = acted.filter((f) => known(f.to_s));
+    Tickstorm.named("recoveries").data = { from: back.map((f) => f.to_s), to: back.map((f) => backAt(f, live)) };
+    Tickstorm.named("notes").data = { at: live.notes.map((n) => n.at_s) };
+    list(at("notes"), live.notes.map((n) => `${n.at_s.toFixed(1)} s: ${n.text}`));
     const end = Math.max(live.now_s, 1), first = times.length ? times[0] : 0;
     const whole = [first, Math.max(live.plan_s, end, 10)];
     const [start, stop] = at("follow").getAttribute("aria-pressed") === "true" ? [Math.max(0, end - 60), Math.max(end, 60)] : whole;
     Tickstorm.named("time").setv({ start, end: stop });
+  };
+
+  // Until when a recovery goes on: everybody fresh, its limit, or now.
+  const backAt = (f, live) => {
+    if (f.fresh >= live.planned && known(f.fresh_s)) return Math.max(f.to_s, f.fresh_s);
+    return Math.min(live.now_s, f.to_s + (known(f.limit_s) ? f.limit_s : Infinity));
   };
 
   let run = null;
@@ -137,6 +198,8 @@
       panel.slots.clear();
       panel.keys.replaceChildren();
     }
+    series = { t: [] };
+    known_rows.clear();
   };
   const show = (live) => {
     if (run !== live.run) { clear(); run = live.run; }
@@ -144,15 +207,19 @@
     numbers(live);
     tables(live);
     plots(live);
+    document.dispatchEvent(new CustomEvent("tickstorm", { detail: live }));
     document.documentElement.dataset.shown = live.state;
   };
   const held = () => document.hidden || at("pause").getAttribute("aria-pressed") === "true";
   const ask = async () => {
     if (!held()) {
       try {
-        const answer = await fetch(page.dataset.live, { cache: "no-store", credentials: "same-origin" });
+        const since = run && series.t.length ? "?since=" + series.t[series.t.length - 1] : "";
+        const answer = await fetch(`${page.dataset.base}/live.json${since}`, { cache: "no-store", credentials: "same-origin" });
         if (answer.redirected || !answer.ok) throw new Error("answered " + answer.status);
-        show(await answer.json());
+        const live = await answer.json();
+        if (since && live.run !== run) { run = null; series = { t: [] }; setTimeout(ask, 0); return; }
+        show(live);
       } catch (error) {
         text(at("word"), "no answer from Locust");
         at("word").className = "verdict unknown";

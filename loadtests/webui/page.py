@@ -6,9 +6,11 @@ Nothing here judges: the harness hands in the value, and the report is a file th
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable
 from functools import cache
 from importlib import resources
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,15 @@ from flask import Blueprint, Response, make_response, request, send_file, url_fo
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from loadtests.model.byhand import MAX_NOTE, forms
 from loadtests.model.live import Live
-from loadtests.webui.figures import PANELS, panels_json
+from loadtests.model.panels import PANELS, UNSAID
+from loadtests.webui.acting import HEADER, Hands, attach_acting
+from loadtests.webui.figures import panels_json
 
 View = Callable[..., Response]
+SCRIPTS = ("live.js", "picture.js", "hands.js")
+_TOKEN = "TOKEN-OF-THIS-PROCESS"
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 NUMBERS = (
     ("now_s", "time since T0", "s"),
@@ -47,30 +54,39 @@ _LINK = (
 
 def attach_page(
     environment: Any,
-    live: Callable[[], Live],
+    live: Callable[[float | None], Live],
     report: Callable[[str], Path | None],
+    hands: Hands,
 ) -> None:
-    """Register `/tickstorm`, `/tickstorm/live.json` and `/tickstorm/reports/<run>/report.html` in Locust's web UI.
+    """Register `/tickstorm`, its `/live.json`, `/reports/<run>/report.html` and what `hands` can do in Locust's web UI.
 
     Call it before the web UI starts, for example from Locust's `init`. `live` is called about once a second for each
-    browser; `report` gives the file of a run's report or None. All pages ask for the login where `--web-login` does.
+    browser, with the time up to which that browser has the series; `report` gives the file of a run's report or None.
+    All of it asks for the login where `--web-login` does.
     """
     web_ui = environment.web_ui
     base = web_ui.app.blueprints["locust"].url_prefix or ""
     pages = Blueprint("tickstorm", __name__, url_prefix=f"{base}/tickstorm")
     guarded: Callable[[View], View] = web_ui.auth_required_if_enabled
     # Rendered before any run: in the middle of one it would stop the load generator's hub for a second or two.
-    text = _page(f"{base}/", f"{base}/tickstorm/live.json", f"{base}/tickstorm/reports/RUN/report.html").encode()
+    token = secrets.token_urlsafe(32)
+    text = _page(f"{base}/").replace(_TOKEN, token).encode()
 
     @pages.route("")
     @guarded
     def live_page() -> Response:
-        return _no_store(Response(text, mimetype="text/html"))
+        response = _no_store(Response(text, mimetype="text/html"))
+        # A page in somebody's frame could be clicked by a user who sees something else.
+        response.headers["Content-Security-Policy"] = "frame-ancestors 'none'"
+        response.headers["X-Frame-Options"] = "DENY"
+        return response
 
     @pages.route("/live.json")
     @guarded
     def live_json() -> Response:
-        return _no_store(Response(msgspec.json.encode(live()), mimetype="application/json"))
+        since = request.args.get("since", type=float)
+        known = since if since is not None and isfinite(since) else None
+        return _no_store(Response(msgspec.json.encode(live(known)), mimetype="application/json"))
 
     @pages.route("/reports/<run>/report.html")
     @guarded
@@ -88,6 +104,7 @@ def attach_page(
         response.set_data(response.get_data(as_text=True).replace("</body>", f"{link}</body>"))
         return response
 
+    attach_acting(pages, guarded, hands, token)
     web_ui.app.register_blueprint(pages)
 
 
@@ -97,21 +114,24 @@ def _no_store(response: Response) -> Response:
 
 
 @cache
-def _page(locust_url: str, live_url: str, reports_url: str) -> str:
-    """The page; it holds nothing of any run."""
+def _page(base: str) -> str:
+    """The page; it holds nothing of any run, and a word in the token's place."""
     shared = resources.files("loadtests.report")  # the look that the report has: data, not code
     own = resources.files("loadtests.webui")
     made = Environment(loader=PackageLoader("loadtests.webui", "."), autoescape=True, undefined=StrictUndefined)
     bokeh = "\n".join(Resources(mode="inline", components=["bokeh"], log_level="error").js_raw)
     text: str = made.get_template("live.html.j2").render(
-        locust_url=locust_url,
-        live_url=live_url,
-        reports_url=reports_url,
+        base=base,
+        header=HEADER,
+        token=_TOKEN,
         numbers=NUMBERS,
         panels=PANELS,
-        css=Markup(shared.joinpath("theme.css").read_text("utf-8") + own.joinpath("live.css").read_text("utf-8")),
-        shared=Markup(shared.joinpath("plots.js").read_text("utf-8")),
-        script=Markup(own.joinpath("live.js").read_text("utf-8")),
+        unsaid=UNSAID,
+        max_note=MAX_NOTE,
+        forms=Markup(msgspec.json.encode(forms()).decode().replace("<", "\\u003c")),
+        css=Markup("".join(f.read_text("utf-8") for f in (shared / "theme.css", own / "live.css", own / "hands.css"))),
+        shared=Markup((shared / "plots.js").read_text("utf-8")),
+        scripts=[Markup((own / name).read_text("utf-8")) for name in SCRIPTS],
         bokeh=Markup(bokeh.replace("</script", "<\\/script")),
         plots=Markup(panels_json()),
     )

@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from loadtests.model.live import Live, LiveFault
+from loadtests.model.byhand import Refused
+from loadtests.model.live import Live, LiveFault, LiveLink, LiveNote, LiveService
+from loadtests.model.stackwire import LINKS, SERVICES
 
 
 def running(now: float = 42.0) -> Live:
@@ -38,7 +41,16 @@ def running(now: float = 42.0) -> Live:
         cpu_percent={"gateway": 23.1, "worker 1": 41.0},
         faults=[
             LiveFault(
-                name="redis-cut", kind="down", link="gateway-redis", state="healed", from_s=30.0, to_s=35.0, proved=True
+                name="redis-cut",
+                kind="down",
+                link="gateway-redis",
+                state="healed",
+                from_s=30.0,
+                to_s=35.0,
+                proved=True,
+                fresh=200,
+                fresh_s=36.2,
+                limit_s=30.0,
             ),
             LiveFault(
                 name="slow-clients",
@@ -48,8 +60,38 @@ def running(now: float = 42.0) -> Live:
                 from_s=40.1,
                 to_s=None,
                 proved=None,
+                by_hand=True,
+                plan_from_s=40.0,
+                plan_to_s=50.0,
+                asked={"latency_ms": 200},
+                effective={"latency_ms": 201.4},
+            ),
+            LiveFault(
+                name="later",
+                kind="kill",
+                link="gateway",
+                state="planned",
+                from_s=None,
+                to_s=None,
+                proved=None,
+                plan_from_s=90.0,
+                plan_to_s=92.0,
             ),
         ],
+        links=[
+            LiveLink(
+                name=name,
+                client=name.rpartition("-")[0],
+                server=name.rpartition("-")[2],
+                rate_per_s=100.0 if name == "publisher-redis" else None,
+                rate_is="published" if name == "publisher-redis" else "",
+            )
+            for name in LINKS
+        ],
+        services=[LiveService(name=name, memory_mb=12.3, cpu_percent=7.0) for name in SERVICES],
+        consumers=["plain"],
+        publishers=["detector"],
+        notes=[LiveNote(at_s=12.0, text="<i>now</i> with the new build")],
         series={
             "t": list(t),
             "published": [100.0 for _ in t],
@@ -67,13 +109,41 @@ def running(now: float = 42.0) -> Live:
     )
 
 
+class FakeHands:
+    """Hears what the page asks for; refuses on demand."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Any]] = []
+        self.refusal: Refused | None = None
+
+    def _do(self, what: str, value: Any) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.asked.append((what, value))
+
+    def begin(self, asked: Mapping[str, Any]) -> str:
+        self._do("begin", dict(asked))
+        return "by-hand-1"
+
+    def end(self, fault: str) -> list[str]:
+        self._do("end", fault)
+        return [fault]
+
+    def end_all(self, *, place: str = "", plan: bool = False) -> list[str]:
+        self._do("end_all", (place, plan))
+        return ["slow-clients"]
+
+    def note(self, text: object) -> None:
+        self._do("note", text)
+
+
 class Served:
     """A real web UI of Locust whose live value a test may change."""
 
     def __init__(self, folder: Path, **web: Any) -> None:
         from locust.env import Environment
 
-        self.live = running()
+        self.live, self.hands = running(), FakeHands()
         self.reports = {"20260105-093012-resilience-7f3a": folder / "report.html"}
         (folder / "report.html").write_text(
             "<!doctype html><link rel=icon href=data:,><title>the report</title>", encoding="utf-8"
@@ -83,7 +153,7 @@ class Served:
         self.ui = self.environment.create_web_ui("127.0.0.1", 0, delayed_start=True, **web)
         from loadtests.webui.page import attach_page
 
-        attach_page(self.environment, lambda: self.live, self.reports.get)
+        attach_page(self.environment, lambda since_s: self.live, self.reports.get, self.hands)
 
     @property
     def client(self) -> Any:

@@ -75,7 +75,7 @@ def test_a_report_is_served(serve: Callable[..., Served]) -> None:
 def test_a_base_path_moves_everything(serve: Callable[..., Served]) -> None:
     client = serve(web_base_path="/load").client
     assert 'href="/load/tickstorm"' in client.get("/load/").text
-    assert 'data-live="/load/tickstorm/live.json"' in client.get("/load/tickstorm").text
+    assert 'data-base="/load/tickstorm"' in client.get("/load/tickstorm").text
     assert client.get("/tickstorm").status_code == 404
 
 

@@ -1,0 +1,108 @@
+"""What became of the faults so far, and how fresh is everything since?  A fold for the page; never evidence."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+import msgspec
+
+from loadtests.model.fault_times import recovery_limit_s
+from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
+from loadtests.model.injectwire import PlannedFault
+from loadtests.model.live import LiveFault, LiveNote
+from loadtests.model.profile import Profile
+from loadtests.model.records import Consumed, FaultStep, FirstAfter, Note, PathProbe, PublishTimes
+
+_PER_SECOND = NS_PER_S // SLICE_NS
+_STATES = {
+    "announced": "announced",
+    "active": "active",
+    "not in force": "active",
+    "lifted": "healed",
+    "not lifted": "not lifted",
+    "failed": "failed",
+}
+
+
+class LiveFaults:
+    """Fold with `add`; whoever calls holds the lock."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.handed: defaultdict[int, int] = defaultdict(int)  # by second: published messages that a subscriber got
+        self.received: defaultdict[int, int] = defaultdict(int)  # by second of the receipt
+        self.health: tuple[float | None, bool] | None = None  # ms, whether it answered well
+        self.notes: list[tuple[int, str]] = []
+        self._faults: dict[str, LiveFault] = {}
+        self._healed: dict[str, int] = {}
+        self._fresh: dict[int, tuple[int, int]] = {}  # healed -> consumers, and when the last of them came
+        self._limits = {fault.name: recovery_limit_s(profile, fault) for fault in profile.faults}
+        self._limit_s = profile.recovery.limit_s
+
+    def add(self, record: object, t0_ns: int) -> None:
+        """One record of any kind."""
+        match record:
+            case FaultStep():
+                self._step(record, t0_ns)
+            case FirstAfter():
+                self._first(record)
+            case Consumed():
+                self.received[record.received_slice // _PER_SECOND] += record.unique
+            case PublishTimes():
+                self.handed[record.due_slice // _PER_SECOND] += record.sent - record.receivers_zero
+            case PathProbe(what="health"):
+                self.health = (record.took_ns / NS_PER_MS if record.took_ns >= 0 else None, record.ok)
+            case Note(by="user"):
+                self.notes.append((record.at_ns, record.text))
+
+    def _step(self, record: FaultStep, t0_ns: int) -> None:
+        old = self._faults.get(record.name)
+        at_s = (record.after_ns - t0_ns) / NS_PER_S
+        again = old is not None and old.to_s is not None and record.step in ("announced", "active")
+        if old is None or again:
+            old = _untouched(record.name, record.kind, record.link)
+        self._faults[record.name] = msgspec.structs.replace(
+            old,
+            state=_STATES.get(record.step, old.state),
+            from_s=at_s if record.step == "active" else old.from_s,
+            to_s=at_s if record.step == "lifted" and old.from_s is not None else old.to_s,
+            proved={"proved": True, "not proved": False}.get(record.step, old.proved),
+            asked=record.asked or old.asked,
+            effective=old.effective | record.effective,
+            detail=record.detail or old.detail,
+        )
+        if record.step == "lifted":
+            self._healed[record.name] = record.after_ns
+
+    def _first(self, record: FirstAfter) -> None:
+        count, last_ns = self._fresh.get(record.healed_ns, (0, 0))
+        came = [at_ns for kind, at_ns in zip(record.kind, record.at_ns, strict=True) if kind == "fresh"]
+        self._fresh[record.healed_ns] = (count + len(came), max([last_ns, *came]))
+
+    def shown(self, planned: Mapping[str, PlannedFault], t0_ns: int) -> list[LiveFault]:
+        """Faults that came, with how fresh all is since, then those to come."""
+        return [self._one(name, planned.get(name), t0_ns) for name in dict.fromkeys([*self._faults, *planned])]
+
+    def _one(self, name: str, plan: PlannedFault | None, t0_ns: int) -> LiveFault:
+        fault = self._faults.get(name)
+        if fault is None:
+            assert plan is not None
+            fault = msgspec.structs.replace(_untouched(name, plan.kind, plan.link), asked=dict(plan.asked))
+        count, last_ns = self._fresh.get(self._healed.get(name, -1), (0, 0))
+        return msgspec.structs.replace(
+            fault,
+            by_hand=plan is not None and plan.by_hand,
+            plan_from_s=(plan.at_ns - t0_ns) / NS_PER_S if plan is not None else None,
+            plan_to_s=(plan.until_ns - t0_ns) / NS_PER_S if plan is not None else None,
+            fresh=count if fault.to_s is not None else None,
+            fresh_s=(last_ns - t0_ns) / NS_PER_S if count else None,
+            limit_s=self._limits.get(name.partition("#")[0], self._limit_s),
+        )
+
+    def written(self, t0_ns: int) -> list[LiveNote]:
+        """What the user wrote down."""
+        return [LiveNote(at_s=(at_ns - t0_ns) / NS_PER_S, text=text) for at_ns, text in self.notes]
+
+
+def _untouched(name: str, kind: str, link: str) -> LiveFault:
+    return LiveFault(name=name, kind=kind, link=link, state="planned", from_s=None, to_s=None, proved=None)

@@ -1,0 +1,188 @@
+// What may I do to the run?  Buttons, the form of a fault, notes, the count since a healing; every change carries the page's token.
+"use strict";
+(() => {
+  const page = document.querySelector(".page");
+  const at = (id) => document.getElementById(id);
+  const forms = new Map(JSON.parse(at("forms").textContent).map((form) => [form.kind, form]));
+  const known = (v) => typeof v === "number" && Number.isFinite(v);
+  let live = { links: [], services: [], consumers: [], publishers: [], faults: [], planned: 0, now_s: 0, closed: "", test_system: false }, heard = 0;
+
+  const post = async (what, body) => {
+    let answer;
+    try {
+      answer = await fetch(`${page.dataset.base}/${what}`, {
+        method: "POST", credentials: "same-origin", cache: "no-store", redirect: "manual",
+        headers: { "Content-Type": "application/json", [page.dataset.header]: page.dataset.token },
+        body: JSON.stringify(body),
+      });
+    } catch (error) {
+      throw new Error("no answer from Locust: " + error.message);
+    }
+    if (answer.type === "opaqueredirect") throw new Error("Locust asks for its login: reload the page");
+    const found = await answer.json().catch(() => ({ error: "answered " + answer.status }));
+    if (!answer.ok) throw new Error(found.error || "answered " + answer.status);
+    return found;
+  };
+  const say = (text, bad) => {
+    at("said").textContent = text;
+    at("said").className = bad ? "bad" : "";
+  };
+  const told = (faults, none) => say(faults.length ? "Told to end: " + faults.join(", ") + "." : none);
+  const heal = (body, none) => post("heal", body).then((found) => told(found.faults, none)).catch((error) => say(error.message, true));
+
+  // -- the form of a fault
+  const DEFAULTS = {
+    for_s: 5, latency_ms: 200, rate_kb_per_s: 50, average_size_bytes: 64, limit_bytes: 100000, close_delay_ms: 500, period_s: 1, to: "spare",
+    cpu_percent: 20, memory_mb: 200, headroom_kb: 512, limit_kb: 256, connections: 4, read_bytes_per_s: 10000, amount: 10,
+  };
+  const UNITS = { ms: "ms", s: "s", mb: "MB", kb: "KB", us: "µs", bytes: "bytes", percent: "%" };
+  const wording = (key) => {
+    const words = key.split("_"), rate = key.match(/^(.*)_(kb|bytes)_per_s$/);
+    if (rate) return `${rate[1].replaceAll("_", " ")} in ${UNITS[rate[2]]}/s`;
+    if (words.length > 1 && UNITS[words.at(-1)]) return `${words.slice(0, -1).join(" ")} in ${UNITS[words.at(-1)]}`;
+    return words.join(" ");
+  };
+  const field = (name, label, input) => {
+    const holder = document.createElement("label");
+    input.name = name;
+    holder.append(label, input);
+    return holder;
+  };
+  const select = (choices, value) => {
+    const made = document.createElement("select");
+    for (const choice of choices) {
+      const [key, words] = Array.isArray(choice) ? choice : [choice, choice];
+      made.add(new Option(words, key, false, key === value));
+    }
+    return made;
+  };
+  const amount = (of) => {
+    if (of.kind === "choice" || of.kind === "yes") {
+      const choices = of.kind === "yes" ? ["true", "false"] : of.choices;
+      return select(of.needed ? choices : [["", "–"], ...choices], DEFAULTS[of.key]);
+    }
+    const input = document.createElement("input");
+    input.autocomplete = "off";
+    if (of.kind !== "words") {
+      input.type = "number";
+      input.step = of.kind === "whole" ? "1" : "any";
+      if (known(of.at_least)) input.min = of.at_least;
+      if (known(of.at_most)) input.max = of.at_most;
+    }
+    if (of.needed || of.key in remembered) input.value = remembered[of.key] ?? DEFAULTS[of.key] ?? "";
+    if (!of.needed) input.placeholder = "as it is";
+    return input;
+  };
+  const remembered = {};
+  const WHERE = { link: () => live.links.map((l) => l.name), consumers: () => [["", "all"], ...live.consumers], publishers: () => [["", "all"], ...live.publishers] };
+  const PLAIN = {
+    latency: "latency: every byte later", bandwidth: "bandwidth: a limited rate", slicer: "slicer: small pieces", down: "down: connections closed, new ones refused",
+    "black-hole": "black-hole: open, but silent", flap: "flap: down and up by turns", reset: "reset: connections torn down",
+  };
+  let opener = null;
+  const fill = (kinds, kind, place) => {
+    const form = forms.get(kind), fields = at("ask-fields");
+    const places = form.place === "service" ? form.places : form.place in WHERE ? WHERE[form.place]() : null;
+    const choice = select(kinds.map((k) => [k, PLAIN[k] || k]), kind);
+    choice.addEventListener("change", () => { fill(kinds, choice.value, place); at("ask-fields").querySelector("select").focus(); });
+    fields.replaceChildren(field("kind", "what", choice));
+    if (places) fields.append(field(form.place, form.place === "link" ? "link" : form.place === "service" ? "service" : form.place + " group", select(places, place)));
+    for (const of of form.amounts) fields.append(field(of.key, wording(of.key), amount(of)));
+    if (form.directions) fields.append(field("direction", "direction", select(["both", "downstream", "upstream"], "both")));
+    fields.append(field("for_s", "for how long, in s", amount({ key: "for_s", kind: "number", needed: true, at_least: 0.1, at_most: 86400 })));
+    at("ask-lead").textContent = form.destructive && !live.test_system ? "This is destructive, and the profile does not mark its target as a test system: it will be refused." : "";
+    at("ask-error").textContent = "";
+  };
+  const ask = (kinds, place, title, from) => {
+    opener = from;
+    at("ask-title").textContent = title;
+    fill(kinds, kinds[0], place);
+    at("ask").showModal();
+    (at("ask-fields").querySelector("input") || at("ask-fields").querySelector("select")).focus();
+  };
+  const asked = () => {
+    const form = forms.get(at("ask-fields").querySelector("[name=kind]").value), found = {};
+    const kinds = Object.fromEntries(form.amounts.map((of) => [of.key, of.kind]));
+    kinds.for_s = "number";
+    for (const input of at("ask-fields").querySelectorAll("[name]")) {
+      const value = input.value.trim();
+      if (value === "") continue;
+      const of = kinds[input.name];
+      if ((of === "whole" || of === "number") && Number.isFinite(Number(value))) { found[input.name] = Number(value); remembered[input.name] = value; }
+      else found[input.name] = of === "yes" ? value === "true" : value;
+    }
+    return found;
+  };
+  at("ask-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    at("ask-play").disabled = true;
+    try {
+      const body = asked(), found = await post("fault", body);
+      at("ask").close();
+      say(`${found.fault}: ${body.kind} on ${body.link || body.service || body.consumers || body.publishers || "the target"}, in about a second.`);
+    } catch (error) {
+      at("ask-error").textContent = error.message;
+    } finally {
+      at("ask-play").disabled = false;
+    }
+  });
+  at("ask-cancel").addEventListener("click", () => at("ask").close());
+  at("ask").addEventListener("close", () => opener && opener.isConnected && opener.focus());
+
+  // -- buttons
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    const { kinds, place, heal: where, end } = button.dataset;
+    if (kinds) ask(kinds.split(" "), place, `${button.textContent[0].toUpperCase()}${button.textContent.slice(1)} ${place}`, button);
+    else if (where) heal({ place: where }, `Nothing is broken on ${where}.`);
+    else if (end) heal({ fault: end }, "");
+  });
+  at("heal-all").addEventListener("click", () => heal({ plan: at("heal-plan").checked }, "Nothing is broken."));
+  at("other").addEventListener("click", (event) => ask([...forms.keys()], "", "Another fault", event.currentTarget));
+  at("note").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    try {
+      await post("note", { text: at("note-text").value });
+      at("note-text").value = "";
+      say("Noted.");
+    } catch (error) {
+      say(error.message, true);
+    }
+  });
+
+  // -- counted up live: the clock goes on between two answers of the server
+  const since = () => {
+    const now = live.now_s + (live.state === "running" ? Math.min(2, (performance.now() - heard) / 1000) : 0), lines = [];
+    for (const f of live.faults) {
+      const by = f.kind + " on " + f.link;
+      if (f.state === "active" && known(f.from_s)) lines.push(["broken", `${f.name} (${by}): ${(now - f.from_s).toFixed(1)} s in force, ${known(f.plan_to_s) ? Math.max(0, f.plan_to_s - now).toFixed(0) + " s to go" : ""}`]);
+      else if (f.state === "announced" || (f.state === "planned" && f.by_hand)) lines.push(["coming", `${f.name} (${by}): measuring the calm before it`]);
+      else if (f.state === "not lifted") lines.push(["broken", `${f.name} (${by}) could not be lifted: ${f.detail}`]);
+      else if (known(f.to_s)) {
+        const all = f.fresh >= live.planned && known(f.fresh_s), limit = known(f.limit_s) ? f.limit_s : 30;
+        if (all && now - f.fresh_s > 20 && !f.by_hand) continue;
+        if (all) lines.push(["open", `${f.name}: all ${live.planned} clients fresh ${Math.max(0, f.fresh_s - f.to_s).toFixed(1)} s after heal`]);
+        else if (now - f.to_s < limit && live.state === "running") lines.push(["coming", `${f.name}: ${Math.max(0, now - f.to_s).toFixed(1)} s since heal, ${f.fresh} of ${live.planned} clients fresh`]);
+        else lines.push(["broken", `${f.name}: ${f.fresh} of ${live.planned} clients fresh within ${Math.min(limit, live.now_s - f.to_s).toFixed(1)} s`]);
+      }
+    }
+    const next = live.faults.filter((f) => f.state === "planned" && !f.by_hand && known(f.plan_from_s) && f.plan_from_s > now).sort((a, b) => a.plan_from_s - b.plan_from_s)[0];
+    if (next && live.state === "running") lines.push(["planned", `next in the plan: ${next.name} (${next.kind} on ${next.link}) in ${(next.plan_from_s - now).toFixed(0)} s`]);
+    const holder = at("recovering"), shown = lines.slice(-4);
+    holder.hidden = !shown.length;
+    while (holder.children.length > shown.length) holder.lastElementChild.remove();
+    shown.forEach(([kind, text], i) => {
+      const li = holder.children[i] || holder.appendChild(document.createElement("li"));
+      if (li.className !== kind) li.className = kind;
+      if (li.textContent !== text) li.textContent = text;
+    });
+  };
+  document.addEventListener("tickstorm", (event) => {
+    live = event.detail;
+    heard = performance.now();
+    for (const button of document.querySelectorAll("[data-kinds], [data-heal], [data-end], #heal-all, #other")) button.disabled = Boolean(live.closed);
+    since();
+  });
+  setInterval(() => live.state === "running" && !document.hidden && since(), 200);
+})();
