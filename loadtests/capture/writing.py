@@ -36,6 +36,7 @@ class HistoryWriter:
         self._observe = observe
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._files: dict[str, BinaryIO] = {}
+        self._refused: dict[str, OSError] = {}  # by process: why its file ends early
         folder.mkdir(parents=True, exist_ok=True)
         self._ended = False
         _start_new_thread(self._work, ())
@@ -69,8 +70,8 @@ class HistoryWriter:
             self._ended = True
 
     def _append(self, job: Job) -> OSError | None:
-        if self.error is not None:  # behind a frame that is missing nothing can be read
-            return self.error
+        if (refused := self._refused.get(job.process)) is not None:  # a frame is missing: what follows is not read
+            return refused
         whole = 0
         try:
             file = self._files.get(job.process)
@@ -81,7 +82,8 @@ class HistoryWriter:
             while rest:
                 rest = rest[file.write(rest) :]
         except OSError as error:
-            self.error = error
+            self.error = self.error or error
+            self._refused[job.process] = error
             self._cut(job.process, whole)
             return error
         return None

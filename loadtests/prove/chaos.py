@@ -96,6 +96,7 @@ class Lane:
 
     def control(self) -> None:
         """A run that nobody disturbs. Raises ProofError unless it passes: else no verdict below says anything."""
+        self._stack.restore()
         at = self._place("control")
         child = self._start(at, at / "reports", uuid.uuid4().hex, workers=0, seed=1)
         status = child.wait(LONGEST_S)

@@ -91,11 +91,10 @@ def settings(redis_at: str, postgres_at: str) -> Settings:
         with contextlib.closing(redis.Redis(host=host, port=int(port), socket_timeout=ASK_S)) as client:
             config = {_text(k): _text(v) for k, v in client.config_get("*").items()}
         host, _, port = postgres_at.rpartition(":")
-        password = os.environ.get("TEST_DB_PASSWORD")
         with contextlib.closing(
             psycopg2.connect(
-                host=host, port=int(port), dbname="tickstock_test", user="app_readonly", connect_timeout=int(ASK_S),
-                **({"password": password} if password else {}),
+                host=host, port=int(port), dbname="tickstock_test", user="app_readonly",
+                password=os.environ.get("TEST_DB_PASSWORD"), connect_timeout=int(ASK_S),
             )
         ) as connection, connection.cursor() as cursor:  # fmt: skip
             cursor.execute("SELECT name, setting FROM pg_settings WHERE source NOT IN ('client', 'session')")
