@@ -94,6 +94,13 @@ class Session:
         except psycopg2.Error as error:
             raise _named(error) from error
 
+    def cancel(self) -> None:
+        """Ends the statement that another thread waits for."""
+        try:
+            self._connection.cancel()
+        except psycopg2.Error:  # it is closed, or the server is gone: either way nothing runs
+            return
+
     def close(self) -> None:
         """Closes it; safe to repeat."""
         try:
@@ -119,7 +126,7 @@ def _named(error: psycopg2.Error) -> ControlError:
     text = f"PostgreSQL: {str(error).strip() or type(error).__name__}".replace("\n", "; ")
     code = error.pgcode
     if code is None:  # while connecting, the driver hands on no code
-        if "too many clients" in text or "remaining connection slots" in text:
+        if "too many c" in text or "remaining connection slots" in text:
             code = FULL
         elif "onnection refused" in text:
             return NotThere(text)

@@ -18,6 +18,10 @@ OWN = "tickstorm-"
 _TIMEOUT_S = 3.0
 
 
+class Full(Refused):
+    """Redis answered OOM: it has no memory left for this command."""
+
+
 class RedisServer:
     """One server. Every method raises NotThere, NoAnswer, or Refused where the server answered with an error."""
 
@@ -49,7 +53,7 @@ class RedisServer:
         for words in commands:
             pipeline.execute_command(*words)  # type: ignore[no-untyped-call]
         try:
-            return list(pipeline.execute())
+            answers = list(pipeline.execute(raise_on_error=False))
         except redis.ConnectionError as error:
             if isinstance(error.__cause__, ConnectionRefusedError) or "refused" in str(error):
                 raise NotThere(f"Redis: {error}") from error
@@ -58,6 +62,12 @@ class RedisServer:
             raise NoAnswer(f"Redis: {error}") from error
         except redis.RedisError as error:
             raise Refused(f"Redis: {error}") from error
+        for answer in answers:
+            if isinstance(answer, redis.OutOfMemoryError):
+                raise Full(f"Redis: {answer}")
+            if isinstance(answer, redis.RedisError):
+                raise Refused(f"Redis: {answer}")
+        return answers
 
     def info(self, section: str, name: str) -> int:
         """A number of INFO."""

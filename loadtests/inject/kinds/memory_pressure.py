@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from loadtests.inject.errors import ControlError, Refused
+from loadtests.inject.errors import ControlError
 from loadtests.inject.kinds import on_redis
 from loadtests.inject.kinds.kind import Kind, Site
 from loadtests.inject.kinds.on_redis import RedisWitness, private_name
 from loadtests.inject.proofs import Effective, Proof
+from loadtests.inject.redis_server import Full
 from loadtests.inject.watch import Watch
 from loadtests.model.injectwire import PlannedFault
 
@@ -41,7 +42,7 @@ class MemoryWitness(RedisWitness):
             return Proof(proved=False, reason=str(error))
         finally:
             self._remove(keys)
-        proved = "OOM" in refused if policy_of(self.fault) == "noeviction" else bool(effective["evicted_keys"])
+        proved = refused == "OOM" if policy_of(self.fault) == "noeviction" else bool(effective["evicted_keys"])
         why = refused or f"{len(keys) * _PIECE} bytes were written, and none was refused or thrown away"
         return Proof(proved=proved, effective=effective, reason="" if proved else why)
 
@@ -52,9 +53,9 @@ class MemoryWitness(RedisWitness):
             keys.append(private_name())
             try:
                 self.redis.ask("SET", keys[-1], value, "EX", _KEY_S)
-            except Refused as error:
+            except Full:
                 keys.pop()
-                return str(error)
+                return "OOM"
             if self.redis.info("stats", "evicted_keys") > evicted:
                 break
         return ""

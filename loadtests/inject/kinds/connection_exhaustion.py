@@ -1,0 +1,97 @@
+"""Connection exhaustion: sessions of ours hold PostgreSQL's connections until hardly one is free."""
+
+from __future__ import annotations
+
+from loadtests.inject.database import FULL, Database, Session, SqlRefused
+from loadtests.inject.errors import ControlError, Refused
+from loadtests.inject.kinds import on_postgres
+from loadtests.inject.kinds.kind import Kind, Site
+from loadtests.inject.kinds.on_postgres import PostgresWitness, session_name
+from loadtests.inject.kinds.on_service import wait_a_little
+from loadtests.inject.proofs import Proof
+from loadtests.inject.watch import Watch
+from loadtests.model.injectwire import PlannedFault
+
+MOST = 2_000
+"""A server that takes more connections than this is not exhausted by us."""
+
+
+class ExhaustionWitness(PostgresWitness):
+    """Connects as the readers' role, once more than may be free."""
+
+    def during(self, watch: Watch) -> Proof:
+        """Refused for want of connections is proof; a target that gives some back makes room, and is waited for."""
+        free = leave(self.fault)
+        while True:
+            opened, refused = self._fill(free + 1)
+            if refused or not wait_a_little(watch, 0.2):
+                break
+        effective = {**self.site.facts, "free": opened, "new_connection": refused or "accepted"}
+        if FULL in refused:
+            return Proof(proved=True, effective=effective)
+        reason = refused or f"{opened} new connections were accepted"
+        return Proof(proved=False, effective=effective, reason=reason)
+
+    def _fill(self, most: int) -> tuple[int, str]:
+        """How many more could be opened, and why not another; they are closed again."""
+        opened: list[Session] = []
+        try:
+            while len(opened) < most:
+                opened.append(self.database.session())
+        except SqlRefused as error:
+            return len(opened), error.code if error.code == FULL else str(error)
+        except ControlError as error:
+            return len(opened), str(error)
+        finally:
+            for session in opened:
+                session.close()
+        return len(opened), ""
+
+
+def leave(fault: PlannedFault) -> int:
+    """How many connections stay free."""
+    return int(fault.asked.get("leave", 0))
+
+
+def _problems(fault: PlannedFault) -> list[str]:
+    wanted = fault.asked.get("leave", 0)
+    fits = isinstance(wanted, int) and 0 <= wanted <= MOST
+    return [] if fits else [f"leave {wanted!r}: a whole number from 0 to {MOST} is needed"]
+
+
+def _apply(site: Site, fault: PlannedFault) -> None:
+    database = site.the_postgres()
+    held = _hold_all(site, database, session_name(fault))
+    for _ in range(min(leave(fault), held)):
+        site.held.pop().close()
+    site.facts["connections_held"] = len(site.held)
+
+
+def _hold_all(site: Site, database: Database, name: str) -> int:
+    while len(site.held) < MOST:
+        try:
+            site.held.append(database.session(name))
+        except SqlRefused as error:
+            if error.code != FULL:
+                raise
+            return len(site.held)
+    raise Refused(f"PostgreSQL took {MOST} connections and would take more")
+
+
+def _not_in_force(site: Site, fault: PlannedFault) -> list[str]:
+    held, there = site.facts.get("connections_held"), len(site.the_postgres().backends(session_name(fault)))
+    return [] if held == there else [f"{held} connections were opened, and {there} are there"]
+
+
+KIND = Kind(
+    name="connection-exhaustion",
+    problems=_problems,
+    holds=lambda _: frozenset({"postgres connections"}),
+    undo_of=on_postgres.undo_of,
+    apply=_apply,
+    not_in_force=_not_in_force,
+    witness=ExhaustionWitness,
+    undo=on_postgres.end_sessions,
+    remaining=on_postgres.sessions_left,
+    resorts=on_postgres.resorts,
+)

@@ -1,0 +1,106 @@
+"""What do faults on PostgreSQL share?  Sessions that carry the fault's own name, ended by that name; a calm witness."""
+
+from __future__ import annotations
+
+import os
+import time
+import zlib
+
+from loadtests.inject.database import Database, SqlRefused
+from loadtests.inject.errors import ControlError, NotThere
+from loadtests.inject.kinds.kind import Resort, Site, Undo
+from loadtests.inject.proofs import Effective, ms
+from loadtests.inject.watch import Watch
+from loadtests.model.ids import NS_PER_MS
+from loadtests.model.injectwire import PlannedFault
+from loadtests.model.stackwire import Ask
+
+GONE_S = 5.0
+"""How long ended sessions may take to be gone."""
+
+MARGIN_MS = 10_000
+"""So much after its fault a session ends by itself, should everybody have died who could end it."""
+
+
+class PostgresWitness:
+    """Speaks to the server itself. A kind adds `during`."""
+
+    def __init__(self, site: Site, fault: PlannedFault) -> None:
+        self.site, self.fault = site, fault
+        self.database: Database = site.the_postgres()
+
+    def before(self, watch: Watch) -> None:
+        """Nothing; a kind that measures something overrides it."""
+
+    def last_look(self) -> None:
+        """Nothing; likewise."""
+
+    def after(self, _: Watch) -> Effective:
+        """Whether a new connection of the readers' role is answered."""
+        began = time.monotonic_ns()
+        try:
+            self.database.ask("SELECT 1", admin=False)
+        except ControlError as error:
+            return {"clean": 0, "probe": str(error)}
+        return {"clean": 1, "probe": "answer", "rtt_ms": ms(time.monotonic_ns() - began)}
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
+
+def session_name(fault: PlannedFault) -> str:
+    """What the fault's sessions call themselves: no other fault of this or another process does."""
+    return f"tickstorm-fault-{os.getpid()}-{zlib.crc32(f'{fault.name} {fault.at_ns}'.encode()):08x}"
+
+
+def longest_ms(fault: PlannedFault) -> int:
+    """How long a session of the fault may live at most."""
+    return (fault.until_ns - fault.at_ns) // NS_PER_MS + MARGIN_MS
+
+
+def undo_of(site: Site, fault: PlannedFault) -> Undo:
+    """The name of its sessions."""
+    site.the_postgres()
+    return {"sessions": session_name(fault)}
+
+
+def end_sessions(site: Site, entry: Undo) -> None:
+    """Closes those of this process, and ends at the server whatever still has the name."""
+    site.let_go()
+    database, name = site.the_postgres(), str(entry["sessions"])
+    try:
+        if database.backends(name):
+            database.end_backends(name)
+    except NotThere:
+        return  # a server that is gone has no sessions
+
+
+def sessions_left(site: Site, entry: Undo) -> list[str]:
+    """Sessions that are still there after a moment."""
+    database, name = site.the_postgres(), str(entry["sessions"])
+    watch = Watch.of_s(GONE_S)
+    while True:
+        try:
+            pids = database.backends(name)
+        except NotThere:
+            return []
+        except SqlRefused as error:  # it may be starting
+            left = [str(error)]
+        else:
+            left = [f"backend {pid} is still there" for pid in pids]
+        if not left or not watch.wait(time.monotonic_ns() + 50 * NS_PER_MS) or watch.over:
+            return left
+
+
+def resorts(site: Site, _: Undo) -> list[Resort]:
+    """A restart of the local stack's PostgreSQL."""
+    supervisor = site.supervisor
+    if supervisor is None:
+        return []
+
+    def restart() -> None:
+        supervisor.ask(Ask(do="restart", service="postgres"))
+
+    return [
+        Resort(name="restarted postgres", also_ends="every connection to postgres", act=restart, needs_answer=False)
+    ]
