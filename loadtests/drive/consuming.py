@@ -189,9 +189,9 @@ class Consuming:
         gevent.wait([connection.over, self._wiring.over, self._role.go], count=1)
         if connection.end is not None:
             return
-        why = "own" if self._wiring.over.is_set() else "fault"
+        why, detail = ("own", "") if self._wiring.over.is_set() else ("fault", self._role.why_go)
         receiver, clock = self._wiring.receiver, self._wiring.clock
         receiver.step(connection, "leaving", clock.now_ns())
         answer = receiver.ask(connection, "unsubscribe", {}).wait(GOODBYE_S)
         receiver.say_goodbye(connection)
-        receiver.end(connection, clock.now_ns() if answer is None else answer.at_ns, why)
+        receiver.end(connection, clock.now_ns() if answer is None else answer.at_ns, why, detail)

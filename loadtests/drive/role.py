@@ -119,6 +119,12 @@ class Role:
             elif play.order.kind != "reconnect-storm":
                 self._act(play)
 
+    @property
+    def why_go(self) -> str:
+        """The fault that wants it away; empty where none does any more."""
+        play = self._playing("offline-consumers")
+        return "" if play is None else play.order.fault
+
     def wait_turn(self, attempt: int, delay_s: Callable[[int], float]) -> int:
         """Wait before the n-th attempt in a row (from 0), or until the run is over; the next attempt's number."""
         over, stirred = self._wiring.over, self._stirred

@@ -19,6 +19,7 @@ from loadtests.capture.clocksync import Offset
 from loadtests.capture.recorder import Recorder
 from loadtests.drive.publishing import Publishing, read_replays
 from loadtests.drive.receiver import Receiver
+from loadtests.drive.tokens import Tokens
 from loadtests.drive.wiring import Addresses, Slots, Wiring
 from loadtests.harness.crewing import CrewBook
 from loadtests.harness.heap import QuietHeap
@@ -86,6 +87,7 @@ class Part:
                 postgres=host_port(config.postgres) if config.postgres else None,
             ),
             trouble=self._trouble,
+            tokens=Tokens.from_environment() if profile.target.auth == "token" else None,
         )
         self._book = CrewBook(profile, config.consumers)
         self.wiring.crew.changed = self._tell_now

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 
+from loadtests.model.crew_rules import crew_problems
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.fault_times import (
     LEAD_S,
@@ -31,6 +32,7 @@ def fault_problems(profile: Profile) -> Iterator[str]:
     if waits:
         return  # without a beginning there are no times to judge
     yield from _room(profile)
+    yield from crew_problems(profile)
     for (one, first), (other, second) in combinations(enumerate(profile.faults), 2):
         yield from _apart(profile, (one, first), (other, second))
 

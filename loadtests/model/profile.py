@@ -122,6 +122,7 @@ class Target(Part):
     write_user: Text = "app_readwrite"
     websocket_path: UrlPath = "/ws"
     socketio_path: UrlPath = "/socket.io/"
+    auth: Literal["none", "token"] = "none"  # token: consumers present one, signed with a secret of the environment
     tls: bool = False
     tls_name: Text | None = None  # that the gateway's certificate is for, where consumers reach it by another
     ca_file: Text | None = None  # PEM of the authorities to trust instead of the system's
