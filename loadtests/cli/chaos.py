@@ -62,7 +62,7 @@ def chaos(moments: int, *, seed: int, folder: Path) -> int:
     with contextlib.ExitStack() as stacks:
         lanes = []
         for index in range(min(LANES, moments)):
-            stack = LocalStack.up(folder / f"stack-{index}", progress=lambda _text: None)
+            stack = LocalStack.up(folder / f"stack-{index}", progress=lambda _text: None, mine=True)
             stacks.callback(stack.down)
             lanes.append(Lane(KeptStack(stack), folder / f"lane-{index}"))
         err.print(f"{moments} moments, {len(lanes)} side by side; an undisturbed run first", markup=False)

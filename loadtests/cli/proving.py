@@ -116,7 +116,7 @@ def _stack(folder: Path) -> Iterator[tuple[str, str]]:
     if running is not None:
         yield _addresses(running)
         return
-    with LocalStack.up(folder / "stack", progress=_say) as own:
+    with LocalStack.up(folder / "stack", progress=_say, mine=True) as own:
         for service in NOT_NEEDED:
             answer = own.ask(Ask(do="stop", service=service))
             if not answer.ok:

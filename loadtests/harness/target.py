@@ -50,7 +50,7 @@ def resolve(profile: Profile, progress: Callable[[str], None]) -> Target:
     started = None
     if stack is None:
         progress("no local stack is up: starting one for this run")
-        stack = started = LocalStack.up(folder, progress=progress)
+        stack = started = LocalStack.up(folder, progress=progress, mine=True)
     return _local(stack, started, progress)
 
 

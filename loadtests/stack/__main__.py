@@ -23,19 +23,25 @@ from loadtests.stack.child import LINUX, die_with, signal_pid
 from loadtests.stack.errors import OwnedByAnother
 from loadtests.stack.folder import StackFolder
 from loadtests.stack.leftovers import end_left
+from loadtests.stack.owner import watch
 from loadtests.stack.supervisor import Supervisor
 
 PR_SET_CHILD_SUBREAPER = 36
 CLEAN_S = 10.0
 
 
-def keep(supervisor: int, folder: StackFolder) -> int:
-    """Wait for the supervisor, then end and reap all that it left; returns its exit status."""
+def keep(supervisor: int, folder: StackFolder, owner: str) -> int:
+    """Wait for the supervisor, then end and reap all that it left; returns its exit status.
+
+    Where the stack has an owner, the supervisor is told to end when that one is gone.
+    """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, _: signal_pid(supervisor, signal.Signals(number)))
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)
+    if owner:
+        watch(owner, folder.root, lambda: signal_pid(supervisor, signal.SIGTERM))
     status = 0
     while True:
         pid, raw = os.waitpid(-1, 0)  # orphans are ours too, and are reaped on the way
@@ -86,6 +92,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, required=True, help="where the stack keeps its things")
     parser.add_argument("--ports", default="{}", help='JSON: service or link and its port, such as {"redis": 6400}')
     parser.add_argument("--gateway-env", default="{}", help="JSON: environment variables for the gateway")
+    parser.add_argument("--owner", default="", help="pid:birth of the process with which the stack ends; none: stays")
     given = parser.parse_args()
     try:
         ports = msgspec.json.decode(given.ports, type=dict[str, int])
@@ -105,7 +112,7 @@ def main() -> int:
     if child == 0:
         die_with(keeper, signal.SIGTERM)
         return supervise(folder, ports, gateway_env)
-    return keep(child, folder)
+    return keep(child, folder, given.owner)
 
 
 if __name__ == "__main__":

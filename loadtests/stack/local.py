@@ -25,6 +25,7 @@ from loadtests.stack.child import tail
 from loadtests.stack.errors import OwnedByAnother, StackError, from_wire
 from loadtests.stack.folder import StackFolder
 from loadtests.stack.obtaining import ensure, silent
+from loadtests.stack.owner import myself
 from loadtests.stack.postgresql import python_environment
 
 START_S = 90.0
@@ -57,17 +58,19 @@ class LocalStack:
         ports: Mapping[str, int] | None = None,
         gateway_env: Mapping[str, str] | None = None,
         progress: Callable[[str], None] | None = None,
+        mine: bool = False,
     ) -> LocalStack:
         """A stack in `folder` with every service ready: a new one, or the one that runs there already.
 
-        `ports` maps services and links to ports that they must have; all others get a free one. Raises PortInUse,
+        `ports` maps services and links to ports that they must have; all others get a free one. `mine`: a new one ends
+        soon after this process did, however that ended, unless a run is using it. Raises PortInUse,
         MissingServer or BadInput (the user's to mend) and StackError (with the last words of the server that failed,
         or where the running stack is another one than asked for).
         """
         tell = progress or silent
         home = StackFolder(root=Path(folder).absolute())
         try:
-            return cls._join(home, ports, gateway_env, tell) or cls._begin(home, ports, gateway_env, tell)
+            return cls._join(home, ports, gateway_env, tell) or cls._begin(home, ports, gateway_env, tell, mine=mine)
         except OwnedByAnother:  # somebody began one in the same instant
             joined = cls._join(home, ports, gateway_env, tell)
             if joined is None:
@@ -98,6 +101,8 @@ class LocalStack:
         ports: Mapping[str, int] | None,
         gateway_env: Mapping[str, str] | None,
         tell: Callable[[str], None],
+        *,
+        mine: bool,
     ) -> LocalStack:
         ensure(os.environ, tell)
         try:
@@ -107,6 +112,7 @@ class LocalStack:
         argv = [sys.executable, "-P", "-m", "loadtests.stack", "--folder", str(home.root)]
         argv += ["--ports", msgspec.json.encode(dict(ports or {})).decode()]
         argv += ["--gateway-env", msgspec.json.encode(dict(gateway_env or {})).decode()]
+        argv += ["--owner", myself()] if mine else []
         with home.log("supervisor").open("ab") as log:
             keeper = subprocess.Popen(
                 argv, env=python_environment(os.environ), cwd=home.root, stdin=subprocess.DEVNULL,
