@@ -12,10 +12,8 @@ import os
 import time
 from collections.abc import Mapping
 
+from loadtests.model.environment import TOKEN_SECRET
 from loadtests.model.errors import BadInput
-
-SECRET = "TICKSTORM_TOKEN_SECRET"
-"""Environment variable with the secret that the target's tokens are signed with."""
 
 GOOD_FOR_S = 24 * 3600
 _EXPIRED_SINCE_S = 60
@@ -30,9 +28,9 @@ class Tokens:
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Tokens:
         """Raises BadInput where the secret is not set."""
-        secret = environ.get(SECRET, "")
+        secret = environ.get(TOKEN_SECRET, "")
         if not secret:
-            raise BadInput(f'target.auth: found "token", allowed only with the secret of the target in {SECRET}')
+            raise BadInput(f'target.auth: found "token", allowed only with the secret of the target in {TOKEN_SECRET}')
         return cls(secret)
 
     def good(self, slot: int) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import secrets
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,10 +13,13 @@ from pathlib import Path
 from loadtests.harness.places import journals
 from loadtests.harness.vigil import Ends, ends_of_processes, ends_of_stack
 from loadtests.inject.healing import heal
-from loadtests.model.errors import BadInput
+from loadtests.model.environment import TOKEN_SECRET
+from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.profile import Profile
 from loadtests.model.stackwire import Status
 from loadtests.stack import LocalStack, stack_folder
+
+_HEALTH_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +57,31 @@ def resolve(profile: Profile, progress: Callable[[str], None]) -> Target:
     started = None
     if stack is None:
         progress("no local stack is up: starting one for this run")
+        if profile.target.auth == "token":  # children inherit it; it is written nowhere
+            os.environ.setdefault(TOKEN_SECRET, secrets.token_urlsafe(32))
+        else:
+            os.environ.pop(TOKEN_SECRET, None)
         stack = started = LocalStack.up(folder, progress=progress, mine=True)
+    if started is None:
+        _ask_alike(profile, stack.status())
     return _local(stack, started, progress)
+
+
+def _ask_alike(profile: Profile, status: Status) -> None:
+    """Refuse a profile whose consumers show tokens to a gateway that asks for none, or none to one that does."""
+    gateway = status.services["gateway"]
+    if gateway.state != "ready":
+        return
+    try:
+        with urllib.request.urlopen(f"http://{gateway.address}/health", timeout=_HEALTH_S) as answer:
+            asks = json.load(answer).get("auth", "none")
+    except (OSError, ValueError) as error:
+        raise HarnessError(f"the gateway of the local stack does not tell its health: {error}") from None
+    if asks != profile.target.auth:
+        raise BadInput(
+            f'target.auth: found "{profile.target.auth}", but the local stack that is up was started for "{asks}"; '
+            f"bring it down, or start it with {TOKEN_SECRET} set where tokens are wanted"
+        )
 
 
 def _broken(status: Status) -> list[str]:

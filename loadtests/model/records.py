@@ -129,7 +129,7 @@ class Subscription(_Record, frozen=True, kw_only=True, array_like=True, tag="sub
     step: Literal["asked", "confirmed", "leaving", "left"]
     at_ns: int
     route_set: int
-    why: str = ""  # of left: "own", "moved", "fault" (played), "peer closed", "refused", "error", "end", "connect failed"
+    why: str = ""  # of left: own, moved, fault (it played one), peer closed, refused, error, end, connect failed
     detail: str = ""
 
 

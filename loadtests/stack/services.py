@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from loadtests.model.environment import TOKEN_SECRET
 from loadtests.model.stackwire import LinkAddress
 from loadtests.stack import postgresql, ready
 from loadtests.stack.child import Command, Login
@@ -73,10 +74,12 @@ def plans(
     table = links(ports)
     server_env = {"PATH": os.defpath, "HOME": str(folder.data), "LC_ALL": "C", "TZ": "UTC"}
     python = postgresql.python_environment(environ)
+    secret = python.pop(TOKEN_SECRET, "")
     gateway = _target_env(table, "gateway", "app_readonly") | {
         "GATEWAY_HOST": HOST,
         "GATEWAY_PORT": str(ports["gateway"]),
         "GATEWAY_ALLOW_SWITCHES": "1",  # the stack is a test system
+        "GATEWAY_TOKEN_SECRET": secret,
     }
     producer = _target_env(table, "producer", "app_readwrite") | {
         "PRODUCER_HOST": HOST,
