@@ -15,6 +15,7 @@ from loadtests.inject.healing import heal
 from loadtests.inject.journal import Journal
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.redis_server import RedisServer
+from loadtests.inject.watch import Watch
 from loadtests.model.injectwire import Schedule
 from loadtests.stack.local import LocalStack
 
@@ -131,15 +132,9 @@ def test_what_is_larger_than_any_proof_is_not_proved(stack: LocalStack, as_befor
 def test_nobody_to_kill_is_no_proof(stack: LocalStack) -> None:
     site = site_on(stack)
     witness = KINDS["client-kill"].witness(site, fault_on("redis", "client-kill"))
-    proof = witness.during(eventually_over())
+    proof = witness.during(Watch.of_s(0.1))
     assert (proof.proved, proof.reason) == (False, "nobody of that sort was connected")
     witness.close()
-
-
-def eventually_over():
-    from loadtests.inject.watch import Watch
-
-    return Watch.of_s(0.1)
 
 
 @pytest.mark.parametrize(

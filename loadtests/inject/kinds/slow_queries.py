@@ -21,7 +21,7 @@ LEAST_FACTOR = 1.3
 """A probe query that does not take so many times what it took before shows no effect."""
 
 _ENDLESS = "DO $$ BEGIN LOOP PERFORM sqrt(2); END LOOP; END $$"
-_PROBE = "DO $$ BEGIN FOR n IN 1..100000 LOOP PERFORM sqrt(n); END LOOP; END $$"  # some 10 ms of computing
+_PROBE = "DO $$ BEGIN FOR n IN 1..10000 LOOP PERFORM sqrt(n); END LOOP; END $$"  # some 10 ms of computing
 _JOIN_S = 3.0
 _CALM = 5
 _UNDER = 5
