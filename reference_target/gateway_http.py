@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -49,8 +50,8 @@ class GatewayHttp:
         return app
 
     async def health(self, request: web.Request) -> web.Response:
-        """200, or with `?strict=1` 503 while degraded."""
-        health = self._gateway.health()
+        """200, or with `?strict=1` 503 while degraded. `pid` tells one gateway from another behind the same address."""
+        health = {**self._gateway.health(), "pid": os.getpid()}
         strict = request.query.get("strict", "0") not in ("", "0")
         return json_response(health, 503 if strict and health["status"] != "ready" else 200)
 

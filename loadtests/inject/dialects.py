@@ -50,6 +50,11 @@ def _redis_down(size: int) -> Load:
     return Load(request=_resp(b"ECHO", b"x" * size), complete=_one_resp)
 
 
+def redis_info(section: str) -> tuple[bytes, Callable[[bytes], bool]]:
+    """A question for one section of INFO, and when its answer is all there."""
+    return _resp(b"INFO", section.encode()), _one_resp
+
+
 _INFO_BYTES = 5000  # a guess of one answer's size; what came is counted
 
 

@@ -93,7 +93,8 @@ class Injector:
                 self._note(f'Fault "{fault.name}" is planned already; the second plan of it is ignored.')
                 continue
             self._names.add(fault.name)
-            begins_ns = fault.at_ns + self._begin.origin_ns - GO_NS - CALM_NS
+            lead_ns = KINDS[fault.kind].lead_ns if fault.kind in KINDS else 0
+            begins_ns = fault.at_ns + self._begin.origin_ns - GO_NS - CALM_NS - lead_ns
             heapq.heappush(self._planned, (begins_ns, fault.name, fault))
 
     def next_ns(self) -> int | None:

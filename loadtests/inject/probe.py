@@ -172,6 +172,18 @@ class Probe:
             ended=ended, answered_bytes=answered, sent_bytes=connection.sent_bytes, got_bytes=connection.got_bytes
         )
 
+    def ask(self, question: tuple[bytes, Callable[[bytes], bool]], watch: Watch) -> bytes | None:
+        """The answer to a question on a connection of its own; None where there was none."""
+        connection: Connection | None = None
+        try:
+            connection = self._opened(watch)
+            return connection.ask(*question, watch)
+        except Cut:
+            return None
+        finally:
+            if connection is not None:
+                connection.close()
+
     def close_takes_ns(self, watch: Watch) -> tuple[Seen, int]:
         """Opens a connection, closes our half and waits for the other: what was seen, and how long it took."""
         started = time.monotonic_ns()

@@ -12,6 +12,9 @@ import msgspec
 SERVICES: tuple[str, ...] = ("redis", "postgres", "toxiproxy", "gateway", "producer")
 """Services of the local stack, in the order in which they start."""
 
+SPARES: tuple[str, ...] = ("redis", "postgres", "gateway")
+"""Services that the stack can start a second time, for a link that fails over."""
+
 LINKS: tuple[str, ...] = (
     "publisher-redis",
     "producer-redis",
@@ -26,7 +29,7 @@ PROXY_PREFIX = "tickstorm."
 """Every proxy of ours carries it, so that a sweep never touches a proxy of somebody else."""
 
 ServiceState = Literal["starting", "ready", "paused", "stopped", "dead"]
-Action = Literal["status", "down", "start", "stop", "kill", "pause", "resume", "restart", "switch"]
+Action = Literal["status", "down", "start", "stop", "kill", "pause", "resume", "restart", "switch", "spare", "end-spare"]
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -58,6 +61,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     links: dict[str, LinkAddress]
     folder: str  # the stack's folder: logs/, data; never put into a report
     supervisor_pid: int
+    spares: dict[str, Service] = {}  # of which services a second server runs: `spare` and `end-spare`
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

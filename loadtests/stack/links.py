@@ -35,6 +35,7 @@ FREE_FROM, FREE_TO = 17_000, 31_000
 """Where another port is sought: below the range from which systems take ports for outgoing connections."""
 
 TRIES = 200
+SPARE = "spare"  # name of a port that is sought later than the others
 
 
 class Ports:
@@ -80,7 +81,10 @@ class Ports:
 
     def _any(self, name: str) -> None:
         # SystemRandom: several stacks may begin at once with equal seeds
-        candidates = [PREFERRED[name], *random.SystemRandom().sample(range(FREE_FROM, FREE_TO), TRIES)]
+        candidates = [
+            *filter(None, [PREFERRED.get(name)]),
+            *random.SystemRandom().sample(range(FREE_FROM, FREE_TO), TRIES),
+        ]
         for port in candidates:
             if port in self._numbers.values():
                 continue
@@ -102,6 +106,13 @@ class Ports:
             raise
         self._held[name] = holder
         self._numbers[name] = port
+
+    def one_more(self) -> int:
+        """A port that nobody has, and that is free at once. Raises StackError where there is none."""
+        self._any(SPARE)
+        number = self._numbers.pop(SPARE)
+        self.let_go(SPARE)
+        return number
 
     def __getitem__(self, name: str) -> int:
         return self._numbers[name]

@@ -8,24 +8,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
 from loadtests.model.stackwire import SERVICES, Answer, Ask, Status
 from loadtests.stack import ready
-from loadtests.stack.child import end_owned
 from loadtests.stack.errors import StackError
 from loadtests.stack.folder import StackFolder, State
+from loadtests.stack.leftovers import end_left, owned_by
 from loadtests.stack.links import Ports, links, write_config
 from loadtests.stack.member import Member
 from loadtests.stack.obtaining import ensure
 from loadtests.stack.postgresql import template_path
-from loadtests.stack.services import lay_postgres, place_postgres, plans
+from loadtests.stack.servers import Servers
+from loadtests.stack.services import Place, Plan, lay_postgres, place_postgres, plans
+from loadtests.stack.spares import Spares
 
 START_S = 30.0
 LONGEST_WAIT_S = 600.0
@@ -54,6 +58,9 @@ class Supervisor:
         self._began = time.monotonic()
         self._ports: Ports | None = None
         self._members: dict[str, Member] = {}
+        self._spares = Spares(self._plan_for_spare, self._note)
+        self._servers: Servers | None = None
+        self._place: Place | None = None
         self._private: list[Path] = []
         self._ending = asyncio.Event()
         self._closing = False
@@ -96,6 +103,7 @@ class Supervisor:
                 folder.log(service).replace(folder.log(f"{service}.before"))
         write_config(folder.links_config, links(self._ports.numbers))
         place = place_postgres(folder, servers.postgres)
+        self._servers, self._place = servers, place
         self._private += filter(None, [place.private])
         self._note()
         table = plans(
@@ -134,14 +142,13 @@ class Supervisor:
         self._tell(f"{name}: ready on {service.address} after {after_ms} ms ({service.version}, {service.origin})")
 
     def _clean_up_after_the_dead(self) -> None:
-        for owned in self._folder.read_state().owned.values():
-            end_owned(owned)
-        self._folder.clear()
+        for text in end_left(self._folder):
+            self._tell(f"stack: {text}")
 
     def _note(self) -> None:
         owned = {
             name: who
-            for name, member in self._members.items()
+            for name, member in (self._members | self._spares.members).items()
             if member.child is not None and member.child.ended() is None and (who := member.child.owned()) is not None
         }
         self._folder.write_state(
@@ -149,12 +156,13 @@ class Supervisor:
                 ports=self._ports.numbers if self._ports is not None else {},
                 gateway_env=self._gateway_env,
                 owned=owned,
+                frozen=owned_by([pid for member in self._members.values() for pid in member.frozen]),
                 private=[str(path) for path in self._private],
             )
         )
 
     def _reap(self) -> None:
-        for member in self._members.values():
+        for member in (self._members | self._spares.members).values():
             was = member.state
             member.notice()
             if member.state != was:
@@ -163,6 +171,7 @@ class Supervisor:
 
     async def _end_all(self) -> None:
         self._closing = True
+        await self._spares.close()
         for names in (TARGET, SERVERS):
             members = [self._members[name] for name in names if name in self._members]
             await asyncio.gather(*(member.close() for member in members))
@@ -210,6 +219,10 @@ class Supervisor:
         try:
             if ask.do == "switch":
                 before, after = await self._switch(ask)
+            elif ask.do == "spare":
+                before, after = await self._spares.start(ask.service or "", min(max(ask.wait_s, 0.0), LONGEST_WAIT_S))
+            elif ask.do == "end-spare":
+                before, after = await self._spares.end(ask.service or "")
             else:
                 before, after = await self._act(ask)
         except (StackError, ready.NotReady) as error:
@@ -224,6 +237,22 @@ class Supervisor:
         if member is None:
             raise StackError(f"{ask.do} needs a service: one of {', '.join(SERVICES)}.")
         return await member.act(ask.do, min(max(ask.wait_s, 0.0), LONGEST_WAIT_S))
+
+    def _plan_for_spare(self, service: str) -> tuple[Plan, Path | None]:
+        """The command of a second server, on a port of its own; PostgreSQL with a fresh copy of the template."""
+        if self._ports is None or self._servers is None or self._place is None:
+            raise StackError("The local stack is not there yet.")
+        place = replace(self._place, data=self._place.data.with_name("postgres-spare"), private=None)
+        ports = self._ports.numbers | {service: self._ports.one_more()}
+        table = plans(
+            folder=self._folder, servers=self._servers, ports=ports, place=place, gateway_env=self._gateway_env,
+        )  # fmt: skip
+        plan = table[service]
+        if service == "postgres":
+            shutil.rmtree(place.data, ignore_errors=True)
+            lay_postgres(place, template_path(self._servers.postgres))
+        plan = replace(plan, command=replace(plan.command, log=self._folder.log(f"{service}-spare")))
+        return plan, place.data if service == "postgres" else None
 
     async def _switch(self, ask: Ask) -> tuple[int, int]:
         try:
@@ -244,4 +273,5 @@ class Supervisor:
             links=links(self._ports.numbers),
             folder=str(self._folder.root),
             supervisor_pid=os.getpid(),
+            spares=dict(self._spares.services()),
         )

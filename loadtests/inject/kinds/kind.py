@@ -103,3 +103,4 @@ class Kind:
     undo: Callable[[Site, Undo], None]
     remaining: Callable[[Site, Undo], list[str]]  # what the read-back shows that is not undone
     resorts: Callable[[Site, Undo], list[Resort]]  # in the order in which they are tried
+    lead_ns: int = 0  # what it prepares before it acts may take so long

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 from loadtests.inject.kinds.on_link import one_per_direction, toxic_kind, whole
@@ -126,7 +127,7 @@ def _told(way: str, cut: Cut, calm: Carried | None, now: Carried | None) -> Effe
         return {f"{way}_took_ms": None}
     found: Effective = {f"{way}_took_ms": ms(now.took_ns), f"{way}_calm_ms": ms(calm.took_ns) if calm else None}
     if way == "downstream":
-        gaps = [b.at_ns - a.at_ns for a, b in zip(now.pieces, now.pieces[1:], strict=False)]
+        gaps = [b.at_ns - a.at_ns for a, b in pairwise(now.pieces)]
         found |= {
             "downstream_pieces": len(now.pieces),
             "downstream_calm_pieces": len(calm.pieces) if calm else None,

@@ -1,0 +1,179 @@
+"""Failover: the link leads to a second server, and every connection to the first one is closed.
+
+`to` is that server, host:port, or "spare": the local stack starts one. It holds nothing of what the first one holds.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from loadtests.inject.errors import NotThere, Refused
+from loadtests.inject.identity import named_by_itself, reached
+from loadtests.inject.kinds import on_link
+from loadtests.inject.kinds.kind import Kind, Site, Undo
+from loadtests.inject.proofs import Effective, LinkWitness, Proof, Witness
+from loadtests.inject.toxics import Missing
+from loadtests.inject.watch import Watch
+from loadtests.model.ids import NS_PER_S
+from loadtests.model.injectwire import PlannedFault
+from loadtests.model.stackwire import SPARES, Ask
+
+SPARE = "spare"
+_START_S = 20.0  # how long a spare may take until it is ready
+_NEW, _APPLIED = "to", "applied"  # names of what is kept at the site
+_LOOK_S = 1.0
+
+
+def _problems(fault: PlannedFault) -> list[str]:
+    to = str(fault.asked.get("to", ""))
+    host, _, port = to.rpartition(":")
+    if to != SPARE and not (host and port.isdigit() and 0 < int(port) < 65536):
+        return [f'to "{to}": allowed are "{SPARE}" and host:port']
+    return []
+
+
+def _keeps(fault: PlannedFault) -> bool:
+    return bool(fault.asked.get("keep", False))
+
+
+def _new_upstream(site: Site, fault: PlannedFault) -> str:
+    """Where the link shall lead; starts the spare where it does not run. Raises ControlError."""
+    to = str(fault.asked["to"])
+    if to != SPARE:
+        return to
+    service = site.the_link().speaks
+    if service not in SPARES:
+        raise Refused(f'behind this link is "{service}", of which the local stack starts no second server')
+    status = site.the_supervisor().ask(Ask(do="spare", service=service, wait_s=_START_S)).status
+    spare = None if status is None else status.spares.get(service)
+    if spare is None:
+        raise Refused("the stack's supervisor did not say where the spare is")
+    return spare.address
+
+
+def _end_spare(site: Site, service: str) -> None:
+    if site.supervisor is not None:
+        with suppress(NotThere):  # the stack has ended, and the spare with it
+            site.supervisor.ask(Ask(do="end-spare", service=service))
+
+
+class FailoverWitness(LinkWitness):
+    """Asks the server who it is, before and under the fault."""
+
+    def __init__(self, site: Site, fault: PlannedFault) -> None:
+        super().__init__(site.the_link())
+        self._site, self._fault = site, fault
+        self._old = self.link.state().upstream
+        self._named_before: str | None = None
+
+    def _named(self, watch: Watch) -> str | None:
+        return named_by_itself(self.link, self.probe, self._site.postgres, watch.within_s(_LOOK_S))
+
+    def before(self, watch: Watch) -> None:
+        """Starts the spare, and asks who answers without the fault. Raises ControlError where no spare starts."""
+        self._site.facts[_NEW] = _new_upstream(self._site, self._fault)
+        self._named_before = self._named(watch)
+        super().before(watch)
+
+    def during(self, watch: Watch) -> Proof:
+        """Another server that names itself, or a connection that the kernel shows at the new one alone, is proof."""
+        new = str(self._site.facts[_NEW])
+        named = at = None
+        while named is None and at is None and self.probe.turn(watch):  # connecting anew may need a moment
+            named = self._named(watch)
+            at = reached(self.probe, (self._old, new), watch.within_s(_LOOK_S))
+        effective: Effective = {
+            "answers_before": self._named_before,
+            "answers": named,
+            "connected_to": "the new server" if at == new else "the old server" if at == self._old else None,
+            "connections_before": None if self.connections is None else len(self.connections),
+            "connections_closed": self.closed_connections(),
+        }
+        if at == self._old:
+            return Proof(proved=False, effective=effective, reason="a new connection reached the old server")
+        if self._named_before is not None and named is not None:
+            same = named == self._named_before
+            reason = "the same server answers as before" if same else ""
+            return Proof(proved=not same, effective=effective, reason=reason)
+        if at == new:
+            return Proof(proved=True, effective=effective)
+        return Proof(proved=False, effective=effective, reason="which server answers could not be seen")
+
+    def after(self, watch: Watch) -> Effective:
+        """Who answers now."""
+        found = super().after(watch)
+        return found | {"answers": self._named(watch)}
+
+    def close(self) -> None:
+        """Also ends a spare that was not needed after all."""
+        super().close()
+        if _NEW in self._site.facts and _APPLIED not in self._site.facts and self._fault.asked.get("to") == SPARE:
+            _end_spare(self._site, self.link.speaks)
+
+
+def _undo_of(site: Site, fault: PlannedFault) -> Undo:
+    entry = on_link.undo_of(site, fault, (), cuts=True)
+    if _keeps(fault):
+        entry["keep"] = "yes"
+    elif fault.asked["to"] == SPARE:
+        entry["spare"] = site.the_link().speaks
+    return entry
+
+
+def _apply(site: Site, fault: PlannedFault) -> None:
+    site.facts[_APPLIED] = 1
+    site.the_link().lead_to(str(site.facts[_NEW]))
+
+
+def _not_in_force(site: Site, fault: PlannedFault) -> list[str]:
+    state, new = site.the_link().state(), str(site.facts[_NEW])
+    found = [] if state.upstream == new else [f'proxy "{state.name}" still leads to the old server']
+    return found if state.enabled else [*found, f'proxy "{state.name}" does not listen']
+
+
+def _undo(site: Site, entry: Undo) -> None:
+    link = site.the_link()
+    try:
+        state = link.state()
+        if "keep" not in entry and state.upstream != entry["upstream"]:
+            link.lead_to(str(entry["upstream"]))
+        if not state.enabled:
+            link.mend()
+    except Missing:
+        if "keep" in entry:
+            raise
+        on_link.undo(site, entry)  # a restarted Toxiproxy has forgotten it
+    if "spare" in entry:
+        _end_spare(site, str(entry["spare"]))
+
+
+def _remaining(site: Site, entry: Undo) -> list[str]:
+    link = site.the_link()
+    left = on_link.remaining(site, entry)
+    if not left and "keep" not in entry and link.state().upstream != entry["upstream"]:
+        left.append(f'proxy "{link.proxy}" still leads to the second server')
+    if "spare" in entry and site.supervisor is not None:
+        with suppress(NotThere):
+            status = site.supervisor.ask(Ask(do="status")).status
+            if status is not None and entry["spare"] in status.spares:
+                left.append(f"the spare {entry['spare']} still runs")
+    return left
+
+
+def _witness(site: Site, fault: PlannedFault) -> Witness:
+    return FailoverWitness(site, fault)
+
+
+KIND = Kind(
+    name="failover",
+    problems=_problems,
+    holds=lambda fault: frozenset({f"upstream {fault.link}", f"down {fault.link}"}),
+    undo_of=_undo_of,
+    apply=_apply,
+    not_in_force=_not_in_force,
+    witness=_witness,
+    undo=_undo,
+    remaining=_remaining,
+    resorts=on_link.resorts,
+    lead_ns=10 * NS_PER_S,
+)

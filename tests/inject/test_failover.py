@@ -1,0 +1,164 @@
+"""Does a link lead to a second server, is it seen which one answers, and is it led back?"""
+
+from __future__ import annotations
+
+import os
+import signal
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from loadtests.inject.healing import heal
+from loadtests.model.injectwire import Begin, PlannedFault, Schedule
+from loadtests.model.stackwire import Ask
+from loadtests.stack.local import LocalStack
+from loadtests.stack.servers import Servers
+
+from .conftest import NS_PER_S, Run, TestLink, end, eventually, free_port, planned, run_server
+from .test_on_stack import SPEAKS, begin_on, is_ready
+
+pytestmark = pytest.mark.e2e
+MS = 1_000_000
+SOON_NS = 900 * MS
+WHOLE = ["announced", "active", "proved", "lifted"]
+
+
+@pytest.fixture
+def second_redis(programs: Servers, tmp_path: Path) -> Iterator[int]:
+    port = free_port()
+    argv = [str(programs.redis.path), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    process = run_server(argv, port, tmp_path / "second.log")
+    yield port
+    end(process)
+
+
+def upstream(link: TestLink) -> str:
+    return link.server.proxy(link.proxy).upstream
+
+
+def test_the_second_server_names_itself_and_the_first_one_is_back(start, link: TestLink, second_redis: int) -> None:
+    run = start(link)
+    first = upstream(link)
+    idle = link.connect()
+    fault = planned(link, "failover", at_ns=run.now_ns() + SOON_NS, to=f"127.0.0.1:{second_redis}")
+    run.handle.send(Schedule(faults=[fault]))
+    run.await_step("fault", "active")
+    assert upstream(link).endswith(f":{second_redis}")
+    lifted = run.await_step("fault", "lifted")
+    assert run.ear.names("fault") == WHOLE, run.ear.steps("fault")
+    effective = run.ear.step("fault", "proved").effective
+    assert effective["answers"].startswith("run_id ")
+    assert effective["answers"] != effective["answers_before"] == lifted.effective["answers"]
+    assert effective["connected_to"] == "the new server"
+    assert effective["connections_closed"] == 1
+    assert upstream(link) == first
+    idle.close()
+
+
+def test_it_stays_there_where_it_is_kept(start: Callable[..., Run], link: TestLink, second_redis: int) -> None:
+    run = start(link)
+    fault = planned(link, "failover", at_ns=run.now_ns() + SOON_NS, to=f"127.0.0.1:{second_redis}", keep=1)
+    run.handle.send(Schedule(faults=[fault]))
+    lifted = run.await_step("fault", "lifted")
+    assert lifted.effective["answers"] == run.ear.step("fault", "proved").effective["answers"]
+    assert run.handle.heal_all("finish", 10).left == []
+    assert upstream(link).endswith(f":{second_redis}")
+
+
+def test_a_switch_to_the_same_server_is_not_proved(start: Callable[..., Run], link: TestLink, redis_port: int) -> None:
+    run = start(link)
+    fault = planned(link, "failover", at_ns=run.now_ns() + SOON_NS, to=f"127.0.0.1:{redis_port}")
+    run.handle.send(Schedule(faults=[fault]))
+    run.await_step("fault", "lifted")
+    assert run.ear.names("fault") == ["announced", "active", "not proved", "lifted"]
+
+
+def test_another_process_leads_back_what_a_killed_one_left(
+    start: Callable[..., Run], link: TestLink, second_redis: int, toxiproxy: str
+) -> None:
+    run = start(link)
+    first = upstream(link)
+    fault = planned(link, "failover", at_ns=run.now_ns() + SOON_NS, for_s=600, to=f"127.0.0.1:{second_redis}")
+    run.handle.send(Schedule(faults=[fault]))
+    run.await_step("fault", "active")
+    assert run.handle.pid is not None
+    run.handle._starts = 99  # it is not started again: the journal alone must do
+    os.kill(run.handle.pid, signal.SIGKILL)
+    eventually(lambda: not run.handle.alive)
+    heal(toxiproxy, [Path(run.begin.journal)])
+    assert upstream(link) == first
+
+
+@pytest.mark.parametrize("to", ["", "nowhere", "host:99999", "spare"])
+def test_what_cannot_be_done_is_not_begun(start: Callable[..., Run], link: TestLink, to: str) -> None:
+    run = start(link)  # without a stack there is no spare either
+    run.handle.send(Schedule(faults=[planned(link, "failover", at_ns=run.now_ns() + SOON_NS, to=to)]))
+    run.await_step("fault", "failed")
+    assert run.ear.names("fault") == ["failed"]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    with LocalStack.up(tmp_path_factory.mktemp("failover-stack")) as running:
+        yield running
+
+
+def begin_with_login(stack: LocalStack, folder: Path) -> Begin:
+    status = stack.status()
+    return msgspec.structs.replace(
+        begin_on(status, stack, folder),
+        postgres=status.services["postgres"].address,
+        database="tickstock_test",
+        user="app_readonly",
+    )
+
+
+def test_the_stack_starts_a_spare_of_each_and_ends_it(stack: LocalStack, tmp_path: Path) -> None:
+    run = Run(begin_with_login(stack, tmp_path), tmp_path)
+    run.handle.wait_ready(15)
+    at_ns = run.now_ns() + 15 * NS_PER_S
+    faults = [
+        PlannedFault(
+            name=f"on-{link}",
+            kind="failover",
+            link=link,
+            direction="both",
+            at_ns=at_ns + number * NS_PER_S // 4,
+            until_ns=at_ns + number * NS_PER_S // 4 + 3 * NS_PER_S,
+            asked={"to": "spare"},
+        )
+        for number, link in enumerate(SPEAKS)
+    ]
+    run.handle.send(Schedule(faults=faults))
+    for fault in faults:
+        run.await_step(fault.name, "lifted", "not lifted", "failed", timeout_s=30)
+        assert run.ear.names(fault.name) == WHOLE, [(s.step, s.detail, s.effective) for s in run.ear.steps(fault.name)]
+        effective = run.ear.step(fault.name, "proved").effective
+        assert effective["answers"] != effective["answers_before"], effective
+    words = {run.ear.step(fault.name, "proved").effective["answers"].split()[0] for fault in faults}
+    assert words == {"run_id", "system", "pid"}
+    assert stack.status().spares == {}
+    assert run.handle.close(15) == 0
+    eventually(lambda: is_ready(stack), 20)
+
+
+def test_a_spare_is_a_server_of_its_own_and_ends_with_its_stack(tmp_path: Path) -> None:
+    with LocalStack.up(tmp_path / "stack") as own:
+        answers = [own.ask(Ask(do="spare", service=name)) for name in ("redis", "gateway", "redis")]
+        assert all(answer.ok for answer in answers), answers
+        spares = own.status().spares
+        assert set(spares) == {"redis", "gateway"}
+        assert answers[0].status.spares["redis"].pid == spares["redis"].pid
+        pids = {service.pid for service in (*spares.values(), *own.status().services.values())}
+        assert len(pids) == 7
+        with urllib.request.urlopen(f"http://{spares['gateway'].address}/health", timeout=5) as answer:
+            assert msgspec.json.decode(answer.read())["pid"] == spares["gateway"].pid
+        refused = own.ask(Ask(do="spare", service="toxiproxy"))
+        assert not refused.ok
+        assert "redis, postgres, gateway" in refused.error
+    for service in spares.values():
+        with pytest.raises(ProcessLookupError):
+            os.kill(service.pid, 0)
