@@ -93,19 +93,26 @@ class Lane:
     def __init__(self, stack: Stack, folder: Path) -> None:
         self._stack, self._folder = stack, folder
         self._before: Settings | None = None
+        self.judging_s = 0.0  # how long after its planned end an undisturbed run is over here
 
-    def control(self) -> None:
-        """A run that nobody disturbs. Raises ProofError unless it passes: else no verdict below says anything."""
+    def control(self) -> float:
+        """A run that nobody disturbs: how long after its planned end it is over, as it is judged then.
+
+        Raises ProofError unless it passes: else no verdict below says anything.
+        """
         self._stack.restore()
         at = self._place("control")
         child = self._start(at, at / "reports", uuid.uuid4().hex, workers=0, seed=1)
+        t0_s = self._t0(child, at / "reports")
         status = child.wait(LONGEST_S)
+        over_s = time.monotonic() - _planned_end_s(t0_s)
         verdict, reasons = _verdict_of(_run(at / "reports"))
         if (verdict, status) != ("PASS", 0):
             raise ProofError(
                 f"an undisturbed run ended as {verdict or 'nothing'} ({status}): {'; '.join(reasons)}; "
                 f"{child.last_words}"
             )
+        return over_s
 
     def moment(self, moment: Moment) -> Told:
         """Carry it out. Raises ProofError where the run could not be started or struck."""
@@ -137,11 +144,11 @@ class Lane:
             t0_s = self._t0(child, where.folder / "reports")
             self._await_instant(moment, t0_s, lookout)
             family.look()
-            fault = ", ".join(lookout.now)
+            fault = ", ".join(dict.fromkeys(lookout.now))
             blow_s = strike(moment, family, services, where)
             family.look()
             code = self._wait(child)
-            over_s = time.monotonic() - (t0_s + WARM_UP_S + DURATION_S + DRAIN_S)
+            over_s = time.monotonic() - _planned_end_s(t0_s) - self.judging_s
             processes = _gone(family)
             left = _left(toxiproxy)
         finally:
@@ -262,7 +269,9 @@ def carry_out(
 
     Raises ProofError where an undisturbed run does not pass.
     """
-    lanes[0].control()
+    judging_s = lanes[0].control()
+    for lane in lanes:
+        lane.judging_s = judging_s
     waiting, lock = deque(moments), threading.Lock()
     told: list[Told] = []
     failed: list[str] = []
@@ -306,6 +315,10 @@ def _verdict_of(run: Path | None) -> tuple[str, list[str]]:
     except (OSError, ValueError):  # none was written, or half of one
         return "", []
     return results.get("verdict", ""), results.get("reasons", [])
+
+
+def _planned_end_s(t0_s: float) -> float:
+    return t0_s + WARM_UP_S + DURATION_S + DRAIN_S
 
 
 def _lag_s(data: bytes, origin: int | None, blow_s: float) -> float | None:

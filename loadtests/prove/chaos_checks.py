@@ -29,7 +29,7 @@ class Seen:
     again_reasons: Sequence[str]
     facts_s: float | None  # from the oldest of the files' last records to the blow; None: a file has no record
     torn: Sequence[str]  # files with a hole before their end
-    over_s: float  # how long after its planned end the run was over; negative: before it
+    over_s: float  # how much later the run was over than an undisturbed one; negative: earlier
     healed_s: float | None  # from the blow to the last sight of a fault; None: one is in force still
     left: Sequence[str]  # faults in force when all was over
     left_at_last: Sequence[str]  # the same after the next start
@@ -95,5 +95,5 @@ def causes(moment: Moment) -> tuple[str, ...]:
 def _end(seen: Seen) -> list[str]:
     wrong = [f"still there: {text}" for text in seen.processes]
     if seen.over_s > HANG_S:
-        wrong.append(f"it was over {seen.over_s:.0f} s after its planned end")
+        wrong.append(f"it was over {seen.over_s:.0f} s after its expected end")
     return wrong

@@ -38,12 +38,12 @@ DISKS: frozenset[str] = frozenset({"disk full", "disk read-only"})
 INSIDE_SHARE = 0.6
 WORKERS = 2
 
-WARM_UP_S, DURATION_S, DRAIN_S = 0.5, 8.0, 1.0
+WARM_UP_S, DURATION_S, DRAIN_S = 0.5, 7.0, 1.0
 SLOW, CUT = "slow", "cut"
-SLOW_AT_S, SLOW_FOR_S = 1.5, 1.8  # from the end of the warm-up
-CUT_AT_S, CUT_FOR_S = 4.2, 1.2
-BEFORE_S, AFTER_S = (0.9, 1.6), (6.2, 7.6)  # from T0: before the first fault, and after the last one
-INTO_S = {SLOW: (0.05, 1.0), CUT: (0.05, 0.6)}
+SLOW_AT_S, SLOW_FOR_S = 1.3, 1.4  # from the end of the warm-up
+CUT_AT_S, CUT_FOR_S = 3.4, 1.0
+BEFORE_S, AFTER_S = (0.7, 1.3), (5.2, 6.8)  # from T0: before the first fault, and after the last one
+INTO_S = {SLOW: (0.0, 0.8), CUT: (0.0, 0.5)}
 """How long after a fault was seen in force, so that it is in force still."""
 
 PROFILE = f"""

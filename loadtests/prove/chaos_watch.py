@@ -19,6 +19,7 @@ import redis
 from loadtests.model.codec import Frame, decode
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.records import FaultStep, Header, PhaseMark, Record
+from loadtests.model.stackwire import PROXY_PREFIX
 from loadtests.prove.running import ProofError
 
 LOOK_S = 0.05
@@ -37,7 +38,9 @@ def in_force(toxiproxy: str, timeout_s: float = ASK_S) -> list[str]:
             proxies = json.loads(answer.read())
     except (OSError, ValueError) as error:
         raise UnreachableError(f"Toxiproxy does not answer: {error}") from None
-    found = [f"{name} is disabled" for name, proxy in proxies.items() if not proxy["enabled"]]
+    found = [
+        f"{name.removeprefix(PROXY_PREFIX)} is disabled" for name, proxy in proxies.items() if not proxy["enabled"]
+    ]
     return found + [f"{toxic['type']} on {name}" for name, proxy in proxies.items() for toxic in proxy["toxics"]]
 
 
