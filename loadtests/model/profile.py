@@ -286,7 +286,8 @@ class Fault(Part):
     @property
     def asked(self) -> dict[str, int | float | str]:
         """What it asks of the place, under the profile's own names."""
-        return {key: value for key in OWN_KEYS if (value := getattr(self, key)) is not None}
+        given = {key: value for key in OWN_KEYS if (value := getattr(self, key)) is not None}
+        return {key: int(value) if isinstance(value, bool) else value for key, value in given.items()}
 
 
 class Steady(Part):
