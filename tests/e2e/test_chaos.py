@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +34,7 @@ class Done:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
+def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     folder = tmp_path_factory.mktemp("chaos")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("TICKSTORM", "LOCUST"))}
     ran = subprocess.run(
@@ -43,7 +42,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
         cwd=ROOT, env=environment | {"TMPDIR": str(folder)}, stdin=subprocess.DEVNULL,
         capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
-    yield Done(status=ran.returncode, said=ran.stdout + ran.stderr, folder=folder, lines=LINE.findall(ran.stdout))
+    return Done(status=ran.returncode, said=ran.stdout + ran.stderr, folder=folder, lines=LINE.findall(ran.stdout))
 
 
 def test_nothing_is_left_behind(done: Done) -> None:
