@@ -111,6 +111,7 @@ def case(profile: Profile, facts: Facts) -> Case:
                 error_s=as_seconds(act.error_ns),
                 summary=outcome.summary,
                 consumers=recovery_of(contract, one),
+                ready_s=as_seconds(act.ready_ns),
             )
         )
     return Case(

@@ -12,7 +12,9 @@ from loadtests.measure.checks import plan_done, threshold_check
 from loadtests.measure.conditions import ROOTS, harness_checks, own_profile
 from loadtests.measure.facts import Facts, fold
 from loadtests.measure.harness import harness_result, reported
+from loadtests.measure.interference import interferences
 from loadtests.measure.planned import total_planned
+from loadtests.measure.repeats import repeats
 from loadtests.measure.summary import (
     delivery,
     effective_values,
@@ -23,6 +25,7 @@ from loadtests.measure.summary import (
     routes,
     run_info,
     spreads,
+    user_notes,
 )
 from loadtests.measure.timeline import timeline
 from loadtests.model.codec import Frame, Torn
@@ -80,6 +83,9 @@ def concluded(found: Case, *, profile_sha256: str | None = None) -> Results:
         effective=effective_values(found),
         harness=harness_result(facts, found.scopes, found.coverage, reported(facts)),
         log=log(found),
+        notes=user_notes(found),
+        repeated=repeats(found.recovery),
+        interference=interferences(found),
     )
 
 

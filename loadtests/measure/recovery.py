@@ -183,7 +183,7 @@ def recoveries(
         # One that began while this one was in force is part of the same trouble; the next one after it is not.
         healed_ns = act.began_ns if act.healed_ns is None else act.healed_ns
         later = [at for a in acts[index + 1 :] if (at := _begin(a)) is not None and at > healed_ns]
-        outcome = _outcome(contract, given, times, act, base, min(later, default=None))
+        outcome = _outcome(contract, given, times, act, base, min(later, default=None), _beside(acts, act))
         found.append(outcome)
         end = act.end_ns if outcome.steady_ns is None else max(outcome.steady_ns, act.healed_ns or 0)
         calm_from = max(calm_from, times.plan_end_ns if end is None else end)
@@ -192,6 +192,28 @@ def recoveries(
 
 def _begin(act: Act) -> int | None:
     return act.tried_ns if act.began_ns is None else act.began_ns
+
+
+def _beside(acts: list[Act], act: Act) -> list[Act]:
+    """Acts that were in force when this one was healed, and those that were when the last of them was."""
+    found: list[Act] = []
+    until = act.healed_ns
+    while until is not None:
+        more = [
+            a
+            for a in acts
+            if a is not act
+            and a not in found
+            and (begin := _begin(a)) is not None
+            and begin <= until
+            and (a.healed_ns is None or a.healed_ns > until)
+        ]
+        if not more:
+            break
+        found += more
+        ends = [a.healed_ns for a in more]
+        until = None if None in ends else max(e for e in ends if e is not None)
+    return found
 
 
 def _unknown(act: Act, why: str) -> Outcome:
@@ -208,7 +230,13 @@ def _unknown(act: Act, why: str) -> Outcome:
 
 
 def _outcome(
-    contract: Contract, given: Load, times: Times, act: Act, base: Base | None, next_ns: int | None
+    contract: Contract,
+    given: Load,
+    times: Times,
+    act: Act,
+    base: Base | None,
+    next_ns: int | None,
+    beside: list[Act],
 ) -> Outcome:
     if base is None:
         return _unknown(act, "no calm stretch before it says what steady is")
@@ -222,6 +250,10 @@ def _outcome(
     at = act.healed_ns // SLICE_NS - given.low
     last = (act.healed_ns + act.limit_ns) // SLICE_NS - given.low
     steady = _first_stretch(good, band.end, at, min(last, cut), hold)
+    if steady is None and beside and (why := _not_alone(good, band.end, given.low, act, beside, cut, hold)):
+        return _unknown(act, why)
+    if steady is None and not act.proved:
+        return _unknown(act, f"{_unproved(act)}; it was not steady within {act.limit_ns / NS_PER_S:g} s")
     if steady is None:
         if _open_end(good, int((band.whole & (band.end <= cut)).sum()), cut, at, last):
             why = "the next fault began" if next_ns is not None and cut_ns == next_ns else "the plan ended"
@@ -247,13 +279,18 @@ def _outcome(
     outage_ns = max((given.low + first) * SLICE_NS - act.injected_ns, 0) if visible else 0
     recovery_ns = steady_ns - act.healed_ns
     if not act.proved:
-        verdict, summary = Verdict.UNKNOWN, f"{act.name}: nothing proves that it acted"
+        verdict, summary = Verdict.UNKNOWN, f"{act.name}: {_unproved(act)}"
     elif not visible:
         verdict, summary = Verdict.PASS, f"{act.name}: no visible impact"
     else:
         verdict = Verdict.PASS
         cost = f"out of its limits for {outage_ns / 1e9:.2f} s, steady {recovery_ns / 1e9:.2f} s after it was healed"
         summary = f"{act.name}: {cost}"
+        late = [a for a in beside if a.healed_ns is not None and a.healed_ns <= steady_ns]
+        if late:
+            names = " and ".join(f'"{a.name}"' for a in late)
+            lasted = (max(a.healed_ns or 0 for a in late) - act.healed_ns) / NS_PER_S
+            summary += f", at most: {names} lasted {lasted:.2f} s beyond it"
     return Outcome(
         verdict=verdict,
         outage_ns=outage_ns,
@@ -264,6 +301,32 @@ def _outcome(
         summary=summary,
         visible=visible,
     )
+
+
+def _unproved(act: Act) -> str:
+    return "nothing proves that it acted" + (f": {act.doubt}" if act.doubt else "")
+
+
+def _not_alone(good: Bools, end: Ints, low: int, act: Act, beside: list[Act], cut: int, hold: int) -> str | None:
+    """Why nothing is known of one that was not steady within its limit while others were in force; None: it is known.
+
+    It is known where it was not steady within its limit after the last of them either.
+    """
+    assert act.healed_ns is not None
+    names = " and ".join(f'"{a.name}"' for a in beside)
+    ends = [a.healed_ns for a in beside if a.healed_ns is not None]
+    if len(ends) < len(beside):
+        return f"{names} was in force when it was healed, and was never lifted"
+    joint_ns = max(ends)
+    last = (joint_ns + act.limit_ns) // SLICE_NS - low
+    steady = _first_stretch(good, end, joint_ns // SLICE_NS - low, min(last, cut), hold)
+    lasted = f"{names} lasted {(joint_ns - act.healed_ns) / NS_PER_S:.2f} s beyond it"
+    if steady is not None:
+        back = max((low + steady) * SLICE_NS - joint_ns, 0) / NS_PER_S
+        return f"{lasted}, so its own recovery cannot be told; steady {back:.2f} s after both were healed"
+    if cut <= last:
+        return f"{lasted}, and what came then was too short to say whether it recovered"
+    return None
 
 
 def _first_stretch(good: Bools, end: Ints, at: int, last: int, hold: int) -> int | None:

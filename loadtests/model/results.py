@@ -159,6 +159,34 @@ class RecoveryResult(_Part, frozen=True, kw_only=True):
     error_s: float | None
     summary: str
     consumers: ConsumerRecovery
+    ready_s: float | None = None  # of a process: from its start again until it was ready; part of the recovery
+
+
+class RepeatedResult(_Part, frozen=True, kw_only=True):
+    """How a repeated fault, or several of one name, were recovered from, all of them together."""
+
+    fault: str
+    times: int
+    recovered: int
+    recovery_s: list[float | None]  # in their order; None: not recovered, or unknown
+    median_s: float | None
+    max_s: float | None
+    mean_s: float | None  # only where all recovered
+
+
+class Interference(_Part, frozen=True, kw_only=True):
+    """What a fault did to something that it should not touch, or to the readers' queries."""
+
+    fault: str
+    what: str  # stream, query
+    name: str  # family, query
+    on_path: bool  # the fault acts on its way, so it may touch it
+    before: Spread  # the calm stretch before
+    during: Spread  # injected to healed
+    after: Spread  # from when it was recovered from
+    lost: int | None  # stream: owed and not delivered, of what was sent while it was in force; query: failed
+    touched: bool | None  # beyond the band of a steady state; None: too little is known
+    summary: str
 
 
 class Growth(_Part, frozen=True, kw_only=True):
@@ -233,6 +261,13 @@ class PhaseSpan(_Part, frozen=True, kw_only=True):
     to_s: float
 
 
+class UserNote(_Part, frozen=True, kw_only=True):
+    """What the user wrote down while the run went on."""
+
+    at_s: float
+    text: str
+
+
 class Results(_Part, frozen=True, kw_only=True):
     """Everything that a run's reports show."""
 
@@ -259,6 +294,9 @@ class Results(_Part, frozen=True, kw_only=True):
     effective: list[EffectiveValue]
     harness: HarnessResult
     log: list[str]  # notes, overrides, escalations, torn files; in order of time
+    notes: list[UserNote] = []  # in order of time; the log has them too
+    repeated: list[RepeatedResult] = []
+    interference: list[Interference] = []
 
 
 def to_json(results: Results) -> bytes:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from dataclasses import dataclass
 
 from bokeh.models import Model
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from loadtests.model.results import Check, FaultResult, RecoveryResult, Results, Verdict
+from loadtests.model.results import Check, FaultResult, Results, Verdict
 from loadtests.report.charts import growth_chart, growth_limit, histogram_charts, recovery_chart
 from loadtests.report.embed import bokeh_script, document_json, package_text
 from loadtests.report.formats import anything, bound, limit, number, unit_of
+from loadtests.report.pairing import pair
 from loadtests.report.timeline import panels, roots
 
 SECTIONS = (
     ("verdict", "Verdict"),
     ("numbers", "Numbers"),
     ("faults", "Faults"),
+    ("effect", "Effect"),
+    ("interference", "Interference"),
     ("timeline", "Timeline"),
     ("delivery", "Delivery"),
     ("recovery", "Recovery"),
@@ -31,7 +34,6 @@ SECTIONS = (
 )
 
 Reason = tuple[str, int | None, Check | None]
-Pair = tuple[FaultResult | None, RecoveryResult | None, int]
 
 
 def environment() -> Environment:
@@ -67,6 +69,7 @@ def render_html(results: Results) -> str:
             sections=SECTIONS,
             reasons=reasons(results),
             pairs=matched,
+            effect=effect,
             panels=timeline,
             has_latency=any(p.name == "latency" for p in timeline),
             recovery_charts=recoveries,
@@ -86,6 +89,37 @@ def render_html(results: Results) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """What a fault did, the three figures that most have apart from the rest."""
+
+    p50: float | None  # added delay, ms
+    p99: float | None
+    hit: float | None  # connections
+    rest: dict[str, float | int | str | None]
+
+
+_FIGURES = (
+    ("added_p50_ms", "p50_ms", "added_rtt_ms"),
+    ("added_p99_ms", "p99_ms"),
+    ("connections_hit", "connections_closed"),
+)
+"""Effective keys that say the three; the first that a kind has."""
+
+
+def effect(fault: FaultResult) -> Effect:
+    """The effective values of a fault for its row."""
+    said = [next((key for key in keys if isinstance(fault.effective.get(key), int | float)), None) for keys in _FIGURES]
+    rest = {key: value for key, value in fault.effective.items() if key not in said}
+
+    def figure(key: str | None) -> float | None:
+        value = None if key is None else fault.effective[key]
+        return value if isinstance(value, int | float) else None
+
+    p50, p99, hit = (figure(key) for key in said)
+    return Effect(p50=p50, p99=p99, hit=hit, rest=rest)
+
+
 def reasons(results: Results) -> list[Reason]:
     """The verdict's reasons, each with the check that it quotes, then the open checks that no reason quotes."""
     quoted = {f"{c.name}: {c.summary}": (i, c) for i, c in reversed(list(enumerate(results.checks)))}
@@ -95,17 +129,3 @@ def reasons(results: Results) -> list[Reason]:
         for i, c in enumerate(results.checks)
         if c.verdict is not Verdict.PASS and f"{c.name}: {c.summary}" not in results.reasons
     ]
-
-
-def pair(results: Results) -> list[Pair]:
-    """Each fault with its recovery, in the faults' order; the n-th recovery of a name belongs to its n-th fault."""
-    left: defaultdict[str, deque[RecoveryResult]] = defaultdict(deque)
-    for back in results.recovery:
-        left[back.fault].append(back)
-    found: list[Pair] = []
-    for fault in results.faults:
-        back_or_none = left[fault.name].popleft() if left[fault.name] else None
-        found.append((fault, back_or_none, len(found)))
-    for alone in (back for rest in left.values() for back in rest):
-        found.append((None, alone, len(found)))
-    return found
