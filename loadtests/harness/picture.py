@@ -11,8 +11,8 @@ from loadtests.model.live import LiveLink, LiveService
 
 _RATES = {
     ("publisher", "redis"): ("published", "published"),
-    ("gateway", "redis"): ("handed", "handed by Redis to a subscriber"),
-    ("client", "gateway"): ("received", "received by clients"),
+    ("gateway", "redis"): ("handed", "handed to a subscriber"),
+    ("client", "gateway"): ("received", "received"),
 }
 """Who connects to whom: which rate passes there, in words."""
 _PEOPLE = frozenset({"publisher", "client"})

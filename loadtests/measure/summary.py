@@ -21,6 +21,7 @@ from loadtests.model.results import (
     RouteResult,
     RunInfo,
     Spread,
+    UserNote,
 )
 from loadtests.tally.histogram import BUCKETS, bucket_of
 
@@ -209,10 +210,18 @@ def effective_values(case: Case) -> list[EffectiveValue]:
     return list(found.values())
 
 
+def user_notes(case: Case) -> list[UserNote]:
+    """What the user wrote down."""
+    notes = sorted((n.at_ns, n.text) for _, p in case.facts.each() for n in p.notes if n.by == "user")
+    return [UserNote(at_s=case.times.seconds(at_ns), text=text) for at_ns, text in notes]
+
+
 def log(case: Case) -> list[str]:
     """Notes, what was strange, escalations and connections that were lost, in order of time."""
     at = case.times.seconds
-    lines: list[tuple[int, str]] = [(n.at_ns, n.text) for _, p in case.facts.each() for n in p.notes]
+    lines: list[tuple[int, str]] = [
+        (n.at_ns, f"noted by the {n.by}: {n.text}" if n.by else n.text) for _, p in case.facts.each() for n in p.notes
+    ]
     for _, process in case.facts.each():
         lines += [(s[0], f"{s[3]} x {s[1]} at consumer {s[2]}: {s[4]}") for s in process.strange[:50]]
         for step in process.fault_steps:

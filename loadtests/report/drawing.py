@@ -25,10 +25,7 @@ from bokeh.models import (
 from bokeh.models.annotations import BoxAnnotation, Span
 from bokeh.plotting import figure
 
-FONT = "system-ui, sans-serif"
-DASHES = ("solid", "dashed", "dotted", "dotdash")
-COLOURS = 8
-MARGIN = 56
+from loadtests.model.panels import AXIS, CANVAS, COLOURS, DASHES, TICKS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,20 +45,7 @@ def column(values: Iterable[float | None]) -> array[float]:
 
 def canvas(*, height: int, x: str = "time since T0 in seconds", **more: Any) -> figure:
     """An empty plot that fills its element's width; the wheel zooms only after the reader has asked for it."""
-    plot = figure(
-        height=height,
-        sizing_mode="stretch_width",
-        tools="",
-        toolbar_location=None,
-        background_fill_color=None,
-        border_fill_color=None,
-        outline_line_color=None,
-        min_border_left=MARGIN,
-        min_border_right=14,
-        min_border_top=8,
-        output_backend="canvas",
-        **more,
-    )
+    plot = figure(height=height, tools="", output_backend="canvas", **CANVAS, **more)
     plot.add_tools(
         BoxZoomTool(dimensions="width", tags=["drag-zoom"]),
         PanTool(dimensions="width", tags=["drag-pan"]),
@@ -71,22 +55,15 @@ def canvas(*, height: int, x: str = "time since T0 in seconds", **more: Any) -> 
     plot.toolbar.active_scroll = None
     plot.xaxis.axis_label = x
     for axis in plot.axis:
-        axis.tags = ["axis"]
-        axis.axis_label_text_font = FONT
-        axis.axis_label_text_font_size = "11px"
-        axis.axis_label_text_font_style = "normal"
-        axis.major_label_text_font = FONT
-        axis.major_label_text_font_size = "11px"
-        axis.minor_tick_line_color = None
-        axis.axis_label_standoff = 4
+        axis.update(**AXIS)
     for grid in plot.grid:
         grid.tags = ["grid"]
     return plot
 
 
 def tick_numbers(axis: Any) -> None:
-    """1.5k instead of 1500 and 0.1 instead of a power of ten, so that every panel's left edge is equally wide."""
-    axis.formatter = NumeralTickFormatter(format="0.[00]a")
+    """Ticks whose width is the same in every panel."""
+    axis.formatter = NumeralTickFormatter(format=TICKS)
 
 
 def lines(

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from bokeh.models import ColumnDataSource, DataRange1d, FactorRange, HoverTool, Model, Range1d, RangeTool
 from bokeh.plotting import figure
 
+from loadtests.model.panels import FAULT, FONT, NOTE, OTHER, PANELS, RECOVERY, UNSAID
+from loadtests.model.panels import Panel as Kind
 from loadtests.model.results import Results
-from loadtests.report.drawing import FONT, Key, canvas, column, crosshair, hover, lines, link, shade, tick_numbers
+from loadtests.report.drawing import Key, canvas, column, crosshair, hover, lines, link, shade, tick_numbers
+from loadtests.report.pairing import pair
 
 LANES_AT_MOST = 12
 PHASES = frozenset({"warm-up", "baseline", "fault", "recovery", "drain"})
@@ -25,63 +28,10 @@ class Panel:
     keys: list[Key] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Kind:
-    name: str
-    title: str
-    pattern: str
-    unit: str
-    height: int = 150
-
-
-KINDS = (
-    _Kind(
-        name="delivered",
-        title="Delivered per second, over all clients",
-        unit="per_s",
-        pattern=r"(delivered|owed|offered|received|unique)(_per_s)?",
-        height=170,
-    ),
-    _Kind(
-        name="published",
-        title="Published per second",
-        unit="per_s",
-        pattern=r"(published|planned|failed|unknown)(_per_s)?",
-        height=120,
-    ),
-    _Kind(
-        name="unseen",
-        title="Unseen: acknowledged, not yet delivered; lost per second of due time",
-        unit="count",
-        pattern=r"unseen|lost.*",
-    ),
-    _Kind(
-        name="latency",
-        title="Latency in ms",
-        unit="ms",
-        pattern=r".*(latency|lag|blocked|service).*|p[0-9]+",
-        height=190,
-    ),
-    _Kind(
-        name="connected",
-        title="Connected clients",
-        unit="count",
-        pattern=r"connected|subscribed|clients|users",
-        height=120,
-    ),
-    _Kind(name="memory", title="Memory by process in MB", unit="mb", pattern=r"(memory|rss|uss)([:/. _].*)?"),
-    _Kind(name="cpu", title="CPU by process in %; 100 % is one core", unit="percent", pattern=r"cpu([:/. _].*)?"),
-    _Kind(name="other", title="Deviations, counted per slice", unit="count", pattern=r".*", height=110),
-)  # fmt: skip
-SAMPLED = frozenset({"connected", "memory", "cpu"})
-_UNSAID = re.compile(r"^(memory|rss|uss|cpu)(_mb|_percent)?[:/. ]+|^latency_|(_ms|_per_s)$")
-"""What the panel's title says already."""
-
-
 def panels(results: Results) -> list[Panel]:
     """The panels from top to bottom, all with one x range; those without a series are left out."""
     line = results.timeline
-    names = {kind.name: [n for n in line.series if n != "t" and _kind_of(n) is kind] for kind in KINDS}
+    names = {kind.name: [n for n in line.series if n != "t" and _kind_of(n) is kind] for kind in (*PANELS, OTHER)}
     ends = [p.to_s for p in results.phases] + [line.from_s + line.slice_s * len(v) for v in line.series.values()]
     starts = [p.from_s for p in results.phases] + ([line.from_s] if line.series else [])
     if not ends:
@@ -93,33 +43,43 @@ def panels(results: Results) -> list[Panel]:
     columns = {name: column(values) for name, values in whole.items()}
     source = ColumnDataSource({**columns, "t": column(line.from_s + line.slice_s * i for i in range(length))})
     cross = crosshair()
+    across = _across(results, last)
     found = [_lanes(results, span, first, last)]
-    for kind in KINDS:
+    for kind in (*PANELS, OTHER):
         if not names[kind.name]:
             continue
-        found.append(_panel(results, kind, names[kind.name], source, span))
+        found.append(_panel(results, kind, names[kind.name], source, span, across))
         if kind.name == "latency":
-            found.append(_panel(results, kind, names[kind.name], source, span, log=True))
+            found.append(_panel(results, kind, names[kind.name], source, span, across, log=True))
     for panel in found:
         link(panel.plot, cross)
     if length:
         found.append(
-            _overview(results, source, names["delivered"] or list(line.series), Range1d(start=first, end=last), span)
+            _overview(
+                results, source, names["delivered"] or list(line.series), Range1d(start=first, end=last), span, across
+            )
         )
     return found
 
 
-def _kind_of(name: str) -> _Kind:
-    return next(kind for kind in KINDS if re.fullmatch(kind.pattern, name))
+def _kind_of(name: str) -> Kind:
+    return next(kind for kind in (*PANELS, OTHER) if re.search(kind.pattern, name))
 
 
 def label_of(name: str) -> str:
     """What the legend calls a series: the process where the panel says the rest."""
-    return _UNSAID.sub("", name).replace("_", " ")
+    return re.sub(UNSAID, "", name).replace("_", " ")
 
 
 def _panel(
-    results: Results, kind: _Kind, names: list[str], source: ColumnDataSource, span: Range1d, *, log: bool = False
+    results: Results,
+    kind: Kind,
+    names: list[str],
+    source: ColumnDataSource,
+    span: Range1d,
+    across: Across,
+    *,
+    log: bool = False,
 ) -> Panel:
     name = f"{kind.name}-log" if log else kind.name
     y_range = DataRange1d() if log else DataRange1d(start=0)
@@ -127,17 +87,47 @@ def _panel(
         height=kind.height, x="", x_range=span, y_range=y_range, y_axis_type="log" if log else "linear", name=name
     )
     tick_numbers(plot.yaxis[0])
-    _shade_faults(results, plot)
+    _strips(results, plot, across)
     labels = [(n, label_of(n)) for n in names]
-    keys = lines(plot, source, name, labels, bridged=kind.name in SAMPLED)
+    keys = lines(plot, source, name, labels, bridged=kind.sampled)
     hover(plot, source, [("at", "t", "s"), *((label, n, kind.unit) for n, label in labels)])
     return Panel(name=name, title=kind.title, plot=plot, keys=keys)
 
 
-def _shade_faults(results: Results, plot: figure) -> None:
-    for fault in results.faults:
-        if fault.injected_s is not None:
-            shade(plot, fault.injected_s, fault.healed_s, "fault")
+Across = dict[str, ColumnDataSource]
+
+
+def _across(results: Results, last: float) -> Across:
+    """What stands across every panel, under the names that the live page uses."""
+    acted = [f for f in results.faults if f.injected_s is not None]
+    recoveries = [
+        (fault.healed_s, fault.healed_s + (back.limit_s if fresh is None else fresh))
+        for fault, back, _ in pair(results)
+        if fault is not None and fault.healed_s is not None and back is not None
+        for fresh in [None if back.consumers.first_fresh.not_recovered else back.consumers.first_fresh.max]
+    ]
+    return {
+        "faults": ColumnDataSource(
+            {
+                "from": [f.injected_s for f in acted],
+                "to": [last if f.healed_s is None else f.healed_s for f in acted],
+            },
+            name="faults",
+        ),
+        "recoveries": ColumnDataSource(
+            {"from": [start for start, _ in recoveries], "to": [min(end, last) for _, end in recoveries]},
+            name="recoveries",
+        ),
+        "notes": ColumnDataSource({"at": [note.at_s for note in results.notes]}, name="notes"),
+    }
+
+
+def _strips(results: Results, plot: figure, across: Across) -> None:
+    for name, role in (("recoveries", RECOVERY), ("faults", FAULT)):
+        strips = plot.vstrip(x0="from", x1="to", source=across[name], level="underlay", line_color=None, fill_alpha=1)
+        strips.glyph.tags = [role]
+    marks = plot.vspan(x="at", source=across["notes"], level="underlay", line_width=1.5)
+    marks.glyph.tags = [NOTE]
     for phase in results.phases:
         if phase.phase in ("warm-up", "drain"):
             shade(plot, phase.from_s, phase.to_s, "edge")
@@ -191,11 +181,13 @@ def _name_lane(plot: figure, lane: str, spans: list[tuple[str, float, float]], *
     ).glyph.tags = ["text:ink"]  # fmt: skip
 
 
-def _overview(results: Results, source: ColumnDataSource, names: list[str], whole: Range1d, span: Range1d) -> Panel:
+def _overview(
+    results: Results, source: ColumnDataSource, names: list[str], whole: Range1d, span: Range1d, across: Across
+) -> Panel:
     plot = canvas(height=84, x="time since T0 in seconds; drag the frame to select", x_range=whole, name="overview")
     plot.yaxis.visible = False
     plot.ygrid.visible = False
-    _shade_faults(results, plot)
+    _strips(results, plot, across)
     lines(plot, source, "overview", [(n, label_of(n)) for n in names[:2]])
     tool = RangeTool(x_range=span, start_gesture="pan")
     tool.overlay.tags = ["range"]

@@ -96,7 +96,7 @@
       }
       const said = { name: html("b", {}, link.name), rate: html("span"), delay: html("span"), state: html("em", {}, "open") };
       const buttons = html("div", { class: "hand" }, ...LINK_HANDS.map(([label, kinds]) => hand(label, link.name, { kinds: kinds.join(" "), place: link.name })), hand("heal", link.name, { heal: link.name }));
-      const card = html("div", { class: "linkcard", role: "group", "aria-label": `link ${link.name}` }, html("p", {}, said.name, said.state), html("p", {}, said.rate), html("p", {}, said.delay), buttons);
+      const card = html("div", { class: "linkcard", role: "group", "aria-label": `link ${link.name}` }, html("p", {}, said.name), html("p", {}, said.rate), html("p", {}, said.delay), html("p", {}, said.state), buttons);
       group.append(within(middle[0] - cw / 2, middle[1] - ch / 2, cw, ch, card));
       svg.append(group);
       parts.links.set(link.name, { group, card, ...said, line: group.querySelector(".line") });
@@ -104,9 +104,9 @@
     for (const name of names) {
       const [x, y, w, h] = boxes[name], service = live.services.find((s) => s.name === name);
       const said = { use: html("span"), health: html("span"), state: html("em") };
-      const inside = html("div", { class: service ? "box" : "box people", role: "group", "aria-label": name }, html("p", {}, html("b", {}, PEOPLE[name] || name), said.state), html("p", {}, said.use));
+      const inside = html("div", { class: service ? "box" : "box people", role: "group", "aria-label": name }, html("p", {}, html("b", {}, PEOPLE[name] || name)), html("p", {}, said.use));
       if (service) {
-        inside.append(html("p", {}, said.health), html("div", { class: "hand" }, ...SERVICE_HANDS.map((kind) => hand(kind, name, { kinds: kind, place: name }))));
+        inside.append(html("p", {}, said.health), html("p", {}, said.state), html("div", { class: "hand" }, ...SERVICE_HANDS.map((kind) => hand(kind, name, { kinds: kind, place: name }))));
       }
       svg.append(within(x, y, w, h, inside));
       parts.services.set(name, { box: inside, ...said });

@@ -1,0 +1,158 @@
+"""Can a user, and nobody else, break and heal a link in the browser, and find in the report what the page showed?"""
+
+from __future__ import annotations
+
+import json
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import texts
+from launching import Bench, Run, free_port, post, until
+from test_web import Web, is_up
+
+from loadtests.model.records import FaultStep, Note
+
+pytestmark = [pytest.mark.e2e, pytest.mark.browser]
+GAMEDAY = texts.long(120).replace('name = "calm"', 'name = "gameday"').replace(
+    "[guard]",
+    """[steady]
+hold_s = 1
+delivery_min = 1.0
+latency_add_ms = 2000
+
+[recovery]
+limit_s = 8
+
+[guard]""",
+)  # fmt: skip
+FORGED = """<!doctype html><form method="post" enctype="text/plain" action="URL/tickstorm/fault">
+<input name='{"kind":"down","link":"gateway-redis","for_s":5,"x":"' value='"}'><button>Win a prize</button></form>"""
+
+
+@pytest.fixture(scope="module")
+def web(bench: Bench) -> Iterator[Web]:
+    port, profile = free_port(), bench.profile(GAMEDAY, "gameday")
+    child = bench.locust("--web-host", "127.0.0.1", "--web-port", str(port), TICKSTORM_PROFILE=profile)
+    url = f"http://127.0.0.1:{port}"
+    until(lambda: is_up(url) or child.process.poll() is not None, 40, f"the web UI:\n{child.said}")
+    yield Web(url=url, child=child, bench=bench, profile=profile)
+    child.end()
+
+
+@pytest.fixture
+def elsewhere(web: Web) -> Iterator[str]:
+    """Another site, with a form that posts to ours."""
+    body = FORGED.replace("URL", web.url).encode()
+
+    class Site(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://localhost:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+def seen(page: Any, text: str, timeout_s: float = 30) -> None:
+    """The page says something of the faults that are on or were healed."""
+    page.locator("#recovering li", has_text=text).first.wait_for(timeout=timeout_s * 1000)
+
+
+def status_of(url: str, body: object, **headers: str) -> int:
+    request = urllib.request.Request(url, data=json.dumps(body).encode(), headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_a_link_is_cut_healed_and_judged_by_hand(web: Web, chromium: Any, elsewhere: str, tmp_path: Path) -> None:
+    page = chromium.new_page(viewport={"width": 1280, "height": 1000})
+    page.goto(f"{web.url}/tickstorm")
+    assert web.start(run_profile=web.profile)["success"] is True
+    page.wait_for_function("() => document.documentElement.dataset.shown === 'running'", timeout=60_000)
+    until(lambda: web.live()["phase"] == "baseline" and web.live()["now_s"] > 3, 40, "the baseline")
+
+    # Who may not: another site, and a script without the page's token.
+    stranger = chromium.new_page()
+    stranger.goto(elsewhere)
+    with stranger.expect_navigation() as sent:
+        stranger.click("text=Win a prize")
+    assert sent.value.status == 403
+    stranger.close()
+    fault = {"kind": "down", "link": "gateway-redis", "for_s": 5}
+    assert status_of(f"{web.url}/tickstorm/fault", fault, **{"Content-Type": "application/json"}) == 403
+    assert web.live()["faults"] == []
+
+    # What the profile does not allow is refused in words.
+    page.click("[aria-label='kill redis']")
+    page.keyboard.press("Enter")
+    page.locator("#ask-error", has_text="test system").wait_for(timeout=10_000)
+    page.keyboard.press("Escape")
+
+    # Cut: for a minute, so that it is our healing that ends it.
+    page.click("[aria-label='cut gateway-redis']")
+    page.fill("[name=for_s]", "60")
+    page.keyboard.press("Enter")
+    seen(page, "in force")
+    page.locator("[aria-label='link gateway-redis'] em", has_text="cut").wait_for(timeout=10_000)
+    unseen = "() => Number(document.querySelector('[data-key=unseen]').textContent.replaceAll(',', '')) > 100"
+    page.wait_for_function(unseen, timeout=30_000)
+    page.screenshot(path=str(tmp_path / "cut.png"), full_page=True)
+
+    page.fill("#note-text", "healed by us")
+    page.keyboard.press("Enter")
+    page.click("#heal-all")
+    seen(page, "all 10 clients fresh")
+    page.screenshot(path=str(tmp_path / "healed.png"), full_page=True)
+    shown = next(f for f in web.live()["faults"] if f["name"] == "by-hand-1")
+    assert (shown["state"], shown["by_hand"], shown["fresh"]) == ("healed", True, 10)
+    until(lambda: web.live()["now_s"] > shown["fresh_s"] + 3, 20, "steady for the hold time")
+    post(f"{web.url}/stop", {})
+    done = web.until("done")
+
+    # The report has the same fault with the same numbers.
+    run = Run(web.bench.reports / done["run"])
+    found = next(f for f in run.results["faults"] if f["name"] == "by-hand-1")
+    assert (found["kind"], found["link"], found["proved"], found["lifted_by"]) == (
+        "down",
+        "gateway-redis",
+        True,
+        "by hand",
+    )
+    assert found["injected_s"] == pytest.approx(shown["from_s"], abs=0.002)
+    assert found["healed_s"] == pytest.approx(shown["to_s"], abs=0.002)
+    back = next(r for r in run.results["recovery"] if r["fault"] == "by-hand-1")
+    assert back["consumers"]["first_fresh"]["max"] == pytest.approx(shown["fresh_s"] - shown["to_s"], abs=0.02)
+    assert back["limit_s"] == 8
+    assert back["recovery_s"] is not None
+    assert run.results["delivery"]["lost"]["charged"] > 100
+    assert run.results["delivery"]["lost"]["defect"] == 0
+    assert any("healed by us" in line for line in run.results["log"])
+    assert [note.text for note in run.of(Note) if note.by == "user"] == ["healed by us"]
+    assert {step.name for step in run.of(FaultStep)} == {"by-hand-1"}
+
+    page.wait_for_selector("#report-link", state="visible", timeout=30_000)
+    page.click("#report-link")
+    page.wait_for_function("() => document.documentElement.dataset.drawn === 'true'", timeout=40_000)
+    assert "by-hand-1" in page.inner_text("#faults")
+    assert page.evaluate("Tickstorm.named('faults').data.from.length") == 1
+    assert page.evaluate("Tickstorm.named('notes').data.at.length") == 1
+    page.screenshot(path=str(tmp_path / "report.png"), full_page=True)
+    page.close()
