@@ -10,11 +10,12 @@ def judge(seen: Seen) -> tuple[str, Effective]:
     """All of them are away, and the gateway has so many clients less."""
     away, chosen = seen.of("in_force"), seen.of("chosen")
     grown = seen.grown("clients")
-    found: Effective = {"offline": away, "gateway_clients_less": None if grown is None else -grown}
+    less = None if grown is None else 0 - grown
+    found: Effective = {"offline": away, "gateway_clients_less": less}
     if away < chosen:
         return f"{away} of {chosen} are away", found
-    if grown is not None and -grown < chosen:
-        return f"the gateway counts {-grown:g} clients less, {chosen} left", found
+    if less is not None and less < chosen:
+        return f"the gateway counts {less:g} clients less, {chosen} left", found
     return "", found
 
 
