@@ -1,0 +1,76 @@
+"""Is a process of the target that ends by itself told once, with its time, and one that was told to end not at all?"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from loadtests.harness.vigil import Vigil, ends_of_processes, ends_of_stack
+from loadtests.model.errors import HarnessError
+from loadtests.model.records import ServiceEnded
+from loadtests.model.stackwire import Service, ServiceState, Status
+
+
+def service(state: ServiceState, error: str = "") -> Service:
+    return Service(address="127.0.0.1:1", pid=1, version="", state=state, origin="ours", error=error)
+
+
+def status(**services: Service) -> Status:
+    return Status(services=services, links={}, folder="", supervisor_pid=1)
+
+
+def test_only_a_service_that_nobody_told_to_end_has_ended() -> None:
+    now = status(
+        gateway=service("dead", "gateway ended by SIGKILL. Its last words:\nbye"),
+        redis=service("stopped"),
+        postgres=service("paused"),
+        toxiproxy=service("ready"),
+        producer=service("dead", "producer ended with exit status 1. It said nothing."),
+    )
+    assert ends_of_stack(lambda: now)() == {
+        "gateway": "ended by SIGKILL",
+        "producer": "ended with exit status 1",
+    }
+
+
+def test_every_end_is_told_once_and_again_after_a_start() -> None:
+    told: list[ServiceEnded] = []
+    now = {"gateway": "ended by SIGKILL"}
+    vigil = Vigil(lambda: dict(now), iter(range(10)).__next__, told.append)
+    vigil.look()
+    vigil.look()
+    assert told == [ServiceEnded(service="gateway", at_ns=0, what="ended by SIGKILL")]
+    now.clear()
+    vigil.look()
+    now["gateway"] = "ended with exit status 1"
+    vigil.look()
+    assert [(t.at_ns, t.what) for t in told] == [(0, "ended by SIGKILL"), (1, "ended with exit status 1")]
+
+
+def test_who_does_not_answer_ends_nothing() -> None:
+    def ends() -> dict[str, str]:
+        raise HarnessError("no answer")
+
+    told: list[ServiceEnded] = []
+    Vigil(ends, lambda: 0, told.append).look()
+    assert told == []
+
+
+def test_the_last_look_is_at_the_close() -> None:
+    told: list[ServiceEnded] = []
+    now: dict[str, str] = {}
+    vigil = Vigil(lambda: dict(now), lambda: 7, told.append)
+    vigil.start()
+    now["redis"] = "ended by SIGKILL"
+    vigil.close()
+    vigil.close()
+    assert [t.service for t in told] == ["redis"]
+
+
+def test_a_named_process_that_is_not_there_any_more_has_ended() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        ends = ends_of_processes({"mine": child.pid, "never": 2**31 - 2})
+        assert ends() == {}
+        child.kill()
+        child.wait()
+        assert ends() == {"mine": f"ended (process {child.pid})"}
