@@ -6,35 +6,45 @@ PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3; do $$p -c '
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-FAULTS := tests/inject tests/stack
+FAULTS := tests/inject
+STACK := tests/stack
 UNPATCHED := tests/benchmarks tests/lying_gateway
 DRIVE := tests/drive
-WHOLE := tests/e2e tests/prove/test_mutations.py
+WHOLE := tests/e2e
+PROVE := tests/prove/test_mutations.py tests/e2e/test_prove.py
+SIDE := $(MAKE) --no-print-directory --output-sync=target
+PYTEST := $(BIN)/python -m pytest -q -p no:cacheprovider
 
-.PHONY: run test test-faults test-drive test-parts test-whole check bench setup servers clean lock
+.PHONY: run test test-faults test-stack test-drive test-parts test-whole test-prove check bench setup servers clean lock
 
 run: servers
 	@$(BIN)/tickstorm run first-run
 
-# Parts that mostly wait for servers go side by side; runs of the whole tool come alone, because what else runs beside a
-# load generator is in its figures.
+# Parts that mostly wait for servers go side by side. Runs of the whole tool come after them, because what else runs
+# beside a load generator is in its figures; the proof's judge counts, so it goes beside runs whose limits are wide.
 test: servers
-	@$(MAKE) --no-print-directory -j3 --output-sync=target test-faults test-drive test-parts
-	@$(MAKE) --no-print-directory test-whole
+	@$(SIDE) -j4 test-parts test-faults test-drive test-stack
+	@$(SIDE) -j2 test-prove test-whole
+
+test-faults:
+	@$(PYTEST) $(FAULTS)
 
 # Locust patches the standard library of a whole process: what must not be patched has one of its own.
-test-faults:
-	@$(BIN)/python -m pytest -q -p no:cacheprovider $(FAULTS)
-	@$(BIN)/python -m pytest -q -p no:cacheprovider $(UNPATCHED)
+test-stack:
+	@$(PYTEST) $(STACK)
+	@$(PYTEST) $(UNPATCHED)
 
 test-drive:
-	@$(BIN)/python -m pytest -q -p no:cacheprovider $(DRIVE)
+	@$(PYTEST) $(DRIVE)
 
 test-parts:
-	@$(BIN)/python -m pytest -q -p no:cacheprovider tests $(addprefix --ignore=,$(FAULTS) $(UNPATCHED) $(DRIVE) $(WHOLE))
+	@$(PYTEST) tests $(addprefix --ignore=,$(FAULTS) $(STACK) $(UNPATCHED) $(DRIVE) $(WHOLE) $(PROVE))
 
 test-whole:
-	@$(BIN)/python -m pytest -q $(WHOLE)
+	@$(PYTEST) $(WHOLE) $(addprefix --ignore=,$(PROVE))
+
+test-prove:
+	@$(PYTEST) $(PROVE)
 
 check: $(READY)
 	@$(BIN)/ruff format --check .

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +78,7 @@ def free_port() -> str:
 
 
 def broken(folder: Path, module: str, place: str, *argv: str) -> Broken:
+    folder.mkdir()
     profile = folder / "broken.toml"
     profile.write_text(PROFILE, encoding="utf-8")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("TICKSTORM", "LOCUST"))}
@@ -95,21 +97,26 @@ def broken(folder: Path, module: str, place: str, *argv: str) -> Broken:
     return Broken(status=done.returncode, said=done.stdout, runs=sorted((folder / "reports").glob("2*")))
 
 
-@pytest.mark.parametrize(
-    ("module", "place", "argv"),
-    [
-        ("master", "begin_sampling", ()),  # there is a history, but no part yet
-        ("part", "Publishing", ()),  # the part is half open
-        ("worker", "Outbox", ("--processes", "1")),  # the master is well, its worker is not
-    ],
-)
-def test_it_ends_at_once_as_unknown_and_says_why(
-    tmp_path: Path, module: str, place: str, argv: tuple[str, ...]
-) -> None:
-    if argv:
-        argv = (*argv, "--master-bind-host", "127.0.0.1", "--master-host", "127.0.0.1")
-        argv = (*argv, *(word for side in ("--master-bind-port", "--master-port") for word in (side, free_port())))
-    found = broken(tmp_path, module, place, *argv)
+@pytest.fixture(scope="module")
+def all_broken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Broken]:
+    """Each alone takes seconds to import what it needs: they go side by side."""
+    folder, port = tmp_path_factory.mktemp("broken"), free_port()
+    hosts = ("--master-bind-host", "127.0.0.1", "--master-host", "127.0.0.1")
+    ports = ("--master-bind-port", port, "--master-port", port)
+    places = {
+        "no target": ("master", "resolve"),
+        "a history but no part": ("master", "begin_sampling"),
+        "half a part": ("part", "Publishing"),
+        "the worker alone": ("worker", "Outbox", "--processes", "1", *hosts, *ports),
+    }
+    with ThreadPoolExecutor() as pool:
+        begun = {name: pool.submit(broken, folder / name, *words) for name, words in places.items()}
+        return {name: found.result() for name, found in begun.items()}
+
+
+@pytest.mark.parametrize("name", ["a history but no part", "half a part", "the worker alone"])
+def test_it_ends_at_once_as_unknown_and_says_why(all_broken: dict[str, Broken], name: str) -> None:
+    found = all_broken[name]
     assert found.status == 3, found.said
     assert "RuntimeError: nobody foresaw this" in found.said
     records = found.records()
@@ -123,8 +130,8 @@ def test_it_ends_at_once_as_unknown_and_says_why(
     assert any("nobody foresaw this" in reason for reason in results["reasons"]), results["reasons"]
 
 
-def test_before_there_is_a_history_the_error_is_all_that_is_left(tmp_path: Path) -> None:
-    found = broken(tmp_path, "master", "resolve")
+def test_before_there_is_a_history_the_error_is_all_that_is_left(all_broken: dict[str, Broken]) -> None:
+    found = all_broken["no target"]
     assert found.status == 3, found.said
     assert "RuntimeError: nobody foresaw this" in found.said
     assert found.runs == []

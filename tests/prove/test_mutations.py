@@ -19,7 +19,7 @@ from loadtests.stack import LocalStack
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]
 SIDE_BY_SIDE = 3
-DEADLINE_S = 60
+DEADLINE_S = 100
 DELIVERIES = "5000"
 
 Proofs = dict[str, "Future[subprocess.CompletedProcess[str]]"]
