@@ -93,6 +93,7 @@ class Lane:
     def __init__(self, stack: Stack, folder: Path) -> None:
         self._stack, self._folder = stack, folder
         self._before: Settings | None = None
+        self._child: Child | None = None
         self.judging_s = 0.0  # how long after its planned end an undisturbed run is over here
 
     def control(self) -> float:
@@ -113,6 +114,11 @@ class Lane:
                 f"{child.last_words}"
             )
         return over_s
+
+    def abort(self) -> None:
+        """End the run that is on its way."""
+        if self._child is not None:
+            self._child.stop()
 
     def moment(self, moment: Moment) -> Told:
         """Carry it out. Raises ProofError where the run could not be started or struck."""
@@ -168,7 +174,8 @@ class Lane:
         (at / "profile.toml").write_text(PROFILE, encoding="utf-8")
         argv = [*COMMAND, "run", str(at / "profile.toml"), "--seed", str(seed)]
         argv += ["--workers", str(workers)] if workers else []
-        return Child(argv, at / "run.log", {**self._environment(reports), MARK: mark})
+        self._child = Child(argv, at / "run.log", {**self._environment(reports), MARK: mark})
+        return self._child
 
     def _environment(self, reports: Path) -> dict[str, str]:
         return {"TICKSTORM_STACK": str(self._stack.folder), "TICKSTORM_REPORTS": str(reports), "COLUMNS": "400"}
@@ -295,8 +302,16 @@ def carry_out(
     threads = [threading.Thread(target=work, args=(lane,)) for lane in lanes]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.join()
+    except BaseException:  # Ctrl-C: what is on its way must be taken away before its stack is
+        waiting.clear()
+        for lane in lanes:
+            lane.abort()
+        for thread in threads:
+            thread.join(LONGEST_S)
+        raise
     return sorted(told, key=lambda each: each.moment.number), failed
 
 
