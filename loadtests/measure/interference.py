@@ -15,6 +15,8 @@ from loadtests.model.results import Interference, Spread
 from loadtests.tally.histogram import BUCKETS
 
 DATABASE = "postgres"
+ALL = "all"
+"""All queries together: a short fault leaves too few of each to say much."""
 Stretch = tuple[int, int]
 """From a slice to before another."""
 
@@ -69,13 +71,13 @@ def _queries(case: Case, act: Act, stretches: tuple[Stretch, Stretch, Stretch]) 
     names = sorted({q.query for _, p in case.facts.each() for q in p.queried})
     on_path = act.link == DATABASE or act.link.endswith(f"-{DATABASE}") or _holds_its_service(act)
     found = []
-    for name in names:
+    for name in [*names, *([ALL] if len(names) > 1 else [])]:
         spreads, failed = [], 0
         for number, stretch in enumerate(stretches):
             dense: Ints = np.zeros(BUCKETS, dtype=np.int64)
             for _, process in case.facts.each():
                 for q in process.queried:
-                    if q.query != name or not stretch[0] <= q.due_slice < stretch[1]:
+                    if name not in (q.query, ALL) or not stretch[0] <= q.due_slice < stretch[1]:
                         continue
                     bucket, count = q.latency
                     dense[bucket] += np.array(count, dtype=np.int64)

@@ -183,7 +183,8 @@ def recoveries(
         # One that began while this one was in force is part of the same trouble; the next one after it is not.
         healed_ns = act.began_ns if act.healed_ns is None else act.healed_ns
         later = [at for a in acts[index + 1 :] if (at := _begin(a)) is not None and at > healed_ns]
-        outcome = _outcome(contract, given, times, act, base, min(later, default=None), _beside(acts, act))
+        next_ns = min(later, default=None)
+        outcome = _outcome(contract, given, times, act, base, next_ns, _beside(acts, act), _meanwhile(acts, act))
         found.append(outcome)
         end = act.end_ns if outcome.steady_ns is None else max(outcome.steady_ns, act.healed_ns or 0)
         calm_from = max(calm_from, times.plan_end_ns if end is None else end)
@@ -216,6 +217,21 @@ def _beside(acts: list[Act], act: Act) -> list[Act]:
     return found
 
 
+def _meanwhile(acts: list[Act], act: Act) -> list[Act]:
+    """Acts that were in force at any time while this one was: what was out of its limits may be theirs."""
+    begin, end = _begin(act), act.healed_ns
+    if begin is None or end is None:
+        return []
+    return [
+        a
+        for a in acts
+        if a is not act
+        and (other := _begin(a)) is not None
+        and other < end
+        and (a.healed_ns is None or a.healed_ns > begin)
+    ]
+
+
 def _unknown(act: Act, why: str) -> Outcome:
     return Outcome(
         verdict=Verdict.UNKNOWN,
@@ -237,6 +253,7 @@ def _outcome(
     base: Base | None,
     next_ns: int | None,
     beside: list[Act],
+    meanwhile: list[Act],
 ) -> Outcome:
     if base is None:
         return _unknown(act, "no calm stretch before it says what steady is")
@@ -291,6 +308,8 @@ def _outcome(
             names = " and ".join(f'"{a.name}"' for a in late)
             lasted = (max(a.healed_ns or 0 for a in late) - act.healed_ns) / NS_PER_S
             summary += f", at most: {names} lasted {lasted:.2f} s beyond it"
+        elif meanwhile:
+            summary += "; " + " and ".join(f'"{a.name}"' for a in meanwhile) + " was in force meanwhile"
     return Outcome(
         verdict=verdict,
         outage_ns=outage_ns,
