@@ -180,10 +180,10 @@ class Conductor:
         """A sentence for the report's log."""
         self.emit(Note(at_ns=self.clock.now_ns(), text=text))
 
-    def mark(self, phase: Phase, detail: str = "") -> None:
-        """A phase begins."""
+    def mark(self, phase: Phase, detail: str = "", at_ns: int | None = None) -> None:
+        """A phase begins, now or when all parts were told that it does."""
         self.phase = phase
-        self.emit(PhaseMark(phase=phase, at_ns=self.clock.now_ns(), detail=detail))
+        self.emit(PhaseMark(phase=phase, at_ns=self.clock.now_ns() if at_ns is None else at_ns, detail=detail))
         self._on_state(self)
 
     # -- the life
@@ -225,7 +225,7 @@ class Conductor:
             self.faults.schedule(planned)
         self._wait_to(self.t0_ns)
         self.state = "running"
-        self.mark("warm-up")
+        self.mark("warm-up", at_ns=self.t0_ns)  # a hub that wakes late moves no T0: parts began at theirs
         self._wait_to(self.t0_ns + round(self.profile.run.warm_up_s * NS_PER_S))
         if not self._stop.is_set():
             self.mark("baseline")

@@ -1,0 +1,143 @@
+"""Who may act on a run from the page, and what is he told when he may not?"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from served import Served
+
+from loadtests.model.byhand import Refused
+from loadtests.webui.acting import HEADER, MOST_BYTES
+
+CUT = {"kind": "down", "link": "gateway-redis", "for_s": 5}
+
+
+@pytest.fixture
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Served]]:
+    monkeypatch.setattr(sys, "argv", ["locust"])  # Locust reads the command line for its start form
+    made: list[Served] = []
+
+    def build(**web: Any) -> Served:
+        made.append(Served(tmp_path, **web))
+        return made[-1]
+
+    yield build
+    for served in made:
+        served.close()
+
+
+@pytest.fixture
+def served(serve: Callable[..., Served]) -> Served:
+    return serve()
+
+
+def token_of(client: Any) -> str:
+    found = re.search(r'data-token="([^"]+)"', client.get("/tickstorm").text)
+    assert found is not None
+    return found[1]
+
+
+def post(client: Any, what: str, body: object, **headers: str) -> Any:
+    return client.post(f"/tickstorm/{what}", json=body, headers={HEADER: token_of(client), **headers})
+
+
+def test_what_the_page_asks_reaches_the_run(served: Served) -> None:
+    client = served.client
+    assert post(client, "fault", CUT).json == {"ok": True, "fault": "by-hand-1"}
+    assert post(client, "heal", {"fault": "by-hand-1"}).json == {"ok": True, "faults": ["by-hand-1"]}
+    assert post(client, "heal", {"place": "gateway-redis"}).status_code == 200
+    assert post(client, "heal", {"plan": True}).status_code == 200
+    assert post(client, "note", {"text": "look"}).json == {"ok": True}
+    assert served.hands.asked == [
+        ("begin", CUT),
+        ("end", "by-hand-1"),
+        ("end_all", ("gateway-redis", False)),
+        ("end_all", ("", True)),
+        ("note", "look"),
+    ]
+
+
+@pytest.mark.parametrize("what", ["fault", "heal", "note"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {HEADER: ""},
+        {HEADER: "TOKEN-OF-THIS-PROCESS"},
+        {HEADER: "ü"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "none"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+    ],
+)
+def test_a_forged_request_is_refused_and_does_nothing(served: Served, what: str, headers: dict[str, str]) -> None:
+    answer = post(served.client, what, CUT, **headers)
+    assert answer.status_code == 403
+    assert answer.json["error"]
+    assert served.hands.asked == []
+
+
+def test_a_request_of_our_own_page_may_say_where_it_comes_from(served: Served) -> None:
+    for headers in ({"Sec-Fetch-Site": "same-origin"}, {"Origin": "http://localhost"}):
+        assert post(served.client, "fault", CUT, **headers).status_code == 200
+
+
+def test_each_start_has_a_token_of_its_own(serve: Callable[..., Served]) -> None:
+    first, second = token_of(serve().client), token_of(serve().client)
+    assert first != second
+    assert len(first) >= 40
+
+
+def test_a_form_of_another_kind_is_refused(served: Served) -> None:
+    client = served.client
+    headers = {HEADER: token_of(client)}
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        assert client.post("/tickstorm/fault", data=b"{}", content_type=kind, headers=headers).status_code == 415
+    assert client.get("/tickstorm/fault", headers=headers).status_code == 405
+    assert served.hands.asked == []
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b'{"x":"' + b"y" * MOST_BYTES + b'"}'])
+def test_what_is_no_small_object_is_refused(served: Served, body: bytes) -> None:
+    client = served.client
+    headers = {HEADER: token_of(client)}
+    answer = client.post("/tickstorm/fault", data=body, content_type="application/json", headers=headers)
+    assert answer.status_code == 400
+    assert served.hands.asked == []
+
+
+@pytest.mark.parametrize("body", [{"fault": 1}, {"place": None}, {"plan": "yes"}, {"everything": True}])
+def test_a_strange_healing_is_refused(served: Served, body: dict[str, Any]) -> None:
+    assert post(served.client, "heal", body).status_code == 400
+    assert served.hands.asked == []
+
+
+@pytest.mark.parametrize(("why", "status"), [("bad", 400), ("not allowed", 403), ("conflict", 409)])
+def test_a_refusal_of_the_run_is_answered_with_its_sentence(served: Served, why: Any, status: int) -> None:
+    served.hands.refusal = Refused(why, "the plan is over")
+    answer = post(served.client, "fault", CUT)
+    assert (answer.status_code, answer.json) == (status, {"ok": False, "error": "the plan is over"})
+
+
+def test_the_login_of_locust_guards_what_changes_a_run(serve: Callable[..., Served]) -> None:
+    served = serve(web_login=True)
+    assert served.ui.app is not None
+    served.ui.app.secret_key = "only for this test"
+    served.ui.login_manager.user_loader(lambda _: None)
+    for what in ("fault", "heal", "note"):
+        answer = served.client.post(f"/tickstorm/{what}", json=CUT, headers={HEADER: "x"})
+        assert answer.status_code == 302
+        assert "/login" in answer.headers["Location"]
+    assert served.hands.asked == []
+
+
+def test_nobody_can_put_the_page_into_a_frame(served: Served) -> None:
+    answer = served.client.get("/tickstorm")
+    assert answer.headers["X-Frame-Options"] == "DENY"
+    assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
