@@ -106,14 +106,23 @@ def prove(
         bool, typer.Option("--chaos", help="Instead: kill Tickstorm's own processes and its servers in short runs.")
     ] = False,
     moments: Annotated[int, typer.Option(help="With --chaos: so many blows, the victims in turn.")] = 20,
+    faults: Annotated[
+        bool, typer.Option("--faults", help="Instead: play every kind of fault once, prove it and see it lifted.")
+    ] = False,
+    only_kinds: Annotated[
+        str, typer.Option("--only-kinds", metavar="KIND,...", help="With --faults: these kinds alone.")
+    ] = "",
 ) -> None:
     """Plant lies in a gateway and compare what Tickstorm finds with what was planted.
 
     Brings a stack of its own. Exit status: 0 all equal, 1 anything differs, 2 bad usage, 3 could not be carried out.
     """
     from loadtests.cli.proving import prove as carry_out
-    from loadtests.cli.proving import prove_chaos
+    from loadtests.cli.proving import prove_catalogue, prove_chaos
 
+    if faults:
+        kinds = [kind.strip() for kind in only_kinds.split(",") if kind.strip()]
+        raise typer.Exit(prove_catalogue(kinds, keep=keep, seed=seed))
     if chaos:
         raise typer.Exit(prove_chaos(moments, keep=keep, seed=seed))
 

@@ -80,6 +80,16 @@ def prove_chaos(moments: int, *, keep: bool, seed: int) -> int:
         return chaos(moments, seed=seed, folder=folder)
 
 
+def prove_catalogue(only_kinds: Sequence[str], *, keep: bool, seed: int) -> int:
+    """Play every kind of fault once, and see that it acted and was lifted; the exit status."""
+    from loadtests.cli.catalogue import prove_faults
+
+    with _ended_in_order(), _folder(keep) as folder:
+        if keep:
+            _say(f"kept in {folder}")
+        return prove_faults(only_kinds, seed=seed, folder=folder)
+
+
 def _say(text: str) -> None:
     err.print(text, markup=False)
 

@@ -165,6 +165,7 @@ def faults(case: Case) -> list[FaultResult]:
             proved=a.proved,
             lifted_by=a.lifted_by,
             detail=a.detail,
+            lost_charged=None if a.injected_ns is None else case.ledger.charged_to.get(a.name, 0),
         )
         for a in case.acts
     ]

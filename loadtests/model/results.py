@@ -126,6 +126,7 @@ class FaultResult(_Part, frozen=True, kw_only=True):
     proved: bool
     lifted_by: str | None
     detail: str
+    lost_charged: int | None = None  # losses that are put down to it
 
 
 class ConsumerSpread(_Part, frozen=True, kw_only=True):

@@ -1,0 +1,155 @@
+"""How is every kind of fault played once?  A table: kind, place, keys; and the short runs that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from loadtests.model.fault_kinds import KINDS
+
+WARM_UP_S, FIRST_S, LIMIT_S, HOLD_S, DRAIN_S = 1.0, 4.0, 8.0, 1.0, 1.0
+"""Warm-up; calm before the first fault; recovery limit; hold time; drain."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Play:
+    """One row of the proof."""
+
+    kind: str
+    where: str  # a link, service or group; empty: all of them, or the only one
+    keys: str = ""  # its own, as TOML
+    run: str  # which run it shares
+    for_s: float = 2.5
+    rest_s: float = 4.0  # from its end to the next fault
+    by_rights: bool = False  # this machine may not let us: then the injector's reason counts apart
+
+
+def _rows(*rows: Play) -> Mapping[str, Play]:
+    return {row.kind: row for row in rows}
+
+
+CUTS, SERVICES, STORES, CREW = "links", "services", "stores", "users"
+
+PLAYS: Mapping[str, Play] = _rows(
+    Play(kind="latency", where="gateway-redis", keys="latency_ms = 120\njitter_ms = 10", run=CUTS),
+    Play(kind="bandwidth", where="gateway-postgres", keys="rate_kb_per_s = 20", run=CUTS),
+    Play(kind="slicer", where="client-gateway", keys="average_size_bytes = 64\ndelay_us = 2000", run=CUTS),
+    Play(kind="limit-data", where="gateway-redis", keys='limit_bytes = 2000\ndirection = "downstream"', run=CUTS),
+    Play(kind="slow-close", where="client-gateway", keys="close_delay_ms = 150", run=CUTS),
+    Play(kind="down", where="gateway-redis", run=CUTS),
+    Play(kind="flap", where="client-gateway", keys="period_s = 0.8\ndown_share = 0.5", run=CUTS),
+    Play(kind="reset", where="client-gateway", run=CUTS),
+    Play(kind="black-hole", where="gateway-redis", keys='direction = "downstream"', run=CUTS),
+    Play(kind="failover", where="gateway-redis", keys='to = "spare"', run=SERVICES),
+    Play(kind="kill", where="redis", run=SERVICES, rest_s=6.0),
+    Play(kind="restart", where="gateway", run=SERVICES, for_s=4.0, rest_s=6.0),
+    Play(kind="pause", where="gateway", run=SERVICES),
+    Play(
+        kind="cpu-limit", where="gateway", keys="cpu_percent = 2", run=SERVICES, for_s=4.0, rest_s=6.0, by_rights=True
+    ),
+    Play(kind="memory-limit", where="redis", keys="memory_mb = 300", run=SERVICES, by_rights=True),
+    Play(kind="client-kill", where="redis", keys='clients = "pubsub"', run=STORES),
+    Play(kind="memory-pressure", where="redis", keys="headroom_kb = 256", run=STORES),
+    Play(kind="output-buffer", where="redis", keys="limit_kb = 256", run=STORES),
+    Play(kind="backend-kill", where="postgres", run=STORES),
+    Play(kind="connection-exhaustion", where="postgres", run=STORES),
+    Play(kind="slow-queries", where="postgres", keys="connections = 4", run=STORES, for_s=3.0),
+    Play(kind="lock", where="postgres", run=STORES),
+    Play(kind="slow-consumers", where="plain", keys="read_bytes_per_s = 200\nshare = 0.5", run=CREW, for_s=3.0),
+    Play(kind="stalled-consumers", where="plain", keys="share = 0.5", run=CREW),
+    Play(kind="half-open-consumers", where="plain", keys="share = 0.5", run=CREW),
+    Play(kind="vanishing-consumers", where="plain", keys="share = 0.5", run=CREW),
+    Play(kind="offline-consumers", where="plain", keys="share = 0.5", run=CREW),
+    Play(kind="reconnect-storm", where="", run=CREW),
+    Play(kind="bad-token", where="plain", keys='token = "expired"\nshare = 0.5', run=CREW),
+    Play(kind="bad-input", where="detector", keys='form = "malformed"\nshare = 0.5', run=CREW),
+    Play(kind="planted-defect", where="", keys='defect = "drop"\namount = 3', run=CREW),
+)
+"""By kind; a test holds it together with the kinds that a profile may name."""
+
+
+def groups(kinds: Sequence[str]) -> dict[str, list[Play]]:
+    """The runs and who shares each, in the order of the table."""
+    found: dict[str, list[Play]] = {}
+    for play in PLAYS.values():
+        if play.kind in kinds:
+            found.setdefault(play.run, []).append(play)
+    return found
+
+
+def profile(name: str, plays: Sequence[Play], *, seed: int) -> str:
+    """The text of the profile of one run."""
+    at_s, faults = FIRST_S, []
+    for play in plays:
+        place = KINDS[play.kind].place
+        where = f'{place} = "{play.where}"\n' if play.where else ""
+        faults.append(
+            f'\n[[faults]]\nname = "{play.kind}"\nkind = "{play.kind}"\n{where}at_s = {at_s:g}\n'
+            f"for_s = {play.for_s:g}\n{play.keys}\n"
+        )
+        at_s += play.for_s + play.rest_s
+    duration_s = at_s - plays[-1].rest_s + LIMIT_S + HOLD_S + 1
+    return _PROFILE.format(name=name, seed=seed, duration_s=duration_s) + "".join(faults)
+
+
+_PROFILE = f"""
+name = "prove-{{name}}"
+question = "Does every kind of fault act as asked, and is it lifted?"
+seed = {{seed}}
+
+[target]
+test_system = true
+auth = "token"
+
+[run]
+warm_up_s = {WARM_UP_S:g}
+duration_s = {{duration_s:g}}
+drain_s = {DRAIN_S:g}
+late_s = 1
+connect_s = 30
+
+[guard]
+own_lag_p99_ms = 5000
+hub_lag_ms = 5000
+cpu_percent = 100
+clean_coverage_min = 0.05
+
+[steady]
+hold_s = {HOLD_S:g}
+latency_add_ms = 1000
+
+[recovery]
+limit_s = {LIMIT_S:g}
+
+[[thresholds]]
+measure = "deliveries"
+at_least = 100
+phases = ["all"]
+
+[[families]]
+name = "patterns"
+channel = "tickstock.events.patterns"
+event = "pattern_detected"
+symbols = 4
+keys = {{{{ pattern = ["Doji", "Hammer"] }}}}
+
+[[publishers]]
+name = "detector"
+count = 2
+families = ["patterns"]
+shape = {{{{ kind = "constant", rate_per_s = 40 }}}}
+
+[[consumers]]
+name = "plain"
+count = 8
+
+[[consumers]]
+name = "browsers"
+count = 4
+transport = "socketio"
+
+[[readers]]
+name = "dashboard"
+count = 1
+rate_per_s = 2
+"""
