@@ -5,9 +5,12 @@ That it fails where it must is shown in tests/prove/test_mutations.py.
 
 from __future__ import annotations
 
+import queue
 import re
 import signal
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,10 +20,12 @@ from launching import until
 from loadtests.model.stackwire import Ask
 from loadtests.prove.planting import Planting, planting
 from loadtests.prove.running import Bench
+from loadtests.prove.sections import Row
 from loadtests.prove.ways import WAYS
 from loadtests.stack import LocalStack
 
 pytestmark = pytest.mark.e2e
+DEADLINE_S = 110
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +36,14 @@ def made() -> Planting:
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """A stack for this module alone: the lying gateway hears every run on its Redis."""
-    with LocalStack.up(tmp_path_factory.mktemp("prove-stack")) as stack:
+    with alone(tmp_path_factory.mktemp("prove-stack")) as stack:
+        yield stack
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[LocalStack]:
+    """A stack without a gateway of its own."""
+    with LocalStack.up(folder) as stack:
         for service in ("gateway", "producer"):
             assert stack.ask(Ask(do="stop", service=service)).ok
         yield stack
@@ -47,14 +59,38 @@ def test_the_command_plants_200_000_deliveries_and_finds_them_all(bench: Launchi
     assert child.nothing_left()
 
 
+@pytest.fixture(scope="module")
+def ways(
+    made: Planting, own: LocalStack, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[dict[str, list[Row]]]]]:
+    """All ways, two at a time, each on a stack that no other uses meanwhile."""
+    folder = tmp_path_factory.mktemp("ways")
+    free: queue.Queue[LocalStack] = queue.Queue()
+    with alone(folder / "stack") as other, ThreadPoolExecutor(2) as pool:
+        free.put(own)
+        free.put(other)
+        try:
+            yield {way: pool.submit(go, way, made, free, folder / way) for way in WAYS}
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def go(way: str, made: Planting, free: queue.Queue[LocalStack], folder: Path) -> dict[str, list[Row]]:
+    stack = free.get(timeout=DEADLINE_S)
+    try:
+        services = stack.status().services
+        with Bench(folder=folder, redis=services["redis"].address, toxiproxy=services["toxiproxy"].address) as proof:
+            return WAYS[way](proof, made)
+    finally:
+        free.put(stack)
+
+
 @pytest.mark.parametrize("way", WAYS)
-def test_the_account_is_exact_in_every_way_to_run(way: str, made: Planting, own: LocalStack, tmp_path: Path) -> None:
-    services = own.status().services
-    with Bench(folder=tmp_path, redis=services["redis"].address, toxiproxy=services["toxiproxy"].address) as proof:
-        for what, rows in WAYS[way](proof, made).items():
-            wrong = [f"{row.what}: {text}" for row in rows for text in row.differences or (row.found,) if not row.equal]
-            assert rows
-            assert not wrong, f"{what}: {wrong}"
+def test_the_account_is_exact_in_every_way_to_run(way: str, ways: dict[str, Future[dict[str, list[Row]]]]) -> None:
+    for what, rows in ways[way].result(DEADLINE_S).items():
+        wrong = [f"{row.what}: {text}" for row in rows for text in row.differences or (row.found,) if not row.equal]
+        assert rows
+        assert not wrong, f"{what}: {wrong}"
 
 
 @pytest.mark.parametrize(
