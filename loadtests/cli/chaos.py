@@ -117,6 +117,7 @@ def _verdict(told: Sequence[Told], failed: Sequence[str], moments: int, seconds:
     for text in failed:
         out.print(f"    {text}", markup=False, soft_wrap=True)
     refused = [t for t in told if t.refused]
+    lacking = moments - len(told)
     struck = [t for t in told if not t.refused]
     fine = [t for t in struck if t.fine]
     inside = sum(t.inside for t in struck)
@@ -130,11 +131,11 @@ def _verdict(told: Sequence[Told], failed: Sequence[str], moments: int, seconds:
         f"{len(fine)} of {moments} moments: {text}, {inside} inside a fault{' (fewer than half)' if few else ''},"
         f" healed after {healed:.1f} s at most, facts to {facts:.1f} s before the blow, no PASS"
         + (f", {len(refused)} refused here" if refused else "")
-        + (f", {len(failed)} not carried out" if failed else "")
+        + (f", {lacking} not carried out" if lacking else "")
         + f"; {seconds:.0f} s",
         markup=False,
         soft_wrap=True,
     )
     if wrong:
         return 1
-    return 3 if failed or not struck else 0
+    return 3 if lacking or not struck else 0
