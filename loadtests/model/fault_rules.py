@@ -109,6 +109,7 @@ def _apart(profile: Profile, first: tuple[int, Fault], second: tuple[int, Fault]
     (one, a), (other, b) = first, second
     same_place = a.where == b.where
     hidden = same_place and (a.kind in HIDES or b.kind in HIDES or (a.kind == b.kind and _same_way(a, b)))
+    hidden = hidden or _under_toxiproxy(a, b) or _under_toxiproxy(b, a)
     if a in before(profile, b) or b in before(profile, a):
         return
     if not (_fixed(a) and _fixed(b)):  # when they come is not up to the profile alone
@@ -131,6 +132,11 @@ def _apart(profile: Profile, first: tuple[int, Fault], second: tuple[int, Fault]
                 "or an overlap: else the first can never be steady again"
             )
             return
+
+
+def _under_toxiproxy(fault: Fault, other: Fault) -> bool:
+    """A Toxiproxy that does not serve has no links, and one that was killed has forgotten what was done to them."""
+    return fault.service == "toxiproxy" and fault.kind in HIDES and KINDS[other.kind].place == "link"
 
 
 def _fixed(fault: Fault) -> bool:

@@ -108,6 +108,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"faults.0.repeat": {"times": 2, "every_s": 15}, "faults.1.link": "gateway-redis"},
         '"slow" (latency, 20 to 22 s) overlaps "cut#2" (down, 20 to 22 s)',
     ),
+    (
+        {
+            "target.test_system": True,
+            "faults.0": {"name": "dead", "kind": "kill", "service": "toxiproxy", "at_s": 5, "for_s": 2},
+            "faults.1.at_s": 6,
+        },
+        '"slow" (latency, 6 to 8 s) overlaps "dead" (kill, 5 to 7 s)',
+    ),
     (threshold(group="plan"), 'thresholds[0].group: found "plan", allowed one of "plain", "browsers"'),
     (threshold(family="x"), 'thresholds[0].family: found "x"'),
     (
