@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from loadtests.inject.crew import CrewControl
@@ -15,6 +16,7 @@ from loadtests.inject.healing import dirt, sentence, sweep, undo_pending
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.kind import Site
+from loadtests.inject.layers import Tls
 from loadtests.inject.life import CALM_NS, GO_NS, Held, Life, Surroundings
 from loadtests.inject.lifting import COMMAND, Lifted
 from loadtests.inject.link import Link
@@ -233,6 +235,7 @@ class Injector:
             proxy=proxy,
             speaks=self._begin.upstream_kind.get(name, ""),
             probe_every_s=self._begin.probe_every_s,
+            layer=partial(Tls, self._begin.tls_name or None) if name in self._begin.tls_links else None,
         )
 
     def _refuse(self, fault: PlannedFault, why: str, by: str = "") -> None:

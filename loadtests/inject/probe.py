@@ -91,7 +91,7 @@ class Probe:
         return watch.wait(self._pace.turn_ns()) and not watch.over
 
     def ping(self, watch: Watch, *, fresh: bool = False) -> Ping | None:
-        """One ping, at its turn; None when the watch ended before its turn came."""
+        """One ping, at its turn; None when the watch ended before its turn came, or was stopped before the answer."""
         if fresh:
             self.close()
         if not self.turn(watch):
@@ -104,11 +104,13 @@ class Probe:
                 connection.ask(self._dialect.ping, self._dialect.complete, watch)
         except Cut as cut:
             self.close()
+            if watch.stop.is_set() and cut.seen != "silent":
+                return None  # it may have been the lifting that it saw
             return Ping(seen=cut.seen, fresh=is_fresh, took_ns=time.monotonic_ns() - started)
         took_ns = time.monotonic_ns() - started
         if self._dialect is None or not self._dialect.reusable:
             self.close()
-        return Ping(seen="answer", fresh=is_fresh, took_ns=took_ns)
+        return None if watch.stop.is_set() else Ping(seen="answer", fresh=is_fresh, took_ns=took_ns)
 
     def accepts(self, watch: Watch) -> Seen:
         """Whether a new connection is accepted; asks nothing on it."""

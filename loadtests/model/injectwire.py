@@ -39,6 +39,8 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True, tag="begin"):
     database: str = ""
     user: str = ""  # of PostgreSQL; passwords come from the environment
     gateway_http: str = ""  # health and statistics of the gateway, past every proxy
+    tls_links: list[str] = []  # links whose far end speaks TLS: their probes do too
+    tls_name: str = ""  # the server's name that they ask for
     test_system: bool = False  # destructive kinds are allowed; refused here too, whoever asks
 
 

@@ -12,7 +12,8 @@ from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.bandwidth import rates
 from loadtests.inject.kinds.latency import judge
 from loadtests.inject.probe import Carried
-from loadtests.model.injectwire import PlannedFault, Schedule
+from loadtests.inject.watch import Watch
+from loadtests.model.injectwire import End, PlannedFault, Schedule
 
 from .conftest import NS_PER_S, Run, TestLink, planned
 
@@ -65,12 +66,36 @@ def test_latency_on_both_streams_is_measured_per_direction(start: Callable[..., 
     proved = run.ear.step("fault", "proved")
     assert 50 < proved.effective["latency_ms"] < 120
     assert 100 < proved.effective["added_rtt_ms"] < 240
+    assert 100 < proved.effective["p50_ms"] < 240
+    assert proved.effective["p99_ms"] is None  # too few for it
     assert proved.effective["directions"] == "downstream+upstream"
     active, lifted = run.ear.step("fault", "active"), run.ear.step("fault", "lifted")
     assert fault.at_ns <= active.before_ns <= active.after_ns < lifted.before_ns <= lifted.after_ns
     assert lifted.before_ns >= fault.until_ns
     assert lifted.by == "plan"
     assert lifted.effective["clean"] == 1
+    assert link.is_clean
+
+
+def test_a_long_fault_is_measured_to_its_end(start: Callable[..., Run], link: TestLink) -> None:
+    run = start(link)
+    fault = planned(link, "latency", at_ns=run.now_ns() + SOON_NS, for_s=6.5, latency_ms=4, direction="upstream")
+    assert inject(run, fault) == WHOLE
+    effective = run.ear.step("fault", "proved").effective
+    assert effective["probes"] >= 100  # at one each 50 ms
+    assert effective["p50_ms"] <= effective["p99_ms"] <= effective["p50_ms"] + effective["spread_ms"]
+
+
+def test_a_fault_that_is_ended_early_is_still_proved(start: Callable[..., Run], link: TestLink) -> None:
+    run = start(link)
+    for kind, asked in (("black-hole", {}), ("down", {}), ("latency", {"latency_ms": 30})):
+        fault = planned(link, kind, name=kind, at_ns=run.now_ns() + SOON_NS, for_s=60, **asked)
+        run.handle.send(Schedule(faults=[fault]))
+        run.await_step(kind, "active")
+        Watch.of_s(1.5).wait()
+        run.handle.send(End(fault=kind, by="user"))
+        run.await_step(kind, "lifted", "failed")
+        assert run.ear.names(kind) == WHOLE, run.ear.steps(kind)
     assert link.is_clean
 
 
@@ -97,7 +122,9 @@ def test_down_refuses_and_counts_whom_it_cut(start: Callable[..., Run], link: Te
     run = start(link)
     assert inject(run, planned(link, "down", at_ns=run.now_ns() + SOON_NS)) == WHOLE
     effective = run.ear.step("fault", "proved").effective
-    assert effective == {"connect": "refused", "connections_before": 3, "connections_closed": 3}
+    told = {"connect": "refused", "connections_before": 3, "connections_closed": 3}
+    assert told.items() <= effective.items()
+    assert effective["refused"] >= 3
     assert len(traffic) >= 3
     assert link.is_clean
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
+
 from loadtests.inject.kinds.on_link import one_per_direction, toxic_kind, whole
 from loadtests.inject.link import Link
 from loadtests.inject.probe import Carried
-from loadtests.inject.proofs import LinkWitness, Proof, directions, ms
+from loadtests.inject.proofs import Effective, LinkWitness, Proof, directions, ms
 from loadtests.inject.toxics import Toxic
 from loadtests.inject.watch import Watch
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.injectwire import PlannedFault
 
 _LOAD_S = 0.4  # a measurement takes about so long at the asked rate
+_PAUSES = 9  # times as long as a measurement, until the next one
 _SMALLEST, _LARGEST = 1_500, 128_000  # bytes of it
 
 
@@ -72,12 +75,22 @@ class BandwidthWitness(LinkWitness):
         self._calm = {way: self.link.calm_loads.get((way, self._size)) for way in self._ways}
 
     def during(self, watch: Watch) -> Proof:
-        """One load per direction."""
-        now = self._carry(watch)
+        """Loads through the whole fault, with long pauses between them; the median one of each direction speaks."""
+        seen: dict[str, list[Carried]] = {way: [] for way in self._ways}
+        while not watch.over:
+            began_ns = time.monotonic_ns()
+            for way, carried in self._carry(watch).items():
+                if carried is not None:
+                    seen[way].append(carried)
+            watch.wait(time.monotonic_ns() + _PAUSES * (time.monotonic_ns() - began_ns))
+        now = {way: sorted(all_, key=_took)[len(all_) // 2] if all_ else None for way, all_ in seen.items()}
+        return self.with_hit(self._judge(now, loads=min(map(len, seen.values()))))
+
+    def _judge(self, now: dict[str, Carried | None], *, loads: int) -> Proof:
         measured = rates(now.get("upstream"), now.get("downstream"), self._ways)
-        effective: dict[str, float | int | str | None] = {f"{way}_kb_per_s": rate for way, rate in measured.items()}
+        effective: Effective = {f"{way}_kb_per_s": rate for way, rate in measured.items()}
         known = [rate for rate in measured.values() if rate is not None]
-        effective["rate_kb_per_s"] = max(known) if len(known) == len(self._ways) else None
+        effective |= {"rate_kb_per_s": max(known) if len(known) == len(self._ways) else None, "loads": loads}
         for way, carried in now.items():
             calm = self._calm.get(way)
             effective[f"{way}_took_ms"] = ms(carried.took_ns) if carried else None
@@ -93,6 +106,10 @@ class BandwidthWitness(LinkWitness):
                 reason = f"{way}: the load was not clearly slower than without the fault"
                 return Proof(proved=False, effective=effective, reason=reason)
         return Proof(proved=True, effective=effective)
+
+
+def _took(carried: Carried) -> int:
+    return carried.took_ns
 
 
 KIND = toxic_kind("bandwidth", toxics=toxics, witness=BandwidthWitness)

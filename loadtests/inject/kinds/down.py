@@ -4,30 +4,40 @@ from __future__ import annotations
 
 from loadtests.inject.kinds import on_link
 from loadtests.inject.kinds.kind import Kind, Site
-from loadtests.inject.proofs import LinkWitness, Proof, Witness
+from loadtests.inject.proofs import Effective, LinkWitness, Proof, Witness
+from loadtests.inject.socketry import Seen
 from loadtests.inject.watch import Watch
 from loadtests.model.injectwire import PlannedFault
 
 
 class DownWitness(LinkWitness):
-    """Tries to connect."""
+    """Tries to connect, at its turns."""
 
     def during(self, watch: Watch) -> Proof:
-        """Refused is proof; what was connected before is counted."""
-        seen = None
-        while seen != "refused" and watch.wait(0):
-            ping = self.probe.ping(watch.within_s(1.0), fresh=True)
-            if ping is None:
-                break
-            seen = ping.seen
-        effective: dict[str, float | int | str | None] = {
-            "connect": seen,
+        """Refused to the end is proof; what was connected before is counted."""
+        seen: list[Seen] = []
+        closed = None
+        while (ping := self.probe.ping(watch, fresh=True)) is not None:
+            seen.append(ping.seen)
+            if closed is None and ping.seen == "refused":
+                closed = self.closed_connections()
+        refused = seen.count("refused")
+        other = next((one for one in reversed(seen) if one != "refused"), None)
+        effective: Effective = {
+            "connect": "refused" if refused else other,
             "connections_before": None if self.connections is None else len(self.connections),
-            "connections_closed": self.closed_connections(),
+            "connections_closed": closed,
+            "connects": len(seen),
+            "refused": refused,
         }
-        if seen == "refused":
-            return Proof(proved=True, effective=effective)
-        return Proof(proved=False, effective=effective, reason=f"a new connection saw: {seen or 'nothing in time'}")
+        if not refused:
+            return Proof(
+                proved=False, effective=effective, reason=f"a new connection saw: {other or 'nothing in time'}"
+            )
+        if refused < len(seen) - 1:  # the first may have been on its way
+            reason = f"{len(seen) - refused} of {len(seen)} connects were not refused; one saw: {other}"
+            return Proof(proved=False, effective=effective, reason=reason)
+        return Proof(proved=True, effective=effective)
 
 
 def _problems(fault: PlannedFault) -> list[str]:

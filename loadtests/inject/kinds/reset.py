@@ -12,6 +12,8 @@ from loadtests.inject.toxics import Toxic
 from loadtests.inject.watch import Watch
 from loadtests.model.injectwire import PlannedFault
 
+_CUT = ("reset", "closed")
+_EVERY_S = 2.0  # a long fault is asked so often
 _COUNT_S = 1.0  # how long other connections are given to send their first chunk, before they are counted
 
 
@@ -33,16 +35,22 @@ class ResetWitness(LinkWitness):
         old = self.probe.ping(watch.within_s(1.0)) if had_old else None
         new = self.probe.ping(watch.within_s(1.0), fresh=True)
         watch.within_s(_COUNT_S).wait()
+        later = []
+        while (ping := self.probe.ping(watch.within_s(1.0), fresh=True)) is not None:
+            later.append(ping.seen)
+            watch.within_s(_EVERY_S).wait()
         closed = self.closed_connections()
         effective: dict[str, float | int | str | None] = {
             "old_connection": old.seen if old else None,
             "new_connection": new.seen if new else None,
             "connections_before": None if self.connections is None else len(self.connections),
             "connections_closed": closed,
+            "probes": len(later) + (old is not None) + (new is not None),
         }
         if not self.probe.asks:
             return Proof(proved=False, effective=effective, reason="no probe speaks the protocol behind this link")
-        spared = [name for name, ping in (("old", old), ("new", new)) if ping and ping.seen not in ("reset", "closed")]
+        spared = [] if all(seen in _CUT for seen in later) else ["later"]
+        spared += [name for name, ping in (("old", old), ("new", new)) if ping and ping.seen not in _CUT]
         if spared or new is None:
             reason = f"not cut: the probe's {' and '.join(spared)} connection" if spared else "no time to probe"
             return Proof(proved=False, effective=effective, reason=reason)
