@@ -39,7 +39,7 @@ def killed(bench: Bench) -> Killed:
     locust = child.member(lambda line: "-m locust" in line and "--processes" in line)
     os.killpg(os.getpgid(locust.pid), signal.SIGKILL)  # master and workers; the injector has a session of its own
     until(lambda: not bench.faults(), 5, "Toxiproxy is healed")
-    return Killed(run=run, child=child, status=child.wait(20), in_force=in_force)
+    return Killed(run=run, child=child, status=child.wait(60), in_force=in_force)
 
 
 def test_when_all_of_locust_is_killed_in_a_fault_it_is_lifted(killed: Killed, bench: Bench) -> None:
