@@ -110,6 +110,8 @@ def begin_faults(
         postgres=target.postgres_direct,
         database=profile.target.database,
         user=profile.target.read_user,
+        tls_links=[link for link in target.proxies if profile.target.tls and upstream_kind(link) == "gateway"],
+        tls_name=profile.target.tls_name or "",
         test_system=profile.target.test_system,
         gateway_http=target.gateway_http,
     )
