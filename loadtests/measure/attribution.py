@@ -30,6 +30,7 @@ CUTS_WHILE_IT_LASTS = frozenset({"flap", "reset", "black-hole", "limit-data", "f
 """`down` cuts once.  The others cut again at each period, connection, limit or at the switch back; a black hole
 swallows what comes, and its connections end when it is lifted."""
 ENDS_ITS_PROCESS = frozenset({"kill", "restart"})
+SQUEEZE = "output-buffer"
 OVERRUN = "client_output_buffer_limit_disconnections"
 """Redis's own counter of subscribers that it closed because their output buffer was full."""
 
@@ -129,7 +130,7 @@ def attribution(facts: Facts, table: Streams, contract: Contract, windows: list[
     nobody: frozenset[int] = frozenset()
     window_of, in_injector = _laid(tuple(windows), tuple(reaches), nobody, len(begin))
     overrun = np.zeros(len(begin), dtype=np.bool_)
-    rises = _rises(facts)
+    rises = _rises(facts, windows)
     through_redis = np.isin(
         family,
         np.array([i for i, f in enumerate(profile.families) if any("redis" in p for p in f.path)], dtype=np.int64),
@@ -181,7 +182,20 @@ def cuts(act: Act, healed_ns: int) -> list[int]:
     return found
 
 
-def _rises(facts: Facts) -> list[tuple[int, int]]:
-    """Between which readings Redis closed subscribers."""
+def _rises(facts: Facts, windows: list[Window]) -> list[tuple[int, int]]:
+    """Between which readings Redis closed subscribers of the target.
+
+    A fault that squeezes the buffers proves itself by a subscriber of its own: Redis counts that one as well.
+    """
     readings = sorted(v for _, p in facts.each() for v in p.samples.get(("redis", OVERRUN), ()))
-    return [(a, b) for (a, x), (b, y) in itertools.pairwise(readings) if y > x]
+    found = []
+    for (start, x), (end, y) in itertools.pairwise(readings):
+        ours = sum(_own_subscribers(w.act) for w in windows if w.from_ns < end and w.healed_ns > start)
+        if y - x > ours:
+            found.append((start, end))
+    return found
+
+
+def _own_subscribers(act: Act) -> float:
+    closed = act.effective.get("disconnected") if act.kind == SQUEEZE else None
+    return closed if isinstance(closed, int | float) else 0

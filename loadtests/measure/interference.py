@@ -8,7 +8,7 @@ from loadtests.measure.case import Case
 from loadtests.measure.deliveries import latency_spread, spread_of
 from loadtests.measure.facts import Bools, Ints
 from loadtests.measure.frame import Act
-from loadtests.model.fault_kinds import KINDS
+from loadtests.measure.recovery import meanwhile
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.profile import Steady
 from loadtests.model.results import Interference, Spread
@@ -69,7 +69,7 @@ def _streams(case: Case, act: Act, stretches: tuple[Stretch, Stretch, Stretch]) 
 
 def _queries(case: Case, act: Act, stretches: tuple[Stretch, Stretch, Stretch]) -> list[Interference]:
     names = sorted({q.query for _, p in case.facts.each() for q in p.queried})
-    on_path = act.link == DATABASE or act.link.endswith(f"-{DATABASE}") or _holds_its_service(act)
+    on_path = act.link == DATABASE  # readers go to it directly, past every proxy
     found = []
     for name in [*names, *([ALL] if len(names) > 1 else [])]:
         spreads, failed = [], 0
@@ -86,11 +86,6 @@ def _queries(case: Case, act: Act, stretches: tuple[Stretch, Stretch, Stretch]) 
         before, during, after = spreads
         found.append(_row(case, act, ("query", name), (before, during, after), failed, on_path=on_path))
     return found
-
-
-def _holds_its_service(act: Act) -> bool:
-    kind = KINDS.get(act.kind)
-    return kind is not None and kind.place == "service" and act.link in (DATABASE, "toxiproxy")
 
 
 def _within(slices: Ints, stretch: Stretch) -> Bools:
@@ -119,6 +114,7 @@ def _row(
         said = "slower while it was in force than a steady state may be"
     else:
         said = "as before it"
+    beside = [f'"{a.name}"' for a in meanwhile(case.acts, act)] if touched else []
     return Interference(
         fault=act.name,
         what=kind,
@@ -129,7 +125,7 @@ def _row(
         after=after,
         lost=lost,
         touched=touched,
-        summary=f"{kind} {name}: {said}",
+        summary=f"{kind} {name}: {said}" + (f"; {' and '.join(beside)} was in force meanwhile" if beside else ""),
     )
 
 

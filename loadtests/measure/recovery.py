@@ -184,7 +184,7 @@ def recoveries(
         healed_ns = act.began_ns if act.healed_ns is None else act.healed_ns
         later = [at for a in acts[index + 1 :] if (at := _begin(a)) is not None and at > healed_ns]
         next_ns = min(later, default=None)
-        outcome = _outcome(contract, given, times, act, base, next_ns, _beside(acts, act), _meanwhile(acts, act))
+        outcome = _outcome(contract, given, times, act, base, next_ns, _beside(acts, act), meanwhile(acts, act))
         found.append(outcome)
         end = act.end_ns if outcome.steady_ns is None else max(outcome.steady_ns, act.healed_ns or 0)
         calm_from = max(calm_from, times.plan_end_ns if end is None else end)
@@ -217,7 +217,7 @@ def _beside(acts: list[Act], act: Act) -> list[Act]:
     return found
 
 
-def _meanwhile(acts: list[Act], act: Act) -> list[Act]:
+def meanwhile(acts: list[Act], act: Act) -> list[Act]:
     """Acts that were in force at any time while this one was: what was out of its limits may be theirs."""
     begin, end = _begin(act), act.healed_ns
     if begin is None or end is None:
@@ -253,7 +253,7 @@ def _outcome(
     base: Base | None,
     next_ns: int | None,
     beside: list[Act],
-    meanwhile: list[Act],
+    others: list[Act],
 ) -> Outcome:
     if base is None:
         return _unknown(act, "no calm stretch before it says what steady is")
@@ -308,8 +308,8 @@ def _outcome(
             names = " and ".join(f'"{a.name}"' for a in late)
             lasted = (max(a.healed_ns or 0 for a in late) - act.healed_ns) / NS_PER_S
             summary += f", at most: {names} lasted {lasted:.2f} s beyond it"
-        elif meanwhile:
-            summary += "; " + " and ".join(f'"{a.name}"' for a in meanwhile) + " was in force meanwhile"
+        elif others:
+            summary += "; " + " and ".join(f'"{a.name}"' for a in others) + " was in force meanwhile"
     return Outcome(
         verdict=verdict,
         outage_ns=outage_ns,

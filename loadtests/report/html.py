@@ -96,6 +96,7 @@ class Effect:
     p50: float | None  # added delay, ms
     p99: float | None
     hit: float | None  # connections
+    asked: dict[str, float | int | str]
     rest: dict[str, float | int | str | None]
 
 
@@ -110,14 +111,15 @@ _FIGURES = (
 def effect(fault: FaultResult) -> Effect:
     """The effective values of a fault for its row."""
     said = [next((key for key in keys if isinstance(fault.effective.get(key), int | float)), None) for keys in _FIGURES]
-    rest = {key: value for key, value in fault.effective.items() if key not in said}
+    rest = {key: value for key, value in fault.effective.items() if key not in said and not key.endswith("pid")}
+    asked = {key: value for key, value in fault.asked.items() if (key, value) != ("direction", "both")}
 
     def figure(key: str | None) -> float | None:
         value = None if key is None else fault.effective[key]
         return value if isinstance(value, int | float) else None
 
     p50, p99, hit = (figure(key) for key in said)
-    return Effect(p50=p50, p99=p99, hit=hit, rest=rest)
+    return Effect(p50=p50, p99=p99, hit=hit, asked=asked, rest=rest)
 
 
 def reasons(results: Results) -> list[Reason]:

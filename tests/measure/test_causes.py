@@ -223,6 +223,26 @@ def test_what_redis_closed_subscribers_for_is_the_brokers() -> None:
     assert lost.broker + lost.defect == (lost.total or 0)
 
 
+def test_the_subscriber_by_which_a_squeeze_proves_itself_is_not_the_targets() -> None:
+    for closed, broker in ((1.0, False), (2.0, True)):
+        world = world_of(fault("output-buffer", "redis"))
+        (it,) = world.faults
+        proof = r.FaultStep(
+            name="it", kind="output-buffer", link="redis", step="proved", before_ns=it.start + 3 * MS,
+            after_ns=it.start + 9 * MS, effective={"disconnected": 1},
+        )  # fmt: skip
+        world.extra.append(proof)
+        for at, count in ((it.start - S, 0.0), (it.end - 100 * MS, closed)):
+            metric = ["client_output_buffer_limit_disconnections"]
+            world.samples.append(r.Samples(source="redis", at_ns=at, metric=metric, value=[count]))
+        low, high = it.start - 450 * MS, it.start - 200 * MS
+        early = next(m for m in world.messages if m.slot == 1 and low < m.sent < high)
+        world.deliver(lambda m, stay, early=early: m is early)
+        lost = judge(world.profile, world.history()).delivery.lost
+        assert lost.total
+        assert ((lost.broker or 0) > 0, (lost.defect or 0) > 0) == (broker, not broker)
+
+
 # -- more than one
 
 
@@ -340,8 +360,8 @@ def test_a_stream_beside_the_path_shows_whether_the_fault_touched_it() -> None:
 
 
 def test_queries_are_compared_and_known_to_be_on_the_path_of_a_database_fault() -> None:
-    for link, on_path in (("gateway-redis", False), ("gateway-postgres", True)):
-        world = world_of(fault("latency", link))
+    for kind, where, on_path in (("latency", "gateway-redis", False), ("slow-queries", "postgres", True)):
+        world = world_of(fault(kind, where))
         (it,) = world.faults
         for n in range(80):
             at = world.warm + n * 100 * MS
