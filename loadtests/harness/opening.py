@@ -62,8 +62,6 @@ def begin_sampling(config: RunConfig, profile: Profile, target: Target, emit: Ca
             postgres=target.postgres_direct,
             database=profile.target.database,
             user=profile.target.read_user,
-            tls_links=[link for link in target.proxies if profile.target.tls and upstream_kind(link) == "gateway"],
-            tls_name=profile.target.tls_name or "",
             gateway_http=target.gateway_http,
             producer_http=target.producer_http,
         ),
