@@ -12,6 +12,10 @@ import pytest
 
 from loadtests.inject.healing import heal
 from loadtests.inject.journal import Journal
+from loadtests.inject.kinds import KINDS
+from loadtests.inject.kinds.kind import Site
+from loadtests.inject.lifting import lift
+from loadtests.inject.supervisor import Supervisor
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.model.injectwire import PlannedFault, Schedule
 from loadtests.model.stackwire import SERVICES, Ask
@@ -160,3 +164,26 @@ def is_whole_now(stack: LocalStack) -> bool:
         return is_whole(stack)
     except OSError:
         return False
+
+
+def test_an_injector_that_died_while_toxiproxy_was_dead_is_started_again_and_sweeps(
+    stack: LocalStack, tmp_path: Path
+) -> None:
+    whole_again(stack)
+    with injector(stack, tmp_path) as run:
+        fault = fault_on("toxiproxy", "kill", at_ns=run.now_ns() + SOON_NS, for_s=600)
+        run.handle.send(Schedule(faults=[fault]))
+        run.await_step("fault", "active")
+        os.kill(run.handle.pid, signal.SIGKILL)
+        lifted = run.await_step("fault", "lifted", "not lifted", timeout_s=30)
+        assert (lifted.step, lifted.by) == ("lifted", "sweep")
+        assert run.handle.alive
+    whole_again(stack)
+
+
+def test_when_the_supervisor_is_gone_too_the_command_is_said(tmp_path: Path) -> None:
+    undo = {"service": "redis", "address": "127.0.0.1:1"}
+    site = Site(link=None, supervisor=Supervisor(tmp_path / "no stack"))
+    lifted = lift(KINDS["kill"], site, undo, fault="f", tell=print)
+    assert not lifted.clean
+    assert "`tickstorm stack up`" in lifted.left
