@@ -14,7 +14,7 @@ from loadtests.harness.conductor import Conductor
 from loadtests.harness.faults import FaultControl
 from loadtests.model.byhand import Moment, Refused, annotation, fault_by_hand
 from loadtests.model.ids import NS_PER_MS
-from loadtests.model.live import Live
+from loadtests.model.live import Live, LiveFault
 from loadtests.model.records import Note
 from loadtests.plan.schedule import plan_end_ns, warm_ns
 
@@ -48,6 +48,8 @@ class Hands:
         """Lift every fault in force, or those at one place, and drop those by hand; the plan only where asked."""
         conductor, control = self._under_way()
         now_ns = conductor.clock.now_ns()
+        if plan:
+            conductor.following = None  # what would come after another fault's recovery
         return self._told(
             control,
             [
@@ -73,6 +75,7 @@ class Hands:
         links, services = conductor.fold.picture(conductor.clock.now_ns(), control.links if control else ())
         return msgspec.structs.replace(
             live,
+            faults=live.faults + self._waiting(conductor),
             links=links,
             services=services,
             consumers=[group.name for group in profile.consumers],
@@ -80,6 +83,27 @@ class Hands:
             test_system=profile.target.test_system,
             closed=self._closed(conductor),
         )
+
+    def _waiting(self, conductor: Conductor) -> list[LiveFault]:
+        """Faults that come after another one's recovery, as long as nobody knows when."""
+        if conductor.faults is None or conductor.following is None or self._closed(conductor):
+            return []
+        known = {name.partition("#")[0] for name in conductor.faults.planned}
+        return [
+            LiveFault(
+                name=fault.name,
+                kind=fault.kind,
+                link=fault.where,
+                state="planned",
+                from_s=None,
+                to_s=None,
+                proved=None,
+                asked=dict(fault.asked),
+                detail=f"after {fault.after}",
+            )
+            for fault in conductor.profile.faults
+            if fault.after is not None and fault.name not in known
+        ]
 
     def _closed(self, conductor: Conductor) -> str:
         if conductor.ended is not None or conductor.state in ("draining", "judging", "done"):

@@ -82,7 +82,8 @@
   const known_rows = new Map();
   const words = (values) => Object.entries(values).filter(([, v]) => v !== null).map(([k, v]) => `${k.replaceAll("_", " ")} ${v}`).join(", ");
   const stateOf = (f, now) => {
-    if (f.state === "planned" && known(f.plan_from_s)) return f.plan_from_s > now ? `in ${(f.plan_from_s - now).toFixed(0)} s` : "measuring the calm";
+    if (f.state === "planned" && !known(f.plan_from_s)) return f.detail || "planned";
+    if (f.state === "planned") return f.plan_from_s > now ? `in ${(f.plan_from_s - now).toFixed(0)} s` : "measuring the calm";
     return f.state;
   };
   const rowsOfFaults = (live) => {

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import texts
-from launching import Bench, Run, free_port, post, until
+from launching import Bench, Run, free_port, until
 from test_web import Web, is_up
 
 from loadtests.model.records import FaultStep, Note
@@ -124,8 +124,10 @@ def test_a_link_is_cut_healed_and_judged_by_hand(web: Web, chromium: Any, elsewh
     shown = next(f for f in web.live()["faults"] if f["name"] == "by-hand-1")
     assert (shown["state"], shown["by_hand"], shown["fresh"]) == ("healed", True, 10)
     until(lambda: web.live()["now_s"] > shown["fresh_s"] + 3, 20, "steady for the hold time")
-    post(f"{web.url}/stop", {})
-    done = web.until("done")
+    stop = threading.Thread(target=urllib.request.urlopen, args=(f"{web.url}/stop",), kwargs={"timeout": 200})
+    stop.start()  # Locust answers when the verdict is there
+    done = web.until("done", 150)
+    stop.join()
 
     # The report has the same fault with the same numbers.
     run = Run(web.bench.reports / done["run"])

@@ -1,6 +1,7 @@
 """A real web UI of Locust with the live page in it; as a program it is told on its input what the run has come to.
 
-`done` ends the run with a verdict, `idle` forgets it, the end of the input ends the program.
+`done` ends the run with a verdict, `idle` forgets it, `healing` is a recovery, `refuse` refuses all that is asked; the
+end of the input ends the program.
 """
 
 from __future__ import annotations
@@ -182,6 +183,13 @@ def finished() -> Live:
     )
 
 
+def healing() -> Live:
+    """The same run when its second fault was healed a moment ago."""
+    live = running(46.2)
+    slow = msgspec.structs.replace(live.faults[1], state="healed", to_s=45.1, fresh=120, fresh_s=46.0, limit_s=30.0)
+    return msgspec.structs.replace(live, faults=[live.faults[0], slow])
+
+
 def main(folder: str) -> None:
     """Serve until the input ends; the first line of output is the address."""
     from gevent.fileobject import FileObject
@@ -190,7 +198,10 @@ def main(folder: str) -> None:
     served = Served(Path(folder))
     print(served.start(), flush=True)
     for line in FileObject(sys.stdin, "r"):
-        served.live = {"done": finished, "idle": Live}[line.strip()]()
+        if line.strip() == "refuse":
+            served.hands.refusal = Refused("not allowed", "this is no test system")
+        else:
+            served.live = {"done": finished, "idle": Live, "healing": healing}[line.strip()]()
     served.close()
 
 

@@ -164,6 +164,64 @@ def test_in_a_browser_the_page_follows_the_run_to_its_verdict(
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_in_a_browser_a_fault_is_played_with_the_keyboard_alone(
+    chromium: Any, server: tuple[str, Any], width: int
+) -> None:
+    address, tell = server
+    page = chromium.new_page(viewport={"width": width, "height": 900})
+    page.goto(f"{address}/tickstorm")
+    page.wait_for_function("() => document.documentElement.dataset.shown === 'running'", timeout=30_000)
+    card = page.get_by_role("group", name="link client-gateway", exact=True)
+    assert "slow" in card.inner_text()
+    assert "+201 ms measured" in card.inner_text()
+    assert page.get_by_role("group", name="link gateway-redis", exact=True).get_by_role("button").all_inner_texts() == [
+        "slow",
+        "cut",
+        "reset",
+        "heal",
+    ]
+    slow = page.get_by_role("button", name="slow gateway-redis")
+    slow.focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Escape")
+    assert slow.evaluate("e => e === document.activeElement")
+    page.keyboard.press("Enter")
+    assert page.get_by_label("latency in ms").evaluate("e => e === document.activeElement")
+    page.keyboard.type("5")  # what stands there is 200
+    page.get_by_label("for how long, in s").fill("2")
+    page.keyboard.press("Enter")
+    page.locator("#said", has_text="by-hand-1: latency on gateway-redis").wait_for(timeout=10_000)
+    assert slow.evaluate("e => e === document.activeElement")
+    tell("refuse")
+    page.get_by_role("button", name="kill redis").click()
+    assert "will be refused" in page.inner_text("#ask-lead")
+    page.keyboard.press("Enter")
+    page.locator("#ask-error", has_text="no test system").wait_for(timeout=10_000)
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Heal everything").click()
+    page.locator("#said", has_text="no test system").wait_for(timeout=10_000)
+    assert page.get_by_role("button", name="Heal everything").evaluate("e => e.getBoundingClientRect().top < 200")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+
+
+@pytest.mark.browser
+def test_in_a_browser_a_recovery_is_counted_up_between_two_answers(chromium: Any, server: tuple[str, Any]) -> None:
+    address, tell = server
+    tell("healing")
+    page = chromium.new_page()
+    page.goto(f"{address}/tickstorm")
+    counted = page.locator("#recovering li", has_text="since heal, 120 of 200 clients fresh")
+    counted.wait_for(timeout=30_000)
+    first = counted.inner_text()
+    page.wait_for_function("first => document.querySelector('#recovering .coming').textContent !== first", arg=first)
+    assert page.evaluate("Tickstorm.named('recoveries').data.to.length") == 2
+    assert page.locator("#notes").inner_text() == "12.0 s: <i>now</i> with the new build"
+    page.close()
+
+
+@pytest.mark.browser
 def test_in_a_browser_the_link_stands_beside_locusts_own_page(chromium: Any, server: tuple[str, Any]) -> None:
     address, tell = server
     tell("idle")
