@@ -22,6 +22,7 @@ from loadtests.stack.errors import StackError
 
 MOST = 1_000
 LANES = 2
+MOST_WORDS = 160  # characters of a reason
 RESTORE_S = 20.0
 PORTS = range(31_000, 32_700)
 """Above those that stacks choose by themselves, below those that systems take for outgoing connections."""
@@ -96,8 +97,9 @@ def show(told: Told) -> None:
         return
     healed = "a fault is left" if seen.healed_s is None else f"healed after {seen.healed_s:.1f} s"
     facts = "no facts" if seen.facts_s is None else f"facts to {seen.facts_s:.1f} s before"
+    cut = [line.partition(" ended ")[2] for line in seen.said.splitlines() if " ended without a verdict: " in line]
     verdict, reasons = (seen.verdict, seen.reasons) if seen.verdict else (seen.again_verdict, seen.again_reasons)
-    cause = (reasons[0] if reasons else "no reason")[:110]
+    cause = "; ".join([*cut, *reasons[:1]])[:MOST_WORDS] or "no reason"
     out.print(
         f"{head} at {seen.at_s:4.1f} s, {('in ' + seen.fault) if seen.fault else 'in no fault'}"
         f"{', all at once' if moment.everything else ''}{f', {moment.workers} workers' if moment.workers else ''}:"
