@@ -108,7 +108,7 @@ def heal() -> int:
             out.print(sentence, markup=False)
         out.print("the local stack is not up: there is no Toxiproxy that could hold a fault")
         return 0
-    sentences = heal_by_journal(stack.status().services["toxiproxy"].address, journals())
+    sentences = heal_by_journal(stack.status().services["toxiproxy"].address, journals(), stack.folder)
     for sentence in sentences or ["nothing to heal"]:
         out.print(sentence, markup=False)
     return 3 if any("not lifted" in s or "Still there" in s for s in sentences) else 0

@@ -94,7 +94,7 @@ def begin_faults(
     Raises HarnessError where it does not get ready.
     """
     earlier = [path for path in journals() if path.parent != folder]
-    for sentence in heal(target.toxiproxy, earlier):
+    for sentence in heal(target.toxiproxy, earlier, Path(target.supervisor) if target.supervisor else None):
         conductor.note(f"left by an earlier run: {sentence}")
     begin = Begin(
         run=config.run,

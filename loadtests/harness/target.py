@@ -92,7 +92,7 @@ def _local(stack: LocalStack, started: LocalStack | None, progress: Callable[[st
     status = stack.status()
     broken = _broken(status)
     if broken:  # perhaps by a fault of a run that was killed before it could lift it
-        for sentence in heal(status.services["toxiproxy"].address, journals()):
+        for sentence in heal(status.services["toxiproxy"].address, journals(), stack.folder):
             progress(f"left by an earlier run: {sentence}")
         status = stack.status()
         broken = _broken(status)

@@ -22,11 +22,12 @@ def main() -> int:
     healing = commands.add_parser("heal", help="lift what earlier runs left")
     healing.add_argument("--toxiproxy", required=True, metavar="HOST:PORT")
     healing.add_argument("--journal", nargs="*", action="extend", type=Path, default=[], metavar="PATH")
+    healing.add_argument("--stack", type=Path, metavar="FOLDER", help="local stack that may restart Toxiproxy")
     arguments = parser.parse_args()
     if arguments.command is None:
         return _serve()
     try:
-        done = heal(arguments.toxiproxy, arguments.journal)
+        done = heal(arguments.toxiproxy, arguments.journal, arguments.stack)
     except (ControlError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 3

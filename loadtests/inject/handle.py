@@ -225,8 +225,9 @@ class InjectorHandle:
         """The last defence: no injector is left, so its journal is undone from here."""
         from_ns = self._now_ns() if self._died_ns is None else self._died_ns
         self._trouble(from_ns, -1, f"The injector ended again with status {status}; no fault is injected any more.")
+        supervisor = Path(self._begin.supervisor) if self._begin.supervisor else None
         try:
-            done = heal(self._begin.toxiproxy, [Path(self._begin.journal)])
+            done = heal(self._begin.toxiproxy, [Path(self._begin.journal)], supervisor)
         except (ControlError, OSError) as error:
             done = [f"What it left could not be lifted: {error}. Run: tickstorm stack heal"]
         for text in done:

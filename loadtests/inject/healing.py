@@ -8,7 +8,7 @@ from pathlib import Path
 
 from loadtests.inject.crew import CrewControl
 from loadtests.inject.database import database_at
-from loadtests.inject.errors import ControlError, Refused
+from loadtests.inject.errors import ControlError, NoAnswer, NotThere
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.kind import Site
@@ -17,15 +17,16 @@ from loadtests.inject.link import Link
 from loadtests.inject.redis_server import RedisServer
 from loadtests.inject.supervisor import Supervisor
 from loadtests.inject.toxics import TOXIC_PREFIX, Proxy, ToxiproxyServer
-from loadtests.model.stackwire import PROXY_PREFIX
+from loadtests.model.stackwire import PROXY_PREFIX, Ask
 
 Tell = Callable[[str], None]
 
 
-def heal(toxiproxy: str, journals: Sequence[Path]) -> list[str]:
+def heal(toxiproxy: str, journals: Sequence[Path], supervisor: Path | None = None) -> list[str]:
     """Lifts all that earlier runs left: what is open in the journals, then our toxics and our disabled proxies.
 
-    Returns a sentence for each thing done, and for each that is still not lifted; empty when all was clean.
+    `supervisor` is the folder of the local stack, which restarts a Toxiproxy that is wedged. Returns a sentence for
+    each thing done, and for each that is still not lifted; empty when all was clean.
     Raises ControlError where Toxiproxy cannot be reached, and OSError where a journal cannot be read.
     """
     server = ToxiproxyServer(toxiproxy)
@@ -36,7 +37,29 @@ def heal(toxiproxy: str, journals: Sequence[Path]) -> list[str]:
         for path in journals:
             for entry, lifted in undo_pending(Journal(path), server, done.append, on_links=on_links):
                 done.append(sentence(entry, lifted))
-    return done + sweep(server, ())
+    try:
+        return done + sweep_or_restart(server, (), supervisor)
+    except NotThere:
+        raise
+    except NoAnswer as error:
+        return [*done, f"What is in force at Toxiproxy is not lifted: {error}. It is wedged: restart it."]
+
+
+def sweep_or_restart(server: ToxiproxyServer, proxies: Sequence[str], supervisor: Path | None) -> list[str]:
+    """As `sweep`; a Toxiproxy that is there but does not tell its proxies is wedged, and the local stack restarts it.
+
+    Raises ControlError: NoAnswer where it is wedged and there is no stack that may restart it.
+    """
+    try:
+        return sweep(server, proxies)
+    except NotThere:
+        raise
+    except NoAnswer as error:
+        if supervisor is None:
+            raise
+        told = f"Toxiproxy is wedged: {error}. Escalation: restarted Toxiproxy; every link's connections ended."
+        Supervisor(supervisor).ask(Ask(do="restart", service="toxiproxy"))
+        return [told, *sweep(server, proxies)]
 
 
 def undo_pending(
@@ -135,7 +158,7 @@ def _recreate(server: ToxiproxyServer, proxy: Proxy, done: list[str]) -> None:
     if not _is_ours(proxy):
         return
     try:
-        with suppress(Refused):
+        with suppress(ControlError):  # new connections first: with one more of them a delete would hang
             server.set_enabled(proxy.name, False)
         server.delete(proxy.name)
         server.create(proxy.name, listen=proxy.listen, upstream=proxy.upstream)

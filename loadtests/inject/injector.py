@@ -11,8 +11,8 @@ from pathlib import Path
 from loadtests.inject.crew import CrewControl
 from loadtests.inject.database import database_at
 from loadtests.inject.emitting import Emitter
-from loadtests.inject.errors import ControlError, NotThere
-from loadtests.inject.healing import dirt, sentence, sweep, undo_pending
+from loadtests.inject.errors import ControlError, NoAnswer, NotThere
+from loadtests.inject.healing import dirt, sentence, sweep_or_restart, undo_pending
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.kind import Site
@@ -65,7 +65,7 @@ class Injector:
         swept = [sentence(*each) for each in self._undo_journal("sweep", on_links=False)]  # also a dead Toxiproxy
         version = self._reach()
         swept += [sentence(*each) for each in self._undo_journal("sweep", on_links=True)]
-        swept += sweep(self._server, tuple(self._begin.proxies.values()))
+        swept += sweep_or_restart(self._server, tuple(self._begin.proxies.values()), self._stack)
         self._crew.listen()
         return Ready(toxiproxy_version=version, swept=swept)
 
@@ -180,13 +180,20 @@ class Injector:
     def _left_behind(self) -> list[str]:
         proxies = tuple(self._begin.proxies.values())
         try:
-            if not dirt(self._server, proxies):
-                return []
-            for text in sweep(self._server, proxies):
+            try:
+                if not dirt(self._server, proxies):
+                    return []
+            except NoAnswer:
+                pass  # the sweep meets it again, and knows what to do
+            for text in sweep_or_restart(self._server, proxies, self._stack):
                 self._note(text)
             return [f"{text}. Run: {COMMAND}" for text in dirt(self._server, proxies)]
         except ControlError as error:
             return [f"Whether all is lifted could not be read back: {error}. Run: {COMMAND}"]
+
+    @property
+    def _stack(self) -> Path | None:
+        return Path(self._begin.supervisor) if self._begin.supervisor else None
 
     def _reach(self) -> str:
         watch = Watch.of_s(_REACH_S)

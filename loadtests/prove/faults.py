@@ -87,7 +87,7 @@ def row_of(play: Play, results: Mapping[str, Any]) -> Row:
     if fault is None:
         return Row(
             kind=play.kind, where=where, asked="", effective="", proved=False, lifted_by="", loss="-", recovery="-",
-            detail="the run's results do not name it",
+            detail=f"the run's results do not name it: {'; '.join(results['reasons'][:2])}",
         )  # fmt: skip
     acted = fault["injected_s"] is not None
     refused = fault["detail"] if play.by_rights and not acted and fault["detail"] else ""

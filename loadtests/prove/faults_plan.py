@@ -42,12 +42,12 @@ PLAYS: Mapping[str, Play] = _rows(
     Play(kind="black-hole", where="gateway-redis", keys='direction = "downstream"', run=CUTS),
     Play(kind="failover", where="gateway-redis", keys='to = "spare"', run=SERVICES),
     Play(kind="kill", where="redis", run=SERVICES, rest_s=6.0),
-    Play(kind="restart", where="gateway", run=SERVICES, for_s=4.0, rest_s=6.0),
+    Play(kind="restart", where="redis", run=SERVICES, for_s=4.0, rest_s=6.0),
     Play(kind="pause", where="gateway", run=SERVICES),
     Play(
         kind="cpu-limit", where="gateway", keys="cpu_percent = 2", run=SERVICES, for_s=4.0, rest_s=6.0, by_rights=True
     ),
-    Play(kind="memory-limit", where="redis", keys="memory_mb = 300", run=SERVICES, by_rights=True),
+    Play(kind="memory-limit", where="postgres", keys="memory_mb = 400", run=SERVICES, for_s=5.0, by_rights=True),
     Play(kind="client-kill", where="redis", keys='clients = "pubsub"', run=STORES),
     Play(kind="memory-pressure", where="redis", keys="headroom_kb = 256", run=STORES),
     Play(kind="output-buffer", where="redis", keys="limit_kb = 256", run=STORES),

@@ -51,7 +51,7 @@ def test_the_second_server_names_itself_and_the_first_one_is_back(start, link: T
     assert run.ear.names("fault") == WHOLE, run.ear.steps("fault")
     effective = run.ear.step("fault", "proved").effective
     assert effective["answers"].startswith("run_id ")
-    assert effective["answers"] != effective["answers_before"] == lifted.effective["answers"]
+    assert effective["answers"] != effective["answers_before"] == lifted.effective["answers_after"]
     assert effective["connected_to"] == "the new server"
     assert effective["connections_closed"] == 1
     assert upstream(link) == first
@@ -63,7 +63,7 @@ def test_it_stays_there_where_it_is_kept(start: Callable[..., Run], link: TestLi
     fault = planned(link, "failover", at_ns=run.now_ns() + SOON_NS, to=f"127.0.0.1:{second_redis}", keep=1)
     run.handle.send(Schedule(faults=[fault]))
     lifted = run.await_step("fault", "lifted")
-    assert lifted.effective["answers"] == run.ear.step("fault", "proved").effective["answers"]
+    assert lifted.effective["answers_after"] == run.ear.step("fault", "proved").effective["answers"]
     assert run.handle.heal_all("finish", 10).left == []
     assert upstream(link).endswith(f":{second_redis}")
 

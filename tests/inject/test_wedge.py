@@ -2,30 +2,60 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import sys
+import termios
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from loadtests.inject.toxics import ToxiproxyServer
+from loadtests.inject.errors import NoAnswer
+from loadtests.inject.healing import heal
+from loadtests.inject.toxics import CALL_TIMEOUT_S, Toxic, ToxiproxyServer
 from loadtests.model.injectwire import Schedule
 from loadtests.model.records import Note
 from loadtests.stack.servers import Servers
 
 from .conftest import NS_PER_S, Run, TestLink, begin_for, end, free_port, planned, run_server
+from .fakes import FakeSupervisor
 
 pytestmark = pytest.mark.e2e
+SLACK_NS = NS_PER_S  # from the time-out to the note
+
+
+class Own:
+    """A Toxiproxy for one test."""
+
+    def __init__(self, programs: Servers, folder: Path) -> None:
+        self.port = free_port()
+        self._argv = [str(programs.toxiproxy.path), "-host", "127.0.0.1", "-port", str(self.port)]
+        self._log = folder / "toxiproxy.log"
+        self.process = run_server(self._argv, self.port, self._log)
+
+    def restart(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+        self.process = run_server(self._argv, self.port, self._log)
 
 
 @pytest.fixture
-def own_toxiproxy(programs: Servers, tmp_path: Path) -> Iterator[str]:
-    port = free_port()
-    argv = [str(programs.toxiproxy.path), "-host", "127.0.0.1", "-port", str(port)]
-    process = run_server(argv, port, tmp_path / "toxiproxy.log")
-    yield f"127.0.0.1:{port}"
-    end(process)
+def own(programs: Servers, tmp_path: Path) -> Iterator[Own]:
+    server = Own(programs, tmp_path)
+    yield server
+    end(server.process)
+
+
+@pytest.fixture
+def own_toxiproxy(own: Own) -> str:
+    return f"127.0.0.1:{own.port}"
+
+
+@pytest.fixture
+def restart(own: Own) -> Callable[[], None]:
+    return own.restart
 
 
 @pytest.fixture
@@ -55,6 +85,64 @@ def flood() -> Iterator[int]:
     thread.join()
 
 
+@pytest.fixture
+def stalled(own_toxiproxy: str, flood: int) -> Iterator[tuple[TestLink, socket.socket]]:
+    """A link with a toxic of ours that no journal names, and a client that has stopped to read."""
+    link = TestLink(ToxiproxyServer(own_toxiproxy), flood, "stalled")
+    link.server.add(link.proxy, Toxic(name="tickstorm-x-downstream", type="latency", stream="downstream",
+                                      attributes={"latency": 5, "jitter": 0}))  # fmt: skip
+    client = link.connect()
+    assert client.recv(1)
+    unread = -1
+    while unread != (unread := waiting(client)) or not unread:  # until its buffer is full
+        threading.Event().wait(0.3)
+    yield link, client
+    client.close()
+
+
+def waiting(client: socket.socket) -> int:
+    return int.from_bytes(fcntl.ioctl(client, termios.FIONREAD, b"\0" * 4), sys.byteorder)
+
+
+def test_healing_without_a_journal_frees_a_wedged_proxy(own_toxiproxy: str, stalled) -> None:
+    link, _ = stalled
+    done = heal(own_toxiproxy, [])
+    assert any("did not answer" in text for text in done), done
+    assert any("created it anew" in text for text in done), done
+    assert link.is_clean
+    assert heal(own_toxiproxy, []) == []
+
+
+def test_healing_a_wedged_toxiproxy_says_so_where_nobody_may_restart_it(own_toxiproxy: str, stalled) -> None:
+    wedge(*stalled)
+    done = heal(own_toxiproxy, [])
+    assert len(done) == 1
+    assert "is not lifted" in done[0]
+    assert "restart it" in done[0]
+
+
+def wedge(link: TestLink, client: socket.socket) -> None:
+    """A change hangs, the client goes, and another one comes: from here on only a restart helps."""
+    with pytest.raises(NoAnswer):
+        ToxiproxyServer(link.server.address, timeout_s=1).remove(link.proxy, "tickstorm-x-downstream")
+    client.close()
+    link.connect().close()
+
+
+def test_healing_a_wedged_toxiproxy_has_the_stack_restart_it(
+    own_toxiproxy: str, restart: Callable[[], None], stalled, tmp_path: Path
+) -> None:
+    wedge(*stalled)
+    fake = FakeSupervisor(tmp_path, b'{"ok": true}\n', restart)
+    try:
+        done = heal(own_toxiproxy, [], tmp_path)
+    finally:
+        fake.close()
+    assert [ask["do"] for ask in fake.asked] == ["restart"]
+    assert "restarted Toxiproxy" in done[0]
+    assert heal(own_toxiproxy, []) == []
+
+
 def test_a_wedged_link_is_escalated_and_told(own_toxiproxy: str, flood: int, tmp_path: Path) -> None:
     link = TestLink(ToxiproxyServer(own_toxiproxy), flood, "wedged")
     run = Run(begin_for(own_toxiproxy, tmp_path, link, speaks="none"), tmp_path)
@@ -67,7 +155,9 @@ def test_a_wedged_link_is_escalated_and_told(own_toxiproxy: str, flood: int, tmp
     lifted = run.await_step("fault", "lifted", "not lifted", timeout_s=60)
     assert lifted.step == "lifted"
     assert lifted.by.startswith("escalation: ")
-    assert any(isinstance(record, Note) and "Next step" in record.text for record in run.ear.records)
+    notes = [record for record in run.ear.records if isinstance(record, Note) and "Next step" in record.text]
+    assert notes
+    assert notes[0].at_ns - lifted.before_ns < CALL_TIMEOUT_S * NS_PER_S + SLACK_NS
     assert link.is_clean
     assert run.handle.heal_all("finish", 30).left == []
     stalled.close()

@@ -45,7 +45,11 @@ def fault(**changed: Any) -> dict[str, Any]:
 
 
 def told(*faults: dict[str, Any]) -> dict[str, Any]:
-    return {"faults": list(faults), "recovery": [{"fault": "down", "recovery_s": 1.2, "verdict": "PASS"}]}
+    return {
+        "reasons": ["cut short"],
+        "faults": list(faults),
+        "recovery": [{"fault": "down", "recovery_s": 1.2, "verdict": "PASS"}],
+    }
 
 
 def test_a_row_says_what_the_results_say() -> None:
@@ -70,7 +74,9 @@ def test_what_is_not_proved_or_not_lifted_is_not_fine(changed: dict[str, Any]) -
 
 
 def test_a_fault_that_the_results_do_not_name_is_not_fine() -> None:
-    assert not row_of(PLAYS["down"], told()).fine
+    row = row_of(PLAYS["down"], told())
+    assert not row.fine
+    assert "cut short" in row.detail
 
 
 def test_only_what_needs_rights_may_be_refused_here_and_only_before_it_acted() -> None:

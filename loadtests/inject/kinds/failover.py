@@ -102,7 +102,7 @@ class FailoverWitness(LinkWitness):
     def after(self, watch: Watch) -> Effective:
         """Who answers now."""
         found = super().after(watch)
-        return found | {"answers": self._named(watch)}
+        return found | {"answers_after": self._named(watch)}
 
     def close(self) -> None:
         """Also ends a spare that was not needed after all."""
