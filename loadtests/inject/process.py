@@ -99,16 +99,20 @@ class _Process:
 
     def _listen(self, seconds: float) -> None:
         """Wait so long for what the parent says; only what the run's users are at is acted on at once."""
-        if self._lines.closed:
+        if self._is_deaf():
             time.sleep(seconds)
-        elif self._listening.poll(seconds * 1000):
+            return
+        if self._listening.poll(seconds * 1000):
             for line in self._lines.read():
                 if b'"crew_state"' in line:
                     self._hear(line)
                 else:
                     self._heard.append(line)
-            if self._lines.closed and self._injector is not None:
+            if self._is_deaf() and self._injector is not None:
                 self._injector.parent_gone()
+
+    def _is_deaf(self) -> bool:
+        return self._lines.closed
 
     def _timeout_ms(self) -> int:
         next_ns = None if self._injector is None else self._injector.next_ns()

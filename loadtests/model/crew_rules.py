@@ -36,8 +36,12 @@ def crew_problems(profile: Profile) -> Iterator[str]:
 
 def _ambiguous(profile: Profile, index: int, fault: Fault) -> Iterator[str]:
     place = KINDS[fault.kind].place
-    groups = {CONSUMERS: profile.consumers, PUBLISHERS: profile.publishers}.get(place, [])
-    if getattr(fault, place, None) is None and len(groups) > 1 and place in {group.name for group in groups}:
+    groups = {
+        CONSUMERS: [group.name for group in profile.consumers],
+        PUBLISHERS: [group.name for group in profile.publishers],
+    }
+    names = groups.get(place, [])
+    if getattr(fault, place, None) is None and len(names) > 1 and place in names:
         yield (
             f"faults[{index}].{place}: found nothing, allowed the name of a group where one of several is called "
             f'"{place}"'

@@ -68,10 +68,11 @@ class CrewWitness:
 
     def during(self, watch: Watch) -> Proof:
         """Looks until it is proved, or to the end of the watch."""
+        effective: Effective = {}
         while True:
             counts = self._crew.counts(self._fault.name)
             if counts is None:
-                reason, effective = "the run's users did not answer", {}
+                reason = "the run's users did not answer"
             else:
                 now = self._gateway.read()
                 reason, effective = self._judge(
