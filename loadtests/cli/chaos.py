@@ -23,6 +23,7 @@ from loadtests.stack.errors import StackError
 MOST = 1_000
 LANES = 2
 MOST_WORDS = 160  # characters of a reason
+CUT_OFF = " ended without a verdict: "
 RESTORE_S = 20.0
 PORTS = range(31_000, 32_700)
 """Above those that stacks choose by themselves, below those that systems take for outgoing connections."""
@@ -97,7 +98,7 @@ def show(told: Told) -> None:
         return
     healed = "a fault is left" if seen.healed_s is None else f"healed after {seen.healed_s:.1f} s"
     facts = "no facts" if seen.facts_s is None else f"facts to {seen.facts_s:.1f} s before"
-    cut = [line.partition(" ended ")[2] for line in seen.said.splitlines() if " ended without a verdict: " in line]
+    cut = [line.partition(CUT_OFF)[2] for line in seen.said.splitlines() if CUT_OFF in line]
     verdict, reasons = (seen.verdict, seen.reasons) if seen.verdict else (seen.again_verdict, seen.again_reasons)
     cause = "; ".join([*cut, *reasons[:1]])[:MOST_WORDS] or "no reason"
     out.print(
