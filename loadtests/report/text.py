@@ -40,6 +40,9 @@ def summary_lines(results: Results) -> list[Line]:
     if results.recovery:
         lines.append(Line(text="Recovery", style="title"))
         lines += [_recovery(back) for back in results.recovery]
+    if beside := [i for i in results.interference if i.touched and not i.on_path]:
+        lines.append(Line(text="Touched beside the faults", style="title"))
+        lines += [Line(text=f"  {i.fault}: {i.summary}") for i in beside]
     if results.harness.trouble:
         lines.append(Line(text="Load generator", style="title"))
         lines += [Line(text=f"  {trouble}", style="unknown") for trouble in results.harness.trouble]

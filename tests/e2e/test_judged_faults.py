@@ -99,6 +99,57 @@ for_s = 4
 {texts.GUARD}{texts.WORK}{texts.LIMITS}
 """
 
+OVERFLOW = f"""name = "overflow"
+{HEAD.format(duration_s=15)}
+[[faults]]
+name = "squeeze"
+kind = "output-buffer"
+limit_kb = 64
+at_s = 7
+for_s = 3
+
+[[families]]
+name = "rankings"
+channel = "tickstock.events.market_state"
+event = "ranking_change"
+symbols = 1000
+
+[[families]]
+name = "pulse"
+channel = "tickstock.events.market_state"
+event = "health_check"
+
+[[publishers]]
+name = "market"
+families = ["rankings"]
+shape = {{ kind = "burst", base_per_s = 0, peak_per_s = 1000, length_s = 1, period_s = 9 }}
+
+[[publishers]]
+name = "heart"
+families = ["pulse"]
+shape = {{ kind = "constant", rate_per_s = 20 }}
+
+[[consumers]]
+name = "plain"
+count = 2
+
+[[consumers]]
+name = "slow"
+count = 1
+read_bytes_per_s = 20000
+expect_slow = true
+{texts.GUARD}
+[[thresholds]]
+measure = "health_ms"
+at_most = 100
+phases = ["all"]
+
+[[thresholds]]
+measure = "lost_defect"
+at_most = 0
+phases = ["all"]
+"""
+
 
 @pytest.fixture(scope="module")
 def several(bench: Bench) -> tuple[Run, int, Started]:
@@ -154,9 +205,11 @@ def test_the_streams_beside_a_slow_database_were_not_touched_and_the_queries_wer
     assert stream["before"]["p50"] is not None
     assert stream["during"]["p50"] is not None
     assert stream["after"]["p50"] is not None
+    assert stream["touched"] is True  # by the planted defect, which the sentence names
+    assert stream["summary"].endswith('lost while it was in force; "every-ninth" was in force meanwhile')
     queries = [i for i in rows if i["what"] == "query"]
     assert {i["name"] for i in queries} == {"symbols_count", "symbols_first", "events_last", "patterns_distinct", "all"}
-    assert all(i["on_path"] for i in queries)
+    assert not any(i["on_path"] or i["touched"] for i in queries), "readers go past the gateway's link"
 
 
 @pytest.fixture(scope="module")
@@ -185,3 +238,19 @@ def test_it_lifts_the_faults_before_the_load_ends(guarded: tuple[Run, int, Start
     assert lifted.after_ns <= drain
     last_sent = max(s for p in run.of(Published) for s in p.sent_slice)
     assert last_sent * 100_000_000 >= lifted.before_ns - 100_000_000, "the load went on until the fault was lifted"
+
+
+def test_a_burst_onto_squeezed_buffers_is_proved_and_charged_to_nobody_else(bench: Bench) -> None:
+    """A thousand messages at once, slow readers, and Redis' buffers squeezed to 64 kB meanwhile."""
+    child = bench.start("run", bench.profile(OVERFLOW, "overflow"))
+    child.wait(80)
+    run = bench.run_of(child)
+    squeeze = fault(run, "squeeze")
+    assert squeeze["proved"], (squeeze, child.said)
+    assert squeeze["effective"]["subscriber"] == "closed"
+    assert squeeze["effective"]["disconnected"] >= 1
+    assert run.check("lost_defect")["verdict"] == "PASS", run.results["delivery"]
+    assert run.check("health_ms")["measured"] is not None
+    assert run.results["delivery"]["published"] >= 2000
+    row = next(r for r in run.results["routes"] if r["group"] == "rankings/slow")
+    assert row["unique"] < row["owed"], "the slow reader never got the burst in time"

@@ -93,6 +93,8 @@ def test_every_check_fault_route_and_note_is_on_the_page(html: str) -> None:
         + [f.name for f in results.faults]
         + [line for r in results.recovery for line in r.consumers.slowest]
         + [r.group for r in results.routes]
+        + [f"{i.what} {i.name}" for i in results.interference]
+        + [i.summary for i in results.interference if i.touched]
         + [e.key for e in results.effective]
         + results.reasons
         + results.log

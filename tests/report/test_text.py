@@ -25,6 +25,12 @@ def test_the_verdict_comes_first_and_every_fault_and_open_check_is_named() -> No
     assert all("\n" not in line.text for line in lines)
 
 
+def test_what_a_fault_touched_that_it_should_not_is_told_and_nothing_else() -> None:
+    text = [line.text for line in summary_lines(sample.sample())]
+    assert text.count("  db-black-hole: stream patterns: 17 lost while it was in force") == 1
+    assert not any("query symbols" in line for line in text)
+
+
 def test_a_run_without_numbers_shows_dashes() -> None:
     lines = [line.text for line in summary_lines(sample.nothing_known())]
     assert any("delivered   –: – of the – owed" in line for line in lines)
