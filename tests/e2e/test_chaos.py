@@ -17,7 +17,7 @@ import pytest
 
 from loadtests.prove.chaos_plan import VICTIMS
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]  # idle, it takes less than two minutes
 ROOT = Path(__file__).resolve().parents[2]
 MOMENTS = 8  # the victims that are processes; the disks follow
 LINE = re.compile(r"^ *(\d+) ([a-z -]+?) +at +[\d.]+ s, (in .+?): (\w+) \((-?\d+)\): (.+): (ok|WRONG)$", re.M)
