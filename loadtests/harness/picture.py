@@ -11,7 +11,7 @@ from loadtests.model.live import LiveLink, LiveService
 
 _RATES = {
     ("publisher", "redis"): ("published", "published"),
-    ("gateway", "redis"): ("handed", "handed to a subscriber"),
+    ("gateway", "redis"): ("handed", "handed over"),
     ("client", "gateway"): ("received", "received"),
 }
 """Who connects to whom: which rate passes there, in words."""

@@ -18,7 +18,7 @@ from test_web import Web, is_up
 
 from loadtests.model.records import FaultStep, Note
 
-pytestmark = [pytest.mark.e2e, pytest.mark.browser]
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(240)]
 GAMEDAY = texts.long(120).replace('name = "calm"', 'name = "gameday"').replace(
     "[guard]",
     """[steady]
@@ -124,7 +124,7 @@ def test_a_link_is_cut_healed_and_judged_by_hand(web: Web, chromium: Any, elsewh
     shown = next(f for f in web.live()["faults"] if f["name"] == "by-hand-1")
     assert (shown["state"], shown["by_hand"], shown["fresh"]) == ("healed", True, 10)
     until(lambda: web.live()["now_s"] > shown["fresh_s"] + 3, 20, "steady for the hold time")
-    stop = threading.Thread(target=urllib.request.urlopen, args=(f"{web.url}/stop",), kwargs={"timeout": 200})
+    stop = threading.Thread(target=urllib.request.urlopen, args=(f"{web.url}/stop", b"", 200))
     stop.start()  # Locust answers when the verdict is there
     done = web.until("done", 150)
     stop.join()
