@@ -29,7 +29,7 @@ class LiveFaults:
     """Fold with `add`; whoever calls holds the lock."""
 
     def __init__(self, profile: Profile) -> None:
-        self.handed: defaultdict[int, int] = defaultdict(int)  # by second: published messages that a subscriber got
+        self.subscribers: dict[int, int] = {}  # by second: most receivers that PUBLISH answered
         self.received: defaultdict[int, int] = defaultdict(int)  # by second of the receipt
         self.health: tuple[float | None, bool] | None = None  # ms, whether it answered well
         self.notes: list[tuple[int, str]] = []
@@ -49,7 +49,9 @@ class LiveFaults:
             case Consumed():
                 self.received[record.received_slice // _PER_SECOND] += record.unique
             case PublishTimes():
-                self.handed[record.due_slice // _PER_SECOND] += record.sent - record.receivers_zero
+                if record.receivers_max >= 0:
+                    second = record.due_slice // _PER_SECOND
+                    self.subscribers[second] = max(record.receivers_max, self.subscribers.get(second, 0))
             case PathProbe(what="health"):
                 self.health = (record.took_ns / NS_PER_MS if record.took_ns >= 0 else None, record.ok)
             case Note(by="user"):

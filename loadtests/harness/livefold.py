@@ -204,7 +204,6 @@ class LiveFold:
             known = second > self.t0_ns // NS_PER_S
             rates: dict[str, float | None] = {
                 "published": self._published.get(second, 0) if known else None,
-                "handed": self._faults.handed.get(second, 0) if known else None,
                 "received": self._faults.received.get(second, 0) if known else None,
             }
             latency = self._latency.get(second)
@@ -213,7 +212,15 @@ class LiveFold:
                 for name, table in (("memory", self._memory), ("cpu", self._cpu))
             }
             p50_ms = latency.quantile_ms(0.5) if latency is not None else None
-            return drawn(links, rates, p50_ms, fresh["memory"], fresh["cpu"], self._faults.health)
+            return drawn(
+                links,
+                rates,
+                p50_ms,
+                fresh["memory"],
+                fresh["cpu"],
+                self._faults.health,
+                self._faults.subscribers.get(second),
+            )
 
     def live(
         self,

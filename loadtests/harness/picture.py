@@ -11,7 +11,7 @@ from loadtests.model.live import LiveLink, LiveService
 
 _RATES = {
     ("publisher", "redis"): ("published", "published"),
-    ("gateway", "redis"): ("handed", "handed over"),
+    ("gateway", "redis"): ("published", "to {subscribers} subscribers"),
     ("client", "gateway"): ("received", "received"),
 }
 """Who connects to whom: which rate passes there, in words."""
@@ -26,21 +26,26 @@ def drawn(
     memory_mb: Mapping[str, float],
     cpu_percent: Mapping[str, float],
     health: tuple[float | None, bool] | None,
+    subscribers: int | None,
 ) -> tuple[list[LiveLink], list[LiveService]]:
-    """One entry for each link, and one for each service at their ends."""
+    """One entry for each link, and one for each service at their ends.
+
+    `subscribers` is what Redis answered to PUBLISH at most: all of them, for it does not say who they are.
+    """
     found: list[LiveLink] = []
     services: list[str] = []
     for name in links:
         client, _, server = name.rpartition("-")
         rate, rate_is = _RATES.get((client, server), ("", ""))
+        known = rates.get(rate) if subscribers is not None or "{" not in rate_is else None
         to_clients = (client, server) == ("client", "gateway")
         found.append(
             LiveLink(
                 name=name,
                 client=client,
                 server=server,
-                rate_per_s=rates.get(rate),
-                rate_is=rate_is,
+                rate_per_s=known,
+                rate_is=rate_is.format(subscribers=subscribers),
                 delay_ms=p50_ms if to_clients else None,
                 delay_is="p50 from due to received" if to_clients else "",
             )
