@@ -11,7 +11,7 @@ from loadtests.model.live import LiveLink, LiveService
 
 _RATES = {
     ("publisher", "redis"): ("published", "published"),
-    ("gateway", "redis"): ("published", "to {subscribers} subscribers"),
+    ("gateway", "redis"): ("published", "to {subscribers}"),
     ("client", "gateway"): ("received", "received"),
 }
 """Who connects to whom: which rate passes there, in words."""
@@ -45,7 +45,7 @@ def drawn(
                 client=client,
                 server=server,
                 rate_per_s=known,
-                rate_is=rate_is.format(subscribers=subscribers),
+                rate_is=rate_is.format(subscribers=_some(subscribers)),
                 delay_ms=p50_ms if to_clients else None,
                 delay_is="p50 from due to received" if to_clients else "",
             )
@@ -63,3 +63,7 @@ def drawn(
         )
         for name in seen
     ]
+
+
+def _some(subscribers: int | None) -> str:
+    return "1 subscriber" if subscribers == 1 else f"{subscribers} subscribers"
