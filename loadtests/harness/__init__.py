@@ -19,6 +19,9 @@ def attach() -> None:
     """Register Tickstorm with Locust; called by the locustfile."""
     import locust
 
+    from loadtests.harness.forking import end_forks_with_us
+
+    end_forks_with_us()
     events: Any = locust.events
     events.init_command_line_parser.add_listener(lambda parser, **_: add_options(parser))
     events.init.add_listener(_init)

@@ -1,0 +1,42 @@
+"""Does a fork end with its parent, whatever it is doing?"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+
+PARENT = """
+import os, time
+from loadtests.harness.forking import end_forks_with_us
+end_forks_with_us()
+child = os.fork()
+if not child:
+    time.sleep(600)
+print(child, flush=True)
+time.sleep(600)
+"""
+
+
+def runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_fork_ends_with_its_killed_parent() -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        try:
+            assert runs(child)
+        finally:
+            parent.kill()
+    deadline, pause = time.monotonic() + 20, threading.Event()
+    while runs(child):
+        assert time.monotonic() < deadline, "the fork outlives its parent"
+        pause.wait(0.02)
