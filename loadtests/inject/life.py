@@ -16,6 +16,7 @@ from loadtests.inject.kinds.kind import Kind, Site
 from loadtests.inject.lifting import Lifted, lift
 from loadtests.inject.proofs import Effective, Proof, Witness
 from loadtests.inject.watch import Watch
+from loadtests.model.fault_kinds import KINDS as NAMED
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.records import FaultStep, Note
@@ -178,8 +179,33 @@ class Life:
             self._tell(step, before_ns=before_ns, detail="; ".join(missing))
             proving = threading.Thread(target=self._prove, args=(witness, "; ".join(missing)), daemon=True)
             proving.start()
+            if self._is_instant:
+                return self._let_act(entry, proving)
             Watch(self._monotonic_ns(self.fault.until_ns), self._stop).wait()
-        self._lift(witness, entry, proving)
+        return self._lift(witness, entry, proving)
+
+    @property
+    def _is_instant(self) -> bool:
+        named = NAMED.get(self.fault.kind)
+        return named is not None and named.instant
+
+    def _let_act(self, entry: Entry, proving: threading.Thread) -> None:
+        """Nothing stays in force: it was over when it had acted; only its effect is still watched."""
+        before_ns = self._now_ns()
+        lifted = self.lifted = self._undo(entry)
+        step = "lifted" if lifted.clean else "not lifted"
+        self._tell(step, before_ns=before_ns, by="instant", detail=lifted.left)
+        proving.join(max(0.0, Watch(self._monotonic_ns(self.fault.until_ns), self._stop).left_s) + _JOIN_S)
+        self._proof_stop.set()
+        self._tell_proof(Proof(proved=False, reason="its effect was not seen in time"), before_ns)
+
+    def _undo(self, entry: Entry) -> Lifted:
+        lifted = lift(self._kind, self._site, entry.undo, fault=self.fault.name, tell=self._note)
+        if lifted.clean:
+            self._around.journal.close(self.fault.name)
+            self._site.count_fault(-1)
+            self.in_force = False
+        return lifted
 
     def _prove(self, witness: Witness, missing: str) -> None:
         before_ns = self._now_ns()
@@ -197,12 +223,8 @@ class Life:
 
     def _lift(self, witness: Witness, entry: Entry, proving: threading.Thread | None) -> None:
         before_ns = self._now_ns()
-        lifted = lift(self._kind, self._site, entry.undo, fault=self.fault.name, tell=self._note)
+        lifted = self._undo(entry)
         after_ns = self._now_ns()
-        if lifted.clean:
-            self._around.journal.close(self.fault.name)
-            self._site.count_fault(-1)
-            self.in_force = False
         self._proof_stop.set()
         if proving is not None:
             proving.join(_JOIN_S)

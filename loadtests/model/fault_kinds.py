@@ -26,7 +26,7 @@ class FaultKind:
     directions: bool = False  # acts on one stream of a link where asked
     hides: bool = False  # nothing else on the same place can be seen under it
     destructive: bool = False  # only on a target that the profile marks as a test system
-    instant: bool = False  # nothing stays in force: `for_s` is how long its effect is watched
+    instant: bool = False  # nothing stays in force, so it is healed at once; its effect is watched for `for_s`
     charges: bool = True  # losses on its path are charged to it; a planted defect is the target's all the same
 
 
@@ -62,8 +62,8 @@ def _on_service(
     )
 
 
-def _on_consumers(name: str, *needs: str, instant: bool = False) -> FaultKind:
-    return FaultKind(name=name, place="consumers", needs=frozenset(needs), may=frozenset({"share"}), instant=instant)
+def _on_consumers(name: str, *needs: str) -> FaultKind:
+    return FaultKind(name=name, place="consumers", needs=frozenset(needs), may=frozenset({"share"}))
 
 
 REDIS: tuple[str, ...] = ("redis",)
@@ -97,7 +97,7 @@ KINDS: Mapping[str, FaultKind] = _rows(
     _on_consumers("half-open-consumers"),
     _on_consumers("vanishing-consumers"),
     _on_consumers("offline-consumers"),
-    _on_consumers("reconnect-storm", instant=True),
+    _on_consumers("reconnect-storm"),
     _on_consumers("bad-token", "token"),
     FaultKind(
         name="bad-input",

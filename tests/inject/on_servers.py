@@ -17,6 +17,7 @@ from loadtests.inject.lifting import lift
 from loadtests.inject.redis_server import RedisServer
 from loadtests.inject.supervisor import Supervisor
 from loadtests.inject.watch import Watch
+from loadtests.model.fault_kinds import KINDS as NAMED
 from loadtests.model.injectwire import Begin, PlannedFault, Schedule
 from loadtests.model.records import FaultStep
 from loadtests.stack.local import LocalStack
@@ -24,6 +25,8 @@ from loadtests.stack.local import LocalStack
 from .conftest import NS_PER_S, Run, eventually
 
 WHOLE = ["announced", "active", "proved", "lifted"]
+AT_ONCE = ["announced", "active", "lifted", "proved"]
+"""Of a kind of which nothing stays in force: it is over when it has acted, and its effect is watched after that."""
 SOON_NS = 900_000_000
 
 
@@ -85,7 +88,10 @@ def play(run: Run, service: str, kind: str, *, for_s: float = 1.0, name: str = "
     """Plays one fault to its end and returns its last step."""
     fault = fault_on(service, kind, at_ns=run.now_ns() + SOON_NS, for_s=for_s, name=name, **asked)
     run.handle.send(Schedule(faults=[fault]))
-    return run.await_step(name, "lifted", "not lifted", "failed", timeout_s=30)
+    last = run.await_step(name, "lifted", "not lifted", "failed", timeout_s=30)
+    if NAMED[kind].instant and last.step == "lifted":
+        run.await_step(name, "proved", "not proved", timeout_s=30)
+    return last
 
 
 def is_whole(stack: LocalStack) -> bool:
