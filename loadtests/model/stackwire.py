@@ -29,7 +29,9 @@ PROXY_PREFIX = "tickstorm."
 """Every proxy of ours carries it, so that a sweep never touches a proxy of somebody else."""
 
 ServiceState = Literal["starting", "ready", "paused", "stopped", "dead"]
-Action = Literal["status", "down", "start", "stop", "kill", "pause", "resume", "restart", "switch", "spare", "end-spare"]
+Action = Literal[
+    "status", "down", "start", "stop", "kill", "pause", "resume", "restart", "switch", "spare", "end-spare"
+]
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):
