@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi
 
-from bokeh.models import ColumnDataSource, DataRange1d, FactorRange, Range1d
+from bokeh.models import ColumnDataSource, DataRange1d, FactorRange, Quad, Range1d, Scatter, Segment
 from bokeh.plotting import figure
 
 from loadtests.model.results import Bars, Growth, RecoveryResult, Results
-from loadtests.report.drawing import Key, canvas, column, hover, lines, mark, tick_numbers
+from loadtests.report.drawing import Key, canvas, column, hover, lines, mark, put, tick_numbers
 from loadtests.report.formats import measure_of, seconds, words_of
 
 
@@ -73,17 +73,9 @@ def _histogram(number: int, caption: str, group: dict[str, Bars]) -> Chart:
         source = ColumnDataSource(
             {"low": column(_lows(bars.upper_ms)), "t": column(bars.upper_ms), "count": column(bars.count)}
         )
-        renderer = plot.quad(
-            left="low",
-            right="t",
-            bottom=0,
-            top="count",
-            source=source,
-            line_width=1,
-            fill_alpha=0.45,
-            name=f"{name}:{what}",
-        )
-        renderer.glyph.tags = [f"fill:{place + 1}", f"stroke:{place + 1}"]
+        tags = [f"fill:{place + 1}", f"stroke:{place + 1}"]
+        glyph = Quad(left="low", right="t", bottom=0, top="count", line_width=1, fill_alpha=0.45, tags=tags)
+        put(plot, source, glyph, name=f"{name}:{what}")
         keys.append(Key(renderer=f"{name}:{what}", label=name_of(what), colour=str(place + 1), dash="solid"))
         if place == 0:
             hover(plot, source, [("up to", "t", "ms"), (keys[0].label, "count", "count")])
@@ -124,15 +116,16 @@ def growth_chart(results: Results) -> Chart | None:
             "t": column(g.slope_mb_per_h for g in known),
         }
     )
-    plot.segment("low", "row", "high", "row", source=source, line_width=2, name="growth:interval").glyph.tags = [
-        "stroke:1"
-    ]
+    put(
+        plot,
+        source,
+        Segment(x0="low", y0="row", x1="high", y1="row", line_width=2, tags=["stroke:1"]),
+        name="growth:interval",
+    )
     for end in ("low", "high"):
-        ends = plot.scatter(
-            end, "row", source=source, marker="dash", angle=pi / 2, size=12, line_width=2, name=f"growth:{end}"
-        )
-        ends.glyph.tags = ["stroke:1"]
-    plot.scatter("t", "row", source=source, size=9, name="growth:slope").glyph.tags = ["fill:1", "stroke:1"]
+        bar = Scatter(x=end, y="row", marker="dash", angle=pi / 2, size=12, line_width=2, tags=["stroke:1"])
+        put(plot, source, bar, name=f"growth:{end}")
+    put(plot, source, Scatter(x="t", y="row", size=9, tags=["fill:1", "stroke:1"]), name="growth:slope")
     mark(plot, 0, "ink", dash="solid")
     for limit in sorted({x for g in known if (x := growth_limit(results, g)) is not None}):
         mark(plot, limit, "limit")

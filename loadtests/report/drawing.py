@@ -18,11 +18,16 @@ from bokeh.models import (
     CustomJSHover,
     DataRange1d,
     HoverTool,
+    Line,
     NumeralTickFormatter,
     PanTool,
+    Step,
+    VStrip,
     WheelZoomTool,
 )
-from bokeh.models.annotations import BoxAnnotation, Span
+from bokeh.models.annotations import Span
+from bokeh.models.glyph import Glyph
+from bokeh.models.renderers.glyph_renderer import GlyphRenderer
 from bokeh.plotting import figure
 
 from loadtests.model.panels import AXIS, CANVAS, COLOURS, DASHES, TICKS
@@ -45,7 +50,7 @@ def column(values: Iterable[float | None]) -> array[float]:
 
 def canvas(*, height: int, x: str = "time since T0 in seconds", **more: Any) -> figure:
     """An empty plot that fills its element's width; the wheel zooms only after the reader has asked for it."""
-    plot = figure(height=height, tools="", output_backend="canvas", **CANVAS, **more)
+    plot = figure(height=height, tools="", title=None, output_backend="canvas", **CANVAS, **more)
     plot.add_tools(
         BoxZoomTool(dimensions="width", tags=["drag-zoom"]),
         PanTool(dimensions="width", tags=["drag-pan"]),
@@ -59,6 +64,15 @@ def canvas(*, height: int, x: str = "time since T0 in seconds", **more: Any) -> 
     for grid in plot.grid:
         grid.tags = ["grid"]
     return plot
+
+
+def put(plot: figure, source: ColumnDataSource, glyph: Glyph, **more: Any) -> GlyphRenderer[Glyph]:
+    """Draw a glyph over a source's columns.
+
+    Nothing here is ever selected or muted; `figure.line` and its kin would add two glyphs for that, and the number of
+    models is what a page costs.
+    """
+    return plot.add_glyph(source, glyph, nonselection_glyph=None, muted_glyph=None, **more)
 
 
 def tick_numbers(axis: Any) -> None:
@@ -85,9 +99,9 @@ def lines(
         colour, dash = str(number % COLOURS + 1), DASHES[number % len(DASHES)]
         renderer = f"{panel}:{name}"
         points = _without_holes(source, name) if bridged else source
-        style: dict[str, Any] = {"source": points, "line_width": 2, "line_dash": dash, "name": renderer}
-        drawn = plot.step("t", name, mode="after", **style) if stepped else plot.line("t", name, **style)
-        drawn.glyph.tags = [f"stroke:{colour}"]
+        style: dict[str, Any] = {"line_width": 2, "line_dash": dash, "tags": [f"stroke:{colour}"]}
+        glyph = Step(x="t", y=name, mode="after", **style) if stepped else Line(x="t", y=name, **style)
+        put(plot, points, glyph, name=renderer)
         keys.append(Key(renderer=renderer, label=label, colour=colour, dash=dash))
     return keys
 
@@ -105,7 +119,7 @@ def hover(plot: figure, source: ColumnDataSource, rows: Sequence[tuple[str, str,
     shown = CustomJSHover(code=_FORMAT)
     columns = [name for _, name, _ in rows if name != over]
     whole = next((n for n in columns if all(v == v for v in source.data[n])), columns[0])  # NaN has no place for a tip
-    probe = plot.line(over, whole, source=source, alpha=0, name=f"probe:{id_of(rows)}")
+    probe = put(plot, source, Line(x=over, y=whole, line_alpha=0), name=f"probe:{id_of(rows)}")
     if isinstance(plot.y_range, DataRange1d):
         plot.y_range.renderers = [r for r in plot.renderers if r is not probe]
     plot.add_tools(
@@ -125,12 +139,10 @@ def id_of(rows: Sequence[tuple[str, str, str]]) -> str:
     return "+".join(name for _, name, _ in rows)
 
 
-def shade(plot: figure, from_s: float, to_s: float | None, role: str) -> None:
-    """A shaded interval; without an end it runs to the edge."""
-    box = BoxAnnotation(left=from_s, level="underlay", fill_alpha=1, line_color=None, tags=[f"fill:{role}"])
-    if to_s is not None:
-        box.right = to_s
-    plot.add_layout(box)
+def strips(plot: figure, source: ColumnDataSource, role: str) -> None:
+    """Shaded intervals between a source's columns `from` and `to`; a source without rows costs nothing."""
+    if source.data["from"]:
+        put(plot, source, VStrip(x0="from", x1="to", line_color=None, fill_alpha=1, tags=[role]), level="underlay")
 
 
 def mark(

@@ -5,13 +5,24 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from bokeh.models import ColumnDataSource, DataRange1d, FactorRange, HoverTool, Model, Range1d, RangeTool
+from bokeh.models import (
+    ColumnDataSource,
+    DataRange1d,
+    FactorRange,
+    HBar,
+    HoverTool,
+    Model,
+    Range1d,
+    RangeTool,
+    Text,
+    VSpan,
+)
 from bokeh.plotting import figure
 
 from loadtests.model.panels import FAULT, FONT, NOTE, OTHER, PANELS, RECOVERY, UNSAID
 from loadtests.model.panels import Panel as Kind
 from loadtests.model.results import Results
-from loadtests.report.drawing import Key, canvas, column, crosshair, hover, lines, link, shade, tick_numbers
+from loadtests.report.drawing import Key, canvas, column, crosshair, hover, lines, link, put, strips, tick_numbers
 from loadtests.report.pairing import pair
 
 LANES_AT_MOST = 12
@@ -87,7 +98,7 @@ def _panel(
         height=kind.height, x="", x_range=span, y_range=y_range, y_axis_type="log" if log else "linear", name=name
     )
     tick_numbers(plot.yaxis[0])
-    _strips(results, plot, across)
+    _strips(plot, across)
     labels = [(n, label_of(n)) for n in names]
     keys = lines(plot, source, name, labels, bridged=kind.sampled)
     hover(plot, source, [("at", "t", "s"), *((label, n, kind.unit) for n, label in labels)])
@@ -100,6 +111,7 @@ Across = dict[str, ColumnDataSource]
 def _across(results: Results, last: float) -> Across:
     """What stands across every panel, under the names that the live page uses."""
     acted = [f for f in results.faults if f.injected_s is not None]
+    edges = [p for p in results.phases if p.phase in ("warm-up", "drain")]
     recoveries = [
         (fault.healed_s, fault.healed_s + (back.limit_s if fresh is None else fresh))
         for fault, back, _ in pair(results)
@@ -118,19 +130,19 @@ def _across(results: Results, last: float) -> Across:
             {"from": [start for start, _ in recoveries], "to": [min(end, last) for _, end in recoveries]},
             name="recoveries",
         ),
+        "edges": ColumnDataSource(
+            {"from": [p.from_s for p in edges], "to": [p.to_s for p in edges]},
+            name="edges",
+        ),
         "notes": ColumnDataSource({"at": [note.at_s for note in results.notes]}, name="notes"),
     }
 
 
-def _strips(results: Results, plot: figure, across: Across) -> None:
-    for name, role in (("recoveries", RECOVERY), ("faults", FAULT)):
-        strips = plot.vstrip(x0="from", x1="to", source=across[name], level="underlay", line_color=None, fill_alpha=1)
-        strips.glyph.tags = [role]
-    marks = plot.vspan(x="at", source=across["notes"], level="underlay", line_width=1.5)
-    marks.glyph.tags = [NOTE]
-    for phase in results.phases:
-        if phase.phase in ("warm-up", "drain"):
-            shade(plot, phase.from_s, phase.to_s, "edge")
+def _strips(plot: figure, across: Across) -> None:
+    for name, role in (("recoveries", RECOVERY), ("faults", FAULT), ("edges", "fill:edge")):
+        strips(plot, across[name], role)
+    if across["notes"].data["at"]:
+        put(plot, across["notes"], VSpan(x="at", line_width=1.5, tags=[NOTE]), level="underlay")
 
 
 def _lanes(results: Results, span: Range1d, first: float, last: float) -> Panel:
@@ -157,10 +169,9 @@ def _lanes(results: Results, span: Range1d, first: float, last: float) -> Panel:
 def _bars(plot: figure, bars: list[tuple[str, str, float, float]], name: str, role: str) -> Key:
     lane, what, left, right = (list(part) for part in zip(*bars, strict=True))
     source = ColumnDataSource({"lane": lane, "what": what, "left": left, "right": right})
-    drawn = plot.hbar(
-        y="lane", left="left", right="right", height=0.76, source=source, line_width=1, name=f"lanes:{name}"
-    )
-    drawn.glyph.tags = [f"fill:{role}", "stroke:paper"]
+    tags = [f"fill:{role}", "stroke:paper"]
+    glyph = HBar(y="lane", left="left", right="right", height=0.76, line_width=1, tags=tags)
+    drawn = put(plot, source, glyph, name=f"lanes:{name}")
     plot.add_tools(
         HoverTool(
             renderers=[drawn],
@@ -175,10 +186,11 @@ def _name_lane(plot: figure, lane: str, spans: list[tuple[str, float, float]], *
     """Write a fault's name where its bars leave room: before the first, else behind the last."""
     at = spans[0][1] if before else spans[-1][2]
     source = ColumnDataSource({"t": [at], "lane": [lane], "what": [lane]})
-    plot.text(
-        "t", "lane", "what", source=source, text_align="right" if before else "left", x_offset=-6 if before else 6,
-        text_baseline="middle", text_font=FONT, text_font_size="11px", name=f"lanes:name:{lane}",
-    ).glyph.tags = ["text:ink"]  # fmt: skip
+    glyph = Text(
+        x="t", y="lane", text="what", text_align="right" if before else "left", x_offset=-6 if before else 6,
+        text_baseline="middle", text_font=FONT, text_font_size="11px", tags=["text:ink"],
+    )  # fmt: skip
+    put(plot, source, glyph, name=f"lanes:name:{lane}")
 
 
 def _overview(
@@ -187,7 +199,7 @@ def _overview(
     plot = canvas(height=84, x="time since T0 in seconds; drag the frame to select", x_range=whole, name="overview")
     plot.yaxis.visible = False
     plot.ygrid.visible = False
-    _strips(results, plot, across)
+    _strips(plot, across)
     lines(plot, source, "overview", [(n, label_of(n)) for n in names[:2]])
     tool = RangeTool(x_range=span, start_gesture="pan")
     tool.overlay.tags = ["range"]

@@ -121,7 +121,7 @@ def compare(world: World, results: Results) -> None:
         assert (route.lost.defect, route.lost.charged) == (c["defect"], c["charged"]), route.group
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     faults=st.booleans(),
@@ -136,7 +136,7 @@ def test_the_judge_counts_what_the_oracle_counts(
     compare(world, judge(world.profile, world.history()))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 10_000), parts=st.integers(2, 4))
 def test_shards_merged_in_any_order_are_the_whole(seed: int, parts: int) -> None:
     world = messy(seed, faults=True, processes=2, disconnects=3, share=0.02)

@@ -38,7 +38,7 @@ worlds = st.builds(
     disconnects=st.integers(0, 4),
     share=st.sampled_from([0.0, 0.02]),
 )
-few = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+few = settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 def said(world: World, history: Iterable[tuple[str, Any]]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,19 +38,34 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def tabs(chromium: Any, report: Path) -> Iterator[Callable[[int, str], Tab]]:
+    """A tab for each width and scheme, opened once: a page takes seconds to draw. A test leaves its tab as it was."""
+    opened: dict[tuple[int, str], Tab] = {}
+
+    def tab(width: int, scheme: str) -> Tab:
+        if (width, scheme) not in opened:
+            context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            page = context.new_page()
+            made = opened[width, scheme] = Tab(page=page)
+            page.on("request", lambda r: made.requests.append(r.url))
+            page.on("console", lambda m: made.complaints.append(m.text) if m.type in ("error", "warning") else None)
+            page.on("pageerror", lambda e: made.complaints.append(str(e)))
+            page.goto(report.as_uri())
+            page.wait_for_function(DRAWN, timeout=30_000)
+        return opened[width, scheme]
+
+    yield tab
+    for made in opened.values():
+        made.page.context.close()
+
+
 @pytest.fixture
-def tab(chromium: Any, report: Path, request: pytest.FixtureRequest) -> Iterator[Tab]:
-    width, scheme = getattr(request, "param", (1280, "light"))
-    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    page = context.new_page()
-    opened = Tab(page=page)
-    page.on("request", lambda r: opened.requests.append(r.url))
-    page.on("console", lambda m: opened.complaints.append(m.text) if m.type in ("error", "warning") else None)
-    page.on("pageerror", lambda e: opened.complaints.append(str(e)))
-    page.goto(report.as_uri())
-    page.wait_for_function(DRAWN, timeout=30_000)
-    yield opened
-    context.close()
+def tab(tabs: Callable[[int, str], Tab], report: Path, request: pytest.FixtureRequest) -> Iterator[Tab]:
+    used = tabs(*getattr(request, "param", (1280, "light")))
+    yield used
+    assert used.complaints == []
+    assert used.requests == [report.as_uri()]
 
 
 def span(tab: Tab) -> list[float]:
@@ -68,7 +83,6 @@ def test_it_asks_for_nothing_complains_of_nothing_and_draws_every_plot(tab: Tab,
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= tab.page.viewport_size["width"]
 
 
-@pytest.mark.parametrize("tab", [(1280, "light")], indirect=True)
 def test_the_theme_can_be_switched_and_the_plots_follow(tab: Tab) -> None:
     colour = "() => JSON.stringify(Tickstorm.named('latency:latency_p50_ms').glyph.line_color)"
     before = tab.page.evaluate(colour)
@@ -76,6 +90,8 @@ def test_the_theme_can_be_switched_and_the_plots_follow(tab: Tab) -> None:
     tab.page.keyboard.press("Enter")
     assert tab.page.evaluate("document.documentElement.dataset.theme") == "dark"
     assert tab.page.evaluate(colour) != before
+    tab.page.keyboard.press("Enter")
+    assert tab.page.evaluate(colour) == before
 
 
 def test_buttons_zoom_move_and_restore_the_common_range(tab: Tab) -> None:
@@ -89,6 +105,7 @@ def test_buttons_zoom_move_and_restore_the_common_range(tab: Tab) -> None:
     assert span(tab) == whole
     tab.page.click("tr:has-text('redis-cut') button[data-action=zoom]")
     assert span(tab) == pytest.approx([25, 50.02])
+    tab.page.click("button[data-action=all]")
 
 
 def test_a_legend_entry_hides_its_line_and_log_latency_changes_the_panel(tab: Tab) -> None:
@@ -99,6 +116,10 @@ def test_a_legend_entry_hides_its_line_and_log_latency_changes_the_panel(tab: Ta
     tab.page.click("button[data-action=log]")
     assert not tab.page.is_visible("#panel-latency")
     assert tab.page.is_visible("#panel-latency-log")
+    tab.page.click("button[data-action=log]")
+    assert tab.page.is_visible("#panel-latency")
+    key.click()
+    assert tab.page.evaluate("Tickstorm.named('latency:latency_p99_ms').visible") is True
 
 
 def test_the_wheel_scrolls_the_page_until_the_reader_wants_it_to_zoom(tab: Tab) -> None:
@@ -117,6 +138,9 @@ def test_the_wheel_scrolls_the_page_until_the_reader_wants_it_to_zoom(tab: Tab) 
     tab.page.wait_for_function(
         "([a, b]) => Tickstorm.named('time').end - Tickstorm.named('time').start < b - a", arg=whole
     )
+    tab.page.click("button[data-action=wheel]")
+    tab.page.click("button[data-action=all]")
+    assert span(tab) == whole
 
 
 def test_pointing_at_a_panel_shows_values_with_units(tab: Tab) -> None:
@@ -137,3 +161,5 @@ def test_it_prints_in_light_whatever_the_theme(tab: Tab, tmp_path: Path) -> None
     pdf = tab.page.pdf(path=str(tmp_path / "report.pdf"))
     assert pdf.startswith(b"%PDF")
     assert tab.page.evaluate("document.documentElement.dataset.theme") == "dark"
+    tab.page.click("#theme")
+    assert tab.page.evaluate("document.documentElement.dataset.theme") == "light"
