@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from gevent import monkey
 
 from loadtests.harness.livefaults import LiveFaults
+from loadtests.harness.livelinks import LiveLinks
 from loadtests.harness.picture import drawn
 from loadtests.model.codec import Torn, decode
 from loadtests.model.contract import Contract
@@ -83,6 +84,7 @@ class LiveFold:
         self._followers: defaultdict[int, int] = defaultdict(int)
         self._following: dict[tuple[int, int], list[int]] = {}
         self._faults = LiveFaults(profile)
+        self._links = LiveLinks()
         self._trouble: list[str] = []
         self.t0_ns = 0
         self._percentiles: dict[int, tuple[float | None, ...]] = {}  # of seconds that are long over
@@ -99,6 +101,7 @@ class LiveFold:
 
     def _add(self, process: str, record: object) -> None:
         self._faults.add(record, self.t0_ns)
+        self._links.add(record)
         match record:
             case Published():
                 for stream, due, first, last in zip(
@@ -212,7 +215,7 @@ class LiveFold:
                 for name, table in (("memory", self._memory), ("cpu", self._cpu))
             }
             p50_ms = latency.quantile_ms(0.5) if latency is not None else None
-            return drawn(
+            drawn_links, services = drawn(
                 links,
                 rates,
                 p50_ms,
@@ -221,6 +224,7 @@ class LiveFold:
                 self._faults.health,
                 self._faults.subscribers.get(second),
             )
+            return [self._links.with_probe(link, now_ns) for link in drawn_links], services
 
     def live(
         self,
@@ -254,6 +258,7 @@ class LiveFold:
             for label, table in (("memory_mb", self._memory), ("cpu", self._cpu)):
                 for process, values in table.items():
                     series[f"{label}:{process}"] = [values.get(s) for s in seconds]
+            series |= self._links.series(seconds)
             recent = self._latency.get(last) or self._latency.get(last - 1) or Histogram()
             return Live(
                 run=self._run,

@@ -9,7 +9,7 @@ import threading
 import msgspec
 
 from loadtests.model.injectwire import Announce, Emitted, FromInjector
-from loadtests.model.records import FaultStep, Note, Trouble
+from loadtests.model.records import FaultStep, Note, PathProbe, Trouble
 
 
 class Emitter:
@@ -25,7 +25,7 @@ class Emitter:
         """Hands over one message; never blocks."""
         self._queue.put(msgspec.json.encode(message) + b"\n")
 
-    def record(self, record: FaultStep | Note | Trouble) -> None:
+    def record(self, record: FaultStep | Note | PathProbe | Trouble) -> None:
         """Hands over one record for the history."""
         self.send(Emitted(record=record))
 

@@ -20,6 +20,7 @@ from loadtests.inject.layers import Tls
 from loadtests.inject.life import CALM_NS, GO_NS, Held, Life, Surroundings
 from loadtests.inject.lifting import COMMAND, Lifted
 from loadtests.inject.link import Link
+from loadtests.inject.linkprobes import LinkProbes
 from loadtests.inject.redis_server import RedisServer
 from loadtests.inject.supervisor import Supervisor
 from loadtests.inject.toxics import ToxiproxyServer
@@ -45,6 +46,15 @@ class Injector:
         self._emitter = emitter
         self._server = ToxiproxyServer(begin.toxiproxy)
         self._journal = Journal(Path(begin.journal))
+        self._lives: dict[str, Life] = {}
+        self._links = {name: self._link(name, proxy) for name, proxy in begin.proxies.items()}
+        self._probes = LinkProbes(
+            self._links,
+            every_s=begin.link_probe_every_s,
+            origin_ns=begin.origin_ns,
+            emit=emitter.record,
+            stuck=self._is_stuck,
+        )
         self._around = Surroundings(
             origin_ns=begin.origin_ns,
             emitter=emitter,
@@ -52,13 +62,12 @@ class Injector:
             held=Held(),
             toxiproxy=begin.toxiproxy,
             supervisor=begin.supervisor,
+            quiet=self._probes.quiet,
         )
-        self._links = {name: self._link(name, proxy) for name, proxy in begin.proxies.items()}
         self._planned: list[tuple[int, str, PlannedFault]] = []
         self._names: set[str] = set()
         self._crew = CrewControl(emitter.send)
         self._meanwhile = meanwhile
-        self._lives: dict[str, Life] = {}
 
     def sweep(self) -> Ready:
         """Reaches Toxiproxy and lifts what is left. Raises ControlError where it cannot be reached."""
@@ -67,6 +76,7 @@ class Injector:
         swept += [sentence(*each) for each in self._undo_journal("sweep", on_links=True)]
         swept += sweep_or_restart(self._server, tuple(self._begin.proxies.values()), self._stack)
         self._crew.listen()
+        self._probes.start()
         return Ready(toxiproxy_version=version, swept=swept)
 
     def _undo_journal(self, by: str, *, on_links: bool | None = None) -> Iterator[tuple[Entry, Lifted]]:
@@ -152,6 +162,28 @@ class Injector:
 
     def heal(self, by: str) -> list[str]:
         """Lifts everything, drops the plan, reads back. Returns what is left, with the command that lifts it."""
+        quiet = self._probes.quiet()
+        quiet.begin()
+        try:
+            left = self._heal(by)
+        finally:
+            quiet.end()
+        if left:  # a link that is stuck is left alone until somebody has freed it
+            self._probes.end()
+        return left
+
+    def stop_probing(self) -> None:
+        """No link is asked any more."""
+        self._probes.end()
+
+    def _is_stuck(self, link: str) -> bool:
+        """A fault on it could not be lifted."""
+        return any(
+            life.fault.link == link and life.lifted is not None and not life.lifted.clean
+            for life in list(self._lives.values())
+        )
+
+    def _heal(self, by: str) -> list[str]:
         self._planned.clear()
         failed_before = any(life.join(0) and life.lifted and not life.lifted.clean for life in self._lives.values())
         for life in self._lives.values():

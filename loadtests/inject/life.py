@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from loadtests.inject.emitting import Emitter
@@ -14,6 +15,7 @@ from loadtests.inject.errors import ControlError
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds.kind import Kind, Site
 from loadtests.inject.lifting import Lifted, lift
+from loadtests.inject.linkprobes import Quiet
 from loadtests.inject.proofs import Effective, Proof, Witness
 from loadtests.inject.watch import Watch
 from loadtests.model.fault_kinds import KINDS as NAMED
@@ -65,6 +67,7 @@ class Surroundings:
     held: Held
     toxiproxy: str
     supervisor: str = ""  # folder
+    quiet: Callable[[str], Quiet] = lambda _: Quiet()  # links that are left alone while somebody acts on them
 
 
 class Life:
@@ -75,6 +78,7 @@ class Life:
         self.lifted: Lifted | None = None  # how its lifting ended, once it has
         self.in_force = False  # from just before it is applied until it is lifted cleanly
         self._kind, self._site, self._around = kind, site, around
+        self._quiet = around.quiet(fault.link)
         self._stop, self._proof_stop, self._go = threading.Event(), threading.Event(), threading.Event()
         self._by = "plan"
         self._proof_told = False
@@ -155,6 +159,14 @@ class Life:
         self._tell("announced")
         self._around.emitter.announce(self.fault.name)
         announced_ns = time.monotonic_ns()
+        try:
+            self._quiet.begin()
+            self._at_its_time(witness, entry, announced_ns)
+        finally:
+            self._quiet.end()
+
+    def _at_its_time(self, witness: Witness, entry: Entry, announced_ns: int) -> None:
+        at_ns = self._monotonic_ns(self.fault.at_ns)
         witness.last_look()
         self._go.wait(max(0, announced_ns + GO_NS - time.monotonic_ns()) / NS_PER_S)
         if not Watch(at_ns, self._stop).wait():
@@ -179,6 +191,7 @@ class Life:
             self._tell(step, before_ns=before_ns, detail="; ".join(missing))
             proving = threading.Thread(target=self._prove, args=(witness, "; ".join(missing)), daemon=True)
             proving.start()
+            self._quiet.end()
             if self._is_instant:
                 return self._let_act(entry, proving)
             Watch(self._monotonic_ns(self.fault.until_ns), self._stop).wait()
@@ -200,11 +213,14 @@ class Life:
         self._tell_proof(Proof(proved=False, reason="its effect was not seen in time"), before_ns)
 
     def _undo(self, entry: Entry) -> Lifted:
+        if self.on_link:
+            self._quiet.begin()
         lifted = lift(self._kind, self._site, entry.undo, fault=self.fault.name, tell=self._note)
         if lifted.clean:
             self._around.journal.close(self.fault.name)
             self._site.count_fault(-1)
             self.in_force = False
+            self._quiet.end()
         return lifted
 
     def _prove(self, witness: Witness, missing: str) -> None:

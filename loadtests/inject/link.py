@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from loadtests.inject.connections import open_connections, without_port
+from loadtests.inject.dialects import DIALECTS
 from loadtests.inject.errors import Refused
 from loadtests.inject.layers import Layer
-from loadtests.inject.probe import Carried, Pace, Probe
+from loadtests.inject.probe import Carried, Pace, Ping, Probe
 from loadtests.inject.toxics import Missing, Proxy, Toxic, ToxiproxyServer, differences
+from loadtests.model.ids import NS_PER_S
+
+ANSWER_S = 1.0
+"""Who has waited so long for an answer has seen silence."""
 
 _WILDCARDS = ("", "0.0.0.0", "[::]", "::", "*")
 
@@ -36,6 +42,7 @@ class Link:
         self._pace = Pace(probe_every_s)
         self._lock = threading.Lock()
         self._faults = 0
+        self._seen: tuple[int, Ping] | None = None  # when the last reading of a witness began, monotonic
         self.calm_ns: deque[int] = deque(maxlen=20)  # round trips measured while no fault was in force
         self.calm_closes_ns: deque[int] = deque(maxlen=20)  # the same of passing on a close
         self.calm_loads: dict[tuple[str, int], Carried] = {}  # way, size -> the same of a load
@@ -101,9 +108,26 @@ class Link:
             raise Refused(f'proxy "{self.proxy}" listens at no address that can be read')
         return (self.server.host if host in _WILDCARDS else host.strip("[]")), int(port)
 
-    def probe(self) -> Probe:
-        """A probe of its own for one fault."""
-        return Probe(self.address(), self.speaks, self._pace, self._layer)
+    @property
+    def asks(self) -> bool:
+        """Its probes speak the protocol behind it, so that they can measure times."""
+        return self.speaks in DIALECTS
+
+    def probe(self, pace: Pace | None = None) -> Probe:
+        """A probe of its own for one fault; what it sees is known to all. With a pace, one that nobody else hears."""
+        if pace is not None:
+            return Probe(self.address(), self.speaks, pace, self._layer)
+        return Probe(self.address(), self.speaks, self._pace, self._layer, self._saw)
+
+    def seen_since(self, at_ns: int) -> tuple[int, Ping] | None:
+        """The last reading of a fault's probe and when it began, on the monotonic clock; None where it was before."""
+        seen = self._seen
+        return seen if seen is not None and seen[0] + seen[1].took_ns >= at_ns else None
+
+    def _saw(self, ping: Ping) -> None:
+        waited = ping.seen in ("silent", "no connect")
+        if not waited or ping.took_ns >= ANSWER_S * NS_PER_S:  # one that was cut short has not seen silence
+            self._seen = (time.monotonic_ns() - ping.took_ns, ping)
 
     def connections(self, port: int, probe: Probe, *, must_listen: bool = True) -> frozenset[str] | None:
         """Who is connected through it, without the probe; None where this machine cannot know."""

@@ -63,12 +63,19 @@ class Probe:
     """Asks through one link. Keeps its connection where the protocol allows it, so that a cut of it is seen."""
 
     def __init__(
-        self, address: tuple[str, int], speaks: str, pace: Pace, layer: Callable[[], Layer] | None = None
+        self,
+        address: tuple[str, int],
+        speaks: str,
+        pace: Pace,
+        layer: Callable[[], Layer] | None = None,
+        saw: Callable[[Ping], None] = lambda _: None,
     ) -> None:
+        """`saw` hears every ping that is returned."""
         self._address = address
         self._dialect = DIALECTS.get(speaks)
         self._pace = pace
         self._layer = layer
+        self._saw = saw
         self._connection: Connection | None = None
 
     @property
@@ -96,6 +103,12 @@ class Probe:
             self.close()
         if not self.turn(watch):
             return None
+        ping = self._pinged(watch)
+        if ping is not None:
+            self._saw(ping)
+        return ping
+
+    def _pinged(self, watch: Watch) -> Ping | None:
         is_fresh, started = self._connection is None, time.monotonic_ns()
         try:
             connection = self._connected(watch)

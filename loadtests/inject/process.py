@@ -92,6 +92,8 @@ class _Process:
                 self._injector.start_due()
         if self._injector is not None and self._ends == "pipe closed":
             self._injector.parent_gone()
+        if self._injector is not None:
+            self._injector.stop_probing()
         left = self._injector.heal(self._ends) if self._injector is not None else []
         for text in left:
             sys.stderr.write(f"{text}\n")

@@ -78,6 +78,8 @@ class Connection:
             code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             raise Cut("refused" if code in _REFUSED else "reset" if code in _RESET else "no connect")
+        if self._socket.getsockname() == self._socket.getpeername():
+            raise Cut("refused")  # nobody listens, and the kernel had chosen just that port for our end
 
     def ask(self, request: bytes, complete: Callable[[bytes], bool], watch: Watch) -> bytes:
         """Sends a request and returns the bytes of its answer, when `complete` says that they are all there."""

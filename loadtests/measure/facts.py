@@ -21,6 +21,8 @@ OUTCOME_CODE = {"FAILED": 0, "UNKNOWN": 1}
 STEP_ORDER = {"asked": 0, "confirmed": 1, "leaving": 2, "left": 3}
 KERNEL, READ = 0, 1
 LATE_NOT_TOLD = -1
+LINK_DELAY = "link_delay_ns"
+"""Metric under which the times of pings through a link stand, with the link as their source."""
 NOT_KEPT_TEXT = "{}: {} rows of exceptions were not kept"
 
 
@@ -154,7 +156,7 @@ class ProcessFacts:
             case r.Queried():
                 self.queried.append(record)
             case r.PathProbe():
-                self.probes.append(record)
+                self._add_probe(record)
             case r.FaultStep():
                 self.fault_steps.append(record)
             case r.CrewFault():
@@ -175,6 +177,13 @@ class ProcessFacts:
                 self.finishes.append(record)
             case _:
                 raise TypeError(f"no fold for {type(record).__name__}")
+
+    def _add_probe(self, record: r.PathProbe) -> None:
+        if not record.what.startswith(r.LINK_PROBE):
+            self.probes.append(record)
+        elif record.ok:  # of a link only the times are drawn; nothing is judged by them
+            link = record.what.removeprefix(r.LINK_PROBE)
+            self.samples.setdefault((link, LINK_DELAY), []).append((record.at_ns, float(record.took_ns)))
 
     def _add_publish_times(self, p: r.PublishTimes) -> None:
         self.own_lag.extend(*p.own_lag)

@@ -8,7 +8,7 @@ import numpy as np
 
 from loadtests.measure.case import Case
 from loadtests.measure.deliveries import quantile_ms
-from loadtests.measure.facts import Bools, Floats, Ints
+from loadtests.measure.facts import LINK_DELAY, Bools, Floats, Ints
 from loadtests.measure.figures_time import publish_table
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.results import Series
@@ -75,7 +75,7 @@ def timeline(case: Case) -> Series:
 
 def _readings(case: Case) -> list[tuple[str, str, str, float]]:
     known = sorted({key for _, p in case.facts.each() for key in p.samples})
-    names = {"rss_bytes": ("memory_mb", 1e-6), "cpu_percent": ("cpu", 1.0)}
+    names = {"rss_bytes": ("memory_mb", 1e-6), "cpu_percent": ("cpu", 1.0), LINK_DELAY: ("link_delay_ms", 1e-6)}
     return [(source, metric, *names[metric]) for source, metric in known if metric in names]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from loadtests.model.records import FaultStep, Note, Trouble
+from loadtests.model.records import FaultStep, Note, PathProbe, Trouble
 
 
 class PlannedFault(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +34,7 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True, tag="begin"):
     journal: str  # path of the journal file
     supervisor: str = ""  # folder of the local stack, so that Toxiproxy can be restarted as the last escalation
     probe_every_s: float = 0.25
+    link_probe_every_s: float = 1.0  # every link, whether or not a fault is on it; 0: none
     redis: str = ""  # host:port of the server itself, past every proxy
     postgres: str = ""
     database: str = ""
@@ -113,7 +114,7 @@ class CrewOrder(msgspec.Struct, frozen=True, kw_only=True, tag="crew_order"):
 class Emitted(msgspec.Struct, frozen=True, kw_only=True, tag="record"):
     """One record for the history."""
 
-    record: FaultStep | Note | Trouble
+    record: FaultStep | Note | PathProbe | Trouble
 
 
 class Healed(msgspec.Struct, frozen=True, kw_only=True, tag="healed"):

@@ -36,6 +36,9 @@ class LiveLink(msgspec.Struct, frozen=True, kw_only=True):
     rate_is: str = ""
     delay_ms: float | None = None
     delay_is: str = ""
+    probe: str = ""  # what the injector's last ping through it saw: answer, silent, refused, ...; empty: none came yet
+    probe_ms: float | None = None  # its round trip
+    probe_age_s: float | None = None  # since it was seen
 
 
 class LiveService(msgspec.Struct, frozen=True, kw_only=True):

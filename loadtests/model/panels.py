@@ -50,6 +50,13 @@ PANELS = (
         height=190,
     ),
     Panel(
+        name="links",
+        title="Round trip of a ping through each link in ms; a line joins those that were answered",
+        unit="ms",
+        pattern=r"^link_delay_ms([:/. _].*)?$",
+        sampled=True,
+    ),
+    Panel(
         name="connected",
         title="Connected clients",
         unit="count",
@@ -77,7 +84,7 @@ PANELS = (
 OTHER = Panel(name="other", title="Deviations, counted per slice", unit="count", pattern=r"^.*$", height=110)
 """What belongs to no panel."""
 
-UNSAID = r"^(memory|rss|uss|cpu)(_mb|_percent)?[:/. ]+|^latency_|(_ms|_per_s)$"
+UNSAID = r"^(memory|rss|uss|cpu|link_delay)(_mb|_percent|_ms)?[:/. ]+|^latency_|(_ms|_per_s)$"
 """What a panel's title says already, and the name of a series need not."""
 
 FAULT, RECOVERY, NOTE = "fill:fault", "fill:recovery", "stroke:note"

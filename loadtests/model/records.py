@@ -214,10 +214,14 @@ class Queried(_Record, frozen=True, kw_only=True, array_like=True, tag="queried"
     example: str = ""  # SQLSTATE and first line of an error
 
 
-class PathProbe(_Record, frozen=True, kw_only=True, array_like=True, tag="path_probe"):
-    """A probe message per route family before T0, or a health probe during the run."""
+LINK_PROBE = "link:"
+"""Before the name of a link in what a `PathProbe` is about."""
 
-    what: str  # "family:patterns", "health"
+
+class PathProbe(_Record, frozen=True, kw_only=True, array_like=True, tag="path_probe"):
+    """A probe message per route family before T0; during the run the health page, and a ping through each link."""
+
+    what: str  # "family:patterns", "health", "link:gateway-redis"
     at_ns: int
     took_ns: int  # -1: no answer before the deadline
     ok: bool

@@ -118,8 +118,21 @@
     if (node.textContent !== value) node.textContent = value;
     if (title !== undefined && node.title !== title) node.title = title;
   };
+  const OLD_S = 3;
+  const SAW = { silent: "no answer", "no connect": "no answer" };
+  const probed = (link) => {
+    if (!link.probe) return null;
+    const seen = known(link.probe_ms) ? Tickstorm.show(link.probe_ms, "ms") : SAW[link.probe] || link.probe;
+    const old = link.probe_age_s > OLD_S, ago = `${link.probe_age_s.toFixed(0)} s ago`;
+    return { broken: !known(link.probe_ms) && !old, old, text: old ? `${seen}, ${ago}` : seen, title: `last ping of the injector through this link, ${ago}` };
+  };
+  const delayOf = (link, faults) => {
+    const probe = probed(link), shown = probe && [probe.text, probe.title];
+    if (probe && probe.broken) return shown;
+    return measured(faults) || (known(link.delay_ms) ? [`${Tickstorm.show(link.delay_ms, "ms")} p50`, link.delay_is] : shown || ["delay not measured", ""]);
+  };
   const measured = (faults) => {
-    for (const f of faults) if (known(f.effective.latency_ms)) return [`+${Tickstorm.show(f.effective.latency_ms, "ms")} measured`, `each way, by the probe of ${f.name}`];
+    for (const f of faults) if (f.state === "active" && known(f.effective.latency_ms)) return [`+${Tickstorm.show(f.effective.latency_ms, "ms")} measured`, `each way, by the probe of ${f.name}`];
     return null;
   };
   const WORD = { down: "cut", "black-hole": "silent", reset: "reset", flap: "flapping", latency: "slow", bandwidth: "slow", slicer: "sliced", kill: "killed", pause: "paused", restart: "restarting", failover: "switched over" };
@@ -132,20 +145,23 @@
     const back = faults.filter((f) => f.state === "healed" && known(f.to_s) && f.fresh < live.planned && live.now_s - f.to_s < (f.limit_s || 30));
     return back.length ? ["coming", "recovering", back] : ["open", "", []];
   };
+  // Faults in force say what is asked; without one, the probe says what is.
+  const linkState = (link, live) => {
+    const found = state(live.faults.filter((f) => f.link === link.name), live), probe = probed(link);
+    return found[0] !== "broken" && probe && probe.broken ? ["broken", probe.text, found[2]] : found;
+  };
   const show = (live) => {
     document.getElementById("closed").hidden = !live.closed;
     text(document.getElementById("closed"), live.closed ? "Nothing can be played now: " + live.closed + "." : "");
     if (!live.links.length) return;
     build(live);
     for (const link of live.links) {
-      const part = parts.links.get(link.name), [kind, word, faults] = state(live.faults.filter((f) => f.link === link.name), live);
+      const part = parts.links.get(link.name), [kind, word, faults] = linkState(link, live);
       part.group.setAttribute("class", "link " + kind);
       part.card.className = "linkcard " + kind;
       if (part.line) part.line.setAttribute("marker-end", `url(#arrow-${kind})`);
       text(part.rate, known(link.rate_per_s) ? `${Tickstorm.show(Math.round(link.rate_per_s), "count")} /s ${link.rate_is}` : "rate not measured", link.rate_is);
-      const probe = measured(faults);
-      if (probe) text(part.delay, ...probe);
-      else text(part.delay, known(link.delay_ms) ? `${Tickstorm.show(link.delay_ms, "ms")} p50` : "delay not measured", link.delay_is);
+      text(part.delay, ...delayOf(link, faults));
       text(part.state, word || "open", faults.map((f) => f.name).join(", "));
       part.state.className = kind;
     }

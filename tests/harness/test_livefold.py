@@ -12,6 +12,7 @@ from loadtests.model.records import (
     Deviations,
     FaultStep,
     HarnessSecond,
+    PathProbe,
     Published,
     PublishTimes,
     Record,
@@ -125,3 +126,32 @@ def test_a_torn_file_is_trouble_that_shows() -> None:
     fold = folded()
     fold.take("worker-1", b"not a frame at all")
     assert any("worker-1" in text for text in fold.live(0, BASE).trouble)
+
+
+def pinged(at_s: float, took_ms: float | None, seen: str = "answer", link: str = "gateway-redis") -> PathProbe:
+    ok = took_ms is not None
+    took_ns = round(took_ms * 1e6) if took_ms is not None else -1
+    return PathProbe(what=f"link:{link}", at_ns=round(at_s * NS_PER_S), took_ns=took_ns, ok=ok, detail=seen)
+
+
+def test_a_link_shows_its_last_ping_and_how_old_that_is() -> None:
+    fold = folded(pinged(1, 1.5), pinged(2, 0.5), pinged(3, None, "refused", "client-gateway"))
+    links = {link.name: link for link in fold.picture(7 * NS_PER_S, ("gateway-redis", "client-gateway", "odd"))[0]}
+    asked = links["gateway-redis"]
+    assert (asked.probe, asked.probe_ms) == ("answer", 0.5)
+    assert asked.probe_age_s is not None
+    assert abs(asked.probe_age_s - 4.9995) < 1e-9
+    refused = links["client-gateway"]
+    assert (refused.probe, refused.probe_ms, refused.probe_age_s) == ("refused", None, 4)
+    assert (links["odd"].probe, links["odd"].probe_ms, links["odd"].probe_age_s) == ("", None, None)
+
+
+def test_the_delay_of_a_link_is_a_series_with_holes_where_nothing_was_answered() -> None:
+    live = folded(pinged(0.2, 1.5), pinged(1.2, None, "silent"), pinged(2.2, 2.5)).live(4 * NS_PER_S, BASE)
+    assert live.series["link_delay_ms:gateway-redis"] == [1.5, None, 2.5, None]
+
+
+def test_a_ping_through_a_link_says_nothing_of_the_health_page() -> None:
+    health = PathProbe(what="health", at_ns=NS_PER_S, took_ns=2_000_000, ok=True)
+    services = folded(health, pinged(2, None, "refused")).picture(3 * NS_PER_S, ("client-gateway",))[1]
+    assert [(s.health_ms, s.healthy) for s in services if s.name == "gateway"] == [(2.0, True)]

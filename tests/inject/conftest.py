@@ -163,7 +163,14 @@ class Run:
         return step
 
 
-def begin_for(toxiproxy: str, folder: Path, *links: TestLink, speaks: str = "redis", supervisor: str = "") -> Begin:
+def begin_for(
+    toxiproxy: str,
+    folder: Path,
+    *links: TestLink,
+    speaks: str = "redis",
+    supervisor: str = "",
+    link_probe_every_s: float = 0.0,
+) -> Begin:
     return Begin(
         run="test",
         origin_ns=time.monotonic_ns(),
@@ -173,6 +180,7 @@ def begin_for(toxiproxy: str, folder: Path, *links: TestLink, speaks: str = "red
         journal=str(folder / "faults.journal"),
         supervisor=supervisor,
         probe_every_s=0.05,
+        link_probe_every_s=link_probe_every_s,
     )
 
 

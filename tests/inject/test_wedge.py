@@ -143,9 +143,11 @@ def test_healing_a_wedged_toxiproxy_has_the_stack_restart_it(
     assert heal(own_toxiproxy, []) == []
 
 
-def test_a_wedged_link_is_escalated_and_told(own_toxiproxy: str, flood: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("speaks", ["none", "redis"])
+def test_a_wedged_link_is_escalated_and_told(own_toxiproxy: str, flood: int, tmp_path: Path, speaks: str) -> None:
     link = TestLink(ToxiproxyServer(own_toxiproxy), flood, "wedged")
-    run = Run(begin_for(own_toxiproxy, tmp_path, link, speaks="none"), tmp_path)
+    # speaks "redis": its probe connects, and is never answered
+    run = Run(begin_for(own_toxiproxy, tmp_path, link, speaks=speaks, link_probe_every_s=0.1), tmp_path)
     run.handle.wait_ready(15)
     fault = planned(link, "latency", at_ns=run.now_ns() + NS_PER_S, for_s=2, direction="downstream", latency_ms=50)
     run.handle.send(Schedule(faults=[fault]))
