@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FAULTS := tests/inject
+SERVERS := $(wildcard tests/inject/test_kinds*.py tests/inject/test_crew.py tests/inject/test_failover.py)
 STACK := tests/stack
 UNPATCHED := tests/benchmarks tests/lying_gateway
 DRIVE := tests/drive
@@ -15,7 +16,7 @@ PROVE := tests/prove/test_mutations.py tests/e2e/test_prove.py
 SIDE := $(MAKE) --no-print-directory --output-sync=target
 PYTEST := $(BIN)/python -m pytest -q -p no:cacheprovider
 
-.PHONY: run test test-faults test-stack test-drive test-parts test-whole test-prove check bench setup servers clean lock
+.PHONY: run test test-faults test-servers test-stack test-drive test-parts test-whole test-prove check bench setup servers clean lock
 
 run: servers
 	@$(BIN)/tickstorm run first-run
@@ -23,11 +24,14 @@ run: servers
 # Parts that mostly wait for servers go side by side. Runs of the whole tool come after them, because what else runs
 # beside a load generator is in its figures; the proof's judge counts, so it goes beside runs whose limits are wide.
 test: servers
-	@$(SIDE) -j4 test-parts test-faults test-drive test-stack
+	@$(SIDE) -j5 test-parts test-drive test-faults test-servers test-stack
 	@$(SIDE) -j2 test-prove test-whole
 
 test-faults:
-	@$(PYTEST) $(FAULTS)
+	@$(PYTEST) $(FAULTS) $(addprefix --ignore=,$(SERVERS))
+
+test-servers:
+	@$(PYTEST) $(SERVERS)
 
 # Locust patches the standard library of a whole process: what must not be patched has one of its own.
 test-stack:

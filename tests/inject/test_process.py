@@ -220,7 +220,7 @@ import sys, time, gevent
 from pathlib import Path
 import msgspec
 from loadtests.inject.handle import InjectorHandle
-from loadtests.model.injectwire import Announce, Begin, Emitted, Go, Schedule
+from loadtests.model.injectwire import Announce, Begin, Emitted, Go, PlannedFault, Schedule
 begin = msgspec.json.decode(sys.argv[1], type=Begin)
 steps, beats = [], 0
 def hear(message):
@@ -238,8 +238,10 @@ gevent.spawn(beat)
 handle.start()
 handle.wait_ready(15)
 before = beats
-handle.send(msgspec.json.decode(sys.argv[3], type=Schedule))
-deadline = time.monotonic() + 20
+fault = msgspec.json.decode(sys.argv[3], type=PlannedFault)
+at_ns = time.monotonic_ns() - begin.origin_ns + 1_500_000_000
+handle.send(Schedule(faults=[msgspec.structs.replace(fault, at_ns=at_ns, until_ns=at_ns + 1_500_000_000)]))
+deadline = time.monotonic() + 30
 while "lifted" not in steps and time.monotonic() < deadline:
     gevent.sleep(0.05)
 assert beats > before + 20, "the hub stood still"
@@ -248,9 +250,8 @@ status = handle.close(10)
 print(status, *steps)
 """
     begin = begin_for(toxiproxy, tmp_path, link)
-    fault = planned(link, "latency", at_ns=time.monotonic_ns() - begin.origin_ns + 3 * NS_PER_S, latency_ms=40)
-    schedule = msgspec.json.encode(Schedule(faults=[fault])).decode()
-    argv = [sys.executable, "-c", script, msgspec.json.encode(begin).decode(), str(tmp_path / "log"), schedule]
+    fault = msgspec.json.encode(planned(link, "latency", at_ns=0, latency_ms=40)).decode()
+    argv = [sys.executable, "-c", script, msgspec.json.encode(begin).decode(), str(tmp_path / "log"), fault]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "0 announced active proved lifted\n", done.stderr
 
@@ -271,11 +272,11 @@ def test_a_parent_that_does_not_read_does_not_stretch_a_fault(toxiproxy, link: T
     now_ns = time.monotonic_ns() - begin.origin_ns
     # Every refused fault is a message of some hundred bytes: together far more than a pipe holds.
     noise = [planned(link, "no-such-kind", name=f"noise-{i}", at_ns=now_ns) for i in range(1000)]
-    fault = planned(link, "down", at_ns=now_ns + 2 * NS_PER_S, for_s=1)
+    fault = planned(link, "down", at_ns=now_ns + 6 * NS_PER_S, for_s=1)  # a busy machine takes seconds to begin
     for message in (begin, Schedule(faults=[*noise, fault])):
         process.stdin.write(msgspec.json.encode(message) + b"\n")
-    eventually(lambda: not link.is_clean)
-    eventually(lambda: link.is_clean, 5)
+    eventually(lambda: not link.is_clean, 30)
+    eventually(lambda: link.is_clean, 10)
     process.stdin.close()
     process.wait(10)
     process.stdout.close()

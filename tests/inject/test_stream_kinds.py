@@ -30,7 +30,7 @@ def inject(run: Run, fault: PlannedFault) -> list[str]:
 def test_a_slicer_is_seen_by_pieces_and_pauses(start: Callable[..., Run], link: TestLink, direction: str) -> None:
     run = start(link)
     at_ns = run.now_ns() + SOON_NS
-    fault = planned(link, "slicer", at_ns=at_ns, for_s=1.5, direction=direction, average_size_bytes=100, delay_us=5_000)
+    fault = planned(link, "slicer", at_ns=at_ns, for_s=2.5, direction=direction, average_size_bytes=100, delay_us=5_000)
     assert inject(run, fault) == WHOLE, run.ear.steps("fault")
     effective = run.ear.step("fault", "proved").effective
     if direction != "upstream":

@@ -93,7 +93,7 @@ def test_faults_on_a_link_with_tls_are_proved(toxiproxy: str, link: TestLink, tm
         assert run.ear.names(name) == ["announced", "active", "proved", "lifted"], [
             (s.step, s.detail, s.effective) for s in run.ear.steps(name)
         ]
-    assert 50 < run.ear.step("slow", "proved").effective["added_rtt_ms"] < 200
+    assert 30 < run.ear.step("slow", "proved").effective["added_rtt_ms"] < 300  # calm itself varies on a busy machine
     assert run.ear.step("short", "proved").effective["downstream_bytes"] == 4000
     assert link.is_clean
 
