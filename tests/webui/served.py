@@ -17,6 +17,15 @@ from loadtests.model.byhand import Refused
 from loadtests.model.live import Live, LiveFault, LiveLink, LiveNote, LiveService
 from loadtests.model.stackwire import LINKS, SERVICES
 
+PROBES: dict[str, dict[str, Any]] = {
+    "publisher-redis": {"probe": "answer", "probe_ms": 1.2, "probe_age_s": 0.4},
+    "gateway-redis": {"probe": "refused", "probe_age_s": 0.4},
+    "producer-redis": {"probe": "answer", "probe_ms": 0.7, "probe_age_s": 5.2},
+    "gateway-postgres": {"probe": "silent", "probe_age_s": 9.0},
+    "client-gateway": {"probe": "answer", "probe_ms": 402.0, "probe_age_s": 0.4},
+}
+"""What the injector's pings saw; the link that is left out was never asked."""
+
 
 def running(now: float = 42.0) -> Live:
     """A run in its first fault."""
@@ -86,6 +95,7 @@ def running(now: float = 42.0) -> Live:
                 server=name.rpartition("-")[2],
                 rate_per_s=100.0 if name == "publisher-redis" else None,
                 rate_is="published" if name == "publisher-redis" else "",
+                **PROBES.get(name, {}),
             )
             for name in LINKS
         ],

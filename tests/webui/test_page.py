@@ -207,6 +207,25 @@ def test_in_a_browser_a_fault_is_played_with_the_keyboard_alone(
 
 
 @pytest.mark.browser
+def test_in_a_browser_each_link_says_what_its_probe_saw(chromium: Any, server: tuple[str, Any]) -> None:
+    page = chromium.new_page()
+    page.goto(f"{server[0]}/tickstorm")
+    page.wait_for_function("() => document.documentElement.dataset.shown === 'running'", timeout=30_000)
+    shown = {
+        link: page.get_by_role("group", name=f"link {link}", exact=True).locator("p").all_inner_texts()[2:4]
+        for link in ("publisher-redis", "gateway-redis", "producer-redis", "gateway-postgres", "producer-postgres")
+    }
+    assert shown == {
+        "publisher-redis": ["1.20 ms", "open"],
+        "gateway-redis": ["refused", "refused"],  # without a fault in force
+        "producer-redis": ["700 µs, 5 s ago", "open"],
+        "gateway-postgres": ["no answer, 9 s ago", "open"],  # too old to say how it is
+        "producer-postgres": ["delay not measured", "open"],
+    }
+    page.close()
+
+
+@pytest.mark.browser
 def test_in_a_browser_a_recovery_is_counted_up_between_two_answers(chromium: Any, server: tuple[str, Any]) -> None:
     address, tell = server
     tell("healing")
