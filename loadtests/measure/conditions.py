@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from loadtests.measure.case import Case
 from loadtests.measure.checks import LINES, not_offered, own_lag_ms, undecided_share
-from loadtests.measure.frame import Act, never_in_force
+from loadtests.measure.frame import Act, never_in_force, unproved
 from loadtests.measure.harness import incomplete
 from loadtests.measure.streams import overlaps
+from loadtests.model.fault_kinds import KINDS
+from loadtests.model.ids import NS_PER_S
 from loadtests.model.results import Check, Verdict
+
+_LOOKED_AFTER_NS = 2 * NS_PER_S
+"""The injector asks whether a fault is gone within this time after its lifting."""
 
 
 def _condition(
@@ -54,7 +59,7 @@ ROOTS = ("the target's services lived", "the injector lived", "the history is wh
 def _lived(case: Case) -> Check:
     """A target's process that ends by itself is the target's failure; Toxiproxy is ours."""
     ends = sorted((e.at_ns, e.service, e.what) for _, p in case.facts.each() for e in p.services_ended)
-    ends = [e for e in ends if not any(a.link == e[1] and _acted_at(a, e[0]) for a in case.acts)]
+    ends = [e for e in ends if not any(a.link == e[1] and _may_have_ended_it(a, e[0]) for a in case.acts)]
     lines = [f"{service} {what} at {case.times.seconds(at):.1f} s" for at, service, what in ends]
     theirs = any(service != "toxiproxy" for _, service, _ in ends)
     return _condition(
@@ -66,9 +71,25 @@ def _lived(case: Case) -> Check:
     )
 
 
-def _acted_at(act: Act, at_ns: int) -> bool:
-    """Whether a fault on that very service may have ended it."""
-    return act.began_ns is not None and act.began_ns <= at_ns and (act.healed_ns is None or at_ns <= act.healed_ns)
+def _may_have_ended_it(act: Act, at_ns: int) -> bool:
+    """Whether a fault on that very service may have ended it.  Whom the supervisor was asked to end is never told."""
+    kind = KINDS.get(act.kind)
+    if kind is None or not kind.may_end or act.began_ns is None:
+        return False
+    return act.began_ns <= at_ns and (act.healed_ns is None or at_ns <= act.healed_ns)
+
+
+def _still_there(case: Case, act: Act) -> str:
+    """What a probe saw after its lifting; empty where it was an answer, or where another fault may be the reason."""
+    if not act.still_there or act.healed_ns is None:
+        return ""
+    until = act.healed_ns + _LOOKED_AFTER_NS
+    for other in case.acts:
+        begin = other.tried_ns if other.began_ns is None else other.began_ns
+        if other is not act and begin is not None and begin < until:
+            if other.healed_ns is None or other.healed_ns > act.healed_ns:
+                return ""
+    return act.still_there
 
 
 def _injector(case: Case) -> Check:
@@ -214,8 +235,9 @@ def _faults(case: Case) -> list[Check]:
     if not never and not case.acts:
         return []
     lines = list(never)
-    lines += [f"{a.name}: nothing proves that it acted" for a in case.acts if a.began_ns is not None and not a.proved]
+    lines += [f"{a.name}: {unproved(a)}" for a in case.acts if a.began_ns is not None and not a.proved]
     lines += [f"{a.name}: not lifted" for a in case.acts if a.began_ns is not None and a.healed_ns is None]
+    lines += [f"{a.name}: {why}" for a in case.acts if (why := _still_there(case, a))]
     bad = [r.summary for r in case.recovery if r.verdict is Verdict.FAIL]
     unsure = [r.summary for r in case.recovery if r.verdict is Verdict.UNKNOWN]
     told = {r.fault for r in case.recovery}

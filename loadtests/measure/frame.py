@@ -71,12 +71,21 @@ class Act:
     consumers: frozenset[int] | None = None  # that it chose; None: whoever follows those families
     charges: bool = True  # what is lost under it is charged to it; else it is the target's, whatever else is wrong
     doubt: str = ""  # why its effect is not proved
+    cut_short: bool = False  # it was proved, and found not to be in force any more before it was lifted
+    still_there: str = ""  # what a probe saw after its lifting, where that was no answer
     ready_ns: int | None = None  # from the start of its process again until that was ready
 
     @property
     def end_ns(self) -> int | None:
         """When its recovery is over at the latest."""
         return None if self.healed_ns is None else self.healed_ns + self.limit_ns
+
+
+def unproved(act: Act) -> str:
+    """Why an act counts as not proved."""
+    if act.cut_short:
+        return f"it was not in force until its end: {act.doubt}"
+    return "nothing proves that it acted" + (f": {act.doubt}" if act.doubt else "")
 
 
 def fault_of(profile: Profile, name: str) -> Fault | None:
@@ -136,7 +145,10 @@ def _act(profile: Profile, steps: list[FaultStep], suffix: str, chosen: dict[str
     # What failed before it was announced was never tried.
     announced = any(s.step == "announced" for s in steps)
     tried = next((s for s in steps if announced and s.step in ("failed", "not in force")), None)
-    lifted, proof, doubt = last("lifted"), last("proved"), last("not proved")
+    lifted = last("lifted")
+    # What was proved may end before its time: the last word counts.
+    proofs = sorted((s for s in steps if s.step in ("proved", "not proved")), key=lambda s: s.after_ns)
+    proved = active is not None and bool(proofs) and proofs[-1].step == "proved"
     kind = KINDS.get(steps[0].kind)
     planned = fault_of(profile, steps[0].name)
     limit_s = recovery_limit_s(profile, planned) if planned else profile.recovery.limit_s
@@ -156,16 +168,24 @@ def _act(profile: Profile, steps: list[FaultStep], suffix: str, chosen: dict[str
         injected_ns=active.after_ns if active else None,
         healed_ns=lifted.after_ns if (active or tried) and lifted else None,
         error_ns=max(calls) + SLICE_NS if active and calls else None,
-        proved=active is not None and proof is not None,
+        proved=proved,
         lifted_by=lifted.by if lifted else None,
         detail="; ".join(dict.fromkeys(s.detail for s in steps if s.detail)),
         limit_ns=round(limit_s * NS_PER_S),
         families=_families(profile, steps[0].kind, link),
         consumers=chosen.get(steps[0].name) if kind is not None and kind.place == "consumers" else None,
         charges=kind is None or kind.charges,
-        doubt=doubt.detail if doubt is not None else "",
+        doubt=proofs[-1].detail if proofs and not proved else "",
+        cut_short=active is not None and not proved and any(s.step == "proved" for s in proofs),
+        still_there=_still_there(lifted),
         ready_ns=_ready_ns(effective),
     )
+
+
+def _still_there(lifted: FaultStep | None) -> str:
+    if lifted is None or lifted.effective.get("clean") != 0 or lifted.effective.get("probe") == "answer":
+        return ""  # an answer that was merely slow says nothing
+    return f"after it was lifted, a probe saw: {lifted.effective.get('probe') or 'no answer'}"
 
 
 def _ready_ns(effective: Mapping[str, float | int | str | None]) -> int | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from loadtests.measure.deliveries import Deliveries, rank_of
 from loadtests.measure.facts import Bools, Facts, Ints
-from loadtests.measure.frame import Act, Times
+from loadtests.measure.frame import Act, Times, unproved
 from loadtests.measure.planned import Planned
 from loadtests.measure.streams import Streams
 from loadtests.measure.subscriptions import Subscriptions
@@ -270,7 +270,7 @@ def _outcome(
     if steady is None and beside and (why := _not_alone(good, band.end, given.low, act, beside, cut, hold)):
         return _unknown(act, why)
     if steady is None and not act.proved:
-        return _unknown(act, f"{_unproved(act)}; it was not steady within {act.limit_ns / NS_PER_S:g} s")
+        return _unknown(act, f"{unproved(act)}; it was not steady within {act.limit_ns / NS_PER_S:g} s")
     if steady is None:
         if _open_end(good, int((band.whole & (band.end <= cut)).sum()), cut, at, last):
             why = "the next fault began" if next_ns is not None and cut_ns == next_ns else "the plan ended"
@@ -296,7 +296,7 @@ def _outcome(
     outage_ns = max((given.low + first) * SLICE_NS - act.injected_ns, 0) if visible else 0
     recovery_ns = steady_ns - act.healed_ns
     if not act.proved:
-        verdict, summary = Verdict.UNKNOWN, f"{act.name}: {_unproved(act)}"
+        verdict, summary = Verdict.UNKNOWN, f"{act.name}: {unproved(act)}"
     elif not visible:
         verdict, summary = Verdict.PASS, f"{act.name}: no visible impact"
     else:
@@ -320,10 +320,6 @@ def _outcome(
         summary=summary,
         visible=visible,
     )
-
-
-def _unproved(act: Act) -> str:
-    return "nothing proves that it acted" + (f": {act.doubt}" if act.doubt else "")
 
 
 def _not_alone(good: Bools, end: Ints, low: int, act: Act, beside: list[Act], cut: int, hold: int) -> str | None:

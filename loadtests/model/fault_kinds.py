@@ -11,6 +11,9 @@ from typing import Literal
 
 from loadtests.model.stackwire import SERVICES
 
+NOT_ALLOWED_HERE = "not allowed here: "
+"""So begins what a step says where this machine's rights, and nothing else, kept a fault from acting."""
+
 Place = Literal["link", "service", "consumers", "publishers", "target"]
 
 
@@ -28,6 +31,9 @@ class FaultKind:
     destructive: bool = False  # only on a target that the profile marks as a test system
     instant: bool = False  # nothing stays in force, so it is healed at once; its effect is watched for `for_s`
     charges: bool = True  # losses on its path are charged to it; a planted defect is the target's all the same
+    loses: bool = True  # may take from the middle of a stream whose connection lasts; what only delays takes nothing
+    stops: bool = False  # its service does not serve: down and started again count, the time until it is ready apart
+    may_end: bool = False  # the process that it acts on may end of it without having been told to
 
 
 def _rows(*rows: FaultKind) -> Mapping[str, FaultKind]:
@@ -35,10 +41,21 @@ def _rows(*rows: FaultKind) -> Mapping[str, FaultKind]:
 
 
 def _on_link(
-    name: str, *needs: str, may: tuple[str, ...] = (), directions: bool = False, hides: bool = False
+    name: str,
+    *needs: str,
+    may: tuple[str, ...] = (),
+    directions: bool = False,
+    hides: bool = False,
+    loses: bool = True,
 ) -> FaultKind:
     return FaultKind(
-        name=name, place="link", needs=frozenset(needs), may=frozenset(may), directions=directions, hides=hides
+        name=name,
+        place="link",
+        needs=frozenset(needs),
+        may=frozenset(may),
+        directions=directions,
+        hides=hides,
+        loses=loses,
     )
 
 
@@ -49,6 +66,8 @@ def _on_service(
     may: tuple[str, ...] = (),
     hides: bool = False,
     instant: bool = False,
+    stops: bool = False,
+    may_end: bool = False,
 ) -> FaultKind:
     return FaultKind(
         name=name,
@@ -59,6 +78,8 @@ def _on_service(
         destructive=True,
         hides=hides,
         instant=instant,
+        stops=stops,
+        may_end=may_end,
     )
 
 
@@ -70,21 +91,21 @@ REDIS: tuple[str, ...] = ("redis",)
 POSTGRES: tuple[str, ...] = ("postgres",)
 
 KINDS: Mapping[str, FaultKind] = _rows(
-    _on_link("latency", "latency_ms", may=("jitter_ms",), directions=True),
-    _on_link("bandwidth", "rate_kb_per_s", directions=True),
-    _on_link("slicer", "average_size_bytes", may=("size_variation_bytes", "delay_us"), directions=True),
+    _on_link("latency", "latency_ms", may=("jitter_ms",), directions=True, loses=False),
+    _on_link("bandwidth", "rate_kb_per_s", directions=True, loses=False),
+    _on_link("slicer", "average_size_bytes", may=("size_variation_bytes", "delay_us"), directions=True, loses=False),
     _on_link("limit-data", "limit_bytes", directions=True, hides=True),
-    _on_link("slow-close", "close_delay_ms", directions=True),
+    _on_link("slow-close", "close_delay_ms", directions=True, loses=False),
     _on_link("down", hides=True),
     _on_link("flap", "period_s", may=("down_share",), hides=True),
     _on_link("reset", directions=True, hides=True),
     _on_link("black-hole", directions=True, hides=True),
     _on_link("failover", "to", may=("keep",), hides=True),
-    _on_service("kill", hides=True),
-    _on_service("restart", hides=True, instant=True),
-    _on_service("pause", hides=True),
+    _on_service("kill", hides=True, stops=True),
+    _on_service("restart", hides=True, instant=True, stops=True),
+    _on_service("pause", hides=True, stops=True),
     _on_service("cpu-limit", "cpu_percent"),
-    _on_service("memory-limit", "memory_mb"),
+    _on_service("memory-limit", "memory_mb", may_end=True),
     _on_service("client-kill", services=REDIS, may=("clients",), instant=True),
     _on_service("memory-pressure", "headroom_kb", services=REDIS, may=("policy",)),
     _on_service("output-buffer", "limit_kb", services=REDIS),

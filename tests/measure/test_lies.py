@@ -86,6 +86,31 @@ def test_what_a_fault_took_that_could_not_be_confirmed_is_not_the_targets() -> N
         assert check_of(results, "every fault acted").verdict is Verdict.UNKNOWN
 
 
+def test_a_fault_that_ended_before_its_time_is_not_proved_any_more() -> None:
+    """Of `proved` and `not proved` the last word counts, in whatever order the history holds them."""
+    for word, verdict in (("not proved", Verdict.UNKNOWN), ("proved", Verdict.PASS)):
+        world = cut_world()
+        fault = world.faults[0]
+        world.deliver(lambda m, stay, f=fault: f.start <= m.sent < f.end + 100 * MS)
+        common: dict[str, Any] = {"name": "cut", "kind": "down", "link": "gateway-redis"}
+        since = "not in force any more since 4.3 s"
+        later = r.FaultStep(
+            step="not proved", before_ns=fault.start + 3 * MS, after_ns=fault.start + 400 * MS, detail=since, **common
+        )
+        world.extra.append(later)
+        if word == "proved":
+            again = fault.start + 500 * MS
+            world.extra.append(r.FaultStep(step="proved", before_ns=fault.start, after_ns=again, **common))
+        results = judge(world.profile, world.history())
+        assert results.faults[0].proved is (word == "proved")
+        acted = check_of(results, "every fault acted")
+        assert acted.verdict is verdict
+        assert results.recovery[0].verdict is verdict
+        if verdict is Verdict.UNKNOWN:
+            assert acted.evidence == [f"cut: it was not in force until its end: {since}"]
+            assert results.recovery[0].summary == f"cut: it was not in force until its end: {since}"
+
+
 # -- recovery
 
 

@@ -9,6 +9,7 @@ import pytest
 from loadtests.measure.judge import judge
 from loadtests.model import records as r
 from loadtests.model.codec import Frame
+from loadtests.model.fault_kinds import KINDS
 from loadtests.model.results import Results, Verdict
 from tests.measure.simulate import S, World, profile
 
@@ -66,6 +67,57 @@ def test_an_end_within_a_fault_on_that_very_service_is_that_faults() -> None:
     assert verdict_of(judged(found, *steps, ended(found.warm + 2 * S)), name) is Verdict.PASS
     assert verdict_of(judged(found, *steps, ended(found.warm + 4 * S)), name) is Verdict.FAIL
     assert verdict_of(judged(found, *steps, ended(found.warm + 2 * S, "redis")), name) is Verdict.FAIL
+
+
+def steps_of(found: World, kind: str, **lifted: Any) -> list[r.FaultStep]:
+    """A fault on the database, proved, from 1 s to 3 s after the warm-up."""
+    moments = (("active", found.warm + S), ("proved", found.warm + S), ("lifted", found.warm + 3 * S))
+    return [
+        r.FaultStep(
+            name="held", kind=kind, link="postgres", step=step, before_ns=at, after_ns=at,  # type: ignore[arg-type]
+            effective=lifted if step == "lifted" else {},
+        )
+        for step, at in moments
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", sorted(k for k, row in KINDS.items() if row.place == "service"))
+def test_a_crash_is_excused_by_no_fault_but_one_that_ends_processes(kind: str) -> None:
+    """Whatever the supervisor was asked to end is never told as an end, so what is told is a crash."""
+    found = world()
+    results = judged(found, *steps_of(found, kind), ended(found.warm + 2 * S, "postgres"))
+    excused = kind == "memory-limit"
+    lived = verdict_of(results, "the target's services lived")
+    assert lived is (Verdict.PASS if excused else Verdict.FAIL)
+    assert excused or results.verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize(
+    ("seen", "told"),
+    [
+        ({"clean": 0, "probe": "refused"}, "after it was lifted, a probe saw: refused"),
+        ({"clean": 0, "probe": None}, "after it was lifted, a probe saw: no answer"),
+        ({"clean": 0}, "after it was lifted, a probe saw: no answer"),
+        ({"clean": 0, "probe": "answer", "rtt_ms": 80.0}, ""),  # slow is no proof that it is still there
+        ({"clean": 1, "probe": "answer"}, ""),
+    ],
+)
+def test_what_does_not_answer_after_the_lifting_is_unknown_and_named(seen: dict[str, Any], told: str) -> None:
+    found = world()
+    results = judged(found, *steps_of(found, "lock", **seen))
+    check = next(c for c in results.checks if c.name == "every fault acted and was lifted")
+    assert check.verdict is (Verdict.UNKNOWN if told else Verdict.PASS)
+    assert check.evidence == ([f"held: {told}"] if told else [])
+
+
+def test_another_fault_that_is_still_in_force_explains_why_a_probe_saw_nothing() -> None:
+    found = world()
+    other = [
+        r.FaultStep(name="dead", kind="kill", link="postgres", step=step, before_ns=at, after_ns=at)  # type: ignore[arg-type]
+        for step, at in (("active", found.warm + 2 * S), ("proved", found.warm + 2 * S), ("lifted", found.warm + 4 * S))
+    ]
+    results = judged(found, *steps_of(found, "lock", clean=0, probe="refused"), *other)
+    assert verdict_of(results, "every fault acted and was lifted") is Verdict.PASS
 
 
 def test_an_injector_that_died_is_unknown_and_named() -> None:
