@@ -34,21 +34,25 @@ class BackendKillWitness(PostgresWitness):
             self.before_it = frozenset()
 
     def during(self, watch: Watch) -> Proof:
-        """All of them gone is proof."""
-        back = 0
+        """All of them gone is proof, where the fault ended at least one: the others may have gone by themselves."""
+        back, ended = 0, self.site.ended
         while True:
             try:
                 now = chosen(self.database, self.fault)
             except ControlError as error:
                 return Proof(proved=False, reason=str(error))
-            left, back = len(self.before_it & now), max(back, len(now - self.before_it))
+            left, back = len((self.before_it | ended) & now), max(back, len(now - self.before_it))
             if (not left and back >= len(self.before_it)) or not wait_a_little(watch, 0.1):
                 break
-        count = len(self.before_it)
-        effective = {**self.site.facts, "backends_before": count, "backends_gone": count - left, "backends_new": back}
-        if count and not left:
+        count, gone = len(self.before_it), len(self.before_it - now)
+        effective = {**self.site.facts, "backends_before": count, "backends_gone": gone, "backends_new": back}
+        if ended and not left:
             return Proof(proved=True, effective=effective)
-        reason = f"{left} of them are still there" if count else "nobody of that sort was connected"
+        reason = "nobody of that sort was connected"
+        if left:
+            reason = f"{left} of them are still there"
+        elif count:
+            reason = "the fault ended none of them; those that are gone went by themselves"
         return Proof(proved=False, effective=effective, reason=reason)
 
 
@@ -60,9 +64,10 @@ def chosen(database: Database, fault: PlannedFault) -> frozenset[tuple[int, str]
 
 def _apply(site: Site, fault: PlannedFault) -> None:
     database = site.the_postgres()
-    pids = [pid for pid, _ in chosen(database, fault)]
-    rows = database.ask("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS each (pid)", (pids,))
-    site.facts["backends_ended"] = sum(bool(done) for (done,) in rows)
+    found = dict(chosen(database, fault))
+    rows = database.ask("SELECT pid, pg_terminate_backend(pid) FROM unnest(%s::int[]) AS each (pid)", (list(found),))
+    site.ended.update((int(pid), found[int(pid)]) for pid, done in rows if done)
+    site.facts["backends_ended"] = len(site.ended)
 
 
 KIND = Kind(

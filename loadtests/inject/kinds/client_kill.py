@@ -29,21 +29,25 @@ class ClientKillWitness(RedisWitness):
             self.ids = frozenset()
 
     def during(self, watch: Watch) -> Proof:
-        """All of them gone is proof."""
-        back = 0
+        """All of them gone is proof, where the fault closed at least one: the others may have gone by themselves."""
+        back, ended = 0, {number for number, _ in self.site.ended}
         while True:
             try:
                 now = chosen(self.redis, self.fault)
             except ControlError as error:
                 return Proof(proved=False, reason=str(error))
-            left, back = len(self.ids & now), max(back, len(now - self.ids))
+            left, back = len((self.ids | ended) & now), max(back, len(now - self.ids))
             if (not left and back >= len(self.ids)) or not wait_a_little(watch, 0.05):
                 break
-        effective = {**self.site.facts, "clients_before": len(self.ids), "clients_closed": len(self.ids) - left}
+        effective = {**self.site.facts, "clients_before": len(self.ids), "clients_closed": len(self.ids - now)}
         effective["clients_new"] = back
-        if self.ids and not left:
+        if ended and not left:
             return Proof(proved=True, effective=effective)
-        reason = f"{left} of them are still connected" if self.ids else "nobody of that sort was connected"
+        reason = "nobody of that sort was connected"
+        if left:
+            reason = f"{left} of them are still connected"
+        elif self.ids:
+            reason = "the fault closed none of them; those that are gone went by themselves"
         return Proof(proved=False, effective=effective, reason=reason)
 
 
@@ -60,10 +64,10 @@ def _problems(fault: PlannedFault) -> list[str]:
 
 def _apply(site: Site, fault: PlannedFault) -> None:
     redis = site.the_redis()
-    ids = chosen(redis, fault)
-    if ids:
-        answers = redis.ask_all([("CLIENT KILL", "ID", number) for number in sorted(ids)])
-        site.facts["clients_killed"] = sum(int(answer) for answer in answers)
+    ids = sorted(chosen(redis, fault))
+    answers = redis.ask_all([("CLIENT KILL", "ID", number) for number in ids]) if ids else []
+    site.ended.update((number, "") for number, answer in zip(ids, answers, strict=True) if int(answer))
+    site.facts["clients_killed"] = len(site.ended)
 
 
 def _nothing(_: Site, __: Undo) -> None:

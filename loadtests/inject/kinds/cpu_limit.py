@@ -27,6 +27,8 @@ _MEASURE_S = 1.5
 _GO_ON_S = 2.0
 _SLACK_PERCENT = 4.0  # the system tells CPU times in ticks of 10 ms
 _SLACK_FACTOR = 1.25
+_LEAST_STOPPED_PERCENT = 1.0
+_LEAST_STOPPED_PART = 0.5  # of the time that a service must stand still to get from what it used to the limit
 
 
 class Limiter:
@@ -89,7 +91,7 @@ class CpuWitness(ServiceWitness):
         self.calm_percent = self._measure(watch)
 
     def during(self, watch: Watch) -> Proof:
-        """Less than before, and no more than was asked, is proof."""
+        """Less than before, no more than was asked, and stopped for long enough to be the reason, is proof."""
         percent, limit, calm = self._measure(watch), float(self.fault.asked["cpu_percent"]), self.calm_percent
         stopped = 0.0
         for held in self.site.held:
@@ -103,8 +105,14 @@ class CpuWitness(ServiceWitness):
             return Proof(proved=False, effective=effective, reason=reason)
         if percent > limit * _SLACK_FACTOR + _SLACK_PERCENT:
             return Proof(proved=False, effective=effective, reason=f"it still uses {percent:g} % of a core")
-        reason = "" if stopped else "it never had to be stopped, so it was something else that slowed it"
-        return Proof(proved=bool(stopped), effective=effective, reason=reason)
+        if percent >= calm:
+            reason = f"it uses {percent:g} % of a core, and {calm:g} % before: the limit took nothing from it"
+            return Proof(proved=False, effective=effective, reason=reason)
+        least = max(_LEAST_STOPPED_PERCENT, 100 * _LEAST_STOPPED_PART * (1 - limit / calm))
+        if stopped < least:
+            reason = f"it stood still for {stopped:g} % of the time, so it was something else that slowed it"
+            return Proof(proved=False, effective=effective, reason=reason)
+        return Proof(proved=True, effective=effective)
 
     def _measure(self, watch: Watch) -> float | None:
         try:

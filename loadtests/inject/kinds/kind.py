@@ -43,6 +43,7 @@ class Site:
     end_links: Callable[[str], None] = lambda _: None  # lifts every fault on a link: Toxiproxy is about to forget them
     held: list[Held] = field(default_factory=list)  # by this process; another one that undoes the fault has none
     facts: Effective = field(default_factory=dict)  # what `apply` saw and its witness tells
+    ended: set[tuple[int, str]] = field(default_factory=set)  # whom `apply` ended, as the server itself said
 
     def the_link(self) -> Link:
         """The link. Raises Refused where the fault names none that is known."""
