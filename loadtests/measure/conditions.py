@@ -86,9 +86,9 @@ def _still_there(case: Case, act: Act) -> str:
     until = act.healed_ns + _LOOKED_AFTER_NS
     for other in case.acts:
         begin = other.tried_ns if other.began_ns is None else other.began_ns
-        if other is not act and begin is not None and begin < until:
-            if other.healed_ns is None or other.healed_ns > act.healed_ns:
-                return ""
+        lasted = other.healed_ns is None or other.healed_ns > act.healed_ns
+        if other is not act and begin is not None and begin < until and lasted:
+            return ""
     return act.still_there
 
 
