@@ -11,12 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from loadtests.inject.emitting import Emitter
-from loadtests.inject.errors import ControlError
+from loadtests.inject.errors import ControlError, NotThere
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds.kind import Kind, Site
 from loadtests.inject.lifting import Lifted, lift
 from loadtests.inject.linkprobes import Quiet
 from loadtests.inject.proofs import Effective, Proof, Witness
+from loadtests.inject.toxics import Missing
+from loadtests.inject.upkeep import Lost, Upkeep
 from loadtests.inject.watch import Watch
 from loadtests.model.fault_kinds import KINDS as NAMED
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
@@ -32,6 +34,7 @@ CALM_NS = 2 * NS_PER_S
 _MARGIN_NS = 50 * NS_PER_MS
 _LEAST_CALM_NS = 600 * NS_PER_MS  # a fault asked for at once acts late rather than unproved
 _PROOF_END_NS = 20 * NS_PER_MS  # a measurement ends so long before the lifting
+_LAST_LOOK_NS = 50 * NS_PER_MS  # the last look at it begins so long before the lifting
 _AFTER_S = 1.5
 _JOIN_S = 0.5
 
@@ -40,7 +43,7 @@ class Held:
     """What the faults in force hold, so that two that cannot be told apart never overlap."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._held: set[str] = set()
 
     def take(self, wanted: frozenset[str]) -> frozenset[str]:
@@ -55,6 +58,17 @@ class Held:
         """Gives them back."""
         with self._lock:
             self._held -= held
+            self._lock.notify_all()
+
+    def service_down(self, service: str, own: frozenset[str]) -> bool:
+        """A fault other than the one that holds `own` acts on the service itself."""
+        with self._lock:
+            return f"service {service}" in self._held - own
+
+    def await_release(self, service: str, own: frozenset[str]) -> None:
+        """Waits until no other fault acts on the service itself; each lets go when it ends, whatever its end."""
+        with self._lock:
+            self._lock.wait_for(lambda: f"service {service}" not in self._held - own)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +96,7 @@ class Life:
         self._stop, self._proof_stop, self._go = threading.Event(), threading.Event(), threading.Event()
         self._by = "plan"
         self._proof_told = False
+        self._lost: Lost | None = None
         self._proof_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"fault {fault.name}", daemon=True)
 
@@ -155,7 +170,8 @@ class Life:
         entry = self._entry()
         self._around.journal.open(entry)
         if not Watch(at_ns - GO_NS, self._stop).wait():
-            return self._around.journal.close(self.fault.name)
+            self._around.journal.close(self.fault.name)
+            return self._tell("failed", by=self._by, detail="it was ended before it began")
         self._tell("announced")
         self._around.emitter.announce(self.fault.name)
         announced_ns = time.monotonic_ns()
@@ -173,8 +189,19 @@ class Life:
             self.lifted = Lifted(clean=True)
             self._around.journal.close(self.fault.name)
             return self._tell("lifted", by=self._by, detail="it was never applied")
+        if self.on_link and self._is_server_down():
+            self._around.journal.close(self.fault.name)
+            return self._tell("failed", detail="Toxiproxy itself is under another fault")
         self._act(witness, entry)
         return None
+
+    @property
+    def _server(self) -> str:
+        """The service that holds what this fault sets."""
+        return "toxiproxy" if self.on_link else self.fault.link
+
+    def _is_server_down(self) -> bool:
+        return self._around.held.service_down(self._server, self._kind.holds(self.fault))
 
     def _act(self, witness: Witness, entry: Entry) -> None:
         self._site.count_fault(1)
@@ -194,8 +221,43 @@ class Life:
             self._quiet.end()
             if self._is_instant:
                 return self._let_act(entry, proving)
-            Watch(self._monotonic_ns(self.fault.until_ns), self._stop).wait()
+            self._let_stand(looks=not missing)
         return self._lift(witness, entry, proving)
+
+    def _let_stand(self, *, looks: bool) -> None:
+        """Until its planned end, or until somebody ends it; meanwhile it is looked whether it still is in force."""
+        until_ns = self._monotonic_ns(self.fault.until_ns)
+        if not looks or self._kind.looks == "never":
+            Watch(until_ns, self._stop).wait()
+            return
+        repeat = self._kind.looks == "each second"
+        upkeep = Upkeep(self._look, self._tell_lost, repeat=repeat, seen_ns=time.monotonic_ns())
+        upkeep.start()
+        Watch(until_ns - _LAST_LOOK_NS, self._stop).wait()
+        upkeep.finish(look=self._by not in HURRIED)
+        Watch(until_ns, self._stop).wait()
+
+    def _look(self) -> list[str]:
+        try:
+            return self._kind.not_in_force(self._site, self.fault)
+        except Missing as error:
+            return [str(error)]
+        except NotThere as error:
+            if self._is_server_down():
+                return [f"{self._server} is under another fault: {error}"]
+            raise
+
+    def _tell_lost(self, lost: Lost) -> None:
+        with self._proof_lock:
+            self._lost = lost
+            if self._proof_told:
+                self._tell_unproved(lost, {})
+
+    def _tell_unproved(self, lost: Lost, effective: Effective) -> None:
+        seen_ns, found_ns = lost.seen_ns - self._around.origin_ns, lost.found_ns - self._around.origin_ns
+        detail = f"not in force any more {found_ns / NS_PER_S:.1f} s after the start of the run: {lost.why}"
+        found = effective | {"last_seen_in_force_ms": seen_ns // NS_PER_MS}
+        self._tell("not proved", before_ns=seen_ns, after_ns=found_ns, effective=found, detail=detail)
 
     @property
     def _is_instant(self) -> bool:
@@ -215,13 +277,28 @@ class Life:
     def _undo(self, entry: Entry) -> Lifted:
         if self.on_link:
             self._quiet.begin()
-        lifted = lift(self._kind, self._site, entry.undo, fault=self.fault.name, tell=self._note)
+        lifted = self._lift_now(entry)
+        if not lifted.clean and self._is_server_down():
+            self._note(f'Fault "{self.fault.name}" is lifted when no other fault acts on {self._server} any more.')
+            self._around.held.await_release(self._server, self._kind.holds(self.fault))
+            lifted = self._lift_now(entry)
         if lifted.clean:
             self._around.journal.close(self.fault.name)
             self._site.count_fault(-1)
             self.in_force = False
             self._quiet.end()
         return lifted
+
+    def _lift_now(self, entry: Entry) -> Lifted:
+        held, own = self._around.held, self._kind.holds(self.fault)
+        return lift(
+            self._kind,
+            self._site,
+            entry.undo,
+            fault=self.fault.name,
+            tell=self._note,
+            keep=lambda service: held.service_down(service, own),
+        )
 
     def _prove(self, witness: Witness, missing: str) -> None:
         before_ns = self._now_ns()
@@ -232,7 +309,9 @@ class Life:
 
     def _tell_proof(self, proof: Proof, before_ns: int) -> None:
         with self._proof_lock:
-            if not self._proof_told:
+            if not self._proof_told and self._lost is not None:
+                self._tell_unproved(self._lost, proof.effective)
+            elif not self._proof_told:
                 step = "proved" if proof.proved else "not proved"
                 self._tell(step, before_ns=before_ns, effective=proof.effective, detail=proof.reason)
             self._proof_told = True

@@ -21,8 +21,19 @@ class Lifted:
     left: str = ""  # what is still there, as a sentence with the command that lifts it
 
 
-def lift(kind: Kind, site: Site, undo: Undo, *, fault: str, tell: Callable[[str], None]) -> Lifted:
-    """Undoes a fault. Never raises ControlError: what could not be done is in the answer, and every step is told."""
+def lift(
+    kind: Kind,
+    site: Site,
+    undo: Undo,
+    *,
+    fault: str,
+    tell: Callable[[str], None],
+    keep: Callable[[str], bool] = lambda _: False,
+) -> Lifted:
+    """Undoes a fault. Never raises ControlError: what could not be done is in the answer, and every step is told.
+
+    `keep`: whether a service must not be restarted, because another fault holds it down.
+    """
     try:
         kind.undo(site, undo)
         left = kind.remaining(site, undo)
@@ -32,7 +43,7 @@ def lift(kind: Kind, site: Site, undo: Undo, *, fault: str, tell: Callable[[str]
     if not left:
         return Lifted(clean=True)
     for resort in kind.resorts(site, undo):
-        if gone and resort.needs_answer:
+        if (gone and resort.needs_answer) or (resort.restarts and keep(resort.restarts)):
             continue
         tell(f'Fault "{fault}" is not lifted yet ({"; ".join(left)}). Next step: {resort.name}; also ends: '
              f"{resort.also_ends}.")  # fmt: skip

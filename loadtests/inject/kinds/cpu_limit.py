@@ -72,6 +72,13 @@ class Limiter:
                 tell_all(self._members(), signal.SIGSTOP if wanted else signal.SIGCONT)
                 stopped = wanted
 
+    @property
+    def trouble(self) -> str:
+        """Why it holds nobody any more; empty while it does."""
+        if not self._thread.is_alive():
+            return "the limiter has ended"
+        return "" if any(process.is_running() for process in self._family) else "its processes are gone"
+
     def close(self) -> None:
         """Lets the family go on; safe to repeat."""
         self._over.set()
@@ -137,6 +144,11 @@ def _apply(site: Site, fault: PlannedFault) -> None:
     site.held.append(Limiter(remember(site, fault), float(fault.asked["cpu_percent"]) / 100))
 
 
+def _not_in_force(site: Site, _: PlannedFault) -> list[str]:
+    limiters = [held for held in site.held if isinstance(held, Limiter)]
+    return [limiter.trouble for limiter in limiters if limiter.trouble] if limiters else ["nothing holds it"]
+
+
 def _undo(site: Site, entry: Undo) -> None:
     site.let_go()
     tell_all(remembered(entry), signal.SIGCONT)
@@ -156,7 +168,7 @@ KIND = Kind(
     holds=holds,
     undo_of=remember,
     apply=_apply,
-    not_in_force=lambda site, _fault: [] if site.held else ["nothing holds it"],
+    not_in_force=_not_in_force,
     witness=CpuWitness,
     undo=_undo,
     remaining=_remaining,

@@ -231,4 +231,5 @@ KIND = Kind(
     undo=_undo,
     remaining=on_link.remaining,
     resorts=on_link.resorts,
+    looks="never",  # to be off and on in turns is what it is; its own phases tell what went wrong
 )

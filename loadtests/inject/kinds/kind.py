@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from loadtests.inject.crew import CrewControl
 from loadtests.inject.database import Database
@@ -17,6 +17,8 @@ from loadtests.inject.proofs import Effective, Witness
 from loadtests.inject.redis_server import RedisServer
 from loadtests.inject.supervisor import Supervisor
 from loadtests.model.injectwire import PlannedFault
+
+Looks = Literal["each second", "at its end", "never"]
 
 Undo = dict[str, str | list[str]]
 """All that a later process needs to undo a fault; it is in the journal before the fault is applied."""
@@ -88,6 +90,7 @@ class Resort:
     also_ends: str  # what else ends by it
     act: Callable[[], None]
     needs_answer: bool = True  # of no use when nobody listens at the control's address
+    restarts: str = ""  # the service that it restarts: not while another fault holds that service
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,4 +107,5 @@ class Kind:
     undo: Callable[[Site, Undo], None]
     remaining: Callable[[Site, Undo], list[str]]  # what the read-back shows that is not undone
     resorts: Callable[[Site, Undo], list[Resort]]  # in the order in which they are tried
+    looks: Looks = "each second"  # how often `not_in_force` is asked again: cheap and true at any time, or not
     lead_ns: int = 0  # what it prepares before it acts may take so long

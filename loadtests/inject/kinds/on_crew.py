@@ -112,6 +112,7 @@ def crew_kind(name: str, judge: Judge) -> Kind:
         undo=_stop,
         remaining=_remaining,
         resorts=_resorts,
+        looks="never",  # what the users told is late, and they stop by themselves at the planned end
     )
 
 

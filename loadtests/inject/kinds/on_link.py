@@ -100,6 +100,7 @@ def resorts(site: Site, entry: Undo) -> list[Resort]:
                 also_ends="the connections and faults of every link",
                 act=restart,
                 needs_answer=False,
+                restarts="toxiproxy",
             )
         )
     return found

@@ -102,5 +102,11 @@ def resorts(site: Site, _: Undo) -> list[Resort]:
         supervisor.ask(Ask(do="restart", service="postgres"))
 
     return [
-        Resort(name="restarted postgres", also_ends="every connection to postgres", act=restart, needs_answer=False)
+        Resort(
+            name="restarted postgres",
+            also_ends="every connection to postgres",
+            act=restart,
+            needs_answer=False,
+            restarts="postgres",
+        )
     ]

@@ -87,5 +87,6 @@ def resorts(site: Site, _: Undo) -> list[Resort]:
             also_ends="every connection to redis",
             act=lambda: (supervisor.ask(Ask(do="restart", service="redis")), None)[1],
             needs_answer=False,
+            restarts="redis",
         )
     ]

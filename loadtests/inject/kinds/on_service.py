@@ -167,7 +167,7 @@ def resorts(site: Site, entry: Undo) -> list[Resort]:
     def restart() -> None:
         _supervisor(site).ask(Ask(do="restart", service=name))
 
-    return [Resort(name=f"restarted {name}", also_ends=f"every connection to {name}", act=restart)]
+    return [Resort(name=f"restarted {name}", also_ends=f"every connection to {name}", act=restart, restarts=name)]
 
 
 def _supervisor(site: Site) -> Supervisor:

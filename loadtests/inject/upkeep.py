@@ -1,0 +1,84 @@
+"""Is a fault that was in force still in force?  Looked at about once a second, and once more before it is lifted.
+
+A look that fails says nothing, and one that hangs delays the lifting by no more than LAST_LOOK_S.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from loadtests.inject.errors import ControlError
+
+EVERY_S = 1.0
+LAST_LOOK_S = 1.0
+"""The lifting goes on without the last look after so long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """It ended by itself, or somebody else ended it, between two times of the monotonic clock."""
+
+    seen_ns: int  # when a look that still saw it in force began
+    found_ns: int  # when the look that did not see it had its answer
+    why: str
+
+
+class Upkeep:
+    """Looks after one fault in a thread of its own."""
+
+    def __init__(
+        self, look: Callable[[], Sequence[str]], lost: Callable[[Lost], None], *, repeat: bool, seen_ns: int
+    ) -> None:
+        """`look` says what is missing, or raises ControlError; `lost` hears of it once, from the thread.
+
+        Without `repeat` there is only the last look. `seen_ns`: when it was read back as in force.
+        """
+        self._look, self._lost = look, lost
+        self._every_s = EVERY_S if repeat else None
+        self._seen_ns = seen_ns
+        self._stop = threading.Event()
+        self._over = False
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+
+    def start(self) -> None:
+        """Begins."""
+        self._thread.start()
+
+    def finish(self, *, look: bool = True) -> None:
+        """Looks for the last time, or not even that; nothing is told after it."""
+        if not look:
+            self._end()
+        self._stop.set()
+        if look:
+            self._thread.join(LAST_LOOK_S)
+            self._end()
+
+    def _end(self) -> None:
+        with self._lock:
+            self._over = True
+
+    def _run(self) -> None:
+        stopped = False
+        while not stopped and not self._over:
+            stopped = self._stop.wait(self._every_s)
+            if not self._over:
+                self._look_once()
+
+    def _look_once(self) -> None:
+        began_ns = time.monotonic_ns()
+        try:
+            missing = self._look()
+        except ControlError:
+            return  # the one who was asked could not say
+        with self._lock:
+            if self._over:
+                return  # it is being lifted: what is missing is missing because of that
+            if not missing:
+                self._seen_ns = began_ns
+                return
+            self._over = True
+            self._lost(Lost(seen_ns=self._seen_ns, found_ns=time.monotonic_ns(), why="; ".join(missing)))
