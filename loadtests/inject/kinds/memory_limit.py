@@ -207,4 +207,5 @@ KIND = Kind(
     undo=_undo,
     remaining=_remaining,
     resorts=resorts,
+    looks="at its end",  # it goes through all processes of the machine, too dear beside a measurement
 )
