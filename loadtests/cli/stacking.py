@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 from rich.table import Table
@@ -10,7 +11,9 @@ from rich.table import Table
 from loadtests.cli.console import err, out
 from loadtests.harness.holding import user_of
 from loadtests.harness.places import journals
+from loadtests.inject.healing import LEFT_ALONE
 from loadtests.inject.healing import heal as heal_by_journal
+from loadtests.inject.journal import Journal
 from loadtests.model.errors import BadInput
 from loadtests.stack import LocalStack, stack_folder
 from loadtests.stack.leftovers import end_left_in
@@ -101,14 +104,25 @@ def _show(stack: LocalStack) -> int:
 
 
 def heal() -> int:
-    """Lift what a run left, by journal and by name."""
+    """Lift what runs left, by journal and, where the local stack is up, by name; 3 while anything stays open."""
     stack = LocalStack.attach(stack_folder())
-    if stack is None:
-        for sentence in end_left_in(stack_folder()):
-            out.print(sentence, markup=False)
-        out.print("the local stack is not up: there is no Toxiproxy that could hold a fault")
-        return 0
-    sentences = heal_by_journal(stack.status().services["toxiproxy"].address, journals(), stack.folder)
-    for sentence in sentences or ["nothing to heal"]:
+    sentences = end_left_in(stack_folder()) if stack is None else []
+    found = journals()
+    gone = _gone(found)
+    for folder in gone:
+        sentences += end_left_in(Path(folder))
+    toxiproxy = "" if stack is None else stack.status().services["toxiproxy"].address
+    sentences += heal_by_journal(toxiproxy, found, None if stack is None else stack.folder, gone=gone)
+    for sentence in sentences:
         out.print(sentence, markup=False)
-    return 3 if any("not lifted" in s or "Still there" in s for s in sentences) else 0
+    if stack is None:
+        out.print("the local stack is not up: only what the journals of stored runs name could be looked for")
+    if not sentences:
+        out.print("nothing to heal")
+    return 3 if any("not lifted" in s or "Still there" in s or s.startswith(LEFT_ALONE) for s in sentences) else 0
+
+
+def _gone(found: Sequence[Path]) -> set[str]:
+    """Folders of local stacks that journals name and that are down."""
+    named = {entry.supervisor for path in found for entry in Journal(path).pending() if entry.supervisor}
+    return {folder for folder in named if LocalStack.attach(Path(folder)) is None}

@@ -13,7 +13,8 @@ from loadtests.harness.places import journals
 from loadtests.harness.software import machine, versions
 from loadtests.harness.target import Target, upstream_kind
 from loadtests.harness.vigil import Vigil
-from loadtests.inject.healing import heal
+from loadtests.inject.healing import LEFT_ALONE, heal, users_of
+from loadtests.model.errors import HarnessError
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.injectwire import Begin
 from loadtests.model.profile import Profile
@@ -91,11 +92,17 @@ def begin_faults(
 ) -> FaultControl:
     """Sweep what earlier runs left, whether or not this one plans a fault, and start the injector.
 
-    Raises HarnessError where it does not get ready.
+    Raises HarnessError where it does not get ready, or where another run's injector works at the same Toxiproxy.
     """
     earlier = [path for path in journals() if path.parent != folder]
     for sentence in heal(target.toxiproxy, earlier, Path(target.supervisor) if target.supervisor else None):
-        conductor.note(f"left by an earlier run: {sentence}")
+        alone = sentence.startswith(LEFT_ALONE)
+        conductor.note(sentence if alone else f"left by an earlier run: {sentence}")
+    if others := users_of(target.toxiproxy, earlier):
+        raise HarnessError(
+            f"run {others[0]} has an injector at Toxiproxy {target.toxiproxy}, and two at once would lift each other's "
+            "faults: wait until it has ended"
+        )
     begin = Begin(
         run=config.run,
         origin_ns=config.origin_ns,

@@ -1,9 +1,12 @@
-"""What had an earlier process left behind, and how is it lifted?  By journal, and by the names that we give."""
+"""What had an earlier process left behind, and how is it lifted?  By journal, and by the names that we give.
+
+A journal whose injector lives is left alone, and so is its Toxiproxy: that injector lifts its faults itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from loadtests.inject.crew import CrewControl
@@ -22,27 +25,104 @@ from loadtests.model.stackwire import PROXY_PREFIX, Ask
 Tell = Callable[[str], None]
 
 
-def heal(toxiproxy: str, journals: Sequence[Path], supervisor: Path | None = None) -> list[str]:
+LEFT_ALONE = "Left alone"
+"""How a sentence about the faults of a run that goes on begins."""
+
+PATIENCE_S = 10.0
+"""So long may an injector whose run is gone take to lift its own faults."""
+
+
+def heal(
+    toxiproxy: str,
+    journals: Sequence[Path],
+    supervisor: Path | None = None,
+    *,
+    gone: Collection[str] = (),
+    patience_s: float = PATIENCE_S,
+) -> list[str]:
     """Lifts all that earlier runs left: what is open in the journals, then our toxics and our disabled proxies.
 
-    `supervisor` is the folder of the local stack, which restarts a Toxiproxy that is wedged. Returns a sentence for
-    each thing done, and for each that is still not lifted; empty when all was clean.
+    `toxiproxy` is swept by name besides; empty: no one is, and each entry is lifted where it says. `supervisor` is the
+    folder of the local stack, which restarts a Toxiproxy that is wedged. `gone`: folders of local stacks of which no
+    process is left; what was in force there is over. `patience_s`: how long an injector at this Toxiproxy is waited for
+    that may be about to end. Returns a sentence for each thing done, for each that is still not lifted, and for each
+    run in progress that was left alone; empty when all was clean.
     Raises ControlError where Toxiproxy cannot be reached, and OSError where a journal cannot be read.
     """
-    server = ToxiproxyServer(toxiproxy)
+    server = ToxiproxyServer(toxiproxy) if toxiproxy else None
     done: list[str] = []
-    for on_links in (False, True):  # Toxiproxy itself may be under a fault
-        if on_links:
-            server.version()
-        for path in journals:
-            for entry, lifted in undo_pending(Journal(path), server, done.append, on_links=on_links):
-                done.append(sentence(entry, lifted))
-    try:
-        return done + sweep_or_restart(server, (), supervisor)
-    except NotThere:
-        raise
-    except NoAnswer as error:
-        return [*done, f"What is in force at Toxiproxy is not lifted: {error}. It is wedged: restart it."]
+    with ExitStack() as holds:
+        free, used = _free(journals, toxiproxy, patience_s, holds)
+        for journal in free:
+            done += _buried(journal, gone)
+        for on_links in (False, True):  # Toxiproxy itself may be under a fault
+            if on_links and server is not None:
+                server.version()
+            for journal in free:
+                for entry, lifted in undo_pending(journal, server, done.append, on_links=on_links):
+                    done.append(sentence(entry, lifted))
+        done += [_left_alone(journal) for journal in used if journal.pending()]
+        if server is None or any(_works_at(journal, toxiproxy) for journal in used):
+            return done
+        try:
+            return done + sweep_or_restart(server, (), supervisor)
+        except NotThere:
+            raise
+        except NoAnswer as error:
+            return [*done, f"What is in force at Toxiproxy is not lifted: {error}. It is wedged: restart it."]
+
+
+def users_of(toxiproxy: str, journals: Sequence[Path]) -> list[str]:
+    """Runs whose injector lives and works at this Toxiproxy, as far as the journals tell."""
+    with ExitStack() as holds:
+        _, used = _free(journals, toxiproxy, 0.0, holds)
+    return [journal.path.parent.name for journal in used if _works_at(journal, toxiproxy)]
+
+
+def _free(
+    journals: Sequence[Path], toxiproxy: str, patience_s: float, holds: ExitStack
+) -> tuple[list[Journal], list[Journal]]:
+    """Journals with something open that nobody holds, now held by us; and those that their injectors hold."""
+    free, used = [], []
+    for path in journals:
+        journal = Journal(path)
+        try:
+            hold = journal.hold()
+            if hold is None and toxiproxy and _works_at(journal, toxiproxy):
+                hold = journal.hold(patience_s)
+        except FileNotFoundError:
+            continue
+        if hold is None:
+            used.append(journal)
+        elif journal.pending():
+            holds.enter_context(hold)
+            free.append(journal)
+        else:
+            hold.release()
+    return free, used
+
+
+def _works_at(journal: Journal, toxiproxy: str) -> bool:
+    """Whether its injector works there; one that has not said yet where may do so."""
+    return toxiproxy in (known := journal.toxiproxies()) or not known
+
+
+def _left_alone(journal: Journal) -> str:
+    return (
+        f'{LEFT_ALONE}: run "{journal.path.parent.name}" goes on and lifts its faults itself; in force may be '
+        f"{', '.join(entry.fault for entry in journal.pending())}."
+    )
+
+
+def _buried(journal: Journal, gone: Collection[str]) -> list[str]:
+    done = []
+    for entry in journal.pending():
+        if entry.supervisor and entry.supervisor in gone:
+            journal.close(entry.fault)
+            done.append(
+                f'Fault "{entry.fault}" ({entry.kind} on {entry.link}) went with its local stack, which is down.'
+            )
+    return done
 
 
 def sweep_or_restart(server: ToxiproxyServer, proxies: Sequence[str], supervisor: Path | None) -> list[str]:
@@ -64,7 +144,7 @@ def sweep_or_restart(server: ToxiproxyServer, proxies: Sequence[str], supervisor
 
 def undo_pending(
     journal: Journal,
-    server: ToxiproxyServer,
+    server: ToxiproxyServer | None,
     tell: Tell,
     *,
     crew: CrewControl | None = None,
@@ -82,9 +162,11 @@ def undo_pending(
         if kind is None:
             yield entry, Lifted(clean=False, left=_unknown(entry))
             continue
-        at = server if entry.toxiproxy in ("", server.address) else ToxiproxyServer(entry.toxiproxy)
+        at = server
+        if entry.toxiproxy and (server is None or entry.toxiproxy != server.address):
+            at = ToxiproxyServer(entry.toxiproxy)
         site = Site(
-            link=Link(server=at, name=entry.link, proxy=entry.proxy) if entry.proxy else None,
+            link=Link(server=at, name=entry.link, proxy=entry.proxy) if entry.proxy and at is not None else None,
             supervisor=Supervisor(Path(entry.supervisor)) if entry.supervisor else None,
             redis=RedisServer(entry.redis) if entry.redis else None,
             postgres=database_at(entry.postgres, database=entry.database, user=entry.user),

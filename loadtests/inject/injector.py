@@ -32,6 +32,7 @@ from loadtests.model.records import FaultStep, Note
 
 _END_LINKS_S = 5.0  # a fault on a link is lifted in much less, unless its proxy is stuck
 _LISTEN_S = 0.02
+_HOLD_S = 10.0  # how long somebody who is healing by the journal may take
 _REACH_S = 3.0  # how long a Toxiproxy that has just been restarted is waited for
 HEAL_S = 60.0
 """How long healing may take: every escalation of one fault, each call with its own timeout."""
@@ -70,7 +71,11 @@ class Injector:
         self._meanwhile = meanwhile
 
     def sweep(self) -> Ready:
-        """Reaches Toxiproxy and lifts what is left. Raises ControlError where it cannot be reached."""
+        """Reaches Toxiproxy and lifts what is left.
+
+        Raises ControlError where it cannot be reached, and OSError where the journal cannot be held.
+        """
+        self._hold = self._journal.begin(self._begin.toxiproxy, _HOLD_S)  # for as long as this process lives
         swept = [sentence(*each) for each in self._undo_journal("sweep", on_links=False)]  # also a dead Toxiproxy
         version = self._reach()
         swept += [sentence(*each) for each in self._undo_journal("sweep", on_links=True)]

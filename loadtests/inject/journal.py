@@ -1,24 +1,33 @@
 """Which faults may be in force, and how is each undone?  An append-only file, on disk before a fault is applied.
 
-Any process can undo what is open in it, whatever became of the one that wrote it.
+Any process can undo what is open in it, whatever became of the one that wrote it; but nobody while its injector lives:
+that one holds the file, and the system lets it go when the process ends, however it ends.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import time
 from pathlib import Path
-from typing import Literal
+from types import TracebackType
+from typing import Literal, Self
 
 import msgspec
 
 from loadtests.inject.kinds.kind import Undo
+from loadtests.inject.watch import Watch
+from loadtests.model.ids import NS_PER_MS
+
+_LOOK_NS = 50 * NS_PER_MS
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line."""
+    """One line; "held" names the Toxiproxy that the holder of the journal works at."""
 
-    do: Literal["open", "close"]
-    fault: str
+    do: Literal["open", "close", "held"]
+    fault: str = ""
     kind: str = ""
     link: str = ""
     proxy: str = ""  # the link's proxy; empty for a fault that acts on no link
@@ -31,11 +40,54 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     undo: Undo = {}
 
 
+class Hold:
+    """Nobody else may undo what is in the journal until this is released."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def release(self) -> None:
+        """Safe to repeat."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.release()
+
+
 class Journal:
     """The journal of one run. Raises OSError where it cannot be written: then no fault may be applied."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def begin(self, toxiproxy: str, patience_s: float) -> Hold:
+        """Holds it for an injector that works at this Toxiproxy, and creates it where there is none.
+
+        Raises OSError where it cannot be written, or somebody else still holds it after so long.
+        """
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        hold = _held(fd, patience_s)
+        if hold is None:
+            raise BlockingIOError(errno.EAGAIN, "another injector or a healing holds it")
+        try:
+            self._append(Entry(do="held", toxiproxy=toxiproxy))
+        except OSError:
+            hold.release()
+            raise
+        return hold
+
+    def hold(self, patience_s: float = 0.0) -> Hold | None:
+        """Holds it to undo what is open; None while its injector lives. Raises OSError where it cannot be opened."""
+        return _held(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC), patience_s)
+
+    def toxiproxies(self) -> set[str]:
+        """Every Toxiproxy that its injectors worked at."""
+        return {entry.toxiproxy for entry in self._entries() if entry.toxiproxy}
 
     def open(self, entry: Entry) -> None:
         """The fault may be in force from now on."""
@@ -47,23 +99,28 @@ class Journal:
 
     def pending(self) -> list[Entry]:
         """What is open, oldest first. A torn last line is dropped: its fault was not applied yet."""
-        try:
-            lines = self.path.read_bytes().split(b"\n")
-        except FileNotFoundError:
-            return []
         pending: dict[str, Entry] = {}
-        for line in lines:
-            try:
-                entry = msgspec.json.decode(line, type=Entry)
-            except msgspec.MsgspecError:
-                continue
+        for entry in self._entries():
             pending.pop(entry.fault, None)
             if entry.do == "open":
                 pending[entry.fault] = entry
         return list(pending.values())
 
+    def _entries(self) -> list[Entry]:
+        try:
+            lines = self.path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return []
+        found = []
+        for line in lines:
+            try:
+                found.append(msgspec.json.decode(line, type=Entry))
+            except msgspec.MsgspecError:
+                continue
+        return found
+
     def _append(self, entry: Entry) -> None:
-        is_new = not self.path.exists()
+        is_new = not self.path.exists() or self.path.stat().st_size == 0
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             size = os.fstat(fd).st_size
@@ -78,3 +135,19 @@ class Journal:
                 os.fsync(folder)
             finally:
                 os.close(folder)
+
+
+def _held(fd: int, patience_s: float) -> Hold | None:
+    watch = Watch.of_s(patience_s)
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if watch.over or not watch.wait(time.monotonic_ns() + _LOOK_NS):
+                os.close(fd)
+                return None
+        except OSError:
+            os.close(fd)
+            raise
+        else:
+            return Hold(fd)
