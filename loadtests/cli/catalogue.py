@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loadtests.cli.console import err, out
-from loadtests.inject.healing import dirt
-from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.model.errors import BadInput
 from loadtests.prove.faults import Row, Shared, carry_out
+from loadtests.prove.faults_left import World
 from loadtests.prove.faults_plan import PLAYS, groups
+from loadtests.prove.faults_world import look
 from loadtests.prove.running import Bench
 from loadtests.stack import LocalStack
 from loadtests.stack.links import Ports
@@ -38,17 +38,15 @@ def prove_faults(only: Sequence[str], *, seed: int, folder: Path) -> int:
     told: list[Shared | str] = []
     with LocalStack.up(folder / "stack", ports=_ports(), progress=_say) as stack:
         services = stack.status().services
-        toxiproxy = ToxiproxyServer(services["toxiproxy"].address)
 
-        def left() -> list[str]:
-            states = {name: service.state for name, service in stack.status().services.items()}
-            return dirt(toxiproxy, ()) + [f"{name} is {state}" for name, state in states.items() if state != "ready"]
+        def looked() -> World:
+            return look(stack.status())
 
         with Bench(folder=folder, redis=services["redis"].address, toxiproxy=services["toxiproxy"].address) as bench:
             for name, plays in runs.items():
                 _say(f"run {name}: {', '.join(play.kind for play in plays)}")
                 told += carry_out(
-                    {name: plays}, bench, seed=seed, left=left, environment={"TICKSTORM_STACK": str(stack.folder)}
+                    {name: plays}, bench, seed=seed, look=looked, environment={"TICKSTORM_STACK": str(stack.folder)}
                 )
                 _show(told[-1])
     return _verdict(told, sum(map(len, runs.values())), time.monotonic() - began_s)
@@ -88,6 +86,7 @@ def _words(row: Row) -> str:
         f"lifted by {row.lifted_by}" if row.lifted_by else "NOT LIFTED",
         f"lost {row.loss}",
         f"recovery {row.recovery}",
+        *([f"ABSURD: {row.absurd}"] if row.absurd else []),
     ]
     return "; ".join(parts)
 

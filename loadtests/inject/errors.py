@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from loadtests.model.errors import HarnessError
+from loadtests.model.fault_kinds import NOT_ALLOWED_HERE
 
 
 class ControlError(HarnessError):
@@ -19,6 +20,13 @@ class NotThere(NoAnswer):
 
 class Refused(ControlError):  # noqa: N818 - it names what was seen
     """The other side answered that it did not do it."""
+
+
+class NotAllowedHere(Refused):
+    """The system refused for want of rights, or cannot do it at all: nothing that a mistake of ours brings about."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{NOT_ALLOWED_HERE}{text}")
 
 
 class InjectorGone(HarnessError):  # noqa: N818 - it names what was seen

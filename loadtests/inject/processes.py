@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import psutil
 
-from loadtests.inject.errors import Refused
+from loadtests.inject.errors import NotAllowedHere, Refused
 from loadtests.inject.kinds.kind import Site, Undo
 from loadtests.model.injectwire import PlannedFault
 
@@ -55,14 +55,14 @@ def standing(processes: list[psutil.Process]) -> list[int]:
 
 
 def tell_all(processes: list[psutil.Process], number: signal.Signals) -> None:
-    """Sends a signal to each; those that are gone are left out. Raises Refused where it is not allowed."""
+    """Sends a signal to each; those that are gone are left out. Raises NotAllowedHere."""
     for process in processes:
         try:
             os.kill(process.pid, number)
         except ProcessLookupError:
             continue
         except PermissionError as error:
-            raise Refused(f"process {process.pid} may not be told to stop or go on: {error.strerror}") from error
+            raise NotAllowedHere(f"process {process.pid} may not be told to stop or go on: {error.strerror}") from error
 
 
 class CpuMeter:

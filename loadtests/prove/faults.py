@@ -10,13 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loadtests.prove.faults_plan import Play, profile
+from loadtests.model.fault_kinds import NOT_ALLOWED_HERE
+from loadtests.prove.faults_left import World
+from loadtests.prove.faults_plan import LIMIT_S, Play, profile
 from loadtests.prove.running import Bench, ProofError, RunOutcome
 
 RUN_S = 240.0
 """How long one run may take."""
 
 _SHOWN = 6  # values of an effect that a line shows
+_SLACK_S = 1.0  # a slice and the rounding of four times
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +36,12 @@ class Row:
     recovery: str
     detail: str = ""  # why it is not proved
     refused: str = ""  # why this machine does not allow it
+    absurd: str = ""  # what of its loss and recovery cannot be
 
     @property
     def fine(self) -> bool:
-        """Proved and lifted; one that was refused here is neither, and no failure."""
-        return bool(self.refused) or (self.proved and bool(self.lifted_by))
+        """Proved and lifted, with an end that can be; one that was refused here is neither, and no failure."""
+        return bool(self.refused) or (self.proved and bool(self.lifted_by) and not self.absurd)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,21 +60,22 @@ def carry_out(
     bench: Bench,
     *,
     seed: int,
-    left: Callable[[], list[str]],
+    look: Callable[[], World],
     environment: Mapping[str, str],
 ) -> list[Shared | str]:
-    """Every run in turn; a sentence instead of those that could not be carried out."""
+    """Every run in turn, with a look at the servers before and after; a sentence where one could not be carried out."""
     found: list[Shared | str] = []
     for name, plays in runs.items():
-        began_s = time.monotonic()
+        began_s, before = time.monotonic(), look()
         try:
             outcome = bench.run(
                 profile(name, plays, seed=seed), name=f"faults-{name}", environment=environment, timeout_s=RUN_S
             )
         except ProofError as error:
-            found.append(f"run {name} could not be carried out: {error}")
+            left = "".join(f"; still in force: {text}" for text in before.left(look()))
+            found.append(f"run {name} could not be carried out: {error}{left}")
             continue
-        found.append(_told(name, plays, outcome, tuple(left()), time.monotonic() - began_s))
+        found.append(_told(name, plays, outcome, tuple(before.left(look())), time.monotonic() - began_s))
     return found
 
 
@@ -90,7 +95,8 @@ def row_of(play: Play, results: Mapping[str, Any]) -> Row:
             detail=f"the run's results do not name it: {'; '.join(results['reasons'][:2])}",
         )  # fmt: skip
     acted = fault["injected_s"] is not None
-    refused = fault["detail"] if play.by_rights and not acted and fault["detail"] else ""
+    refused = play.by_rights and not acted and fault["detail"].startswith(NOT_ALLOWED_HERE)
+    recovery = next((r for r in results["recovery"] if r["fault"] == play.kind), None)
     return Row(
         kind=play.kind,
         where=where,
@@ -99,19 +105,44 @@ def row_of(play: Play, results: Mapping[str, Any]) -> Row:
         proved=bool(fault["proved"]) and acted,
         lifted_by=(fault["lifted_by"] or "") if fault["healed_s"] is not None else "",
         loss="-" if fault.get("lost_charged") is None else f"{fault['lost_charged']} charged to it",
-        recovery=_recovery(play.kind, results["recovery"]),
+        recovery="-" if recovery is None else _recovery(recovery),
         detail=fault["detail"],
-        refused=refused,
+        refused=fault["detail"].removeprefix(NOT_ALLOWED_HERE) if refused else "",
+        absurd="" if refused else "; ".join(_absurd(fault, recovery, results["delivery"]["lost"])),
     )
 
 
-def _recovery(kind: str, recoveries: Sequence[Mapping[str, Any]]) -> str:
-    found = next((r for r in recoveries if r["fault"] == kind), None)
+def _recovery(found: Mapping[str, Any]) -> str:
+    """A number, no visible impact, or unknown with its reason."""
+    if found["verdict"] == "UNKNOWN":
+        return f"unknown ({found['summary']})"
+    if found["recovery_s"] is None or found["outage_s"] is None:
+        return f"none ({found['verdict']}: {found['summary']})"
+    if found["outage_s"] == 0:
+        return f"no visible impact, steady after {found['recovery_s']:.1f} s"
+    return f"{found['recovery_s']:.1f} s, out of limits for {found['outage_s']:.1f} s"
+
+
+def _absurd(fault: Mapping[str, Any], found: Mapping[str, Any] | None, lost: Mapping[str, Any]) -> list[str]:
+    """What cannot be: no word of a recovery, one before its healing or past its limit, a loss beyond all that is."""
+    wrong = []
+    charged, total = fault.get("lost_charged"), lost["total"]
+    if charged is not None and not 0 <= charged <= (charged if total is None else total):
+        wrong.append(f"{charged} lost are charged to it, {total} were lost in all")
     if found is None:
-        return "-"
-    if found["recovery_s"] is not None:
-        return f"{found['recovery_s']:.1f} s"
-    return f"none ({found['verdict']})"
+        return [*wrong, "nothing is said of its recovery"]
+    recovery, outage = found["recovery_s"], found["outage_s"]
+    if found["verdict"] == "UNKNOWN":
+        return wrong if found["summary"].strip() else [*wrong, "its recovery is unknown for no reason"]
+    if found["verdict"] != "PASS" or recovery is None or outage is None:
+        return [*wrong, f"it did not recover: {found['summary']}"]
+    if not 0 <= recovery <= LIMIT_S + _SLACK_S:
+        wrong.append(f"a recovery of {recovery:g} s cannot be, {LIMIT_S:g} s is the limit")
+    if fault["injected_s"] is not None and fault["healed_s"] is not None:
+        most = fault["healed_s"] - fault["injected_s"] + recovery + _SLACK_S
+        if not 0 <= outage <= most:
+            wrong.append(f"it was out of its limits for {outage:g} s, {most:g} s is the most that can be")
+    return wrong
 
 
 def _losses(lost: Mapping[str, Any]) -> str:

@@ -45,7 +45,7 @@ PLAYS: Mapping[str, Play] = _rows(
     Play(kind="restart", where="redis", run=SERVICES, for_s=4.0, rest_s=6.0),
     Play(kind="pause", where="gateway", run=SERVICES),
     Play(
-        kind="cpu-limit", where="gateway", keys="cpu_percent = 2", run=SERVICES, for_s=4.0, rest_s=6.0, by_rights=True
+        kind="cpu-limit", where="gateway", keys="cpu_percent = 1", run=SERVICES, for_s=4.0, rest_s=6.0, by_rights=True
     ),
     Play(kind="memory-limit", where="postgres", keys="memory_mb = 400", run=SERVICES, for_s=5.0, by_rights=True),
     Play(kind="client-kill", where="redis", keys='clients = "pubsub"', run=STORES),

@@ -5,6 +5,7 @@ Where that can be asked without ending the service, the proof is an allocation t
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -14,12 +15,13 @@ from pathlib import Path
 import psutil
 
 from loadtests.inject.database import OUT_OF_MEMORY, SqlRefused
-from loadtests.inject.errors import ControlError, Refused
+from loadtests.inject.errors import ControlError, NotAllowedHere, Refused
 from loadtests.inject.kinds.kind import Kind, Site, Undo
 from loadtests.inject.kinds.on_service import ServiceWitness, resorts
 from loadtests.inject.processes import family_of, remember, remembered
 from loadtests.inject.proofs import Effective, Proof
 from loadtests.inject.watch import Watch
+from loadtests.model.fault_kinds import NOT_ALLOWED_HERE
 from loadtests.model.injectwire import PlannedFault
 
 MIB = 2**20
@@ -28,6 +30,7 @@ MOST_BYTES = 1_000 * MIB
 
 _BEYOND = 16 * MIB
 _PROGRAM_S = 5.0
+_NONE_HERE = f"{NOT_ALLOWED_HERE}this system cannot limit the memory of a process that runs"
 _LIMIT = getattr(psutil, "RLIMIT_AS", None)  # Linux alone
 
 
@@ -98,6 +101,8 @@ def told(pid: int) -> tuple[int, int]:
     """Soft and hard limit in bytes as the kernel tells them, -1 for none. Raises Refused where it tells nothing."""
     try:
         lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    except PermissionError as error:
+        raise NotAllowedHere(f"the limits of process {pid} may not be read: {error.strerror}") from error
     except OSError as error:
         raise Refused(f"the limits of process {pid} cannot be read: {error.strerror}") from error
     words = next(line.split() for line in lines if line.startswith("Max address space"))
@@ -109,7 +114,7 @@ def _problems(fault: PlannedFault) -> list[str]:
     wanted = fault.asked.get("memory_mb")
     fits = isinstance(wanted, int) and wanted >= 1
     found = [] if fits else [f"memory_mb {wanted!r}: a whole number of at least 1 is needed"]
-    return found if _LIMIT is not None else [*found, "this system cannot limit the memory of a process that runs"]
+    return found if _LIMIT is not None else [_NONE_HERE, *found]
 
 
 def _undo_of(site: Site, fault: PlannedFault) -> Undo:
@@ -136,7 +141,7 @@ def _limit_as_owner(process: psutil.Process, soft: int, hard: int) -> None:
     try:
         uid, gid = process.uids().real, process.gids().real
         if program is None or os.geteuid() not in (0, uid):
-            raise Refused(f"the limit of process {process.pid} may not be changed: it belongs to the user {uid}")
+            raise NotAllowedHere(f"the limit of process {process.pid} may not be changed: it belongs to the user {uid}")
         done = subprocess.run(
             [program, f"--pid={process.pid}", f"--as={values}"],
             user=uid,
@@ -148,11 +153,14 @@ def _limit_as_owner(process: psutil.Process, soft: int, hard: int) -> None:
         )
     except psutil.NoSuchProcess:
         return
+    except PermissionError as error:
+        raise NotAllowedHere(f"the limit of process {process.pid} may not be changed: {error.strerror}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Refused(f"the limit of process {process.pid} could not be changed: {error}") from error
     if done.returncode and process.is_running():
         said = done.stderr.decode("utf-8", "replace").strip()
-        raise Refused(f"the limit of process {process.pid} could not be changed: {said}")
+        denied = os.strerror(errno.EPERM) in said
+        raise (NotAllowedHere if denied else Refused)(f"the limit of process {process.pid} was not changed: {said}")
 
 
 def _apply(site: Site, fault: PlannedFault) -> None:
