@@ -1,13 +1,17 @@
 """How does the page's user act on a run?  POST routes that change something, and who may not use them.
 
-A request counts only when it comes from our own page: it names the token that the page was served with, says JSON, and
-no browser says that another site made it.
+A request counts only when it comes from our own page: it names the token that the page was served with, says JSON,
+asks for this machine by a name that is its own, and no browser says that another site made it.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping
+import ipaddress
+import os
+import socket
+from collections.abc import Callable, Collection, Mapping
+from functools import cache
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -16,6 +20,9 @@ from flask import Blueprint, Response, jsonify, make_response, request
 from loadtests.model.byhand import Refused
 
 HEADER = "X-Tickstorm-Token"
+WEB_HOSTS = "TICKSTORM_WEB_HOSTS"
+"""Environment: more names, with commas between, under which browsers may reach the page, such as a proxy's."""
+
 MOST_BYTES = 16_384
 STATUS = {"bad": 400, "not allowed": 403, "conflict": 409}
 
@@ -72,6 +79,38 @@ def attach_acting(pages: Blueprint, guarded: Guard, hands: Hands, token: str) ->
     route("fault", lambda asked: {"fault": hands.begin(asked)})
     route("heal", heal)
     route("note", note)
+
+
+def is_ours(asked: str, names: Collection[str]) -> bool:
+    """Whether a request's Host means this machine: an address, or a name of it.
+
+    A name of somebody else may lead here as well (DNS rebinding): his page would then pass for ours.
+    """
+    host = _host(asked)
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost") or host in {name.lower() for name in names}
+    return True
+
+
+def own_names(bound: str) -> frozenset[str]:
+    """Names under which the page may be asked for besides addresses: bound to, this machine's, and those configured."""
+    said = os.environ.get(WEB_HOSTS, "").split(",")
+    return frozenset(name for each in (bound, *_machine(), *said) if (name := each.strip().lower()))
+
+
+@cache
+def _machine() -> tuple[str, ...]:
+    return (socket.gethostname(),)
+
+
+def _host(asked: str) -> str:
+    """The name or address without port and brackets; empty where it is none."""
+    try:
+        return (urlsplit(f"//{asked}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
 
 
 def _forged(token: str) -> Response | None:

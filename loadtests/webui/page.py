@@ -23,7 +23,7 @@ from markupsafe import Markup
 from loadtests.model.byhand import MAX_NOTE, forms
 from loadtests.model.live import Live
 from loadtests.model.panels import PANELS, UNSAID
-from loadtests.webui.acting import HEADER, Hands, attach_acting
+from loadtests.webui.acting import HEADER, WEB_HOSTS, Hands, attach_acting, is_ours, own_names
 from loadtests.webui.figures import panels_json
 
 View = Callable[..., Response]
@@ -44,6 +44,7 @@ NUMBERS = (
     ("latency_ms.p95", "latency p95", "ms"),
     ("latency_ms.p99", "latency p99", "ms"),
 )
+_CORS = "Access-Control-"
 _LINK = (
     '<a href="{href}" style="position:fixed;left:16px;bottom:16px;z-index:2000;padding:8px 14px;border-radius:8px;'
     "background:#0b57b8;color:#fff;font:600 14px system-ui,sans-serif;text-decoration:none;"
@@ -62,7 +63,8 @@ def attach_page(
 
     Call it before the web UI starts, for example from Locust's `init`. `live` is called about once a second for each
     browser, with the time up to which that browser has the series; `report` gives the file of a run's report or None.
-    All of it asks for the login where `--web-login` does.
+    All of it asks for the login where `--web-login` does, and none of it answers to another machine's name or lets
+    another site read it.
     """
     web_ui = environment.web_ui
     base = web_ui.app.blueprints["locust"].url_prefix or ""
@@ -95,6 +97,25 @@ def attach_page(
         if path is None:
             return make_response(f"There is no report of such a run; see {url_for('.live_page')}.", 404)
         return _no_store(send_file(path.resolve(), mimetype="text/html"))
+
+    names = own_names(web_ui.host or "")
+
+    @pages.before_request
+    def only_under_our_name() -> Response | None:
+        if is_ours(request.host, names):
+            return None
+        said = f'"{request.host}" is no name of this machine: use its address, or name it in {WEB_HOSTS}'
+        return make_response({"ok": False, "error": said}, 403)
+
+    def without_cors(response: Response) -> Response:
+        """Locust lets every site read every answer; these carry the token."""
+        if request.path == pages.url_prefix or request.path.startswith(f"{pages.url_prefix}/"):
+            for header in [name for name, _ in response.headers if name.startswith(_CORS)]:
+                del response.headers[header]
+        return response
+
+    # Handlers are called last to first: the first of the list has the last word, after Locust's own.
+    web_ui.app.after_request_funcs.setdefault(None, []).insert(0, without_cors)
 
     @web_ui.app.after_request  # type: ignore[untyped-decorator]
     def link_to_the_page(response: Response) -> Response:

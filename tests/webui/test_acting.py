@@ -12,7 +12,7 @@ import pytest
 from served import Served
 
 from loadtests.model.byhand import Refused
-from loadtests.webui.acting import HEADER, MOST_BYTES
+from loadtests.webui.acting import HEADER, MOST_BYTES, WEB_HOSTS, is_ours, own_names
 
 CUT = {"kind": "down", "link": "gateway-redis", "for_s": 5}
 
@@ -141,3 +141,45 @@ def test_nobody_can_put_the_page_into_a_frame(served: Served) -> None:
     answer = served.client.get("/tickstorm")
     assert answer.headers["X-Frame-Options"] == "DENY"
     assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    "base", ["http://evil.example:8089", "http://127.0.0.1.evil.example", "http://localhost.example"]
+)
+def test_another_name_that_leads_here_gets_neither_the_token_nor_a_fault(served: Served, base: str) -> None:
+    headers = {HEADER: token_of(served.client), "Origin": base, "Sec-Fetch-Site": "same-origin"}
+    page = served.client.get("/tickstorm", base_url=base)
+    assert page.status_code == 403
+    assert "data-token" not in page.text
+    assert served.client.get("/tickstorm/live.json", base_url=base).status_code == 403
+    answer = served.client.post("/tickstorm/fault", base_url=base, json=CUT, headers=headers)
+    assert answer.status_code == 403
+    assert "is no name of this machine" in answer.json["error"]
+    assert served.hands.asked == []
+
+
+@pytest.mark.parametrize("base", ["http://127.0.0.1:8089", "http://[::1]:8089", "http://10.0.0.5", "http://LOCALHOST"])
+def test_an_address_of_this_machine_is_fine(served: Served, base: str) -> None:
+    headers = {HEADER: token_of(served.client), "Origin": base.lower(), "Sec-Fetch-Site": "same-origin"}
+    assert served.client.post("/tickstorm/fault", base_url=base, json=CUT, headers=headers).status_code == 200
+
+
+def test_a_name_may_be_configured(serve: Callable[..., Served], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(WEB_HOSTS, "load.example, Other.Example")
+    client = serve().client
+    assert client.get("/tickstorm", base_url="http://load.example:8089").status_code == 200
+    assert client.get("/tickstorm", base_url="http://other.example").status_code == 200
+    assert client.get("/tickstorm", base_url="http://evil.example").status_code == 403
+
+
+@pytest.mark.parametrize("asked", ["", "[", "a b", "evil.example@127.0.0.2:x@", "127.1.evil", "0x7f000001.evil"])
+def test_what_is_no_host_is_not_ours(asked: str) -> None:
+    assert not is_ours(asked, own_names(""))
+
+
+def test_no_other_site_may_read_what_is_served_here(served: Served) -> None:
+    elsewhere = {"Origin": "http://attacker.test"}
+    for path in ("/tickstorm", "/tickstorm/live.json", "/tickstorm/fault", "/tickstorm/none"):
+        for answer in (served.client.get(path, headers=elsewhere), served.client.options(path, headers=elsewhere)):
+            assert not [name for name, _ in answer.headers if name.startswith("Access-Control-")], path
+    assert "Access-Control-Allow-Origin" in dict(served.client.get("/", headers=elsewhere).headers)  # Locust's own
