@@ -2,13 +2,15 @@
 
 A fault counts that was in force, or not yet recovered from, at any time from sending until the delivery limit; where a
 later message of the stream overtook the lost one, only until that moment: no fault takes what was lost before it began,
-and no end of a connection takes what that connection had already passed over.
+and no end of a connection takes what that connection had already passed over.  A fault that only delays takes nothing
+from the middle of a stream either: what was passed over under it alone, the target had dropped.
 """
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
+from typing import TypedDict
 
 import numpy as np
 
@@ -56,6 +58,7 @@ class Attribution:
     reaches: tuple[Reach, ...]  # per window
     spared: frozenset[int]  # indices of the windows that do not concern whom this is about
     window_of: Ints  # index of the window that a loss of this row is charged to; -1: its path was free
+    delayed: Bools  # nothing but delays was on the path of this row
     in_injector: Bools  # bytes of it may have been in Toxiproxy's buffers when a link was cut
     overrun: Bools  # Redis closed a subscriber around then
     broker_known: bool  # samples or slow groups can show losses at the broker
@@ -74,8 +77,7 @@ class Attribution:
             return self
         found = self.kept.get(spared)
         if found is None:
-            window_of, in_injector = _laid(self.windows, self.reaches, spared, len(self.overrun))
-            found = replace(self, spared=spared, window_of=window_of, in_injector=in_injector)
+            found = replace(self, spared=spared, **_laid(self.windows, self.reaches, spared, len(self.overrun)))
             self.kept[spared] = found
         return found
 
@@ -99,7 +101,8 @@ class Attribution:
     ) -> Ints:
         """One of the four for each lost row of a consumer with these stays.
 
-        `overtaken`: later messages of their streams had come; `free`: before any fault was on their path.
+        `overtaken`: later messages of their streams had come on the same connection; `free`: before any fault was on
+        their path.
         """
         found = np.full(len(rows), BROKER if expect_slow else DEFECT, dtype=np.int64)
         found[self.overrun[rows]] = BROKER
@@ -108,7 +111,8 @@ class Attribution:
                 here = (sent >= stay.may_from) & (sent < stay.may_to) & (stay.broke <= sent + self.late_slices)
                 found[here] = DISCONNECTED
         if not free:
-            found[self.window_of[rows] >= 0] = CHARGED
+            under = self.window_of[rows] >= 0
+            found[under & ~self.delayed[rows] if overtaken else under] = CHARGED
         return found
 
 
@@ -128,7 +132,6 @@ def attribution(facts: Facts, table: Streams, contract: Contract, windows: list[
         open_ = on_path & (begin < w.to_ns) & (until > w.from_ns)
         reaches.append(Reach(on_path=on_path, open=open_, force=force, inside=inside))
     nobody: frozenset[int] = frozenset()
-    window_of, in_injector = _laid(tuple(windows), tuple(reaches), nobody, len(begin))
     overrun = np.zeros(len(begin), dtype=np.bool_)
     rises = _rises(facts, windows)
     through_redis = np.isin(
@@ -141,8 +144,7 @@ def attribution(facts: Facts, table: Streams, contract: Contract, windows: list[
         windows=tuple(windows),
         reaches=tuple(reaches),
         spared=nobody,
-        window_of=window_of,
-        in_injector=in_injector,
+        **_laid(tuple(windows), tuple(reaches), nobody, len(begin)),
         overrun=overrun,
         broker_known=bool(rises) or any(c.expect_slow for c in profile.consumers),
         late_slices=-(-late_ns // SLICE_NS),
@@ -150,20 +152,36 @@ def attribution(facts: Facts, table: Streams, contract: Contract, windows: list[
     )
 
 
-def _laid(
-    windows: tuple[Window, ...], reaches: tuple[Reach, ...], spared: frozenset[int], rows: int
-) -> tuple[Ints, Bools]:
+class _Laid(TypedDict):
+    window_of: Ints
+    delayed: Bools
+    in_injector: Bools
+
+
+def _laid(windows: tuple[Window, ...], reaches: tuple[Reach, ...], spared: frozenset[int], rows: int) -> _Laid:
     """The window that each row is charged to, and whether any of those that count may have held it when it cut."""
     window_of = np.full(rows, -1, dtype=np.int64)
     inside = np.zeros(rows, dtype=np.bool_)
-    counted = [(i, reaches[i]) for i in range(len(windows)) if i not in spared]
-    for index, reach in counted:
-        window_of[reach.open] = index
-    for index, reach in counted:  # what is in force explains more than what is being recovered from
-        window_of[reach.force] = index
-    for _, reach in counted:
+    taken = np.zeros(rows, dtype=np.bool_)
+    counted = [(i, reaches[i], takes(windows[i].act)) for i in range(len(windows)) if i not in spared]
+    # What can take explains a loss better than what only delays; then what is in force, than what is recovered from.
+    for wanted in (False, True):
+        for index, reach, _ in (c for c in counted if c[2] is wanted):
+            window_of[reach.open] = index
+        for index, reach, _ in (c for c in counted if c[2] is wanted):
+            window_of[reach.force] = index
+    for _, reach, can in counted:
         inside |= reach.inside
-    return window_of, inside & (window_of >= 0)
+        if can:
+            taken |= reach.open
+    under = window_of >= 0
+    return _Laid(window_of=window_of, delayed=under & ~taken, in_injector=inside & under)
+
+
+def takes(act: Act) -> bool:
+    """Whether an act may have taken messages from the middle of a stream on a connection that lasted."""
+    kind = KINDS.get(act.kind)
+    return kind is None or kind.loses or (act.lifted_by or "").startswith(ESCALATED)
 
 
 def cuts(act: Act, healed_ns: int) -> list[int]:
@@ -178,7 +196,7 @@ def cuts(act: Act, healed_ns: int) -> list[int]:
     elif act.kind in CUTS_AS_IT_BEGINS or (act.link == PROXY and kind is not None and kind.name in ENDS_ITS_PROCESS):
         found.append(begun)
     if (act.lifted_by or "").startswith(ESCALATED):  # proxies disabled, deleted, or the whole server started again
-        found.append(healed_ns + (act.error_ns or 0))
+        found.append(max(healed_ns, act.lifted_ns or 0) + (act.error_ns or 0))
     return found
 
 

@@ -172,7 +172,10 @@ def _first(facts: Facts, seen: Slices, act: Act, kind: str, there: Bools, sure: 
     moment = np.where(there, np.where(sure, seen.first, seen.last), 2**62)
     moment = np.where(moment >= act.healed_ns, moment, 2**62)
     found = moment.min(axis=1, initial=2**62)
-    exact = firsts(facts, act.healed_ns, FIRST_CODE[kind], seen.consumers)
+    told_ns = act.healed_ns if act.lifted_ns is None else act.lifted_ns
+    exact = firsts(facts, told_ns, FIRST_CODE[kind], seen.consumers)
+    # Consumers are told when the lifting is read back: where an act counts from earlier on, that is a bound as well.
+    exact = exact if told_ns == act.healed_ns else np.where(exact >= 0, np.minimum(exact, found), -1)
     found = np.where(exact >= 0, exact, found)
     return np.where(found > until_ns, NEVER, found)
 

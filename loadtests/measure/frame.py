@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from loadtests.measure.facts import Facts
-from loadtests.model.fault_kinds import KINDS
+from loadtests.model.fault_kinds import KINDS, FaultKind
 from loadtests.model.fault_times import occurrences, recovery_limit_s
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
 from loadtests.model.profile import Fault, Profile
 from loadtests.model.records import FaultStep
+
+Effective = Mapping[str, float | int | str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +62,10 @@ class Act:
     effective: dict[str, float | int | str | None]
     began_ns: int | None  # just before the control call: it cannot have acted earlier
     tried_ns: int | None  # just before a call that nothing confirmed: it may have acted all the same
-    injected_ns: int | None  # read back as active
-    healed_ns: int | None  # lifting read back
-    error_ns: int | None  # duration of the longer control call, and one slice
+    injected_ns: int | None  # read back as active; of a service that is stopped: just before the call that stops it
+    healed_ns: int | None  # lifting read back; of a service that was stopped: when its start was asked for
+    lifted_ns: int | None  # lifting read back, whatever the kind
+    error_ns: int | None  # duration of the longer control call that these two wait for, and one slice
     proved: bool
     lifted_by: str | None
     detail: str
@@ -152,11 +155,12 @@ def _act(profile: Profile, steps: list[FaultStep], suffix: str, chosen: dict[str
     kind = KINDS.get(steps[0].kind)
     planned = fault_of(profile, steps[0].name)
     limit_s = recovery_limit_s(profile, planned) if planned else profile.recovery.limit_s
-    calls = [s.after_ns - s.before_ns for s in (active, lifted) if s is not None]
     link = steps[0].link
     effective: dict[str, float | int | str | None] = {}
     for step in steps:
         effective.update(step.effective)
+    ready_ns = _ns(effective, "start_to_ready_ms", NS_PER_MS)
+    clock = _stopped(active, lifted, effective, kind) if kind is not None and kind.stops else _read_back(active, lifted)
     return Act(
         name=steps[0].name + suffix,
         kind=steps[0].kind,
@@ -165,9 +169,10 @@ def _act(profile: Profile, steps: list[FaultStep], suffix: str, chosen: dict[str
         effective=effective,
         began_ns=active.before_ns if active else None,
         tried_ns=tried.before_ns if tried and not active else None,
-        injected_ns=active.after_ns if active else None,
-        healed_ns=lifted.after_ns if (active or tried) and lifted else None,
-        error_ns=max(calls) + SLICE_NS if active and calls else None,
+        injected_ns=clock.injected_ns,
+        healed_ns=clock.healed_ns if active or tried else None,
+        lifted_ns=lifted.after_ns if (active or tried) and lifted else None,
+        error_ns=clock.error_ns,
         proved=proved,
         lifted_by=lifted.by if lifted else None,
         detail="; ".join(dict.fromkeys(s.detail for s in steps if s.detail)),
@@ -178,7 +183,7 @@ def _act(profile: Profile, steps: list[FaultStep], suffix: str, chosen: dict[str
         doubt=proofs[-1].detail if proofs and not proved else "",
         cut_short=active is not None and not proved and any(s.step == "proved" for s in proofs),
         still_there=_still_there(lifted),
-        ready_ns=_ready_ns(effective),
+        ready_ns=ready_ns,
     )
 
 
@@ -188,9 +193,48 @@ def _still_there(lifted: FaultStep | None) -> str:
     return f"after it was lifted, a probe saw: {lifted.effective.get('probe') or 'no answer'}"
 
 
-def _ready_ns(effective: Mapping[str, float | int | str | None]) -> int | None:
-    found = effective.get("start_to_ready_ms")
-    return round(found * NS_PER_MS) if isinstance(found, int | float) else None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Clock:
+    """From when to when an act counts, and how exactly both are known."""
+
+    injected_ns: int | None
+    healed_ns: int | None
+    error_ns: int | None
+
+
+def _read_back(active: FaultStep | None, lifted: FaultStep | None) -> _Clock:
+    calls = [s.after_ns - s.before_ns for s in (active, lifted) if s is not None]
+    return _Clock(
+        injected_ns=active.after_ns if active else None,
+        healed_ns=lifted.after_ns if lifted else None,
+        error_ns=max(calls) + SLICE_NS if active and calls else None,
+    )
+
+
+def _stopped(active: FaultStep | None, lifted: FaultStep | None, effective: Effective, kind: FaultKind) -> _Clock:
+    """A service stops serving within the call that stops it, and its recovery begins when its start is asked for.
+
+    Both calls wait: for the end of its process, and until it is ready again.  What is instant has one call for both.
+    """
+    if active is None:
+        return _Clock(injected_ns=None, healed_ns=lifted.before_ns if lifted else None, error_ns=None)
+    call_ns = active.after_ns - active.before_ns
+    if not kind.instant:
+        healed_ns = lifted.before_ns if lifted else None
+        return _Clock(injected_ns=active.before_ns, healed_ns=healed_ns, error_ns=call_ns + SLICE_NS)
+    down_ns, ready_ns = _ns(effective, "down_s", NS_PER_S), _ns(effective, "start_to_ready_ms", NS_PER_MS)
+    # Counted from the call on, since it cannot have been down before: rather too early than too late.
+    ended_ns = 0 if down_ns is None or ready_ns is None else min(max(down_ns - ready_ns, 0), call_ns)
+    return _Clock(
+        injected_ns=active.before_ns,
+        healed_ns=active.before_ns + ended_ns if lifted else None,
+        error_ns=max(call_ns - (ready_ns or 0), 0) + SLICE_NS,
+    )
+
+
+def _ns(effective: Effective, key: str, unit_ns: int) -> int | None:
+    found = effective.get(key)
+    return round(found * unit_ns) if isinstance(found, int | float) else None
 
 
 def _families(profile: Profile, name: str, where: str) -> frozenset[int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from loadtests.measure.accounts import Sight, seen_too_often, sights, union
-from loadtests.measure.attribution import CHARGED, Attribution
+from loadtests.measure.attribution import CHARGED, DEFECT, Attribution
 from loadtests.measure.facts import Facts, Ints
 from loadtests.measure.line import SHIFT, Line
 from loadtests.measure.owing import Due, Owing, Stay
@@ -181,6 +181,14 @@ class _Entry:
             np.add.at(ledger.injector_rows[g], rows[inside], n * count[inside])
         self._explain(consumers, g, rows, category, lost)
 
+    def _although(self, row: int) -> str:
+        """That a fault was on the path which only delays."""
+        window = int(self.blame.window_of[row])
+        if window < 0 or not self.blame.delayed[row]:
+            return ""
+        act = self.blame.windows[window].act
+        return f', passed over although "{act.name}" ({act.kind}) delays and takes nothing'
+
     def _explain(self, consumers: list[int], group: int, rows: Ints, category: Ints, lost: Line) -> None:
         for wanted in np.unique(category):
             lines = self.ledger.evidence.setdefault(int(wanted), [])
@@ -189,8 +197,10 @@ class _Entry:
                     break
                 inside = lost.both(Line(self.table.start[row : row + 1], self.table.end[row : row + 1]))
                 sent_s = int(self.table.sent[row]) * SLICE_NS / 1e9
+                although = self._although(int(row)) if wanted == DEFECT else ""
                 lines.append(
                     f"{self._who(group, consumers)}: {self._range(inside, 0)}, sent at {sent_s:.1f} s of the run clock"
+                    + although
                 )
 
     def _who(self, group: int, consumers: list[int]) -> str:

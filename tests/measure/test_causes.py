@@ -15,6 +15,7 @@ from loadtests.model.results import Results, Verdict
 from loadtests.tally.histogram import bucket_of
 from tests.measure.simulate import MS, FaultIn, Message, S, Stay, World, profile
 
+ONLY_DELAY = ("latency", "bandwidth", "slicer", "slow-close")
 LIMIT = {"recovery": {"limit_s": 1.5}}
 
 
@@ -57,7 +58,7 @@ def test_a_loss_under_a_fault_on_its_path_is_charged_and_all_else_is_a_defect(ki
     world.deliver(during(it))
     lost = judge(world.profile, world.history()).delivery.lost
     assert lost.total
-    charged = KINDS[kind].charges and where_of(kind) != "postgres"
+    charged = KINDS[kind].charges and where_of(kind) != "postgres" and kind not in ONLY_DELAY
     assert (lost.charged, lost.defect) == ((lost.total, 0) if charged else (0, lost.total))
 
 
@@ -126,6 +127,51 @@ def test_a_planted_defect_spoils_no_calm_of_others() -> None:
     assert "fault" not in {p.phase for p in results.phases}
 
 
+@pytest.mark.parametrize("kind", sorted(k for k, row in KINDS.items() if row.place == "link"))
+def test_what_was_overtaken_under_a_link_that_only_delays_is_a_defect(kind: str) -> None:
+    """Delayed bytes come all the same, so what a lasting connection passed over the target had dropped."""
+    world = world_of(fault(kind, "gateway-redis", 2.0, 2.0))
+    (it,) = world.faults
+    world.deliver(every(3, it.start, it.end))
+    results = judge(world.profile, world.history())
+    lost = results.delivery.lost
+    assert lost.total
+    only_delays = kind in ONLY_DELAY
+    assert (lost.defect, lost.charged) == ((lost.total, 0) if only_delays else (0, lost.total))
+    check = next(c for c in results.checks if c.name.startswith("lost_defect"))
+    assert check.verdict is (Verdict.FAIL if only_delays else Verdict.PASS)
+    why = f'passed over although "it" ({kind}) delays and takes nothing'
+    assert all(line.endswith(why) for line in check.evidence)
+    assert bool(check.evidence) is only_delays
+
+
+def test_another_fault_on_the_path_may_have_taken_what_a_delay_cannot() -> None:
+    """Even while that one is only being recovered from."""
+    slow = fault("latency", "gateway-redis", 2.0, 2.0, name="slow")
+    cut = fault("down", "client-gateway", 1.5, 1.0, name="cut")
+    world = world_of(slow, cut, recovery={"limit_s": 3.0})
+    world.deliver(every(3, cut.start, slow.end))
+    results = judge(world.profile, world.history())
+    assert results.delivery.lost.charged == results.delivery.lost.total
+    assert {f.name: f.lost_charged for f in results.faults} == {"slow": 0, "cut": results.delivery.lost.total}
+
+
+def test_a_delay_that_had_to_be_lifted_the_hard_way_may_have_taken_it() -> None:
+    world = world_of(fault("latency", "gateway-redis", 2.0, 2.0))
+    (it,) = world.faults
+    world.deliver(every(3, it.start, it.end))
+    history = [
+        (n, f._replace(records=[
+            msgspec.structs.replace(x, by="escalation: deleted its proxy")
+            if isinstance(x, r.FaultStep) and x.step == "lifted" else x
+            for x in f.records
+        ]))
+        for n, f in world.history()
+    ]  # fmt: skip
+    lost = judge(world.profile, history).delivery.lost
+    assert lost.charged == lost.total
+
+
 # -- faults that consumers play
 
 
@@ -184,7 +230,8 @@ def test_what_the_injector_may_have_held_is_bounded_by_its_cuts(kind: str, where
     (it,) = world.faults
     world.deliver(lambda m, stay: it.start - 20 * MS <= m.sent < it.end)
     lost = judge(world.profile, world.history()).delivery.lost
-    assert lost.charged
+    assert bool(lost.charged) == (kind not in ONLY_DELAY)
+    assert lost.charged is not None
     assert lost.injector_at_most is not None
     held = lost.injector_at_most
     assert {"none": held == 0, "some": 0 < held < lost.charged, "all": held == lost.charged}[share], (held, lost)
@@ -295,6 +342,54 @@ def test_ready_is_told_apart_from_the_recovery() -> None:
     (recovery,) = judge(world.profile, world.history()).recovery
     assert recovery.ready_s == pytest.approx(0.312, abs=0.001)
     assert recovery.recovery_s == pytest.approx(0.6, abs=0.15)
+
+
+def stopped(kind: str, *, active_ms: int, lifted_ms: int, **effective: float) -> Results:
+    """A service that is down for a second, whose two control calls take their time; nothing comes until it is ready."""
+    world = world_of(fault(kind, "redis"), recovery={"limit_s": 2.5})
+    (it,) = world.faults
+    world.deliver(lambda m, stay: it.start <= m.sent < it.end + 600 * MS)
+
+    def timed(x: Any) -> Any:
+        if not isinstance(x, r.FaultStep) or x.step not in ("active", "lifted"):
+            return x
+        at, ms = (it.start, active_ms) if x.step == "active" else (it.end, lifted_ms)
+        told = effective if x.step == "lifted" else {}
+        return msgspec.structs.replace(x, before_ns=at, after_ns=at + ms * MS, effective={**told})
+
+    return judge(world.profile, [(n, f._replace(records=[timed(x) for x in f.records])) for n, f in world.history()])
+
+
+@pytest.mark.parametrize("kind", ["kill", "pause"])
+def test_a_stopped_service_counts_from_the_calls_that_stop_it_and_start_it_again(kind: str) -> None:
+    """How long it took until it was ready is a part of the outage and of the recovery, not of their error."""
+    results = stopped(kind, active_ms=300, lifted_ms=500, start_to_ready_ms=450.0, down_s=1.4)
+    (acted,), (recovery,) = results.faults, results.recovery
+    assert acted.injected_s is not None
+    assert acted.healed_s == pytest.approx(acted.injected_s + 1, abs=0.001)
+    assert recovery.outage_s == pytest.approx(1.6, abs=0.15)
+    assert recovery.recovery_s == pytest.approx(0.6, abs=0.15)
+    assert recovery.ready_s == pytest.approx(0.45, abs=0.001)
+    assert recovery.error_s == pytest.approx(0.4, abs=0.001)
+
+
+def test_a_restart_counts_from_when_it_went_down_and_was_started_again() -> None:
+    """One call ends it and waits until it is ready; the step that lifts it comes after all that."""
+    results = stopped("restart", active_ms=900, lifted_ms=1, start_to_ready_ms=600.0, down_s=0.85)
+    (acted,), (recovery,) = results.faults, results.recovery
+    assert acted.injected_s is not None
+    assert acted.healed_s == pytest.approx(acted.injected_s + 0.25, abs=0.001)
+    assert recovery.outage_s == pytest.approx(1.6, abs=0.15)
+    assert recovery.recovery_s == pytest.approx(1.35, abs=0.15)
+    assert recovery.ready_s == pytest.approx(0.6, abs=0.001)
+
+
+def test_a_restart_of_which_nobody_says_when_it_was_started_counts_from_its_call() -> None:
+    results = stopped("restart", active_ms=900, lifted_ms=1)
+    (acted,), (recovery,) = results.faults, results.recovery
+    assert acted.healed_s == acted.injected_s
+    assert recovery.recovery_s == recovery.outage_s == pytest.approx(1.6, abs=0.15)
+    assert recovery.ready_s is None
 
 
 @pytest.mark.parametrize(
