@@ -1,4 +1,7 @@
-"""How do messages reach the parent without anybody waiting for it?  A queue and one thread that writes."""
+"""How do messages reach the parent without anybody waiting for it?  A queue and one thread that writes.
+
+Where there is nothing to say it says that the process runs, so that the parent can tell a frozen one.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,13 @@ import threading
 
 import msgspec
 
-from loadtests.model.injectwire import Announce, Emitted, FromInjector
+from loadtests.model.injectwire import Alive, Announce, Emitted, FromInjector
 from loadtests.model.records import FaultStep, Note, PathProbe, Trouble
+
+BEAT_S = 1.0
+"""The parent hears something at least so often."""
+
+_ALIVE = msgspec.json.encode(Alive()) + b"\n"
 
 
 class Emitter:
@@ -39,10 +47,16 @@ class Emitter:
         self._thread.join(timeout_s)
 
     def _write(self) -> None:
-        while (line := self._queue.get()) is not None:
+        while (line := self._next()) is not None:
             view = memoryview(line)
             try:
                 while view:
                     view = view[os.write(self._fd, view) :]
             except OSError:  # the parent is gone; whatever comes now, nobody reads it
                 return
+
+    def _next(self) -> bytes | None:
+        try:
+            return self._queue.get(timeout=BEAT_S)
+        except queue.Empty:
+            return _ALIVE

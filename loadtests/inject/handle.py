@@ -21,6 +21,7 @@ from loadtests.inject.errors import ControlError, InjectorGone
 from loadtests.inject.healing import heal
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.injectwire import (
+    Alive,
     Begin,
     Emitted,
     End,
@@ -38,13 +39,20 @@ from loadtests.model.records import FaultStep, Note, Trouble
 STARTS = 2
 """How often an injector is started: once, and once again when it died."""
 
+SILENT_S = 5.0
+"""An injector that runs says something each second; one that says nothing for so long is killed."""
+
+STARTING_S = 20.0
+"""How long one may say nothing at its start."""
+
+_TURN_S = 0.5
 _ROOT = str(Path(__file__).parents[2])
 _decoder = msgspec.json.Decoder(FromInjector)
 _MID_FAULT = frozenset({"announced", "active", "not in force", "proved", "not proved"})
 
 
 class InjectorHandle:
-    """One run's injector process.
+    """One run's injector process. One that says nothing any more is killed, and counts as one that died.
 
     `on_message` is called from the reader's thread (a greenlet under gevent); it must neither raise nor wait. A restart
     sends a second Ready through it. Methods may be called from any thread or greenlet.
@@ -66,12 +74,18 @@ class InjectorHandle:
         self._last_trouble = ""
         self._died_ns: int | None = None
         self._reader: threading.Thread | None = None
+        self._healing: HealAll | None = None  # asked, and not answered yet
+        self._heard = 0  # messages of this process
+        self._heard_ns = 0  # run clock
+        self._cut_off = False  # we killed it
+        self._over = threading.Event()
 
     def start(self) -> None:
         """Starts the process and says Begin. Raises OSError where it cannot be started."""
         self._spawn()
         self._reader = threading.Thread(target=self._read, name="injector", daemon=True)
         self._reader.start()
+        threading.Thread(target=self._guard, name="injector guard", daemon=True).start()
 
     @property
     def alive(self) -> bool:
@@ -110,14 +124,17 @@ class InjectorHandle:
     def heal_all(self, by: str, timeout_s: float) -> Healed | None:
         """Lifts everything now; None when no answer came in time: then the journal says what may be in force."""
         self._healed.clear()
-        if not self.send(HealAll(by=by)) or not self._healed.wait(timeout_s):
-            return None
-        return self._healed_message
+        self._healed_message = None
+        self._healing = asked = HealAll(by=by)  # one that takes the place of a dead one hears it, too
+        said = self.send(asked) or self.alive
+        answered = said and self._healed.wait(timeout_s)
+        self._healing = None
+        return self._healed_message if answered else None
 
     def close(self, timeout_s: float) -> int | None:
-        """Ends it, after it has healed. Returns its exit status (0: all lifted), or None when it is still at work.
+        """Ends it, after it has healed. Returns its exit status (0: all lifted), or None when it cannot be ended.
 
-        It is never killed: cut off, it could not heal. It ends by itself.
+        One that has not ended after `timeout_s` is killed, and its journal is undone from here.
         """
         self._closing = True
         self._planned.clear()
@@ -134,8 +151,36 @@ class InjectorHandle:
         if self._reader is not None:
             self._reader.join(timeout_s)
             if self._reader.is_alive():
+                self._cut(f"The injector had not ended {timeout_s:g} s after it was told to, and was killed.")
+                self._reader.join(timeout_s)
+            if self._reader.is_alive():
                 return None
         return process.poll()
+
+    def _guard(self) -> None:
+        """Kills an injector that is there and says nothing.
+
+        Turns are counted, not time: when this process itself was held up, the next turn hears what had come meanwhile.
+        """
+        process, heard, quiet = self._process, -1, 0
+        while not self._over.wait(_TURN_S):
+            if process is not self._process or heard != self._heard:
+                process, heard, quiet = self._process, self._heard, 0
+                continue
+            quiet += 1
+            limit_s = SILENT_S if heard else STARTING_S
+            if quiet * _TURN_S >= limit_s:
+                self._cut(f"The injector's process was there and said nothing for {limit_s:g} s: it was killed.")
+                quiet = 0
+
+    def _cut(self, why: str) -> None:
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        self._cut_off = True
+        self._died_ns = self._heard_ns
+        self._trouble(self._heard_ns, self._now_ns(), why)
+        process.kill()
 
     def _say(self, message: ToInjector) -> bool:
         process = self._process
@@ -152,6 +197,7 @@ class InjectorHandle:
 
     def _spawn(self) -> None:
         self._starts += 1
+        self._heard, self._heard_ns, self._cut_off = 0, self._now_ns(), False
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "loadtests.inject"],
@@ -174,13 +220,16 @@ class InjectorHandle:
             if self._closing or status == 3 or self._starts >= STARTS:
                 break
             self._restart(status)
-        if not self._closing and status != 3:
+        if (self._cut_off or not self._closing) and status != 3:
             self._heal_myself(status)
+        self._over.set()
         self._gone.set()
         self._healed.set()
 
     def _restart(self, status: int) -> None:
-        self._died_ns = now_ns = self._now_ns()
+        now_ns = self._now_ns()
+        if not self._cut_off:
+            self._died_ns = now_ns
         self._ready.clear()
         self._tell(Note(at_ns=now_ns, text=f"The injector ended with status {status}; it is started again and sweeps."))
         self._spawn()
@@ -194,6 +243,8 @@ class InjectorHandle:
                 self._tell(_missed(fault, now_ns))
         if ahead:
             self._say(Schedule(faults=ahead))
+        if (asked := self._healing) is not None:
+            self._say(asked)
 
     def _hear_all(self, lines: IO[bytes]) -> None:
         for line in lines:
@@ -201,8 +252,10 @@ class InjectorHandle:
                 message = _decoder.decode(line)
             except msgspec.MsgspecError:
                 continue  # cut off by its death
-            self._note(message)
-            self._on_message(message)
+            self._heard, self._heard_ns = self._heard + 1, self._now_ns()
+            if not isinstance(message, Alive):
+                self._note(message)
+                self._on_message(message)
 
     def _note(self, message: FromInjector) -> None:
         if isinstance(message, Ready):
@@ -224,12 +277,15 @@ class InjectorHandle:
     def _heal_myself(self, status: int) -> None:
         """The last defence: no injector is left, so its journal is undone from here."""
         from_ns = self._now_ns() if self._died_ns is None else self._died_ns
-        self._trouble(from_ns, -1, f"The injector ended again with status {status}; no fault is injected any more.")
+        self._trouble(from_ns, -1, f"The injector ended with status {status}; no fault is injected any more.")
         supervisor = Path(self._begin.supervisor) if self._begin.supervisor else None
         try:
             done = heal(self._begin.toxiproxy, [Path(self._begin.journal)], supervisor)
         except (ControlError, OSError) as error:
-            done = [f"What it left could not be lifted: {error}. Run: tickstorm stack heal"]
+            done = [f"What it left is not lifted: {error}. Run: tickstorm stack heal"]
+        if self._healing is not None:
+            left = [text for text in done if "not lifted" in text or "Still there" in text]
+            self._healed_message = Healed(left=left)
         for text in done:
             self._tell(Note(at_ns=self._now_ns(), text=text))
 

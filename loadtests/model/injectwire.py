@@ -123,4 +123,8 @@ class Healed(msgspec.Struct, frozen=True, kw_only=True, tag="healed"):
     left: list[str]
 
 
-FromInjector = Ready | Announce | CrewOrder | Emitted | Healed
+class Alive(msgspec.Struct, frozen=True, kw_only=True, tag="alive"):
+    """The injector's process runs; said whenever it has had nothing else to say for a second."""
+
+
+FromInjector = Ready | Announce | CrewOrder | Emitted | Healed | Alive

@@ -147,6 +147,66 @@ def test_an_injector_that_dies_twice_is_replaced_by_its_parent(start: Callable[.
     assert [record.to_ns for record in run.ear.records if isinstance(record, Trouble)][-1] == -1
 
 
+def troubles(run: Run) -> list[Trouble]:
+    return [record for record in run.ear.records if isinstance(record, Trouble)]
+
+
+def test_a_frozen_injector_is_killed_named_and_replaced(start: Callable[..., Run], link: TestLink) -> None:
+    run = start(link)
+    now_ns = run.now_ns()
+    cut = planned(link, "down", name="cut", at_ns=now_ns + NS_PER_S, for_s=2)
+    later = planned(link, "latency", name="later", at_ns=now_ns + 15 * NS_PER_S, for_s=1, latency_ms=40)
+    run.handle.send(Schedule(faults=[cut, later]))
+    run.await_step("cut", "active")
+    frozen = run.handle.pid
+    os.kill(frozen, signal.SIGSTOP)
+    lifted = run.await_step("cut", "lifted", timeout_s=30)
+    assert (lifted.by, link.is_clean) == ("sweep", True)
+    eventually(lambda: is_gone(frozen))
+    assert any("said nothing for 5 s" in trouble.what for trouble in troubles(run))
+    assert all(cut.at_ns < trouble.from_ns <= trouble.to_ns for trouble in troubles(run))
+    run.await_step("later", "lifted", timeout_s=30)
+
+
+def test_who_asks_a_frozen_injector_to_heal_is_answered_by_the_next_one(start, link: TestLink) -> None:
+    run = start(link)
+    run.handle.send(Schedule(faults=[planned(link, "down", at_ns=run.now_ns() + NS_PER_S, for_s=600)]))
+    run.await_step("fault", "active")
+    os.kill(run.handle.pid, signal.SIGSTOP)
+    assert run.handle.heal_all("finish", 40) == Healed(left=[])
+    assert link.is_clean
+
+
+def test_one_that_is_frozen_again_is_replaced_by_its_parent(start: Callable[..., Run], link: TestLink) -> None:
+    run = start(link)
+    os.kill(run.handle.pid, signal.SIGKILL)
+    eventually(lambda: sum(isinstance(message, Ready) for message in run.ear.heard) == 2)
+    run.handle.send(Schedule(faults=[planned(link, "down", at_ns=run.now_ns() + NS_PER_S, for_s=600)]))
+    run.await_step("fault", "active")
+    os.kill(run.handle.pid, signal.SIGSTOP)
+    assert run.handle.heal_all("finish", 40) == Healed(left=[])
+    assert link.is_clean
+    eventually(lambda: not run.handle.alive)
+
+
+def test_one_that_is_frozen_when_it_shall_end_is_killed_and_what_it_left_lifted(start, link: TestLink) -> None:
+    run = start(link)
+    run.handle.send(Schedule(faults=[planned(link, "down", at_ns=run.now_ns() + NS_PER_S, for_s=600)]))
+    run.await_step("fault", "active")
+    os.kill(run.handle.pid, signal.SIGSTOP)
+    assert run.handle.close(1) == -signal.SIGKILL
+    assert link.is_clean
+    assert any("1 s after it was told to" in trouble.what for trouble in troubles(run))
+    assert Journal(Path(run.begin.journal)).pending() == []
+
+
+def test_an_injector_with_nothing_to_say_says_that_it_runs(start: Callable[..., Run], link: TestLink) -> None:
+    run = start(link)
+    told, heard = len(run.ear.heard), run.handle._heard
+    eventually(lambda: run.handle._heard >= heard + 2)
+    assert len(run.ear.heard) == told
+
+
 def test_the_journal_heals_when_both_were_killed(toxiproxy, link: TestLink, tmp_path: Path) -> None:
     parent, pid = parent_with_fault(begin_for(toxiproxy, tmp_path, link), link, tmp_path, "down")
     os.kill(pid, signal.SIGKILL)
