@@ -11,7 +11,7 @@ import time
 
 import psutil
 
-from loadtests.inject.errors import ControlError, Refused
+from loadtests.inject.errors import ControlError, NotAllowedHere
 from loadtests.inject.kinds.kind import Kind, Site, Undo
 from loadtests.inject.kinds.on_service import ServiceWitness, holds, resorts
 from loadtests.inject.processes import CpuMeter, family_of, remember, remembered, standing, tell_all
@@ -140,8 +140,10 @@ def _problems(fault: PlannedFault) -> list[str]:
 
 def _apply(site: Site, fault: PlannedFault) -> None:
     if not hasattr(signal, "SIGSTOP"):
-        raise Refused("this system cannot stop a process and let it go on")
-    site.held.append(Limiter(remember(site, fault), float(fault.asked["cpu_percent"]) / 100))
+        raise NotAllowedHere("this system cannot stop a process and let it go on")
+    service = remember(site, fault)
+    tell_all(remembered(service), signal.SIGCONT)  # raises where it may not be told so: its thread could not say that
+    site.held.append(Limiter(service, float(fault.asked["cpu_percent"]) / 100))
 
 
 def _not_in_force(site: Site, _: PlannedFault) -> list[str]:
