@@ -18,6 +18,7 @@ from loadtests.inject.kinds.kind import Site
 from loadtests.inject.lifting import Lifted, lift
 from loadtests.inject.link import Link
 from loadtests.inject.redis_server import RedisServer
+from loadtests.inject.spares import end_strays
 from loadtests.inject.supervisor import Supervisor
 from loadtests.inject.toxics import TOXIC_PREFIX, Proxy, ToxiproxyServer
 from loadtests.model.stackwire import PROXY_PREFIX, Ask
@@ -65,7 +66,9 @@ def heal(
         if server is None or any(_works_at(journal, toxiproxy) for journal in used):
             return done
         try:
-            return done + sweep_or_restart(server, (), supervisor)
+            done += sweep_or_restart(server, (), supervisor)
+            strays = [] if supervisor is None else end_strays(Supervisor(supervisor), server, (*free, *used))
+            return done + strays
         except NotThere:
             raise
         except NoAnswer as error:

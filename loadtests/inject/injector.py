@@ -22,6 +22,7 @@ from loadtests.inject.lifting import COMMAND, Lifted
 from loadtests.inject.link import Link
 from loadtests.inject.linkprobes import LinkProbes
 from loadtests.inject.redis_server import RedisServer
+from loadtests.inject.spares import end_strays
 from loadtests.inject.supervisor import Supervisor
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.inject.watch import Watch
@@ -80,6 +81,8 @@ class Injector:
         version = self._reach()
         swept += [sentence(*each) for each in self._undo_journal("sweep", on_links=True)]
         swept += sweep_or_restart(self._server, tuple(self._begin.proxies.values()), self._stack)
+        if self._stack is not None:
+            swept += end_strays(Supervisor(self._stack), self._server, (self._journal,))
         self._crew.listen()
         self._probes.start()
         return Ready(toxiproxy_version=version, swept=swept)

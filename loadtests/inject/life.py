@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from loadtests.inject.emitting import Emitter
 from loadtests.inject.errors import ControlError, NotThere
 from loadtests.inject.journal import Entry, Journal
-from loadtests.inject.kinds.kind import Kind, Site
+from loadtests.inject.kinds.kind import Kind, Site, Undo
 from loadtests.inject.lifting import Lifted, lift
 from loadtests.inject.linkprobes import Quiet
 from loadtests.inject.proofs import Effective, Proof, Witness
@@ -97,6 +97,7 @@ class Life:
         self._by = "plan"
         self._proof_told = False
         self._lost: Lost | None = None
+        self._is_prepared = False  # what its witness began before the act is in the journal
         self._proof_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"fault {fault.name}", daemon=True)
 
@@ -141,14 +142,28 @@ class Life:
         try:
             witness = self._kind.witness(self._site, self.fault)
             try:
+                self._prepare()
                 self._bracket(witness)
             finally:
                 witness.close()
+                if self._is_prepared and not self.in_force:
+                    self._around.journal.close(self.fault.name)
         except ControlError as error:
             self._tell("failed", detail=str(error))
         except OSError as error:
             self._tell("failed", detail=f"the journal cannot be written: {error.strerror}")
         return None
+
+    def _prepare(self) -> None:
+        undo = None if self._kind.prepared is None else self._kind.prepared(self._site, self.fault)
+        if undo:
+            self._is_prepared = True
+            self._around.journal.open(self._entry(undo))
+
+    def _drop(self) -> None:
+        """It is never applied; what was prepared for it is in the journal until its witness has ended it."""
+        if not self._is_prepared:
+            self._around.journal.close(self.fault.name)
 
     def _bracket(self, witness: Witness) -> None:
         at_ns = self._monotonic_ns(self.fault.at_ns)
@@ -167,10 +182,10 @@ class Life:
         return None
 
     def _announce(self, witness: Witness, at_ns: int) -> None:
-        entry = self._entry()
+        entry = self._entry(self._kind.undo_of(self._site, self.fault))
         self._around.journal.open(entry)
         if not Watch(at_ns - GO_NS, self._stop).wait():
-            self._around.journal.close(self.fault.name)
+            self._drop()
             return self._tell("failed", by=self._by, detail="it was ended before it began")
         self._tell("announced")
         self._around.emitter.announce(self.fault.name)
@@ -187,10 +202,10 @@ class Life:
         self._go.wait(max(0, announced_ns + GO_NS - time.monotonic_ns()) / NS_PER_S)
         if not Watch(at_ns, self._stop).wait():
             self.lifted = Lifted(clean=True)
-            self._around.journal.close(self.fault.name)
+            self._drop()
             return self._tell("lifted", by=self._by, detail="it was never applied")
         if self.on_link and self._is_server_down():
-            self._around.journal.close(self.fault.name)
+            self._drop()
             return self._tell("failed", detail="Toxiproxy itself is under another fault")
         self._act(witness, entry)
         return None
@@ -331,7 +346,7 @@ class Life:
         step = "lifted" if lifted.clean else "not lifted"
         self._tell(step, before_ns=before_ns, after_ns=after_ns, effective=effective, by=by, detail=lifted.left)
 
-    def _entry(self) -> Entry:
+    def _entry(self, undo: Undo) -> Entry:
         return Entry(
             do="open",
             fault=self.fault.name,
@@ -341,7 +356,7 @@ class Life:
             toxiproxy=self._around.toxiproxy,
             supervisor=self._around.supervisor,
             **self._servers(),
-            undo=self._kind.undo_of(self._site, self.fault),
+            undo=undo,
         )
 
     def _servers(self) -> dict[str, str]:

@@ -12,7 +12,10 @@ import msgspec
 import pytest
 
 from loadtests.inject.healing import heal
-from loadtests.model.injectwire import Begin, PlannedFault, Schedule
+from loadtests.inject.journal import Entry, Journal
+from loadtests.inject.link import Link
+from loadtests.inject.toxics import ToxiproxyServer
+from loadtests.model.injectwire import Begin, End, PlannedFault, Schedule
 from loadtests.model.stackwire import Ask
 from loadtests.stack.local import LocalStack
 from loadtests.stack.servers import Servers
@@ -162,3 +165,80 @@ def test_a_spare_is_a_server_of_its_own_and_ends_with_its_stack(tmp_path: Path) 
     for service in spares.values():
         with pytest.raises(ProcessLookupError):
             os.kill(service.pid, 0)
+
+
+def dead_with_a_spare(stack: LocalStack, folder: Path, at_s: float, **asked: object) -> Run:
+    """A run whose injector was killed when the spare ran and the fault had not been announced yet."""
+    run = Run(begin_with_login(stack, folder), folder)
+    run.handle.wait_ready(15)
+    run.handle._starts = 99  # it is not started again: the journal alone must do
+    at_ns = run.now_ns() + round(at_s * NS_PER_S)
+    fault = PlannedFault(
+        name="fault",
+        kind="failover",
+        link="gateway-redis",
+        direction="both",
+        at_ns=at_ns,
+        until_ns=at_ns + 5 * NS_PER_S,
+        asked={"to": "spare", **asked},
+    )
+    run.handle.send(Schedule(faults=[fault]))
+    eventually(lambda: stack.status().spares, 20)
+    assert run.ear.names("fault") == []
+    run.handle._closing = True  # nor does its parent lift what it left
+    os.kill(run.handle.pid, signal.SIGKILL)
+    eventually(lambda: not run.handle.alive)
+    return run
+
+
+@pytest.mark.parametrize("asked", [{}, {"keep": 1}])
+def test_a_spare_whose_fault_never_began_is_ended_by_the_journal(stack: LocalStack, tmp_path: Path, asked) -> None:
+    run = dead_with_a_spare(stack, tmp_path, 25, **asked)
+    (entry,) = Journal(Path(run.begin.journal)).pending()
+    assert entry.undo["spare"] == "redis"
+    assert stack.status().spares
+    done = heal(run.begin.toxiproxy, [Path(run.begin.journal)])
+    assert any('Lifted fault "fault"' in text for text in done), done
+    assert stack.status().spares == {}
+    assert Journal(Path(run.begin.journal)).pending() == []
+
+
+def test_a_spare_that_no_journal_names_is_ended_and_one_that_a_link_leads_to_is_not(
+    stack: LocalStack, tmp_path: Path
+) -> None:
+    status = stack.status()
+    toxiproxy, link = status.services["toxiproxy"].address, status.links["gateway-redis"]
+    spare = stack.ask(Ask(do="spare", service="redis")).status.spares["redis"].address
+    server = ToxiproxyServer(toxiproxy)
+    control = Link(server=server, name="gateway-redis", proxy=link.proxy)
+    control.lead_to(spare)
+    assert heal(toxiproxy, [], stack.folder) == []
+    control.lead_to(link.upstream)
+    journal = Journal(tmp_path / "journal")
+    journal.open(Entry(do="open", fault="f", kind="of-tomorrow", undo={"spare": "redis"}))
+    assert not any("Ended" in text for text in heal(toxiproxy, [journal.path], stack.folder))
+    journal.close("f")
+    assert heal(toxiproxy, [journal.path], stack.folder) == ["Ended the second redis, which no fault needs any more."]
+    assert stack.status().spares == {}
+
+
+def test_a_fault_that_is_dropped_while_its_spare_runs_ends_it(stack: LocalStack, tmp_path: Path) -> None:
+    run = Run(begin_with_login(stack, tmp_path), tmp_path)
+    run.handle.wait_ready(15)
+    at_ns = run.now_ns() + 25 * NS_PER_S
+    fault = PlannedFault(
+        name="fault",
+        kind="failover",
+        link="gateway-redis",
+        direction="both",
+        at_ns=at_ns,
+        until_ns=at_ns + NS_PER_S,
+        asked={"to": "spare"},
+    )
+    run.handle.send(Schedule(faults=[fault]))
+    eventually(lambda: stack.status().spares, 20)
+    run.handle.send(End(fault="fault", by="by hand"))
+    run.await_step("fault", "failed")
+    eventually(lambda: stack.status().spares == {})
+    eventually(lambda: Journal(Path(run.begin.journal)).pending() == [])
+    assert run.handle.close(15) == 0

@@ -120,6 +120,13 @@ def _undo_of(site: Site, fault: PlannedFault) -> Undo:
     return entry
 
 
+def _prepared(site: Site, fault: PlannedFault) -> Undo:
+    """In the journal before the spare is started: also one that shall be kept is ended where nothing came of it."""
+    if fault.asked["to"] != SPARE:
+        return {}
+    return on_link.undo_of(site, fault, (), cuts=True) | {"spare": site.the_link().speaks}
+
+
 def _apply(site: Site, fault: PlannedFault) -> None:
     site.facts[_APPLIED] = 1
     site.the_link().lead_to(str(site.facts[_NEW]))
@@ -175,5 +182,6 @@ KIND = Kind(
     undo=_undo,
     remaining=_remaining,
     resorts=on_link.resorts,
+    prepared=_prepared,
     lead_ns=10 * NS_PER_S,
 )

@@ -108,4 +108,5 @@ class Kind:
     remaining: Callable[[Site, Undo], list[str]]  # what the read-back shows that is not undone
     resorts: Callable[[Site, Undo], list[Resort]]  # in the order in which they are tried
     looks: Looks = "each second"  # how often `not_in_force` is asked again: cheap and true at any time, or not
+    prepared: Callable[[Site, PlannedFault], Undo] | None = None  # undoes what its witness begins before the act
     lead_ns: int = 0  # what it prepares before it acts may take so long
