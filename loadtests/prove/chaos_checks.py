@@ -19,7 +19,7 @@ class Seen:
     """What was seen of one moment."""
 
     at_s: float  # when the blow fell, from T0
-    fault: str  # the fault in force just then, as Toxiproxy showed it; "" for none
+    fault: str  # the fault in force just then, as the servers showed it; "" for none
     status: int  # exit status of the command; negative: the signal that ended it
     verdict: str  # of the run itself; "" where it left none
     reasons: Sequence[str]
@@ -31,10 +31,10 @@ class Seen:
     torn: Sequence[str]  # files with a hole before their end
     over_s: float  # how much later the run was over than an undisturbed one; negative: earlier
     healed_s: float | None  # from the blow to the last sight of a fault; None: one is in force still
-    left: Sequence[str]  # faults in force when all was over
+    left: Sequence[str]  # what was not as before when all was over, with every server that is not the victim
     left_at_last: Sequence[str]  # the same after the next start
-    changed: Sequence[str]  # settings of servers that are not as before
-    stopped: Sequence[str]  # processes that stand still
+    changed: Sequence[str]  # what is not as before when every server runs again
+    stopped: Sequence[str]  # processes of the run that stand still
     processes: Sequence[str]  # of the run, still there
 
 
@@ -44,10 +44,10 @@ def problems(moment: Moment, seen: Seen) -> list[str]:
 
 
 def _faults(moment: Moment, seen: Seen) -> list[str]:
-    wrong = [f"after the next start a fault is in force: {text}" for text in seen.left_at_last]
+    wrong = [f"after the next start it is not as before: {text}" for text in seen.left_at_last]
     if seen.left and not moment.everything:  # somebody of ours lived, whose duty it was
-        wrong += [f"a fault was left in force: {text}" for text in seen.left]
-    wrong += [f"a setting was left changed: {text}" for text in seen.changed]
+        wrong += [f"it was left: {text}" for text in seen.left]
+    wrong += [f"every server runs, and it is not as before: {text}" for text in seen.changed]
     wrong += [f"stands still: {text}" for text in seen.stopped]
     return wrong
 

@@ -17,24 +17,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import psutil
-
 from loadtests.model.stackwire import Status
 from loadtests.prove.chaos_checks import Seen, problems
 from loadtests.prove.chaos_disk import Disk, RefusedHereError, disk
-from loadtests.prove.chaos_plan import CUT, DRAIN_S, DURATION_S, PROFILE, SLOW, WARM_UP_S, Moment
-from loadtests.prove.chaos_victims import MARK, Family, Known, strike
-from loadtests.prove.chaos_watch import (
-    Lookout,
-    Settings,
-    files,
-    has_hole,
-    in_force,
-    last_ns,
-    origin_ns,
-    settings,
-    started_s,
+from loadtests.prove.chaos_plan import (
+    CUT,
+    DRAIN_S,
+    DURATION_S,
+    LOCKED,
+    PROFILE,
+    SERVICES,
+    SLOW,
+    SMALL,
+    STILL,
+    WARM_UP_S,
+    Moment,
 )
+from loadtests.prove.chaos_victims import MARK, Family, Known, strike
+from loadtests.prove.chaos_watch import Lookout, files, has_hole, last_ns, origin_ns, started_s
+from loadtests.prove.faults_left import World
+from loadtests.prove.faults_world import look
 from loadtests.prove.running import Child, ProofError, wait_for
 
 COMMAND = [sys.executable, "-m", "loadtests.cli"]
@@ -43,7 +45,7 @@ LONGEST_S = WARM_UP_S + DURATION_S + 60.0
 GONE_S = 8.0
 """How long children may take to notice that nobody is there any more."""
 LOOK_AGAIN_S = 0.05
-SIGNS = {SLOW: "latency on", CUT: "is disabled"}
+SIGNS = {SLOW: ": latency", CUT: ": disabled", SMALL: "-limit of redis", LOCKED: "lock on", STILL: "stands still"}
 
 
 class Stack(Protocol):
@@ -80,7 +82,7 @@ class Told:
 
     @property
     def inside(self) -> bool:
-        """The blow fell inside a fault, as Toxiproxy showed it."""
+        """The blow fell inside a fault, as the servers showed it."""
         return self.seen is not None and bool(self.seen.fault)
 
 
@@ -89,7 +91,7 @@ class Lane:
 
     def __init__(self, stack: Stack, folder: Path) -> None:
         self._stack, self._folder = stack, folder
-        self._before: Settings | None = None
+        self._before: World | None = None
         self._child: Child | None = None
         self.judging_s = 0.0  # how long after its planned end an undisturbed run is over here
 
@@ -137,12 +139,11 @@ class Lane:
         self._stack.restore()
         status = self._stack.status()
         services = {name: service.pid for name, service in status.services.items() if service.pid is not None}
-        toxiproxy = status.services["toxiproxy"].address
         if self._before is None:
-            self._before = self._settings()
+            self._before = look(status)
         mark = uuid.uuid4().hex
         child = self._start(at, where.folder / "reports", mark, workers=moment.workers, seed=moment.seed)
-        family, lookout = Family(child.pid, mark), Lookout(toxiproxy)
+        family, lookout = Family(child.pid, mark), Lookout(status)
         try:
             t0_s = self._t0(child, where.folder / "reports")
             self._await_instant(moment, t0_s, lookout)
@@ -153,7 +154,7 @@ class Lane:
             code = self._wait(child)
             over_s = time.monotonic() - _planned_end_s(t0_s) - self.judging_s
             processes = _gone(family)
-            left = _left(toxiproxy)
+            left = self._left(moment)
         finally:
             lookout.close()
             for known in family.left():
@@ -163,7 +164,7 @@ class Lane:
         healed_s = None if left else max(0.0, (lookout.last_s or blow_s) - blow_s)
         return self._seen(
             moment, at, child.said, blow_s=blow_s, t0_s=t0_s, fault=fault, code=code, over_s=over_s,
-            processes=processes, left=left, healed_s=healed_s, stopped=_stopped(family, services),
+            processes=processes, left=left, healed_s=healed_s, stopped=_stopped(family),
         )  # fmt: skip
 
     def _start(self, at: Path, reports: Path, mark: str, *, workers: int, seed: int) -> Child:
@@ -217,9 +218,12 @@ class Lane:
         lags = [_lag_s(data, origin_ns(history["main"]), blow_s) for data in history.values()]
         facts = None if None in lags else max(lag for lag in lags if lag is not None)
         again = self._again(at, run)
-        left_at_last = self._next_start(at, run) if left else []
+        left_at_last = self._next_start(moment, at, run) if left else []
         self._stack.restore()
         assert self._before is not None
+        changed = self._before.left(look(self._stack.status()))
+        if changed:  # what one moment left is not told of the next one too
+            self._before = look(self._stack.status())
         return Seen(
             at_s=blow_s - t0_s,
             fault=fault,
@@ -236,7 +240,7 @@ class Lane:
             healed_s=healed_s,
             left=left,
             left_at_last=left_at_last,
-            changed=self._before.changed(self._settings()),
+            changed=changed,
             stopped=stopped,
             processes=processes,
         )
@@ -250,15 +254,16 @@ class Lane:
         verdict, reasons = _verdict_of(at / "again")
         return status, verdict, reasons or [child.last_words]
 
-    def _next_start(self, at: Path, run: Path) -> list[str]:
+    def _next_start(self, moment: Moment, at: Path, run: Path) -> list[str]:
         """What a user types; any run begins with the same."""
         child = Child([*COMMAND, "stack", "heal"], at / "heal.log", self._environment(run.parent))
         child.wait(90)
-        return _left(self._stack.status().services["toxiproxy"].address)
+        return self._left(moment)
 
-    def _settings(self) -> Settings:
-        services = self._stack.status().services
-        return settings(services["redis"].address, services["postgres"].address)
+    def _left(self, moment: Moment) -> list[str]:
+        """What is not as before; what is gone holds no fault, and it starts without any."""
+        assert self._before is not None
+        return self._before.left(look(self._stack.status()), dead=SERVICES & {moment.victim})
 
     def _place(self, name: str) -> Path:
         at = self._folder / name
@@ -294,13 +299,6 @@ def _lag_s(data: bytes, origin: int | None, blow_s: float) -> float | None:
     return max(0.0, blow_s - (origin + last) / 1e9)
 
 
-def _left(toxiproxy: str) -> list[str]:
-    try:
-        return in_force(toxiproxy)
-    except ProofError:
-        return []  # it is the victim: what is gone holds no fault, and it starts without any
-
-
 def _gone(family: Family) -> list[str]:
     deadline = time.monotonic() + GONE_S
     while (left := family.left()) and time.monotonic() < deadline:
@@ -308,13 +306,8 @@ def _gone(family: Family) -> list[str]:
     return [known.what for known in left]
 
 
-def _stopped(family: Family, services: dict[str, int]) -> list[str]:
-    still = [known.what for known in family.known.values() if known.stands_still()]
-    for name, pid in services.items():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if psutil.Process(pid).status() == psutil.STATUS_STOPPED:
-                still.append(name)
-    return still
+def _stopped(family: Family) -> list[str]:
+    return [known.what for known in family.known.values() if known.stands_still()]
 
 
 def _end(known: Known) -> None:

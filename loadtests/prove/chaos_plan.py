@@ -38,18 +38,26 @@ DISKS: frozenset[str] = frozenset({"disk full", "disk read-only"})
 INSIDE_SHARE = 0.6
 WORKERS = 2
 
-WARM_UP_S, DURATION_S, DRAIN_S = 0.5, 7.0, 1.0
-SLOW, CUT = "slow", "cut"
+WARM_UP_S, DURATION_S, DRAIN_S = 0.5, 12.5, 1.0
+SLOW, CUT, SMALL, LOCKED, STILL = "slow", "cut", "small", "locked", "still"
+FAULTS: tuple[str, ...] = (SMALL, SLOW, LOCKED, CUT, STILL)
+"""In the order in which the blows fall into them. Only a journal undoes the settings, the lock and the pause."""
 SLOW_AT_S, SLOW_FOR_S = 1.3, 1.4  # from the end of the warm-up
-CUT_AT_S, CUT_FOR_S = 3.4, 1.0
-BEFORE_S, AFTER_S = (0.7, 1.3), (5.2, 6.8)  # from T0: before the first fault, and after the last one
-INTO_S = {SLOW: (0.0, 0.8), CUT: (0.0, 0.5)}
+SMALL_AT_S, SMALL_FOR_S = 3.3, 1.2
+LOCKED_AT_S, LOCKED_FOR_S = 5.1, 1.2
+STILL_AT_S, STILL_FOR_S = 6.9, 1.2
+CUT_AT_S, CUT_FOR_S = 8.8, 1.0  # the last: recovery from it takes its time
+BEFORE_S, AFTER_S = (0.7, 1.3), (10.9, 12.3)  # from T0: before the first fault, and after the last one
+INTO_S = {SLOW: (0.0, 0.8), CUT: (0.0, 0.5), SMALL: (0.0, 0.6), LOCKED: (0.0, 0.6), STILL: (0.0, 0.6)}
 """How long after a fault was seen in force, so that it is in force still."""
 
 PROFILE = f"""
 name = "chaos"
 question = "Is everything healed, kept and told, whoever dies?"
 seed = 7
+
+[target]
+test_system = true
 
 [run]
 warm_up_s = {WARM_UP_S}
@@ -112,6 +120,28 @@ link = "gateway-redis"
 at_s = {CUT_AT_S}
 for_s = {CUT_FOR_S}
 
+[[faults]]
+name = "{SMALL}"
+kind = "output-buffer"
+service = "redis"
+limit_kb = 256
+at_s = {SMALL_AT_S}
+for_s = {SMALL_FOR_S}
+
+[[faults]]
+name = "{LOCKED}"
+kind = "lock"
+service = "postgres"
+at_s = {LOCKED_AT_S}
+for_s = {LOCKED_FOR_S}
+
+[[faults]]
+name = "{STILL}"
+kind = "pause"
+service = "producer"
+at_s = {STILL_AT_S}
+for_s = {STILL_FOR_S}
+
 [[thresholds]]
 measure = "lost_defect"
 at_most = 0
@@ -142,10 +172,11 @@ def schedule(count: int, seed: int) -> list[Moment]:
     inside = [index < math.ceil(count * INSIDE_SHARE) for index in range(count)]
     draw.shuffle(inside)
     found: list[Moment] = []
-    struck = 0
+    struck, next_fault = 0, draw.randrange(len(FAULTS))
     for index in range(count):
         victim = VICTIMS[index % len(VICTIMS)]
-        fault = draw.choice((SLOW, CUT)) if inside[index] else ""
+        fault = FAULTS[next_fault % len(FAULTS)] if inside[index] else ""
+        next_fault += inside[index]
         span = INTO_S[fault] if fault else draw.choice((BEFORE_S, AFTER_S))
         together = victim == "injector and master"
         struck += together

@@ -55,7 +55,7 @@ def test_every_victim_fell_once(done: Done) -> None:
     assert sorted(line[1] for line in done.lines) == sorted(VICTIMS[:MOMENTS]), done.said
 
 
-def test_at_least_half_fell_inside_a_fault_as_toxiproxy_showed_it(done: Done) -> None:
+def test_at_least_half_fell_inside_a_fault_as_the_servers_showed_it(done: Done) -> None:
     inside = [line for line in done.lines if not line[2].startswith("in no fault")]
     assert 2 * len(inside) >= MOMENTS, done.said
 

@@ -13,8 +13,8 @@ from loadtests.model.codec import pack
 from loadtests.model.profile_read import read_profile
 from loadtests.model.records import Note
 from loadtests.prove.chaos_checks import FACTS_S, HANG_S, Seen, problems
-from loadtests.prove.chaos_plan import PROFILE, VICTIMS, Moment, inside_share, schedule
-from loadtests.prove.chaos_watch import Settings, has_hole, last_ns
+from loadtests.prove.chaos_plan import DURATION_S, FAULTS, PROFILE, VICTIMS, WARM_UP_S, Moment, inside_share, schedule
+from loadtests.prove.chaos_watch import has_hole, last_ns
 
 COUNTS = st.integers(1, 60)
 SEEDS = st.integers(0, 1 << 30)
@@ -50,9 +50,29 @@ def test_in_twenty_moments_everything_of_ours_is_struck_at_once() -> None:
     assert [m.victim for m in schedule(20, 4) if m.everything] == ["injector and master"]
 
 
+@given(st.integers(10, 60), SEEDS)
+def test_blows_fall_into_every_fault(count: int, seed: int) -> None:
+    assert {m.fault for m in schedule(count, seed)} - {""} == set(FAULTS)
+
+
+@given(SEEDS)
+def test_six_moments_already_see_a_fault_that_only_a_journal_undoes(seed: int) -> None:
+    kinds = {f.name: f.kind for f in read_profile(PROFILE, file="chaos.toml", environment={}, sets=[]).profile.faults}
+    assert {kinds[m.fault] for m in schedule(6, seed) if m.fault} & {"output-buffer", "lock", "pause"}
+
+
+def test_faults_do_not_overlap_and_end_before_the_run() -> None:
+    read = read_profile(PROFILE, file="chaos.toml", environment={}, sets=[]).profile
+    faults = sorted(read.faults, key=lambda fault: fault.at_s)
+    ends = [f.at_s + f.for_s for f in faults]
+    assert all(end < after.at_s for end, after in zip(ends, faults[1:], strict=False))
+    assert ends[-1] + 1 < DURATION_S
+    assert WARM_UP_S + DURATION_S < 15
+
+
 def test_the_built_in_profile_is_one_that_a_user_could_write() -> None:
     profile = read_profile(PROFILE, file="chaos.toml", environment={}, sets=[]).profile
-    assert [f.name for f in profile.faults] == ["slow", "cut"]
+    assert [f.name for f in profile.faults] == ["slow", "cut", "small", "locked", "still"]
 
 
 # -- the questions
@@ -121,8 +141,10 @@ def test_every_victim_has_a_cause_of_its_own(victim: str) -> None:
     [
         {"left": ["latency on tickstorm.client-gateway"], "healed_s": None},
         {"left": ["x is disabled"], "left_at_last": ["x is disabled"]},
-        {"changed": ["redis maxmemory: 0 -> 1000000"]},
-        {"stopped": ["redis"]},
+        {"left": ["postgres lock on events: nothing -> held"], "healed_s": None},
+        {"left": ["producer state: ready -> paused"], "healed_s": None},
+        {"changed": ["redis setting maxmemory: 0 -> 1000000"]},
+        {"stopped": ["4711 python -m loadtests.inject"]},
         {"processes": ["4711 python -m loadtests.inject"]},
         {"facts_s": FACTS_S + 0.1},
         {"facts_s": None},
@@ -152,14 +174,6 @@ def test_when_all_of_ours_died_at_once_the_next_start_may_heal() -> None:
     still = dataclasses.replace(left, left_at_last=["x is disabled"])
     assert problems(moment("injector and master", everything=True), still)
     assert problems(moment("injector and master"), left)
-
-
-def test_a_setting_that_is_not_as_before_and_a_held_lock_are_seen() -> None:
-    before = Settings(redis={"maxmemory": "0"}, postgres={"work_mem": "4096"}, locks=())
-    assert before.changed(before) == []
-    assert before.changed(dataclasses.replace(before, redis={"maxmemory": "1"}))
-    assert before.changed(dataclasses.replace(before, postgres={}))
-    assert before.changed(dataclasses.replace(before, locks=("events",)))
 
 
 def test_a_torn_tail_is_no_hole_but_frames_behind_one_are() -> None:
