@@ -14,7 +14,7 @@ from loadtests.inject.healing import heal
 from loadtests.inject.journal import Journal
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.watch import Watch
-from loadtests.model.injectwire import Schedule
+from loadtests.model.injectwire import End, Schedule
 from loadtests.stack.local import LocalStack
 
 from .conftest import Run, eventually
@@ -86,6 +86,19 @@ def test_readers_of_a_locked_table_wait(run: Run, database: Database) -> None:
     found = effective(run, "lock")
     assert (found["table"], found["read"]) == ("events", "locked")
     assert database.ask(OURS) == []
+
+
+def test_a_lock_whose_holder_was_ended_is_not_proved_any_more(run: Run, database: Database) -> None:
+    fault = fault_on("postgres", "lock", at_ns=run.now_ns() + SOON_NS, for_s=60, name="ended")
+    run.handle.send(Schedule(faults=[fault]))
+    run.await_step("ended", "proved")
+    (holder,) = (pid for (pid,) in database.ask(OURS))
+    database.ask("SELECT pg_terminate_backend(%s)", (holder,))
+    lost = run.await_step("ended", "not proved")
+    assert "no session of the fault holds events" in lost.detail
+    run.handle.send(End(fault="ended", by="by hand"))
+    run.await_step("ended", "lifted")
+    assert run.ear.names("ended") == ["announced", "active", "proved", "not proved", "lifted"]
 
 
 def test_a_table_that_is_not_there_is_a_failed_fault(run: Run) -> None:

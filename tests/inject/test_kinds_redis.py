@@ -16,7 +16,7 @@ from loadtests.inject.journal import Journal
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.redis_server import RedisServer
 from loadtests.inject.watch import Watch
-from loadtests.model.injectwire import Schedule
+from loadtests.model.injectwire import End, Schedule
 from loadtests.stack.local import LocalStack
 
 from .conftest import Run, eventually
@@ -94,6 +94,18 @@ def test_a_full_redis_refuses_writes(run: Run, redis: RedisServer, as_before: No
     assert 0 < effective["written_bytes"] <= 512 * 1024
     assert effective["maxmemory_bytes"] > effective["used_bytes"] - 2**20
     assert lifted.effective["clean"] == 1
+
+
+def test_a_limit_that_somebody_takes_back_is_not_proved_any_more(run: Run, redis: RedisServer, as_before: None) -> None:
+    fault = fault_on("redis", "memory-pressure", at_ns=run.now_ns() + SOON_NS, for_s=60, name="back", headroom_kb=4096)
+    run.handle.send(Schedule(faults=[fault]))
+    run.await_step("back", "proved")
+    redis.ask("CONFIG SET", "maxmemory", 0)
+    lost = run.await_step("back", "not proved")
+    assert 'maxmemory is "0"' in lost.detail
+    run.handle.send(End(fault="back", by="by hand"))
+    run.await_step("back", "lifted")
+    assert run.ear.names("back") == ["announced", "active", "proved", "not proved", "lifted"]
 
 
 def test_a_full_redis_throws_keys_away_where_it_may(run: Run, as_before: None) -> None:

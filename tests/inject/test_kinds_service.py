@@ -115,6 +115,29 @@ def test_faults_on_links_end_when_toxiproxy_is_killed(stack: LocalStack, run: Ru
     whole_again(stack)
 
 
+def test_a_fault_on_a_link_that_comes_too_late_does_not_end_the_kill_of_toxiproxy(stack: LocalStack, run: Run) -> None:
+    whole_again(stack)
+    kill = fault_on("toxiproxy", "kill", name="dead", at_ns=run.now_ns() + SOON_NS * 3, for_s=4)
+    late = PlannedFault(
+        name="too-late",
+        kind="latency",
+        link="gateway-redis",
+        direction="both",
+        at_ns=kill.at_ns + NS_PER_S * 3 // 20,
+        until_ns=kill.at_ns + NS_PER_S,
+        asked={"latency_ms": 30},
+    )
+    run.handle.send(Schedule(faults=[kill, late]))
+    failed = run.await_step("too-late", "failed")
+    lifted = run.await_step("dead", "lifted")
+    assert "Toxiproxy" in failed.detail
+    assert run.ear.names("dead") == WHOLE
+    assert lifted.by == "plan"
+    assert lifted.effective["down_s"] >= 3.9
+    assert not any(step.by.startswith("escalation") for step in run.ear.steps("too-late"))
+    whole_again(stack)
+
+
 def test_without_the_act_nothing_is_proved(stack: LocalStack) -> None:
     for kind in ("kill", "pause", "restart"):
         proof = witnessed(site_on(stack), fault_on("producer", kind), applied=False, for_s=0.8)
