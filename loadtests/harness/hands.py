@@ -137,6 +137,7 @@ class Hands:
             names=set(control.planned) | {fault.name for fault in profile.faults},
             under_way=sum(name not in control.over for name in by_hand),
             by_hand=len(by_hand),
+            known=[f for name, f in control.planned.items() if name not in control.over or name in control.stuck],
         )
 
     def _told(self, control: FaultControl, names: list[str]) -> list[str]:

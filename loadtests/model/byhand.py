@@ -13,10 +13,12 @@ from pydantic import ValidationError
 
 from loadtests.model.errors import TickstormError
 from loadtests.model.fault_kinds import KINDS, OWN_KEYS
+from loadtests.model.fault_pairs import CLIENT_LINK, Act, hidden, wedges
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.profile import Fault, Profile
 from loadtests.model.profile_words import problems_of
+from loadtests.model.proof_rules import proof_problems
 
 AT_ONCE = 4
 """Faults by hand that may be asked for or in force at a time."""
@@ -49,6 +51,7 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
     names: Collection[str]  # of every fault that was ever planned or asked for in the run
     under_way: int  # faults by hand that are not over
     by_hand: int  # faults by hand so far
+    known: Collection[PlannedFault] = ()  # planned or in force, by hand or not
 
 
 def fault_by_hand(profile: Profile, asked: Mapping[str, Any], moment: Moment) -> PlannedFault:
@@ -62,7 +65,7 @@ def fault_by_hand(profile: Profile, asked: Mapping[str, Any], moment: Moment) ->
     _allowed(profile, fault, moment)
     _timely(profile, fault, moment)
     at_ns = max(moment.now_ns + LEAD_NS, moment.from_ns or 0)
-    return PlannedFault(
+    planned = PlannedFault(
         name=fault.name,
         kind=fault.kind,
         link=fault.where,
@@ -72,6 +75,9 @@ def fault_by_hand(profile: Profile, asked: Mapping[str, Any], moment: Moment) ->
         asked=fault.asked,
         by_hand=True,
     )
+    for other in moment.known:
+        _apart(profile, planned, other, moment.now_ns)
+    return planned
 
 
 def _sentences(error: ValidationError) -> Iterator[str]:
@@ -108,6 +114,37 @@ def _allowed(profile: Profile, fault: Fault, moment: Moment) -> None:
         name = getattr(fault, place)
         if name is not None and name not in names:
             raise Refused("bad", f'{place}: "{name}" is not known, known are: {", ".join(names)}')
+
+    for key, text in proof_problems(profile, fault):
+        raise Refused("not allowed" if key == "kind" else "bad", f"{key}: {text}")
+
+
+def _apart(profile: Profile, fault: PlannedFault, other: PlannedFault, now_ns: int) -> None:
+    """Refuses what a profile may not plan beside a fault that is known; one that overran its end is in force now."""
+    ends_ns = max(other.until_ns, now_ns) if other.at_ns <= now_ns else other.until_ns
+    gap_ns = max(fault.at_ns - ends_ns, other.at_ns - fault.until_ns)
+    ours, theirs = Act.of(fault), Act.of(other)
+    beside = f'"{other.name}" ({other.kind} on "{other.link}", {_when(other, now_ns)})'
+    if gap_ns < 0 and hidden(ours, theirs, [group.name for group in profile.consumers]):
+        raise Refused("conflict", f"it would overlap {beside}, and the two could not be told apart")
+    if gap_ns < 0 and (wedges(ours, theirs) or wedges(theirs, ours)):
+        raise Refused(
+            "conflict",
+            f'it would overlap {beside}: a toxic on "{CLIENT_LINK}" that changes while consumers do not read makes '
+            "Toxiproxy hang",
+        )
+    if 0 <= gap_ns < profile.steady.hold_s * NS_PER_S:
+        raise Refused(
+            "conflict",
+            f"it would be {gap_ns / NS_PER_S:.1f} s apart from {beside}, allowed from steady.hold_s, "
+            f"{profile.steady.hold_s:g}, or an overlap: else the first can never be steady again",
+        )
+
+
+def _when(other: PlannedFault, now_ns: int) -> str:
+    if other.at_ns > now_ns:
+        return f"planned in {(other.at_ns - now_ns) / NS_PER_S:.1f} s"
+    return "in force"
 
 
 def _timely(profile: Profile, fault: Fault, moment: Moment) -> None:

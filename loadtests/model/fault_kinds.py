@@ -105,7 +105,7 @@ KINDS: Mapping[str, FaultKind] = _rows(
     _on_service("restart", hides=True, instant=True, stops=True),
     _on_service("pause", hides=True, stops=True),
     _on_service("cpu-limit", "cpu_percent"),
-    _on_service("memory-limit", "memory_mb", may_end=True),
+    _on_service("memory-limit", "memory_mb", services=REDIS + POSTGRES, may_end=True),
     _on_service("client-kill", services=REDIS, may=("clients",), instant=True),
     _on_service("memory-pressure", "headroom_kb", services=REDIS, may=("policy",)),
     _on_service("output-buffer", "limit_kb", services=REDIS),

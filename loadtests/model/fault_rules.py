@@ -7,6 +7,7 @@ from itertools import combinations
 
 from loadtests.model.crew_rules import crew_problems
 from loadtests.model.fault_kinds import KINDS
+from loadtests.model.fault_pairs import Act, hidden
 from loadtests.model.fault_times import (
     LEAD_S,
     Occurrence,
@@ -19,14 +20,14 @@ from loadtests.model.fault_times import (
     room_s,
 )
 from loadtests.model.profile import Fault, Profile
-
-HIDES: frozenset[str] = frozenset(name for name, kind in KINDS.items() if kind.hides)
-"""Kinds under which nothing else on the same place can be seen."""
+from loadtests.model.proof_rules import proof_problems
 
 
 def fault_problems(profile: Profile) -> Iterator[str]:
-    """Faults without a calm before, without room after, or that hide each other."""
+    """Faults that cannot be proved, without a calm before, without room after, or that hide each other."""
     yield from _allowed(profile)
+    for index, fault in enumerate(profile.faults):
+        yield from (f"faults[{index}].{key}: {text}" for key, text in proof_problems(profile, fault))
     waits = list(_waits(profile))
     yield from waits
     if waits:
@@ -107,19 +108,17 @@ def _at_the_latest(fault: Fault) -> str:
 def _apart(profile: Profile, first: tuple[int, Fault], second: tuple[int, Fault]) -> Iterator[str]:
     """At most one problem for a pair of faults, about the first place where they cannot be told apart."""
     (one, a), (other, b) = first, second
-    same_place = a.where == b.where
-    hidden = same_place and (a.kind in HIDES or b.kind in HIDES or (a.kind == b.kind and _same_way(a, b)))
-    hidden = hidden or _under_toxiproxy(a, b) or _under_toxiproxy(b, a)
+    hides = hidden(Act.of(a), Act.of(b), [group.name for group in profile.consumers])
     if a in before(profile, b) or b in before(profile, a):
         return
     if not (_fixed(a) and _fixed(b)):  # when they come is not up to the profile alone
-        yield from _may_hide(profile, (one, a), (other, b), hidden=hidden)
+        yield from _may_hide(profile, (one, a), (other, b), hidden=hides)
         return
     hold_s = profile.steady.hold_s
     for x, y in _near(occurrences(profile, one), occurrences(profile, other), hold_s):
         overlap = x.from_s < y.to_s and y.from_s < x.to_s
         where = f"faults[{other}].at_s: found that"
-        if overlap and hidden:
+        if overlap and hides:
             yield (
                 f'{where} "{y.name}" ({b.kind}, {y.from_s:g} to {y.to_s:g} s) overlaps "{x.name}" ({a.kind}, '
                 f'{x.from_s:g} to {x.to_s:g} s) on "{a.where}", allowed only where the two can be told apart'
@@ -132,11 +131,6 @@ def _apart(profile: Profile, first: tuple[int, Fault], second: tuple[int, Fault]
                 "or an overlap: else the first can never be steady again"
             )
             return
-
-
-def _under_toxiproxy(fault: Fault, other: Fault) -> bool:
-    """A Toxiproxy that does not serve has no links, and one that was killed has forgotten what was done to them."""
-    return fault.service == "toxiproxy" and fault.kind in HIDES and KINDS[other.kind].place == "link"
 
 
 def _fixed(fault: Fault) -> bool:
@@ -169,10 +163,6 @@ def _widest(profile: Profile, index: int) -> list[Occurrence]:
         for number, o in enumerate(occurrences(profile, index))
         for start in (fault.at_s + number * (0.0 if fault.repeat is None else fault.repeat.every_s),)
     ]
-
-
-def _same_way(a: Fault, b: Fault) -> bool:
-    return "both" in (a.direction, b.direction) or a.direction == b.direction
 
 
 def _near(ones: list[Occurrence], others: list[Occurrence], within_s: float) -> Iterator[tuple[Occurrence, Occurrence]]:

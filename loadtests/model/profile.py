@@ -204,11 +204,11 @@ class Fault(Part):
     average_size_bytes: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     size_variation_bytes: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     delay_us: Annotated[int, Field(ge=0, le=60_000_000)] | None = None
-    limit_bytes: Annotated[int, Field(ge=1, le=2_000_000_000)] | None = None
+    limit_bytes: Annotated[int, Field(ge=1, le=4_000_000)] | None = None  # so much a measurement can carry
     close_delay_ms: Annotated[int, Field(ge=1, le=600_000)] | None = None
     period_s: Annotated[float, Field(ge=0.2, le=3600)] | None = None
     down_share: Annotated[float, Field(gt=0, lt=1)] | None = None
-    to: Text | None = None  # "spare" or host:port
+    to: Annotated[str, Field(pattern=r"^(spare|[^\s:/]+:[0-9]{1,5})$")] | None = None
     keep: bool | None = None
     cpu_percent: Annotated[float, Field(ge=1, le=100)] | None = None
     memory_mb: Annotated[int, Field(ge=1, le=10**6)] | None = None
