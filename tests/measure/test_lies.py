@@ -186,7 +186,7 @@ def test_a_baseline_of_our_own_trouble_does_not_widen_the_band() -> None:
 def test_a_third_fault_is_not_blamed_on_the_first_of_two_that_overlap() -> None:
     faults = [
         {**CUT, "name": "a", "at_s": 2.0, "for_s": 1.0},
-        {"name": "b", "kind": "latency", "link": "client-gateway", "at_s": 2.5, "for_s": 0.2, "latency_ms": 5},
+        {"name": "b", "kind": "latency", "link": "client-gateway", "at_s": 2.5, "for_s": 0.3, "latency_ms": 5},
         {**CUT, "name": "c", "at_s": 3.6, "for_s": 0.6},
     ]
     world = World(profile(faults=faults, recovery={"limit_s": 1.5}))
