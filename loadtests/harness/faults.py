@@ -31,7 +31,7 @@ from loadtests.model.records import FaultStep, Note, Record
 GO_AFTER_S = 0.1
 """Workers get this long to open their rings; the injector waits at most 200 ms."""
 HEAL_S = 60.0
-"""A full escalation, down to a restart of Toxiproxy, takes this long at most."""
+"""A full escalation, down to a restart of Toxiproxy, takes this long at most; so does replacing a frozen one."""
 
 
 class FaultControl:

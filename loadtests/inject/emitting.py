@@ -11,7 +11,8 @@ import threading
 
 import msgspec
 
-from loadtests.model.injectwire import Alive, Announce, Emitted, FromInjector
+from loadtests.inject.proofs import Effective
+from loadtests.model.injectwire import Alive, Announce, Emitted, FromInjector, PlannedFault
 from loadtests.model.records import FaultStep, Note, PathProbe, Trouble
 
 BEAT_S = 1.0
@@ -60,3 +61,21 @@ class Emitter:
             return self._queue.get(timeout=BEAT_S)
         except queue.Empty:
             return _ALIVE
+
+
+def fault_step(
+    fault: PlannedFault, step: str, *, before_ns: int, after_ns: int, effective: Effective, by: str, detail: str
+) -> FaultStep:
+    """One step as the record of it."""
+    return FaultStep(
+        name=fault.name,
+        kind=fault.kind,
+        link=fault.link,
+        step=step,  # type: ignore[arg-type]
+        before_ns=before_ns,
+        after_ns=after_ns,
+        asked={**fault.asked, "direction": fault.direction},
+        effective=effective,
+        by=by,
+        detail=detail,
+    )

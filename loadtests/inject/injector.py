@@ -13,11 +13,12 @@ from loadtests.inject.database import database_at
 from loadtests.inject.emitting import Emitter
 from loadtests.inject.errors import ControlError, NoAnswer, NotThere
 from loadtests.inject.healing import dirt, sentence, sweep_or_restart, undo_pending
+from loadtests.inject.held import Held
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.kind import Site
 from loadtests.inject.layers import Tls
-from loadtests.inject.life import CALM_NS, GO_NS, Held, Life, Surroundings
+from loadtests.inject.life import CALM_NS, GO_NS, Life, Surroundings
 from loadtests.inject.lifting import COMMAND, Lifted
 from loadtests.inject.link import Link
 from loadtests.inject.linkprobes import LinkProbes

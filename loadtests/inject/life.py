@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from loadtests.inject.emitting import Emitter
+from loadtests.inject.emitting import Emitter, fault_step
 from loadtests.inject.errors import ControlError, NotThere
+from loadtests.inject.held import Held
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds.kind import Kind, Site, Undo
 from loadtests.inject.lifting import Lifted, lift
@@ -23,7 +24,7 @@ from loadtests.inject.watch import Watch
 from loadtests.model.fault_kinds import KINDS as NAMED
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.injectwire import PlannedFault
-from loadtests.model.records import FaultStep, Note
+from loadtests.model.records import Note
 
 GO_NS = 200 * NS_PER_MS
 """How long an announcement waits for Go."""
@@ -37,38 +38,6 @@ _PROOF_END_NS = 20 * NS_PER_MS  # a measurement ends so long before the lifting
 _LAST_LOOK_NS = 50 * NS_PER_MS  # the last look at it begins so long before the lifting
 _AFTER_S = 1.5
 _JOIN_S = 0.5
-
-
-class Held:
-    """What the faults in force hold, so that two that cannot be told apart never overlap."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Condition()
-        self._held: set[str] = set()
-
-    def take(self, wanted: frozenset[str]) -> frozenset[str]:
-        """Takes them all; or takes none, and returns those that are taken."""
-        with self._lock:
-            taken = frozenset(wanted & self._held)
-            if not taken:
-                self._held |= wanted
-            return taken
-
-    def release(self, held: frozenset[str]) -> None:
-        """Gives them back."""
-        with self._lock:
-            self._held -= held
-            self._lock.notify_all()
-
-    def service_down(self, service: str, own: frozenset[str]) -> bool:
-        """A fault other than the one that holds `own` acts on the service itself."""
-        with self._lock:
-            return f"service {service}" in self._held - own
-
-    def await_release(self, service: str, own: frozenset[str]) -> None:
-        """Waits until no other fault acts on the service itself; each lets go when it ends, whatever its end."""
-        with self._lock:
-            self._lock.wait_for(lambda: f"service {service}" not in self._held - own)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -395,21 +364,3 @@ class Life:
 
 HURRIED = frozenset({"pipe closed", "signal"})
 """Reasons to heal after which nobody waits for a measurement."""
-
-
-def fault_step(
-    fault: PlannedFault, step: str, *, before_ns: int, after_ns: int, effective: Effective, by: str, detail: str
-) -> FaultStep:
-    """One step as the record of it."""
-    return FaultStep(
-        name=fault.name,
-        kind=fault.kind,
-        link=fault.link,
-        step=step,  # type: ignore[arg-type]
-        before_ns=before_ns,
-        after_ns=after_ns,
-        asked={**fault.asked, "direction": fault.direction},
-        effective=effective,
-        by=by,
-        detail=detail,
-    )

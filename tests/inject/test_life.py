@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from loadtests.inject.errors import NoAnswer, NotThere
+from loadtests.inject.held import Held
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds.kind import Kind, Looks, Resort, Site
-from loadtests.inject.life import Held, Life, Surroundings
+from loadtests.inject.life import Life, Surroundings
 from loadtests.inject.proofs import Effective, Proof
 from loadtests.inject.watch import Watch
 from loadtests.model.injectwire import PlannedFault
