@@ -241,7 +241,7 @@ class Life:
         seen_ns, found_ns = lost.seen_ns - self._around.origin_ns, lost.found_ns - self._around.origin_ns
         detail = f"not in force any more {found_ns / NS_PER_S:.1f} s after the start of the run: {lost.why}"
         found = effective | {"last_seen_in_force_ms": seen_ns // NS_PER_MS}
-        self._tell("not proved", before_ns=seen_ns, after_ns=found_ns, effective=found, detail=detail)
+        self._tell("not proved", before_ns=seen_ns, effective=found, detail=detail)  # told after any proof
 
     @property
     def _is_instant(self) -> bool:
