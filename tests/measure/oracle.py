@@ -10,6 +10,10 @@ from loadtests.tally.histogram import bucket_of
 from tests.measure.simulate import S, World
 
 
+DELAYS = ("latency", "bandwidth", "slicer", "slow-close")
+"""They take nothing from the middle of a stream on a connection that lasts."""
+
+
 def count(world: World, windows: list[tuple[str, str, int, int, int]]) -> dict[str, Any]:
     """The account. Windows: kind, link, from, healed, to (recovered, or the limit passed)."""
     p, contract = world.profile, world.contract
@@ -93,6 +97,9 @@ def count(world: World, windows: list[tuple[str, str, int, int, int]]) -> dict[s
             paths = [w for w in windows if w[1] in p.families[family].path]
             if any(all(begin >= w[4] or at < w[2] for w in paths) for at in noticed):
                 hit = []
+            taking = [w for w in hit if w[0] not in DELAYS]
+            if taking or noticed:
+                hit, now = taking, [w for w in now if w in taking]
             broke = not noticed and any(
                 st.why not in ("own", "end", "moved")
                 and st.start // SLICE_NS <= s < -(-st.end // SLICE_NS)
