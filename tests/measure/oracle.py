@@ -9,7 +9,6 @@ from loadtests.model.ids import SLICE_NS
 from loadtests.tally.histogram import bucket_of
 from tests.measure.simulate import S, World
 
-
 DELAYS = ("latency", "bandwidth", "slicer", "slow-close")
 """They take nothing from the middle of a stream on a connection that lasts."""
 
