@@ -6,49 +6,39 @@ PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3; do $$p -c '
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-FAULTS := tests/inject
-SERVERS := $(wildcard tests/inject/test_kinds*.py tests/inject/test_crew.py tests/inject/test_failover.py)
 STACK := tests/stack
 UNPATCHED := tests/benchmarks tests/lying_gateway
-DRIVE := tests/drive
-WHOLE := tests/e2e
-PROVE := tests/prove/test_mutations.py tests/e2e/test_prove.py
+ATTACKS := $(addprefix tests/drive/test_,hostile.py rfc6455.py tls_and_compression.py engineio_cases.py crew.py)
+DRIVE := tests/drive $(addprefix --ignore=,$(ATTACKS))
+SERVERS := $(wildcard tests/inject/test_kinds_*.py)
+USERS := $(addprefix tests/inject/test_,crew.py failover.py kinds.py flap.py linkprobes.py)
+FAULTS := tests/inject $(addprefix --ignore=,$(SERVERS) $(USERS))
+MUTATED := tests/prove/test_mutations.py
+PAGES := tests/report tests/webui tests/harness tests/reference_target
+PARTS := tests $(addprefix --ignore=,$(PAGES) $(STACK) $(UNPATCHED) tests/drive tests/inject tests/e2e $(MUTATED))
+PROVE := $(MUTATED) tests/e2e/test_prove.py
+GAMES := $(addprefix tests/e2e/test_,chaos.py gameday.py prove_faults.py)
+JUDGED := $(addprefix tests/e2e/test_,judged_faults.py crew.py tokens.py faults.py)
+WHOLE := tests/e2e $(addprefix --ignore=,$(PROVE) $(GAMES) $(JUDGED))
 SIDE := $(MAKE) --no-print-directory --output-sync=target
 PYTEST := $(BIN)/python -m pytest -q -p no:cacheprovider
 
-.PHONY: run test test-faults test-servers test-stack test-drive test-parts test-whole test-prove check bench setup servers clean lock
+QUICK := PARTS PAGES DRIVE ATTACKS FAULTS SERVERS USERS STACK UNPATCHED
+RUNS := PROVE WHOLE GAMES JUDGED
+
+.PHONY: run test check bench setup servers clean lock $(QUICK) $(RUNS)
 
 run: servers
 	@$(BIN)/tickstorm run first-run
 
-# Parts that mostly wait for servers go side by side. Runs of the whole tool come after them, because what else runs
-# beside a load generator is in its figures; the proof's judge counts, so it goes beside runs whose limits are wide.
+# Tests mostly wait for servers, so groups of them go side by side, each in a process of its own: Locust patches the
+# standard library of a whole process, and some must not be patched. Runs of the whole tool come after the others, because
+# what else runs beside a load generator is in its figures. One group alone: make DRIVE
 test: servers
-	@$(SIDE) -j5 test-parts test-drive test-faults test-servers test-stack
-	@$(SIDE) -j2 test-prove test-whole
+	@$(SIDE) -k -j7 $(QUICK); quick=$$?; $(SIDE) -k -j3 $(RUNS) && exit $$quick
 
-test-faults:
-	@$(PYTEST) $(FAULTS) $(addprefix --ignore=,$(SERVERS))
-
-test-servers:
-	@$(PYTEST) $(SERVERS)
-
-# Locust patches the standard library of a whole process: what must not be patched has one of its own.
-test-stack:
-	@$(PYTEST) $(STACK)
-	@$(PYTEST) $(UNPATCHED)
-
-test-drive:
-	@$(PYTEST) $(DRIVE)
-
-test-parts:
-	@$(PYTEST) tests $(addprefix --ignore=,$(FAULTS) $(STACK) $(UNPATCHED) $(DRIVE) $(WHOLE) $(PROVE))
-
-test-whole:
-	@$(PYTEST) $(WHOLE) $(addprefix --ignore=,$(PROVE))
-
-test-prove:
-	@$(PYTEST) $(PROVE)
+$(QUICK) $(RUNS):
+	@$(PYTEST) $($@)
 
 check: $(READY)
 	@$(BIN)/ruff format --check .

@@ -131,7 +131,9 @@ def test_too_few_who_play_is_not_in_force(crew) -> None:
 @pytest.mark.e2e
 def test_a_run_whose_users_do_not_answer_says_so(crew) -> None:
     run = crew(Users(None))
-    assert run.play("offline-consumers", for_s=3) == ["announced", "failed", "lifted"]
+    run.play("offline-consumers", for_s=3)
+    run.await_step("f", "lifted", "not lifted")
+    assert run.ear.names("f") == ["announced", "failed", "lifted"]
     assert "did not answer" in run.ear.step("f", "failed").detail
 
 

@@ -138,7 +138,7 @@ def test_healing_a_wedged_toxiproxy_has_the_stack_restart_it(
         done = heal(own_toxiproxy, [], tmp_path)
     finally:
         fake.close()
-    assert [ask["do"] for ask in fake.asked] == ["restart"]
+    assert [ask["do"] for ask in fake.asked if ask["do"] != "status"] == ["restart"]
     assert "restarted Toxiproxy" in done[0]
     assert heal(own_toxiproxy, []) == []
 
