@@ -222,7 +222,7 @@ def test_a_refusal_is_failed(redis) -> None:
 def test_redis_absent_at_first_delays_no_plan(redis) -> None:
     redis.stop()
     rig = Rig(make_profile(FAST, duration_s=1.0, late_s=30.0), redis)
-    rig.wiring.t0.set(rig.wiring.clock.now_ns())
+    rig.wiring.t0.set(rig.wiring.clock.now_ns() + 300_000_000)  # its users have begun by then
     until(lambda: "(connect)" in rig.publishing.display.take(), "it tries")
     redis.start()
     books = rig.finish()
