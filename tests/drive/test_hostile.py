@@ -31,21 +31,21 @@ def groups(victims: int) -> list[dict[str, Any]]:
 
 # attack -> (why the subscription attempt ended, a part of what the record says, kind of the strange record)
 ATTACKS: dict[str, tuple[str, str, str]] = {
-    "silent": ("connect failed", "not connected within 1 s", ""),
+    "silent": ("connect failed", "not connected within 3 s", ""),
     "endless_header": ("connect failed", "no end", ""),
-    "dripping_header": ("connect failed", "not connected within 1 s", ""),
-    "dripping_frame": ("error", "no confirmation within 1 s", ""),
+    "dripping_header": ("connect failed", "not connected within 3 s", ""),
+    "dripping_frame": ("error", "no confirmation within 3 s", ""),
     "endless_fragments": ("error", "a message is too long", "protocol"),
-    "empty_fragments": ("error", "no confirmation within 1 s", ""),
+    "empty_fragments": ("error", "no confirmation within 3 s", ""),
     "giant": ("error", "a message is too long", "protocol"),
     "highest_bit": ("error", "a length with its highest bit set", "protocol"),
     "pings": ("error", "the peer takes nothing", ""),
-    "empty_frames": ("error", "no confirmation within 1 s", "undecodable"),
+    "empty_frames": ("error", "no confirmation within 3 s", "undecodable"),
     "compressed": ("error", "reserved bits are set", "protocol"),
     "masked": ("error", "a masked frame", "protocol"),
     "closes": ("peer closed", "1001", ""),
-    "nested": ("error", "no confirmation within 1 s", "undecodable"),
-    "probes": ("error", "no confirmation within 1 s", ""),
+    "nested": ("error", "no confirmation within 3 s", "undecodable"),
+    "probes": ("error", "no confirmation within 3 s", ""),
     "garbage": ("error", "", "protocol"),
 }
 
@@ -63,7 +63,7 @@ INFLATED = ATTACKS | {
     "highest_bit": ("error", "a message is too long", "protocol"),
     "masked": ("error", "incorrect masking", "protocol"),
     "compressed": ("error", "text that is not UTF-8", "protocol"),
-    "bombs": ("error", "no confirmation within 1 s", "undecodable"),
+    "bombs": ("error", "no confirmation within 3 s", "undecodable"),
     "one_bomb": ("error", "a message is too long", "protocol"),
 }
 INFLATED_BATCHES = [
@@ -85,7 +85,7 @@ def attack(tmp_path: Path) -> Iterator[Attack]:
         server = children[0]
         address = {"kind": "external", "redis": "r:1", "gateway": "g:1", "compression": source == "library"}
         plan = {"profile": profile(groups(len(names)), target=address), "port": int(server.line().split()[1])}
-        plan |= {"out": str(tmp_path / "r"), "source": source, "open_s": 10.0 if names == ["pings"] else 1.0}
+        plan |= {"out": str(tmp_path / "r"), "source": source, "open_s": 10.0 if names == ["pings"] else 3.0}
         tool = Process("consume_tool.py", common | plan)
         children.append(tool)
         slots = json.loads(tool.ask("connected 3"))

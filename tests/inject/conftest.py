@@ -156,7 +156,7 @@ class Run:
     def now_ns(self) -> int:
         return time.monotonic_ns() - self.begin.origin_ns
 
-    def await_step(self, fault: str, *names: str, timeout_s: float = 15.0) -> FaultStep:
+    def await_step(self, fault: str, *names: str, timeout_s: float = 40.0) -> FaultStep:
         eventually(lambda: self.ear.step(fault, *names), timeout_s)
         step = self.ear.step(fault, *names)
         assert step is not None
