@@ -21,24 +21,34 @@ GAMES := $(addprefix tests/e2e/test_,chaos.py gameday.py prove_faults.py)
 JUDGED := $(addprefix tests/e2e/test_,judged_faults.py crew.py tokens.py faults.py)
 WHOLE := tests/e2e $(addprefix --ignore=,$(PROVE) $(GAMES) $(JUDGED))
 SIDE := $(MAKE) --no-print-directory --output-sync=target
-PYTEST := $(BIN)/python -m pytest -q -p no:cacheprovider
+PYTEST := $(BIN)/python -m pytest -q
 
 QUICK := PARTS PAGES DRIVE ATTACKS FAULTS SERVERS USERS STACK UNPATCHED
 RUNS := PROVE WHOLE GAMES JUDGED
+AGAIN := $(addprefix again-,$(QUICK) $(RUNS))
 
-.PHONY: run test check bench setup servers clean lock $(QUICK) $(RUNS)
+.PHONY: run test check bench setup servers clean lock $(QUICK) $(RUNS) $(AGAIN)
 
 run: servers
 	@$(BIN)/tickstorm run first-run
 
 # Tests mostly wait for servers, so groups of them go side by side, each in a process of its own: Locust patches the
 # standard library of a whole process, and some must not be patched. Runs of the whole tool come after the others, because
-# what else runs beside a load generator is in its figures. One group alone: make DRIVE
+# what else runs beside a load generator is in its figures. What failed beside others is said, and played once more alone:
+# a test that fails twice fails. One group: make DRIVE
 test: servers
-	@$(SIDE) -k -j7 $(QUICK); quick=$$?; $(SIDE) -k -j3 $(RUNS) && exit $$quick
+	@rm -rf .again && mkdir .again
+	@$(SIDE) -k -j6 $(QUICK); $(SIDE) -k -j3 $(RUNS); $(SIDE) -k $(AGAIN)
 
 $(QUICK) $(RUNS):
-	@$(PYTEST) $($@)
+	@mkdir -p .again; $(PYTEST) -o cache_dir=.again/$@ $($@); status=$$?; echo $$status > .again/$@.status; [ $$status = 0 ]
+
+$(AGAIN): again-%:
+	@case $$(cat .again/$*.status 2>/dev/null || echo none) in \
+	0) ;; \
+	1) echo "once more, alone: what failed in $*"; $(PYTEST) -o cache_dir=.again/$* --last-failed --last-failed-no-failures none $($*) ;; \
+	*) echo "the tests of $* did not come to their end"; exit 1 ;; \
+	esac
 
 check: $(READY)
 	@$(BIN)/ruff format --check .

@@ -16,7 +16,7 @@ from .conftest import Run, TestLink, planned
 
 pytestmark = pytest.mark.e2e
 MS = 1_000_000
-SOON_NS = 900 * MS
+SOON_NS = 3_000_000_000  # a calm load is carried before, also on a busy machine
 WHOLE = ["announced", "active", "proved", "lifted"]
 
 
