@@ -42,6 +42,8 @@ from loadtests.prove.running import Child, ProofError, wait_for
 COMMAND = [sys.executable, "-m", "loadtests.cli"]
 BEGIN_S = 60.0
 LONGEST_S = WARM_UP_S + DURATION_S + 60.0
+STARTING_S = 20.0
+"""A service that stood still is asked again before it is called ready."""
 GONE_S = 8.0
 """How long children may take to notice that nobody is there any more."""
 LOOK_AGAIN_S = 0.05
@@ -221,7 +223,7 @@ class Lane:
         left_at_last = self._next_start(moment, at, run) if left else []
         self._stack.restore()
         assert self._before is not None
-        changed = self._before.left(look(self._stack.status()))
+        changed = self._settled(frozenset())
         if changed:  # what one moment left is not told of the next one too
             self._before = look(self._stack.status())
         return Seen(
@@ -262,8 +264,17 @@ class Lane:
 
     def _left(self, moment: Moment) -> list[str]:
         """What is not as before; what is gone holds no fault, and it starts without any."""
+        return self._settled(SERVICES & {moment.victim})
+
+    def _settled(self, dead: frozenset[str]) -> list[str]:
+        """What is not as before, once whoever has just been let go answers again."""
         assert self._before is not None
-        return self._before.left(look(self._stack.status()), dead=SERVICES & {moment.victim})
+        deadline = time.monotonic() + STARTING_S
+        while True:
+            left = self._before.left(look(self._stack.status()), dead=dead)
+            if not any(text.endswith("-> starting") for text in left) or time.monotonic() > deadline:
+                return left
+            time.sleep(0.1)
 
     def _place(self, name: str) -> Path:
         at = self._folder / name

@@ -25,7 +25,7 @@ FILES = ("results.json", "report.html", "junit.xml")
 TOP = [
     "schema", "run", "verdict", "reasons", "checks", "phases", "delivery", "latency_ms", "service_ms", "own_lag_ms",
     "blocked_ms", "read_delay_ms", "calm_latency_ms", "queries", "faults", "recovery", "growth", "routes", "timeline",
-    "histograms", "effective", "harness", "log",
+    "histograms", "effective", "harness", "log", "notes", "repeated", "interference",
 ]  # fmt: skip
 DELIVERY = [
     "published", "failed", "unknown", "not_offered", "offered", "owed", "unique", "repeated", "reordered", "foreign",
@@ -109,7 +109,15 @@ def test_results_have_the_keys_of_the_contract_and_read_back_to_the_same_bytes(a
 def test_every_file_is_there_and_nothing_else(alone: Run, together: Together) -> None:
     found = sorted(str(p.relative_to(alone.folder)) for p in alone.folder.rglob("*") if p.is_file())
     assert found == sorted(
-        [*FILES, "profile.toml", "locust.log", "injector.log", "history/main.tsh", "history/worker-0.tsh"]
+        [
+            *FILES,
+            "profile.toml",
+            "locust.log",
+            "injector.log",
+            "faults.journal",
+            "history/main.tsh",
+            "history/worker-0.tsh",
+        ]
     )
     suite = ET.parse(alone.folder / "junit.xml").getroot()
     assert not suite.findall(".//failure")
