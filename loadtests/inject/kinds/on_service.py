@@ -5,6 +5,7 @@ The supervisor owns the process, so any process of ours can have it started or r
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -25,6 +26,7 @@ from loadtests.model.stackwire import Action, Ask
 
 TOXIPROXY = "toxiproxy"
 SPEAKS = {"redis": "redis", "postgres": "postgres"}  # all others answer GET /health over HTTP, with whatever status
+RESUME_S = 3.0
 _PINGS = 3
 _EVERY_S = 0.05
 _ANSWER_S = 1.0
@@ -124,6 +126,8 @@ def undo_of(site: Site, fault: PlannedFault) -> Undo:
     supervisor = site.the_supervisor()
     service = supervisor.service(fault.link)
     undo: Undo = {"service": fault.link, "address": service.address}
+    if fault.kind == "pause":
+        undo["resumes"] = "yes"
     if fault.link == TOXIPROXY:
         undo["proxies"] = sorted(link.proxy for link in supervisor.status().links.values())
     return undo
@@ -142,8 +146,10 @@ def serve_again(site: Site, entry: Undo) -> None:
     supervisor, name = _supervisor(site), str(entry["service"])
     state = supervisor.service(name).state
     if state == "paused":
-        supervisor.ask(Ask(do="resume", service=name))
-    elif state != "ready":
+        # It goes on at once; when it answers may depend on others who are down, and they are not this fault's.
+        with contextlib.suppress(Refused):
+            supervisor.ask(Ask(do="resume", service=name, wait_s=RESUME_S))
+    elif state != "ready" and not (state == "starting" and "resumes" in entry):
         supervisor.ask(Ask(do="start", service=name))
 
 
@@ -152,7 +158,8 @@ def not_serving(site: Site, entry: Undo) -> list[str]:
     name = str(entry["service"])
     status = _supervisor(site).status()
     service = status.services.get(name)
-    if service is None or service.state != "ready":
+    going_on = service is not None and service.state == "starting" and "resumes" in entry
+    if service is None or (service.state != "ready" and not going_on):
         return [f"{name} is {'not there' if service is None else service.state}"]
     if name != TOXIPROXY:
         return []
