@@ -23,6 +23,7 @@ from reference_target.broadcaster import Broadcaster
 from reference_target.database import DatabaseDownError, Lane
 from reference_target.events import CHANNELS
 from reference_target.gateway_http import GatewayHttp
+from reference_target.loop import loop_factory
 from reference_target.outlet import Limits
 from reference_target.plain_side import PlainSide
 from reference_target.settings import GatewaySettings, load
@@ -182,15 +183,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"cannot listen on {settings.host}:{settings.port}: {error}\n")
         return 1
     return 0
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it is installed, else the loop of the standard library."""
-    with contextlib.suppress(ImportError):
-        import uvloop
-
-        return uvloop.new_event_loop
-    return None
 
 
 if __name__ == "__main__":

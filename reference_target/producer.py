@@ -20,8 +20,8 @@ from redis.exceptions import RedisError
 
 from reference_target import __version__
 from reference_target.events import PATTERNS, PRODUCER_HEALTH, BadEventError, PatternDetected, decode
-from reference_target.gateway import loop_factory
 from reference_target.gateway_http import json_response
+from reference_target.loop import loop_factory
 from reference_target.resp import Message
 from reference_target.settings import ProducerSettings, load
 from reference_target.stats import Process

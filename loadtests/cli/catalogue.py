@@ -19,7 +19,6 @@ from loadtests.prove.faults_plan import PLAYS, groups
 from loadtests.prove.faults_world import look
 from loadtests.prove.running import Bench
 from loadtests.stack import LocalStack
-from loadtests.stack.links import Ports
 
 TOKEN_SECRET = "TICKSTORM_TOKEN_SECRET"
 """A gateway that is started with it asks its consumers for tokens; children inherit it, it is written nowhere."""
@@ -36,7 +35,7 @@ def prove_faults(only: Sequence[str], *, seed: int, folder: Path) -> int:
     began_s = time.monotonic()
     os.environ[TOKEN_SECRET] = secrets.token_urlsafe(32)
     told: list[Shared | str] = []
-    with LocalStack.up(folder / "stack", ports=_ports(), progress=_say) as stack:
+    with LocalStack.up(folder / "stack", progress=_say) as stack:
         services = stack.status().services
 
         def looked() -> World:
@@ -50,15 +49,6 @@ def prove_faults(only: Sequence[str], *, seed: int, folder: Path) -> int:
                 )
                 _show(told[-1])
     return _verdict(told, sum(map(len, runs.values())), time.monotonic() - began_s)
-
-
-def _ports() -> dict[str, int]:
-    """Ports of the target that no other stack prefers: its processes load for seconds before they take theirs."""
-    ports = Ports()
-    try:
-        return {name: ports.one_more() for name in ("gateway", "producer")}
-    finally:
-        ports.let_go()
 
 
 def _say(text: str) -> None:

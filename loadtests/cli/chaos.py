@@ -6,15 +6,13 @@ Exit status: 0 nothing was left behind, 1 something was, 2 bad usage, 3 it could
 from __future__ import annotations
 
 import contextlib
-import random
-import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from loadtests.cli.console import err, out
 from loadtests.model.errors import BadInput
-from loadtests.model.stackwire import LINKS, SERVICES, Ask, Status
+from loadtests.model.stackwire import Ask, Status
 from loadtests.prove.chaos import Lane, Told, carry_out
 from loadtests.prove.chaos_plan import schedule
 from loadtests.stack import LocalStack
@@ -25,8 +23,6 @@ LANES = 2
 MOST_WORDS = 160  # characters of a reason
 CUT_OFF = " ended without a verdict: "
 RESTORE_S = 20.0
-PORTS = range(31_000, 32_700)
-"""Above those that stacks choose by themselves, below those that systems take for outgoing connections."""
 
 
 class KeptStack:
@@ -60,19 +56,6 @@ class KeptStack:
                 time.sleep(0.05)
 
 
-def _ports() -> dict[str, int]:
-    """Ports that no other stack seeks: while a victim is dead, nobody else may take its place."""
-    free: list[int] = []
-    names = (*SERVICES, *LINKS)
-    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            free.append(port)
-        if len(free) == len(names):
-            break
-    return dict(zip(names, free, strict=False))
-
-
 def chaos(moments: int, *, seed: int, folder: Path) -> int:
     """Carry out so many moments and show them; the exit status. Raises BadInput before anything was started."""
     if not 1 <= moments <= MOST:
@@ -81,7 +64,7 @@ def chaos(moments: int, *, seed: int, folder: Path) -> int:
     with contextlib.ExitStack() as stacks:
         lanes = []
         for index in range(min(LANES, moments)):
-            stack = LocalStack.up(folder / f"stack-{index}", ports=_ports(), progress=lambda _text: None, mine=True)
+            stack = LocalStack.up(folder / f"stack-{index}", progress=lambda _text: None, mine=True)
             stacks.callback(stack.down)
             lanes.append(Lane(KeptStack(stack), folder / f"lane-{index}"))
         err.print(f"{moments} moments, {len(lanes)} side by side; an undisturbed run first", markup=False)

@@ -104,17 +104,13 @@ class Streams:
         sizes: list[int] = []
         channels: list[str] = []
         for at, route in enumerate(routes):
-            entry = ready.get(route)
-            if entry is None:
-                entry = self._enter(route)
-            counter, stream, places, prepared, channel = entry
+            counter, stream, places, prepared, channel = ready.get(route) or self._enter(route)
             seq = counter[0]
             counter[0] = seq + 1
-            due = due_ns[at]
             text, size = prepared[seq % len(prepared)]
             if rows and rows[at]:
-                text, size = self._commands.replayed(route, due, rows[at])
-            identity = places % (seq, due, sent_ns)
+                text, size = self._commands.replayed(route, due_ns[at], rows[at])
+            identity = places % (seq, due_ns[at], sent_ns)
             size += len(identity)
             commands.append(text % (size, stamp, identity))
             streams.append(stream)

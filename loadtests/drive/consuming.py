@@ -33,17 +33,39 @@ Tell = Callable[[str, int, str], None]
 
 def delays_s(policy: Reconnect, seed: str) -> Callable[[int], float]:
     """How long to wait before the n-th attempt in a row (from 0), jitter drawn in turn from a seed."""
-    draw = random.Random(seed)
+    draw: random.Random | None = None
 
     def delay_s(attempt: int) -> float:
+        nonlocal draw
+        if draw is None:  # it takes 2.5 KB, and most consumers never reconnect
+            draw = random.Random(seed)
         exact = min(policy.first_ms * policy.factor ** min(attempt, 64), policy.max_ms)
         return exact * (1 + policy.jitter * draw.uniform(-1, 1)) / 1000
 
     return delay_s
 
 
+def _address_of(host: str, port: int) -> tuple[int, Any]:
+    """Address family and socket address; a name is asked for anew each time, in a thread of gevent's.
+
+    Raises OSError where it has none.
+    """
+    for family in (gsocket.AF_INET, gsocket.AF_INET6):
+        try:
+            gsocket.inet_pton(family, host)
+        except OSError:
+            continue
+        return family, (host, port)
+    family, _, _, _, address = gsocket.getaddrinfo(host, port, 0, gsocket.SOCK_STREAM)[0]
+    return family, address
+
+
 class Consuming:
     """The life of one consumer slot under one lease."""
+
+    __slots__ = (
+        "_connection", "_delay_s", "_failure_noted_ns", "_plan", "_role", "_spec", "_tell", "_wiring", "next_epoch",
+    )  # fmt: skip
 
     def __init__(self, wiring: Wiring, lease: Lease, tell: Tell) -> None:
         self._wiring = wiring
@@ -111,8 +133,8 @@ class Consuming:
         handed_over = False
         try:
             with gevent.Timeout(OPEN_S, TimeoutError(f"not connected within {OPEN_S:g} s")):
-                family, kind, protocol, _, address = gsocket.getaddrinfo(host, port, 0, gsocket.SOCK_STREAM)[0]
-                sock = gsocket.socket(family, kind, protocol)
+                family, address = _address_of(host, port)
+                sock = gsocket.socket(family, gsocket.SOCK_STREAM)
                 if self._spec.read_bytes_per_s is not None:
                     sock.setsockopt(gsocket.SOL_SOCKET, gsocket.SO_RCVBUF, _SLOW_BUFFER)
                 sock.connect(address)

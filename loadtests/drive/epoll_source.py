@@ -49,6 +49,7 @@ class EpollSource:
         self._receiver = receiver
         self._one_in = one_in
         self._until_sample = one_in
+        self.crowded = False  # more sockets had something than one turn reads
         self._stamps = kernel_stamps
         self._connections: dict[int, Connection] = {}
         self._epoll = monkey.get_original("select", "epoll")()
@@ -151,7 +152,9 @@ class EpollSource:
         accountant = receiver.accountant
         offset = receiver.clock_offset_ns()
         connections = self._connections
-        for fd, events in self._epoll.poll(0, SOCKETS_A_TURN):
+        found = self._epoll.poll(0, SOCKETS_A_TURN)
+        self.crowded = len(found) == SOCKETS_A_TURN
+        for fd, events in found:
             connection = connections.get(fd)
             if connection is None:
                 continue

@@ -36,6 +36,11 @@ class GreenletSource:
         self._until_sample = one_in
         self._readers: dict[Connection, Any] = {}
 
+    @property
+    def crowded(self) -> bool:
+        """Whether more may wait than is read at once; a greenlet that has not run yet does not know it."""
+        return bool(self._readers)
+
     def adopt(self, sock: Any) -> Any:
         """The socket as it is."""
         sock.settimeout(None)

@@ -71,7 +71,7 @@ class Publishing:
     """The publishers of one process and run. Create it in the process that publishes, with a hub.
 
     Without `replays` the files of replaying groups are read here, relative to the working directory; raises as
-    `read_replays` does.  `shared` says whether others of this process want their share of a hub that is short of time.
+    `read_replays` does.  `crowded` says whether more waits for others of this process than they take in one turn.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class Publishing:
         *,
         replays: Mapping[str, tuple[replay.Replayed, ...]] | None = None,
         reply_timeout_s: float = 5.0,
-        shared: Callable[[], bool] = lambda: False,
+        crowded: Callable[[], bool] = lambda: False,
     ) -> None:
         self._wiring = wiring
-        self._shared = shared
+        self._crowded = crowded
         files = read_replays(wiring, Path()) if replays is None else replays
         self._workload = Workload(wiring.profile, wiring.contract, files)
         self._tally = PublishTally()
@@ -323,10 +323,13 @@ class Publishing:
             self._behind_ns = -1
         elif self._behind_ns < 0:
             self._behind_ns = now
-        # A nap as long as the turn: a process that is short of CPU then sends more at once instead of more often, and
-        # the consumers beside a publisher that cannot keep up are read as long as it sends.
-        first = budget <= 0 and (now - self._behind_ns < FIRST_NS or not self._shared())
-        self._arm(now, 0 if first else min(NAP_MOST_NS, max(NAP_NS, now - turn_ns)))
+        # Beside consumers who cannot keep up either, a nap as long as the turn: whoever publishes more than the process
+        # can must not starve them. Alone it naps only so long that more than one message is due.
+        if self._crowded():
+            first = budget <= 0 and now - self._behind_ns < FIRST_NS
+            self._arm(now, 0 if first else min(NAP_MOST_NS, max(NAP_NS, now - turn_ns)))
+        else:
+            self._arm(now, 0 if budget <= 0 else NAP_NS)
 
     def _retire(self, slot: Slot) -> None:
         if slot.done:

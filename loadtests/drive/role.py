@@ -28,6 +28,10 @@ STORM_PAUSE_S: Final = 0.02
 class Role:
     """The faults that one consumer slot plays. Nothing here waits but `wait_turn`."""
 
+    __slots__ = (
+        "_connection", "_own_pace", "_plays", "_presented", "_since", "_slot", "_stirred", "_wiring", "go",
+    )  # fmt: skip
+
     def __init__(self, wiring: Wiring, slot: int, read_bytes_per_s: int | None) -> None:
         self._wiring, self._slot, self._own_pace = wiring, slot, read_bytes_per_s
         self._plays: dict[str, Play] = {}

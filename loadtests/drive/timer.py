@@ -39,7 +39,10 @@ class Timer:
         self._loop = loop
         self._watcher: Any = None
         if self._fd is not None:
-            self._libc = ctypes.CDLL(None, use_errno=True)
+            self._settime = ctypes.CDLL(None, use_errno=True).timerfd_settime
+            self._spec = _Itimerspec(_Timespec(0, 0), _Timespec(0, 0))
+            self._value = self._spec.value
+            self._reference = ctypes.byref(self._spec)
             self._watcher = loop.io(self._fd, _READ)
             self._watcher.start(self._fired)
 
@@ -51,9 +54,8 @@ class Timer:
     def arm(self, at_monotonic_ns: int) -> None:
         """Fire at a moment of CLOCK_MONOTONIC; at once, but from the hub, where it has passed. Replaces the former."""
         if self._fd is not None:
-            seconds, rest = divmod(max(1, at_monotonic_ns), 1_000_000_000)
-            spec = _Itimerspec(_Timespec(0, 0), _Timespec(seconds, rest))
-            if self._libc.timerfd_settime(self._fd, _ABSOLUTE, ctypes.byref(spec), None) != 0:
+            self._value.seconds, self._value.nanoseconds = divmod(max(1, at_monotonic_ns), 1_000_000_000)
+            if self._settime(self._fd, _ABSOLUTE, self._reference, None) != 0:
                 raise OSError(ctypes.get_errno(), "timerfd_settime")
             return
         self._stop_watcher()

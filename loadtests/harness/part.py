@@ -99,9 +99,7 @@ class Part:
         self.wiring.receiver = Receiver(self.wiring)
         replays = read_replays(self.wiring, Path(self.config.profile_folder))
         receiver = self.wiring.receiver
-        self.wiring.publishing = Publishing(
-            self.wiring, replays=replays, shared=lambda: receiver.health().connected > 0
-        )
+        self.wiring.publishing = Publishing(self.wiring, replays=replays, crowded=lambda: receiver.source.crowded)
         self._state(self._offset.error_ns)
         self._self.cpu_percent()
         self._greenlets = [gevent.spawn(self._flush_forever), gevent.spawn(self._tell_forever)]

@@ -1,10 +1,15 @@
-"""Which port does each service and each link have?  Holds the chosen ports until the servers take them over."""
+"""Which port does each service and each link have?  Holds the chosen ports until the servers take them over.
+
+A claim outlasts that: while a stack lives no other one takes its ports, not even those of a server that is dead or has
+not listened yet.
+"""
 
 from __future__ import annotations
 
 import errno
 import random
 import socket
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,6 +40,8 @@ FREE_FROM, FREE_TO = 17_000, 31_000
 """Where another port is sought: below the range from which systems take ports for outgoing connections."""
 
 TRIES = 200
+_CLAIM = "\0tickstorm-port-{}"
+"""An abstract address of Linux: one owner at a time, gone with its process, no file."""
 SPARE = "spare"  # name of a port that is sought later than the others
 
 
@@ -44,6 +51,7 @@ class Ports:
     def __init__(self, wanted: Mapping[str, int] | None = None) -> None:
         """Raises PortInUse for a wanted port that is taken, BadInput for a name or number that cannot be."""
         self._held: dict[str, socket.socket] = {}
+        self._claims: list[socket.socket] = []
         self._numbers: dict[str, int] = {}
         wanted = dict(wanted or {})
         problems = [
@@ -66,7 +74,7 @@ class Ports:
                 if name not in wanted:
                     self._any(name)
         except (PortInUse, StackError):
-            self.let_go()
+            self.close()
             raise
 
     def _explicit(self, name: str, port: int) -> None:
@@ -96,6 +104,7 @@ class Ports:
         raise StackError(f"No free port was found for {name} between {FREE_FROM} and {FREE_TO}.")
 
     def _take(self, name: str, port: int) -> None:
+        claim = _claim(port)
         holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -103,7 +112,11 @@ class Ports:
             holder.listen(1)
         except OSError:
             holder.close()
+            if claim is not None:
+                claim.close()
             raise
+        if claim is not None:
+            self._claims.append(claim)
         self._held[name] = holder
         self._numbers[name] = port
 
@@ -123,11 +136,34 @@ class Ports:
         return dict(self._numbers)
 
     def let_go(self, *names: str) -> None:
-        """Free these ports for the server that starts next; without names, all."""
+        """Free these ports for the server that starts next, and keep the claim; without names, all."""
         for name in names or tuple(self._held):
             holder = self._held.pop(name, None)
             if holder is not None:
                 holder.close()
+
+    def close(self) -> None:
+        """The stack is gone: free everything. Safe to repeat."""
+        self.let_go()
+        for claim in self._claims:
+            claim.close()
+        self._claims.clear()
+
+
+def _claim(port: int) -> socket.socket | None:
+    """Nobody else's stack takes this port while the socket is open; None where the system has no such addresses.
+
+    Raises OSError where another stack has it.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        claim.bind(_CLAIM.format(port))
+    except OSError:
+        claim.close()
+        raise
+    return claim
 
 
 def addresses(ports: Mapping[str, int]) -> dict[str, str]:

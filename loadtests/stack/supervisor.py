@@ -88,7 +88,7 @@ class Supervisor:
             if self._server is not None:
                 self._server.close()
             if self._ports is not None:
-                self._ports.let_go()
+                self._ports.close()
             self._folder.clear()
 
     async def _start(self) -> None:

@@ -14,14 +14,15 @@ from loadtests.model.records import Sparse
 
 _SUB_BITS = 7
 _SUB = 1 << _SUB_BITS
-_LINEAR = _SUB << 1
+LINEAR_US = _SUB << 1
+"""A shorter duration is its own bucket."""
 MAX_US = (1 << 32) - 1
 """Longer durations (above 71 minutes) are counted in the last bucket."""
 
 
 def bucket_of_us(us: int) -> int:
     """Bucket of a duration in whole microseconds, which must not be negative."""
-    if us < _LINEAR:
+    if us < LINEAR_US:
         return us
     if us > MAX_US:
         us = MAX_US
@@ -45,7 +46,7 @@ def bucket_of(ns: int) -> int:
 
 def bounds_us(bucket: int) -> tuple[int, int]:
     """First microsecond of a bucket, and the first that is beyond it."""
-    if bucket < _LINEAR:
+    if bucket < LINEAR_US:
         return bucket, bucket + 1
     shift = (bucket >> _SUB_BITS) - 1
     low = ((bucket & (_SUB - 1)) + _SUB) << shift

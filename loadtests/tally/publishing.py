@@ -7,11 +7,12 @@ Records are additive: rows of one publisher group and slice may come several tim
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
 from loadtests.model.records import Published, PublishTimes, Record, Settled
-from loadtests.tally.histogram import Histogram, bucket_of_us
+from loadtests.tally.histogram import LINEAR_US, Histogram, bucket_of_us
 
 Outcome = Literal["FAILED", "UNKNOWN"]
 
@@ -24,8 +25,8 @@ class _Cell:
     def __init__(self) -> None:
         self.sent = 0
         self.not_offered = 0
-        self.own: dict[int, int] = {}
-        self.blocked: dict[int, int] = {}
+        self.own: Counter[int] = Counter()
+        self.blocked: Counter[int] = Counter()
         self.receivers_min = -1
         self.receivers_max = -1
         self.receivers_zero = 0
@@ -41,7 +42,7 @@ class PublishTally:
         self.unknown_total = 0
         self.own_lag = Histogram()  # of the messages since the last `records`
         self._cells: dict[tuple[int, int], _Cell] = {}
-        self._rows: dict[tuple[int, int, int], list[int]] = {}
+        self._rows: dict[tuple[int, int], dict[int, list[int]]] = {}  # due and sent slice, stream -> first, last, bytes
         self._closed: list[tuple[tuple[int, int, int], list[int]]] = []
         self._settled: dict[tuple[int, Outcome], list[list[int]]] = {}
 
@@ -58,25 +59,26 @@ class PublishTally:
         blocked_us: Sequence[int] | None = None,
     ) -> None:
         """Messages of one due slice that left together, in their order; times in whole us, None = none was blocked."""
-        rows = self._rows
+        rows = self._rows.get((due_slice, sent_slice))
+        if rows is None:
+            rows = self._rows[due_slice, sent_slice] = {}
         for stream, seq, size in zip(streams, seqs, sizes, strict=True):
-            key = (stream, due_slice, sent_slice)
-            row = rows.get(key)
+            row = rows.get(stream)
             if row is None:
-                rows[key] = [seq, seq, size]
+                rows[stream] = [seq, seq, size]
             elif row[1] + 1 == seq:
                 row[1] = seq
                 row[2] += size
             else:
-                self._closed.append((key, row))
-                rows[key] = [seq, seq, size]
+                self._closed.append(((stream, due_slice, sent_slice), row))
+                rows[stream] = [seq, seq, size]
         count = len(streams)
         cell = self._cell(group, due_slice)
         cell.sent += count
         self.sent_total += count
         _count(cell.own, own_us)
         if blocked_us is None:
-            cell.blocked[0] = cell.blocked.get(0, 0) + count
+            cell.blocked[0] += count
         else:
             _count(cell.blocked, blocked_us)
 
@@ -110,7 +112,10 @@ class PublishTally:
     def records(self) -> list[Record]:
         """All that came since the last call, and forget it."""
         found: list[Record] = []
-        rows = sorted([*self._closed, *self._rows.items()], key=lambda item: (item[0], item[1]))
+        open_rows = (
+            ((stream, due, sent), row) for (due, sent), rows in self._rows.items() for stream, row in rows.items()
+        )
+        rows = sorted([*self._closed, *open_rows], key=lambda item: (item[0], item[1]))
         if rows:
             found.append(
                 Published(
@@ -162,7 +167,6 @@ class PublishTally:
         return cell
 
 
-def _count(counts: dict[int, int], times_us: Sequence[int]) -> None:
-    for us in times_us:
-        bucket = us if us < 256 else bucket_of_us(us)
-        counts[bucket] = counts.get(bucket, 0) + 1
+def _count(counts: Counter[int], times_us: Sequence[int]) -> None:
+    linear = max(times_us, default=0) < LINEAR_US
+    counts.update(times_us if linear else map(bucket_of_us, times_us))

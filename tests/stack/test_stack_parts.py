@@ -46,7 +46,7 @@ def test_every_service_and_link_has_a_port_of_its_own() -> None:
     assert len(set(PREFERRED.values())) == len(PREFERRED)
     ports = Ports()
     assert len(set(ports.numbers.values())) == len(PREFERRED)
-    ports.let_go()
+    ports.close()
 
 
 def test_two_stacks_that_begin_at_once_get_different_ports() -> None:
@@ -55,8 +55,24 @@ def test_two_stacks_that_begin_at_once_get_different_ports() -> None:
     other = [port for name, port in second.numbers.items() if port != PREFERRED[name]]
     assert other
     assert all(FREE_FROM <= port < FREE_TO for port in other)
+    first.close()
+    second.close()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="claims need Linux's abstract addresses")
+def test_what_a_server_has_not_taken_yet_or_left_is_no_other_stacks() -> None:
+    first = Ports()
+    numbers = first.numbers
     first.let_go()
-    second.let_go()
+    second = Ports()
+    assert not set(numbers.values()) & set(second.numbers.values())
+    with pytest.raises(PortInUse, match=f"Port {numbers['redis']} for redis is already in use"):
+        Ports({"redis": numbers["redis"]})
+    second.close()
+    first.close()
+    third = Ports({"redis": numbers["redis"]})
+    assert third["redis"] == numbers["redis"]
+    third.close()
 
 
 def test_a_port_that_was_let_go_can_be_taken_at_once() -> None:
@@ -67,7 +83,7 @@ def test_a_port_that_was_let_go_can_be_taken_at_once() -> None:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.bind(("127.0.0.1", number))
         server.listen()
-    ports.let_go()
+    ports.close()
 
 
 def test_a_taken_port_is_the_users_to_mend() -> None:
