@@ -6,13 +6,12 @@ Composition root: builds subscriber, broadcaster, the two sides, database lanes 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TextIO
 
 import psycopg2
