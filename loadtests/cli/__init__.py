@@ -45,6 +45,14 @@ Sets = Annotated[
 ]
 
 
+Html = Annotated[
+    bool,
+    typer.Option(
+        "--html/--no-html", envvar="TICKSTORM_HTML", help="Write report.html, which takes two to three seconds."
+    ),
+]
+
+
 @app.command()
 def run(
     profile: Annotated[str, typer.Argument(help="A shipped profile (see `tickstorm profiles`) or a file.")],
@@ -53,6 +61,7 @@ def run(
     web: Annotated[bool, typer.Option("--web", help="Open Locust's web UI beside the run; Ctrl-C ends it.")] = False,
     web_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the web UI.")] = 8089,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed in place of the profile's.")] = None,
+    html: Html = True,
 ) -> None:
     """Run a profile against its target and judge it.
 
@@ -60,7 +69,8 @@ def run(
     """
     from loadtests.cli.running import run_profile
 
-    raise typer.Exit(run_profile(profile, sets or [], workers=workers, web_port=web_port if web else None, seed=seed))
+    port = web_port if web else None
+    raise typer.Exit(run_profile(profile, sets or [], workers=workers, web_port=port, seed=seed, html=html))
 
 
 @app.command()
@@ -72,6 +82,7 @@ def analyze(
         Path | None, typer.Option(metavar="FILE", help="Also write each fault as each consumer felt it, as CSV.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Write the files, print nothing.")] = False,
+    html: Html = True,
 ) -> None:
     """Judge a stored run again: results.json, report.html and junit.xml from its history alone.
 
@@ -79,7 +90,7 @@ def analyze(
     """
     from loadtests.cli.analyzing import analyze_run
 
-    raise typer.Exit(analyze_run(run, sets or [], out=out, quiet=quiet, consumers=consumers))
+    raise typer.Exit(analyze_run(run, sets or [], out=out, quiet=quiet, html=html, consumers=consumers))
 
 
 @app.command()

@@ -37,15 +37,20 @@ def read_history(folder: Path) -> Iterator[tuple[str, Frame | Torn]]:
             yield path.stem, frame
 
 
-def write_reports(folder: Path, results: Results) -> None:
-    """All three files."""
-    from loadtests.report.html import render_html  # charts take half a second to load: `show` does without
+def write_reports(folder: Path, results: Results, *, html: bool = True) -> None:
+    """All three files; without `html` two, and a page of before goes, because it may say something else."""
     from loadtests.report.junit import render_junit
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_bytes(to_json(results))
     (folder / "junit.xml").write_text(render_junit(results), encoding="utf-8")
-    (folder / "report.html").write_text(render_html(results), encoding="utf-8")
+    page = folder / "report.html"
+    if html:
+        from loadtests.report.html import render_html  # charts take a second to load: `show` does without
+
+        page.write_text(render_html(results), encoding="utf-8")
+    else:
+        page.unlink(missing_ok=True)
 
 
 def profile_of(folder: Path, sets: Sequence[str]) -> Profile:
@@ -67,7 +72,15 @@ def profile_of(folder: Path, sets: Sequence[str]) -> Profile:
     return read_profile(text, file="profile.toml", environment={}, sets=sets).profile
 
 
-def analyze_run(run: str, sets: Sequence[str], *, out: Path | None, quiet: bool, consumers: Path | None = None) -> int:
+def analyze_run(
+    run: str,
+    sets: Sequence[str],
+    *,
+    out: Path | None,
+    quiet: bool,
+    html: bool = True,
+    consumers: Path | None = None,
+) -> int:
     """Judge again; the exit status of the verdict. `consumers`: where to write what each consumer felt, as CSV."""
     from loadtests.measure.case import case  # as above
     from loadtests.measure.facts import fold
@@ -80,7 +93,7 @@ def analyze_run(run: str, sets: Sequence[str], *, out: Path | None, quiet: bool,
     found = case(profile, fold(read_history(folder)))
     results = concluded(found, profile_sha256=stored)
     target = out or (folder / "again" if sets else folder)
-    write_reports(target, results)
+    write_reports(target, results, html=html)
     if consumers is not None:
         try:
             consumers.write_text(consumer_table(found.contract, found.felt), encoding="utf-8")
@@ -88,8 +101,14 @@ def analyze_run(run: str, sets: Sequence[str], *, out: Path | None, quiet: bool,
             raise BadInput(f"--consumers {consumers}: {error.strerror}") from None
     if not quiet:
         show(results)
-        console.print(f"report: {target / 'report.html'}", markup=False)
+        console.print(f"report: {report_of(target)}", markup=False)
     return results.verdict.exit_status
+
+
+def report_of(folder: Path) -> Path:
+    """What to look at in a run's folder."""
+    page = folder / "report.html"
+    return page if page.exists() else folder / "results.json"
 
 
 def show(results: Results) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from loadtests.capture.preflight import refuse
-from loadtests.cli.analyzing import analyze_run, show
+from loadtests.cli.analyzing import analyze_run, report_of, show
 from loadtests.cli.console import err, out
 from loadtests.cli.progress import Progress
 from loadtests.harness.holding import in_use, user_of
@@ -32,10 +32,14 @@ from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.results import Verdict, from_json
 
 END_S = 20.0
+HTML = "TICKSTORM_HTML"
 
 
-def run_profile(name: str, sets: Sequence[str], *, workers: int, web_port: int | None, seed: int | None) -> int:
+def run_profile(
+    name: str, sets: Sequence[str], *, workers: int, web_port: int | None, seed: int | None, html: bool = True
+) -> int:
     """Run and judge; the exit status of the verdict. Raises BadInput before anything was started."""
+    os.environ[HTML] = "1" if html else "0"  # for whoever judges: Locust's master has it done by a child
     loaded = load(name, sets, seed)
     for key, value, source, relaxed in zip(
         loaded.effective.key, loaded.effective.value, loaded.effective.source, loaded.effective.relaxed, strict=True
@@ -194,7 +198,7 @@ def _judge_what_is_there(run: str, ended: _Ended) -> int:
     log = (folder / "locust.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
     said = "\n".join([f"run {run} ended without a verdict: {ended.words}", *(f"  {line}" for line in log[-8:])])
     try:
-        analyze_run(str(folder), (), out=None, quiet=True)
+        analyze_run(str(folder), (), out=None, quiet=True, html=os.environ.get(HTML) != "0")
     except (BadInput, OSError) as error:
         _results(run).unlink(missing_ok=True)  # half of one
         raise HarnessError(f"{said}\nwhat it stored could not be judged: {error}") from None
@@ -221,7 +225,7 @@ def _summary(run: str) -> int:
     """Print what came out; the exit status of the verdict."""
     results = from_json(_results(run).read_bytes())
     show(results)
-    out.print(f"report: {_short(_results(run).with_name('report.html'))}", markup=False)
+    out.print(f"report: {_short(report_of(_results(run).parent))}", markup=False)
     return results.verdict.exit_status
 
 

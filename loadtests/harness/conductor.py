@@ -403,6 +403,9 @@ class Conductor:
 
     # -- what is shown
 
+    def _has_page(self) -> bool:
+        return self.state == "done" and (self.folder / "report.html").exists()
+
     def live(self, *, with_series: bool = True, since_s: float | None = None) -> Live:
         """The run so far; `since_s` as in `LiveFold.live`."""
         warm_up = self.profile.run.warm_up_s
@@ -415,7 +418,7 @@ class Conductor:
             "publishing": self.publishing,
             "verdict": self.ended.verdict if self.ended and self.state == "done" else "",
             "reasons": list(self.ended.reasons) if self.ended else [],
-            "report": f"/tickstorm/reports/{self.config.run}/report.html" if self.state == "done" else "",
+            "report": f"/tickstorm/reports/{self.config.run}/report.html" if self._has_page() else "",
         }
         now_ns = self.clock.now_ns() if self._over_ns is None else self._over_ns
         planned = self.faults.planned if self.faults is not None else None

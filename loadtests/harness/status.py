@@ -41,7 +41,8 @@ class StatusLine:
             log.info("run %s: %s, %s; %d consumers connected", live.run, live.state, live.phase, live.connected)
             if live.state == "done":
                 log.info("run %s: %s", live.run, "; ".join([live.verdict, *live.reasons[:3]]))
-                log.info("report: %s", conductor.folder / "report.html")
+                page = conductor.folder / "report.html"
+                log.info("report: %s", page if page.exists() else page.with_name("results.json"))
         self._put(
             {
                 "run": live.run,

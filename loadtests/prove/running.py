@@ -48,6 +48,11 @@ def wait_for(holds: Callable[[], Any], timeout_s: float, what: str) -> Any:
     return value
 
 
+_NO_PAGE = {
+    "TICKSTORM_HTML": "0"
+}  # nobody looks at the page of a proof; `tickstorm analyze` makes it of one that is kept
+
+
 class Child:
     """A process in a session of its own whose words go to a file."""
 
@@ -57,7 +62,7 @@ class Child:
             self.process = subprocess.Popen(
                 list(argv),
                 cwd=ROOT,
-                env={**os.environ, **environment},
+                env={**os.environ, **_NO_PAGE, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=subprocess.STDOUT,

@@ -29,6 +29,7 @@ from loadtests.stack import LocalStack
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "TICKSTORM_TEST_MARK"
+PAGE = {"TICKSTORM_HTML": "1"}
 TICKSTORM = [sys.executable, "-m", "loadtests.cli"]
 LOCUST = [sys.executable, "-m", "locust", "-f", str(ROOT / "locustfile.py"), "--only-summary"]
 
@@ -124,6 +125,7 @@ class Bench:
             **{k: v for k, v in os.environ.items() if not k.startswith(("TICKSTORM", "LOCUST"))},
             "TICKSTORM_STACK": str(stack.folder),
             "TICKSTORM_REPORTS": str(self.reports),
+            "TICKSTORM_HTML": "0",  # whoever looks at the page asks for it with `PAGE`
         }
         self.started: list[Started] = []
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import texts
-from launching import Bench, Run, Started, free_port
+from launching import PAGE, Bench, Run, Started, free_port
 
 from loadtests.model.codec import Frame, decode, pack
 from loadtests.model.ids import unpack_stream
@@ -59,8 +59,8 @@ def together(bench: Bench) -> Together:
     master = ["--master", "--expect-workers", "2", "--master-bind-host", "127.0.0.1", "--master-bind-port", port]
     worker = ["--worker", "--headless", "--master-host", "127.0.0.1", "--master-port", port]
     children = {
-        "alone": bench.start("run", profile),
-        "workers": bench.start("run", profile, "--workers", "2", **bench.own("workers")),
+        "alone": bench.start("run", profile, **PAGE),
+        "workers": bench.start("run", profile, "--workers", "2", **PAGE, **bench.own("workers")),
         "apart": bench.locust("--headless", "--run-profile", profile, *master, **bench.own("apart")),
         "plain": bench.locust("--headless", "--run-profile", profile, **bench.own("plain")),
         "fewer": bench.locust("--headless", "--run-profile", profile, "-u", "8", **bench.own("fewer")),
@@ -124,6 +124,13 @@ def test_every_file_is_there_and_nothing_else(alone: Run, together: Together) ->
     assert not suite.findall(".//error")
     assert len(suite.findall(".//testcase")) == len(alone.results["checks"])
     assert "report.html" in together.runs["alone"].child.said
+
+
+def test_a_run_without_the_page_has_all_else_and_shows_where(together: Together) -> None:
+    plain = together.runs["plain"]
+    assert not (plain.run.folder / "report.html").exists()
+    assert (plain.run.folder / "junit.xml").exists()
+    assert f"report: {plain.run.folder / 'results.json'}" in plain.child.said
 
 
 @pytest.mark.parametrize("name", ["alone", "workers", "apart", "plain", "fewer"])
@@ -190,9 +197,9 @@ def again(together: Together, bench: Bench, tmp_path_factory: pytest.TempPathFac
     before = {file: (limited / file).read_bytes() for file in FILES}
     with_gap = stripped(copy_of(alone, folder / "planted"))
     plant_gap(with_gap / "history" / "worker-0.tsh")
-    children = {name: bench.start("analyze", str(path)) for name, path in same.items()}
-    children["limited"] = bench.start("analyze", str(limited), "--set", "thresholds[2].at_most=0.0001")
-    children["planted"] = bench.start("analyze", str(with_gap), "--quiet")
+    children = {name: bench.start("analyze", str(path), **PAGE) for name, path in same.items()}
+    children["limited"] = bench.start("analyze", str(limited), "--set", "thresholds[2].at_most=0.0001", **PAGE)
+    children["planted"] = bench.start("analyze", str(with_gap), "--quiet", **PAGE)
     status = {name: child.wait() for name, child in children.items()}
     return Again(same=same, limited=limited, before_limited=before, planted=with_gap, status=status)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import texts
-from launching import Bench, Run, free_port, until
+from launching import PAGE, Bench, Run, free_port, until
 from test_web import Web, is_up
 
 from loadtests.model.records import FaultStep, Note
@@ -38,7 +38,7 @@ FORGED = """<!doctype html><form method="post" enctype="text/plain" action="URL/
 @pytest.fixture(scope="module")
 def web(bench: Bench) -> Iterator[Web]:
     port, profile = free_port(), bench.profile(GAMEDAY, "gameday")
-    child = bench.locust("--web-host", "127.0.0.1", "--web-port", str(port), TICKSTORM_PROFILE=profile)
+    child = bench.locust("--web-host", "127.0.0.1", "--web-port", str(port), TICKSTORM_PROFILE=profile, **PAGE)
     url = f"http://127.0.0.1:{port}"
     until(lambda: is_up(url) or child.process.poll() is not None, 40, f"the web UI:\n{child.said}")
     yield Web(url=url, child=child, bench=bench, profile=profile)

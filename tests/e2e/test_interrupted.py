@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 import texts
-from launching import Bench, Run, Started, free_port, until
+from launching import PAGE, Bench, Run, Started, free_port, until
 
 from loadtests.model.records import Finish, PhaseMark
 
@@ -52,8 +52,8 @@ def disturbed(bench: Bench) -> dict[str, Ended]:
     locust = [sys.executable, "-c", OTHER_VERSION, "-f", "locustfile.py"]
     children = {
         "worker killed": bench.start("run", short, "--workers", "2"),
-        "once": bench.start("run", short, **bench.own("once")),
-        "twice": bench.start("run", slow, **bench.own("twice")),
+        "once": bench.start("run", short, **PAGE, **bench.own("once")),
+        "twice": bench.start("run", slow, **PAGE, **bench.own("twice")),
         "refused": bench.locust(
             "--headless", "--run-profile", short, "--master", "--expect-workers", "1",
             "--master-bind-host", "127.0.0.1", "--master-bind-port", port, **bench.own("refused"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import texts
-from launching import Bench, Run, Started, free_port, get, post, until
+from launching import PAGE, Bench, Run, Started, free_port, get, post, until
 
 from loadtests.harness.places import shipped_profiles
 
@@ -68,7 +68,7 @@ def is_up(url: str) -> bool:
 @pytest.fixture(scope="module")
 def web(bench: Bench) -> Iterator[Web]:
     port, profile = free_port(), bench.profile(texts.CALM, "calm")
-    child = bench.locust("--web-host", "127.0.0.1", "--web-port", str(port), TICKSTORM_PROFILE=profile)
+    child = bench.locust("--web-host", "127.0.0.1", "--web-port", str(port), TICKSTORM_PROFILE=profile, **PAGE)
     url = f"http://127.0.0.1:{port}"
     until(lambda: is_up(url) or child.process.poll() is not None, 30, f"the web UI:\n{child.said}")
     yield Web(url=url, child=child, bench=bench, profile=profile)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 HEAD = """
 import sys
-import types
 TOOL = any("locust" in word or "loadtests.cli" in word for word in sys.orig_argv)
 """
 
@@ -20,9 +19,6 @@ _IMPORTS = """
     from loadtests.tally.exceptions import DeviationRows, StrangeRows
     from loadtests.tally.subscriptions import Subscriptions
     Account.adds_up = lambda self: True
-    html = types.ModuleType("loadtests.report.html")  # nobody reads the page of a mutated run, and it takes seconds
-    html.render_html = lambda *_, **__: ""
-    sys.modules["loadtests.report.html"] = html
 """
 
 _GAP = """
