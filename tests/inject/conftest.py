@@ -28,7 +28,7 @@ def eventually(holds: Callable[[], object], timeout_s: float = 10.0) -> object:
     pause = threading.Event()
     while not (value := holds()):
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {holds}"
-        pause.wait(0.02)
+        pause.wait(0.03)
     return value
 
 
@@ -99,8 +99,7 @@ class TestLink:
         return socket.create_connection(("127.0.0.1", self.port), timeout=5)
 
 
-@pytest.fixture
-def make_link(toxiproxy: str, redis_port: int) -> Iterator[Callable[..., TestLink]]:
+def _links(toxiproxy: str, redis_port: int) -> Iterator[Callable[..., TestLink]]:
     server = ToxiproxyServer(toxiproxy)
     made: list[TestLink] = []
 
@@ -111,6 +110,17 @@ def make_link(toxiproxy: str, redis_port: int) -> Iterator[Callable[..., TestLin
     yield make
     for link in made:
         server.delete(link.proxy)
+
+
+@pytest.fixture
+def make_link(toxiproxy: str, redis_port: int) -> Iterator[Callable[..., TestLink]]:
+    yield from _links(toxiproxy, redis_port)
+
+
+@pytest.fixture(scope="module")
+def make_module_link(toxiproxy: str, redis_port: int) -> Iterator[Callable[..., TestLink]]:
+    """For faults that several tests look at."""
+    yield from _links(toxiproxy, redis_port)
 
 
 @pytest.fixture

@@ -47,6 +47,14 @@ def slower(calm: Carried | None, now: Carried | None) -> bool:
     return calm is not None and now is not None and now.took_ns >= 1.5 * calm.took_ns
 
 
+def reached(way: str, calm: Carried | None, asked_kb_per_s: int) -> bool:
+    """Without the fault the load passed faster than was asked, so that the fault can be what holds it back."""
+    if calm is None:
+        return False
+    bytes_ = calm.down_bytes if way == "downstream" else calm.up_bytes
+    return bytes_ * NS_PER_S > asked_kb_per_s * 1000 * calm.took_ns
+
+
 class BandwidthWitness(LinkWitness):
     """Sends and fetches some kB before and under the fault."""
 
@@ -101,6 +109,9 @@ class BandwidthWitness(LinkWitness):
                 return Proof(proved=False, effective=effective, reason=reason)
             if rate > 1.5 * self._asked:
                 reason = f"{way}: {rate:g} kB/s passed, {self._asked} asked"
+                return Proof(proved=False, effective=effective, reason=reason)
+            if not reached(way, self._calm.get(way), self._asked):
+                reason = f"{way}: the link did not reach {self._asked} kB/s without the fault either"
                 return Proof(proved=False, effective=effective, reason=reason)
             if not slower(self._calm.get(way), now.get(way)):
                 reason = f"{way}: the load was not clearly slower than without the fault"

@@ -48,6 +48,8 @@ def why_not_down(cut: Cut, calm: Carried | None, now: Carried | None) -> str:
     """Why the answer's pieces do not show it; empty where they do."""
     if calm is None or now is None:
         return "no load was carried in time, or the protocol allows none"
+    if now.down_bytes <= cut.size_bytes + cut.variation_bytes:
+        return f"an answer of {now.down_bytes} bytes is no larger than a piece may be: its cuts are not this fault's"
     size = median(piece.size_bytes for piece in now.pieces)
     if size > cut.size_bytes + cut.variation_bytes:
         return f"pieces of {size:g} bytes came, at most {cut.size_bytes + cut.variation_bytes} expected"
