@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
 from loadtests.inject.errors import NoAnswer, NotThere, Refused
 
 NAME = "tickstorm-inject"
@@ -26,6 +22,10 @@ class RedisServer:
     """One server. Every method raises NotThere, NoAnswer, or Refused where the server answered with an error."""
 
     def __init__(self, address: str) -> None:
+        import redis  # only where Redis itself is asked: it would slow every start of an injector
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
         self.address = address
         host, _, port = address.rpartition(":")
         self._client = redis.Redis(
@@ -49,6 +49,8 @@ class RedisServer:
 
     def ask_all(self, commands: Sequence[Sequence[str | bytes | int]]) -> list[Any]:
         """The answers of several commands, sent at once; a command of two words is given as one."""
+        import redis
+
         pipeline = self._client.pipeline(transaction=False)
         for words in commands:
             pipeline.execute_command(*words)  # type: ignore[no-untyped-call]
