@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from bokeh.models import Model
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -36,8 +37,12 @@ SECTIONS = (
 Reason = tuple[str, int | None, Check | None]
 
 
+@cache
 def environment() -> Environment:
-    """Templates with our formats as filters; a name that Results lacks is an error, not an empty string."""
+    """Templates with our formats as filters; a name that Results lacks is an error, not an empty string.
+
+    Read and compiled once in a process.
+    """
     made = Environment(
         loader=PackageLoader("loadtests.report", "."),
         autoescape=True,
