@@ -8,9 +8,15 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack
+from functools import cached_property
+from itertools import count
 from pathlib import Path
+from typing import Self
 
 import pytest
+from beside import ABREAST, begun
 
 from loadtests.inject.handle import InjectorHandle
 from loadtests.inject.toxics import ToxiproxyServer
@@ -20,6 +26,7 @@ from loadtests.stack.fetch import ensure
 from loadtests.stack.servers import Servers
 
 NS_PER_S = 1_000_000_000
+READY_S = 30.0  # an injector starts within a second, unless the machine is busy
 
 
 def eventually(holds: Callable[[], object], timeout_s: float = 10.0) -> object:
@@ -61,12 +68,17 @@ def programs() -> Servers:
     return ensure()
 
 
-@pytest.fixture(scope="session")
-def toxiproxy(programs: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def run_toxiproxy(programs: Servers, folder: Path) -> tuple[str, subprocess.Popen[bytes]]:
+    """Its address, and its process."""
     port = free_port()
     argv = [str(programs.toxiproxy.path), "-host", "127.0.0.1", "-port", str(port)]
-    process = run_server(argv, port, tmp_path_factory.mktemp("toxiproxy") / "log")
-    yield f"127.0.0.1:{port}"
+    return f"127.0.0.1:{port}", run_server(argv, port, folder / "toxiproxy.log")
+
+
+@pytest.fixture(scope="session")
+def toxiproxy(programs: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    address, process = run_toxiproxy(programs, tmp_path_factory.mktemp("toxiproxy"))
+    yield address
     end(process)
 
 
@@ -97,35 +109,6 @@ class TestLink:
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=5)
-
-
-def _links(toxiproxy: str, redis_port: int) -> Iterator[Callable[..., TestLink]]:
-    server = ToxiproxyServer(toxiproxy)
-    made: list[TestLink] = []
-
-    def make(upstream: int | None = None) -> TestLink:
-        made.append(TestLink(server, upstream or redis_port, f"link-{uuid.uuid4().hex[:8]}"))
-        return made[-1]
-
-    yield make
-    for link in made:
-        server.delete(link.proxy)
-
-
-@pytest.fixture
-def make_link(toxiproxy: str, redis_port: int) -> Iterator[Callable[..., TestLink]]:
-    yield from _links(toxiproxy, redis_port)
-
-
-@pytest.fixture(scope="module")
-def make_module_link(toxiproxy: str, redis_port: int) -> Iterator[Callable[..., TestLink]]:
-    """For faults that several tests look at."""
-    yield from _links(toxiproxy, redis_port)
-
-
-@pytest.fixture
-def link(make_link: Callable[..., TestLink]) -> TestLink:
-    return make_link()
 
 
 class Ear:
@@ -208,17 +191,89 @@ def planned(
     )
 
 
-@pytest.fixture
-def start(toxiproxy: str, tmp_path: Path) -> Iterator[Callable[..., Run]]:
-    runs: list[Run] = []
+class Place:
+    """What one test has for itself: a Toxiproxy, links, runs, a folder. All ends with it.
 
-    def start_run(*links: TestLink, speaks: str = "redis", ready: bool = True) -> Run:
-        run = Run(begin_for(toxiproxy, tmp_path, *links, speaks=speaks), tmp_path)
-        runs.append(run)
+    An injector that starts sweeps its Toxiproxy: only tests that come one after the other may share one.
+    """
+
+    abreast = ABREAST  # so many tests go side by side
+
+    def __init__(self, programs: Servers, redis_port: int, tmp_path: Path, toxiproxy: str = "") -> None:
+        self.programs, self.redis_port, self._folder, self._toxiproxy = programs, redis_port, tmp_path, toxiproxy
+        self.held = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.held.close()
+
+    @cached_property
+    def toxiproxy(self) -> str:
+        if self._toxiproxy:
+            return self._toxiproxy
+        address, process = run_toxiproxy(self.programs, self.tmp_path)
+        self.held.callback(end, process)
+        return address
+
+    @cached_property
+    def tmp_path(self) -> Path:
+        self._folder.mkdir(exist_ok=True)
+        return self._folder
+
+    @cached_property
+    def link(self) -> TestLink:
+        return self.make_link()
+
+    def make_link(self, upstream: int | None = None) -> TestLink:
+        server = ToxiproxyServer(self.toxiproxy)
+        link = TestLink(server, upstream or self.redis_port, f"link-{uuid.uuid4().hex[:8]}")
+        self.held.callback(server.delete, link.proxy)
+        return link
+
+    def start(self, *links: TestLink, speaks: str = "redis", ready: bool = True) -> Run:
+        run = Run(begin_for(self.toxiproxy, self.tmp_path, *links, speaks=speaks), self.tmp_path)
+        self.held.callback(run.handle.close, 15)
         if ready:
-            run.handle.wait_ready(15)
+            run.handle.wait_ready(READY_S)
         return run
 
-    yield start_run
-    for run in runs:
-        run.handle.close(15)
+
+@pytest.fixture
+def place(programs: Servers, toxiproxy: str, redis_port: int, tmp_path: Path) -> Iterator[Place]:
+    with Place(programs, redis_port, tmp_path, toxiproxy) as own:
+        yield own
+
+
+@pytest.fixture
+def make_link(place: Place) -> Callable[..., TestLink]:
+    return place.make_link
+
+
+@pytest.fixture
+def link(place: Place) -> TestLink:
+    return place.link
+
+
+@pytest.fixture
+def start(place: Place) -> Callable[..., Run]:
+    return place.start
+
+
+@pytest.fixture(scope="module")
+def make_place(
+    request: pytest.FixtureRequest, programs: Servers, redis_port: int, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], Place]:
+    """Places with a Toxiproxy of their own, of the sort that the module names `PLACE`."""
+    kind: type[Place] = getattr(request.module, "PLACE", Place)
+    folder, numbers = tmp_path_factory.mktemp("places"), count()
+    return lambda: kind(programs, redis_port, folder / str(next(numbers)))
+
+
+@pytest.fixture(scope="module")
+def outcomes(request: pytest.FixtureRequest, make_place: Callable[[], Place]) -> Iterator[dict[str, Future[None]]]:
+    """Of the module's tests that are played beside each other."""
+    kind: type[Place] = getattr(request.module, "PLACE", Place)
+    with begun(request, make_place, kind, kind.abreast) as outcomes:
+        yield outcomes

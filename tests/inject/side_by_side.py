@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,7 +12,7 @@ import msgspec
 from loadtests.model.injectwire import PlannedFault, Schedule
 from loadtests.model.records import FaultStep
 
-from .conftest import NS_PER_S, Run, TestLink, begin_for, planned
+from .conftest import NS_PER_S, READY_S, Place, Run, TestLink, begin_for, planned
 
 LEAD_S = 3.0  # the first have measured the calm by then, also on a busy machine
 EACH_S = 0.25  # from one to the next: to act takes the processor
@@ -99,8 +98,8 @@ class Together:
 
     def ended(self) -> dict[str, Played]:
         """Waits for the end of all; the injector has ended cleanly then, and what went on beside it."""
+        longest_s = max(each.fault.until_ns for each in self.parts.values()) / NS_PER_S
         with self.held:
-            longest_s = max(each.fault.until_ns for each in self.parts.values()) / NS_PER_S
             for each in self.parts.values():
                 self.run.await_step(each.fault.name, *ENDED, timeout_s=longest_s + 60)
         for each in self.parts.values():
@@ -111,9 +110,7 @@ class Together:
 
 def begin(
     parts: Mapping[str, Part],
-    make_link: Callable[..., TestLink],
-    toxiproxy: str,
-    folder: Path,
+    place: Place,
     *,
     speaks: str = "redis",
     upstream: int | None = None,
@@ -123,22 +120,22 @@ def begin(
     """Starts an injector and gives it all parts; a part's name is its fault's. `other`: fields of Begin."""
     links: dict[str, TestLink] = {}
     for name, each in parts.items():
-        links[name] = links[each.on] if each.on else make_link(upstream)
+        links[name] = links[each.on] if each.on else place.make_link(upstream)
     known = [links[name] for name, each in parts.items() if each.known]
-    begin = begin_for(toxiproxy, folder, *known, speaks=speaks)
+    begin = begin_for(place.toxiproxy, place.tmp_path, *known, speaks=speaks)
     names = {"tls_links": [link.name for link in known]} if other.pop("tls", False) else {}
-    run = Run(msgspec.structs.replace(begin, probe_every_s=probe_every_s, **names, **other), folder)
-    run.handle.wait_ready(30)
+    run = Run(msgspec.structs.replace(begin, probe_every_s=probe_every_s, **names, **other), place.tmp_path)
+    place.held.callback(run.handle.close, 15)  # also if something goes wrong here
+    run.handle.wait_ready(READY_S)
     played: dict[str, Played] = {}
     held = ExitStack()
     besides = {name: held.enter_context(each.beside(links[name])) for name, each in parts.items()}
     first_ns, turns = run.now_ns() + int(LEAD_S * NS_PER_S), 0
     at_ns: dict[str, int] = {}
     for name, each in parts.items():
-        turns += each.after_s >= 0 and not each.on
-        at_ns[name] = (
-            at_ns[each.on] if each.on else first_ns + (int(turns * EACH_S * NS_PER_S) if each.after_s >= 0 else 0)
-        )
+        has_turn = each.after_s >= 0 and not each.on  # one that is refused takes nothing
+        turns += has_turn
+        at_ns[name] = at_ns[each.on] if each.on else first_ns + has_turn * int(turns * EACH_S * NS_PER_S)
         fault = planned(
             links[name],
             each.kind,

@@ -6,6 +6,7 @@ import os
 import signal
 
 import pytest
+from beside import beside
 
 from loadtests.model.injectwire import End, Schedule
 
@@ -18,6 +19,7 @@ def in_s(run: Run, seconds: float) -> int:
     return run.now_ns() + round(seconds * NS_PER_S)
 
 
+@beside
 def test_a_fault_in_force_is_lifted_and_another_stays(start, make_link) -> None:
     one, other = make_link(), make_link()
     run = start(one, other)
@@ -35,6 +37,7 @@ def test_a_fault_in_force_is_lifted_and_another_stays(start, make_link) -> None:
     assert other.is_clean
 
 
+@beside
 def test_a_planned_fault_is_dropped_and_says_so(start, link: TestLink) -> None:
     run = start(link)
     faults = [planned(link, "down", name=name, at_ns=in_s(run, 60), for_s=1) for name in ("dropped", "kept")]
@@ -45,6 +48,7 @@ def test_a_planned_fault_is_dropped_and_says_so(start, link: TestLink) -> None:
     assert run.ear.steps("kept") == []
 
 
+@beside
 def test_a_fault_that_is_still_measuring_the_calm_never_acts(start, link: TestLink) -> None:
     run = start(link)
     run.handle.send(Schedule(faults=[planned(link, "down", name="soon", at_ns=in_s(run, 1.9), for_s=60)]))
@@ -55,6 +59,7 @@ def test_a_fault_that_is_still_measuring_the_calm_never_acts(start, link: TestLi
     assert link.is_clean
 
 
+@beside
 def test_an_injector_that_takes_over_does_not_do_what_was_ended(start, link: TestLink) -> None:
     run = start(link)
     faults = [

@@ -16,7 +16,7 @@ from loadtests.inject.probe import Carried
 from loadtests.inject.watch import Watch
 from loadtests.model.injectwire import End, Schedule
 
-from .conftest import NS_PER_S, Run, TestLink, planned
+from .conftest import NS_PER_S, Place, Run, TestLink, planned
 from .side_by_side import LEAD_S, Played, begin, part
 
 pytestmark = pytest.mark.e2e
@@ -103,12 +103,10 @@ LONG = {"long": part("latency", for_s=6, direction="upstream", latency_ms=20)}
 
 
 @pytest.fixture(scope="module")
-def played(
-    make_module_link: Callable[..., TestLink], toxiproxy: str, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Played]:
-    long = begin(LONG, make_module_link, toxiproxy, tmp_path_factory.mktemp("long"), probe_every_s=0.02)
-    together = begin(PARTS, make_module_link, toxiproxy, tmp_path_factory.mktemp("kinds"))
-    return together.ended() | long.ended()
+def played(make_place: Callable[[], Place]) -> dict[str, Played]:
+    with make_place() as one, make_place() as other:
+        long, together = begin(LONG, one, probe_every_s=0.02), begin(PARTS, other)
+        return together.ended() | long.ended()
 
 
 def test_latency_on_both_streams_is_measured_per_direction(played: dict[str, Played]) -> None:

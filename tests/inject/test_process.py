@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from beside import beside
 
 from loadtests.inject.errors import InjectorGone
 from loadtests.inject.handle import InjectorHandle
@@ -65,6 +66,7 @@ def is_gone(pid: int) -> bool:
         return True
 
 
+@beside
 @pytest.mark.parametrize(("kind", "asked"), [("down", {}), ("latency", {"latency_ms": 50}), ("black-hole", {})])
 def test_a_killed_parent_leaves_nothing_behind(toxiproxy, link: TestLink, tmp_path: Path, kind: str, asked) -> None:
     parent, pid = parent_with_fault(begin_for(toxiproxy, tmp_path, link), link, tmp_path, kind, **asked)
@@ -75,6 +77,7 @@ def test_a_killed_parent_leaves_nothing_behind(toxiproxy, link: TestLink, tmp_pa
     assert Journal(tmp_path / "faults.journal").pending() == []
 
 
+@beside
 def test_a_copy_of_the_pipe_that_outlives_the_parent_does_not_keep_a_fault(toxiproxy, link, tmp_path: Path) -> None:
     ours, theirs = os.pipe()
     script = """
@@ -99,6 +102,7 @@ injector.wait()
     os.close(ours)
 
 
+@beside
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_heals_first(start: Callable[..., Run], link: TestLink, number: signal.Signals) -> None:
     run = start(link)
@@ -110,6 +114,7 @@ def test_a_signal_heals_first(start: Callable[..., Run], link: TestLink, number:
     assert run.ear.step("fault", "lifted").by == "signal"
 
 
+@beside
 def test_a_killed_injector_is_started_again_sweeps_and_goes_on(start: Callable[..., Run], link: TestLink) -> None:
     run = start(link)
     now_ns = run.now_ns()
@@ -130,6 +135,7 @@ def test_a_killed_injector_is_started_again_sweeps_and_goes_on(start: Callable[.
     assert run.ear.names("later") == ["announced", "active", "proved", "lifted"]
 
 
+@beside
 def test_an_injector_that_dies_twice_is_replaced_by_its_parent(start: Callable[..., Run], link: TestLink) -> None:
     run = start(link)
     now_ns = run.now_ns()
@@ -151,6 +157,7 @@ def troubles(run: Run) -> list[Trouble]:
     return [record for record in run.ear.records if isinstance(record, Trouble)]
 
 
+@beside
 def test_a_frozen_injector_is_killed_named_and_replaced(start: Callable[..., Run], link: TestLink) -> None:
     run = start(link)
     now_ns = run.now_ns()
@@ -168,6 +175,7 @@ def test_a_frozen_injector_is_killed_named_and_replaced(start: Callable[..., Run
     run.await_step("later", "lifted", timeout_s=30)
 
 
+@beside
 def test_who_asks_a_frozen_injector_to_heal_is_answered_by_the_next_one(start, link: TestLink) -> None:
     run = start(link)
     run.handle.send(Schedule(faults=[planned(link, "down", at_ns=run.now_ns() + NS_PER_S, for_s=600)]))
@@ -177,6 +185,7 @@ def test_who_asks_a_frozen_injector_to_heal_is_answered_by_the_next_one(start, l
     assert link.is_clean
 
 
+@beside
 def test_one_that_is_frozen_again_is_replaced_by_its_parent(start: Callable[..., Run], link: TestLink) -> None:
     run = start(link)
     os.kill(run.handle.pid, signal.SIGKILL)
@@ -189,6 +198,7 @@ def test_one_that_is_frozen_again_is_replaced_by_its_parent(start: Callable[...,
     eventually(lambda: not run.handle.alive)
 
 
+@beside
 def test_one_that_is_frozen_when_it_shall_end_is_killed_and_what_it_left_lifted(start, link: TestLink) -> None:
     run = start(link)
     run.handle.send(Schedule(faults=[planned(link, "down", at_ns=run.now_ns() + NS_PER_S, for_s=600)]))
@@ -200,6 +210,7 @@ def test_one_that_is_frozen_when_it_shall_end_is_killed_and_what_it_left_lifted(
     assert Journal(Path(run.begin.journal)).pending() == []
 
 
+@beside
 def test_an_injector_with_nothing_to_say_says_that_it_runs(start: Callable[..., Run], link: TestLink) -> None:
     run = start(link)
     told, heard = len(run.ear.heard), run.handle._heard
@@ -207,6 +218,7 @@ def test_an_injector_with_nothing_to_say_says_that_it_runs(start: Callable[..., 
     assert len(run.ear.heard) == told
 
 
+@beside
 def test_the_journal_heals_when_both_were_killed(toxiproxy, link: TestLink, tmp_path: Path) -> None:
     parent, pid = parent_with_fault(begin_for(toxiproxy, tmp_path, link), link, tmp_path, "down")
     os.kill(pid, signal.SIGKILL)
@@ -218,6 +230,7 @@ def test_the_journal_heals_when_both_were_killed(toxiproxy, link: TestLink, tmp_
     assert all("not lifted" not in text for text in done)
 
 
+@beside
 def test_the_command_heals_a_proxy_that_only_the_journal_knows(toxiproxy, redis_port: int, tmp_path: Path) -> None:
     server = ToxiproxyServer(toxiproxy)
     server.create("of-the-user", listen="127.0.0.1:0", upstream=f"127.0.0.1:{redis_port}")
@@ -247,6 +260,7 @@ def test_the_command_heals_a_proxy_that_only_the_journal_knows(toxiproxy, redis_
     server.delete("of-the-user")
 
 
+@beside
 def test_no_toxiproxy_is_said_clearly(tmp_path: Path) -> None:
     port = free_port()
     handle = InjectorHandle(begin_for(f"127.0.0.1:{port}", tmp_path), Ear(), tmp_path / "log")
@@ -257,6 +271,7 @@ def test_no_toxiproxy_is_said_clearly(tmp_path: Path) -> None:
     assert handle.close(5) == 3
 
 
+@beside
 def test_the_sweep_at_the_start_is_told(start: Callable[..., Run], link: TestLink) -> None:
 
     link.server.add(
@@ -273,6 +288,7 @@ def test_the_sweep_at_the_start_is_told(start: Callable[..., Run], link: TestLin
     assert [toxic.name for toxic in state.toxics] == ["of-the-user"]
 
 
+@beside
 def test_it_works_in_a_process_that_gevent_has_patched(toxiproxy, link: TestLink, tmp_path: Path) -> None:
     script = """
 from gevent import monkey; monkey.patch_all()
@@ -316,6 +332,7 @@ print(status, *steps)
     assert done.stdout == "0 announced active proved lifted\n", done.stderr
 
 
+@beside
 def test_what_cannot_be_read_is_trouble_and_no_end(start: Callable[..., Run], link: TestLink) -> None:
     run = start(link)
     run.handle._process.stdin.write(b'{"type": "nonsense"}\n')
@@ -324,6 +341,7 @@ def test_what_cannot_be_read_is_trouble_and_no_end(start: Callable[..., Run], li
     assert isinstance(run.handle.heal_all("finish", 10), Healed)
 
 
+@beside
 def test_a_parent_that_does_not_read_does_not_stretch_a_fault(toxiproxy, link: TestLink, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "loadtests.inject"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0

@@ -11,7 +11,7 @@ from loadtests.inject.kinds.slicer import Cut, why_not_down, why_not_up
 from loadtests.inject.probe import Carried, Spent
 from loadtests.inject.socketry import Piece
 
-from .conftest import TestLink, planned
+from .conftest import Place, TestLink, planned
 from .side_by_side import Played, begin, part
 
 pytestmark = pytest.mark.e2e
@@ -50,10 +50,9 @@ PARTS = {
 
 
 @pytest.fixture(scope="module")
-def played(
-    make_module_link: Callable[..., TestLink], toxiproxy: str, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Played]:
-    return begin(PARTS, make_module_link, toxiproxy, tmp_path_factory.mktemp("streams")).ended()
+def played(make_place: Callable[[], Place]) -> dict[str, Played]:
+    with make_place() as place:
+        return begin(PARTS, place).ended()
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
