@@ -9,7 +9,9 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import msgspec
 import pytest
+from beside import beside
 
 from loadtests.inject.handle import InjectorHandle
 from loadtests.inject.kinds import (
@@ -25,7 +27,7 @@ from loadtests.inject.kinds.on_crew import Seen
 from loadtests.model.fault_kinds import KINDS as NAMED
 from loadtests.model.injectwire import Begin, CrewOrder, CrewState, FromInjector, PlannedFault, Schedule
 
-from .conftest import NS_PER_S, Ear, Run, begin_for
+from .conftest import NS_PER_S, READY_S, Ear, Place, Run, begin_for
 
 MS = 1_000_000
 CREW = sorted(name for name, kind in NAMED.items() if kind.place in ("consumers", "publishers"))
@@ -55,7 +57,6 @@ class CrewRun(Run):
         self.ear = Ear()
         self.handle = self.ear.handle = InjectorHandle(begin, self._hear, self.log)
         self.handle.start()
-        self.handle.wait_ready(15)
 
     def _hear(self, message: FromInjector) -> None:
         self.ear(message)
@@ -82,24 +83,20 @@ class CrewRun(Run):
         return self.ear.names("f")
 
 
-@pytest.fixture
-def crew(toxiproxy: str, tmp_path: Path) -> Any:
-    runs: list[CrewRun] = []
-
-    def start(users: Users, gateway_http: str = "") -> CrewRun:
-        plain = begin_for(toxiproxy, tmp_path)
-        fields = {name: getattr(plain, name) for name in plain.__struct_fields__} | {"gateway_http": gateway_http}
-        runs.append(CrewRun(Begin(**fields), tmp_path, users))
-        return runs[-1]
-
-    yield start
-    for run in runs:
-        run.handle.close(15)
+class Here(Place):
+    def crew(self, users: Users, gateway_http: str = "") -> CrewRun:
+        plain = begin_for(self.toxiproxy, self.tmp_path)
+        run = CrewRun(msgspec.structs.replace(plain, gateway_http=gateway_http), self.tmp_path, users)
+        self.held.callback(run.handle.close, 15)
+        run.handle.wait_ready(READY_S)
+        return run
 
 
+PLACE = Here
 STALLED = {"chosen": 3, "in_force": 3, "measured": 3, "with_unread": 3, "unread_bytes": 900, "read_bytes": 0}
 
 
+@beside
 @pytest.mark.e2e
 def test_users_are_told_to_begin_and_to_stop_and_what_they_count_is_the_proof(crew) -> None:
     users = Users(STALLED)
@@ -114,6 +111,7 @@ def test_users_are_told_to_begin_and_to_stop_and_what_they_count_is_the_proof(cr
     assert "close" in (Path(run.begin.journal).read_text().splitlines()[-1])
 
 
+@beside
 @pytest.mark.e2e
 def test_users_of_whom_one_reads_on_prove_nothing(crew) -> None:
     run = crew(Users(STALLED | {"read_bytes": 17}))
@@ -121,6 +119,7 @@ def test_users_of_whom_one_reads_on_prove_nothing(crew) -> None:
     assert "17 bytes were read" in run.ear.step("f", "not proved").detail
 
 
+@beside
 @pytest.mark.e2e
 def test_too_few_who_play_is_not_in_force(crew) -> None:
     run = crew(Users(STALLED | {"chosen": 10}))
@@ -128,6 +127,7 @@ def test_too_few_who_play_is_not_in_force(crew) -> None:
     assert run.ear.step("f", "not in force").detail == "3 of 10 chosen users play it"
 
 
+@beside
 @pytest.mark.e2e
 def test_a_run_whose_users_do_not_answer_says_so(crew) -> None:
     run = crew(Users(None))
@@ -137,6 +137,7 @@ def test_a_run_whose_users_do_not_answer_says_so(crew) -> None:
     assert "did not answer" in run.ear.step("f", "failed").detail
 
 
+@beside
 @pytest.mark.e2e
 def test_users_who_go_on_are_told_again_and_then_reported(crew) -> None:
     users = Users(STALLED, stops=False)
@@ -146,6 +147,7 @@ def test_users_who_go_on_are_told_again_and_then_reported(crew) -> None:
     assert [order.on for order in users.orders] == [True, False, False]
 
 
+@beside
 @pytest.mark.e2e
 def test_healing_hears_the_users_while_it_waits_for_them(crew) -> None:
     run = crew(Users(STALLED))
@@ -162,6 +164,7 @@ def test_healing_hears_the_users_while_it_waits_for_them(crew) -> None:
     assert run.ear.step("f", "lifted").by == "finish"
 
 
+@beside
 @pytest.mark.e2e
 def test_an_injector_whose_parent_is_gone_waits_for_no_users(crew) -> None:
     run = crew(Users(STALLED, stops=False))
@@ -175,6 +178,7 @@ def test_an_injector_whose_parent_is_gone_waits_for_no_users(crew) -> None:
     assert run.handle.close(5) is not None
 
 
+@beside
 @pytest.mark.e2e
 def test_the_gateway_is_asked_too(crew) -> None:
     answers = [{"clients": {"plain": 10}}]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from beside import beside
 
 from loadtests.inject.healing import heal
 from loadtests.inject.kinds.flap import Look, Phase, judge
@@ -21,6 +23,7 @@ MS = 1_000_000
 SOON_NS = 900 * MS
 
 
+@beside
 def test_every_cut_and_mend_is_seen(start: Callable[..., Run], link: TestLink) -> None:
     run = start(link)
     idle = link.connect()
@@ -40,6 +43,7 @@ def test_every_cut_and_mend_is_seen(start: Callable[..., Run], link: TestLink) -
     assert link.is_clean
 
 
+@beside
 def test_ended_while_it_is_cut_it_is_mended(start: Callable[..., Run], link: TestLink) -> None:
     run = start(link)
     fault = planned(link, "flap", at_ns=run.now_ns() + SOON_NS, for_s=600, period_s=300, down_share=0.9)
@@ -50,6 +54,7 @@ def test_ended_while_it_is_cut_it_is_mended(start: Callable[..., Run], link: Tes
     assert link.is_clean
 
 
+@beside
 def test_another_process_mends_what_a_killed_one_left_cut(
     start: Callable[..., Run], link: TestLink, toxiproxy: str
 ) -> None:
@@ -65,19 +70,22 @@ def test_another_process_mends_what_a_killed_one_left_cut(
     assert link.is_clean
 
 
+@beside
 def test_a_link_that_is_opened_by_somebody_else_is_not_proved(start: Callable[..., Run], link: TestLink) -> None:
     run = start(link)
     fault = planned(link, "flap", at_ns=run.now_ns() + SOON_NS, for_s=2, period_s=0.4)
     run.handle.send(Schedule(faults=[fault]))
     run.await_step("fault", "active")
-    server = ToxiproxyServer(run.begin.toxiproxy)
+    server, pause = ToxiproxyServer(run.begin.toxiproxy), threading.Event()
     while run.ear.step("fault", "proved", "not proved") is None:
         server.set_enabled(link.proxy, True)
+        pause.wait(0.01)
     assert run.ear.step("fault", "not proved")
     run.await_step("fault", "lifted")
     assert link.is_clean
 
 
+@beside
 @pytest.mark.parametrize("asked", [{"period_s": 0.1}, {"period_s": 1, "down_share": 1}, {}])
 def test_what_cannot_be_done_is_not_begun(start, link: TestLink, asked: dict[str, float]) -> None:
     run = start(link)
@@ -90,6 +98,7 @@ def phase(number: int, trouble: str = "") -> Phase:
     return Phase(down=number % 2 == 0, before_ns=number * 100, since_ns=number * 100 + 10, trouble=trouble)
 
 
+@beside
 def test_the_looks_alone_tell_a_link_that_does_not_flap() -> None:
     phases = [phase(number) for number in range(4)]
     right = [Look(from_ns=n * 100 + 20, to_ns=n * 100 + 30, seen="answer" if n % 2 else "refused") for n in range(4)]

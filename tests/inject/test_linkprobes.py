@@ -7,10 +7,11 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 
 import pytest
+from beside import beside
 
 from loadtests.inject.connections import open_connections
 from loadtests.inject.link import Link
@@ -19,7 +20,7 @@ from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.model.injectwire import Schedule
 from loadtests.model.records import LINK_PROBE, PathProbe
 
-from .conftest import NS_PER_S, Run, TestLink, begin_for, eventually, planned
+from .conftest import NS_PER_S, READY_S, Place, Run, TestLink, begin_for, eventually, planned
 
 pytestmark = pytest.mark.e2e
 EVERY_S = 0.1
@@ -30,7 +31,6 @@ class Probed(Run):
 
     def __init__(self, toxiproxy: str, folder: Path, *links: TestLink) -> None:
         super().__init__(begin_for(toxiproxy, folder, *links, link_probe_every_s=EVERY_S), folder)
-        self.handle.wait_ready(15)
 
     def readings(self, link: TestLink, from_ns: int = 0) -> list[PathProbe]:
         return [
@@ -43,101 +43,6 @@ class Probed(Run):
         """Waits until a ping that began after a time saw this."""
         eventually(lambda: any(r.detail == seen for r in self.readings(link, from_ns)))
         return next(r for r in self.readings(link, from_ns) if r.detail == seen)
-
-
-@pytest.fixture
-def probed(toxiproxy: str, tmp_path: Path) -> Iterator[Callable[..., Probed]]:
-    made: list[Probed] = []
-
-    def start(*links: TestLink) -> Probed:
-        made.append(Probed(toxiproxy, tmp_path, *links))
-        return made[-1]
-
-    yield start
-    for run in made:
-        run.handle.close(15)
-
-
-def test_every_link_is_asked_and_the_answer_has_its_time(probed, make_link) -> None:
-    links = [make_link(), make_link()]
-    run = probed(*links)
-    for link in links:
-        reading = run.sees(link, "answer")
-        assert reading.ok
-        assert 0 < reading.took_ns < NS_PER_S
-        assert 0 <= reading.at_ns <= run.now_ns()
-
-
-def test_a_latency_shows_as_delay_and_goes_with_the_fault(probed, make_link) -> None:
-    slow, other = make_link(), make_link()
-    run = probed(slow, other)
-    fault = planned(slow, "latency", at_ns=run.now_ns() + NS_PER_S, for_s=1.2, latency_ms=100)
-    run.handle.send(Schedule(faults=[fault]))
-    active = run.await_step("fault", "active").after_ns
-    lifted = run.await_step("fault", "lifted").before_ns
-    run.sees(slow, "answer", from_ns=run.now_ns())
-    under = [r for r in run.readings(slow, active) if r.ok and r.at_ns + r.took_ns < lifted]
-    assert under
-    assert all(r.took_ns > 180_000_000 for r in under), under
-    eventually(lambda: any(r.ok and r.took_ns < 100_000_000 for r in run.readings(slow, lifted)))
-    assert any(r.ok for r in run.readings(other, active)), "a fault on one link silences no other"
-
-
-def test_a_cut_link_refuses_and_answers_after_it(probed, link: TestLink) -> None:
-    run = probed(link)
-    run.handle.send(Schedule(faults=[planned(link, "down", at_ns=run.now_ns() + NS_PER_S)]))
-    reading = run.sees(link, "refused", from_ns=run.await_step("fault", "active").after_ns)
-    assert (reading.ok, reading.took_ns) == (False, -1)
-    run.sees(link, "answer", from_ns=run.await_step("fault", "lifted").before_ns)
-    assert run.ear.names("fault") == ["announced", "active", "proved", "lifted"]
-
-
-def test_a_black_hole_is_silence(probed, link: TestLink) -> None:
-    run = probed(link)
-    run.handle.send(Schedule(faults=[planned(link, "black-hole", at_ns=run.now_ns() + NS_PER_S, for_s=2.5)]))
-    reading = run.sees(link, "silent", from_ns=run.await_step("fault", "active").after_ns)
-    assert (reading.ok, reading.took_ns) == (False, -1)
-    run.sees(link, "answer", from_ns=run.await_step("fault", "lifted").before_ns)
-
-
-def test_the_connections_that_a_fault_met_are_not_the_probes(probed, link: TestLink) -> None:
-    run = probed(link)
-    run.sees(link, "answer")
-    with link.connect():
-        run.handle.send(Schedule(faults=[planned(link, "latency", at_ns=run.now_ns() + NS_PER_S, latency_ms=20)]))
-        assert run.await_step("fault", "proved").effective["connections_hit"] == 1
-
-
-def test_no_reading_is_told_while_somebody_acts(probed, link: TestLink) -> None:
-    """From the announcement until the fault is read back there is none; the calm one before it and those after are."""
-    run = probed(link)
-    run.handle.send(Schedule(faults=[planned(link, "down", at_ns=run.now_ns() + NS_PER_S)]))
-    announced = run.await_step("fault", "announced").after_ns
-    active = run.await_step("fault", "active").before_ns
-    run.sees(link, "refused", from_ns=active)
-    assert any(r.at_ns < announced for r in run.readings(link))
-    between = [r for r in run.readings(link) if announced + 50_000_000 < r.at_ns < active]
-    assert not between
-
-
-@pytest.mark.parametrize("ending", ["quit", "kill"])
-def test_it_ends_with_the_injector_and_leaves_no_connection(probed, link: TestLink, ending: str) -> None:
-    run = probed(link)
-    run.sees(link, "answer")
-    if ending == "kill":
-        pid = run.handle.pid
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-        run.sees(link, "answer", from_ns=run.now_ns())  # of the one that took its place
-    assert run.handle.close(15) == 0
-    eventually(lambda: open_connections(link.port) == frozenset())
-
-
-def test_a_probe_of_zero_seconds_is_none(start, link: TestLink) -> None:
-    run = start(link)
-    run.handle.send(Schedule(faults=[planned(link, "down", at_ns=run.now_ns() + NS_PER_S)]))
-    run.await_step("fault", "lifted")
-    assert not [record for record in run.ear.records if isinstance(record, PathProbe)]
 
 
 class Counting:
@@ -180,13 +85,6 @@ class Counting:
         self.listener.close()
 
 
-@pytest.fixture
-def counting() -> Iterator[Counting]:
-    server = Counting()
-    yield server
-    server.close()
-
-
 class Own:
     """The probes of one link without an injector process."""
 
@@ -210,13 +108,120 @@ class Own:
         return server.came == came
 
 
-@pytest.fixture
-def own(toxiproxy: str, make_link, counting: Counting) -> Iterator[Own]:
-    made = Own(toxiproxy, make_link(counting.port))
-    yield made
-    made.probes.end()
+class Here(Place):
+    def probed(self, *links: TestLink) -> Probed:
+        run = Probed(self.toxiproxy, self.tmp_path, *links)
+        self.held.callback(run.handle.close, 15)
+        run.handle.wait_ready(READY_S)
+        return run
+
+    @cached_property
+    def counting(self) -> Counting:
+        server = Counting()
+        self.held.callback(server.close)
+        return server
+
+    @cached_property
+    def own(self) -> Own:
+        made = Own(self.toxiproxy, self.make_link(self.counting.port))
+        self.held.callback(made.probes.end)
+        return made
 
 
+PLACE = Here
+
+
+@beside
+def test_every_link_is_asked_and_the_answer_has_its_time(probed, make_link) -> None:
+    links = [make_link(), make_link()]
+    run = probed(*links)
+    for link in links:
+        reading = run.sees(link, "answer")
+        assert reading.ok
+        assert 0 < reading.took_ns < NS_PER_S
+        assert 0 <= reading.at_ns <= run.now_ns()
+
+
+@beside
+def test_a_latency_shows_as_delay_and_goes_with_the_fault(probed, make_link) -> None:
+    slow, other = make_link(), make_link()
+    run = probed(slow, other)
+    fault = planned(slow, "latency", at_ns=run.now_ns() + NS_PER_S, for_s=1.2, latency_ms=100)
+    run.handle.send(Schedule(faults=[fault]))
+    active = run.await_step("fault", "active").after_ns
+    lifted = run.await_step("fault", "lifted").before_ns
+    run.sees(slow, "answer", from_ns=run.now_ns())
+    under = [r for r in run.readings(slow, active) if r.ok and r.at_ns + r.took_ns < lifted]
+    assert under
+    assert all(r.took_ns > 180_000_000 for r in under), under
+    eventually(lambda: any(r.ok and r.took_ns < 100_000_000 for r in run.readings(slow, lifted)))
+    assert any(r.ok for r in run.readings(other, active)), "a fault on one link silences no other"
+
+
+@beside
+def test_a_cut_link_refuses_and_answers_after_it(probed, link: TestLink) -> None:
+    run = probed(link)
+    run.handle.send(Schedule(faults=[planned(link, "down", at_ns=run.now_ns() + NS_PER_S)]))
+    reading = run.sees(link, "refused", from_ns=run.await_step("fault", "active").after_ns)
+    assert (reading.ok, reading.took_ns) == (False, -1)
+    run.sees(link, "answer", from_ns=run.await_step("fault", "lifted").before_ns)
+    assert run.ear.names("fault") == ["announced", "active", "proved", "lifted"]
+
+
+@beside
+def test_a_black_hole_is_silence(probed, link: TestLink) -> None:
+    run = probed(link)
+    run.handle.send(Schedule(faults=[planned(link, "black-hole", at_ns=run.now_ns() + NS_PER_S, for_s=2.5)]))
+    reading = run.sees(link, "silent", from_ns=run.await_step("fault", "active").after_ns)
+    assert (reading.ok, reading.took_ns) == (False, -1)
+    run.sees(link, "answer", from_ns=run.await_step("fault", "lifted").before_ns)
+
+
+@beside
+def test_the_connections_that_a_fault_met_are_not_the_probes(probed, link: TestLink) -> None:
+    run = probed(link)
+    run.sees(link, "answer")
+    with link.connect():
+        run.handle.send(Schedule(faults=[planned(link, "latency", at_ns=run.now_ns() + NS_PER_S, latency_ms=20)]))
+        assert run.await_step("fault", "proved").effective["connections_hit"] == 1
+
+
+@beside
+def test_no_reading_is_told_while_somebody_acts(probed, link: TestLink) -> None:
+    """From the announcement until the fault is read back there is none; the calm one before it and those after are."""
+    run = probed(link)
+    run.handle.send(Schedule(faults=[planned(link, "down", at_ns=run.now_ns() + NS_PER_S)]))
+    announced = run.await_step("fault", "announced").after_ns
+    active = run.await_step("fault", "active").before_ns
+    run.sees(link, "refused", from_ns=active)
+    assert any(r.at_ns < announced for r in run.readings(link))
+    between = [r for r in run.readings(link) if announced + 50_000_000 < r.at_ns < active]
+    assert not between
+
+
+@beside
+@pytest.mark.parametrize("ending", ["quit", "kill"])
+def test_it_ends_with_the_injector_and_leaves_no_connection(probed, link: TestLink, ending: str) -> None:
+    run = probed(link)
+    run.sees(link, "answer")
+    if ending == "kill":
+        pid = run.handle.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        run.sees(link, "answer", from_ns=run.now_ns())  # of the one that took its place
+    assert run.handle.close(15) == 0
+    eventually(lambda: open_connections(link.port) == frozenset())
+
+
+@beside
+def test_a_probe_of_zero_seconds_is_none(start, link: TestLink) -> None:
+    run = start(link)
+    run.handle.send(Schedule(faults=[planned(link, "down", at_ns=run.now_ns() + NS_PER_S)]))
+    run.await_step("fault", "lifted")
+    assert not [record for record in run.ear.records if isinstance(record, PathProbe)]
+
+
+@beside
 def test_a_quiet_breaks_off_what_is_asked_and_lets_nobody_in(own: Own, counting: Counting) -> None:
     eventually(lambda: own.told)
     counting.answers.clear()
@@ -234,6 +239,7 @@ def test_a_quiet_breaks_off_what_is_asked_and_lets_nobody_in(own: Own, counting:
     eventually(lambda: len(own.told) > told)
 
 
+@beside
 def test_two_quiets_end_with_the_later_one(own: Own, counting: Counting) -> None:
     eventually(lambda: own.told)
     first, second = own.probes.quiet(), own.probes.quiet()
@@ -246,6 +252,7 @@ def test_two_quiets_end_with_the_later_one(own: Own, counting: Counting) -> None
     eventually(lambda: counting.came > came)
 
 
+@beside
 def test_a_link_whose_fault_could_not_be_lifted_is_left_alone(own: Own, counting: Counting) -> None:
     eventually(lambda: own.told)
     own.stuck = True
@@ -253,6 +260,7 @@ def test_a_link_whose_fault_could_not_be_lifted_is_left_alone(own: Own, counting
     assert own.silent_turns(counting)
 
 
+@beside
 def test_a_link_that_nobody_can_speak_on_is_not_measured(toxiproxy: str, make_link, counting: Counting) -> None:
     mute = Own(toxiproxy, make_link(counting.port), speaks="telnet")
     assert mute.silent_turns(counting)
@@ -260,6 +268,7 @@ def test_a_link_that_nobody_can_speak_on_is_not_measured(toxiproxy: str, make_li
     mute.probes.end()
 
 
+@beside
 def test_it_never_keeps_a_connection(own: Own, counting: Counting) -> None:
     eventually(lambda: len(own.told) >= 5)
     own.probes.end()

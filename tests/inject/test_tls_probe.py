@@ -8,14 +8,11 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
-import msgspec
 import pytest
 
-from loadtests.model.injectwire import Schedule
-
-from .conftest import NS_PER_S, Run, TestLink, begin_for, planned
+from .conftest import Place
+from .side_by_side import Played, begin, part
 
 pytestmark = pytest.mark.e2e
 
@@ -51,7 +48,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
     return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def gateway(context: ssl.SSLContext) -> Iterator[int]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Health)
     server.daemon_threads = True
@@ -64,42 +61,33 @@ def gateway(context: ssl.SSLContext) -> Iterator[int]:
     server.server_close()
 
 
-@pytest.fixture
-def link(make_link: Callable[..., TestLink], gateway: int) -> TestLink:
-    return make_link(gateway)
+PARTS = {
+    "slow": part("latency", for_s=1, latency_ms=60, direction="upstream"),
+    "thin": part("bandwidth", for_s=2.5, rate_kb_per_s=20),
+    "short": part("limit-data", for_s=1.5, limit_bytes=4000, direction="downstream"),
+}
 
 
-def play(toxiproxy: str, folder: Path, link: TestLink, *, tls: bool) -> Run:
-    begin = begin_for(toxiproxy, folder, link, speaks="gateway")
-    run = Run(msgspec.structs.replace(begin, tls_links=[link.name] if tls else [], tls_name="gateway.example"), folder)
-    run.handle.wait_ready(15)
-    at_ns = run.now_ns() + 3 * NS_PER_S
-    faults = [
-        planned(link, "latency", name="slow", at_ns=at_ns, for_s=1, latency_ms=60, direction="upstream"),
-        planned(link, "bandwidth", name="thin", at_ns=at_ns + 4 * NS_PER_S, for_s=2, rate_kb_per_s=20),
-        planned(link, "limit-data", name="short", at_ns=at_ns + 9 * NS_PER_S, for_s=1.5, limit_bytes=4000,
-                direction="downstream"),
-    ]  # fmt: skip
-    run.handle.send(Schedule(faults=faults))
-    for fault in faults:
-        run.await_step(fault.name, "lifted", "not lifted", "failed", timeout_s=20)
-    assert run.handle.close(15) == 0
-    return run
+@pytest.fixture(scope="module")
+def played(make_place: Callable[[], Place], gateway: int) -> tuple[dict[str, Played], dict[str, Played]]:
+    """With TLS, and without it."""
+    with make_place() as one, make_place() as other:
+        names = {"speaks": "gateway", "upstream": gateway, "tls_name": "gateway.example"}
+        both = begin(PARTS, one, tls=True, **names), begin(PARTS, other, **names)
+        return both[0].ended(), both[1].ended()
 
 
-def test_faults_on_a_link_with_tls_are_proved(toxiproxy: str, link: TestLink, tmp_path: Path) -> None:
-    run = play(toxiproxy, tmp_path, link, tls=True)
-    for name in ("slow", "thin", "short"):
-        assert run.ear.names(name) == ["announced", "active", "proved", "lifted"], [
-            (s.step, s.detail, s.effective) for s in run.ear.steps(name)
-        ]
-    assert 30 < run.ear.step("slow", "proved").effective["added_rtt_ms"] < 300  # calm itself varies on a busy machine
-    assert run.ear.step("short", "proved").effective["downstream_bytes"] == 4000
-    assert link.is_clean
+def test_faults_on_a_link_with_tls_are_proved(played: tuple[dict[str, Played], dict[str, Played]]) -> None:
+    secure, _ = played
+    for name, each in secure.items():
+        assert each.names == ["announced", "active", "proved", "lifted"], (name, each.steps)
+        assert each.clean
+    assert 30 < secure["slow"].effective["added_rtt_ms"] < 300  # calm itself varies on a busy machine
+    assert secure["short"].effective["downstream_bytes"] == 4000
 
 
-def test_without_tls_nothing_is_proved_there(toxiproxy: str, link: TestLink, tmp_path: Path) -> None:
-    run = play(toxiproxy, tmp_path, link, tls=False)
-    for name in ("slow", "thin", "short"):
-        assert run.ear.step(name, "not proved"), [(s.step, s.detail, s.effective) for s in run.ear.steps(name)]
-    assert link.is_clean
+def test_without_tls_nothing_is_proved_there(played: tuple[dict[str, Played], dict[str, Played]]) -> None:
+    _, plain = played
+    for each in plain.values():
+        assert each.step("not proved")
+        assert each.clean

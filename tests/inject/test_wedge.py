@@ -7,10 +7,12 @@ import socket
 import sys
 import termios
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import pytest
+from beside import beside
 
 from loadtests.inject.errors import NoAnswer
 from loadtests.inject.healing import heal
@@ -19,7 +21,7 @@ from loadtests.model.injectwire import Schedule
 from loadtests.model.records import Note
 from loadtests.stack.servers import Servers
 
-from .conftest import NS_PER_S, Run, TestLink, begin_for, end, free_port, planned, run_server
+from .conftest import NS_PER_S, READY_S, Place, Run, TestLink, begin_for, end, free_port, planned, run_server
 from .fakes import FakeSupervisor
 
 pytestmark = pytest.mark.e2e
@@ -41,81 +43,92 @@ class Own:
         self.process = run_server(self._argv, self.port, self._log)
 
 
-@pytest.fixture
-def own(programs: Servers, tmp_path: Path) -> Iterator[Own]:
-    server = Own(programs, tmp_path)
-    yield server
-    end(server.process)
-
-
-@pytest.fixture
-def own_toxiproxy(own: Own) -> str:
-    return f"127.0.0.1:{own.port}"
-
-
-@pytest.fixture
-def restart(own: Own) -> Callable[[], None]:
-    return own.restart
-
-
-@pytest.fixture
-def flood() -> Iterator[int]:
+class Flood:
     """A server that sends to whoever connects for as long as it is read."""
-    listener = socket.create_server(("127.0.0.1", 0))
 
-    def send(sock: socket.socket) -> None:
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        try:
+            while True:
+                threading.Thread(target=self._send, args=(self._listener.accept()[0],), daemon=True).start()
+        except OSError:
+            return
+
+    def _send(self, sock: socket.socket) -> None:
         try:
             while True:
                 sock.sendall(b"x" * 65536)
         except OSError:
             sock.close()
 
-    def accept() -> None:
-        try:
-            while True:
-                threading.Thread(target=send, args=(listener.accept()[0],), daemon=True).start()
-        except OSError:
-            return
-
-    thread = threading.Thread(target=accept, daemon=True)
-    thread.start()
-    yield listener.getsockname()[1]
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
-    thread.join()
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
 
 
-@pytest.fixture
-def stalled(own_toxiproxy: str, flood: int) -> Iterator[tuple[TestLink, socket.socket]]:
-    """A link with a toxic of ours that no journal names, and a client that has stopped to read."""
-    link = TestLink(ToxiproxyServer(own_toxiproxy), flood, "stalled")
-    link.server.add(link.proxy, Toxic(name="tickstorm-x-downstream", type="latency", stream="downstream",
-                                      attributes={"latency": 5, "jitter": 0}))  # fmt: skip
-    client = link.connect()
-    assert client.recv(1)
-    unread = -1
-    while unread != (unread := waiting(client)) or not unread:  # until its buffer is full
-        threading.Event().wait(0.3)
-    yield link, client
-    client.close()
+class Here(Place):
+    @cached_property
+    def own(self) -> Own:
+        server = Own(self.programs, self.tmp_path)
+        self.held.callback(lambda: end(server.process))
+        return server
+
+    @cached_property
+    def toxiproxy(self) -> str:
+        return f"127.0.0.1:{self.own.port}"
+
+    @cached_property
+    def restart(self) -> Callable[[], None]:
+        return self.own.restart
+
+    @cached_property
+    def flood(self) -> int:
+        server = Flood()
+        self.held.callback(server.close)
+        return server.port
+
+    @cached_property
+    def stalled(self) -> tuple[TestLink, socket.socket]:
+        """A link with a toxic of ours that no journal names, and a client that has stopped to read."""
+        link = TestLink(ToxiproxyServer(self.toxiproxy), self.flood, "stalled")
+        link.server.add(link.proxy, Toxic(name="tickstorm-x-downstream", type="latency", stream="downstream",
+                                          attributes={"latency": 5, "jitter": 0}))  # fmt: skip
+        client = link.connect()
+        self.held.callback(client.close)
+        assert client.recv(1)
+        unread = -1
+        while unread != (unread := waiting(client)) or not unread:  # until its buffer is full
+            threading.Event().wait(0.3)
+        return link, client
+
+
+PLACE = Here
 
 
 def waiting(client: socket.socket) -> int:
     return int.from_bytes(fcntl.ioctl(client, termios.FIONREAD, b"\0" * 4), sys.byteorder)
 
 
-def test_healing_without_a_journal_frees_a_wedged_proxy(own_toxiproxy: str, stalled) -> None:
+@beside
+def test_healing_without_a_journal_frees_a_wedged_proxy(toxiproxy: str, stalled) -> None:
     link, _ = stalled
-    done = heal(own_toxiproxy, [])
+    done = heal(toxiproxy, [])
     assert any("did not answer" in text for text in done), done
     assert any("created it anew" in text for text in done), done
     assert link.is_clean
-    assert heal(own_toxiproxy, []) == []
+    assert heal(toxiproxy, []) == []
 
 
-def test_healing_a_wedged_toxiproxy_says_so_where_nobody_may_restart_it(own_toxiproxy: str, stalled) -> None:
+@beside
+def test_healing_a_wedged_toxiproxy_says_so_where_nobody_may_restart_it(toxiproxy: str, stalled) -> None:
     wedge(*stalled)
-    done = heal(own_toxiproxy, [])
+    done = heal(toxiproxy, [])
     assert len(done) == 1
     assert "is not lifted" in done[0]
     assert "restart it" in done[0]
@@ -129,26 +142,28 @@ def wedge(link: TestLink, client: socket.socket) -> None:
     link.connect().close()
 
 
+@beside
 def test_healing_a_wedged_toxiproxy_has_the_stack_restart_it(
-    own_toxiproxy: str, restart: Callable[[], None], stalled, tmp_path: Path
+    toxiproxy: str, restart: Callable[[], None], stalled, tmp_path: Path
 ) -> None:
     wedge(*stalled)
     fake = FakeSupervisor(tmp_path, b'{"ok": true}\n', restart)
     try:
-        done = heal(own_toxiproxy, [], tmp_path)
+        done = heal(toxiproxy, [], tmp_path)
     finally:
         fake.close()
     assert [ask["do"] for ask in fake.asked if ask["do"] != "status"] == ["restart"]
     assert "restarted Toxiproxy" in done[0]
-    assert heal(own_toxiproxy, []) == []
+    assert heal(toxiproxy, []) == []
 
 
+@beside
 @pytest.mark.parametrize("speaks", ["none", "redis"])
-def test_a_wedged_link_is_escalated_and_told(own_toxiproxy: str, flood: int, tmp_path: Path, speaks: str) -> None:
-    link = TestLink(ToxiproxyServer(own_toxiproxy), flood, "wedged")
+def test_a_wedged_link_is_escalated_and_told(toxiproxy: str, flood: int, tmp_path: Path, speaks: str) -> None:
+    link = TestLink(ToxiproxyServer(toxiproxy), flood, "wedged")
     # speaks "redis": its probe connects, and is never answered
-    run = Run(begin_for(own_toxiproxy, tmp_path, link, speaks=speaks, link_probe_every_s=0.1), tmp_path)
-    run.handle.wait_ready(15)
+    run = Run(begin_for(toxiproxy, tmp_path, link, speaks=speaks, link_probe_every_s=0.1), tmp_path)
+    run.handle.wait_ready(READY_S)
     fault = planned(link, "latency", at_ns=run.now_ns() + NS_PER_S, for_s=2, direction="downstream", latency_ms=50)
     run.handle.send(Schedule(faults=[fault]))
     run.await_step("fault", "active")
