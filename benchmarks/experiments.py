@@ -38,7 +38,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         name="publishing", rows=("publish", "publish-redis-py", "publish-pipeline"), measure=publishing.publish,
         about_s=50,
     ),
-    Experiment(name="own lag", rows=("own-lag",), measure=publishing.own_lag, about_s=35),
+    Experiment(name="own lag", rows=("own-lag", "own-lag-alone"), measure=publishing.own_lag, about_s=50),
     Experiment(
         name="memory", rows=("memory-consumer", "memory-stream", "history-calm"), measure=holding.memory, about_s=65
     ),

@@ -19,7 +19,7 @@ IDLE = Load(consumers=MANY, connect_s=15.0, rate_per_s=1, publishers=1, streams=
 ALONE = Load(consumers=1, rate_per_s=1, publishers=1, streams=1, warm_up_s=1.0, seconds=3.0)
 FOLLOWING = Load(consumers=MANY, connect_s=15.0, rate_per_s=12, streams=STREAMS, warm_up_s=17.5, seconds=5.0)
 """Every stream has spoken before the measured part: 12/s over 200 streams take 17 s."""
-CROWD = Load(consumers=MOST, rate_per_s=2, publishers=1, streams=1, connect_s=20.0, seconds=4.0)
+CROWD = Load(consumers=MOST, rate_per_s=2, publishers=1, streams=1, connect_s=45.0, seconds=4.0)
 CUT = Load(consumers=MANY, connect_s=15.0, rate_per_s=2, publishers=2, streams=2, seconds=32.0, cut_s=10.0)
 HOURS = Load(consumers=1000, rate_per_s=50, connect_s=30.0, seconds=1800.0)
 JUDGED = 10_000_000

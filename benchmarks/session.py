@@ -16,7 +16,9 @@ PLAIN_100 = Load(consumers=1000, rate_per_s=100)
 PLAIN_20 = Load(consumers=1000, rate_per_s=20)
 SOCKETIO_100 = Load(consumers=1000, rate_per_s=100, transport="socketio")
 SOCKETIO_FEW = Load(consumers=100, rate_per_s=100, transport="socketio")
-ONCE = (SOCKETIO_100, SOCKETIO_FEW)
+PLAIN_FEW = Load(consumers=200, rate_per_s=20)
+"""For a peer that cannot even open 1,000 connections while messages come."""
+ONCE = (SOCKETIO_100, SOCKETIO_FEW, PLAIN_FEW)
 """Loads of ours that run once: twelve minutes are all there is."""
 
 
@@ -36,7 +38,7 @@ class Session:
         if load not in self._pairs:
             own: list[OwnRun] = []
             floor: list[ClientRun] = []
-            for _ in range(self.bench.repeats + (load == PLAIN_100 and not self.bench.quick)):
+            for _ in range(self.bench.repeats):
                 floor.append(self.bench.floor(load.consumers, load.rate_per_s, batch_ms=load.batch_ms))
                 own.append(self.run(load))
             self._pairs[load] = own, floor

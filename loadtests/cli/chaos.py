@@ -19,7 +19,7 @@ from loadtests.stack import LocalStack
 from loadtests.stack.errors import StackError
 
 MOST = 1_000
-LANES = 2
+LANES = 4
 MOST_WORDS = 160  # characters of a reason
 CUT_OFF = " ended without a verdict: "
 RESTORE_S = 20.0

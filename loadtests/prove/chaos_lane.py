@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -96,7 +97,8 @@ class Lane:
         self._stack, self._folder = stack, folder
         self._before: World | None = None
         self._child: Child | None = None
-        self.judging_s = 0.0  # how long after its planned end an undisturbed run is over here
+        self.judging_s: Callable[[], float] = lambda: 0.0
+        """How long after its planned end an undisturbed run is over here; waits until that is known."""
 
     def control(self) -> float:
         """A run that nobody disturbs: how long after its planned end it is over, as it is judged then.
@@ -155,7 +157,7 @@ class Lane:
             blow_s = strike(moment, family, services, where)
             family.look()
             code = self._wait(child)
-            over_s = time.monotonic() - _planned_end_s(t0_s) - self.judging_s
+            over_s = time.monotonic() - _planned_end_s(t0_s)
             processes = _gone(family)
             left = self._left(moment)
         finally:
@@ -166,7 +168,7 @@ class Lane:
         where.copy_to(at / "kept")
         healed_s = None if left else max(0.0, (lookout.last_s or blow_s) - blow_s)
         return self._seen(
-            moment, at, child.said, blow_s=blow_s, t0_s=t0_s, fault=fault, code=code, over_s=over_s,
+            moment, at, child.said, blow_s=blow_s, t0_s=t0_s, fault=fault, code=code, over_s=over_s - self.judging_s(),
             processes=processes, left=left, healed_s=healed_s, stopped=_stopped(family),
         )  # fmt: skip
 

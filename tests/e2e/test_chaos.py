@@ -1,6 +1,6 @@
 """Is everything healed, kept and told, whoever of us or of the servers dies?  The command itself, every victim once.
 
-Two stacks, the moments side by side, so that all take less than two minutes on an idle machine.
+Four stacks, the moments side by side, so that all take less than two minutes on an idle machine.
 """
 
 from __future__ import annotations
