@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,7 @@ PURE_LIBRARIES = {
     "measure": {"msgspec", "numpy"},
     "report": {"msgspec", "jinja2", "markupsafe", "bokeh", "numpy", "importlib", "xml"},
 }
+ASKED = (ast.Import, ast.ImportFrom, ast.Call, ast.Attribute)
 ONLY_IN = {"toxiproxy": {"loadtests/inject/toxics.py"}}
 
 
@@ -50,11 +52,22 @@ def modules(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.py"))
 
 
-def imports(path: Path) -> set[str]:
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """What a module says, read once for all rules."""
+    return tuple(node for node in ast.walk(parsed(path)) if isinstance(node, ASKED))
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
     """Absolute names of all that a module imports, also inside functions and under TYPE_CHECKING."""
     found: set[str] = set()
     package = ".".join(path.relative_to(ROOT).with_suffix("").parts[:-1])
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -64,7 +77,7 @@ def imports(path: Path) -> set[str]:
                     package.split(".")[: len(package.split(".")) - node.level + 1] + ([base] if base else [])
                 )
             found |= {f"{base}.{alias.name}" for alias in node.names} | {base}
-    return found
+    return frozenset(found)
 
 
 def ours(name: str) -> str | None:
@@ -89,7 +102,7 @@ def test_pure_folder_touches_no_clock_socket_or_file(folder: str) -> None:
     breaches = []
     for path in modules(PACKAGE / folder):
         breaches += [f"{path.relative_to(ROOT)} imports {n}" for n in imports(path) if n.split(".")[0] not in allowed]
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Name)
@@ -103,7 +116,7 @@ def test_pure_folder_touches_no_clock_socket_or_file(folder: str) -> None:
 def test_pure_folder_draws_only_from_seeded_generators(folder: str) -> None:
     breaches = []
     for path in modules(PACKAGE / folder):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             if (
                 isinstance(node, ast.Attribute)
                 and isinstance(node.value, ast.Name)
@@ -184,7 +197,7 @@ def test_confined_library_stays_in_its_module(library: str) -> None:
 
 
 def test_locustfile_holds_no_logic() -> None:
-    tree = ast.parse((ROOT / "locustfile.py").read_text(encoding="utf-8"))
+    tree = parsed(ROOT / "locustfile.py")
     kinds = (ast.Import, ast.ImportFrom, ast.Assign, ast.Expr)
     assert all(isinstance(node, kinds) for node in tree.body)
 

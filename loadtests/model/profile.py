@@ -6,6 +6,7 @@ Seconds and milliseconds are the user's units here; everything behind the profil
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
@@ -448,7 +449,12 @@ def problems_between(profile: Profile) -> list[str]:
 
 def generated_symbols(count: int) -> list[str]:
     """Symbols of the shorthand `symbols = n`: TEST_0000 and so on, which a clean-up can tell from real ones."""
-    return [f"TEST_{index:04d}" for index in range(count)]
+    return list(_generated(count))
+
+
+@lru_cache(maxsize=4)
+def _generated(count: int) -> tuple[str, ...]:
+    return tuple(f"TEST_{index:04d}" for index in range(count))  # each rule of a profile asks for them anew
 
 
 assert MAX_ROUTES >= 1 << 20

@@ -48,7 +48,7 @@ def profile(**changes: Any) -> Profile:
     return Profile.model_validate({**raw, **changes})
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Message:
     """One publish."""
 
@@ -59,10 +59,10 @@ class Message:
     due: int
     sent: int
     outcome: str = "OK"
+    stream: int = field(init=False)
 
-    @property
-    def stream(self) -> int:
-        return pack_stream(self.slot, self.epoch, self.route)
+    def __post_init__(self) -> None:
+        self.stream = pack_stream(self.slot, self.epoch, self.route)
 
 
 @dataclass(kw_only=True)
@@ -123,7 +123,7 @@ class World:
             for n in range(int(rate * (self.plan_end - T0) / S)):
                 due = T0 + int(n * S / rate) + slot * 1_234_567
                 route = routes[n % len(routes)]
-                sent = due + self.random.randrange(0, 2 * MS)
+                sent = due + int(self.random.random() * 2 * MS)
                 self.messages.append(Message(slot=slot, epoch=0, route=route, seq=seqs[route], due=due, sent=sent))
                 seqs[route] += 1
         self.messages.sort(key=lambda m: (m.sent, m.slot))
@@ -139,12 +139,13 @@ class World:
         """Every message to every stay that was there; `lose` and `delay` of both may interfere."""
         routes = {c: self.contract.consumer(c).routes for c in {s.consumer for s in self.stays}}
         for stay in self.stays:
+            wanted, start, end = routes[stay.consumer], stay.start - MS, stay.end - MS
             for m in self.messages:
-                if m.route not in routes[stay.consumer] or m.outcome == "FAILED":
+                if m.route not in wanted or m.outcome == "FAILED":
                     continue
-                if not stay.start <= m.sent + MS < stay.end or (lose is not None and lose(m, stay)):
+                if not start <= m.sent < end or (lose is not None and lose(m, stay)):
                     continue
-                wait = 3 * MS + self.random.randrange(0, 3 * MS) + (delay(m, stay) if delay else 0)
+                wait = 3 * MS + int(self.random.random() * 3 * MS) + (delay(m, stay) if delay else 0)
                 stay.got.append((m.sent + wait, m))
             # A connection keeps the order of what it carries.
             stay.got.sort(key=lambda g: (g[1].sent, g[1].slot))
@@ -282,6 +283,10 @@ class World:
         rows: list[tuple[str, int, int, int, int, int, int]] = []
         alike: dict[tuple[tuple[int, ...], ...], list[tuple[int, int]]] = defaultdict(list)
         groups = len(self.profile.consumers)
+        families = [route.family for route in self.contract.routes]
+        windows = [(f.start // SLICE_NS - 20, f.end // SLICE_NS + 200) for f in self.faults]
+        run = range(T0 // SLICE_NS, self.end // SLICE_NS)
+        shown = {at for at in run if any(a <= at <= b for a, b in windows)}
         for stay in stays:
             group = self.contract.consumer_group(stay.consumer)[0]
             routes = self.contract.consumer(stay.consumer).routes
@@ -312,11 +317,12 @@ class World:
                 found += [step("leaving", stay.end)] if stay.why == "end" else []
                 found.append(step("left", stay.end, stay.why))
             seen: dict[int, set[int]] = defaultdict(set)
+            ends: dict[int, tuple[int, int]] = {}  # of what was seen of a stream: least and greatest
             for at, m in stay.got:
-                family = self.contract.routes[m.route].family
-                cell = cells.setdefault(
-                    (family * groups + group, m.due // SLICE_NS, at // SLICE_NS), [0, 0, Histogram(), 0, 0]
-                )
+                key = (families[m.route] * groups + group, m.due // SLICE_NS, at // SLICE_NS)
+                cell = cells.get(key)
+                if cell is None:
+                    cell = cells[key] = [0, 0, Histogram(), 0, 0]
                 had = seen[m.stream]
                 cell[3] += 100
                 if at >= m.due:
@@ -328,7 +334,8 @@ class World:
                     rows.append(("repeated", stay.consumer, stay.epoch, m.stream, m.seq, m.seq, at))
                 else:
                     cell[0] += 1
-                    top, bottom = max(had, default=m.seq - 1), min(had, default=m.seq)
+                    bottom, top = ends.get(m.stream, (m.seq, m.seq - 1))
+                    ends[m.stream] = min(bottom, m.seq), max(top, m.seq)
                     if m.seq > top + 1:
                         rows.append(("gap", stay.consumer, stay.epoch, m.stream, top + 1, m.seq - 1, at))
                     elif m.seq < top:
@@ -336,9 +343,10 @@ class World:
                             rows.append(("gap", stay.consumer, stay.epoch, m.stream, m.seq, bottom - 1, at))
                         rows.append(("filled", stay.consumer, stay.epoch, m.stream, m.seq, m.seq, at))
                     had.add(m.seq)
-                t = touched[at // SLICE_NS].setdefault(stay.consumer, [0, at, at, 0, 0])
-                t[0], t[2], t[3], t[4] = t[0] + 1, at, max(t[3], m.due), max(t[4], at - m.due)
-            vector = tuple((k, min(v), max(v), len(v)) for k, v in sorted(seen.items()))
+                if at // SLICE_NS in shown:
+                    t = touched[at // SLICE_NS].setdefault(stay.consumer, [0, at, at, 0, 0])
+                    t[0], t[2], t[3], t[4] = t[0] + 1, at, max(t[3], m.due), max(t[4], at - m.due)
+            vector = tuple((k, *ends[k], len(v)) for k, v in sorted(seen.items()))
             alike[vector].append((stay.consumer, stay.epoch))
         for (group, due, at), (unique, repeated, latency, size, negative) in sorted(cells.items()):
             found.append(
@@ -349,18 +357,16 @@ class World:
                     reads=1,
                 )
             )  # fmt: skip
-        windows = [(f.start // SLICE_NS - 20, f.end // SLICE_NS + 200) for f in self.faults]
-        for at in range(T0 // SLICE_NS, self.end // SLICE_NS):
-            if any(a <= at <= b for a, b in windows):
-                cs = sorted(touched[at].items())
-                cols = list(zip(*(v for _, v in cs), strict=True)) or [()] * 5
-                found.append(
-                    r.Touched(
-                        received_slice=at, consumer=[c for c, _ in cs], count=list(cols[0]), first_ns=list(cols[1]),
-                        last_ns=list(cols[2]), greatest_due_ns=list(cols[3]), worst_latency_ns=list(cols[4]),
-                        complete=True,
-                    )
-                )  # fmt: skip
+        for at in sorted(shown):
+            cs = sorted(touched[at].items())
+            cols = list(zip(*(v for _, v in cs), strict=True)) or [()] * 5
+            found.append(
+                r.Touched(
+                    received_slice=at, consumer=[c for c, _ in cs], count=list(cols[0]), first_ns=list(cols[1]),
+                    last_ns=list(cols[2]), greatest_due_ns=list(cols[3]), worst_latency_ns=list(cols[4]),
+                    complete=True,
+                )
+            )  # fmt: skip
         if rows:
             kind, consumer, epoch, stream, first, last, at_ns = (list(c) for c in zip(*rows, strict=True))
             found.append(

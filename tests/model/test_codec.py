@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.model.codec import MAX_BODY, Frame, Torn, decode, frame_number, pack
@@ -31,6 +31,7 @@ def read(data: bytes) -> tuple[list[Record], list[Torn]]:
     return found, torn
 
 
+@settings(max_examples=50, deadline=None)
 @given(records, st.integers(0, 2**40))
 def test_what_was_packed_is_read_back(written: list[Record], number: int) -> None:
     frames = list(pack(number, written))
@@ -38,6 +39,7 @@ def test_what_was_packed_is_read_back(written: list[Record], number: int) -> Non
     assert [frame_number(f) for f in frames] == list(range(number, number + len(frames)))
 
 
+@settings(max_examples=50, deadline=None)
 @given(records.filter(bool), st.data())
 def test_a_torn_tail_is_dropped_and_named(written: list[Record], data: st.DataObject) -> None:
     whole = b"".join(pack(0, written))
@@ -48,6 +50,7 @@ def test_a_torn_tail_is_dropped_and_named(written: list[Record], data: st.DataOb
     assert [t.offset for t in torn] == [len(whole)]
 
 
+@settings(max_examples=50, deadline=None)
 @given(records.filter(bool), st.data())
 def test_a_flipped_bit_is_never_read_as_a_record(written: list[Record], data: st.DataObject) -> None:
     frame = bytearray(b"".join(pack(0, written)))
