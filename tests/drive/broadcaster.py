@@ -1,6 +1,6 @@
 """A small target of its own kind: tells every subscriber the same messages, spoilt as planned; writes down what it did.
 
-Run as a process: one JSON argument, "port <n>" on stdout, starts when `clients` have subscribed. At its stdin's end
+Run as a process: a plan, "port <n>" on stdout, starts when `clients` have subscribed. At its stdin's end
 its log on stdout: per client (by the port it came from) the sent (stream, seq) in order.
 """
 
@@ -211,5 +211,5 @@ class Broadcaster:
         )
 
 
-if __name__ == "__main__":
-    asyncio.run(Broadcaster(json.loads(sys.argv[1])).run())
+def main(plan: dict[str, Any]) -> None:
+    asyncio.run(Broadcaster(plan).run())

@@ -1,4 +1,4 @@
-"""Runs consumers in a gevent process of its own, as Locust would: a JSON argument, orders on stdin, records in a file.
+"""Runs consumers in a gevent process of its own, as Locust would: a plan, orders on stdin, records in a file.
 
 Its own process, because importing Locust patches everything that the tests' process is made of.
 """
@@ -43,13 +43,14 @@ def main(plan: dict[str, Any]) -> None:
         addresses=Addresses(redis=("127.0.0.1", 1), gateway=("127.0.0.1", plan["port"]), postgres=None),
         trouble=lambda begin, end, what: troubles.append(what),
     )
-    consuming.OPEN_S = plan.get("open_s", consuming.OPEN_S)  # type: ignore[misc]  # what hangs, hangs no longer than that
+    consuming.OPEN_S = plan.get("open_s", consuming.OPEN_S)  # type: ignore[misc]
     receiver = wiring.receiver = Receiver(wiring, source=plan.get("source"), cached=plan.get("cached", True))
     consumers = [
         Consuming(wiring, Lease(kind="consumer", slot=slot, epoch=0), lambda group, took, why: connects.append(why))
         for slot in range(wiring.contract.consumer_count)
     ]
-    users = [gevent.spawn(consumer.run) for consumer in consumers]
+    first = plan.get("first", len(consumers))
+    users = [gevent.spawn(consumer.run) for consumer in consumers[:first]]
     orders = gevent.fileobject.FileObject(sys.stdin.buffer, "rb")
     flushing = True
     readings: list[dict[str, Any]] = []
@@ -81,6 +82,14 @@ def main(plan: dict[str, Any]) -> None:
             case ["epoch", slot, count]:
                 wait(lambda s=int(slot), n=int(count): consumers[s].next_epoch >= n)
                 print("epoch", flush=True)
+            case ["all", open_s]:
+                # What hangs, hangs no longer than that; those who were first had the time they needed.
+                consuming.OPEN_S = float(open_s)  # type: ignore[misc]
+                users += [gevent.spawn(consumer.run) for consumer in consumers[first:]]
+                print("all", flush=True)
+            case ["tried", count]:
+                wait(lambda n=int(count): len(connects) >= n)
+                print("tried", flush=True)
             case ["received", count]:
                 wait(lambda n=int(count): receiver.sums().messages >= n)
                 print("received", flush=True)
@@ -121,7 +130,3 @@ def main(plan: dict[str, Any]) -> None:
         ),
         flush=True,
     )
-
-
-if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))

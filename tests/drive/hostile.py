@@ -10,12 +10,11 @@ import base64
 import functools
 import hashlib
 import itertools
-import json
 import os
 import re
-import sys
 import zlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 from broadcaster import GUID, Broadcaster, agreement, frame
 
@@ -194,5 +193,5 @@ class Hostile(Broadcaster):
         await asyncio.Event().wait()
 
 
-if __name__ == "__main__":
-    asyncio.run(Hostile(json.loads(sys.argv[1])).run())
+def main(plan: dict[str, Any]) -> None:
+    asyncio.run(Hostile(plan).run())

@@ -1,6 +1,6 @@
 """The reference for TLS and compression: a server of `websockets`, told to speak as the target does. Runs as a process.
 
-One JSON argument: count, clients, streams, deflate, fragments (pieces of a message, 0 for none), certificate and key.
+Its plan: count, clients, streams, deflate, fragments (pieces of a message, 0 for none), certificate and key.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
 
-async def main(plan: dict[str, Any]) -> None:
+async def run(plan: dict[str, Any]) -> None:
     context = None
     if plan.get("certificate"):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -95,5 +95,5 @@ async def main(plan: dict[str, Any]) -> None:
         print(json.dumps(every), flush=True)
 
 
-if __name__ == "__main__":
-    asyncio.run(main(json.loads(sys.argv[1])))
+def main(plan: dict[str, Any]) -> None:
+    asyncio.run(run(plan))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 from typing import Any
 
@@ -12,7 +11,7 @@ import socketio
 from aiohttp import web
 
 
-async def main(plan: dict[str, Any]) -> None:
+async def run(plan: dict[str, Any]) -> None:
     # Short pings, so that a client which does not answer them would be thrown out within the test.
     server = socketio.AsyncServer(async_mode="aiohttp", ping_interval=0.3, ping_timeout=0.3)
     app = web.Application()
@@ -58,5 +57,5 @@ async def main(plan: dict[str, Any]) -> None:
     await runner.cleanup()
 
 
-if __name__ == "__main__":
-    asyncio.run(main(json.loads(sys.argv[1])))
+def main(plan: dict[str, Any]) -> None:
+    asyncio.run(run(plan))

@@ -26,10 +26,10 @@ def test_users_hold_slots_and_the_display_counts_every_delivery(children: list[P
     # Nine subscriptions: six, then three of them stopped and three anew.
     stream = pack_stream(0, 0, 0)
     tell = {"clients": 6, "subscriptions": 9, "streams": [stream], "count": 100, "rate": 2000, "skip_every": 10}
-    children.append(Process("broadcaster.py", common | tell))
+    children.append(Process("broadcaster", common | tell))
     port = int(children[0].line().split()[1])
     plan = {"profile": profile([{"name": "c", "count": 6}]), "port": port, "expect": 6 * 90}
-    children.append(Process("user_tool.py", common | plan))
+    children.append(Process("user_tool", common | plan))
     assert children[1].line() == "six"
     assert children[0].line() == "done"
     said = json.loads(children[1].line())
@@ -46,11 +46,11 @@ def test_users_hold_slots_and_the_display_counts_every_delivery(children: list[P
 
 def test_python_socketio_is_understood(children: list[Process], tmp_path: Path) -> None:
     common = {"run": RUN, "origin_ns": time.monotonic_ns()}
-    children.append(Process("sio_server.py", common | {"clients": 3, "count": 120, "every_s": 0.01}))
+    children.append(Process("sio_server", common | {"clients": 3, "count": 120, "every_s": 0.01}))
     port = int(children[0].line().split()[1])
     shape = profile([{"name": "c", "count": 3, "transport": "socketio"}])
     plan = {"profile": shape, "port": port, "out": str(tmp_path / "r")}
-    children.append(Process("consume_tool.py", common | plan))
+    children.append(Process("consume_tool", common | plan))
     children[1].ask("connected 3")
     assert children[0].line() == "done"
     children[1].ask("received 360")

@@ -42,9 +42,9 @@ class Trial:
         common = {"run": RUN, "origin_ns": self.origin_ns}
         count = sum(c["count"] for c in shape["consumers"])
         plan = common | {"clients": count, "streams": STREAMS, "count": 200, "rate": 3000} | tell
-        self.server = start("broadcaster.py", plan)
+        self.server = start("broadcaster", plan)
         self.port = int(self.server.line().split()[1])
-        self.tool = start("consume_tool.py", common | {"profile": shape, "port": self.port, "out": str(out)} | tool)
+        self.tool = start("consume_tool", common | {"profile": shape, "port": self.port, "out": str(out)} | tool)
         self.count = count
         self.consumer_of_port: dict[str, int] = {}
 
@@ -156,11 +156,9 @@ def test_nobody_listening_is_recorded_and_tried_again(start: Start, tmp_path: Pa
     shape = profile([{"name": "plain", "count": 3, "reconnect": {"first_ms": 10.0, "max_ms": 20.0}}])
     origin = time.monotonic_ns()
     common = {"run": RUN, "origin_ns": origin}
-    tool = start("consume_tool.py", common | {"profile": shape, "port": port, "out": str(tmp_path / "r")})
-    tool.ask("connected 0")
-    server = start(
-        "broadcaster.py", common | {"clients": 3, "streams": STREAMS, "count": 5, "rate": 1000, "port": port}
-    )
+    tool = start("consume_tool", common | {"profile": shape, "port": port, "out": str(tmp_path / "r")})
+    tool.ask("tried 9")
+    server = start("broadcaster", common | {"clients": 3, "streams": STREAMS, "count": 5, "rate": 1000, "port": port})
     server.line()
     tool.ask("connected 3")
     report = tool.finish()

@@ -43,12 +43,12 @@ def run(tmp_path: Path) -> Iterator[Run]:
     def begin(target: dict[str, Any], *, refused: bool = False, groups: Any = None, **tell: Any) -> Any:
         common = {"run": RUN, "origin_ns": time.monotonic_ns()}
         plan = {"count": 120, "clients": 4, "streams": STREAMS, "deflate": False} | tell
-        server = Process("library_server.py", common | plan)
+        server = Process("library_server", common | plan)
         children.append(server)
         port = int(server.line().split()[1])
         external = {"kind": "external", "redis": "127.0.0.1:1", "gateway": f"127.0.0.1:{port}"}
         shape = profile(groups or BOTH, target=external | target)
-        tool = Process("consume_tool.py", common | {"profile": shape, "port": port, "out": str(tmp_path / "r")})
+        tool = Process("consume_tool", common | {"profile": shape, "port": port, "out": str(tmp_path / "r")})
         children.append(tool)
         if refused:
             tool.ask("epochs 1")

@@ -1,10 +1,9 @@
-"""Runs WebSocketClient under a real Locust runner in a process of its own: one JSON argument, a report as last line."""
+"""Runs WebSocketClient under a real Locust runner in a process of its own: a plan, a report as last line."""
 
 from __future__ import annotations
 
 import locust  # first: it patches the process  # isort: skip
 import json
-import sys
 from typing import Any
 
 import gevent
@@ -139,7 +138,3 @@ def main(plan: dict[str, Any]) -> None:
         ),
         flush=True,
     )
-
-
-if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
