@@ -1,7 +1,7 @@
 """A real web UI of Locust with the live page in it; as a program it is told on its input what the run has come to.
 
-`done` ends the run with a verdict, `idle` forgets it, `healing` is a recovery, `refuse` refuses all that is asked; the
-end of the input ends the program.
+`running` begins it anew, `done` ends it with a verdict, `idle` forgets it, `healing` is a recovery, `refuse` refuses
+all that is asked until the next word; each word is said again once it holds, and the end of the input ends the program.
 """
 
 from __future__ import annotations
@@ -208,10 +208,11 @@ def main(folder: str) -> None:
     served = Served(Path(folder))
     print(served.start(), flush=True)
     for line in FileObject(sys.stdin, "r"):
-        if line.strip() == "refuse":
-            served.hands.refusal = Refused("not allowed", "this is no test system")
-        else:
-            served.live = {"done": finished, "idle": Live, "healing": healing}[line.strip()]()
+        word = line.strip()
+        served.hands.refusal = Refused("not allowed", "this is no test system") if word == "refuse" else None
+        if word != "refuse":
+            served.live = {"running": running, "done": finished, "idle": Live, "healing": healing}[word]()
+        print(word, flush=True)
     served.close()
 
 

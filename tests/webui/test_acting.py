@@ -31,9 +31,21 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         served.close()
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "argv", ["locust"])
+        made = Served(tmp_path_factory.mktemp("served"))
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def served(serve: Callable[..., Served]) -> Served:
-    return serve()
+def served(shared: Served) -> Served:
+    """A web UI that was asked for nothing yet and refuses nothing; who changes more than that takes one of his own."""
+    shared.hands.asked.clear()
+    shared.hands.refusal = None
+    return shared
 
 
 def token_of(client: Any) -> str:

@@ -104,12 +104,12 @@ def test_the_login_of_locust_guards_every_page(serve: Callable[..., Served]) -> 
     assert client.get("/tickstorm/reports/unknown/report.html").status_code == 404
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[str, Any]]:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Callable[[str], None]]]:
     """The web UI in a process of its own, for a browser to look at; ends with its input."""
     here = Path(__file__).parent
     with subprocess.Popen(
-        [sys.executable, str(here / "served.py"), str(tmp_path)],
+        [sys.executable, str(here / "served.py"), str(tmp_path_factory.mktemp("served"))],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(here.parents[1])},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -122,10 +122,18 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Any]]:
         def tell(word: str) -> None:
             process.stdin.write(f"{word}\n")  # type: ignore[union-attr]
             process.stdin.flush()  # type: ignore[union-attr]
+            assert process.stdout.readline().strip() == word  # type: ignore[union-attr]
 
         yield address, tell
         process.stdin.close()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
+
+
+@pytest.fixture
+def server(shared: tuple[str, Callable[[str], None]]) -> tuple[str, Callable[[str], None]]:
+    """The shared web UI with the run in its first fault."""
+    shared[1]("running")
+    return shared
 
 
 @pytest.mark.browser
@@ -154,7 +162,7 @@ def test_in_a_browser_the_page_follows_the_run_to_its_verdict(
     page.keyboard.press("Enter")
     page.wait_for_function("() => Tickstorm.named('time').end === 60")
     tell("done")
-    page.wait_for_selector("#report-link", state="visible", timeout=20_000)
+    page.wait_for_selector("#report-link", state="visible", timeout=30_000)
     assert "FAIL" in page.inner_text("#word")
     assert "12 lost" in page.inner_text("#reasons")
     page.click("#report-link")
@@ -163,15 +171,26 @@ def test_in_a_browser_the_page_follows_the_run_to_its_verdict(
     context.close()
 
 
+@pytest.fixture(scope="module")
+def running_page(chromium: Any, shared: tuple[str, Callable[[str], None]]) -> Iterator[Any]:
+    """The live page of the run in its first fault: whoever looks on it leaves the run there."""
+    address, tell = shared
+    tell("running")
+    page = chromium.new_page()
+    page.goto(f"{address}/tickstorm")
+    page.wait_for_function("() => document.documentElement.dataset.shown === 'running'", timeout=60_000)
+    yield page
+    page.close()
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1280, 390])
 def test_in_a_browser_a_fault_is_played_with_the_keyboard_alone(
-    chromium: Any, server: tuple[str, Any], width: int
+    running_page: Any, server: tuple[str, Any], width: int
 ) -> None:
-    address, tell = server
-    page = chromium.new_page(viewport={"width": width, "height": 900})
-    page.goto(f"{address}/tickstorm")
-    page.wait_for_function("() => document.documentElement.dataset.shown === 'running'", timeout=30_000)
+    _, tell = server
+    page = running_page
+    page.set_viewport_size({"width": width, "height": 900})
     card = page.get_by_role("group", name="link client-gateway", exact=True)
     assert "slow" in card.inner_text()
     assert "+201 ms measured" in card.inner_text()
@@ -191,26 +210,23 @@ def test_in_a_browser_a_fault_is_played_with_the_keyboard_alone(
     page.keyboard.type("5")  # what stands there is 200
     page.get_by_label("for how long, in s").fill("2")
     page.keyboard.press("Enter")
-    page.locator("#said", has_text="by-hand-1: latency on gateway-redis").wait_for(timeout=10_000)
+    page.locator("#said", has_text="by-hand-1: latency on gateway-redis").wait_for(timeout=30_000)
     assert slow.evaluate("e => e === document.activeElement")
     tell("refuse")
     page.get_by_role("button", name="kill redis").click()
     assert "will be refused" in page.inner_text("#ask-lead")
     page.keyboard.press("Enter")
-    page.locator("#ask-error", has_text="no test system").wait_for(timeout=10_000)
+    page.locator("#ask-error", has_text="no test system").wait_for(timeout=30_000)
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Heal everything").click()
-    page.locator("#said", has_text="no test system").wait_for(timeout=10_000)
+    page.locator("#said", has_text="no test system").wait_for(timeout=30_000)
     assert page.get_by_role("button", name="Heal everything").evaluate("e => e.getBoundingClientRect().top < 200")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.close()
 
 
 @pytest.mark.browser
-def test_in_a_browser_each_link_says_what_its_probe_saw(chromium: Any, server: tuple[str, Any]) -> None:
-    page = chromium.new_page()
-    page.goto(f"{server[0]}/tickstorm")
-    page.wait_for_function("() => document.documentElement.dataset.shown === 'running'", timeout=30_000)
+def test_in_a_browser_each_link_says_what_its_probe_saw(running_page: Any) -> None:
+    page = running_page
     shown = {
         link: page.get_by_role("group", name=f"link {link}", exact=True).locator("p").all_inner_texts()[2:4]
         for link in ("publisher-redis", "gateway-redis", "producer-redis", "gateway-postgres", "producer-postgres")
@@ -222,7 +238,6 @@ def test_in_a_browser_each_link_says_what_its_probe_saw(chromium: Any, server: t
         "gateway-postgres": ["no answer, 9 s ago", "open"],  # too old to say how it is
         "producer-postgres": ["delay not measured", "open"],
     }
-    page.close()
 
 
 @pytest.mark.browser
