@@ -7,7 +7,7 @@ then waits for its own. A folder has a fixture `outcomes` of the scope module, w
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -40,17 +40,17 @@ def beside(body: Callable[..., None]) -> Callable[..., None]:
 def begun(
     request: pytest.FixtureRequest,
     place: Callable[[], AbstractContextManager[object]],
-    kind: type,
+    own: Collection[str],
     abreast: int = ABREAST,
 ) -> Iterator[dict[str, Future[None]]]:
     """The outcomes of a module's tests, by their ids.
 
-    Each is played in a `place` of its own: arguments are its attributes, which `kind` has, else fixtures of a module.
+    Each is played in a `place`: arguments named in `own` are attributes of that one, all others fixtures of a module.
     """
 
     def play(body: Callable[..., None], wanted: list[str], given: dict[str, Any]) -> None:
-        with place() as own:
-            body(**given, **{name: getattr(own, name) for name in wanted})
+        with place() as here:
+            body(**given, **{name: getattr(here, name) for name in wanted})
 
     with ThreadPoolExecutor(abreast) as pool:
         outcomes: dict[str, Future[None]] = {}
@@ -60,7 +60,7 @@ def begun(
                 continue
             given = dict(item.callspec.params) if hasattr(item, "callspec") else {}  # type: ignore[attr-defined]
             others = [name for name in inspect.signature(body).parameters if name not in given]
-            wanted = [name for name in others if hasattr(kind, name)]
+            wanted = [name for name in others if name in own]
             given |= {name: request.getfixturevalue(name) for name in others if name not in wanted}
             outcomes[item.nodeid] = pool.submit(play, body, wanted, given)
         try:

@@ -275,5 +275,5 @@ def make_place(
 def outcomes(request: pytest.FixtureRequest, make_place: Callable[[], Place]) -> Iterator[dict[str, Future[None]]]:
     """Of the module's tests that are played beside each other."""
     kind: type[Place] = getattr(request.module, "PLACE", Place)
-    with begun(request, make_place, kind, kind.abreast) as outcomes:
+    with begun(request, make_place, dir(kind), kind.abreast) as outcomes:
         yield outcomes

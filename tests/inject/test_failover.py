@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
 import pytest
+from beside import beside
 
 from loadtests.inject.healing import heal
 from loadtests.inject.journal import Entry, Journal
@@ -18,9 +20,8 @@ from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.model.injectwire import Begin, End, PlannedFault, Schedule
 from loadtests.model.stackwire import Ask
 from loadtests.stack.local import LocalStack
-from loadtests.stack.servers import Servers
 
-from .conftest import NS_PER_S, Run, TestLink, end, eventually, free_port, planned, run_server
+from .conftest import NS_PER_S, READY_S, Place, Run, TestLink, end, eventually, free_port, planned, run_server
 from .test_on_stack import SPEAKS, begin_on, is_ready
 
 pytestmark = pytest.mark.e2e
@@ -29,19 +30,33 @@ SOON_NS = 900 * MS
 WHOLE = ["announced", "active", "proved", "lifted"]
 
 
-@pytest.fixture
-def second_redis(programs: Servers, tmp_path: Path) -> Iterator[int]:
-    port = free_port()
-    argv = [str(programs.redis.path), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
-    process = run_server(argv, port, tmp_path / "second.log")
-    yield port
-    end(process)
+class Here(Place):
+    @cached_property
+    def second_redis(self) -> int:
+        port, folder = free_port(), str(self.tmp_path)
+        argv = [
+            str(self.programs.redis.path),
+            "--port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            folder,
+        ]
+        self.held.callback(end, run_server(argv, port, self.tmp_path / "second.log"))
+        return port
+
+
+PLACE = Here
 
 
 def upstream(link: TestLink) -> str:
     return link.server.proxy(link.proxy).upstream
 
 
+@beside
 def test_the_second_server_names_itself_and_the_first_one_is_back(start, link: TestLink, second_redis: int) -> None:
     run = start(link)
     first = upstream(link)
@@ -61,6 +76,7 @@ def test_the_second_server_names_itself_and_the_first_one_is_back(start, link: T
     idle.close()
 
 
+@beside
 def test_it_stays_there_where_it_is_kept(start: Callable[..., Run], link: TestLink, second_redis: int) -> None:
     run = start(link)
     fault = planned(link, "failover", at_ns=run.now_ns() + SOON_NS, to=f"127.0.0.1:{second_redis}", keep=1)
@@ -71,6 +87,7 @@ def test_it_stays_there_where_it_is_kept(start: Callable[..., Run], link: TestLi
     assert upstream(link).endswith(f":{second_redis}")
 
 
+@beside
 def test_a_switch_to_the_same_server_is_not_proved(start: Callable[..., Run], link: TestLink, redis_port: int) -> None:
     run = start(link)
     fault = planned(link, "failover", at_ns=run.now_ns() + SOON_NS, to=f"127.0.0.1:{redis_port}")
@@ -79,6 +96,7 @@ def test_a_switch_to_the_same_server_is_not_proved(start: Callable[..., Run], li
     assert run.ear.names("fault") == ["announced", "active", "not proved", "lifted"]
 
 
+@beside
 def test_another_process_leads_back_what_a_killed_one_left(
     start: Callable[..., Run], link: TestLink, second_redis: int, toxiproxy: str
 ) -> None:
@@ -95,18 +113,13 @@ def test_another_process_leads_back_what_a_killed_one_left(
     assert upstream(link) == first
 
 
+@beside
 @pytest.mark.parametrize("to", ["", "nowhere", "host:99999", "spare"])
 def test_what_cannot_be_done_is_not_begun(start: Callable[..., Run], link: TestLink, to: str) -> None:
     run = start(link)  # without a stack there is no spare either
     run.handle.send(Schedule(faults=[planned(link, "failover", at_ns=run.now_ns() + SOON_NS, to=to)]))
     run.await_step("fault", "failed")
     assert run.ear.names("fault") == ["failed"]
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    with LocalStack.up(tmp_path_factory.mktemp("failover-stack")) as running:
-        yield running
 
 
 def begin_with_login(stack: LocalStack, folder: Path) -> Begin:
@@ -121,8 +134,8 @@ def begin_with_login(stack: LocalStack, folder: Path) -> Begin:
 
 def test_the_stack_starts_a_spare_of_each_and_ends_it(stack: LocalStack, tmp_path: Path) -> None:
     run = Run(begin_with_login(stack, tmp_path), tmp_path)
-    run.handle.wait_ready(15)
-    at_ns = run.now_ns() + 15 * NS_PER_S
+    run.handle.wait_ready(READY_S)
+    at_ns = run.now_ns() + 13 * NS_PER_S  # a kind that starts a server begins 12 s before
     faults = [
         PlannedFault(
             name=f"on-{link}",
@@ -148,6 +161,7 @@ def test_the_stack_starts_a_spare_of_each_and_ends_it(stack: LocalStack, tmp_pat
     eventually(lambda: is_ready(stack), 20)
 
 
+@beside
 def test_a_spare_is_a_server_of_its_own_and_ends_with_its_stack(tmp_path: Path) -> None:
     with LocalStack.up(tmp_path / "stack") as own:
         answers = [own.ask(Ask(do="spare", service=name)) for name in ("redis", "gateway", "redis")]
@@ -170,7 +184,7 @@ def test_a_spare_is_a_server_of_its_own_and_ends_with_its_stack(tmp_path: Path) 
 def dead_with_a_spare(stack: LocalStack, folder: Path, at_s: float, **asked: object) -> Run:
     """A run whose injector was killed when the spare ran and the fault had not been announced yet."""
     run = Run(begin_with_login(stack, folder), folder)
-    run.handle.wait_ready(15)
+    run.handle.wait_ready(READY_S)
     run.handle._starts = 99  # it is not started again: the journal alone must do
     at_ns = run.now_ns() + round(at_s * NS_PER_S)
     fault = PlannedFault(
@@ -193,7 +207,7 @@ def dead_with_a_spare(stack: LocalStack, folder: Path, at_s: float, **asked: obj
 
 @pytest.mark.parametrize("asked", [{}, {"keep": 1}])
 def test_a_spare_whose_fault_never_began_is_ended_by_the_journal(stack: LocalStack, tmp_path: Path, asked) -> None:
-    run = dead_with_a_spare(stack, tmp_path, 25, **asked)
+    run = dead_with_a_spare(stack, tmp_path, 16, **asked)
     (entry,) = Journal(Path(run.begin.journal)).pending()
     assert entry.undo["spare"] == "redis"
     assert stack.status().spares
@@ -224,8 +238,8 @@ def test_a_spare_that_no_journal_names_is_ended_and_one_that_a_link_leads_to_is_
 
 def test_a_fault_that_is_dropped_while_its_spare_runs_ends_it(stack: LocalStack, tmp_path: Path) -> None:
     run = Run(begin_with_login(stack, tmp_path), tmp_path)
-    run.handle.wait_ready(15)
-    at_ns = run.now_ns() + 25 * NS_PER_S
+    run.handle.wait_ready(READY_S)
+    at_ns = run.now_ns() + 16 * NS_PER_S
     fault = PlannedFault(
         name="fault",
         kind="failover",

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -19,7 +20,7 @@ from loadtests.inject.journal import Journal
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.memory_limit import told
 from loadtests.inject.redis_server import RedisServer
-from loadtests.model.injectwire import Schedule
+from loadtests.model.injectwire import End, Schedule
 from loadtests.stack.local import LocalStack
 
 from .conftest import Run, eventually
@@ -56,7 +57,7 @@ def busy_redis(stack: LocalStack) -> Iterator[None]:
     server.close()
 
 
-@pytest.fixture
+@contextmanager
 def traffic(stack: LocalStack) -> Iterator[None]:
     """A client that takes everything, and a hundred events a second for it."""
     services, stop = stack.status().services, threading.Event()
@@ -82,10 +83,12 @@ def traffic(stack: LocalStack) -> Iterator[None]:
         threads = [threading.Thread(target=each) for each in (publish, read)]
         for thread in threads:
             thread.start()
-        yield
-        stop.set()
-        for thread in threads:
-            thread.join()
+        try:
+            yield
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
     redis.close()
 
 
@@ -95,7 +98,7 @@ def still(pid: int) -> bool:
 
 def test_a_busy_service_gets_less_of_the_processor(stack: LocalStack, run: Run, busy_redis: None) -> None:
     pid = stack.status().services["redis"].pid
-    play(run, "redis", "cpu-limit", name="cpu", for_s=3, cpu_percent=5)
+    play(run, "redis", "cpu-limit", name="cpu", cpu_percent=5)
     assert run.ear.names("cpu") == WHOLE, run.ear.steps("cpu")
     effective = run.ear.step("cpu", "proved").effective
     assert effective["cpu_percent"] < effective["cpu_percent_before"]
@@ -136,7 +139,7 @@ def test_a_service_is_refused_more_memory(stack: LocalStack, run: Run, service: 
     pid = stack.status().services[service].pid
     before = told(pid)
     name = f"memory-{service}"
-    play(run, service, "memory-limit", name=name, for_s=2, memory_mb=200)
+    play(run, service, "memory-limit", name=name, memory_mb=200)
     assert run.ear.names(name) == WHOLE, run.ear.steps(name)
     effective = run.ear.step(name, "proved").effective
     assert (effective["limit_mb"], effective["allocation"]) == (200.0, "refused")
@@ -157,23 +160,38 @@ def test_memory_that_is_granted_is_no_proof(stack: LocalStack) -> None:
     assert "it was granted" in proof.reason
 
 
-@pytest.mark.parametrize(
-    ("defect", "amount", "counter"),
-    [
-        ("drop", 5, "dropped_by_switch"),
-        ("duplicate", 5, "duplicated_by_switch"),
-        ("reorder", 5, "reordered_by_switch"),
-        ("fail", 5, "failed_by_switch"),
-        ("leak", 1000, "leaked_by_switch_bytes"),
-        ("delay", 300, "delay_ms"),
-    ],
-)
-def test_a_planted_defect_shows_in_the_gateways_own_counters(
-    stack: LocalStack, run: Run, traffic: None, defect: str, amount: int, counter: str
-) -> None:
-    play(run, "gateway", "planted-defect", name=defect, for_s=1.5, defect=defect, amount=amount)
-    assert run.ear.names(defect) == WHOLE, run.ear.steps(defect)
-    assert run.ear.step(defect, "proved").effective[counter] > 0
+DEFECTS = {
+    "drop": (5, "dropped_by_switch"),
+    "duplicate": (5, "duplicated_by_switch"),
+    "reorder": (5, "reordered_by_switch"),
+    "fail": (5, "failed_by_switch"),
+    "leak": (1000, "leaked_by_switch_bytes"),
+    "delay": (1500, "delay_ms"),  # a busy machine begins to look after some hundred
+}
+
+
+@pytest.fixture(scope="module")
+def defects(stack: LocalStack, run: Run) -> Run:
+    """All of them at once: each is a switch of its own."""
+    at_ns = run.now_ns() + SOON_NS
+    with traffic(stack):
+        faults = [
+            fault_on("gateway", "planted-defect", at_ns=at_ns, for_s=6, name=defect, defect=defect, amount=amount)
+            for defect, (amount, _) in DEFECTS.items()
+        ]
+        run.handle.send(Schedule(faults=faults))
+        for defect in DEFECTS:
+            run.await_step(defect, "proved", "not proved", "failed")
+        for defect in DEFECTS:
+            run.handle.send(End(fault=defect, by="test"))
+            run.await_step(defect, "lifted", "not lifted", "failed")
+    return run
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_planted_defect_shows_in_the_gateways_own_counters(defects: Run, defect: str) -> None:
+    assert defects.ear.names(defect) == WHOLE, defects.ear.steps(defect)
+    assert defects.ear.step(defect, "proved").effective[DEFECTS[defect][1]] > 0
 
 
 def test_a_defect_that_no_message_met_is_no_proof(stack: LocalStack) -> None:

@@ -17,18 +17,20 @@ from loadtests.model.injectwire import Begin, PlannedFault, Schedule
 from loadtests.model.stackwire import Status
 from loadtests.stack.local import LocalStack
 
-from .conftest import NS_PER_S, Run, eventually
+from .conftest import NS_PER_S, READY_S, Run, eventually
 
 pytestmark = pytest.mark.e2e
 
 SPEAKS = {"gateway-redis": "redis", "gateway-postgres": "postgres", "client-gateway": "gateway"}
-ASKED: dict[str, dict[str, float | int | str]] = {
-    "latency": {"latency_ms": 60, "jitter_ms": 5},
-    "bandwidth": {"rate_kb_per_s": 20},
-    "down": {},
-    "reset": {},
-    "black-hole": {},
+TURNS: dict[str, tuple[float, dict[str, float | int | str]]] = {
+    "latency": (1.2, {"latency_ms": 60, "jitter_ms": 5}),
+    "bandwidth": (2.0, {"rate_kb_per_s": 20}),
+    "down": (1.2, {}),
+    "reset": (1.6, {}),
+    "black-hole": (1.6, {}),
 }
+"""Kind -> how long it stays, in s, and what is asked."""
+PAUSE_S = 1.5  # between two kinds
 
 
 def begin_on(status: Status, stack: LocalStack, folder: Path) -> Begin:
@@ -51,37 +53,49 @@ def is_ready(stack: LocalStack) -> bool:
     return health["status"] == "ready" and all(service.state == "ready" for service in services.values())
 
 
-@pytest.mark.parametrize("kind", ASKED)
-def test_every_sort_of_link_is_proved_at_once(stack: LocalStack, tmp_path: Path, kind: str) -> None:
-    run = Run(begin_on(stack.status(), stack, tmp_path), tmp_path)
-    assert run.handle.wait_ready(15).swept == []
-    at_ns = run.now_ns() + int(1.5 * NS_PER_S)
-    faults = [
-        PlannedFault(
-            name=f"on-{link}",
-            kind=kind,
-            link=link,
-            direction="both",
-            at_ns=at_ns,
-            until_ns=at_ns + 2 * NS_PER_S,
-            asked=ASKED[kind],
-        )
-        for link in SPEAKS
-    ]
+@pytest.fixture(scope="module")
+def played(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One kind after the other, each on every sort of link at once."""
+    folder = tmp_path_factory.mktemp("played")
+    run = Run(begin_on(stack.status(), stack, folder), folder)
+    assert run.handle.wait_ready(READY_S).swept == []
+    at_ns, faults = run.now_ns() + 2 * NS_PER_S, []
+    for kind, (for_s, asked) in TURNS.items():
+        until_ns = at_ns + int(for_s * NS_PER_S)
+        faults += [
+            PlannedFault(
+                name=f"{kind} on {link}",
+                kind=kind,
+                link=link,
+                direction="both",
+                at_ns=at_ns,
+                until_ns=until_ns,
+                asked=asked,
+            )
+            for link in SPEAKS
+        ]
+        at_ns = until_ns + int(PAUSE_S * NS_PER_S)
     run.handle.send(Schedule(faults=faults))
     for fault in faults:
-        lifted = run.await_step(fault.name, "lifted", "not lifted", "failed")
-        assert run.ear.names(fault.name) == ["announced", "active", "proved", "lifted"], run.ear.steps(fault.name)
-        assert lifted.effective["clean"] == 1, lifted
+        run.await_step(fault.name, "lifted", "not lifted", "failed")
     assert run.handle.close(15) == 0
-    eventually(lambda: is_ready(stack), 20)
+    eventually(lambda: is_ready(stack), 40)
+    return run
+
+
+@pytest.mark.parametrize("kind", TURNS)
+def test_every_sort_of_link_is_proved_at_once(played: Run, kind: str) -> None:
+    for link in SPEAKS:
+        name = f"{kind} on {link}"
+        assert played.ear.names(name) == ["announced", "active", "proved", "lifted"], played.ear.steps(name)
+        assert played.ear.step(name, "lifted").effective["clean"] == 1, played.ear.steps(name)
 
 
 def test_a_toxiproxy_that_stands_still_is_restarted_by_the_stack(stack: LocalStack, tmp_path: Path) -> None:
     status = stack.status()
     begin = begin_on(status, stack, tmp_path)
     run = Run(begin, tmp_path)
-    run.handle.wait_ready(15)
+    run.handle.wait_ready(READY_S)
     at_ns = run.now_ns() + NS_PER_S
     fault = PlannedFault(
         name="cut",

@@ -73,6 +73,8 @@ class Flood:
 
 
 class Here(Place):
+    abreast = 5  # each waits for calls to time out
+
     @cached_property
     def own(self) -> Own:
         server = Own(self.programs, self.tmp_path)

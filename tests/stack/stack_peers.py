@@ -12,12 +12,12 @@ from typing import Any
 import psutil
 
 
-def until(what: str, condition: Callable[[], bool], *, within_s: float = 15.0) -> None:
+def until(what: str, condition: Callable[[], bool], *, within_s: float = 40.0) -> None:
     """Return as soon as the condition holds; fail with `what` after the deadline."""
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
-        time.sleep(0.01)
+        time.sleep(0.03)
 
 
 def redis_says(address: str, command: bytes = b"PING\r\n", *, timeout_s: float = 2.0) -> bytes:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import psutil
+from beside import beside
 
 from loadtests.stack import LocalStack
 from loadtests.stack.owner import HOLD, is_held, lives, myself, watch
@@ -40,6 +41,7 @@ def test_a_stack_is_held_as_long_as_somebody_has_its_lock(tmp_path: Path) -> Non
     assert not is_held(tmp_path)
 
 
+@beside
 def test_the_end_comes_after_the_owner_and_the_last_run_are_gone(tmp_path: Path) -> None:
     ended = threading.Event()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as owner:
@@ -54,6 +56,7 @@ def test_the_end_comes_after_the_owner_and_the_last_run_are_gone(tmp_path: Path)
         assert ended.wait(10)
 
 
+@beside
 def test_a_killed_starter_takes_its_stack_with_it(tmp_path: Path) -> None:
     folder = tmp_path / "stack"
     with subprocess.Popen([sys.executable, "-c", STARTER, str(folder)], stdout=subprocess.PIPE) as starter:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from beside import beside
 from stack_peers import family, redis_says, runs, until
 
 from loadtests.model.errors import BadInput
@@ -34,6 +35,7 @@ def broken(folder: Path, name: str, text: str) -> None:
     program.chmod(0o755)
 
 
+@beside
 def test_a_long_path_with_a_space_serves_as_well(tmp_path: Path) -> None:
     folder = tmp_path / "two words" / ("long" * 25)
     with LocalStack.up(folder, gateway_env={"GATEWAY_QUEUE": "77"}) as stack:
@@ -60,6 +62,7 @@ def test_a_long_path_with_a_space_serves_as_well(tmp_path: Path) -> None:
     stack.down()  # safe to repeat
 
 
+@beside
 def test_sigkill_of_the_supervisor_leaves_no_server_not_even_a_paused_one(tmp_path: Path) -> None:
     stack = LocalStack.up(tmp_path)
     status = stack.status()
@@ -74,6 +77,7 @@ def test_sigkill_of_the_supervisor_leaves_no_server_not_even_a_paused_one(tmp_pa
     stack.down()  # says nothing: there is nothing left
 
 
+@beside
 def test_sigkill_of_supervisor_and_keeper_at_once_leaves_no_server_and_the_next_up_succeeds(tmp_path: Path) -> None:
     stack = LocalStack.up(tmp_path)
     status = stack.status()
@@ -88,6 +92,7 @@ def test_sigkill_of_supervisor_and_keeper_at_once_leaves_no_server_and_the_next_
         assert not any(Path(each).exists() for each in private), "the dead one's things are cleaned"
 
 
+@beside
 def test_it_survives_the_program_that_started_it_also_under_gevent(tmp_path: Path) -> None:
     program = textwrap.dedent(
         """
@@ -110,6 +115,7 @@ def test_it_survives_the_program_that_started_it_also_under_gevent(tmp_path: Pat
     until("it has ended", lambda: LocalStack.attach(tmp_path) is None)
 
 
+@beside
 def test_two_that_begin_one_at_the_same_instant_get_the_same(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from loadtests.stack import LocalStack\n"
@@ -134,6 +140,7 @@ def test_a_folder_that_cannot_be_is_the_users_to_mend(tmp_path: Path) -> None:
         LocalStack.up(tmp_path / "file" / "stack")
 
 
+@beside
 def test_a_chosen_port_that_is_taken_is_refused_with_its_number(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -144,6 +151,7 @@ def test_a_chosen_port_that_is_taken_is_refused_with_its_number(tmp_path: Path) 
     assert LocalStack.attach(tmp_path) is None
 
 
+@beside
 def test_a_chosen_free_port_is_used(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -178,6 +186,7 @@ def test_fetched_servers_serve_where_path_is_left_out(tmp_path: Path, monkeypatc
     assert left_of(pids) == []
 
 
+@beside
 def test_down_does_not_wait_for_a_start_that_cannot_succeed(tmp_path: Path) -> None:
     stack = LocalStack.up(tmp_path)
     assert stack.ask(Ask(do="stop", service="redis")).ok
