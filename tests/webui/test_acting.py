@@ -36,8 +36,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sys, "argv", ["locust"])
         made = Served(tmp_path_factory.mktemp("served"))
-    yield made
-    made.close()
+        yield made
+        made.close()
 
 
 @pytest.fixture
