@@ -17,10 +17,18 @@ def end_forks_with_us() -> None:
     """Let the kernel send SIGTERM to every fork of this process when it dies. Where no kernel does, they look later."""
     if not sys.platform.startswith("linux"):
         return
-    libc, parent = ctypes.CDLL(None), os.getpid()
+    libc, us = ctypes.CDLL(None), os.getpid()
+    forker = us
+
+    def before() -> None:
+        nonlocal forker
+        forker = os.getpid()
 
     def in_child() -> None:
-        if os.getppid() == parent:  # not a fork of a fork
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if forker != us:
+            return  # a fork of a fork
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != us:  # it died before the kernel knew whom to tell
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    os.register_at_fork(after_in_child=in_child)
+    os.register_at_fork(before=before, after_in_child=in_child)

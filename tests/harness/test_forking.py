@@ -20,12 +20,29 @@ print(child, flush=True)
 time.sleep(600)
 """
 
+PARENT_THAT_ENDS = PARENT.rpartition("time.sleep")[0]
+SLOW = """
+import os, time
+us = os.getpid()
+def await_our_end():
+    while os.getppid() == us:
+        time.sleep(0.01)
+os.register_at_fork(after_in_child=await_our_end)
+"""
+
 
 def runs(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def ends(child: int) -> None:
+    deadline, pause = time.monotonic() + 60, threading.Event()
+    while runs(child):
+        assert time.monotonic() < deadline, "the fork outlives its parent"
+        pause.wait(0.05)
 
 
 def test_a_fork_ends_with_its_killed_parent() -> None:
@@ -36,7 +53,11 @@ def test_a_fork_ends_with_its_killed_parent() -> None:
             assert runs(child)
         finally:
             parent.kill()
-    deadline, pause = time.monotonic() + 60, threading.Event()
-    while runs(child):
-        assert time.monotonic() < deadline, "the fork outlives its parent"
-        pause.wait(0.05)
+    ends(child)
+
+
+def test_a_fork_whose_parent_died_before_it_had_begun_ends_too() -> None:
+    with subprocess.Popen([sys.executable, "-c", SLOW + PARENT_THAT_ENDS], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+    ends(child)
