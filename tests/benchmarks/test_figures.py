@@ -7,7 +7,7 @@ import string
 import tomllib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.document import Figures, from_json, merged, to_json, to_markdown
@@ -28,6 +28,7 @@ def test_cost_rate_and_cpu_of_a_run() -> None:
     assert (run.cpu_s_per_million, run.rate, run.cpu_percent) == (5.0, 100_000.0, 50.0)
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(positive, positive), min_size=1, max_size=9))
 def test_ratios_are_taken_pair_by_pair(pairs: list[tuple[float, float]]) -> None:
     ours, other = [a for a, _ in pairs], [b for _, b in pairs]
@@ -113,12 +114,14 @@ figures = st.builds(
 )
 
 
+@settings(max_examples=25, deadline=None)
 @given(figures)
 def test_what_is_written_is_read_again(found: Figures) -> None:
     assert from_json(to_json(found)) == found
     assert to_json(from_json(to_json(found))) == to_json(found)
 
 
+@settings(max_examples=25, deadline=None)
 @given(figures)
 def test_every_row_stands_on_the_page_with_its_target_and_value(found: Figures) -> None:
     lines = to_markdown(found).splitlines()
@@ -129,6 +132,7 @@ def test_every_row_stands_on_the_page_with_its_target_and_value(found: Figures) 
         assert f"| {value_text(one, row.unit)} |" in cells[0]
 
 
+@settings(max_examples=25, deadline=None)
 @given(figures, figures)
 def test_rows_measured_anew_replace_old_ones_and_keep_the_others(old: Figures, new: Figures) -> None:
     both = merged(old, new)
@@ -184,6 +188,7 @@ def test_a_cut_is_a_fault_of_the_clients_link() -> None:
     assert (fault.kind, fault.link, fault.for_s) == ("down", "client-gateway", 10)
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.floats(-50, 50), st.floats(10, 500))
 def test_the_slope_of_a_line_is_its_slope(per_hour: float, start: float) -> None:
     found = slope_per_hour([(second, start + per_hour * second / 3600) for second in range(600)])

@@ -266,7 +266,7 @@ values: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.integers(0, 4),
     st.sampled_from([None, "/", "/admin", "/a-b"]),
@@ -303,7 +303,7 @@ def test_what_the_reference_writes_is_read_as_it_was_meant(
         assert found.number == (number if kind == socketio.packet.ACK else None)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.binary(max_size=20), st.lists(st.binary(max_size=5), min_size=1, max_size=3), st.none() | st.integers(0, 99))
 def test_binary_packets_of_the_reference_are_records(blob: bytes, more: list[bytes], number: int | None) -> None:
     parts = socketio.packet.Packet(2, ["t", {"blob": blob}, *more], "/", number).encode()
@@ -343,7 +343,7 @@ pieces = st.sampled_from(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(pieces, max_size=5).map("".join))
 def test_a_packet_that_the_reference_refuses_is_a_record(packet: str) -> None:
     found = said("socketio", packet.encode())
@@ -393,7 +393,7 @@ wires = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from(["plain", "socketio"]), st.sampled_from(["object", "text"]), wires, st.integers(1, 300))
 def test_garbage_becomes_records_and_never_an_error(transport: str, form: Any, wire: bytes, step: int) -> None:
     accountant = Accountant(

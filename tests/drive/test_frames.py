@@ -53,7 +53,7 @@ def conversations(draw: st.DrawFn) -> tuple[bytes, list[Frame]]:
     return wire, told
 
 
-@settings(max_examples=60)
+@settings(max_examples=40, deadline=None)
 @given(conversations(), st.data())
 def test_any_split_gives_the_same_frames(conversation: tuple[bytes, list[Frame]], data: st.DataObject) -> None:
     wire, told = conversation
@@ -80,6 +80,7 @@ def test_every_single_split_and_byte_by_byte() -> None:
     assert [frame for n in range(len(wire)) for frame in cutter.cut(wire[n : n + 1])] == told
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.sampled_from([1, 2, 8, 9, 10]), st.binary(max_size=120) | st.sampled_from([b"z" * 126, b"z" * 65_536]))
 def test_the_library_reads_our_frames(opcode: int, payload: bytes) -> None:
     if opcode >= 8:
@@ -136,7 +137,7 @@ def _content(batch: Batch) -> tuple[object, object, int]:
     return batch.messages, batch.strange, batch.count
 
 
-@settings(max_examples=40)
+@settings(max_examples=30, deadline=None)
 @given(st.sampled_from(["websocket", "socketio"]), st.lists(st.integers(0, 5), min_size=1, max_size=8), st.data())
 def test_a_known_chunk_is_the_same_as_a_new_one(transport: str, seqs: list[int], data: st.DataObject) -> None:
     wire = b"".join(_wire(transport, seq, "run" if seq else "other") for seq in seqs)

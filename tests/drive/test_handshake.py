@@ -11,7 +11,7 @@ import re
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.client import ClientProtocol
 from websockets.uri import parse_uri
@@ -187,12 +187,14 @@ def test_a_target_that_closes_is_refused() -> None:
             upgrade(Stream(answer), "h", 80, "/")
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=200), st.integers(1, 40))
 def test_garbage_is_refused_and_nothing_else(garbage: bytes, step: int) -> None:
     with pytest.raises(RefusedError):
         upgrade(Stream(garbage + b"\r\n\r\n", step), "h", 80, "/")
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=60), st.binary(max_size=60), st.integers(1, 200))
 def test_the_head_ends_at_its_first_empty_line(head: bytes, behind: bytes, step: int) -> None:
     wire = head + b"\r\n\r\n" + behind

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.drive.blocking import Blocking
@@ -38,6 +38,7 @@ def test_who_has_caught_up_starts_anew() -> None:
     assert blocking.of(0, 9 * S) == 0
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(("block", "release", "caught_up")), st.integers(0, S)), max_size=30))
 def test_no_part_is_negative_or_longer_than_the_delay(steps) -> None:
     blocking, now = Blocking(), 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.drive.resp import ErrorReply, ProtocolError, Replies, command, publish_template
@@ -25,6 +25,7 @@ def test_a_stream_cut_anywhere_means_the_same(cut) -> None:
     assert flat(parser.feed(SAMPLE[:cut]) + parser.feed(SAMPLE[cut:])) == MEANING
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 9)))
 def test_a_stream_cut_often_means_the_same(steps) -> None:
     parser, found, at = Replies(), [], 0
@@ -34,6 +35,7 @@ def test_a_stream_cut_often_means_the_same(steps) -> None:
     assert flat(found + parser.feed(SAMPLE[at:])) == MEANING
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from((0, 1, 2, 12)), max_size=40), st.integers(1, 30))
 def test_runs_of_integers_are_counted(numbers, step) -> None:
     data = b"".join(b":%d\r\n" % n for n in numbers)
@@ -62,6 +64,7 @@ def test_what_is_no_resp_is_refused(bad) -> None:
         Replies().feed(bad)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.binary(max_size=200))
 def test_garbage_raises_nothing_else(data) -> None:
     try:

@@ -137,6 +137,7 @@ def test_a_rate_that_nobody_can_keep_is_not_offered_and_not_failed() -> None:
     assert not books.of("FAILED")
 
 
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(("block", "release", "caught up")), st.integers(0, 900)), max_size=6),
     st.integers(0, 3000),
@@ -182,7 +183,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_every_planned_message_has_one_end_and_only_what_went_can_be_ok(steps) -> None:
     world = World()
     slot = world.slot

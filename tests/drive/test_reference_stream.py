@@ -155,7 +155,7 @@ def comparable(found: list[Record]) -> list[object]:
     return sorted(rows, key=str)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(
     plan=plans,
     sizes=st.lists(st.sampled_from([1, 1, 1, 2, 3, 7, 0.1, 0.5, 1.3, 5.6]), min_size=1, max_size=6),

@@ -5,6 +5,7 @@ One row per case.  Where `websockets` sees a case otherwise, the row says why.
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import pytest
@@ -382,7 +383,7 @@ def as_text(told: list[Frame]) -> tuple[list[Frame], int | None]:
     return told, None
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(wires(), st.data())
 def test_random_frames_are_the_librarys_frames(wire: bytes, data: st.DataObject) -> None:
     places = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=5)))
@@ -405,17 +406,18 @@ def test_random_frames_are_the_librarys_frames(wire: bytes, data: st.DataObject)
         assert (mine[1] is None) is (code is None)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     st.one_of(
         st.binary(max_size=400), wires().flatmap(lambda w: st.tuples(st.just(w), st.binary(max_size=60)).map(b"".join))
     ),
-    st.data(),
+    st.lists(st.integers(1, 50), min_size=1, max_size=8),
 )
-def test_garbage_never_raises_and_never_holds_more_than_its_bound(wire: bytes, data: st.DataObject) -> None:
+def test_garbage_never_raises_and_never_holds_more_than_its_bound(wire: bytes, steps: list[int]) -> None:
     cutter, at, told = Cutter(SMALL), 0, []
-    while at < len(wire):
-        step = data.draw(st.integers(1, 50))
+    for step in itertools.cycle(steps):
+        if at >= len(wire):
+            break
         told += cutter.cut(wire[at : at + step])
         at += step
         assert held(cutter) <= SMALL + 10 + 2 + 125  # fragments of one message, and a control frame among them
@@ -424,7 +426,7 @@ def test_garbage_never_raises_and_never_holds_more_than_its_bound(wire: bytes, d
     assert (told, cutter.broken and cutter.broken.code) == outcome(Cutter(SMALL), [wire])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(wires())
 def test_every_split_at_every_position_gives_the_same_frames(wire: bytes) -> None:
     whole = outcome(Cutter(SMALL), [wire])

@@ -223,7 +223,7 @@ def connected(options: dict[str, Any]) -> tuple[ServerProtocol, Inflater]:
     return stream.server, inflater
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.sampled_from([{}, {"server_no_context_takeover": True}, {"server_max_window_bits": 9}]),
     st.lists(
@@ -319,7 +319,7 @@ def test_a_breach_comes_behind_the_last_good_frame(wire: bytes, code: int) -> No
     assert inflater.inflate(b"more") == b""
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(
         st.one_of(

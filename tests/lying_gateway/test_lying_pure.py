@@ -7,7 +7,7 @@ import json
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
@@ -24,6 +24,7 @@ def split(data: bytes, at: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in itertools.pairwise(cuts)]
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.binary(max_size=70_000), max_size=4), places)
 def test_a_clients_frames_are_cut_alike_wherever_they_are_torn(payloads: list[bytes], at: list[int]) -> None:
     sent: list[tuple[int, bytes]] = []
@@ -60,6 +61,7 @@ def test_a_client_that_breaks_the_protocol_is_told_how(data: bytes, code: int) -
     assert error.value.code == code
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(st.binary(max_size=300), max_size=4), max_size=6), places)
 def test_replies_are_cut_alike_wherever_they_are_torn(replies: list[list[bytes]], at: list[int]) -> None:
     stream = b"".join(

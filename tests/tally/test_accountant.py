@@ -74,6 +74,7 @@ def numbers(found: Iterable[Record], kind: str) -> Counter[tuple[int, int]]:
     return Counter((stream, seq) for stream, first, last in rows(found, kind) for seq in range(first, last + 1))
 
 
+@settings(max_examples=40, deadline=None)
 @given(came=deliveries, sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5))
 def test_any_interleaving_has_an_exact_account(came: list[tuple[int, int, int]], sizes: list[int]) -> None:
     def reads() -> Iterator[int]:
@@ -112,6 +113,7 @@ def test_any_interleaving_has_an_exact_account(came: list[tuple[int, int, int]],
     assert tally.sums().missing == 0, "closed accounts owe nothing any more"
 
 
+@settings(max_examples=40, deadline=None)
 @given(came=deliveries)
 def test_one_read_equals_many(came: list[tuple[int, int, int]]) -> None:
     whole, single = accountant(), accountant()
@@ -225,7 +227,7 @@ def touched(found: Iterable[Record]) -> list[Touched]:
     return [r for r in found if isinstance(r, Touched)]
 
 
-@settings(max_examples=30)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 40), st.integers(1, 30))
 def test_an_announced_fault_finds_the_last_two_seconds(quiet: int, last: int) -> None:
     """One message a slice; the fault is announced in slice `quiet` and closed `last` slices later."""

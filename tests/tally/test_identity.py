@@ -6,7 +6,7 @@ import json
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.tally.identity import Envelope, Form, Identity, decoder, encode, probe_run
@@ -32,6 +32,7 @@ def wrap(envelope: Envelope, payload: object) -> bytes:
     return json.dumps(whole).encode()
 
 
+@settings(max_examples=40, deadline=None)
 @given(forms, envelopes, identities, st.sampled_from(["tickstorm", "a.b-c", "meta.deep.er"]), anything)
 def test_what_was_packed_is_found(form: Form, envelope: Envelope, who: Identity, path: str, beside: object) -> None:
     value: object = json.loads(encode(form, *who))
@@ -40,6 +41,7 @@ def test_what_was_packed_is_found(form: Form, envelope: Envelope, who: Identity,
     assert decoder(form, path, envelope)(wrap(envelope, value)) == who
 
 
+@settings(max_examples=40, deadline=None)
 @given(forms, envelopes, anything)
 def test_other_payloads_have_no_identity(form: Form, envelope: Envelope, payload: object) -> None:
     assert decoder(form, "tickstorm", envelope)(wrap(envelope, payload)) is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.model.records import Published, PublishTimes, Settled
@@ -23,6 +23,7 @@ BATCHES = st.lists(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(BATCHES)
 def test_rows_of_a_stream_are_gapless_from_0_and_counts_agree(batches) -> None:
     tally, records = PublishTally(), []

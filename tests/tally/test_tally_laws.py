@@ -327,7 +327,7 @@ def sends(draw: st.DrawFn) -> list[tuple[int, int, int, list[int], list[int]]]:
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(sends(), st.booleans(), st.sets(st.integers(0, 9)))
 def test_publishes_one_by_one_or_together_flushed_whenever_are_the_same(
     batches: list[tuple[int, int, int, list[int], list[int]]], single: bool, flushes: set[int]
