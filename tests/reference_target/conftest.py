@@ -30,8 +30,9 @@ def redis_server() -> Iterator[Redis]:
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def gateway(redis_server: Redis, postgres: Postgres) -> Iterator[Gateway]:
+    """A gateway whose counters a test compares with those of before, and whose switches it puts back."""
     with Gateway(redis_port=redis_server.port, pg_port=postgres.port, GATEWAY_ALLOW_SWITCHES="1") as process:
         process.await_ready()
         yield process

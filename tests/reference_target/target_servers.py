@@ -31,7 +31,7 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def until(condition: Callable[[], Any], what: str, timeout_s: float = 10.0) -> Any:
+def until(condition: Callable[[], Any], what: str, timeout_s: float = 30.0) -> Any:
     """The first true value of a condition; asks again every few milliseconds. Raises AssertionError at the deadline."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -40,7 +40,7 @@ def until(condition: Callable[[], Any], what: str, timeout_s: float = 10.0) -> A
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_s} s: {what}")
-        time.sleep(0.01)
+        time.sleep(0.03)
 
 
 class Server:

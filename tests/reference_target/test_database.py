@@ -52,18 +52,18 @@ def test_every_pattern_is_written_once_and_read_back_at_once(
     client = redis_server.client()
     with Producer(redis_port=redis_server.port, pg_port=postgres.port) as producer:
         producer.await_ready()
-        for n in range(1200):
+        for n in range(700):  # more than one INSERT takes
             client.publish(PATTERNS, pattern("AAPL", "Hammer", n=n, tickstorm={"run": "all", "seq": n}))
         client.publish(MARKET, ranking())
         client.publish(PATTERNS, b"bad")
         client.publish(PATTERNS, pattern(pattern_note="\x00", tickstorm={"run": "all", "seq": -1}))
-        until(lambda: producer.stats()["written"] + producer.stats()["failed"] == 1201, "all are written")
+        until(lambda: producer.stats()["written"] + producer.stats()["failed"] == 701, "all are written")
         stats = producer.stats()
-        assert (stats["written"], stats["failed"], stats["overflowed"]) == (1200, 1, 0)
-        assert stats["received"] == 1202
+        assert (stats["written"], stats["failed"], stats["overflowed"]) == (700, 1, 0)
+        assert stats["received"] == 702
         assert stats["bad"] == {"not_json": 1}
         written = rows(postgres, "all")
-        assert [details["n"] for *_, details in written] == list(range(1200))
+        assert [details["n"] for *_, details in written] == list(range(700))
         assert written[0][3]["confidence"] == 0.85
         assert written[0][2].isoformat() == "2026-01-02T03:04:05.678000+00:00"
 
@@ -96,7 +96,7 @@ def test_the_producer_reconnects_and_writes_exactly_once(redis_server: Redis, po
                         " WHERE application_name = 'producer'"
                     )
                     kills += cursor.fetchone()[0]
-        until(lambda: producer.stats()["written"] == 600, "all are written", 20)
+        until(lambda: producer.stats()["written"] == 600, "all are written")
         assert sorted(details["n"] for *_, details in rows(postgres, "killed")) == list(range(600))
         assert kills >= 1
         assert producer.stats()["pg_reconnects"] >= 1
@@ -112,7 +112,7 @@ def test_the_producer_says_that_it_lives_and_nothing_on_the_loads_channels(
     listener.psubscribe("tickstock.*")
     with Producer(redis_port=redis_server.port, pg_port=postgres.port):
         heard = []
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while len(heard) < 2:
             assert time.monotonic() < deadline
             message = listener.get_message(ignore_subscribe_messages=True, timeout=1)

@@ -97,17 +97,17 @@ def test_a_hundred_clients_get_everything_once_and_in_order(gateway: Gateway, re
             await peer.__aenter__()
             await peer.subscribe(channels=[PATTERNS])
         client = redis_server.client()
-        for n in range(150):  # 50 per second for three seconds
+        for n in range(50):  # 50 per second for a second
             client.publish(PATTERNS, pattern(SYMBOLS[n % 3], n=n))
             await asyncio.sleep(0.02)
-        for n in range(150, 1000):  # and a burst
+        for n in range(50, 300):  # and a burst
             client.publish(PATTERNS, pattern(SYMBOLS[n % 3], n=n))
         for peer in peers:
-            await eventually(lambda peer=peer: len(peer.events) >= 1000, "everything arrived", 60)
-            assert peer.numbers() == list(range(1000))
+            await eventually(lambda peer=peer: len(peer.events) >= 300, "everything arrived", 60)
+            assert peer.numbers() == list(range(300))
         after = gateway.stats()
-        assert after["deliveries"] - before["deliveries"] == 100_000
-        assert after["forwarded"] - before["forwarded"] == 1000
+        assert after["deliveries"] - before["deliveries"] == 30_000
+        assert after["forwarded"] - before["forwarded"] == 300
         assert after["clients"] == {"plain": 50, "socketio": 50}
         assert after["subscribed"] == 100
         for peer in peers:

@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from target_servers import ROOT
 
@@ -22,6 +22,7 @@ filters = st.builds(Filter, channels=some, patterns=some, symbols=some)
 events = st.tuples(names, st.none() | names, st.none() | names)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.none() | filters, events), max_size=60))
 def test_remembered_matches_equal_a_fresh_look(
     steps: list[tuple[int, Filter | None, tuple[str, str | None, str | None]]],
@@ -43,6 +44,7 @@ def bulk(text: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(text), text)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.binary(max_size=30), st.binary(max_size=300)), max_size=20), st.data())
 def test_replies_do_not_depend_on_where_the_stream_is_torn(
     pairs: list[tuple[bytes, bytes]], data: st.DataObject
@@ -86,8 +88,8 @@ def test_switches_are_refused_with_a_reason() -> None:
 
 
 def test_settings_come_from_the_environment_and_options_win(capsys: pytest.CaptureFixture[str]) -> None:
-    settings = load(GatewaySettings, ["--gateway-port", "9"], {"GATEWAY_PORT": "8", "PG_USER": "u", "REDIS_PORT": ""})
-    assert (settings.port, settings.postgres.user, settings.redis_port) == (9, "u", 6379)
+    found = load(GatewaySettings, ["--gateway-port", "9"], {"GATEWAY_PORT": "8", "PG_USER": "u", "REDIS_PORT": ""})
+    assert (found.port, found.postgres.user, found.redis_port) == (9, "u", 6379)
     with pytest.raises(SystemExit):
         load(GatewaySettings, [], {"GATEWAY_QUEUE": "0"})
     assert "GATEWAY_QUEUE='0': 0 is not positive" in capsys.readouterr().err
