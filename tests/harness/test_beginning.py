@@ -7,9 +7,9 @@ import os
 import socket
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,14 +48,39 @@ count = 2
 measure = "lost_defect"
 at_most = 0
 """
-BREAK = """
-import loadtests.harness.{module} as module
+NURSERY = """
+import json, os, sys, traceback
+from locust.main import main
+import loadtests.drive.client, loadtests.drive.publisher, loadtests.drive.reader
+from loadtests.harness import forking, master, part, worker
 def broken(*_, **__):
     raise RuntimeError("nobody foresaw this")
-module.{place} = broken
-from locust.main import main
-main()
+def play(module, place, argv, environment, said):
+    os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT, 0o600), 1)
+    os.dup2(1, 2)
+    os.environ.update(environment)
+    sys.argv = ["locust", *argv]
+    setattr(sys.modules["loadtests.harness." + module], place, broken)
+    try:
+        main()
+    except SystemExit as end:
+        return end.code or 0
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+forking.end_forks_with_us()
+pids = []
+for case in json.load(sys.stdin):
+    pids.append(os.fork())
+    if not pids[-1]:
+        status = play(**case)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]))
 """
+"""Imports once what each Locust needs, which is most of what it costs, and forks one for each case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,29 +102,23 @@ def free_port() -> str:
         return str(taken.getsockname()[1])
 
 
-def broken(folder: Path, module: str, place: str, *argv: str) -> Broken:
+def case(folder: Path, module: str, place: str, *argv: str) -> dict[str, Any]:
+    """What the nursery needs to know of a Locust in which a place of a module breaks."""
     folder.mkdir()
     profile = folder / "broken.toml"
     profile.write_text(PROFILE, encoding="utf-8")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("TICKSTORM", "LOCUST"))}
-    command = [sys.executable, "-c", BREAK.format(module=module, place=place), "-f", "locustfile.py", "--headless"]
-    done = subprocess.run(
-        [*command, "--run-profile", str(profile), *argv],
-        cwd=ROOT,
-        env=environment | {"TICKSTORM_REPORTS": str(folder / "reports")},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    return Broken(status=done.returncode, said=done.stdout, runs=sorted((folder / "reports").glob("2*")))
+    return {
+        "module": module,
+        "place": place,
+        "argv": ["-f", "locustfile.py", "--headless", "--run-profile", str(profile), *argv],
+        "environment": {"TICKSTORM_REPORTS": str(folder / "reports")},
+        "said": str(folder / "said"),
+    }
 
 
 @pytest.fixture(scope="module")
 def all_broken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Broken]:
-    """Each alone takes seconds to import what it needs: they go side by side."""
+    """They go side by side."""
     folder, port = tmp_path_factory.mktemp("broken"), free_port()
     hosts = ("--master-bind-host", "127.0.0.1", "--master-host", "127.0.0.1")
     ports = ("--master-bind-port", port, "--master-port", port)
@@ -109,9 +128,26 @@ def all_broken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Broken]:
         "half a part": ("part", "Publishing"),
         "the worker alone": ("worker", "Outbox", "--processes", "1", *hosts, *ports),
     }
-    with ThreadPoolExecutor() as pool:
-        begun = {name: pool.submit(broken, folder / name, *words) for name, words in places.items()}
-        return {name: found.result() for name, found in begun.items()}
+    cases = [case(folder / name, *words) for name, words in places.items()]
+    done = subprocess.run(
+        [sys.executable, "-c", NURSERY],
+        cwd=ROOT,
+        env={k: v for k, v in os.environ.items() if not k.startswith(("TICKSTORM", "LOCUST"))},
+        input=json.dumps(cases),
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return {
+        name: Broken(
+            status=status,
+            said=(folder / name / "said").read_text(encoding="utf-8"),
+            runs=sorted((folder / name / "reports").glob("2*")),
+        )
+        for name, status in zip(places, json.loads(done.stdout), strict=True)
+    }
 
 
 @pytest.mark.parametrize("name", ["a history but no part", "half a part", "the worker alone"])
