@@ -15,7 +15,7 @@ from loadtests.model.records import FaultStep
 from .conftest import NS_PER_S, READY_S, Place, Run, TestLink, begin_for, planned
 
 LEAD_S = 3.0  # the first have measured the calm by then, also on a busy machine
-EACH_S = 0.25  # from one to the next: to act takes the processor
+EACH_S = 0.3  # from one to the next: to act takes the processor
 ENDED = ("lifted", "not lifted", "failed")
 
 
@@ -74,8 +74,9 @@ class Played:
         return self.run.ear.names(self.fault.name)
 
     @property
-    def steps(self) -> list[FaultStep]:
-        return self.run.ear.steps(self.fault.name)
+    def steps(self) -> str:
+        """What was told of it, for who wants to know why."""
+        return "\n".join(f"{s.step}: {s.detail} {s.effective}" for s in self.run.ear.steps(self.fault.name))
 
     def step(self, *names: str) -> FaultStep:
         found = self.run.ear.step(self.fault.name, *names)

@@ -61,7 +61,7 @@ def test_the_second_server_names_itself_and_the_first_one_is_back(start, link: T
     run = start(link)
     first = upstream(link)
     idle = link.connect()
-    fault = planned(link, "failover", at_ns=run.now_ns() + SOON_NS, to=f"127.0.0.1:{second_redis}")
+    fault = planned(link, "failover", at_ns=run.now_ns() + SOON_NS, for_s=2.5, to=f"127.0.0.1:{second_redis}")
     run.handle.send(Schedule(faults=[fault]))
     run.await_step("fault", "active")
     assert upstream(link).endswith(f":{second_redis}")
@@ -79,7 +79,7 @@ def test_the_second_server_names_itself_and_the_first_one_is_back(start, link: T
 @beside
 def test_it_stays_there_where_it_is_kept(start: Callable[..., Run], link: TestLink, second_redis: int) -> None:
     run = start(link)
-    fault = planned(link, "failover", at_ns=run.now_ns() + SOON_NS, to=f"127.0.0.1:{second_redis}", keep=1)
+    fault = planned(link, "failover", at_ns=run.now_ns() + SOON_NS, for_s=2.5, to=f"127.0.0.1:{second_redis}", keep=1)
     run.handle.send(Schedule(faults=[fault]))
     lifted = run.await_step("fault", "lifted")
     assert lifted.effective["answers_after"] == run.ear.step("fault", "proved").effective["answers"]

@@ -76,18 +76,18 @@ REFUSED = {
 }
 AGAIN = {"down": {}, "latency": {"latency_ms": 40}}
 PARTS = {
-    "latency": part("latency", for_s=1.2, beside=traffic, latency_ms=60),
-    "latency upstream": part("latency", for_s=1.2, direction="upstream", latency_ms=80),
-    **{f"bandwidth {way}": part("bandwidth", for_s=2, direction=way, rate_kb_per_s=50) for way in DIRECTIONS},
+    "latency": part("latency", for_s=2, beside=traffic, latency_ms=60),
+    "latency upstream": part("latency", for_s=2, direction="upstream", latency_ms=80),
+    **{f"bandwidth {way}": part("bandwidth", for_s=3, direction=way, rate_kb_per_s=50) for way in DIRECTIONS},
     "any rate": part("bandwidth", rate_kb_per_s=10_000_000),
-    "down": part("down", for_s=1.6, beside=traffic),
-    "reset": part("reset", for_s=2, beside=traffic_and_an_idle_one),
-    "black hole": part("black-hole", for_s=1.5),
+    "down": part("down", for_s=2.5, beside=traffic),
+    "reset": part("reset", for_s=3, beside=traffic_and_an_idle_one),
+    "black hole": part("black-hole", for_s=2.5),
     "misspelt": part("raw-toxic", toxic_type="latency", toxic_attributes='{"latancy": 100}', latency_ms=100),
-    "spelt": part("raw-toxic", toxic_type="latency", toxic_attributes='{"latency": 100}', latency_ms=100),
-    "cut": part("down", for_s=2),
-    "slow on a cut link": part("latency", after_s=0.5, on="cut", latency_ms=50),
-    "first": part("latency", latency_ms=40),
+    "spelt": part("raw-toxic", toxic_type="latency", toxic_attributes='{"latency": 100}', for_s=2, latency_ms=100),
+    "cut": part("down", for_s=3),
+    "slow on a cut link": part("latency", after_s=0.8, on="cut", latency_ms=50),
+    "first": part("latency", for_s=1.5, latency_ms=40),
     "second": part("latency", after_s=0.1, on="first", latency_ms=40),
     **{
         f"{kind}#{i}": part(kind, after_s=1.3 * i, for_s=0.9, on=f"{kind}#0" if i else "", **asked)
@@ -99,7 +99,7 @@ PARTS = {
     "too late": part("down", after_s=-LEAD_S - 2),
     **REFUSED,
 }
-LONG = {"long": part("latency", for_s=6, direction="upstream", latency_ms=20)}
+LONG = {"long": part("latency", for_s=9, direction="upstream", latency_ms=40)}
 
 
 @pytest.fixture(scope="module")

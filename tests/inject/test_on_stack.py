@@ -23,11 +23,11 @@ pytestmark = pytest.mark.e2e
 
 SPEAKS = {"gateway-redis": "redis", "gateway-postgres": "postgres", "client-gateway": "gateway"}
 TURNS: dict[str, tuple[float, dict[str, float | int | str]]] = {
-    "latency": (1.2, {"latency_ms": 60, "jitter_ms": 5}),
-    "bandwidth": (2.0, {"rate_kb_per_s": 20}),
-    "down": (1.2, {}),
-    "reset": (1.6, {}),
-    "black-hole": (1.6, {}),
+    "latency": (2.0, {"latency_ms": 60, "jitter_ms": 5}),
+    "bandwidth": (2.5, {"rate_kb_per_s": 20}),
+    "down": (2.0, {}),
+    "reset": (2.5, {}),
+    "black-hole": (2.5, {}),
 }
 """Kind -> how long it stays, in s, and what is asked."""
 PAUSE_S = 1.5  # between two kinds
@@ -87,7 +87,9 @@ def played(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_every_sort_of_link_is_proved_at_once(played: Run, kind: str) -> None:
     for link in SPEAKS:
         name = f"{kind} on {link}"
-        assert played.ear.names(name) == ["announced", "active", "proved", "lifted"], played.ear.steps(name)
+        assert played.ear.names(name) == ["announced", "active", "proved", "lifted"], [
+            (s.step, s.detail, s.effective) for s in played.ear.steps(name)
+        ]
         assert played.ear.step(name, "lifted").effective["clean"] == 1, played.ear.steps(name)
 
 
