@@ -138,21 +138,19 @@ class World:
     def deliver(self, lose: Any = None, delay: Any = None) -> None:
         """Every message to every stay that was there; `lose` and `delay` of both may interfere."""
         routes = {c: self.contract.consumer(c).routes for c in {s.consumer for s in self.stays}}
+        messages = sorted(self.messages, key=lambda m: (m.sent, m.slot))
         for stay in self.stays:
             wanted, start, end = routes[stay.consumer], stay.start - MS, stay.end - MS
-            for m in self.messages:
+            # A connection keeps the order of what it carries.
+            last = 0
+            for m in messages:
                 if m.route not in wanted or m.outcome == "FAILED":
                     continue
                 if not start <= m.sent < end or (lose is not None and lose(m, stay)):
                     continue
-                wait = 3 * MS + int(self.random.random() * 3 * MS) + (delay(m, stay) if delay else 0)
-                stay.got.append((m.sent + wait, m))
-            # A connection keeps the order of what it carries.
-            stay.got.sort(key=lambda g: (g[1].sent, g[1].slot))
-            last = 0
-            for i, (at, m) in enumerate(stay.got):
-                last = max(at, last + 1)
-                stay.got[i] = (last, m)
+                at = m.sent + 3 * MS + int(self.random.random() * 3 * MS) + (delay(m, stay) if delay else 0)
+                last = at if at > last else last + 1
+                stay.got.append((last, m))
 
     def calm(self) -> World:
         """Publish, subscribe, deliver; returns itself."""
@@ -335,7 +333,7 @@ class World:
                 else:
                     cell[0] += 1
                     bottom, top = ends.get(m.stream, (m.seq, m.seq - 1))
-                    ends[m.stream] = min(bottom, m.seq), max(top, m.seq)
+                    ends[m.stream] = (bottom, m.seq) if m.seq > top else (min(bottom, m.seq), top)
                     if m.seq > top + 1:
                         rows.append(("gap", stay.consumer, stay.epoch, m.stream, top + 1, m.seq - 1, at))
                     elif m.seq < top:

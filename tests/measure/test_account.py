@@ -121,7 +121,7 @@ def compare(world: World, results: Results) -> None:
         assert (route.lost.defect, route.lost.charged) == (c["defect"], c["charged"]), route.group
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     faults=st.booleans(),

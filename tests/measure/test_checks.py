@@ -172,15 +172,17 @@ def check_of(results: Results, start: str) -> Check:
 def test_a_violation_turns_its_threshold_red_and_a_wide_limit_green(measure: str) -> None:
     plant, limit, changes = RED[measure]
     side, wide = ("at_least", 0.0) if measure in AT_LEAST else ("at_most", 1e8)
+    world = world_with({"measure": measure, side: float(limit)}, **changes)
+    plant(world)
+    planted = world.history()
     for bound, verdict in ((limit, Verdict.FAIL), (wide, Verdict.PASS)):
-        world = world_with({"measure": measure, side: float(bound)}, **changes)
-        plant(world)
-        history = world.history()
+        history = planted
         if measure == "clean_coverage" and verdict is Verdict.FAIL:
             history = _saturated(history)
         if measure == "not_recovered" and verdict is Verdict.PASS:
             continue
-        check = check_of(judge(world.profile, history), measure)
+        limited = world_with({"measure": measure, side: float(bound)}, **changes).profile
+        check = check_of(judge(limited, history), measure)
         if verdict is Verdict.FAIL and measure in ("clean_coverage", "own_lag_p99_ms"):
             verdict = Verdict.UNKNOWN  # our own trouble is no failure of the target
         assert check.verdict is verdict, (check, bound)
