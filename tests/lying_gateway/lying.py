@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from bisect import bisect_right
 from collections import Counter
 from pathlib import Path
 from typing import Any, Self
@@ -321,9 +322,14 @@ def connection_of(book: list[dict[str, Any]], listener: PlainListener | SocketLi
 def displaced(got: list[Any]) -> Counter[int]:
     """Of each message that came behind successors of its stream: how many."""
     found: Counter[int] = Counter()
-    for at, message in enumerate(got):
+    came: dict[int, list[int]] = {}
+    for message in got:
         if isinstance(message, tuple):
-            passed = {m for m in got[:at] if isinstance(m, tuple) and m[0] == message[0] and m[1] > message[1]}
+            stream, seq = message
+            before = came.setdefault(stream, [])
+            passed = len(before) - bisect_right(before, seq)
             if passed:
-                found[len(passed)] += 1
+                found[passed] += 1
+            if seq not in before[-passed - 1 : len(before) - passed]:
+                before.insert(len(before) - passed, seq)
     return found
