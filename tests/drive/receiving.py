@@ -3,84 +3,43 @@
 from __future__ import annotations
 
 import json
-import os
-import select
-import signal
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from io import FileIO
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from nursery import nursery_of
+from nursery import Child
 
 from loadtests.model.records import Closing, Deviations, Record
 
+HERE = Path(__file__).parent
 RUN = "run-1"
 R = TypeVar("R")
 
 
-def pipe() -> tuple[FileIO, FileIO]:
-    """The end to read from and the one to write to."""
-    reads, writes = os.pipe()
-    return FileIO(reads, "rb"), FileIO(writes, "wb")
-
-
-class Process:
-    """A child that speaks in lines; every wait has a deadline."""
+class Process(Child):
+    """A child that takes orders, a line each, and whose last line is its report."""
 
     def __init__(self, script: str, plan: dict[str, Any]) -> None:
-        theirs_in, self._stdin = pipe()
-        self._stdout, theirs_out = pipe()
-        self._held = b""
-        self._nursery = nursery_of(script)
-        self._ended: int | None = None
-        with theirs_in, theirs_out:
-            self._pid = self._nursery.start(plan, theirs_in.fileno(), theirs_out.fileno())
-
-    def line(self, deadline_s: float = 30.0) -> str:
-        until = time.monotonic() + deadline_s
-        while b"\n" not in self._held:
-            left = until - time.monotonic()
-            if left <= 0 or not select.select([self._stdout], [], [], left)[0]:
-                raise TimeoutError(f"nothing said within {deadline_s} s")
-            piece = self._stdout.read(1 << 20)
-            if not piece:
-                raise EOFError(f"ended with {self._wait()}")
-            self._held += piece
-        first, _, self._held = self._held.partition(b"\n")
-        return first.decode()
+        super().__init__(HERE / f"{script}.py", plan)
 
     def ask(self, order: str) -> str:
         self.order(order)
         return self.line()
 
     def order(self, order: str) -> None:
-        self._stdin.write(order.encode() + b"\n")
+        self.stdin.write(order.encode() + b"\n")
 
     def finish(self) -> Any:
         """Close its stdin; its last line is its report."""
-        self._stdin.close()
+        self.stdin.close()
         line = self.line()
         while line[:1] not in ("{", "["):
             line = self.line()
         report = json.loads(line)
-        assert self._wait() == 0
+        assert self.wait() == 0
         return report
-
-    def stop(self) -> None:
-        if self._ended is None:
-            os.kill(self._pid, signal.SIGKILL)
-            self._wait()
-        self._stdin.close()
-        self._stdout.close()
-
-    def _wait(self) -> int:
-        if self._ended is None:
-            self._ended = self._nursery.wait(self._pid)
-        return self._ended
 
 
 def profile(consumers: list[dict[str, Any]], **parts: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nursery
 import pytest
 
 # This folder has the name of the package: on a path that holds only `tests`, it would be taken for it.
@@ -15,6 +16,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from lying import LyingGateway, RedisServer
 
 Start = Callable[[dict[str, Any]], LyingGateway]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nurseries() -> Iterator[None]:
+    yield
+    nursery.end_all()
 
 
 @pytest.fixture(scope="session")

