@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.stackwire import LINKS, SERVICES
 from loadtests.stack import MissingServer, PortInUse, StackError, ready, stack_folder
 from loadtests.stack.building import _go_on_path
-from loadtests.stack.child import Child, Command, alive, exit_text, tail
+from loadtests.stack.child import Child, Command, alive, exit_text, stopped, tail
 from loadtests.stack.folder import StackFolder, State, open_to_all, project_root, servers_folder
 from loadtests.stack.links import FREE_FROM, FREE_TO, PREFERRED, Ports, links, write_config
 from loadtests.stack.servers import find_postgres, find_redis, find_toxiproxy
@@ -264,6 +265,25 @@ def test_one_that_does_not_end_when_asked_is_ended_at_the_deadline(tmp_path: Pat
         return child.ended()
 
     assert asyncio.run(scenario()) == -9
+
+
+def test_one_whose_child_has_ended_and_was_not_reaped_stands_still_too(tmp_path: Path) -> None:
+    body = "import os, time\nif os.fork() == 0:\n    os._exit(0)\nprint('forked', flush=True)\ntime.sleep(60)"
+    parent = program(tmp_path, "parent", body)
+
+    async def scenario() -> bool:
+        child = Child.start(Command(argv=[str(parent)], env={}, cwd=tmp_path, log=tmp_path / "log"))
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + 20
+        while "forked" not in child.log_tail() and loop.time() < deadline:
+            await asyncio.sleep(0.03)
+        pids = child.tree()
+        stands = len(pids) == 2 and await child.pause(time.monotonic() + 5) and stopped(pids[0])
+        child.resume()
+        await child.stop(loop.time())
+        return stands
+
+    assert asyncio.run(scenario())
 
 
 def test_the_tail_of_a_log_is_what_the_last_start_wrote(tmp_path: Path) -> None:
