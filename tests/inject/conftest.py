@@ -130,6 +130,10 @@ class Ear:
     def steps(self, fault: str) -> list[FaultStep]:
         return [record for record in self.records if isinstance(record, FaultStep) and record.name == fault]
 
+    def told(self, fault: str) -> str:
+        """What was told of it, for who wants to know why."""
+        return "\n".join(f"{s.step}: {s.detail} {s.effective}" for s in self.steps(fault))
+
     def step(self, fault: str, *names: str) -> FaultStep | None:
         return next((step for step in self.steps(fault) if step.step in names), None)
 

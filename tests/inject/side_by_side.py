@@ -76,7 +76,7 @@ class Played:
     @property
     def steps(self) -> str:
         """What was told of it, for who wants to know why."""
-        return "\n".join(f"{s.step}: {s.detail} {s.effective}" for s in self.run.ear.steps(self.fault.name))
+        return self.run.ear.told(self.fault.name)
 
     def step(self, *names: str) -> FaultStep:
         found = self.run.ear.step(self.fault.name, *names)

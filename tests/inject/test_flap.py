@@ -30,7 +30,7 @@ def test_every_cut_and_mend_is_seen(start: Callable[..., Run], link: TestLink) -
     fault = planned(link, "flap", at_ns=run.now_ns() + SOON_NS, for_s=2, period_s=0.5, down_share=0.4)
     run.handle.send(Schedule(faults=[fault]))
     run.await_step("fault", "lifted")
-    assert run.ear.names("fault") == ["announced", "active", "proved", "lifted"], run.ear.steps("fault")
+    assert run.ear.names("fault") == ["announced", "active", "proved", "lifted"], run.ear.told("fault")
     effective = run.ear.step("fault", "proved").effective
     assert effective["cuts"] == 4
     assert effective["cuts_seen"] >= 2

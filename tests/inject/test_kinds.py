@@ -146,7 +146,7 @@ def test_a_fault_that_is_ended_early_is_still_proved(start, make_link: Callable[
     for kind, link in links.items():
         run.handle.send(End(fault=kind, by="user"))
         run.await_step(kind, "lifted", "failed")
-        assert run.ear.names(kind) == WHOLE, run.ear.steps(kind)
+        assert run.ear.names(kind) == WHOLE, run.ear.told(kind)
         assert link.is_clean
 
 

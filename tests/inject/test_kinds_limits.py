@@ -99,7 +99,7 @@ def still(pid: int) -> bool:
 def test_a_busy_service_gets_less_of_the_processor(stack: LocalStack, run: Run, busy_redis: None) -> None:
     pid = stack.status().services["redis"].pid
     play(run, "redis", "cpu-limit", name="cpu", cpu_percent=5)
-    assert run.ear.names("cpu") == WHOLE, run.ear.steps("cpu")
+    assert run.ear.names("cpu") == WHOLE, run.ear.told("cpu")
     effective = run.ear.step("cpu", "proved").effective
     assert effective["cpu_percent"] < effective["cpu_percent_before"]
     assert effective["stopped_percent"] > 0
@@ -140,7 +140,7 @@ def test_a_service_is_refused_more_memory(stack: LocalStack, run: Run, service: 
     before = told(pid)
     name = f"memory-{service}"
     play(run, service, "memory-limit", name=name, memory_mb=200)
-    assert run.ear.names(name) == WHOLE, run.ear.steps(name)
+    assert run.ear.names(name) == WHOLE, run.ear.told(name)
     effective = run.ear.step(name, "proved").effective
     assert (effective["limit_mb"], effective["allocation"]) == (200.0, "refused")
     assert told(pid) == before
@@ -190,7 +190,7 @@ def defects(stack: LocalStack, run: Run) -> Run:
 
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_planted_defect_shows_in_the_gateways_own_counters(defects: Run, defect: str) -> None:
-    assert defects.ear.names(defect) == WHOLE, defects.ear.steps(defect)
+    assert defects.ear.names(defect) == WHOLE, defects.ear.told(defect)
     assert defects.ear.step(defect, "proved").effective[DEFECTS[defect][1]] > 0
 
 

@@ -38,9 +38,9 @@ def database(stack: LocalStack) -> Database:
 def effective(run: Run, name: str) -> dict[str, float | int | str | None]:
     lifted = run.ear.step(name, "lifted")
     if lifted.by == "instant":
-        assert is_at_once(run.ear.names(name)), run.ear.steps(name)
+        assert is_at_once(run.ear.names(name)), run.ear.told(name)
     else:
-        assert run.ear.names(name) == WHOLE, run.ear.steps(name)
+        assert run.ear.names(name) == WHOLE, run.ear.told(name)
         assert lifted.effective["clean"] == 1
     return run.ear.step(name, "proved").effective
 

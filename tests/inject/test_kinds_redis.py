@@ -65,7 +65,7 @@ def test_subscribers_alone_are_killed_and_counted(stack: LocalStack, run: Run, r
     with sockets(stack, 3):
         play(run, "redis", "client-kill", name="pubsub", for_s=2)
         after = redis.clients()
-    assert is_at_once(run.ear.names("pubsub")), run.ear.steps("pubsub")
+    assert is_at_once(run.ear.names("pubsub")), run.ear.told("pubsub")
     effective = run.ear.step("pubsub", "proved").effective
     subscribers = {number for number, who in before.items() if "P" in who["flags"]}
     assert effective["clients_before"] == effective["clients_closed"] == effective["clients_killed"] == len(subscribers)
@@ -79,14 +79,14 @@ def test_everybody_is_killed_but_ourselves(stack: LocalStack, run: Run, redis: R
     with sockets(stack, 2):
         play(run, "redis", "client-kill", name="all", for_s=2, clients="all")
         assert not before & redis.clients().keys()
-    assert is_at_once(run.ear.names("all")), run.ear.steps("all")
+    assert is_at_once(run.ear.names("all")), run.ear.told("all")
     assert run.ear.step("all", "proved").effective["clients_closed"] >= len(before) + 2
     whole_again(stack)
 
 
 def test_a_full_redis_refuses_writes(run: Run, redis: RedisServer, as_before: None) -> None:
     lifted = play(run, "redis", "memory-pressure", name="full", headroom_kb=256)
-    assert run.ear.names("full") == WHOLE, run.ear.steps("full")
+    assert run.ear.names("full") == WHOLE, run.ear.told("full")
     effective = run.ear.step("full", "proved").effective
     assert redis.ask("KEYS", "tickstorm:probe:*") == []
     assert effective["write"] == "OOM"
@@ -110,13 +110,13 @@ def test_a_limit_that_somebody_takes_back_is_not_proved_any_more(run: Run, redis
 
 def test_a_full_redis_throws_keys_away_where_it_may(run: Run, as_before: None) -> None:
     play(run, "redis", "memory-pressure", name="evict", headroom_kb=256, policy="volatile-lru")
-    assert run.ear.names("evict") == WHOLE, run.ear.steps("evict")
+    assert run.ear.names("evict") == WHOLE, run.ear.told("evict")
     assert run.ear.step("evict", "proved").effective["evicted_keys"] >= 1
 
 
 def test_a_subscriber_that_is_behind_is_closed(run: Run, as_before: None) -> None:
     play(run, "redis", "output-buffer", name="buffer", limit_kb=256)
-    assert run.ear.names("buffer") == WHOLE, run.ear.steps("buffer")
+    assert run.ear.names("buffer") == WHOLE, run.ear.told("buffer")
     effective = run.ear.step("buffer", "proved").effective
     assert effective["limit"] == "262144 0 0"
     assert effective["disconnected"] >= 1

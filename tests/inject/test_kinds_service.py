@@ -39,7 +39,7 @@ def test_a_killed_service_is_gone_and_started_again(stack: LocalStack, run: Run,
     old = stack.status().services[service].pid
     name = f"kill-{service}"
     lifted = play(run, service, "kill", name=name)
-    assert run.ear.names(name) == WHOLE, run.ear.steps(name)
+    assert run.ear.names(name) == WHOLE, run.ear.told(name)
     effective = run.ear.step(name, "proved").effective
     assert (effective["killed_pid"], effective["process"], effective["connect"]) == (old, "gone", "refused")
     assert effective["connections_closed"] == effective["connections_before"]
@@ -57,7 +57,7 @@ def test_a_paused_service_is_silent_and_the_same_goes_on(stack: LocalStack, run:
     old = stack.status().services[service].pid
     name = f"pause-{service}"
     lifted = play(run, service, "pause", name=name)
-    assert run.ear.names(name) == WHOLE, run.ear.steps(name)
+    assert run.ear.names(name) == WHOLE, run.ear.told(name)
     effective = run.ear.step(name, "proved").effective
     assert (effective["stopped_pid"], effective["process"]) == (old, "stopped")
     assert effective["silent_ms"] >= 300
@@ -69,7 +69,7 @@ def test_a_paused_service_is_silent_and_the_same_goes_on(stack: LocalStack, run:
 def test_a_restarted_service_is_another_process(stack: LocalStack, run: Run) -> None:
     old = stack.status().services["redis"].pid
     play(run, "redis", "restart", name="restart-redis")
-    assert is_at_once(run.ear.names("restart-redis")), run.ear.steps("restart-redis")
+    assert is_at_once(run.ear.names("restart-redis")), run.ear.told("restart-redis")
     effective = run.ear.step("restart-redis", "proved").effective
     assert effective["old_pid"] == old
     assert effective["pid"] == stack.status().services["redis"].pid != old

@@ -87,10 +87,8 @@ def played(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_every_sort_of_link_is_proved_at_once(played: Run, kind: str) -> None:
     for link in SPEAKS:
         name = f"{kind} on {link}"
-        assert played.ear.names(name) == ["announced", "active", "proved", "lifted"], [
-            (s.step, s.detail, s.effective) for s in played.ear.steps(name)
-        ]
-        assert played.ear.step(name, "lifted").effective["clean"] == 1, played.ear.steps(name)
+        assert played.ear.names(name) == ["announced", "active", "proved", "lifted"], played.ear.told(name)
+        assert played.ear.step(name, "lifted").effective["clean"] == 1, played.ear.told(name)
 
 
 def test_a_toxiproxy_that_stands_still_is_restarted_by_the_stack(stack: LocalStack, tmp_path: Path) -> None:

@@ -315,8 +315,8 @@ handle.start()
 handle.wait_ready(15)
 before = beats
 fault = msgspec.json.decode(sys.argv[3], type=PlannedFault)
-at_ns = time.monotonic_ns() - begin.origin_ns + 1_500_000_000
-handle.send(Schedule(faults=[msgspec.structs.replace(fault, at_ns=at_ns, until_ns=at_ns + 1_500_000_000)]))
+at_ns = time.monotonic_ns() - begin.origin_ns + 2_500_000_000
+handle.send(Schedule(faults=[msgspec.structs.replace(fault, at_ns=at_ns, until_ns=at_ns + 3_000_000_000)]))
 deadline = time.monotonic() + 30
 while "lifted" not in steps and time.monotonic() < deadline:
     gevent.sleep(0.05)
@@ -326,7 +326,7 @@ status = handle.close(10)
 print(status, *steps)
 """
     begin = begin_for(toxiproxy, tmp_path, link)
-    fault = msgspec.json.encode(planned(link, "latency", at_ns=0, latency_ms=40)).decode()
+    fault = msgspec.json.encode(planned(link, "latency", at_ns=0, latency_ms=90)).decode()
     argv = [sys.executable, "-c", script, msgspec.json.encode(begin).decode(), str(tmp_path / "log"), fault]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "0 announced active proved lifted\n", done.stderr

@@ -124,7 +124,9 @@ def test_pause_freezes_all_of_postgres_and_resume_thaws_it(stack: LocalStack) ->
         assert paused.status is not None
         service = paused.status.services["postgres"]
         assert service.state == "paused"
-        assert all(psutil.Process(pid).status() == psutil.STATUS_STOPPED for pid in family(service.pid or 0))
+        assert psutil.Process(service.pid or 0).status() == psutil.STATUS_STOPPED
+        still = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)  # who was just ending is reaped when it goes on
+        assert all(psutil.Process(pid).status() in still for pid in family(service.pid or 0))
         did(stack, Ask(do="pause", service="postgres"))  # safe to repeat
         asker = threading.Thread(target=query)
         asker.start()
@@ -194,6 +196,8 @@ def test_a_start_that_cannot_succeed_says_what_is_missing(stack: LocalStack) -> 
     did(stack, Ask(do="stop", service="redis"))
     try:
         answer = stack.ask(Ask(do="restart", service="gateway", wait_s=3.0))
+        if "Connect call failed" in answer.error:  # on a busy machine it does not even listen yet
+            answer = stack.ask(Ask(do="restart", service="gateway", wait_s=20.0))
         assert not answer.ok
         assert "not subscribed to Redis" in answer.error
         assert answer.status is not None
