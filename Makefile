@@ -17,17 +17,18 @@ MUTATED := tests/prove/test_mutations.py
 PAGES := tests/report tests/webui tests/harness tests/reference_target
 PARTS := tests $(addprefix --ignore=,$(PAGES) $(STACK) $(UNPATCHED) tests/drive tests/inject tests/e2e $(MUTATED))
 PROVE := $(MUTATED) tests/e2e/test_prove.py
-GAMES := $(addprefix tests/e2e/test_,chaos.py gameday.py prove_faults.py)
+CHAOS := tests/e2e/test_chaos.py
+PLAYED := $(addprefix tests/e2e/test_,gameday.py prove_faults.py)
 JUDGED := $(addprefix tests/e2e/test_,judged_faults.py crew.py tokens.py faults.py)
-WHOLE := tests/e2e $(addprefix --ignore=,$(PROVE) $(GAMES) $(JUDGED))
+WHOLE := tests/e2e $(addprefix --ignore=,$(PROVE) $(CHAOS) $(PLAYED) $(JUDGED))
 SIDE := $(MAKE) --no-print-directory --output-sync=target
 PYTEST := $(BIN)/python -m pytest -q
 
 QUICK := PARTS PAGES DRIVE ATTACKS FAULTS SERVERS USERS STACK UNPATCHED
-RUNS := PROVE WHOLE JUDGED
-AGAIN := $(addprefix again-,$(QUICK) $(RUNS) GAMES)
+RUNS := PROVE WHOLE JUDGED PLAYED
+AGAIN := $(addprefix again-,$(QUICK) $(RUNS) CHAOS)
 
-.PHONY: run test check bench setup servers clean lock $(QUICK) $(RUNS) GAMES $(AGAIN)
+.PHONY: run test check bench setup servers clean lock $(QUICK) $(RUNS) CHAOS $(AGAIN)
 
 run: servers
 	@$(BIN)/tickstorm run first-run
@@ -38,9 +39,9 @@ run: servers
 # a test that fails twice fails. One group: make DRIVE
 test: servers
 	@rm -rf .again && mkdir .again
-	@$(SIDE) -k -j6 $(QUICK); $(SIDE) -k -j3 $(RUNS); $(SIDE) GAMES; $(SIDE) -k $(AGAIN)
+	@$(SIDE) -k -j6 $(QUICK); $(SIDE) -k -j4 $(RUNS); $(SIDE) CHAOS; $(SIDE) -k $(AGAIN)
 
-$(QUICK) $(RUNS) GAMES:
+$(QUICK) $(RUNS) CHAOS:
 	@mkdir -p .again; $(PYTEST) -o cache_dir=.again/$@ $($@); status=$$?; echo $$status > .again/$@.status; [ $$status = 0 ]
 
 $(AGAIN): again-%:

@@ -101,15 +101,7 @@ class Consuming:
             receiver.end(connection, now_ns, "moved")
 
     def _subscribe(self) -> bool:
-        """One attempt, in a greenlet of its own: the frames of so many calls would stay with one that parks, 4 KB."""
-        attempt = gevent.spawn(self._attempt)
-        try:
-            return bool(attempt.get())
-        finally:
-            attempt.kill()  # Locust took the user away meanwhile
-
-    def _attempt(self) -> bool:
-        """Connect and subscribe, up to the confirmation."""
+        """One attempt, up to the confirmed subscription."""
         began_ns = self._wiring.clock.now_ns()
         try:
             connection = self._connect()

@@ -15,6 +15,7 @@ from gevent import monkey
 from locust.env import Environment
 from publish_servers import RUN, Books, Redis, listener, make_profile, make_wiring, until
 
+from loadtests.drive import slot
 from loadtests.drive.probing import PROBE_SLOT
 from loadtests.drive.publisher import EventPublisher
 from loadtests.drive.publishing import Publishing, read_replays
@@ -36,6 +37,12 @@ def redis():
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """A machine that is short of time makes nothing "not offered": without it the plan is kept late, but whole."""
+    monkeypatch.setattr(slot, "OWN_LAG_LIMIT_NS", 60 * NS_PER_S)
 
 
 class Rig:
@@ -93,14 +100,14 @@ def times_ms(books: Books, which: str) -> Histogram:
 
 
 @pytest.mark.parametrize("identity", [Identity(), Identity(path="source", form="text")])
-def test_in_calm_every_planned_message_arrives_once_with_its_identity(redis, identity) -> None:
+def test_in_calm_every_planned_message_arrives_once_with_its_identity(redis, patient, identity) -> None:
     shape = Shape(kind="burst", base_per_s=200.0, peak_per_s=8000.0, length_s=0.05, period_s=0.5)
     with listener(redis) as heard:
-        rig = Rig(make_profile(shape, count=3, identity=identity, duration_s=1.5), redis)
+        rig = Rig(make_profile(shape, count=3, identity=identity, duration_s=1.0, late_s=60.0), redis)
         rig.go()
         books = rig.finish()
         until(lambda: len(heard) >= books.sent, "all are heard")
-    assert books.sent == rig.planned() > 3000
+    assert books.sent == rig.planned() > 2000
     assert books.not_offered == 0
     assert len(books.of("OK")) == books.sent
     assert Counter(identities(heard, identity)) == Counter(books.outcome.keys())
@@ -117,9 +124,9 @@ def test_in_calm_every_planned_message_arrives_once_with_its_identity(redis, ide
 
 def test_a_killed_connection_leaves_only_its_open_commands_unknown(redis) -> None:
     with listener(redis) as heard:
-        rig = Rig(make_profile(Shape(kind="constant", rate_per_s=20_000.0), duration_s=1.5, outstanding=300), redis)
+        rig = Rig(make_profile(Shape(kind="constant", rate_per_s=10_000.0), duration_s=1.2, outstanding=300), redis)
         rig.go()
-        for wanted in (4000, 12_000):
+        for wanted in (2000, 6000):
             until(lambda wanted=wanted: rig.publishing.health().sent > wanted, "publishing goes on")
             os.kill(redis.process.pid, signal.SIGSTOP)
             until(lambda: rig.publishing.health().outstanding == 300, "commands without an answer pile up")
@@ -137,8 +144,8 @@ def test_a_killed_connection_leaves_only_its_open_commands_unknown(redis) -> Non
     assert books.sent + books.not_offered == rig.planned()
 
 
-def test_a_connection_lost_with_answers_open_makes_them_unknown_and_no_more(redis) -> None:
-    rig = Rig(make_profile(FAST, duration_s=1.5, outstanding=50), redis)
+def test_a_connection_lost_with_answers_open_makes_them_unknown_and_no_more(redis, patient) -> None:
+    rig = Rig(make_profile(FAST, duration_s=1.0, outstanding=50, late_s=60.0), redis)
     rig.go()
     until(lambda: rig.publishing.health().sent > 300, "publishing goes on")
     os.kill(redis.process.pid, signal.SIGSTOP)
@@ -154,7 +161,7 @@ def test_a_connection_lost_with_answers_open_makes_them_unknown_and_no_more(redi
     assert books.not_offered == 0
 
 
-def test_no_answer_in_time_is_unknown(redis) -> None:
+def test_no_answer_in_time_is_unknown(redis, patient) -> None:
     rig = Rig(make_profile(FAST, duration_s=1.0, outstanding=20, late_s=60.0), redis, reply_timeout_s=0.3)
     rig.go()
     until(lambda: rig.publishing.health().sent > 100, "publishing goes on")
@@ -167,8 +174,8 @@ def test_no_answer_in_time_is_unknown(redis) -> None:
     assert not books.of("FAILED")
 
 
-def test_a_pause_is_blocked_time_and_no_lag_of_ours(redis) -> None:
-    rig = Rig(make_profile(FAST, duration_s=1.5, outstanding=10), redis)
+def test_a_pause_is_blocked_time_and_no_lag_of_ours(redis, patient) -> None:
+    rig = Rig(make_profile(FAST, duration_s=1.0, outstanding=10, late_s=60.0), redis)
     rig.go()
     until(lambda: rig.publishing.health().sent > 200, "publishing goes on")
     os.kill(redis.process.pid, signal.SIGSTOP)
@@ -186,9 +193,9 @@ def test_a_pause_is_blocked_time_and_no_lag_of_ours(redis) -> None:
     assert own_total < 0.2 * blocked_total
 
 
-def test_what_is_blocked_beyond_the_delivery_limit_is_given_up_surely_unsent(redis) -> None:
+def test_what_is_blocked_beyond_the_delivery_limit_is_given_up_surely_unsent(redis, patient) -> None:
     with listener(redis) as heard:
-        rig = Rig(make_profile(FAST, duration_s=2.0, outstanding=10, late_s=0.2), redis)
+        rig = Rig(make_profile(FAST, duration_s=1.2, outstanding=10, late_s=0.2), redis)
         rig.go()
         until(lambda: rig.publishing.health().sent > 200, "publishing goes on")
         os.kill(redis.process.pid, signal.SIGSTOP)
@@ -219,7 +226,7 @@ def test_a_refusal_is_failed(redis) -> None:
     assert any("NOPERM" in text for text in errors)
 
 
-def test_redis_absent_at_first_delays_no_plan(redis) -> None:
+def test_redis_absent_at_first_delays_no_plan(redis, patient) -> None:
     redis.stop()
     rig = Rig(make_profile(FAST, duration_s=1.0, late_s=30.0), redis)
     rig.wiring.t0.set(rig.wiring.clock.now_ns() + 300_000_000)  # its users have begun by then
@@ -231,7 +238,7 @@ def test_redis_absent_at_first_delays_no_plan(redis) -> None:
 
 
 def test_a_stalled_process_is_own_lag_and_beyond_a_second_not_offered(redis) -> None:
-    rig = Rig(make_profile(FAST, duration_s=2.5), redis)
+    rig = Rig(make_profile(FAST, duration_s=2.0), redis)
     rig.go()
     until(lambda: rig.publishing.health().sent > 200, "publishing goes on")
     monkey.get_original("time", "sleep")(1.4)  # stalls the hub itself: that is the stimulus
@@ -242,8 +249,8 @@ def test_a_stalled_process_is_own_lag_and_beyond_a_second_not_offered(redis) -> 
     assert times_ms(books, "blocked").max_ms() < 600
 
 
-def test_a_slot_taken_over_resumes_now_in_a_new_epoch_and_counts_what_was_missed(redis) -> None:
-    rig = Rig(make_profile(FAST, duration_s=2.0), redis)
+def test_a_slot_taken_over_resumes_now_in_a_new_epoch_and_counts_what_was_missed(redis, patient) -> None:
+    rig = Rig(make_profile(FAST, duration_s=1.2, late_s=60.0), redis)
     rig.go()
     until(lambda: rig.publishing.health().sent > 200, "publishing goes on")
     lease = Lease(kind="publisher", slot=0, epoch=0)
@@ -254,10 +261,14 @@ def test_a_slot_taken_over_resumes_now_in_a_new_epoch_and_counts_what_was_missed
     assert epoch == 1
     until(lambda: rig.wiring.clock.now_ns() > left + NS_PER_S // 4, "the slot is vacant for a while")
     again = Lease(kind="publisher", slot=0, epoch=epoch, vacant_from_ns=left)
+    missed = [rig.wiring.clock.now_ns() - left]
     rig.users[0] = gevent.spawn(rig.publishing.serve, again)
+    until(lambda: rig.publishing.health().publishing, "the slot has a new holder")
+    missed.append(rig.wiring.clock.now_ns() - left)
     books = rig.finish()
     assert {unpack_stream(s).epoch for s, _ in books.outcome} == {0, 1}
-    assert 400 < books.not_offered < 700
+    least, most = (2000 * ns // NS_PER_S for ns in missed)
+    assert 400 < least - 2 <= books.not_offered <= most + 2
     assert abs(books.sent + books.not_offered - rig.planned()) <= 1  # the moment of leaving is stated once
     assert not books.of("UNKNOWN")
 
@@ -296,15 +307,15 @@ def test_a_probe_without_redis_says_so(redis) -> None:
     rig.end()
 
 
-def test_many_publishers_share_one_timer(redis) -> None:
-    rig = Rig(make_profile(Shape(kind="poisson", rate_per_s=5.0), count=150, duration_s=1.0), redis)
+def test_many_publishers_share_one_timer(redis, patient) -> None:
+    rig = Rig(make_profile(Shape(kind="poisson", rate_per_s=5.0), count=150, duration_s=1.0, late_s=60.0), redis)
     rig.go()
     books = rig.finish()
     assert books.sent == rig.planned() == len(books.of("OK"))
     assert {user.value for user in rig.users} <= {0, 1}
 
 
-def test_the_user_class_leases_publishes_parks_and_gives_back(redis) -> None:
+def test_the_user_class_leases_publishes_parks_and_gives_back(redis, patient) -> None:
     rig = Rig(make_profile(Shape(kind="constant", rate_per_s=100.0, at_most=20), count=2, duration_s=0.5), redis)
     rig.publishing.close()
 
