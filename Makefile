@@ -15,7 +15,8 @@ USERS := $(addprefix tests/inject/test_,crew.py failover.py kinds.py flap.py lin
 FAULTS := tests/inject $(addprefix --ignore=,$(SERVERS) $(USERS))
 MUTATED := tests/prove/test_mutations.py
 PAGES := tests/report tests/webui tests/harness tests/reference_target
-PARTS := tests $(addprefix --ignore=,$(PAGES) $(STACK) $(UNPATCHED) tests/drive tests/inject tests/e2e $(MUTATED))
+LAWS := $(addprefix tests/,measure tally plan)
+PARTS := tests $(addprefix --ignore=,$(LAWS) $(PAGES) $(STACK) $(UNPATCHED) tests/drive tests/inject tests/e2e $(MUTATED))
 PROVE := $(MUTATED) tests/e2e/test_prove.py
 CHAOS := tests/e2e/test_chaos.py
 PLAYED := $(addprefix tests/e2e/test_,gameday.py prove_faults.py)
@@ -24,7 +25,7 @@ WHOLE := tests/e2e $(addprefix --ignore=,$(PROVE) $(CHAOS) $(PLAYED) $(JUDGED))
 SIDE := $(MAKE) --no-print-directory --output-sync=target
 PYTEST := $(BIN)/python -m pytest -q
 
-QUICK := PARTS PAGES DRIVE ATTACKS FAULTS SERVERS USERS STACK UNPATCHED
+QUICK := PARTS LAWS PAGES DRIVE ATTACKS FAULTS SERVERS USERS STACK UNPATCHED
 RUNS := PROVE WHOLE JUDGED PLAYED
 AGAIN := $(addprefix again-,$(QUICK) $(RUNS) CHAOS)
 
@@ -39,7 +40,7 @@ run: servers
 # a test that fails twice fails. One group: make DRIVE
 test: servers
 	@rm -rf .again && mkdir .again
-	@$(SIDE) -k -j6 $(QUICK); $(SIDE) -k -j4 $(RUNS); $(SIDE) CHAOS; $(SIDE) -k $(AGAIN)
+	@$(SIDE) -k -j7 $(QUICK); $(SIDE) -k -j4 $(RUNS); $(SIDE) CHAOS; $(SIDE) -k $(AGAIN)
 
 $(QUICK) $(RUNS) CHAOS:
 	@mkdir -p .again; $(PYTEST) -o cache_dir=.again/$@ $($@); status=$$?; echo $$status > .again/$@.status; [ $$status = 0 ]

@@ -231,7 +231,7 @@ def test_a_killed_server_says_when_it_was_ready_apart_from_the_recovery(several:
     dead = next(r for r in several[0].results["recovery"] if r["fault"] == "dead-redis")
     assert dead["verdict"] == "PASS", dead
     assert dead["ready_s"] > 0
-    assert dead["recovery_s"] >= dead["ready_s"] - 0.1, "it counts from when the start was asked for"
+    assert dead["recovery_s"] is not None, "messages that waited for it are late, not lost: it may be 0"
     acted = fault(several[0], "dead-redis")
     killed, lifted = (
         next(s for s in several[0].of(FaultStep) if s.name == "dead-redis" and s.step == step)
