@@ -101,7 +101,7 @@ async def closes() -> AsyncIterator[bytes]:
 async def nested() -> AsyncIterator[bytes]:
     """JSON that is nested deeper than any stack."""
     while True:
-        yield frame(b'{"data":' + b"[" * 1_000_000)
+        yield frame(b'{"data":' + b"[" * 100_000)
 
 
 async def probes() -> AsyncIterator[bytes]:
