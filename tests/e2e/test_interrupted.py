@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 
+import psutil
 import pytest
 import texts
 from launching import PAGE, Bench, Run, Started, free_port, until
@@ -68,7 +69,8 @@ def disturbed(bench: Bench) -> dict[str, Ended]:
         if name == "worker killed":
             locust_master = children[name].member(lambda line: "--processes" in line)
             workers = [p for p in locust_master.children() if "--processes" in " ".join(p.cmdline())]
-            (workers or [locust_master])[0].kill()
+            # The first: a child of a later fork that has not become another program yet has the same command line.
+            min(workers or [locust_master], key=psutil.Process.create_time).kill()
         else:
             children[name].signal(signal.SIGINT)
     until(lambda: draining(runs["twice"]), 20, "the drain of the second one")

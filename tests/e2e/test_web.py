@@ -192,6 +192,6 @@ def test_in_a_browser_the_form_starts_a_run_and_the_live_page_shows_its_verdict(
 
 def test_at_the_end_nothing_is_left_running(stopped: Run, web: Web) -> None:
     web.child.signal(signal.SIGINT)
-    web.child.wait(30)
+    web.child.wait(60)
     assert web.child.nothing_left()
     assert "Traceback" not in web.child.said
