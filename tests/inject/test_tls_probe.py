@@ -62,7 +62,7 @@ def gateway(context: ssl.SSLContext) -> Iterator[int]:
 
 
 PARTS = {
-    "slow": part("latency", for_s=1, latency_ms=60, direction="upstream"),
+    "slow": part("latency", for_s=1, latency_ms=200, direction="upstream"),
     "thin": part("bandwidth", for_s=2.5, rate_kb_per_s=20),
     "short": part("limit-data", for_s=1.5, limit_bytes=4000, direction="downstream"),
 }
