@@ -17,16 +17,17 @@ MUTATED := tests/prove/test_mutations.py
 PAGES := tests/report tests/webui tests/harness tests/reference_target
 LAWS := $(addprefix tests/,measure tally plan)
 PARTS := tests $(addprefix --ignore=,$(LAWS) $(PAGES) $(STACK) $(UNPATCHED) tests/drive tests/inject tests/e2e $(MUTATED))
-PROVE := $(MUTATED) tests/e2e/test_prove.py
+PROVEN := tests/e2e/test_prove.py
+COMMANDS := tests/e2e/test_commands.py
 CHAOS := tests/e2e/test_chaos.py
 PLAYED := $(addprefix tests/e2e/test_,gameday.py prove_faults.py)
 JUDGED := $(addprefix tests/e2e/test_,judged_faults.py crew.py tokens.py faults.py)
-WHOLE := tests/e2e $(addprefix --ignore=,$(PROVE) $(CHAOS) $(PLAYED) $(JUDGED))
+WHOLE := tests/e2e $(addprefix --ignore=,$(PROVEN) $(COMMANDS) $(CHAOS) $(PLAYED) $(JUDGED))
 SIDE := $(MAKE) --no-print-directory --output-sync=target
 PYTEST := $(BIN)/python -m pytest -q
 
-QUICK := PARTS LAWS PAGES DRIVE ATTACKS FAULTS SERVERS USERS STACK UNPATCHED
-RUNS := PROVE WHOLE JUDGED PLAYED
+QUICK := PARTS LAWS PAGES DRIVE ATTACKS FAULTS SERVERS USERS STACK UNPATCHED COMMANDS
+RUNS := MUTATED PROVEN WHOLE JUDGED PLAYED
 AGAIN := $(addprefix again-,$(QUICK) $(RUNS) CHAOS)
 
 .PHONY: run test check bench setup servers clean lock $(QUICK) $(RUNS) CHAOS $(AGAIN)
@@ -40,7 +41,7 @@ run: servers
 # a test that fails twice fails. One group: make DRIVE
 test: servers
 	@rm -rf .again && mkdir .again
-	@$(SIDE) -k -j7 $(QUICK); $(SIDE) -k -j3 $(RUNS); $(SIDE) CHAOS; $(SIDE) -k $(AGAIN)
+	@$(SIDE) -k -j7 $(QUICK); $(SIDE) -k -j5 $(RUNS); $(SIDE) CHAOS; $(SIDE) -k $(AGAIN)
 
 $(QUICK) $(RUNS) CHAOS:
 	@mkdir -p .again; $(PYTEST) -o cache_dir=.again/$@ $($@); status=$$?; echo $$status > .again/$@.status; [ $$status = 0 ]

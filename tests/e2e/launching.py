@@ -51,6 +51,11 @@ def free_port() -> int:
         return port
 
 
+def _heed_ctrl_c() -> None:
+    """Who is started in the background by a script ignores SIGINT, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Started:
     """A child process, what it says, and all that descends from it."""
 
@@ -66,6 +71,7 @@ class Started:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_heed_ctrl_c,
             )
 
     @property

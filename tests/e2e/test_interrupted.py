@@ -45,6 +45,13 @@ def ended(child: Started, run: Run, since: float) -> Ended:
     return Ended(run=run, child=child, status=status, took_s=time.monotonic() - since)
 
 
+def kill_a_worker(child: Started) -> None:
+    """The first fork of the master, which is the one whose parent is no Locust of this run; numbers tell no age."""
+    locusts = {p.pid: p for p in child.family() if "--processes" in " ".join(p.cmdline())}
+    (master,) = [p for p in locusts.values() if p.ppid() not in locusts]
+    min((p for p in locusts.values() if p.ppid() == master.pid), key=psutil.Process.create_time).kill()
+
+
 @pytest.fixture(scope="module")
 def disturbed(bench: Bench) -> dict[str, Ended]:
     short = bench.profile(texts.long(6), "short")
@@ -67,10 +74,7 @@ def disturbed(bench: Bench) -> dict[str, Ended]:
         until(lambda name=name: in_baseline(runs[name]), 40, f"{name}: the baseline:\n{children[name].said}")
         since[name] = time.monotonic()
         if name == "worker killed":
-            locust_master = children[name].member(lambda line: "--processes" in line)
-            workers = [p for p in locust_master.children() if "--processes" in " ".join(p.cmdline())]
-            # The first: a child of a later fork that has not become another program yet has the same command line.
-            min(workers or [locust_master], key=psutil.Process.create_time).kill()
+            kill_a_worker(children[name])
         else:
             children[name].signal(signal.SIGINT)
     until(lambda: draining(runs["twice"]), 20, "the drain of the second one")

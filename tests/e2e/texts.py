@@ -106,6 +106,7 @@ measure = "not_recovered"
 at_most = 0
 """
 
+HEARD = WORK.replace("count = 5\n", 'count = 5\nsubscribe = { families = ["patterns"] }\n')
 FLOOD = f"""
 name = "flood"
 question = "What does a plan become that no process can keep?"
@@ -116,4 +117,14 @@ duration_s = 2.5
 drain_s = 4
 late_s = 4
 connect_s = 30
-{GUARD}{WORK}{LIMITS}"""
+
+[[families]]
+name = "unheard"
+channel = "nobody.listens"
+event = "noise"
+
+[[publishers]]
+name = "flood"
+families = ["unheard"]
+shape = {{ kind = "burst", base_per_s = 10, peak_per_s = 4000000, length_s = 0.1, period_s = 2 }}
+{GUARD}{HEARD}{LIMITS}"""
