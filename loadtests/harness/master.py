@@ -24,6 +24,7 @@ from loadtests.drive.wiring import Wiring
 from loadtests.harness import orders
 from loadtests.harness.conductor import Conductor
 from loadtests.harness.holding import StackHold
+from loadtests.harness.interrupting import heed_ctrl_c
 from loadtests.harness.opening import begin_faults, begin_sampling, begin_vigil, opening_records
 from loadtests.harness.part import Part, PartStatus
 from loadtests.harness.places import reports_folder
@@ -102,6 +103,7 @@ class Master:
         events.test_stopping.add_listener(lambda **_: self._ending("test_stopping"))
         events.quitting.add_listener(lambda **_: self._quitting())
         events.spawning_complete.add_listener(lambda user_count, **_: self._users(user_count))
+        heed_ctrl_c()
 
     # -- environment.tickstorm
 

@@ -120,8 +120,8 @@ connect_s = 30
 
 [[families]]
 name = "unheard"
-channel = "nobody.listens"
-event = "noise"
+channel = "tickstock.events.market_state"
+event = "ranking_change"
 
 [[publishers]]
 name = "flood"
