@@ -7,6 +7,7 @@ being sent, whose record would then be incomplete.
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import gevent
 
@@ -18,4 +19,5 @@ def heed_ctrl_c() -> None:
 
 
 def _interrupt() -> None:
-    raise KeyboardInterrupt
+    hub: Any = gevent.get_hub()
+    hub.handle_system_error(KeyboardInterrupt, KeyboardInterrupt())  # raised here, it would be printed as an error

@@ -40,6 +40,8 @@ def said(*, heeded: bool, ignored: bool = False) -> list[str]:
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.SIG_DFL),
     )  # fmt: skip
+    if heeded:
+        assert done.stderr == ""
     return done.stdout.split("\n")[:-1]
 
 
