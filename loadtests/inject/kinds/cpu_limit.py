@@ -28,7 +28,7 @@ _GO_ON_S = 2.0
 _SLACK_PERCENT = 4.0  # the system tells CPU times in ticks of 10 ms
 _SLACK_FACTOR = 1.25
 _LEAST_STOPPED_PERCENT = 1.0
-_LEAST_STOPPED_PART = 0.5  # of the time that a service must stand still to get from what it used to the limit
+_LEAST_STOPPED_PART = 0.5  # of the time that a service must stand still to use so much less than before
 
 
 class Limiter:
@@ -115,7 +115,7 @@ class CpuWitness(ServiceWitness):
         if percent >= calm:
             reason = f"it uses {percent:g} % of a core, and {calm:g} % before: the limit took nothing from it"
             return Proof(proved=False, effective=effective, reason=reason)
-        least = max(_LEAST_STOPPED_PERCENT, 100 * _LEAST_STOPPED_PART * (1 - limit / calm))
+        least = max(_LEAST_STOPPED_PERCENT, 100 * _LEAST_STOPPED_PART * (1 - percent / calm))
         if stopped < least:
             reason = f"it stood still for {stopped:g} % of the time, so it was something else that slowed it"
             return Proof(proved=False, effective=effective, reason=reason)
