@@ -68,15 +68,16 @@ def disturbed(bench: Bench) -> dict[str, Ended]:
         ),
     }  # fmt: skip
     stranger = bench.start("--worker", "--master-host", "127.0.0.1", "--master-port", port, program=locust)
-    runs = {name: bench.run_of(child) for name, child in children.items()}
-    since = {name: time.monotonic() for name in children}
+    runs, since = {}, {}
     for name in ("worker killed", "once", "twice"):  # the first has its stack already: its plan is soon over
-        until(lambda name=name: in_baseline(runs[name]), 40, f"{name}: the baseline:\n{children[name].said}")
+        run = runs[name] = bench.run_of(children[name])
+        until(lambda run=run: in_baseline(run), 40, f"{name}: the baseline:\n{children[name].said}")
         since[name] = time.monotonic()
         if name == "worker killed":
             kill_a_worker(children[name])
         else:
             children[name].signal(signal.SIGINT)
+    runs["refused"], since["refused"] = bench.run_of(children["refused"]), time.monotonic()
     until(lambda: draining(runs["twice"]), 20, "the drain of the second one")
     children["twice"].signal(signal.SIGINT)
     found = {name: ended(child, runs[name], since[name]) for name, child in children.items()}
