@@ -34,6 +34,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def asked(request: pytest.FixtureRequest) -> frozenset[str]:
+    """Names and parameters of the tests that are played: what prepares many at once prepares no other."""
+    return frozenset(word for item in request.session.items for word in item.keywords)
+
+
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """A headless Chromium with an empty profile; skips where there is none, unless TICKSTORM_REQUIRE_BROWSER=1."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from loadtests.cli.console import out as console
-from loadtests.harness.places import reports_folder
+from loadtests.harness.places import report_of, reports_folder
 from loadtests.model.codec import Frame, Torn, decode
 from loadtests.model.errors import BadInput
 from loadtests.model.profile import Profile
@@ -103,12 +103,6 @@ def analyze_run(
         show(results)
         console.print(f"report: {report_of(target)}", markup=False)
     return results.verdict.exit_status
-
-
-def report_of(folder: Path) -> Path:
-    """What to look at in a run's folder."""
-    page = folder / "report.html"
-    return page if page.exists() else folder / "results.json"
 
 
 def show(results: Results) -> None:

@@ -19,12 +19,12 @@ from typing import Any
 import psutil
 
 from loadtests.capture.preflight import refuse
-from loadtests.cli.analyzing import analyze_run, report_of, show
+from loadtests.cli.analyzing import analyze_run, show
 from loadtests.cli.console import err, out
 from loadtests.cli.progress import Progress
 from loadtests.harness.holding import in_use, user_of
 from loadtests.harness.loading import load
-from loadtests.harness.places import ROOT, profile_path, reports_folder
+from loadtests.harness.places import ROOT, profile_path, report_of, reports_folder
 from loadtests.harness.status import STATUS_FD
 from loadtests.harness.target import resolve
 from loadtests.inject.healing import heal
@@ -32,14 +32,12 @@ from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.results import Verdict, from_json
 
 END_S = 20.0
-HTML = "TICKSTORM_HTML"
 
 
 def run_profile(
     name: str, sets: Sequence[str], *, workers: int, web_port: int | None, seed: int | None, html: bool = True
 ) -> int:
     """Run and judge; the exit status of the verdict. Raises BadInput before anything was started."""
-    os.environ[HTML] = "1" if html else "0"  # for whoever judges: Locust's master has it done by a child
     loaded = load(name, sets, seed)
     for key, value, source, relaxed in zip(
         loaded.effective.key, loaded.effective.value, loaded.effective.source, loaded.effective.relaxed, strict=True
@@ -55,13 +53,13 @@ def run_profile(
         refuse(loaded.profile, target.status)
         run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{loaded.profile.name}-{secrets.token_hex(2)}"
         command = _command(name, sets, workers=workers, web_port=web_port, seed=seed)
-        ended = _run_locust(command, run, web_port)
+        ended = _run_locust(command, run, web_port, html=html)
         if not _results(run).exists() and not ended.failed:  # nobody may be left who lifts what is in force
             _heal(target.toxiproxy, run)
     finally:
         if target.stack is not None:
             target.stack.down()
-    return _tell(run, ended, show_it=web_port is None)
+    return _tell(run, ended, show_it=web_port is None, html=html)
 
 
 def _command(name: str, sets: Sequence[str], *, workers: int, web_port: int | None, seed: int | None) -> list[str]:
@@ -124,11 +122,11 @@ class _Ended:
         return "; ".join(self.reasons) or f"Locust's status was {self.status}"
 
 
-def _run_locust(command: list[str], run: str, web_port: int | None) -> _Ended:
+def _run_locust(command: list[str], run: str, web_port: int | None, *, html: bool) -> _Ended:
     folder = reports_folder() / run
     folder.mkdir(parents=True)
     reader, writer = os.pipe()
-    environment = os.environ | {STATUS_FD: str(writer), "TICKSTORM_RUN_ID": run}
+    environment = os.environ | {STATUS_FD: str(writer), "TICKSTORM_RUN_ID": run, "TICKSTORM_HTML": str(int(html))}
     with open(folder / "locust.log", "wb") as log:
         child = subprocess.Popen(
             command,
@@ -182,23 +180,23 @@ def _end(child: subprocess.Popen[bytes]) -> None:
             process.kill()
 
 
-def _tell(run: str, ended: _Ended, *, show_it: bool) -> int:
+def _tell(run: str, ended: _Ended, *, show_it: bool, html: bool) -> int:
     if ended.failed:
         kind = BadInput if ended.status == 2 else HarnessError
         raise kind(ended.failed)
     results = _results(run)
     if not results.exists():
-        return _judge_what_is_there(run, ended)
+        return _judge_what_is_there(run, ended, html=html)
     return _summary(run) if show_it else from_json(results.read_bytes()).verdict.exit_status
 
 
-def _judge_what_is_there(run: str, ended: _Ended) -> int:
+def _judge_what_is_there(run: str, ended: _Ended, *, html: bool) -> int:
     """Of a run that was cut off: why, its log's end, and what its history says. Raises HarnessError where it cannot."""
     folder = reports_folder() / run
     log = (folder / "locust.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
     said = "\n".join([f"run {run} ended without a verdict: {ended.words}", *(f"  {line}" for line in log[-8:])])
     try:
-        analyze_run(str(folder), (), out=None, quiet=True, html=os.environ.get(HTML) != "0")
+        analyze_run(str(folder), (), out=None, quiet=True, html=html)
     except (BadInput, OSError) as error:
         _results(run).unlink(missing_ok=True)  # half of one
         raise HarnessError(f"{said}\nwhat it stored could not be judged: {error}") from None

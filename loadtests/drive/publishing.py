@@ -325,11 +325,12 @@ class Publishing:
             self._behind_ns = now
         # Beside consumers who cannot keep up either, a nap as long as the turn: whoever publishes more than the process
         # can must not starve them. Alone it naps only so long that more than one message is due.
-        if self._crowded():
-            first = budget <= 0 and now - self._behind_ns < FIRST_NS
-            self._arm(now, 0 if first else min(NAP_MOST_NS, max(NAP_NS, now - turn_ns)))
+        crowded = self._crowded()
+        if budget <= 0 and (not crowded or now - self._behind_ns < FIRST_NS):
+            nap_ns = 0
         else:
-            self._arm(now, 0 if budget <= 0 else NAP_NS)
+            nap_ns = min(NAP_MOST_NS, max(NAP_NS, now - turn_ns)) if crowded else NAP_NS
+        self._arm(now, nap_ns)
 
     def _retire(self, slot: Slot) -> None:
         if slot.done:

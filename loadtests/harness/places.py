@@ -33,3 +33,9 @@ def profile_path(name: str) -> Path:
     """File of a shipped profile's name, or the path itself."""
     shipped = profiles_folder() / f"{name}.toml"
     return shipped if "/" not in name and shipped.exists() else Path(name)
+
+
+def report_of(folder: Path) -> Path:
+    """What to look at in a run's folder: the page, or where there is none the results."""
+    page = folder / "report.html"
+    return page if page.exists() else folder / "results.json"

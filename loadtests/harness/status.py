@@ -7,6 +7,8 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
+from loadtests.harness.places import report_of
+
 if TYPE_CHECKING:
     from loadtests.harness.conductor import Conductor
 
@@ -41,8 +43,7 @@ class StatusLine:
             log.info("run %s: %s, %s; %d consumers connected", live.run, live.state, live.phase, live.connected)
             if live.state == "done":
                 log.info("run %s: %s", live.run, "; ".join([live.verdict, *live.reasons[:3]]))
-                page = conductor.folder / "report.html"
-                log.info("report: %s", page if page.exists() else page.with_name("results.json"))
+                log.info("report: %s", report_of(conductor.folder))
         self._put(
             {
                 "run": live.run,

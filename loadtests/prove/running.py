@@ -48,9 +48,8 @@ def wait_for(holds: Callable[[], Any], timeout_s: float, what: str) -> Any:
     return value
 
 
-_NO_PAGE = {
-    "TICKSTORM_HTML": "0"
-}  # nobody looks at the page of a proof; `tickstorm analyze` makes it of one that is kept
+# Nobody looks at the page of a proof; `tickstorm analyze` makes it of one that is kept.
+_NO_PAGE = {"TICKSTORM_HTML": "0"}
 
 
 class Child:

@@ -112,11 +112,9 @@ class Ports:
             holder.listen(1)
         except OSError:
             holder.close()
-            if claim is not None:
-                claim.close()
+            claim.close()
             raise
-        if claim is not None:
-            self._claims.append(claim)
+        self._claims.append(claim)
         self._held[name] = holder
         self._numbers[name] = port
 
@@ -150,16 +148,15 @@ class Ports:
         self._claims.clear()
 
 
-def _claim(port: int) -> socket.socket | None:
-    """Nobody else's stack takes this port while the socket is open; None where the system has no such addresses.
+def _claim(port: int) -> socket.socket:
+    """Nobody else's stack takes this port while the socket is open; claims nothing where no such addresses are.
 
     Raises OSError where another stack has it.
     """
-    if not sys.platform.startswith("linux"):
-        return None
     claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
-        claim.bind(_CLAIM.format(port))
+        if sys.platform.startswith("linux"):
+            claim.bind(_CLAIM.format(port))
     except OSError:
         claim.close()
         raise

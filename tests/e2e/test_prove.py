@@ -61,10 +61,9 @@ def test_the_command_plants_200_000_deliveries_and_finds_them_all(bench: Launchi
 
 @pytest.fixture(scope="module")
 def ways(
-    made: Planting, own: LocalStack, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    made: Planting, own: LocalStack, asked: frozenset[str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[dict[str, list[Row]]]]]:
     """All ways that are asked for, two at a time, each on a stack that no other uses meanwhile."""
-    asked = {word for item in request.session.items for word in item.keywords}
     folder = tmp_path_factory.mktemp("ways")
     free: queue.Queue[LocalStack] = queue.Queue()
     with alone(folder / "stack") as other, ThreadPoolExecutor(2) as pool:

@@ -26,9 +26,8 @@ Proofs = dict[str, "Future[subprocess.CompletedProcess[str]]"]
 
 
 @pytest.fixture(scope="module")
-def proofs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proofs]:
+def proofs(asked: frozenset[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proofs]:
     """All proofs that are asked for, some at a time, each on a stack of its own: a gateway hears all of its Redis."""
-    asked = {word for item in request.session.items for word in item.keywords}
     folder = tmp_path_factory.mktemp("mutations")
     free: queue.Queue[LocalStack] = queue.Queue()
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
