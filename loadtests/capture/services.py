@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg2
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from loadtests.capture.findings import Finding
 from loadtests.capture.readings import get_json, split_address
@@ -96,6 +93,10 @@ def _unreachable(check: str, address: str, why: object, level: str = "bad") -> F
 
 def redis_answers(address: str) -> Finding:
     """PING and the version, past the link."""
+    import redis  # takes as long to import as the rest of a command together
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
     host, port = split_address(address)
     client = redis.Redis(
         host=host,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import gevent
 from gevent import socket as gsocket
 
-from loadtests.drive import inflating, tls
+from loadtests.drive import tls
 from loadtests.drive.consumer_connection import Connection
 from loadtests.drive.handshake import RefusedError, UnauthorizedError, agent, upgrade
 from loadtests.drive.role import Role
@@ -145,6 +145,8 @@ class Consuming:
                 token = self._role.present()
                 bearer = token if self._spec.transport == "websocket" else None
                 if target.compression:
+                    from loadtests.drive import inflating  # its library takes longer to import than all else here
+
                     sock, behind = inflating.upgrade(sock, host, port, path, named, bearer)
                 else:
                     behind = upgrade(sock, host, port, path, named, bearer)

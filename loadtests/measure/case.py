@@ -49,7 +49,7 @@ class Case:
     blame: Attribution
     ledger: Ledger
     scopes: Scopes
-    clean: Bools  # Consumed rows outside saturation and trouble
+    clean: Bools  # Consumed rows of which their process kept up, left readings and had no trouble
     slow_read: Bools  # Consumed rows whose read clock is not believed
     behind: Bools  # slices in which a process of the load generator could not keep up, or left no reading of itself
     ours: Bools  # slices in which any process of the load generator was in trouble
@@ -129,7 +129,7 @@ def case(profile: Profile, facts: Facts) -> Case:
         blame=blame,
         ledger=settle(facts, contract, table, subs, owing, blame, came.of_process(facts.names)),
         scopes=scope,
-        clean=~scope.of_rows(scope.saturated | scope.trouble, came),
+        clean=~scope.of_rows(scope.behind | scope.trouble, came),
         slow_read=scope.of_rows(scope.slow_read, came),
         behind=behind,
         ours=ours,

@@ -1,6 +1,6 @@
-"""Is everything healed, kept and told, whoever of us or of the servers dies?  The command itself, every victim once.
+"""Is everything healed, kept and told, whoever of us or of the servers dies?  The command itself, one moment a victim.
 
-Four stacks, the moments side by side, so that all take less than two minutes on an idle machine.
+Four stacks, the moments side by side: with the undisturbed run they are two runs for each.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from loadtests.prove.chaos_plan import VICTIMS
+from loadtests.prove.chaos_plan import SERVICES, VICTIMS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]  # idle, it takes less than two minutes
 ROOT = Path(__file__).resolve().parents[2]
-MOMENTS = 8  # the victims that are processes; the disks follow
+MOMENTS = 7  # PostgreSQL and the disks follow; the command alone strikes twenty times
 LINE = re.compile(r"^ *(\d+) ([a-z -]+?) +at +[\d.]+ s, (in .+?): (\w+) \((-?\d+)\): (.+): (ok|WRONG)$", re.M)
 
 
@@ -51,7 +51,7 @@ def test_nothing_is_left_behind(done: Done) -> None:
     assert last.startswith(f"{MOMENTS} of {MOMENTS} moments: nothing left behind"), done.said
 
 
-def test_every_victim_fell_once(done: Done) -> None:
+def test_each_victim_fell_once(done: Done) -> None:
     assert sorted(line[1] for line in done.lines) == sorted(VICTIMS[:MOMENTS]), done.said
 
 
@@ -66,7 +66,7 @@ def test_no_verdict_is_a_pass_and_no_exit_status_says_so(done: Done) -> None:
 
 
 def test_whoever_ended_by_itself_is_named_with_its_time(done: Done) -> None:
-    for victim in ("gateway", "redis", "postgres", "toxiproxy"):
+    for victim in SERVICES.intersection(VICTIMS[:MOMENTS]):
         (rest,) = [line[5] for line in done.lines if line[1] == victim]
         assert re.search(rf"{victim} ended by SIGKILL at \d+\.\d s", rest), rest
 

@@ -307,6 +307,20 @@ def test_a_stretch_of_which_our_process_left_no_reading_is_no_evidence_either() 
     assert check_of(judge(world.profile, changed(history, silent)), "lost_defect").verdict is Verdict.UNKNOWN
 
 
+def test_a_latency_that_no_reading_speaks_for_is_not_counted() -> None:
+    """A hub in which one turn takes seconds leaves a hole between two readings: what came in it was read late."""
+    world = World(profile()).calm()
+    history = world.history()
+    start = world.warm + 2 * S
+
+    def silent(x: Any) -> Any:
+        return None if isinstance(x, r.HarnessSecond) and start - 2 * S < x.at_ns < start + 2 * S else x
+
+    whole, holed = judge(world.profile, history), judge(world.profile, changed(history, silent))
+    assert holed.latency_ms.count < whole.latency_ms.count
+    assert holed.delivery.unique == whole.delivery.unique
+
+
 # -- what is missing
 
 
