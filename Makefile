@@ -43,7 +43,7 @@ run: servers
 # a test that fails twice fails. One group: make DRIVE
 test: servers
 	@rm -rf .again && mkdir .again
-	@$(SIDE) -k -j7 $(QUICK); $(SIDE) -k -j4 $(RUNS); $(SIDE) CHAOS; $(SIDE) -k $(AGAIN)
+	@$(SIDE) -k -j5 $(QUICK); $(SIDE) -k -j3 $(RUNS); $(SIDE) CHAOS; $(SIDE) -k $(AGAIN)
 
 $(QUICK) $(RUNS) CHAOS:
 	@mkdir -p .again; $(PYTEST) -o cache_dir=.again/$@ $($@); status=$$?; echo $$status > .again/$@.status; [ $$status = 0 ]

@@ -88,7 +88,8 @@ def _joined(rate: float) -> Load:
 
 def ceiling(session: Session) -> dict[str, Measured]:
     """Steady runs, each at the rate that the one before it lets expect at the limit."""
-    known = session.own(PLAIN_100)[-1].run
+    own, floor = session.beside_floor(PLAIN_100)
+    known = own[-1].run
     rate = known.rate * min(ALMOST / known.cpu_percent, CEILING_MOST / known.rate)
     tried: list[str] = []
     held: OwnRun | None = None
@@ -107,7 +108,13 @@ def ceiling(session: Session) -> dict[str, Measured]:
     detail = f"tried: {'; '.join(tried)}"
     if held is None:
         return {"ceiling": Measured(detail=detail, missing="no rate that was tried was held")}
-    facts = {"ours": held.run.cpu_s_per_million, "sender": held.sender_percent}
+    theirs = median_cost(floor)
+    facts = {
+        "ours": held.run.cpu_s_per_million,
+        "sender": held.sender_percent,
+        "floor": theirs,
+        "floor_most": CPU_LIMIT / 100 / theirs * 1e6,
+    }
     return {"ceiling": Measured(values=(held.run.rate,), detail=f"{detail}; {latency(held.run)}", facts=facts)}
 
 

@@ -6,7 +6,6 @@ Runs in the sampler's own process, so it may block: each reader has a thread of 
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,8 @@ import psycopg2
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from loadtests.capture.asking import get_json, split_address
 
 Reading = dict[str, float]
 """Metric -> value."""
@@ -59,12 +60,6 @@ _POSTGRES_METRICS = (
     "dead_rows",
     "live_rows",
 )
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Parts of a checked `host:port`."""
-    host, _, port = address.rpartition(":")
-    return host, int(port)
 
 
 class ProcessReader:
@@ -196,22 +191,6 @@ class PostgresReader:
             except psycopg2.Error:
                 pass  # it was gone already, which is all that is wanted
             self._connection = None
-
-
-def get_json(address: str, path: str, timeout_s: float) -> tuple[int, Any]:
-    """Status and body of one HTTP GET over a connection of its own. Raises OSError or http.client.HTTPException."""
-    host, port = split_address(address)
-    connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
-    try:
-        connection.request("GET", path, headers={"Connection": "close"})
-        answer = connection.getresponse()
-        body = answer.read(1 << 20)
-    finally:
-        connection.close()
-    try:
-        return answer.status, json.loads(body)
-    except ValueError:
-        return answer.status, None
 
 
 def read_stats(address: str, timeout_s: float) -> Reading | None:

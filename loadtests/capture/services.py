@@ -11,8 +11,8 @@ from typing import Any
 
 import psycopg2
 
+from loadtests.capture.asking import get_json, split_address
 from loadtests.capture.findings import Finding
-from loadtests.capture.readings import get_json, split_address
 from loadtests.model.profile import Profile, Target
 from loadtests.model.stackwire import Status
 

@@ -123,6 +123,8 @@ class WebUi:
             self._until(partial(self._has_users, count), f"{count} users")
 
     def _has_users(self, count: int) -> bool:
+        if self._live()["state"] == "done":
+            raise ProofError(f"the run was over before it had {count} users; {self.child.last_words}")
         return bool(self._get("/stats/requests")["user_count"] == count)
 
     def _live(self) -> dict[str, Any]:
