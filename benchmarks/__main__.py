@@ -20,7 +20,7 @@ from rich.table import Table
 
 from benchmarks.bench import Bench
 from benchmarks.children import SERVER_CORE, ChildError, Children, raise_file_limit, stay_on
-from benchmarks.document import PLOT, Figures, from_json, merged, table, to_json, to_markdown
+from benchmarks.document import PLOT, Figures, from_json, merged, quoting, table, to_json, to_markdown
 from benchmarks.experiments import needed
 from benchmarks.figures import Measured, Outcome, met_text, outcome, value_text
 from benchmarks.machine import machine, versions
@@ -30,6 +30,7 @@ from benchmarks.rows import BY_KEY, ROWS
 from benchmarks.session import Session
 
 DOCS = ROOT / "docs"
+README = ROOT / "README.md"
 WIDTH = None if sys.stdout.isatty() else 150
 out = Console(highlight=False, soft_wrap=True, width=WIDTH)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -130,6 +131,8 @@ def _write(figures: Figures, folder: Path) -> None:
     (folder / "performance.md").write_text(to_markdown(figures), encoding="utf-8")
     if figures.bars or figures.curve:
         _draw(figures, folder / PLOT)
+    if folder == DOCS:
+        README.write_text(quoting(README.read_text(encoding="utf-8"), figures), encoding="utf-8")
     err.print(f"written: performance.md, performance.json in {folder.name}/", markup=False)
 
 

@@ -88,6 +88,30 @@ def to_markdown(figures: Figures) -> str:
     return "\n".join([*lines, _METHOD])
 
 
+QUOTED = ("delivery-100", "delivery-20", "flat", "flat-rate", "ceiling", "publish", "memory-consumer", "connections")
+"""Rows of which the README tells."""
+_BEGIN, _END = "<!-- figures -->\n", "<!-- /figures -->"
+
+
+def quoting(readme: str, figures: Figures) -> str:
+    """The README with the present figures between its two marks; without the marks it stays as it is."""
+    before, begin, rest = readme.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not (begin and end):
+        return readme
+    rows = [(row, outcome) for row, outcome in table(figures.outcomes) if row.key in QUOTED]
+    newest = max((outcome.date for _, outcome in rows), default="nothing yet")
+    lines = [
+        f"| figure ({figures.machine}; {newest}) | target | measured: median (least to greatest) | met |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.name} | {row.target} | {value_text(found, row.unit)} | {met_text(found, row.limit)} |"
+        for row, found in rows
+    ]
+    return before + begin + "\n".join(lines) + "\n" + end + after
+
+
 def _sections(rows: list[tuple[Row, Outcome]]) -> Mapping[str, list[tuple[Row, Outcome]]]:
     found: dict[str, list[tuple[Row, Outcome]]] = {}
     for row, outcome in rows:

@@ -50,8 +50,8 @@ ROWS: tuple[Row, ...] = (
     Row(
         key="ceiling", section=RECEIVING, name="highest rate with nothing lost at ≤ 95 % CPU of one worker", unit="/s",
         limit=200_000, better="more",
-        reason="{ours} CPU-s per million at this rate. The C floor itself spends {floor} at 100,000/s on this machine, so "
-        "that 95 % of a core would carry it to {floor_most}/s. Beside us the sender used {sender} % of its core.",
+        reason="{ours} CPU-s per million at this rate. The C floor itself spends {floor} at 100,000/s on this machine: "
+        "95 % of a core would carry it to {floor_most}/s. Beside us the sender used {sender} % of its core.",
     ),
     _peer("peer-websocket-client", "websocket-client under gevent, 200 × 20/s", 6),
     _peer("peer-websockets", "`websockets` on asyncio", 6),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import string
 import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.document import Figures, from_json, merged, to_json, to_markdown
+from benchmarks.document import QUOTED, Figures, from_json, merged, quoting, to_json, to_markdown
 from benchmarks.experiments import EXPERIMENTS, needed
 from benchmarks.figures import ClientRun, Measured, Outcome, Row, number, outcome, ratios, value_text
 from benchmarks.profile_text import Load, profile_text
@@ -18,6 +19,7 @@ from benchmarks.rows import BY_KEY, ROWS
 from benchmarks.slope import slope_per_hour
 from loadtests.model.profile import Profile
 
+ROOT = Path(__file__).resolve().parents[2]
 LESS = Row(key="a", section="s", name="n", unit="×", limit=1.25, reason="{ours} of {value} beyond {limit}, {unknown}")
 MORE = Row(key="b", section="s", name="n", unit="/s", limit=100, better="more", reason="too few")
 positive = st.floats(1e-3, 1e6)
@@ -157,6 +159,18 @@ def test_the_page_names_misses_with_their_reasons() -> None:
     page = to_markdown(Figures(machine="m", versions="v", outcomes=[miss]))
     assert "| 9 × | no |" in page
     assert "d. because." in page
+
+
+def test_the_readme_quotes_the_stored_figures_and_nothing_else_of_it_changes() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    stored = from_json((ROOT / "docs" / "performance.json").read_bytes())
+    assert quoting(readme, stored) == readme
+    for key in QUOTED:
+        assert readme.count(f"| {BY_KEY[key].name} |") == 1
+    assert quoting("no marks", stored) == "no marks"
+    empty = quoting(readme, Figures(machine="m", versions="v"))
+    assert len(readme.splitlines()) - len(empty.splitlines()) == len(QUOTED)
+    assert quoting(empty, stored) == readme
 
 
 # -- profiles and slopes
