@@ -207,10 +207,12 @@ class Part:
         wiring.publishing.flush(now, final=final)
         wiring.receiver.merge_stats(self._environment)
         wiring.publishing.merge_stats(self._environment)
-        self.recorder.emit(self._second(now))
+        self.recorder.emit(self._second())
         self.recorder.flush()
 
-    def _second(self, now: int) -> HarnessSecond:
+    def _second(self) -> HarnessSecond:
+        """How this process fared up to now, which may be long after the flush began: it lets others run in between."""
+        now = self.clock.now_ns()
         reading, publishing = self.wiring.receiver.take_reading(), self.wiring.publishing.health()
         guard = self.profile.guard
         cpu = self._self.cpu_percent()
