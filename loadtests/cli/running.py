@@ -30,6 +30,7 @@ from loadtests.harness.target import resolve
 from loadtests.inject.healing import heal
 from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.results import Verdict, from_json
+from loadtests.stack import stack_folder
 
 END_S = 20.0
 
@@ -64,7 +65,7 @@ def run_profile(
 
 def _command(name: str, sets: Sequence[str], *, workers: int, web_port: int | None, seed: int | None) -> list[str]:
     command = [sys.executable, "-m", "locust", "-f", str(ROOT / "locustfile.py"), "--only-summary"]
-    command += ["--run-profile", str(profile_path(name)), "--run-set", "\n".join(sets)]
+    command += ["--run-profile", str(profile_path(name).absolute()), "--run-set", "\n".join(sets)]
     if seed is not None:
         command += ["--run-seed", str(seed)]
     if web_port is None:
@@ -126,7 +127,13 @@ def _run_locust(command: list[str], run: str, web_port: int | None, *, html: boo
     folder = reports_folder() / run
     folder.mkdir(parents=True)
     reader, writer = os.pipe()
-    environment = os.environ | {STATUS_FD: str(writer), "TICKSTORM_RUN_ID": run, "TICKSTORM_HTML": str(int(html))}
+    environment = os.environ | {
+        STATUS_FD: str(writer),
+        "TICKSTORM_RUN_ID": run,
+        "TICKSTORM_HTML": str(int(html)),
+        "TICKSTORM_STACK": str(stack_folder()),  # as they are here: Locust works in another folder
+        "TICKSTORM_REPORTS": str(reports_folder().absolute()),
+    }
     with open(folder / "locust.log", "wb") as log:
         child = subprocess.Popen(
             command,

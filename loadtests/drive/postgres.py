@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +49,8 @@ def is_cooperative() -> bool:
 def connect(account: Account) -> Any:
     """A connection that can only read, each statement a transaction of its own, cancelled at the timeout.
 
-    The password, if there is one, comes from libpq's own environment (PGPASSWORD).  Raises QueryError.
+    The password, if there is one, comes from TEST_DB_PASSWORD, else from libpq's own environment (PGPASSWORD).
+    Raises QueryError.
     """
     host, port = account.address
     try:
@@ -58,6 +60,7 @@ def connect(account: Account) -> Any:
                 port=port,
                 dbname=account.database,
                 user=account.user,
+                password=os.environ.get("TEST_DB_PASSWORD") or None,
                 application_name="tickstorm-reader",
                 options=f"-c default_transaction_read_only=on -c statement_timeout={round(account.timeout_s * 1000)}",
             )

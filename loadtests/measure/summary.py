@@ -109,7 +109,7 @@ def _calm_of_the_judged(case: Case) -> Bools:
 
 
 def spreads(case: Case) -> dict[str, Spread]:
-    """Distributions over the whole run; what came while a process was saturated is left out."""
+    """Distributions over the whole run; what came while a process was saturated, or left no reading, is left out."""
     _, lag, blocked = publish_table(case)
     return {
         "latency": latency_spread(case.came, case.clean, case.slow_read),

@@ -80,6 +80,17 @@ def test_every_named_query_answers_in_the_read_only_role(server) -> None:
         connection.close()
 
 
+def test_the_password_of_the_environment_is_presented_and_never_shown(server, monkeypatch) -> None:
+    monkeypatch.setenv("TEST_DB_PASSWORD", "s3cret-word")
+    connection = postgres.connect(account(server))
+    assert "password=xxx" in connection.dsn  # psycopg2 hides what it was given
+    connection.close()
+    monkeypatch.delenv("TEST_DB_PASSWORD")
+    connection = postgres.connect(account(server))
+    assert "password" not in connection.dsn
+    connection.close()
+
+
 def test_the_rate_is_kept_and_connecting_is_timed_apart(server) -> None:
     work, wiring, records = reading(server.port, rate_per_s=40.0)
     start(wiring)

@@ -59,13 +59,13 @@ def _heed_ctrl_c() -> None:
 class Started:
     """A child process, what it says, and all that descends from it."""
 
-    def __init__(self, argv: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(self, argv: Sequence[str], environment: Mapping[str, str], log: Path, folder: Path = ROOT) -> None:
         self.mark = uuid.uuid4().hex
         self.log = log
         with log.open("wb") as out:
             self.process = subprocess.Popen(
                 list(argv),
-                cwd=ROOT,
+                cwd=folder,
                 env={**environment, MARK: self.mark},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -145,10 +145,10 @@ class Bench:
         """For a run beside others: a stack of its own, which it starts and stops itself."""
         return {"TICKSTORM_STACK": str(self.folder / "stacks" / name)}
 
-    def start(self, *argv: str, program: Sequence[str] = TICKSTORM, **environment: str) -> Started:
-        """Start a command."""
+    def start(self, *argv: str, program: Sequence[str] = TICKSTORM, folder: Path = ROOT, **environment: str) -> Started:
+        """Start a command in a folder."""
         log = self.folder / f"{len(self.started):03d}.log"
-        child = Started([*program, *argv], {**self.environment, **environment}, log)
+        child = Started([*program, *argv], {**self.environment, **environment}, log, folder)
         self.started.append(child)
         return child
 

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import texts
@@ -141,9 +142,12 @@ def elsewhere(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[st
             "none": bench.start("stack", "status", "--json", TICKSTORM_STACK=str(folder / "none")),
             "nothing to stop": bench.start("stack", "down", TICKSTORM_STACK=str(folder / "none")),
             "port in use": bench.start("stack", "up", "--port", f"redis={port}", TICKSTORM_STACK=str(folder / "port")),
-            "own": bench.start("run", own, "--set", "run.duration_s=2", TICKSTORM_STACK=str(folder / "own")),
+            "own": bench.start(
+                "run", Path(own).name, "--set", "run.duration_s=2",
+                folder=bench.folder, TICKSTORM_STACK="own-stack", TICKSTORM_REPORTS=bench.reports.name,
+            ),
             "dying": bench.start("run", own, TICKSTORM_STACK=str(folder / "dying"), PATH=path),
-        }
+        }  # fmt: skip
         return {name: Said(status=c.wait(60), text=c.said, child=c) for name, c in children.items()}
 
 
@@ -169,8 +173,10 @@ def test_a_stack_that_cannot_start_says_why_and_leaves_nothing(
 
 
 def test_without_a_stack_a_run_starts_one_and_stops_it(elsewhere: dict[str, Said], bench: Bench) -> None:
+    """From another folder, all paths relative to it: Locust works in ours, and must mean the same files."""
     found = elsewhere["own"]
     assert found.status == 0, found.text
     assert "starting one for this run" in found.text
     assert bench.run_of(found.child).results["verdict"] == "PASS"
+    assert (bench.folder / "own-stack").is_dir()
     assert found.child.nothing_left()
