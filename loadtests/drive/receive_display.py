@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,14 +45,14 @@ class Readings:
     def __init__(self, sums: Sums) -> None:
         self._before = sums
 
-    def reading(self, sums: Sums, lag: HubLag, connected: int) -> HarnessReading:
-        """What came between the last call's sums and these."""
+    def reading(self, sums: Sums, read_delays: Mapping[int, int], lag: HubLag, connected: int) -> HarnessReading:
+        """What came between the last call's sums and these; lag and read delays reach up to now."""
         before, self._before = self._before, sums
         lag_p99, lag_max = lag.take()
         return HarnessReading(
             messages=sums.messages - before.messages,
             reads=sums.reads - before.reads,
-            read_delay_p99_ns=_p99_ns(sums.read_delay.counts),
+            read_delay_p99_ns=_p99_ns(read_delays),
             hub_lag_p99_ns=lag_p99,
             hub_lag_max_ns=lag_max,
             connected=connected,
@@ -79,7 +79,7 @@ def merge_received(environment: Environment, contract: Contract, groups: Sequenc
             merge(environment, method, contract.group_name(index), milliseconds, total, count, size, failures)
 
 
-def _p99_ns(counts: dict[int, int]) -> int:
+def _p99_ns(counts: Mapping[int, int]) -> int:
     total = sum(counts.values())
     if total < _READ_DELAYS_NEEDED:
         return -1

@@ -326,8 +326,9 @@ class Receiver:
         return Health(connected=self._connected, open=len(self._connections))
 
     def take_reading(self) -> HarnessReading:
-        """How the receiving side fared since the last call, as of the last flush."""
-        return self._told.reading(self.accountant.sums(), self._lag, self._connected)
+        """How the receiving side fared since the last call; messages and reads are those of the last flush."""
+        accountant = self.accountant
+        return self._told.reading(accountant.sums(), accountant.take_read_delays(), self._lag, self._connected)
 
     def sums(self) -> Sums:
         """What the live page shows: deliveries, repeats, missing so far, latencies of the last second."""

@@ -24,7 +24,7 @@ from loadtests.measure.streams import Streams, streams
 from loadtests.measure.subscriptions import Subscriptions, subscriptions
 from loadtests.measure.touched import touches
 from loadtests.model.contract import Contract
-from loadtests.model.ids import NS_PER_S, SLICE_NS
+from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
 from loadtests.model.profile import Profile
 from loadtests.model.results import Growth, RecoveryResult, Verdict
 
@@ -49,7 +49,7 @@ class Case:
     blame: Attribution
     ledger: Ledger
     scopes: Scopes
-    clean: Bools  # Consumed rows of which their process kept up, left readings and had no trouble
+    clean: Bools  # Consumed rows whose process, and those that publish when they were due, kept up without trouble
     slow_read: Bools  # Consumed rows whose read clock is not believed
     behind: Bools  # slices in which a process of the load generator could not keep up, or left no reading of itself
     ours: Bools  # slices in which any process of the load generator was in trouble
@@ -79,8 +79,9 @@ def case(profile: Profile, facts: Facts) -> Case:
     behind: Bools = np.logical_or.reduce(scope.behind, axis=0)
     ours: Bools = behind | np.logical_or.reduce(scope.trouble, axis=0)
     given = load(facts, contract, table, came, subs, plan, low, high, ours)
+    held = round(profile.steady.hold_s * NS_PER_S) + profile.steady.group_ms * NS_PER_MS
     outcomes = [
-        _outside(o, a, ours, low)
+        _outside(o, a, ours, low, held)
         for o, a in zip(recoveries(contract, given, marks, found, plan.changes), found, strict=True)
     ]
     windows = [
@@ -129,13 +130,13 @@ def case(profile: Profile, facts: Facts) -> Case:
         blame=blame,
         ledger=settle(facts, contract, table, subs, owing, blame, came.of_process(facts.names)),
         scopes=scope,
-        clean=~scope.of_rows(scope.behind | scope.trouble, came),
+        clean=~(scope.of_rows(scope.behind | scope.trouble, came) | _due_in(_offering(facts, scope), came, low)),
         slow_read=scope.of_rows(scope.slow_read, came),
         behind=behind,
         ours=ours,
         coverage=coverage(scope, subs, phases.calm_slices()),
         outcomes=outcomes,
-        troubled=frozenset(a.name for a, o in zip(found, outcomes, strict=True) if _in_trouble(o, a, ours, low)),
+        troubled=frozenset(a.name for a, o in zip(found, outcomes, strict=True) if _in_trouble(o, a, ours, low, held)),
         recovery=recovery,
         felt=every,
         growth=growth(facts, profile, windows, t0_ns=marks.t0_ns, plan_end_ns=marks.plan_end_ns, changes=plan.changes),
@@ -144,18 +145,36 @@ def case(profile: Profile, facts: Facts) -> Case:
     )
 
 
-def _in_trouble(outcome: Outcome, act: Act, ours: Bools, low: int) -> bool:
-    """Whether the load generator was in trouble from the fault on until it was steady, or the limit had passed."""
-    end_ns = act.end_ns if outcome.steady_ns is None else outcome.steady_ns
+def _offering(facts: Facts, scope: Scopes) -> Bools:
+    """Slices in which a process that publishes could not keep up or was in trouble: what was due then left late."""
+    rows = [i for i, (_, process) in enumerate(facts.each()) if len(process.publish)]
+    found: Bools = np.logical_or.reduce((scope.behind | scope.trouble)[rows], axis=0)
+    return found
+
+
+def _due_in(slices: Bools, came: Deliveries, low: int) -> Bools:
+    """Rows that were due in a marked slice."""
+    rows: Bools = slices[np.clip(came.due - low, 0, len(slices) - 1)]
+    return rows
+
+
+def _in_trouble(outcome: Outcome, act: Act, ours: Bools, low: int, held_ns: int) -> bool:
+    """Whether the load generator was in trouble from the fault on until it was steady, or had to be at the latest.
+
+    A stretch that begins within the limit must hold on beyond it.
+    """
+    end_ns = outcome.steady_ns
+    if end_ns is None and act.end_ns is not None:
+        end_ns = act.end_ns + held_ns
     if act.began_ns is None or end_ns is None:
         return False
     span = slice(max(act.began_ns // SLICE_NS - low, 0), max(end_ns // SLICE_NS + 1 - low, 0))
     return bool(ours[span].any())
 
 
-def _outside(outcome: Outcome, act: Act, ours: Bools, low: int) -> Outcome:
+def _outside(outcome: Outcome, act: Act, ours: Bools, low: int, held_ns: int) -> Outcome:
     """Not to have recovered is no finding where the load generator was in trouble meanwhile."""
-    if outcome.verdict is not Verdict.FAIL or not _in_trouble(outcome, act, ours, low):
+    if outcome.verdict is not Verdict.FAIL or not _in_trouble(outcome, act, ours, low, held_ns):
         return outcome
     return replace(
         outcome,

@@ -5,12 +5,14 @@ A threshold FAILs on evidence outside harness trouble only; it is UNKNOWN where 
 
 from __future__ import annotations
 
+import numpy as np
+
 from loadtests.measure.case import Case
 from loadtests.measure.deliveries import quantile_ms
 from loadtests.measure.figures import MEASURES
 from loadtests.measure.figures_time import publish_table
 from loadtests.measure.harness import incomplete
-from loadtests.measure.phases import CALM
+from loadtests.measure.phases import CALM, chosen
 from loadtests.measure.select import Figure
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.profile import AT_LEAST, Threshold
@@ -92,11 +94,10 @@ def _doubt(case: Case, t: Threshold, verdict: Verdict) -> str | None:
     if verdict is Verdict.FAIL:
         if t.measure in _OURS:
             return "but that says nothing of the target: the load generator did not keep up"
-        if (
-            t.measure.startswith(("latency_", "query_m", "query_p"))
-            and (own_lag_ms(case) or 0.0) > case.profile.guard.own_lag_p99_ms
-        ):
-            return f"but our own lag was {own_lag_ms(case):.1f} ms or more (p99)"
+        if t.measure.startswith(("late", "query_m", "query_p")):
+            lag = max(own_lag_ms(case, {CALM}) or 0.0, own_lag_ms(case, chosen(t.phases)) or 0.0)
+            if lag > case.profile.guard.own_lag_p99_ms:
+                return f"but our own lag was {lag:.1f} ms or more (p99)"
         if t.measure in _COUNTS and (incomplete(case.facts) or not plan_done(case)):
             return "but the run was cut short or its history is not whole"
         if t.measure in _COUNTS and (missed := not_offered(case)) and missed[0] > case.profile.guard.not_offered_share:
@@ -149,8 +150,9 @@ def not_offered(case: Case, *, calm: bool = False) -> tuple[float, int, int] | N
     return (missed / (sent + missed), missed, sent + missed) if sent + missed else None
 
 
-def own_lag_ms(case: Case) -> float | None:
-    """p99 of our own lag while nothing disturbed us; with few samples a lower percentile, which p99 exceeds."""
+def own_lag_ms(case: Case, wanted: set[int] | None) -> float | None:
+    """p99 of our own lag in some phases, None for all; with few samples a lower percentile, which p99 exceeds."""
     rows, lag, _ = publish_table(case)
-    dense = lag.dense(case.phases.codes(rows[1], rows[1]) == CALM)
+    codes = case.phases.codes(rows[1], rows[1])
+    dense = lag.dense(np.isin(codes, sorted(wanted)) if wanted is not None else np.ones(len(codes), dtype=np.bool_))
     return next((ms for q in (0.99, 0.95, 0.9, 0.5) if (ms := quantile_ms(dense, q)) is not None), None)

@@ -10,6 +10,7 @@ from loadtests.measure.case import Case
 from loadtests.measure.checks import LINES, not_offered, own_lag_ms, undecided_share
 from loadtests.measure.frame import Act, never_in_force, unproved
 from loadtests.measure.harness import incomplete
+from loadtests.measure.phases import CALM
 from loadtests.measure.streams import overlaps
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.ids import NS_PER_S
@@ -188,7 +189,7 @@ def _coverage(case: Case) -> Check:
 
 
 def _own_lag(case: Case) -> Check:
-    limit, lag = case.profile.guard.own_lag_p99_ms, own_lag_ms(case)
+    limit, lag = case.profile.guard.own_lag_p99_ms, own_lag_ms(case, {CALM})
     text = "too few publish times" if lag is None else f"p99 of our own lag {lag:.3f} ms"
     # Too few to say p99 is no trouble of its own: whether enough was published is a threshold's matter.
     return _condition("own lag", lag is not None and lag > limit, text, limit=limit, measured=lag)

@@ -8,31 +8,49 @@ import numpy as np
 
 from loadtests.measure.case import Case
 from loadtests.measure.deliveries import spread_of
-from loadtests.measure.facts import Ints
+from loadtests.measure.facts import Bools, Ints
 from loadtests.measure.figures_delivery import OURS
 from loadtests.measure.growth import NOT_TARGET
-from loadtests.measure.phases import chosen
+from loadtests.measure.phases import AFTER, CALM, FAULT, RECOVERY, WARM, chosen
 from loadtests.measure.select import Figure, groups_of, within
-from loadtests.model.ids import NS_PER_MS, SLICE_NS
+from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
 from loadtests.model.profile import Threshold
 from loadtests.model.records import Queried
 from loadtests.model.results import Verdict
-from loadtests.tally.histogram import BUCKETS
+from loadtests.tally.histogram import BUCKETS, bounds_us
+
+ALL = frozenset({WARM, CALM, FAULT, RECOVERY, AFTER})
+HEALTH_PATIENCE_NS = 2 * NS_PER_S
+"""A probe of the health page that has no answer by then has none."""
 
 # -- the target and its faults
 
 
 def _queries(case: Case, t: Threshold) -> Iterator[Queried]:
     wanted = chosen(t.phases)
-    bad = case.scopes.saturated | case.scopes.trouble
+    bad = case.scopes.behind | case.scopes.trouble
     for number, (_, process) in enumerate(case.facts.each()):
         for q in process.queried:
             at = np.array([q.due_slice])
-            # Harness trouble has a scope: what it timed then says nothing.
-            if bad[number, min(max(q.due_slice - case.low, 0), bad.shape[1] - 1)]:
+            # Harness trouble has a scope: what it timed then says nothing, nor what it should have answered then.
+            if _any(bad[number], q.due_slice - case.low, q.due_slice + _took(case, q) - case.low):
                 continue
             if t.query in (None, q.query) and (wanted is None or int(case.phases.codes(at, at)[0]) in wanted):
                 yield q
+
+
+def _took(case: Case, q: Queried) -> int:
+    """Slices from the due time of a cell's queries to the answer of the slowest, or until the last had to be there."""
+    if q.failed:
+        return -(-round(case.profile.readers[q.readers].timeout_s * NS_PER_S) // SLICE_NS)
+    longest_us = max((bounds_us(int(bucket))[1] for bucket in q.latency[0]), default=0)
+    return -(-round(longest_us * 1000) // SLICE_NS)
+
+
+def _any(marks: Bools, first: int, last: int) -> bool:
+    """Whether a slice from the first to the last is marked; beyond the axis its ends stand."""
+    most = len(marks) - 1
+    return bool(marks[min(max(first, 0), most) : min(max(last, 0), most) + 1].any())
 
 
 def query(which: str) -> Callable[[Case, Threshold], Figure]:
@@ -103,7 +121,11 @@ def health(case: Case, t: Threshold) -> Figure:
     probes = sorted(
         ((p.at_ns, p.took_ns, p.ok, p.detail) for _, f in case.facts.each() for p in f.probes if p.what == "health")
     )
-    inside = [p for p in probes if p[0] >= case.times.t0_ns and within(case, p[0], wanted)]
+    said = [p for p in probes if p[0] >= case.times.t0_ns and _phase(case, p[0], _until(p)) in (wanted or ALL)]
+    # A machine that stands still answers late, and its gateway with it: that is no evidence against the gateway.
+    inside = [p for p in said if not _any(case.ours, p[0] // SLICE_NS - case.low, _until(p) // SLICE_NS - case.low)]
+    if said and not inside:
+        return Figure(value=None, why_not=OURS.removeprefix("but ") + ", whenever it was asked")
     bad = [
         f"{case.times.seconds(at):.1f} s: no healthy answer {detail}".rstrip()
         for at, took, ok, detail in inside
@@ -116,6 +138,18 @@ def health(case: Case, t: Threshold) -> Figure:
         verdict=Verdict.FAIL if bad else None,
         why_not=f"{len(bad)} probes without a healthy answer" if bad else "no samples",
     )
+
+
+def _until(probe: tuple[int, int, bool, str]) -> int:
+    """When a probe of the health page was over at the latest."""
+    at_ns, took_ns, *_ = probe
+    return at_ns + (took_ns if took_ns >= 0 else HEALTH_PATIENCE_NS)
+
+
+def _phase(case: Case, from_ns: int, to_ns: int) -> int:
+    """Phase of what lasted so long: that of a fault that began before it was over."""
+    first, last = from_ns // SLICE_NS, to_ns // SLICE_NS
+    return int(case.phases.codes(np.array([first]), np.array([last]))[0])
 
 
 def coverage(case: Case, t: Threshold) -> Figure:

@@ -26,6 +26,8 @@ For a limit looser than the default, the stretch may be shorter by the same fact
 _AROUND_NS = 10 * NS_PER_S
 NOT_TARGET = frozenset({"toxiproxy"})
 _MEMORY = ("rss_bytes", "used_memory")
+_NEW_PROCESS = frozenset({"kill", "restart"})
+"""Faults after which another process serves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,25 +102,60 @@ def growth(
     for (source, metric), values in sorted(series.items()):
         values.sort()
         inside = [(at, v / 1e6) for at, v in values if t0_ns <= at < plan_end_ns]
-        kept = [(at, mb) for at, mb in inside if at >= start]
-        # Readings that end early or stop for long say nothing about what was not read.
-        within = _gapless([at for at, _ in kept], start, plan_end_ns, round(profile.sampling.every_s * NS_PER_S))
-        robust = None if not within else slope([at / NS_PER_S for at, _ in kept], [mb for _, mb in kept])
-        span_s = (kept[-1][0] - kept[0][0]) / NS_PER_S if kept else 0.0
+        every_ns, limit = round(profile.sampling.every_s * NS_PER_S), limit_of(profile, source)
+        lives = [_life(inside, *s, every_ns, limit) for s in lives_of(facts, windows, source, start, plan_end_ns)]
+        worst = max(lives, key=lambda life: (life.verdict == "LEAK", life.span_s))
+        robust = worst.robust
         found.append(
             Growth(
                 process=source,
                 metric=metric,
-                verdict=growth_verdict(robust, span_s=span_s, limit=limit_of(profile, source)),
+                verdict=worst.verdict,
                 slope_mb_per_h=round(robust.middle, 3) if robust else None,
                 low=round(robust.low, 3) if robust else None,
                 high=round(robust.high, 3) if robust else None,
                 growth_mb=round(robust.growth_mb, 3) if robust else None,
-                samples=len(kept),
+                samples=worst.samples,
                 around_faults=[_around(w, inside) for w in windows],
             )
         )
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Life:
+    """What one process of a service did, from its warm-up to its end."""
+
+    verdict: str
+    robust: Slope | None
+    span_s: float
+    samples: int
+
+
+def _life(inside: list[tuple[int, float]], from_ns: int, to_ns: int, every_ns: int, limit: float) -> Life:
+    kept = [(at, mb) for at, mb in inside if from_ns <= at < to_ns]
+    # Readings that end early or stop for long say nothing about what was not read.
+    within = _gapless([at for at, _ in kept], from_ns, to_ns, every_ns)
+    robust = None if not within else slope([at / NS_PER_S for at, _ in kept], [mb for _, mb in kept])
+    span_s = (kept[-1][0] - kept[0][0]) / NS_PER_S if kept else 0.0
+    verdict = growth_verdict(robust, span_s=span_s, limit=limit)
+    return Life(verdict=verdict, robust=robust, span_s=span_s, samples=len(kept))
+
+
+def lives_of(facts: Facts, windows: list[Window], service: str, from_ns: int, to_ns: int) -> list[tuple[int, int]]:
+    """Stretches in which one process served, without the warm-up of those that were started meanwhile.
+
+    Memory starts anew with a process: over its restart even a leak goes down.
+    """
+    gone = [(w.from_ns, w.healed_ns) for w in windows if w.act.link == service and w.act.kind in _NEW_PROCESS]
+    gone += [(e.at_ns, e.at_ns) for _, p in facts.each() for e in p.services_ended if e.service == service]
+    found, start = [], from_ns
+    for begin, end in sorted(gone):
+        if begin > start:
+            found.append((start, min(begin, to_ns)))
+        start = max(start, end)
+    found.append((start, to_ns))
+    return [(a, b) if a == from_ns else (a + (b - a) // 4, b) for a, b in found if b > a] or [(from_ns, to_ns)]
 
 
 def _gapless(at: list[int], from_ns: int, to_ns: int, every_ns: int) -> bool:

@@ -67,12 +67,15 @@ def scopes(facts: Facts, profile: Profile, low: int, high: int) -> Scopes:
             start = before if near and before is not None else second.at_ns - NS_PER_S
             span = slice(max(start // SLICE_NS - low, 0), max(second.at_ns // SLICE_NS + 1 - low, 0))
             read[index, span] = True
-            saturated[index, span] |= (
+            if (
                 second.saturated
                 or second.cpu_percent >= guard.cpu_percent
                 or second.hub_lag_p99_ns > guard.hub_lag_ms * NS_PER_MS
                 or (prompt and second.read_delay_p99_ns > guard.hub_lag_ms * NS_PER_MS)
-            )
+            ):
+                # What piled up while the hub stood still is read after the reading that tells of it.
+                on = (second.at_ns + second.hub_lag_max_ns) // SLICE_NS + 1 - low
+                saturated[index, span.start : max(on, span.stop)] = True
             slow[index, span] |= second.read_delay_p99_ns > slow_ns
             before = second.at_ns
     where = {name: i for i, name in enumerate(names)}

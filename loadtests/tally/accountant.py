@@ -19,7 +19,7 @@ from loadtests.tally.closings import closings
 from loadtests.tally.exceptions import DeviationRows, StrangeRows
 from loadtests.tally.folding import fold
 from loadtests.tally.gaps import Gaps
-from loadtests.tally.histogram import Histogram
+from loadtests.tally.histogram import Histogram, bucket_of_us
 from loadtests.tally.kin import BUDGET_BYTES, Kinship
 from loadtests.tally.reference import NEVER, NOWHERE
 from loadtests.tally.streams import STREAMS_KEPT, Streams
@@ -33,7 +33,7 @@ NEVER_LATE_NS: Final = 1 << 62
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sums:
-    """Deliveries of this process so far; the histograms hold those of the last flush."""
+    """Deliveries of this process so far; the histogram holds those of the last flush."""
 
     unique: int
     repeated: int
@@ -42,7 +42,6 @@ class Sums:
     reads: int
     strange: int
     latency: Histogram
-    read_delay: Histogram  # of the stamped reads
 
 
 class Accountant:
@@ -79,7 +78,7 @@ class Accountant:
         self._unique = self._repeated = self._messages = self._reads = self._strange = 0
         self._missing = 0
         self._latency = Histogram()
-        self._read_delay = Histogram()
+        self._read_delays: dict[int, int] = {}
 
     def account(self, *, consumer: int, epoch: int, group: int, routes: frozenset[int], transport: str = "") -> Account:
         """Open the account of one epoch of a consumer; those of equal transport and routes may get equal bytes."""
@@ -181,7 +180,11 @@ class Accountant:
                 cell = group.kernel[place] = Cell()
             cell.took((kernel_ns - due_ns) // 1000)
             cell.sampled(kernel_ns - sent_ns)
-            cell.delayed(now_ns - kernel_ns)
+            delay_ns = now_ns - kernel_ns
+            cell.delayed(delay_ns)
+            if delay_ns >= 0:
+                bucket = bucket_of_us(delay_ns // 1000)
+                self._read_delays[bucket] = self._read_delays.get(bucket, 0) + 1
 
     def note_strange(self, kind: str, consumer: int, at_ns: int, example: str) -> None:
         """Count a message that belongs to no account, or a breach of the protocol."""
@@ -221,10 +224,8 @@ class Accountant:
             for key, cell in cells.items():
                 yield self._consumed(received_slice, group, key, cell, latency)
         self._latency = latency
-        self._read_delay = Histogram()
         for group in self.groups:
             for (key, received_slice), cell in group.turn_kernel().items():
-                self._read_delay.merge((list(cell.read_delay), list(cell.read_delay.values())))
                 yield cell.record(group=self._group(key, group), key=key, received_slice=received_slice, clock="kernel")
         yield from self._rows.records(everything=final)
         yield from self.strange.records()
@@ -246,8 +247,12 @@ class Accountant:
             reads=self._reads,
             strange=self._strange,
             latency=self._latency,
-            read_delay=self._read_delay,
         )
+
+    def take_read_delays(self) -> dict[int, int]:
+        """How long the bytes of stamped reads had lain in the kernel, up to now since the last call: bucket, count."""
+        taken, self._read_delays = self._read_delays, {}
+        return taken
 
     def _group(self, key: int, group: GroupCells) -> int:
         return key_parts(key)[1] * len(self.groups) + group.group

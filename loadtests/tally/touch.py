@@ -159,10 +159,11 @@ class TouchRing:
 
     def records(self, *, final: bool = False) -> Iterator[Record]:
         """Rows of the slices that are over (of all if final); those older than the ring are forgotten."""
+        healings = list(self._healings)  # one that comes while the caller lets others run begins with the next call
         for slot in list(self._slots):
             if slot is self._present and not final:
                 continue
-            for healing in self._healings:
+            for healing in healings:
                 if slot.index >= healing.next:
                     yield from healing.fold(slot)
             if slot.wanted and not slot.written:

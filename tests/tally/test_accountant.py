@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.model.ids import NS_PER_MS, SLICE_NS, pack_stream
-from loadtests.model.records import Closing, Consumed, Deviations, Record, Strange, Touched
+from loadtests.model.records import Closing, Consumed, Deviations, FirstAfter, Record, Strange, Touched
 from loadtests.tally.account import Account
 from loadtests.tally.accountant import Accountant
 from loadtests.tally.batch import Batch, Message, message
@@ -267,3 +267,43 @@ def test_who_deviates_gets_a_row_at_any_time() -> None:
         tally.take(account, Batch([made(tally, 0, seq, BEGIN) for seq in seqs]), BEGIN)
     rows_ = touched(finish(tally, spoilt, BEGIN))
     assert [(t.consumer, t.count, t.complete) for t in rows_] == [([1], [2], False)]
+
+
+def test_read_delays_are_those_since_they_were_last_asked_for_whenever_a_flush_goes_on() -> None:
+    """A flush lets others run: what was read meanwhile is told with its own time, not with the next second's."""
+    tally = accountant()
+    account = open_account(tally)
+
+    def read(seq: int) -> None:
+        batch = Batch([made(tally, 0, seq, BEGIN)])
+        tally.take(account, batch, BEGIN + NS_PER_MS)
+        tally.sampled(account, batch, BEGIN + 300 * NS_PER_MS, BEGIN)
+
+    read(0)
+    pieces = tally.pieces(BEGIN + 2 * SLICE_NS)
+    for record in pieces:
+        if isinstance(record, Consumed) and record.clock == "kernel":
+            break
+    read(1)
+    for _ in pieces:
+        pass
+    assert sum(tally.take_read_delays().values()) == 2
+    assert tally.take_read_delays() == {}
+
+
+def test_a_healing_that_is_told_while_slices_are_written_finds_those_already_written() -> None:
+    tally = accountant()
+    account = open_account(tally)
+    tally.open_touch(BEGIN)
+    for n in range(6):
+        now = BEGIN + n * SLICE_NS + NS_PER_MS
+        tally.take(account, Batch([made(tally, 0, n, now)]), now)
+    healed = BEGIN + 2 * SLICE_NS
+    found = []
+    for record in tally.pieces(BEGIN + 6 * SLICE_NS):
+        if isinstance(record, Touched) and record.received_slice == healed // SLICE_NS + 1:
+            tally.healed(healed, healed + 100 * SLICE_NS)
+        found.append(record)
+    found += tally.flush(BEGIN + 7 * SLICE_NS)
+    firsts = [record for record in found if isinstance(record, FirstAfter)]
+    assert [(f.kind, f.at_ns) for f in firsts] == [(["byte", "fresh"], [healed + NS_PER_MS] * 2)]

@@ -1,0 +1,189 @@
+"""What becomes of numbers that our own stalls touch?  A stall is planted beside, before or after what it spoils."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from loadtests.measure.judge import judge
+from loadtests.model import records as r
+from loadtests.model.codec import Frame
+from loadtests.model.ids import SLICE_NS
+from loadtests.model.results import Check, Results, Verdict
+from loadtests.tally.histogram import Histogram
+from tests.measure.simulate import MS, FaultIn, S, World, profile
+
+History = list[tuple[str, Frame]]
+READER = {"name": "ui", "count": 1}
+
+
+def check_of(results: Results, start: str) -> Check:
+    return next(c for c in results.checks if c.name.startswith(start))
+
+
+def busy(history: History, from_ns: int, to_ns: int, process: str = "", lag_ns: int = 2 * MS) -> History:
+    """Readings of a process, or of all, say that it could not keep up."""
+
+    def worse(name: str, x: r.Record) -> r.Record:
+        hit = isinstance(x, r.HarnessSecond) and from_ns < x.at_ns <= to_ns and process in ("", name)
+        return msgspec.structs.replace(x, saturated=True, hub_lag_max_ns=lag_ns) if hit else x
+
+    return [(n, f._replace(records=[worse(n, x) for x in f.records])) for n, f in history]
+
+
+def silent(history: History, from_ns: int, to_ns: int) -> History:
+    """No process left a reading of itself."""
+
+    def stays(x: r.Record) -> bool:
+        return not (isinstance(x, r.HarnessSecond) and from_ns < x.at_ns < to_ns)
+
+    return [(n, f._replace(records=[x for x in f.records if stays(x)])) for n, f in history]
+
+
+def limits(measure: str, limit: float, **more: Any) -> dict[str, Any]:
+    return {"thresholds": [{"measure": measure, "at_most": limit, "phases": ["all"], **more}]}
+
+
+def test_what_a_stalled_publisher_sent_late_is_not_the_targets_latency() -> None:
+    """It is received at once, by a process that is quiet: only the process that published knows why it was late."""
+    world = World(profile(**limits("latency_max_ms", 200)), processes=2)
+    world.publish()
+    world.subscribe()
+    start = world.warm + 2 * S + 50 * MS
+    for message in world.messages:
+        if start <= message.due < start + 850 * MS:
+            message.sent = start + 850 * MS
+    world.deliver()
+    history = world.history()
+    assert check_of(judge(world.profile, history), "latency_max_ms").verdict is Verdict.FAIL
+    own = busy(history, start - S, start + S, process="main")  # the one that publishes in this world
+    assert check_of(judge(world.profile, own), "latency_max_ms").verdict is Verdict.PASS
+    others = busy(history, start + 2 * S, start + 3 * S, process="main")
+    assert check_of(judge(world.profile, others), "latency_max_ms").verdict is Verdict.FAIL
+
+
+def test_a_stall_while_a_recovery_had_to_hold_makes_it_unknown() -> None:
+    """In band from within the limit on, out of it again beyond the limit, by our own doing."""
+    cut = {"name": "cut", "kind": "down", "link": "gateway-redis", "at_s": 3.0, "for_s": 1.0}
+    world = World(profile(faults=[cut], recovery={"limit_s": 0.9}))
+    world.publish()
+    world.subscribe()
+    start = world.warm + 3 * S
+    healed = start + S
+    world.faults.append(FaultIn(name="cut", kind="down", link="gateway-redis", start=start, end=healed))
+    late = healed + 1020 * MS, healed + 1090 * MS
+    world.deliver(
+        lambda m, stay: start <= m.sent < healed + 500 * MS,
+        lambda m, stay: 400 * MS if late[0] <= m.sent < late[1] else 0,
+    )
+    history = world.history()
+    (plain,) = judge(world.profile, history).recovery
+    assert plain.verdict is Verdict.FAIL, plain.summary
+    (found,) = judge(world.profile, busy(history, healed + S, healed + 2 * S)).recovery
+    assert found.verdict is Verdict.UNKNOWN, found.summary
+    (other,) = judge(world.profile, busy(history, healed + 3 * S, healed + 4 * S)).recovery
+    assert other.verdict is Verdict.FAIL, other.summary
+
+
+@pytest.mark.parametrize(("measure", "limit"), [("query_max_ms", 100), ("query_failed", 0)])
+def test_a_query_that_waited_for_us_is_not_the_databases(measure: str, limit: float) -> None:
+    """Nobody says of a hub that stood still that it did: no reading is left. It was due just before."""
+    world = World(profile(**limits(measure, limit), readers=[READER])).calm()
+    stall = world.warm + 3 * S
+
+    def asked(at_ns: int, took_ns: int, failed: int = 0) -> r.Queried:
+        took = Histogram()
+        took.add(took_ns, 40)
+        return r.Queried(
+            readers=0, query="symbols_count", due_slice=at_ns // SLICE_NS, ok=40, failed=failed,
+            connect=([], []), latency=took.sparse(), example="timeout: nothing came" if failed else "",
+        )  # fmt: skip
+
+    bad = asked(stall - 300 * MS, 3 * S, failed=int(measure == "query_failed"))
+    world.extra += [asked(world.warm + S, 5 * MS), bad]
+    history = world.history()
+    assert check_of(judge(world.profile, history), measure).verdict is Verdict.FAIL
+    found = check_of(judge(world.profile, silent(history, stall, stall + 4 * S)), measure)
+    assert found.verdict is Verdict.PASS, found.summary
+
+
+def test_a_health_page_that_we_were_too_busy_to_read_is_no_evidence() -> None:
+    world = World(profile(**limits("health_ms", 100))).calm()
+    at = world.warm + 2 * S + 100 * MS
+    world.extra += [
+        r.PathProbe(what="health", at_ns=world.warm + 500 * MS, took_ns=3 * MS, ok=True),
+        r.PathProbe(what="health", at_ns=at, took_ns=800 * MS, ok=True),
+        r.PathProbe(what="health", at_ns=at + 10 * MS, took_ns=-1, ok=False, detail="timed out"),
+    ]
+    history = world.history()
+    assert check_of(judge(world.profile, history), "health_ms").verdict is Verdict.FAIL
+    assert check_of(judge(world.profile, busy(history, at, at + S)), "health_ms").verdict is Verdict.PASS
+    nothing = check_of(judge(world.profile, busy(history, world.warm - S, world.end)), "health_ms")
+    assert nothing.verdict is Verdict.UNKNOWN
+
+
+def test_a_health_page_that_was_asked_just_before_a_fault_belongs_to_the_fault() -> None:
+    cut = {"name": "cut", "kind": "down", "link": "client-gateway", "at_s": 3.0, "for_s": 1.0}
+    calm = {"thresholds": [{"measure": "health_ms", "at_most": 100.0, "phases": ["calm"]}]}
+    for ahead_ms, verdict in ((20, Verdict.PASS), (2500, Verdict.FAIL)):
+        world = World(profile(faults=[cut], **calm))
+        start = world.warm + 3 * S
+        world.faults.append(FaultIn(name="cut", kind="down", link="client-gateway", start=start, end=start + S))
+        world.calm()
+        world.extra += [
+            r.PathProbe(what="health", at_ns=world.warm + 200 * MS, took_ns=3 * MS, ok=True),
+            r.PathProbe(what="health", at_ns=start - ahead_ms * MS, took_ns=-1, ok=False, detail="timed out"),
+        ]
+        assert check_of(judge(world.profile, world.history()), "health_ms").verdict is verdict, ahead_ms
+
+
+def test_what_piled_up_in_a_stall_is_read_after_the_reading_that_tells_of_it() -> None:
+    world = World(profile()).calm()
+    at = world.warm + 2 * S
+    history = world.history()
+    shorter, longer = (
+        judge(world.profile, busy(history, at - 1, at, lag_ns=lag)).latency_ms.count for lag in (2 * MS, 900 * MS)
+    )
+    assert longer < shorter < judge(world.profile, history).latency_ms.count
+
+
+def test_memory_that_starts_anew_with_a_process_hides_no_growth() -> None:
+    """It grew by 250 MB, was killed, and ends below where it had begun."""
+    kill = {"name": "dead", "kind": "kill", "service": "gateway", "at_s": 5.0, "for_s": 0.5}
+    growth = limits("growth_mb", 50, process="gateway")
+    for planted, verdict in ((True, Verdict.FAIL), (False, Verdict.PASS)):
+        world = World(profile(faults=[kill] if planted else [], target={"test_system": True}, **growth)).calm()
+        dead = world.warm + 5 * S
+        if planted:
+            world.faults.append(FaultIn(name="dead", kind="kill", link="gateway", start=dead, end=dead + S // 2))
+        for n in range(40):
+            now = world.warm + n * S // 5
+            mb = 100 + 50 * (now - world.warm) / S if now < dead else 90
+            world.samples.append(r.Samples(source="gateway", at_ns=now, metric=["rss_bytes"], value=[mb * 1e6]))
+        found = check_of(judge(world.profile, world.history()), "growth_mb")
+        assert found.verdict is verdict, found.summary
+
+
+def test_our_lag_in_a_fault_is_a_doubt_about_latencies_in_that_fault() -> None:
+    cut = {"name": "slow", "kind": "latency", "link": "client-gateway", "at_s": 3.0, "for_s": 1.0, "latency_ms": 50}
+    limit = {"thresholds": [{"measure": "latency_p95_ms", "at_most": 150.0, "phases": ["fault"]}]}
+    for lag_ms, verdict in ((0, Verdict.FAIL), (120, Verdict.UNKNOWN)):
+        world = World(profile(faults=[cut], **limit))
+        world.publish()
+        world.subscribe()
+        start = world.warm + 3 * S
+        world.faults.append(FaultIn(name="slow", kind="latency", link="client-gateway", start=start, end=start + S))
+        world.deliver(delay=lambda m, stay, a=start: 300 * MS if a <= m.sent < a + S else 0)
+
+        def lagging(x: r.Record, a: int = start, ms: int = lag_ms) -> r.Record:
+            if not isinstance(x, r.PublishTimes) or not a // SLICE_NS <= x.due_slice < (a + S) // SLICE_NS:
+                return x
+            own = Histogram()
+            own.add(ms * MS, x.sent)
+            return msgspec.structs.replace(x, own_lag=own.sparse())
+
+        history = [(n, f._replace(records=[lagging(x) for x in f.records])) for n, f in world.history()]
+        found = check_of(judge(world.profile, history), "latency_p95_ms")
+        assert found.verdict is verdict, found.summary
