@@ -156,6 +156,22 @@ def coverage(case: Case, t: Threshold) -> Figure:
     return Figure(value=case.coverage, why_not="the load generator left no readings of itself")
 
 
+def _until_back(ours: Bools, per_slice: Ints) -> Bools:
+    """Slices of our trouble, and those after it until as many are connected as before: whom a target dropped because
+    we read nothing comes back by its own policy.
+    """
+    found = ours.copy()
+    before: int | None = None
+    for at in range(len(ours)):
+        if ours[at]:
+            before = int(per_slice[max(at - 1, 0)]) if before is None else before
+        elif before is not None and per_slice[at] < before:
+            found[at] = True
+        else:
+            before = None
+    return found
+
+
 def connected(case: Case, t: Threshold) -> Figure:
     groups, wanted = set(groups_of(case, t)), chosen(t.phases)
     low = max(case.low, -(-case.times.t0_ns // SLICE_NS))
@@ -169,7 +185,8 @@ def connected(case: Case, t: Threshold) -> Figure:
         keep = np.isin(case.phases.codes(axis, axis), sorted(wanted))
     if not keep.any():
         return Figure(value=None, why_not="the phases did not occur")
-    value, clean = float(per_slice[keep].min()), keep & ~case.ours[low - case.low : high - case.low]
+    ours = _until_back(case.ours[low - case.low : high - case.low], per_slice)
+    value, clean = float(per_slice[keep].min()), keep & ~ours
     if value < t.limit and (not clean.any() or per_slice[clean].min() >= t.limit):
         return Figure(value=value, verdict=Verdict.UNKNOWN, why_not=OURS)
     return Figure(value=value)

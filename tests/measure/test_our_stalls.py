@@ -13,7 +13,7 @@ from loadtests.model.codec import Frame
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.results import Check, Results, Verdict
 from loadtests.tally.histogram import Histogram
-from tests.measure.simulate import MS, FaultIn, S, World, profile
+from tests.measure.simulate import MS, FaultIn, S, Stay, World, profile
 
 History = list[tuple[str, Frame]]
 READER = {"name": "ui", "count": 1}
@@ -187,3 +187,29 @@ def test_our_lag_in_a_fault_is_a_doubt_about_latencies_in_that_fault() -> None:
         history = [(n, f._replace(records=[lagging(x) for x in f.records])) for n, f in world.history()]
         found = check_of(judge(world.profile, history), "latency_p95_ms")
         assert found.verdict is verdict, found.summary
+
+
+def test_whom_the_target_dropped_in_our_stall_may_come_back_after_it() -> None:
+    threshold = {
+        "thresholds": [{"measure": "connected", "at_least": 5.0, "phases": ["all"]}],
+        "guard": {"undecided_share": 0.1},
+    }
+    for stalled, again, verdict in (
+        (False, False, Verdict.FAIL),
+        (True, False, Verdict.UNKNOWN),
+        (True, True, Verdict.FAIL),
+    ):
+        world = World(profile(**threshold))
+        world.publish()
+        world.subscribe()
+        first = world.stays[0]
+        end, first.end, first.why = first.end, world.warm + 2 * S, "peer closed"
+        back = Stay(consumer=first.consumer, epoch=1, start=first.end + 3 * S, end=end)
+        world.stays.append(back)
+        if again:  # and once more, without any trouble of ours
+            back.end, back.why = back.start + S, "peer closed"
+            world.stays.append(Stay(consumer=first.consumer, epoch=2, start=back.end + S // 2, end=end))
+        world.deliver()
+        history = world.history()
+        results = judge(world.profile, busy(history, first.end - S, first.end + S) if stalled else history)
+        assert check_of(results, "connected").verdict is verdict, (stalled, again)
