@@ -25,7 +25,7 @@ from loadtests.measure.subscriptions import Subscriptions, subscriptions
 from loadtests.measure.touched import touches
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
-from loadtests.model.profile import Profile
+from loadtests.model.profile import Profile, Steady
 from loadtests.model.results import Growth, RecoveryResult, Verdict
 
 __all__ = ["Case", "Sight", "case"]
@@ -77,12 +77,13 @@ def case(profile: Profile, facts: Facts) -> Case:
     found = acts(facts, profile)
     scope = scopes(facts, profile, low, high)
     behind: Bools = np.logical_or.reduce(scope.behind, axis=0)
+    offering = _offering(facts, scope)
     ours: Bools = behind | np.logical_or.reduce(scope.trouble, axis=0)
     given = load(facts, contract, table, came, subs, plan, low, high, ours)
-    held = round(profile.steady.hold_s * NS_PER_S) + profile.steady.group_ms * NS_PER_MS
+    ends = [_decided_ns(a, found[index + 1 :], marks.plan_end_ns, profile.steady) for index, a in enumerate(found)]
     outcomes = [
-        _outside(o, a, ours, low, held)
-        for o, a in zip(recoveries(contract, given, marks, found, plan.changes), found, strict=True)
+        _outside(o, a, ours, low, end)
+        for o, a, end in zip(recoveries(contract, given, marks, found, plan.changes), found, ends, strict=True)
     ]
     windows = [
         w
@@ -130,13 +131,15 @@ def case(profile: Profile, facts: Facts) -> Case:
         blame=blame,
         ledger=settle(facts, contract, table, subs, owing, blame, came.of_process(facts.names)),
         scopes=scope,
-        clean=~(scope.of_rows(scope.behind | scope.trouble, came) | _due_in(_offering(facts, scope), came, low)),
+        clean=~(scope.of_rows(scope.behind | scope.trouble, came) | _due_in(offering, came, low)),
         slow_read=scope.of_rows(scope.slow_read, came),
         behind=behind,
         ours=ours,
-        coverage=coverage(scope, subs, phases.calm_slices()),
+        coverage=coverage(scope, offering, subs, phases.calm_slices()),
         outcomes=outcomes,
-        troubled=frozenset(a.name for a, o in zip(found, outcomes, strict=True) if _in_trouble(o, a, ours, low, held)),
+        troubled=frozenset(
+            a.name for a, o, end in zip(found, outcomes, ends, strict=True) if _in_trouble(o, a, ours, low, end)
+        ),
         recovery=recovery,
         felt=every,
         growth=growth(facts, profile, windows, t0_ns=marks.t0_ns, plan_end_ns=marks.plan_end_ns, changes=plan.changes),
@@ -158,23 +161,29 @@ def _due_in(slices: Bools, came: Deliveries, low: int) -> Bools:
     return rows
 
 
-def _in_trouble(outcome: Outcome, act: Act, ours: Bools, low: int, held_ns: int) -> bool:
-    """Whether the load generator was in trouble from the fault on until it was steady, or had to be at the latest.
-
-    A stretch that begins within the limit must hold on beyond it.
+def _decided_ns(act: Act, later: list[Act], plan_end_ns: int, steady: Steady) -> int | None:
+    """Until when what came decides whether it recovered: a stretch that begins within the limit must hold on beyond
+    it, but neither beyond the next fault nor beyond the plan.
     """
-    end_ns = outcome.steady_ns
-    if end_ns is None and act.end_ns is not None:
-        end_ns = act.end_ns + held_ns
+    if act.end_ns is None or act.healed_ns is None:
+        return None
+    begins = [at for a in later if (at := a.tried_ns if a.began_ns is None else a.began_ns) and at > act.healed_ns]
+    held_ns = round(steady.hold_s * NS_PER_S) + steady.group_ms * NS_PER_MS
+    return max(act.end_ns, min(act.end_ns + held_ns, plan_end_ns, *begins))
+
+
+def _in_trouble(outcome: Outcome, act: Act, ours: Bools, low: int, decided_ns: int | None) -> bool:
+    """Whether the load generator was in trouble from the fault on until it was steady, or that was decided."""
+    end_ns = decided_ns if outcome.steady_ns is None else outcome.steady_ns
     if act.began_ns is None or end_ns is None:
         return False
     span = slice(max(act.began_ns // SLICE_NS - low, 0), max(end_ns // SLICE_NS + 1 - low, 0))
     return bool(ours[span].any())
 
 
-def _outside(outcome: Outcome, act: Act, ours: Bools, low: int, held_ns: int) -> Outcome:
+def _outside(outcome: Outcome, act: Act, ours: Bools, low: int, decided_ns: int | None) -> Outcome:
     """Not to have recovered is no finding where the load generator was in trouble meanwhile."""
-    if outcome.verdict is not Verdict.FAIL or not _in_trouble(outcome, act, ours, low, held_ns):
+    if outcome.verdict is not Verdict.FAIL or not _in_trouble(outcome, act, ours, low, decided_ns):
         return outcome
     return replace(
         outcome,

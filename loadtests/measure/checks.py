@@ -94,7 +94,7 @@ def _doubt(case: Case, t: Threshold, verdict: Verdict) -> str | None:
     if verdict is Verdict.FAIL:
         if t.measure in _OURS:
             return "but that says nothing of the target: the load generator did not keep up"
-        if t.measure.startswith(("late", "query_m", "query_p")):
+        if t.measure.startswith(("latency_", "query_m", "query_p")):
             lag = max(own_lag_ms(case, {CALM}) or 0.0, own_lag_ms(case, chosen(t.phases)) or 0.0)
             if lag > case.profile.guard.own_lag_p99_ms:
                 return f"but our own lag was {lag:.1f} ms or more (p99)"

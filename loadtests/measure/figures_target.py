@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,28 +21,38 @@ from loadtests.model.results import Verdict
 from loadtests.tally.histogram import BUCKETS, bounds_us
 
 ALL = frozenset({WARM, CALM, FAULT, RECOVERY, AFTER})
+Health = tuple[int, int, bool, str]
+"""A probe of the health page: at_ns, took_ns, ok, detail."""
+_WAITED = ("timeout", "connect: no answer", "57014")
+"""How the error of a query begins that came only after all the time it had; 57014: the server cancelled it then."""
+_BACK_WITHIN = 10 * NS_PER_S // SLICE_NS
+"""So long those whom a target dropped in our stall may take to come back."""
 HEALTH_PATIENCE_NS = 2 * NS_PER_S
 """A probe of the health page that has no answer by then has none."""
 
 # -- the target and its faults
 
 
-def _queries(case: Case, t: Threshold) -> Iterator[Queried]:
+def _queries(case: Case, t: Threshold) -> Iterator[tuple[Queried, bool]]:
+    """Cells of a threshold, and whether our trouble came before all their answers were there, or had to be.
+
+    What was due in it is left out: it says nothing of the database.
+    """
     wanted = chosen(t.phases)
     bad = case.scopes.behind | case.scopes.trouble
     for number, (_, process) in enumerate(case.facts.each()):
         for q in process.queried:
             at = np.array([q.due_slice])
-            # Harness trouble has a scope: what it timed then says nothing, nor what it should have answered then.
-            if _any(bad[number], q.due_slice - case.low, q.due_slice + _took(case, q) - case.low):
+            due = q.due_slice - case.low
+            if _any(bad[number], due, due):
                 continue
             if t.query in (None, q.query) and (wanted is None or int(case.phases.codes(at, at)[0]) in wanted):
-                yield q
+                yield q, _any(bad[number], due, due + _took(case, q))
 
 
 def _took(case: Case, q: Queried) -> int:
     """Slices from the due time of a cell's queries to the answer of the slowest, or until the last had to be there."""
-    if q.failed:
+    if q.failed and q.example.startswith(_WAITED):
         return -(-round(case.profile.readers[q.readers].timeout_s * NS_PER_S) // SLICE_NS)
     longest_us = max((bounds_us(int(bucket))[1] for bucket in q.latency[0]), default=0)
     return -(-round(longest_us * 1000) // SLICE_NS)
@@ -56,9 +67,9 @@ def _any(marks: Bools, first: int, last: int) -> bool:
 def query(which: str) -> Callable[[Case, Threshold], Figure]:
     """One figure of the query times: of the threshold's query, or the worst of all."""
 
-    def measure(case: Case, t: Threshold) -> Figure:
+    def worst(cells: list[Queried]) -> Figure:
         held: dict[str, Ints] = {}
-        for q in _queries(case, t):
+        for q in cells:
             dense = held.setdefault(q.query, np.zeros(BUCKETS, dtype=np.int64))
             dense[q.latency[0]] += np.array(q.latency[1], dtype=np.int64)
         values = {name: getattr(spread_of(dense), which) for name, dense in sorted(held.items())}
@@ -68,14 +79,31 @@ def query(which: str) -> Callable[[Case, Threshold], Figure]:
         lines = [f"{name}: {value:.3f} ms" for name, value in values.items()]
         return Figure(value=max(values.values()), evidence=lines)
 
+    def measure(case: Case, t: Threshold) -> Figure:
+        found = list(_queries(case, t))
+        return _unless_ours(t, worst([q for q, _ in found]), worst([q for q, ours in found if not ours]))
+
     return measure
+
+
+def _unless_ours(t: Threshold, of_all: Figure, clean: Figure) -> Figure:
+    """A breach that only what our own trouble touched makes is neither a finding nor its absence."""
+    breach = of_all.verdict is Verdict.FAIL or (of_all.value is not None and of_all.value > t.limit)
+    stands = clean.verdict is Verdict.FAIL or (clean.value is not None and clean.value > t.limit)
+    if breach and not stands:
+        return replace(of_all, verdict=Verdict.UNKNOWN, why_not=OURS)
+    return of_all
 
 
 def query_failed(case: Case, t: Threshold) -> Figure:
     """Queries that failed, with one example of each error."""
-    found = [(q.failed, f"{q.query}: {q.example}") for q in _queries(case, t)]
-    lines = sorted({line for failed, line in found if failed})
-    return Figure(value=float(sum(failed for failed, _ in found)) if found else None, evidence=lines)
+
+    def count(cells: list[Queried]) -> Figure:
+        lines = sorted({f"{q.query}: {q.example}" for q in cells if q.failed})
+        return Figure(value=float(sum(q.failed for q in cells)) if cells else None, evidence=lines)
+
+    found = list(_queries(case, t))
+    return _unless_ours(t, count([q for q, _ in found]), count([q for q, ours in found if not ours]))
 
 
 def growth_mb(case: Case, t: Threshold) -> Figure:
@@ -121,29 +149,31 @@ def health(case: Case, t: Threshold) -> Figure:
     probes = sorted(
         ((p.at_ns, p.took_ns, p.ok, p.detail) for _, f in case.facts.each() for p in f.probes if p.what == "health")
     )
-    said = [p for p in probes if p[0] >= case.times.t0_ns and _phase(case, p[0], _until(p)) in (wanted or ALL)]
+
+    def worst(probes: list[Health]) -> Figure:
+        bad = [
+            f"{case.times.seconds(at):.1f} s: no healthy answer {detail}".rstrip()
+            for at, took, ok, detail in probes
+            if took < 0 or not ok
+        ]
+        slowest = max((took for _, took, ok, _ in probes if ok), default=None)
+        return Figure(
+            value=None if slowest is None else slowest / NS_PER_MS,
+            evidence=bad,
+            verdict=Verdict.FAIL if bad else None,
+            why_not=f"{len(bad)} probes without a healthy answer" if bad else "no samples",
+        )
+
+    inside = [p for p in probes if p[0] >= case.times.t0_ns and _phase(case, p[0], _until(p)) in (wanted or ALL)]
     # A machine that stands still answers late, and its gateway with it: that is no evidence against the gateway.
-    inside = [p for p in said if not _any(case.ours, p[0] // SLICE_NS - case.low, _until(p) // SLICE_NS - case.low)]
-    if said and not inside:
-        return Figure(value=None, why_not=OURS.removeprefix("but ") + ", whenever it was asked")
-    bad = [
-        f"{case.times.seconds(at):.1f} s: no healthy answer {detail}".rstrip()
-        for at, took, ok, detail in inside
-        if took < 0 or not ok
-    ]
-    slowest = max((took for _, took, ok, _ in inside if ok), default=None)
-    return Figure(
-        value=None if slowest is None else slowest / NS_PER_MS,
-        evidence=bad,
-        verdict=Verdict.FAIL if bad else None,
-        why_not=f"{len(bad)} probes without a healthy answer" if bad else "no samples",
-    )
+    clean = [p for p in inside if not _any(case.ours, p[0] // SLICE_NS - case.low, _until(p) // SLICE_NS - case.low)]
+    return _unless_ours(t, worst(inside), worst(clean))
 
 
-def _until(probe: tuple[int, int, bool, str]) -> int:
-    """When a probe of the health page was over at the latest."""
-    at_ns, took_ns, *_ = probe
-    return at_ns + (took_ns if took_ns >= 0 else HEALTH_PATIENCE_NS)
+def _until(probe: Health) -> int:
+    """When a probe of the health page was over; what was refused, was so at once."""
+    at_ns, took_ns, _, detail = probe
+    return at_ns + (HEALTH_PATIENCE_NS if detail == TimeoutError.__name__ else max(took_ns, 0))
 
 
 def _phase(case: Case, from_ns: int, to_ns: int) -> int:
@@ -161,11 +191,14 @@ def _until_back(ours: Bools, per_slice: Ints) -> Bools:
     we read nothing comes back by its own policy.
     """
     found = ours.copy()
-    before: int | None = None
+    before, least, last = None, 0, 0
     for at in range(len(ours)):
+        count = int(per_slice[at])
         if ours[at]:
             before = int(per_slice[max(at - 1, 0)]) if before is None else before
-        elif before is not None and per_slice[at] < before:
+            least = count if at == 0 or not ours[at - 1] else min(least, count)
+            last = at
+        elif before is not None and least <= count < before and at - last <= _BACK_WITHIN:
             found[at] = True
         else:
             before = None

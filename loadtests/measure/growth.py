@@ -73,12 +73,16 @@ def growth_verdict(found: Slope | None, *, span_s: float, limit: float) -> str:
 
     A few readings have no interval of 95 %: less than all blocks are no verdict.
     """
-    shortest_s = SHORTEST_S * min(1.0, LIMIT_MB_PER_H / limit) if limit > 0 else SHORTEST_S
-    if found is None or found.blocks < BLOCKS or span_s < shortest_s:
+    if found is None or found.blocks < BLOCKS or span_s < shortest_s(limit):
         return "UNKNOWN"
     if found.low > limit:
         return "LEAK"
     return "CLEAN" if found.high < limit else "UNKNOWN"
+
+
+def shortest_s(limit: float) -> float:
+    """How long a stretch must be to carry a verdict."""
+    return SHORTEST_S * min(1.0, LIMIT_MB_PER_H / limit) if limit > 0 else SHORTEST_S
 
 
 def limit_of(profile: Profile, process: str) -> float:
@@ -104,7 +108,10 @@ def growth(
         inside = [(at, v / 1e6) for at, v in values if t0_ns <= at < plan_end_ns]
         every_ns, limit = round(profile.sampling.every_s * NS_PER_S), limit_of(profile, source)
         lives = [_life(inside, *s, every_ns, limit) for s in lives_of(facts, windows, source, start, plan_end_ns)]
-        worst = max(lives, key=lambda life: (life.verdict == "LEAK", life.span_s))
+        grew = [life.robust.growth_mb for life in lives if life.robust is not None]
+        # A leak is one whichever process had it; a long life that says nothing is not outweighed by a clean one.
+        long = [life for life in lives if life.span_s >= shortest_s(limit)] or lives
+        worst = max(long, key=lambda life: (("CLEAN", "UNKNOWN", "LEAK").index(life.verdict), life.span_s))
         robust = worst.robust
         found.append(
             Growth(
@@ -114,7 +121,7 @@ def growth(
                 slope_mb_per_h=round(robust.middle, 3) if robust else None,
                 low=round(robust.low, 3) if robust else None,
                 high=round(robust.high, 3) if robust else None,
-                growth_mb=round(robust.growth_mb, 3) if robust else None,
+                growth_mb=round(max(grew), 3) if grew else None,
                 samples=worst.samples,
                 around_faults=[_around(w, inside) for w in windows],
             )

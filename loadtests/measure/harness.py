@@ -73,8 +73,9 @@ def scopes(facts: Facts, profile: Profile, low: int, high: int) -> Scopes:
                 or second.hub_lag_p99_ns > guard.hub_lag_ms * NS_PER_MS
                 or (prompt and second.read_delay_p99_ns > guard.hub_lag_ms * NS_PER_MS)
             ):
-                # What piled up while the hub stood still is read after the reading that tells of it.
-                on = (second.at_ns + second.hub_lag_max_ns) // SLICE_NS + 1 - low
+                # What piled up while the hub stood still is read after the reading that tells of it; if that takes
+                # longer, the next reading says so.
+                on = (second.at_ns + min(second.hub_lag_max_ns, NS_PER_S)) // SLICE_NS + 1 - low
                 saturated[index, span.start : max(on, span.stop)] = True
             slow[index, span] |= second.read_delay_p99_ns > slow_ns
             before = second.at_ns
@@ -87,8 +88,8 @@ def scopes(facts: Facts, profile: Profile, low: int, high: int) -> Scopes:
     return Scopes(low=low, names=names, read=read, saturated=saturated, slow_read=slow, trouble=trouble)
 
 
-def coverage(found: Scopes, subs: Subscriptions, calm: Bools) -> float | None:
-    """Share of the calm time, weighted by consumers, in which their process can be believed."""
+def coverage(found: Scopes, offering: Bools, subs: Subscriptions, calm: Bools) -> float | None:
+    """Share of the calm time, weighted by consumers, in which their process can be believed, and those that publish."""
     weight = np.zeros(len(found.names), dtype=np.int64)
     where = {name: i for i, name in enumerate(found.names)}
     for processes in subs.processes_of.values():
@@ -97,7 +98,7 @@ def coverage(found: Scopes, subs: Subscriptions, calm: Bools) -> float | None:
     total = int(weight.sum()) * int(calm.sum())
     if not total or not found.read.any():
         return None
-    clean = found.read & ~found.saturated & ~found.trouble
+    clean = found.read & ~found.saturated & ~found.trouble & ~offering
     return round(float(weight @ clean[:, calm].sum(axis=1)) / total, 6)
 
 
