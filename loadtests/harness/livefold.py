@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from gevent import monkey
 
@@ -140,6 +141,7 @@ class LiveFold:
                 self._connected.setdefault(second, {})[process] = record.connected
                 self._cpu[f"{OURS}{process}"][second] = record.cpu_percent
                 self._memory[f"{OURS}{process}"][second] = record.rss_bytes / 1e6
+                self._forget(second)
             case Samples():
                 second = record.at_ns // NS_PER_S
                 for metric, value in zip(record.metric, record.value, strict=True):
@@ -189,6 +191,18 @@ class LiveFold:
                 for process, values in self._memory.items()
                 if values and max(values) >= since_s and not process.startswith(OURS)
             }
+
+    def _forget(self, newest: int) -> None:
+        """What nobody draws any more; of a second that is long over its quantiles are enough."""
+        for second in [s for s in self._latency if s < newest - 2 * _LATE_S]:
+            self._latencies(second, newest)
+            del self._latency[second]
+        tables: list[dict[int, Any]] = [self._published, self._delivered, self._owed, self._failed, self._connected]
+        tables += [self._percentiles, *self._memory.values(), *self._cpu.values()]
+        oldest = newest - KEPT_S - 2 * _LATE_S
+        for table in tables:
+            for second in [s for s in table if s < oldest]:
+                del table[second]
 
     def _latencies(self, second: int, last: int) -> tuple[float | None, ...]:
         known = self._percentiles.get(second)

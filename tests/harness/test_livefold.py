@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from loadtests.harness.livefold import LiveFold
+from loadtests.harness.livefold import _LATE_S, KEPT_S, OURS, LiveFold
 from loadtests.model.codec import pack
 from loadtests.model.contract import Contract
-from loadtests.model.ids import NS_PER_S, pack_stream
+from loadtests.model.ids import NS_PER_S, SLICE_NS, pack_stream
 from loadtests.model.profile_read import read_profile
 from loadtests.model.records import (
     Consumed,
@@ -120,6 +120,32 @@ def test_deliveries_gaps_faults_and_samples_show() -> None:
     assert live.latency_ms["p50"] is not None
     assert abs(live.latency_ms["p50"] - 5.0) < 0.05
     assert live.latency_ms["p99"] is None  # forty samples carry no 99th percentile
+
+
+def test_a_long_run_keeps_what_is_drawn_and_forgets_the_rest() -> None:
+    """Six kilobytes of buckets for each second of an hour would be a leak of our own."""
+    histogram = ([bucket_of(n * 1_000_000) for n in range(1, 200)], [5] * 199)
+    fold = folded()
+    per_second, hour = NS_PER_S // SLICE_NS, 3600
+    for second in range(hour):
+        records: list[Record] = [
+            Consumed(
+                group=0, due_slice=second * per_second, received_slice=second * per_second, clock="read", unique=995,
+                repeated=0, bytes=1, latency=histogram, negative=0,
+            ),
+            HarnessSecond(
+                at_ns=second * NS_PER_S, cpu_percent=30.0, rss_bytes=80_000_000, hub_lag_p99_ns=0, hub_lag_max_ns=0,
+                connected=2, publishing=1, messages=40, reads=40, read_delay_p99_ns=-1, saturated=False,
+            ),
+        ]  # fmt: skip
+        fold.take("worker-0", b"".join(pack(second, records)))
+    live = fold.live((hour - 1) * NS_PER_S, BASE)
+    assert live.delivered == 995 * hour
+    assert len(live.series["t"]) == KEPT_S + 1
+    assert all(value == 995 for value in live.series["delivered"])
+    assert all(value is not None for value in live.series["p95"])
+    assert len(fold._latency) <= 2 * _LATE_S + 1
+    assert max(map(len, (fold._delivered, fold._percentiles, fold._connected, fold._memory[f"{OURS}worker-0"]))) < 1000
 
 
 def test_a_torn_file_is_trouble_that_shows() -> None:
