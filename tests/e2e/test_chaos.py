@@ -1,6 +1,6 @@
 """Is everything healed, kept and told, whoever of us or of the servers dies?  The command itself, one moment a victim.
 
-Four stacks, the moments side by side: with the undisturbed run they are two runs for each.
+Four stacks, the moments side by side.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from loadtests.prove.chaos_plan import SERVICES, VICTIMS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]  # idle, it takes less than two minutes
 ROOT = Path(__file__).resolve().parents[2]
-MOMENTS = 7  # PostgreSQL and the disks follow; the command alone strikes twenty times
+MOMENTS = 3  # with the undisturbed run one for each stack; the command alone strikes twenty times
 LINE = re.compile(r"^ *(\d+) ([a-z -]+?) +at +[\d.]+ s, (in .+?): (\w+) \((-?\d+)\): (.+): (ok|WRONG)$", re.M)
 
 
