@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from loadtests.measure.absences import Absences
 from loadtests.measure.accounts import Sight
 from loadtests.measure.attribution import Attribution, attribution
 from loadtests.measure.deliveries import Deliveries, deliveries
@@ -45,6 +46,7 @@ class Case:
     table: Streams
     came: Deliveries
     subs: Subscriptions
+    absences: Absences
     plan: Planned
     blame: Attribution
     ledger: Ledger
@@ -93,7 +95,9 @@ def case(profile: Profile, facts: Facts) -> Case:
     late = -(-round(profile.run.late_s * NS_PER_S) // SLICE_NS)
     phases = Phases(marks, windows, low=low, high=high, late_slices=late)
     blame = attribution(facts, table, contract, windows)
-    owing = Owing(table, contract, windows, end_ns=marks.end_ns)
+    owing = Owing(table, came, contract, windows, end_ns=marks.end_ns)
+    absences = Absences(contract, subs, plan, windows, marks, ours, low)
+    everybody = [slot for slots in plan.slots for slot in slots]
     touched = touches(facts, came, low, high)
     recovery, every = [], []
     for index, (act, outcome) in enumerate(zip(found, outcomes, strict=True)):
@@ -127,9 +131,10 @@ def case(profile: Profile, facts: Facts) -> Case:
         table=table,
         came=came,
         subs=subs,
+        absences=absences,
         plan=plan,
         blame=blame,
-        ledger=settle(facts, contract, table, subs, owing, blame, came.of_process(facts.names)),
+        ledger=settle(facts, contract, table, subs, owing, absences, blame, came.of_process(facts.names), everybody),
         scopes=scope,
         clean=~(scope.of_rows(scope.behind | scope.trouble, came) | _due_in(offering, came, low)),
         slow_read=scope.of_rows(scope.slow_read, came),

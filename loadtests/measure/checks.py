@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from loadtests.measure.absences import HARNESS
 from loadtests.measure.case import Case
 from loadtests.measure.deliveries import quantile_ms
 from loadtests.measure.figures import MEASURES
@@ -20,12 +21,15 @@ from loadtests.model.results import Check, Verdict
 from loadtests.model.threshold_rules import SELECTORS
 
 LINES = 20
-_ACCOUNT = frozenset({"lost_defect", "lost_disconnected", "lost_charged", "lost_total", "delivery_rate"})
-_SEEN = _ACCOUNT | {"deliveries", "repeated", "reordered", "foreign", "late", "received_per_s"}
+_ACCOUNT = frozenset(
+    {"lost_defect", "lost_disconnected", "lost_not_replayed", "lost_charged", "lost_total", "delivery_rate"}
+)
+_SEEN = _ACCOUNT | {"deliveries", "repeated", "reordered", "foreign", "unasked", "late", "received_per_s"}
 _OURS = frozenset({"clean_coverage", "own_lag_p99_ms"})
 _COUNTS = frozenset({"deliveries", "published", "received_per_s"})
 _NONE_BETTER = _SEEN & {
-    "lost_defect", "lost_disconnected", "lost_charged", "lost_total", "repeated", "reordered", "foreign"
+    "lost_defect", "lost_disconnected", "lost_not_replayed", "lost_charged", "lost_total", "repeated", "reordered",
+    "foreign", "unasked",
 }  # fmt: skip
 """Counts of what should not be: what lies outside the phases of a threshold is said beside it."""
 
@@ -37,8 +41,8 @@ def name_of(t: Threshold) -> str:
     return " ".join([f"{t.measure}{sign}{t.limit:g}", "+".join(t.phases), *parts])
 
 
-def threshold_check(case: Case, t: Threshold) -> Check:
-    """One threshold."""
+def threshold_check(case: Case, t: Threshold, *, default: bool = False) -> Check:
+    """One threshold; `default`: it holds though the profile does not name it."""
     figure = MEASURES[t.measure](case, t)
     value = figure.value
     holds = value is not None and (value >= t.limit if t.measure in AT_LEAST else value <= t.limit)
@@ -66,6 +70,7 @@ def threshold_check(case: Case, t: Threshold) -> Check:
         measured=None if value is None else round(value, 6),
         phases=list(t.phases),
         evidence=evidence,
+        default=default,
     )
 
 
@@ -112,7 +117,9 @@ def _doubt(case: Case, t: Threshold, verdict: Verdict) -> str | None:
         return f"but nothing is known of {len(case.ledger.unjudged)} consumers; {consumer}: {why}"
     if t.measure in _ACCOUNT:
         if (share := undecided_share(case)) is not None and share > case.profile.guard.undecided_share:
-            return f"but {share:.2%} of what was owed is undecided"
+            return f"but {share:.2%} of what was offered is undecided"
+        if (share := harness_share(case)) is not None and share > case.profile.guard.undecided_share:
+            return f"but {share:.2%} of what was offered went to consumers that our own trouble kept away"
         if holes := _publisher_holes(case):
             return f"but outcomes are missing: {holes[0]}"
     return None
@@ -136,9 +143,15 @@ def plan_done(case: Case) -> bool:
 
 
 def undecided_share(case: Case) -> float | None:
-    """Undecided messages as a share of those owed."""
-    owed = int(case.ledger.owed.sum())
-    return int(case.ledger.undecided.sum()) / owed if owed else None
+    """Undecided messages as a share of those offered."""
+    offered = int(case.ledger.offered_rows.sum())
+    return int(case.ledger.undecided_rows.sum()) / offered if offered else None
+
+
+def harness_share(case: Case) -> float | None:
+    """What consumers missed by our own trouble, as a share of what was offered."""
+    offered = int(case.ledger.offered_rows.sum())
+    return int(case.ledger.away_rows[HARNESS].sum()) / offered if offered else None
 
 
 def not_offered(case: Case, *, calm: bool = False) -> tuple[float, int, int] | None:

@@ -173,8 +173,8 @@ def _publishers_gone(case: Case) -> list[str]:
 def _undecided(case: Case) -> Check:
     share, limit = undecided_share(case), case.profile.guard.undecided_share
     if share is None:
-        return _condition("little is undecided", True, "nothing was owed", limit=limit)
-    text = f"{int(case.ledger.undecided.sum())} messages at the ends of subscriptions are undecided"
+        return _condition("little is undecided", True, "nothing was offered", limit=limit)
+    text = f"{int(case.ledger.undecided_rows.sum())} messages at the ends of subscriptions are undecided"
     return _condition("little is undecided", share > limit, text, limit=limit, measured=round(share, 6))
 
 

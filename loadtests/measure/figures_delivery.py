@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from loadtests.measure.absences import CHARGED as CHARGED_AWAY
+from loadtests.measure.absences import DISCONNECTED
 from loadtests.measure.case import Case
 from loadtests.measure.deliveries import later_than
 from loadtests.measure.facts import KIND_CODE, Bools, Ints
 from loadtests.measure.phases import chosen
 from loadtests.measure.select import Figure, came_rows, family_of, groups_of, published_rows, untroubled, within
-from loadtests.model.ids import NS_PER_S
+from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.profile import Threshold
 from loadtests.model.results import Verdict
 
@@ -29,16 +31,19 @@ def published_(case: Case, t: Threshold) -> Figure:
 
 
 def delivery_rate(case: Case, t: Threshold) -> Figure:
+    """Delivered of what was offered, but for own plan, harness and undecided: the failure never shrinks it."""
     rows, groups = published_rows(case, t), groups_of(case, t)
+    delivered, owed = case.ledger.delivered_rows[groups], case.ledger.owed_rows[groups]
+    kept_away = case.ledger.away_rows[[CHARGED_AWAY, DISCONNECTED]][:, groups].sum(axis=0)
 
     def rate(of: Ints) -> float | None:
-        owed = int((case.ledger.owed_rows[groups] @ of).sum())
-        return (owed - int(case.ledger.lost(of)[:, groups].sum())) / owed if owed else None
+        due = int(((owed + kept_away) @ of).sum())
+        return int((delivered @ of).sum()) / due if due else None
 
     value = rate(rows)
     if value is not None and value < t.limit and ((clean := rate(rows * untroubled(case))) is None or clean >= t.limit):
         return Figure(value=value, verdict=Verdict.UNKNOWN, why_not=OURS)
-    return Figure(value=value, why_not="nothing was owed")
+    return Figure(value=value, why_not="nothing was offered")
 
 
 def received_per_s(case: Case, t: Threshold) -> Figure:
@@ -50,8 +55,8 @@ def received_per_s(case: Case, t: Threshold) -> Figure:
 def lost(*categories: int) -> Callable[[Case, Threshold], Figure]:
     def measure(case: Case, t: Threshold) -> Figure:
         rows, groups = published_rows(case, t), groups_of(case, t)
-        if not int((case.ledger.owed_rows[groups] @ rows).sum()):
-            return Figure(value=None, why_not="nothing was owed")
+        if not int((case.ledger.offered_rows[groups] @ rows).sum()):
+            return Figure(value=None, why_not="nothing was offered")
 
         def sum_of(of: Ints) -> float:
             return float(case.ledger.lost(of)[:, groups].sum(axis=1)[list(categories)].sum())
@@ -64,6 +69,60 @@ def lost(*categories: int) -> Callable[[Case, Threshold], Figure]:
         return Figure(value=gone, evidence=lines)
 
     return measure
+
+
+def lost_disconnected(case: Case, t: Threshold) -> Figure:
+    """What consumers missed because the target had ended their connections, or would not have them.
+
+    Of families in mode "latest" the absence counts by its seconds: how many messages would have come nobody knows.
+    """
+    rows, groups, wanted = published_rows(case, t), groups_of(case, t), chosen(t.phases)
+    if not int((case.ledger.offered_rows[groups] @ rows).sum()) and not case.plan.offered_rows[groups].any():
+        return Figure(value=None, why_not="nothing was offered")
+    missed = case.ledger.away_rows[DISCONNECTED][groups]
+    value, lines = float((missed @ rows).sum()), list(case.ledger.away_evidence.get(DISCONNECTED, []))
+    if not value and any(f.mode == "latest" for f in case.profile.families):
+        value = round(_disconnected_s(case, groups, wanted), 1)
+        lines = [f"consumers were without a subscription for {value:g} s in all; in mode latest that is the measure"]
+    if value > t.limit and float((missed @ (rows * untroubled(case))).sum()) <= t.limit < value and missed.any():
+        return Figure(value=value, evidence=lines, verdict=Verdict.UNKNOWN, why_not=OURS)
+    return Figure(value=value, evidence=lines if value else [])
+
+
+def _disconnected_s(case: Case, groups: list[int], wanted: set[int] | None) -> float:
+    """Seconds in wanted phases in which consumers of some groups were disconnected by the target, over all of them."""
+    settle_ns = case.profile.run.settle_ms * 1_000_000
+    total = 0
+    for consumer, absences in case.ledger.away.items():
+        if case.contract.consumer_group(consumer)[0] not in groups:
+            continue
+        for a in absences:
+            if a.cause == DISCONNECTED and a.to_ns - a.from_ns > settle_ns:
+                at = np.arange(a.from_ns // SLICE_NS, min(a.to_ns, case.times.plan_end_ns) // SLICE_NS)
+                codes = case.phases.codes(at, at)
+                total += int(np.isin(codes, sorted(wanted)).sum()) if wanted is not None else len(at)
+    return total * SLICE_NS / NS_PER_S
+
+
+def not_admitted(case: Case, t: Threshold) -> Figure:
+    """Planned consumers that the target itself had refused until the run began."""
+    groups = groups_of(case, t)
+    there = case.subs.confirmed_at(case.times.t0_ns)
+    lines = []
+    for group in groups:
+        for slot in case.plan.slots[group][: case.plan.count_at(case.times.t0_ns, group)]:
+            if slot not in there and (said := case.absences.target_refused(slot, 0, case.times.t0_ns)):
+                lines.append(f"consumer {slot}: {len(said)} x refused, last {said[-1][1]}")
+    return Figure(value=float(len(lines)) if case.times.started else None, evidence=lines)
+
+
+def unasked(case: Case, t: Threshold) -> Figure:
+    """Messages that a consumer got though it was not to: after it had left, or from before it was there."""
+    if not case.came.unique.any():
+        return Figure(value=None, why_not="nothing was received")
+    rows, groups = published_rows(case, t), groups_of(case, t)
+    value = float((case.ledger.unasked_rows[groups] @ rows).sum())
+    return Figure(value=value, evidence=case.ledger.unasked_evidence if value else [])
 
 
 def repeated(

@@ -48,7 +48,7 @@ class Scopes:
 
 def latency_limit_ms(profile: Profile) -> float:
     """The tightest latency limit of the profile; without one the delivery limit."""
-    limits = [t.at_most for t in profile.thresholds if t.measure.startswith("latency_") and t.at_most is not None]
+    limits = [t.limit for t in profile.thresholds if t.measure.startswith("latency_")]
     return min(limits, default=profile.run.late_s * 1000)
 
 

@@ -30,6 +30,7 @@ from loadtests.measure.summary import (
 from loadtests.measure.timeline import timeline
 from loadtests.model.codec import Frame, Torn
 from loadtests.model.contract import Contract
+from loadtests.model.limits import limits, switched_off
 from loadtests.model.profile import Profile
 from loadtests.model.results import SCHEMA, Check, Results, Verdict, worst
 
@@ -54,7 +55,9 @@ def conclude(profile: Profile, facts: Facts, *, profile_sha256: str | None = Non
 def concluded(found: Case, *, profile_sha256: str | None = None) -> Results:
     """The results of a case."""
     profile, facts = found.profile, found.facts
-    checks = [threshold_check(found, t) for t in profile.thresholds] + harness_checks(found)
+    judged = limits(profile, faults=bool(profile.faults or found.acts))
+    checks = [threshold_check(found, limit.threshold, default=limit.default) for limit in judged]
+    checks += harness_checks(found)
     if profile_sha256 is not None:
         checks.append(own_profile(found, profile_sha256))
     verdict, reasons = _verdict(found, checks)
@@ -104,4 +107,5 @@ def _verdict(found: Case, checks: list[Check]) -> tuple[Verdict, list[str]]:
     contract = Contract(found.profile)
     planned, asked = total_planned(found.facts, contract), contract.consumer_count
     override = [f"with {planned} consumers, where the profile plans {asked}"] if planned != asked else []
+    override += [f"the default limit of {measure} is switched off" for measure in switched_off(found.profile)]
     return verdict, ([text for _, text in said] or [f"all {len(checks)} checks passed"]) + override

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from loadtests.measure.attribution import BROKER, CHARGED, DEFECT, DISCONNECTED
+from loadtests.measure.absences import CAUSES
+from loadtests.measure.attribution import BROKER, CHARGED, DEFECT, NOT_REPLAYED, UNATTRIBUTED
 from loadtests.measure.case import Case
 from loadtests.measure.deliveries import bars, latency_spread, spread_of
 from loadtests.measure.facts import Bools, Ints
@@ -13,6 +14,7 @@ from loadtests.measure.figures_time import publish_table, service_spread
 from loadtests.measure.phases import CALM
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.results import (
+    Away,
     Bars,
     Delivery,
     EffectiveValue,
@@ -54,14 +56,26 @@ def _lost(case: Case, lost: Ints, injector: int | None) -> Lost:
     return Lost(
         total=int(lost.sum()),
         defect=int(lost[DEFECT]),
-        disconnected=int(lost[DISCONNECTED]),
         charged=int(lost[CHARGED]),
         injector_at_most=injector,
         broker=broker,
+        unattributed=int(lost[UNATTRIBUTED]),
+        not_replayed=int(lost[NOT_REPLAYED]),
     )
 
 
-_NO_LOSS = Lost(total=None, defect=None, disconnected=None, charged=None, injector_at_most=None, broker=None)
+_NO_LOSS = Lost(total=None, defect=None, charged=None, injector_at_most=None, broker=None)
+
+
+def _away(counts: Ints) -> Away:
+    """`counts` per cause."""
+    return Away(**{cause: int(n) for cause, n in zip(CAUSES, counts, strict=True)})
+
+
+def delivered_share(delivered: int, owed: int, away: Away) -> float | None:
+    """Delivered of what was offered, but for what our plan or our trouble kept from consumers and what is undecided."""
+    due = owed + (away.charged or 0) + (away.disconnected or 0)
+    return round(delivered / due, 9) if due else None
 
 
 def delivery(case: Case) -> Delivery:
@@ -71,7 +85,8 @@ def delivery(case: Case) -> Delivery:
     groups = list(range(len(case.profile.consumers)))
     known = bool(ledger.judged)
     all_rows: Bools = np.ones(len(came.due), dtype=np.bool_)
-    owed, lost = int(ledger.owed.sum()), int(ledger.lost_rows.sum())
+    owed, delivered = int(ledger.owed_rows.sum()), int(ledger.delivered_rows.sum())
+    away = _away(ledger.away_rows.sum(axis=(1, 2)))
     seconds = case.phases.seconds_of(None)
     published = len(table.start) > 0
     strange = sum(s[3] for _, p in case.facts.each() for s in p.strange if s[1] in FOREIGN)
@@ -80,18 +95,23 @@ def delivery(case: Case) -> Delivery:
         failed=table.failed.size if published else None,
         unknown=table.unknown.size if published else None,
         not_offered=int(publish[3].sum()) if publish.shape[1] else None,
-        offered=int(case.plan.offered_rows.sum()) if published else None,
+        offered=int(ledger.offered_rows.sum()) if published else None,
         owed=owed if known else None,
         unique=int(ledger.unique.sum()) if known else None,
         repeated=repeated(case, all_rows, np.ones(len(table.start), dtype=np.int64), groups, None),
         reordered=reordered(case, groups, None, None),
         foreign=strange,
-        undecided=int(ledger.undecided.sum()) if known else None,
+        undecided=int(ledger.undecided_rows.sum()) if known else None,
         late=late(case, all_rows) if came.counts.any() else None,
         lost=_lost(case, ledger.lost().sum(axis=1), ledger.injector_at_most) if known else _NO_LOSS,
-        rate=round((owed - lost) / owed, 9) if owed else None,
+        rate=delivered_share(delivered, owed, away) if known else None,
         received_per_s=round(int(came.unique.sum()) / seconds, 3) if seconds and came.counts.any() else None,
         rpo_s=ledger.longest_run_slices * SLICE_NS / NS_PER_S if known else None,
+        away=away if known else None,
+        delivered=delivered if known else None,
+        delivered_of_owed=round(delivered / owed, 9) if owed else None,
+        unasked=int(ledger.unasked_rows.sum()) if known else None,
+        superseded=ledger.superseded if known else None,
     )
 
 
@@ -175,19 +195,23 @@ def routes(case: Case) -> list[RouteResult]:
     """Each route family x consumer group that was planned or seen."""
     ledger, came, table = case.ledger, case.came, case.table
     calm_rows = (case.phases.codes(table.due) == CALM).astype(np.int64)
+    owed_rows, offered_rows = ledger.owed_rows, ledger.offered_rows
     found = []
     for family in range(len(case.profile.families)):
         of_family = (table.row_family == family).astype(np.int64)
         for group in range(len(case.profile.consumers)):
             rows = (came.family == family) & (came.consumers == group)
-            if not (int(ledger.owed[family, group]) or rows.any() or int(case.plan.offered_rows[group] @ of_family)):
+            offered, owed, delivered = (
+                int(c[group] @ of_family) for c in (offered_rows, owed_rows, ledger.delivered_rows)
+            )
+            if not (offered or rows.any() or int(case.plan.offered_rows[group] @ of_family)):
                 continue
             lost = ledger.lost(of_family)[:, group]
             known = bool(ledger.judged)
             found.append(
                 RouteResult(
                     group=case.contract.group_name(case.contract.group_index(family, group)),
-                    owed=int(ledger.owed[family, group]) if known else None,
+                    owed=owed if known else None,
                     unique=int(ledger.unique[family, group]) if known else None,
                     repeated=repeated(case, rows, of_family, [group], None, family),
                     reordered=reordered(case, [group], family, None),
@@ -196,6 +220,10 @@ def routes(case: Case) -> list[RouteResult]:
                     calm_lost=int(ledger.lost(of_family * calm_rows)[:, group].sum()) if known else None,
                     latency_ms=latency_spread(came, rows & case.clean, case.slow_read),
                     calm_latency_ms=latency_spread(came, rows & _calm(case), case.slow_read),
+                    offered=offered if known else None,
+                    undecided=int(ledger.undecided_rows[group] @ of_family) if known else None,
+                    away=_away(ledger.away_rows[:, group] @ of_family) if known else None,
+                    delivered=delivered if known else None,
                 )
             )
     return found

@@ -338,11 +338,16 @@ Measure = Literal[
     "received_per_s",
     "lost_defect",
     "lost_disconnected",
+    "lost_not_replayed",
     "lost_charged",
     "lost_total",
     "repeated",
     "reordered",
     "foreign",
+    "unasked",
+    "not_admitted",
+    "publish_failed",
+    "publish_unknown",
     "late",
     "latency_mean_ms",
     "latency_p50_ms",
@@ -359,6 +364,7 @@ Measure = Literal[
     "recovery_s",
     "outage_s",
     "not_recovered",
+    "clients_not_back",
     "growth_mb",
     "growth_mb_per_h",
     "cpu_mean_percent",
@@ -373,11 +379,23 @@ AT_LEAST: frozenset[str] = frozenset(
 """Measures of which more is better; their thresholds say `at_least`, all others `at_most`."""
 
 
+DEFAULT_LIMITS: dict[Measure, float] = {
+    "lost_disconnected": 0,
+    "lost_not_replayed": 0,
+    "unasked": 0,
+    "not_admitted": 0,
+    "publish_failed": 0,
+    "publish_unknown": 0,
+    "clients_not_back": 0,
+}
+"""Limits (at_most) that hold in calm phases though a profile does not name them; `at_most = "off"` switches one off."""
+
+
 class Threshold(Part):
-    """A limit for one measure."""
+    """A limit for one measure; with `at_most = "off"` none, where there is one by default."""
 
     measure: Measure
-    at_most: Annotated[float, Field(ge=0, le=1e15)] | None = None
+    at_most: Annotated[float, Field(ge=0, le=1e15)] | Literal["off"] | None = None
     at_least: Annotated[float, Field(ge=0, le=1e15)] | None = None
     phases: Annotated[list[Literal["calm", "fault", "recovery", "all"]], Field(min_length=1)] = ["calm"]
     group: Name | None = None  # a consumer group; absent = all but those that are expected to be slow
@@ -395,6 +413,10 @@ class Threshold(Part):
             problems.append(f'{want}: found nothing, allowed a number, which measure "{self.measure}" needs')
         if getattr(self, other) is not None:
             problems.append(f'{other}: found {getattr(self, other)}, allowed nothing: "{self.measure}" takes {want}')
+        if self.at_most == "off" and self.measure not in DEFAULT_LIMITS:
+            problems.append(
+                f'at_most: found "off", allowed a number: only {", ".join(DEFAULT_LIMITS)} have a limit by default'
+            )
         if self.limit_is_share and (self.at_least or 0) > 1:
             problems.append(f'at_least: found {self.at_least}, allowed 0 to 1: "{self.measure}" is a share')
         refuse(problems)
@@ -406,10 +428,16 @@ class Threshold(Part):
         return self.measure in ("delivery_rate", "clean_coverage")
 
     @property
+    def off(self) -> bool:
+        """It switches a default limit off, and has none itself."""
+        return self.at_most == "off"
+
+    @property
     def limit(self) -> float:
-        """The bound, whichever side it is on."""
+        """The bound, whichever side it is on.  Raises ValueError where it is switched off."""
         bound = self.at_least if self.at_least is not None else self.at_most
-        assert bound is not None
+        if bound is None or bound == "off":
+            raise ValueError(f"{self.measure} has no limit here")
         return bound
 
 

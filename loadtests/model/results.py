@@ -64,21 +64,41 @@ class Check(_Part, frozen=True, kw_only=True):
     measured: float | None
     phases: list[str]
     evidence: list[str]  # at most 20 lines
+    default: bool = False  # a limit that holds though the profile does not name it
 
 
 class Lost(_Part, frozen=True, kw_only=True):
-    """Owed and not delivered when the drain deadline had passed."""
+    """Owed and not delivered when the drain deadline had passed; total is the sum of the others but the part."""
 
     total: int | None
     defect: int | None
-    disconnected: int | None
     charged: int | None
     injector_at_most: int | None  # part of charged
     broker: int | None
+    unattributed: int | None = None  # under a fault of which nobody could see whether it acted
+    not_replayed: int | None = None  # owed at a return, by the contract
+
+
+class Away(_Part, frozen=True, kw_only=True):
+    """Offered to consumers that had no subscription in force, by the cause of their absence."""
+
+    own_plan: int | None
+    charged: int | None  # a fault on the consumer's path had ended it, or kept it from coming back
+    harness: int | None
+    disconnected: int | None  # the target ended the connection, or refused it
+
+    @property
+    def total(self) -> int | None:
+        """All of them; None where one is not known."""
+        parts = (self.own_plan, self.charged, self.harness, self.disconnected)
+        return None if None in parts else sum(p or 0 for p in parts)
 
 
 class Delivery(_Part, frozen=True, kw_only=True):
-    """The account over the whole run; `calm` in the routes and checks is apart."""
+    """The account over the whole run; `calm` in the routes and checks is apart.
+
+    offered = owed + undecided + away, and owed = delivered + lost.
+    """
 
     published: int | None
     failed: int | None
@@ -93,9 +113,14 @@ class Delivery(_Part, frozen=True, kw_only=True):
     undecided: int | None
     late: int | None
     lost: Lost
-    rate: float | None  # unique / owed
+    rate: float | None  # delivered / what was offered but for own plan, harness and undecided
     received_per_s: float | None
     rpo_s: float | None  # longest run of consecutive lost publishes, in seconds of due time
+    away: Away | None = None
+    delivered: int | None = None
+    delivered_of_owed: float | None = None  # delivered / owed
+    unasked: int | None = None  # brought to a consumer that was not to get it: after leaving, or from before it came
+    superseded: int | None = None  # left out for a newer one that came in time (mode "latest"); not offered
 
 
 class Spread(_Part, frozen=True, kw_only=True):
@@ -217,6 +242,10 @@ class RouteResult(_Part, frozen=True, kw_only=True):
     calm_lost: int | None
     latency_ms: Spread
     calm_latency_ms: Spread
+    offered: int | None = None
+    undecided: int | None = None
+    away: Away | None = None
+    delivered: int | None = None
 
 
 class Series(_Part, frozen=True, kw_only=True):

@@ -12,6 +12,9 @@ SELECTORS = ("group", "family", "fault", "process", "query")
 _DELIVERY = frozenset({"group", "family"})
 _MEANING: dict[str, frozenset[str]] = {
     "published": frozenset({"family"}),
+    "publish_failed": frozenset({"family"}),
+    "publish_unknown": frozenset({"family"}),
+    "not_admitted": frozenset({"group"}),
     "own_lag_p99_ms": frozenset(),
     "clean_coverage": frozenset(),
     "health_ms": frozenset(),
@@ -23,13 +26,14 @@ _MEANING: dict[str, frozenset[str]] = {
     "recovery_s": frozenset({"fault"}),
     "outage_s": frozenset({"fault"}),
     "not_recovered": frozenset({"fault"}),
+    "clients_not_back": frozenset({"fault"}),
     "growth_mb": frozenset({"process"}),
     "growth_mb_per_h": frozenset({"process"}),
     "cpu_mean_percent": frozenset({"process"}),
 }
 """Which selectors a measure takes; a measure of deliveries, not named here, takes `group` and `family`."""
 
-OF_FAULTS = ("recovery_s", "outage_s", "not_recovered")
+OF_FAULTS = ("recovery_s", "outage_s", "not_recovered", "clients_not_back")
 OF_READERS = ("query_mean_ms", "query_p95_ms", "query_max_ms", "query_failed")
 
 
@@ -49,7 +53,7 @@ def threshold_problems(profile: Profile) -> Iterator[str]:
             yield f'{where}.phases: found "{phase}" twice, allowed each phase once'
         key = (
             threshold.measure,
-            threshold.limit,
+            threshold.at_least if threshold.at_most is None else threshold.at_most,
             *sorted(set(threshold.phases)),
             *(getattr(threshold, selector) for selector in SELECTORS),
         )

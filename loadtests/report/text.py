@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from loadtests.model.results import Check, RecoveryResult, Results, Verdict
+from loadtests.model.results import Away, Check, RecoveryResult, Results, Verdict
 from loadtests.report.formats import bound, plain, unit_of
 
 Style = Literal["pass", "fail", "unknown", "aborted", "title", "plain", "dim"]
 
+NOT_KNOWN = Away(own_plan=None, charged=None, harness=None, disconnected=None)
 _STYLE: dict[Verdict, Style] = {
     Verdict.PASS: "pass",
     Verdict.FAIL: "fail",
@@ -56,7 +57,7 @@ def _check(check: Check) -> Line:
 
 
 def _numbers(results: Results) -> list[str]:
-    d, lost = results.delivery, results.delivery.lost
+    d, lost, away = results.delivery, results.delivery.lost, results.delivery.away or NOT_KNOWN
 
     def n(value: float | None) -> str:
         return plain(value, "count")
@@ -67,13 +68,17 @@ def _numbers(results: Results) -> list[str]:
     calm, whole = results.calm_latency_ms, results.latency_ms
     return [
         f"published   {n(d.published)}  (failed {n(d.failed)}, unknown {n(d.unknown)}, not offered {n(d.not_offered)})",
-        f"delivered   {n(d.unique)}: {plain(d.rate, 'share')} of the {n(d.owed)} owed; "
+        f"offered     {n(d.offered)} = owed {n(d.owed)} + undecided {n(d.undecided)} + away {n(away.total)}",
+        f"away        own plan {n(away.own_plan)}, charged to faults {n(away.charged)}, "
+        f"our trouble {n(away.harness)}, disconnected by the target {n(away.disconnected)}",
+        f"owed        {n(d.owed)} = delivered {n(d.delivered)} + lost {n(lost.total)}; delivery rate "
+        f"{plain(d.rate, 'share')}, {plain(d.delivered_of_owed, 'share')} of the owed; "
         f"{plain(d.received_per_s, 'per_s')}",
-        f"lost        {n(lost.total)}: defect {n(lost.defect)}, disconnected {n(lost.disconnected)}, "
-        f"charged to faults {n(lost.charged)} (in the injector at most {n(lost.injector_at_most)}), "
-        f"broker {n(lost.broker)}",
+        f"lost        {n(lost.total)}: defect {n(lost.defect)}, charged to faults {n(lost.charged)} (in the injector "
+        f"at most {n(lost.injector_at_most)}), not replayed {n(lost.not_replayed)}, broker {n(lost.broker)}, "
+        f"unattributed {n(lost.unattributed)}",
         f"also        late {n(d.late)}, repeated {n(d.repeated)}, reordered {n(d.reordered)}, foreign {n(d.foreign)}, "
-        f"undecided {n(d.undecided)}",
+        f"unasked {n(d.unasked)}",
         f"latency     calm p50 {t(calm.p50)}, p95 {t(calm.p95)}, p99 {t(calm.p99)}; "
         f"whole run p99 {t(whole.p99)}, max {t(whole.max)}",
         f"generator   clean coverage {plain(results.harness.clean_coverage, 'share')}, "
