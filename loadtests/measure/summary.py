@@ -95,7 +95,7 @@ def delivery(case: Case) -> Delivery:
         failed=table.failed.size if published else None,
         unknown=table.unknown.size if published else None,
         not_offered=int(publish[3].sum()) if publish.shape[1] else None,
-        offered=int(ledger.offered_rows.sum()) if published else None,
+        offered=int(ledger.offered_rows.sum()) if published and not ledger.unjudged else None,
         owed=owed if known else None,
         unique=int(ledger.unique.sum()) if known else None,
         repeated=repeated(case, all_rows, np.ones(len(table.start), dtype=np.int64), groups, None),
