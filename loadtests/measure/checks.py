@@ -16,11 +16,13 @@ from loadtests.measure.harness import incomplete
 from loadtests.measure.phases import CALM, chosen
 from loadtests.measure.select import Figure
 from loadtests.model.ids import NS_PER_MS
-from loadtests.model.profile import AT_LEAST, Threshold
+from loadtests.model.limits import limits
+from loadtests.model.profile import AT_LEAST, Measure, Threshold
 from loadtests.model.results import Check, Verdict
 from loadtests.model.threshold_rules import SELECTORS
 
 LINES = 20
+DISCONNECTED: Measure = "lost_disconnected"
 _ACCOUNT = frozenset(
     {"lost_defect", "lost_disconnected", "lost_not_replayed", "lost_charged", "lost_total", "delivery_rate"}
 )
@@ -117,7 +119,7 @@ def _doubt(case: Case, t: Threshold, verdict: Verdict) -> str | None:
         return f"but nothing is known of {len(case.ledger.unjudged)} consumers; {consumer}: {why}"
     if t.measure in _ACCOUNT:
         if (share := undecided_share(case)) is not None and share > case.profile.guard.undecided_share:
-            return f"but {share:.2%} of what was offered is undecided"
+            return None if disconnected_breaks(case) else f"but {share:.2%} of what was offered is undecided"
         if (share := harness_share(case)) is not None and share > case.profile.guard.undecided_share:
             return f"but {share:.2%} of what was offered went to consumers that our own trouble kept away"
         if holes := _publisher_holes(case):
@@ -140,6 +142,14 @@ def plan_done(case: Case) -> bool:
     """Whether the history says that the plan had ended."""
     finishes = [f for _, p in case.facts.each() for f in p.finishes]
     return bool(finishes) and all(f.plan_done for f in finishes)
+
+
+def disconnected_breaks(case: Case) -> bool:
+    """Whether the target kept more from those whom it had disconnected than it may: then no more is to decide."""
+    return any(
+        t.measure == DISCONNECTED and (value := MEASURES[DISCONNECTED](case, t).value) is not None and value > t.limit
+        for t, _ in limits(case.profile, faults=False)
+    )
 
 
 def undecided_share(case: Case) -> float | None:

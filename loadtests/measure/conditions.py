@@ -7,7 +7,7 @@ FAIL whatever thresholds the profile has.
 from __future__ import annotations
 
 from loadtests.measure.case import Case
-from loadtests.measure.checks import LINES, not_offered, own_lag_ms, undecided_share
+from loadtests.measure.checks import LINES, disconnected_breaks, not_offered, own_lag_ms, undecided_share
 from loadtests.measure.frame import Act, never_in_force, unproved
 from loadtests.measure.harness import incomplete
 from loadtests.measure.phases import CALM
@@ -175,7 +175,8 @@ def _undecided(case: Case) -> Check:
     if share is None:
         return _condition("little is undecided", True, "nothing was offered", limit=limit)
     text = f"{int(case.ledger.undecided_rows.sum())} messages at the ends of subscriptions are undecided"
-    return _condition("little is undecided", share > limit, text, limit=limit, measured=round(share, 6))
+    bad = share > limit and not disconnected_breaks(case)
+    return _condition("little is undecided", bad, text, limit=limit, measured=round(share, 6))
 
 
 def _coverage(case: Case) -> Check:

@@ -7,6 +7,7 @@ import random
 
 from loadtests.model.results import (
     SCHEMA,
+    Away,
     Bars,
     Check,
     ConsumerRecovery,
@@ -60,7 +61,7 @@ THIN = Spread(count=37, mean=1.93, p50=1.81, p90=None, p95=None, p99=None, p999=
 
 def lost(total: int | None = 0, defect: int | None = 0, **more: int | None) -> Lost:
     """Losses and their attribution."""
-    rest = {"disconnected": 0, "charged": 0, "injector_at_most": 0, "broker": 0, **more}
+    rest = {"charged": 0, "injector_at_most": 0, "broker": 0, **more}
     return Lost(total=total, defect=defect, **rest)
 
 
@@ -274,7 +275,7 @@ def sample(verdict: Verdict = Verdict.FAIL) -> Results:
             repeated=0,
             reordered=0,
             late=114,
-            lost=lost(48_609, 12, disconnected=201, charged=48_396, injector_at_most=611),
+            lost=lost(48_609, 12, charged=48_396, injector_at_most=611),
             calm_lost=12,
             latency_ms=spread(1.72),
             calm_latency_ms=spread(1.56),
@@ -298,7 +299,7 @@ def sample(verdict: Verdict = Verdict.FAIL) -> Results:
             repeated=None,
             reordered=None,
             late=None,
-            lost=lost(None, None, disconnected=None, charged=None, injector_at_most=None, broker=None),
+            lost=lost(None, None, charged=None, injector_at_most=None, broker=None),
             calm_lost=None,
             latency_ms=NOTHING,
             calm_latency_ms=NOTHING,
@@ -334,7 +335,7 @@ def sample(verdict: Verdict = Verdict.FAIL) -> Results:
             failed=5,
             unknown=19,
             not_offered=0,
-            offered=2_460_014,
+            offered=2_460_014,  # owed, 88 undecided, 2,712 away
             owed=2_457_214,
             unique=2_392_704,
             repeated=2,
@@ -342,10 +343,13 @@ def sample(verdict: Verdict = Verdict.FAIL) -> Results:
             foreign=0,
             undecided=88,
             late=123,
-            lost=lost(64_510, 12, disconnected=201, charged=64_297, injector_at_most=815, broker=None),
+            lost=lost(64_510, 12, charged=64_297, injector_at_most=815, broker=None),
             rate=0.973747,
             received_per_s=19_213.44,
             rpo_s=4.93,
+            away=Away(own_plan=1_000, charged=1_511, harness=0, disconnected=201),
+            delivered=2_392_704,
+            delivered_of_owed=0.973747,
         ),
         latency_ms=spread(1.81, 2_392_704),
         service_ms=spread(1.62, 37_386),
@@ -503,7 +507,7 @@ def nothing_known() -> Results:
         rate=None,
         received_per_s=None,
         rpo_s=None,
-        lost=lost(None, None, disconnected=None, charged=None, injector_at_most=None, broker=None),
+        lost=lost(None, None, charged=None, injector_at_most=None, broker=None),
     )
     return Results(
         schema=SCHEMA,

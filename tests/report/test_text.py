@@ -33,7 +33,7 @@ def test_what_a_fault_touched_that_it_should_not_is_told_and_nothing_else() -> N
 
 def test_a_run_without_numbers_shows_dashes() -> None:
     lines = [line.text for line in summary_lines(sample.nothing_known())]
-    assert any("delivered   –: – of the – owed" in line for line in lines)
+    assert any("owed        – = delivered – + lost –" in line for line in lines)
     assert lines[0].startswith("UNKNOWN")
 
 
