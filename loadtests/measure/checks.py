@@ -26,7 +26,16 @@ DISCONNECTED: Measure = "lost_disconnected"
 _ACCOUNT = frozenset(
     {"lost_defect", "lost_disconnected", "lost_not_replayed", "lost_charged", "lost_total", "delivery_rate"}
 )
-_SEEN = _ACCOUNT | {"deliveries", "repeated", "reordered", "foreign", "unasked", "late", "received_per_s"}
+_SEEN = _ACCOUNT | {
+    "deliveries",
+    "repeated",
+    "missing_copies",
+    "reordered",
+    "foreign",
+    "unasked",
+    "late",
+    "received_per_s",
+}
 _OURS = frozenset({"clean_coverage", "own_lag_p99_ms"})
 _COUNTS = frozenset({"deliveries", "published", "received_per_s"})
 _NONE_BETTER = _SEEN & {

@@ -25,6 +25,7 @@ MEASURES: dict[str, Callable[[Case, Threshold], Figure]] = {
     "lost_charged": d.lost(CHARGED),
     "lost_total": d.lost(DEFECT, CHARGED, BROKER, UNATTRIBUTED, NOT_REPLAYED),
     "repeated": d.repeated_,
+    "missing_copies": d.missing_copies,
     "reordered": d.reordered_,
     "foreign": d.foreign_,
     "unasked": d.unasked,

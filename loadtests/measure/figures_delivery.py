@@ -142,6 +142,49 @@ def repeated(
     return count
 
 
+def missing_copies(case: Case, t: Threshold) -> Figure:
+    """Deliveries that the contract's copies ask for and that did not come, of messages that came at least once.
+
+    All deliveries are counted, those beyond the copies taken out: what is left must be copies x messages.
+    """
+    if not case.came.unique.any():
+        return Figure(value=None, why_not="nothing was received")
+    rows, groups = published_rows(case, t), groups_of(case, t)
+    lines, total = [], 0
+    for family, spec in enumerate(case.profile.families):
+        if spec.copies == 1 or spec.mode == "unmeasured":
+            continue
+        mine = rows * (case.table.row_family == family)
+        wanted = spec.copies * int((case.ledger.delivered_rows[groups] @ mine).sum())
+        came = (case.came.family == family) & np.isin(case.came.consumers, groups) & case.came.counts
+        came &= _of_phases(case, t, case.came.due)
+        there = int((case.came.unique + case.came.repeated)[came].sum())
+        beyond = int((case.ledger.across_rows[groups] @ mine).sum()) + _beyond(case, groups, mine)
+        if (short := wanted - (there - beyond)) > 0:
+            total += short
+            lines.append(
+                f"{spec.name}: {there - beyond} deliveries, {spec.copies} copies each of what came are {wanted}"
+            )
+    return Figure(value=float(total), evidence=lines)
+
+
+def _of_phases(case: Case, t: Threshold, due: Ints) -> Bools:
+    wanted = chosen(t.phases)
+    rows: Bools = np.ones(len(due), dtype=np.bool_)
+    return rows if wanted is None else np.isin(case.phases.codes(due), sorted(wanted))
+
+
+def _beyond(case: Case, groups: list[int], published: Ints) -> int:
+    """Deliveries of some rows that were repeated on one connection beyond the contract's copies."""
+    kind, consumer, _, stream, first, last, _ = _deviations(case)
+    mine = (kind == KIND_CODE["repeated"]) & np.isin([case.subs.group_of.get(int(c), -1) for c in consumer], groups)
+    count = 0
+    for one in np.flatnonzero(mine):
+        rows, times = case.table.cut(case.table.line(stream[one : one + 1], first[one : one + 1], last[one : one + 1]))
+        count += int((times * published[rows]).sum())
+    return count
+
+
 def _deviations(case: Case) -> Ints:
     parts = [p.deviations.numpy() for _, p in case.facts.each()]
     return np.concatenate(parts or [np.zeros((7, 0), dtype=np.int64)], 1)

@@ -342,6 +342,7 @@ Measure = Literal[
     "lost_charged",
     "lost_total",
     "repeated",
+    "missing_copies",
     "reordered",
     "foreign",
     "unasked",
@@ -382,6 +383,7 @@ AT_LEAST: frozenset[str] = frozenset(
 DEFAULT_LIMITS: dict[Measure, float] = {
     "lost_disconnected": 0,
     "lost_not_replayed": 0,
+    "missing_copies": 0,
     "unasked": 0,
     "not_admitted": 0,
     "publish_failed": 0,

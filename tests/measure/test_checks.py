@@ -182,6 +182,21 @@ def forgotten(world: World) -> None:
     left_for_a_while(world, lambda missed: [])
 
 
+TWICE = [{"name": "patterns", "channel": "tickstock.events.patterns", "event": "pattern_detected", "copies": 2,
+          "keys": {"symbol": ["A", "B"]}},
+         {"name": "ranks", "channel": "tickstock.events.market_state", "event": "ranking_change",
+          "keys": {"symbol": ["A", "B"]}}]  # fmt: skip
+
+
+def once_each(world: World) -> None:
+    """Every second copy that the contract asks for comes, but for one message."""
+    world.calm()
+    twice = {route.index for route in world.contract.routes if route.family == 0}
+    for stay in world.stays:
+        again = [(at + 1, m) for at, m in stay.got if m.route in twice and not (stay.consumer == 1 and m.seq == 40)]
+        stay.got = sorted([*stay.got, *again], key=lambda got: got[0])
+
+
 REPLAYING = [{"name": "patterns", "channel": "tickstock.events.patterns", "event": "pattern_detected",
               "offline": "replayed", "replay_messages": 100, "replay_age_s": 9, "keys": {"symbol": ["A", "B"]}},
              {"name": "ranks", "channel": "tickstock.events.market_state", "event": "ranking_change",
@@ -195,6 +210,7 @@ RED: dict[str, tuple[Any, float, dict[str, Any]]] = {
     "lost_defect": (losing, 0, {}),
     "lost_disconnected": (disconnected, 0, EDGES),
     "lost_not_replayed": (forgotten, 0, {"families": REPLAYING, **EDGES}),
+    "missing_copies": (once_each, 0, {"families": TWICE}),
     "unasked": (stale, 0, EDGES),
     "not_admitted": (refused, 0, {}),
     "publish_failed": (with_outcome("FAILED"), 0, {}),
