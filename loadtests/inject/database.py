@@ -31,6 +31,7 @@ class Database:
         """`own` is told of every session's connection."""
         self.address, self.database, self.user = address, database, user
         self.own = own or OwnPorts()
+        self.opened = 0  # sessions, so far
 
     def session(self, name: str = NAME, *, admin: bool = False, settings: Mapping[str, int] | None = None) -> Session:
         """A session that the caller closes. `settings` are those of PostgreSQL, in its own units. Raises ControlError.
@@ -58,6 +59,7 @@ class Database:
         except psycopg2.Error as error:
             raise _named(error) from error
         connection.autocommit = True
+        self.opened += 1
         return Session(connection, self.own)
 
     def ask(self, text: str, values: Sequence[object] = (), *, admin: bool = True) -> list[tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""Whom did a cut close, as the server behind the link itself tells it?  Where the kernel's table is out of reach.
+"""Who is connected to a server, as it tells itself, and whom did a cut close where no kernel's table is in reach?
 
 Redis by CLIENT LIST, PostgreSQL by pg_stat_activity; sessions of our own are left out by their names. It tells nobody
 who came and went by himself in the same instant, so it is called just before the cut and just after it.
@@ -29,14 +29,46 @@ _SESSIONS = """
 """
 
 
-def roll_of(site: Site) -> Roll | None:
-    """The roll of the server behind the fault's link; None where it keeps none that may be asked."""
-    speaks, redis, postgres = site.the_link().speaks, site.redis, site.postgres
+def roll_of(site: Site, speaks: str) -> Roll | None:
+    """The roll of Redis or PostgreSQL; None of another server, or where it may not be asked."""
+    redis, postgres = site.redis, site.postgres
     if speaks == "redis" and redis is not None:
         return lambda: frozenset(redis.clients())
     if speaks == "postgres" and postgres is not None:
         return lambda: frozenset(postgres.ask(_SESSIONS, admin=False))
     return None
+
+
+class Company:
+    """Whether somebody of the run or the target was connected when a fault began to hold for all who are."""
+
+    def __init__(self, roll: Roll, service: str) -> None:
+        self._roll, self._service = roll, service
+        self._count: int | None = None
+        self._why = ""
+
+    def start(self) -> None:
+        """Nothing: who is there just before it counts."""
+
+    def about_to_act(self) -> None:
+        """Who is there."""
+        try:
+            self._count = len(self._roll())
+        except ControlError as error:
+            self._why = f"who is connected to {self._service} could not be asked: {error}"
+
+    def has_acted(self) -> None:
+        """Nothing: it holds for all of them."""
+
+    def touch(self, _: Watch) -> Touch:
+        """Somebody, or nobody."""
+        if self._count is None:
+            return Touch(touched=NOT_OBSERVABLE, why=self._why)
+        why = f"nobody of the run or the target was connected to {self._service}"
+        return Touch(touched=ACTED if self._count else NOTHING, why=why, connections=self._count)
+
+    def close(self) -> None:
+        """Nothing stays open."""
 
 
 class ServerEncounter:

@@ -107,7 +107,11 @@ class Outcome:
     limit_ms: float | None  # latency limit of the band
     summary: str
     visible: bool | None
-    struck: bool = False  # it was out of its limits while it was in force
+    struck: bool = False  # while it was in force messages were late, or half of them or more were missing
+
+
+_STRUCK = 0.5
+"""A fault that nobody could observe is proved by no less: a few losses may be the target's own."""
 
 
 class Band:
@@ -118,8 +122,8 @@ class Band:
         self.limit_ms = max(base.p95_ms * steady.latency_factor, base.p95_ms + steady.latency_add_ms)
         at, bucket, count = given.late_bins
         n = given.high - given.low
-        late = np.array([bounds_us(b)[0] / 1000 for b in range(BUCKETS)]) > self.limit_ms
-        over = _sum(at[late[bucket]], count[late[bucket]], n)
+        beyond = np.array([bounds_us(b)[0] / 1000 for b in range(BUCKETS)]) > self.limit_ms
+        over = _sum(at[beyond[bucket]], count[beyond[bucket]], n)
         group = steady.group_ms * 1_000_000 // SLICE_NS
         weight = _run(np.maximum(given.offered, given.planned))
         start = np.arange(n)
@@ -130,10 +134,13 @@ class Band:
         offered, delivered = (self._sum(c) for c in (given.offered, given.delivered))
         samples = _sum(at, count, n)
         enough = given.connected >= np.ceil(steady.connected_min * given.consumers - 1e-9)
+        late: Bools = self._sum(over) * 100 > self._sum(samples) * 5
+        silent: Bools = (offered == 0) & (self._sum(given.planned) > 0)
+        self.struck: Bools = late | silent | (delivered < _STRUCK * base.ratio * offered)
         self.good: Bools = (
             (delivered >= steady.delivery_min * base.ratio * offered - 1e-9)
-            & ((offered > 0) | (self._sum(given.planned) == 0))
-            & (self._sum(over) * 100 <= self._sum(samples) * 5)
+            & ~silent
+            & ~late
             & (self._sum((~enough).astype(np.int64)) == 0)
         )
 
@@ -292,7 +299,7 @@ def _outcome(
     good = band.good & (band.end <= cut) & band.whole
     at = act.healed_ns // SLICE_NS - given.low
     last = (act.healed_ns + act.limit_ns) // SLICE_NS - given.low
-    struck = not bool(band.good[max(act.began_ns // SLICE_NS - given.low, 0) : max(at, 0)].all())
+    struck = bool(band.struck[max(act.began_ns // SLICE_NS - given.low, 0) : max(at, 0)].any())
     steady = _first_stretch(good, band.end, at, min(last, cut), hold)
     if steady is None and beside and (why := _not_alone(good, band.end, given.low, act, beside, cut, hold)):
         return _unknown(act, why)

@@ -145,7 +145,7 @@ def meeting(meets: Meets) -> Callable[[Site, PlannedFault], Encounter]:
         passage = site.the_link().passage()
         if isinstance(passage, Passage):
             return LinkEncounter(passage, meets, directions(fault.direction))
-        if meets == "cuts" and (roll := roll_of(site)) is not None:
+        if meets == "cuts" and (roll := roll_of(site, site.the_link().speaks)) is not None:
             return ServerEncounter(roll, site.the_link(), passage)
         return Unseen(passage)
 
