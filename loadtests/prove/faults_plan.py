@@ -98,7 +98,7 @@ def profile(name: str, plays: Sequence[Play], *, seed: int) -> str:
     return text + (_BULK if plays[0].run == STORES else "") + "".join(faults)
 
 
-_PER_S, _BUSY_PER_S = 40, 300
+_PER_S, _BUSY_PER_S = 40, 600
 """Messages of each publisher: a limit of the processor takes nothing from a gateway that is idle."""
 
 _BULK = """
@@ -176,4 +176,10 @@ transport = "socketio"
 name = "dashboard"
 count = 1
 rate_per_s = 2
+
+[[readers]]
+name = "scripts"
+count = 1
+rate_per_s = 4
+connect_each = true
 """
