@@ -119,6 +119,7 @@ def begin_faults(
         tls_name=profile.target.tls_name or "",
         test_system=profile.target.test_system,
         gateway_http=target.gateway_http,
+        toxiproxy_pid=profile.target.processes.get("toxiproxy", 0),
     )
 
     def on_fault(step: FaultStep) -> None:

@@ -35,7 +35,7 @@ def named_by_itself(link: Link, probe: Probe, database: Database | None, watch: 
         host, port = link.address()
         try:
             ((identifier, own_port, since),) = Database(
-                f"{host}:{port}", database=database.database, user=database.user
+                f"{host}:{port}", database=database.database, user=database.user, own=link.own
             ).ask(_SERVER, admin=False)
         except ControlError:
             return None

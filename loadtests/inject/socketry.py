@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import select
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from loadtests.inject.watch import Watch
 Seen = Literal["answer", "silent", "refused", "reset", "closed", "no connect"]
 """What a probe saw: bytes; none in time; connect refused; RST; FIN; connect not answered in time or unreachable."""
 
+_REMEMBERED_S = 75.0  # Linux keeps what is left of a closed connection for sixty seconds
 _POLL_MS = 50  # how late a stop may be noticed; an answer is noticed at once
 _REFUSED = {errno.ECONNREFUSED}
 _RESET = {errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED}
@@ -46,10 +48,51 @@ class Piece:
     size_bytes: int  # as they came from the network
 
 
+class OwnPorts:
+    """Local ports of connections of ours, as long as the kernel may still tell of them."""
+
+    def __init__(self) -> None:
+        self._open: set[int] = set()
+        self._closed: dict[int, float] = {}  # port -> when
+        self._lock = threading.Lock()
+
+    def opened(self, port: int) -> None:
+        """A connection of ours has this port."""
+        with self._lock:
+            self._open.add(port)
+
+    def refused(self, port: int) -> None:
+        """It came to nothing, and leaves no trace."""
+        with self._lock:
+            self._open.discard(port)
+
+    def closed(self, port: int) -> None:
+        """It is closed; the kernel remembers it for a while."""
+        with self._lock:
+            if port in self._open:
+                self._open.discard(port)
+                self._closed[port] = time.monotonic()
+
+    @property
+    def open_now(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
+    def known(self) -> frozenset[int]:
+        """All of them."""
+        with self._lock:
+            since = time.monotonic() - _REMEMBERED_S
+            self._closed = {port: at for port, at in self._closed.items() if at > since}
+            return frozenset(self._open | self._closed.keys())
+
+
 class Connection:
     """One TCP connection, with TLS on it where the layer is that; every wait ends with its watch. Methods raise Cut."""
 
-    def __init__(self, address: tuple[str, int], watch: Watch, layer: Layer | None = None) -> None:
+    def __init__(
+        self, address: tuple[str, int], watch: Watch, layer: Layer | None = None, own: OwnPorts | None = None
+    ) -> None:
+        self._own = own or OwnPorts()
         self.sent_bytes = 0  # into the network, since it was opened
         self.pieces: list[Piece] = []  # of the last answer
         self.got_bytes = 0
@@ -63,20 +106,23 @@ class Connection:
             if not self._layer.is_open:
                 self._exchange(self._layer.begin(), lambda _: self._layer.is_open, watch)
         except Cut:
-            self._socket.close()
+            self.close()
             raise
-        self.local_port: int = self._socket.getsockname()[1]
 
     def _connect(self, address: tuple[str, int], watch: Watch) -> None:
+        self.local_port = 0
         try:
             code = self._socket.connect_ex(address)
         except OSError as error:  # a name that cannot be resolved
             raise Cut("no connect") from error
+        self.local_port = self._socket.getsockname()[1]
+        self._own.opened(self.local_port)
         if code == errno.EINPROGRESS:
             if not _wait(self._socket, select.POLLOUT, watch):
                 raise Cut("no connect")
             code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
+            self._own.refused(self.local_port)
             raise Cut("refused" if code in _REFUSED else "reset" if code in _RESET else "no connect")
         if self._socket.getsockname() == self._socket.getpeername():
             raise Cut("refused")  # nobody listens, and the kernel had chosen just that port for our end
@@ -131,3 +177,4 @@ class Connection:
     def close(self) -> None:
         """Closes it; safe to repeat."""
         self._socket.close()
+        self._own.closed(self.local_port)

@@ -125,6 +125,7 @@ class ToxiproxyServer:
         host, _, port = address.rpartition(":")
         self.address = address
         self.host = host
+        self.port = int(port)
         self._timeout_s = timeout_s
         # A subclass per server: the library keeps host and port on the class, where two servers would share them.
         self._api = cast("type[APIConsumer]", type("_Api", (APIConsumer,), {"host": host, "port": port}))

@@ -15,7 +15,7 @@ from typing import TypedDict
 import numpy as np
 
 from loadtests.measure.facts import Bools, Facts, Ints
-from loadtests.measure.frame import Act
+from loadtests.measure.frame import Act, escalated
 from loadtests.measure.line import EMPTY, Line
 from loadtests.measure.phases import Window
 from loadtests.measure.streams import Streams
@@ -25,9 +25,9 @@ from loadtests.model.ids import SLICE_NS
 from loadtests.model.profile import Profile
 
 DEFECT, CHARGED, BROKER, UNATTRIBUTED, NOT_REPLAYED = range(5)
+"""UNATTRIBUTED: its path was under a fault of which nobody can tell whom it met, or nobody saw what took it."""
 CATEGORIES = ("defect", "charged", "broker", "unattributed", "not_replayed")
 PROXY = "toxiproxy"
-ESCALATED = "escalation"
 CUTS_AS_IT_BEGINS = frozenset({"down"})
 CUTS_WHILE_IT_LASTS = frozenset({"flap", "reset", "black-hole", "limit-data", "failover"})
 """`down` cuts once.  The others cut again at each period, connection, limit or at the switch back; a black hole
@@ -113,6 +113,8 @@ class Attribution:
             found[
                 np.where(replayed, self.before_gateway[rows], under & ~self.delayed[rows] if overtaken else under)
             ] = CHARGED
+            unseen = np.array([w.act.unseen for w in self.windows] + [False])
+            found[(found == CHARGED) & unseen[self.window_of[rows]]] = UNATTRIBUTED
         return found
 
 
@@ -174,11 +176,13 @@ def _laid(windows: tuple[Window, ...], reaches: tuple[Reach, ...], spared: froze
     taken = np.zeros(rows, dtype=np.bool_)
     before = np.zeros(rows, dtype=np.bool_)
     counted = [(i, reaches[i], takes(windows[i].act)) for i in range(len(windows)) if i not in spared]
-    # What can take explains a loss better than what only delays; then what is in force, than what is recovered from.
-    for wanted in (False, True):
-        for index, reach, _ in (c for c in counted if c[2] is wanted):
+    # What can take explains a loss better than what only delays, what is known to have met somebody better than what
+    # may have met nobody; then what is in force, than what is recovered from.
+    for wanted in ((False, True), (False, False), (True, True), (True, False)):
+        these = [(i, reach) for i, reach, can in counted if (can, windows[i].act.unseen) == wanted]
+        for index, reach in these:
             window_of[reach.open] = index
-        for index, reach, _ in (c for c in counted if c[2] is wanted):
+        for index, reach in these:
             window_of[reach.force] = index
     for _, reach, can in counted:
         inside |= reach.inside
@@ -192,7 +196,7 @@ def _laid(windows: tuple[Window, ...], reaches: tuple[Reach, ...], spared: froze
 def takes(act: Act) -> bool:
     """Whether an act may have taken messages from the middle of a stream on a connection that lasted."""
     kind = KINDS.get(act.kind)
-    return kind is None or kind.loses or (act.lifted_by or "").startswith(ESCALATED)
+    return kind is None or kind.loses or act.unseen or escalated(act.lifted_by)
 
 
 def cuts(act: Act, healed_ns: int) -> list[int]:
@@ -206,7 +210,7 @@ def cuts(act: Act, healed_ns: int) -> list[int]:
         found.append(healed_ns)
     elif act.kind in CUTS_AS_IT_BEGINS or (act.link == PROXY and kind is not None and kind.name in ENDS_ITS_PROCESS):
         found.append(begun)
-    if (act.lifted_by or "").startswith(ESCALATED):  # proxies disabled, deleted, or the whole server started again
+    if escalated(act.lifted_by):  # proxies disabled, deleted, or the whole server started again
         found.append(max(healed_ns, act.lifted_ns or 0) + (act.error_ns or 0))
     return found
 

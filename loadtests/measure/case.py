@@ -20,7 +20,7 @@ from loadtests.measure.ledger import Ledger, settle
 from loadtests.measure.owing import Owing
 from loadtests.measure.phases import Phases, Window, window
 from loadtests.measure.planned import Planned, planned
-from loadtests.measure.recovery import Outcome, as_seconds, load, recoveries
+from loadtests.measure.recovery import Outcome, as_seconds, felt_after_all, load, recoveries
 from loadtests.measure.streams import Streams, streams
 from loadtests.measure.subscriptions import Subscriptions, subscriptions
 from loadtests.measure.touched import touches
@@ -82,6 +82,7 @@ def case(profile: Profile, facts: Facts) -> Case:
     offering = _offering(facts, scope)
     ours: Bools = behind | np.logical_or.reduce(scope.trouble, axis=0)
     given = load(facts, contract, table, came, subs, plan, low, high, ours)
+    found = felt_after_all(contract, given, marks, found, plan.changes)
     ends = [_decided_ns(a, found[index + 1 :], marks.plan_end_ns, profile.steady) for index, a in enumerate(found)]
     outcomes = [
         _outside(o, a, ours, low, end)
@@ -90,8 +91,8 @@ def case(profile: Profile, facts: Facts) -> Case:
     windows = [
         w
         for a, o in zip(found, outcomes, strict=True)
-        if a.charges and (w := window(a, o.settled_ns, marks.end_ns)) is not None
-    ]  # a planted defect is the target's own: what it costs is no fault's effect, and calm stays calm
+        if a.charges and not a.missed and (w := window(a, o.settled_ns, marks.end_ns)) is not None
+    ]  # a planted defect is the target's own, and what touched nobody cost nothing: calm stays calm
     late = -(-round(profile.run.late_s * NS_PER_S) // SLICE_NS)
     phases = Phases(marks, windows, low=low, high=high, late_slices=late)
     blame = attribution(facts, table, contract, windows)
@@ -101,8 +102,12 @@ def case(profile: Profile, facts: Facts) -> Case:
     touched = touches(facts, came, low, high)
     recovery, every = [], []
     for index, (act, outcome) in enumerate(zip(found, outcomes, strict=True)):
-        later = [a.began_ns for a in found[index + 1 :] if a.began_ns is not None and a.began_ns > (act.healed_ns or 0)]
-        one = felt(
+        later = [
+            a.began_ns
+            for a in found[index + 1 :]
+            if a.began_ns is not None and a.began_ns > (act.healed_ns or 0) and not a.missed
+        ]
+        one = None if act.missed else felt(
             facts, contract, table, subs, plan, touched, act, marks,
             limit_ms=outcome.limit_ms, next_ns=min(later, default=None),
         )  # fmt: skip
@@ -172,7 +177,11 @@ def _decided_ns(act: Act, later: list[Act], plan_end_ns: int, steady: Steady) ->
     """
     if act.end_ns is None or act.healed_ns is None:
         return None
-    begins = [at for a in later if (at := a.tried_ns if a.began_ns is None else a.began_ns) and at > act.healed_ns]
+    begins = [
+        at
+        for a in later
+        if not a.missed and (at := a.tried_ns if a.began_ns is None else a.began_ns) and at > act.healed_ns
+    ]
     held_ns = round(steady.hold_s * NS_PER_S) + steady.group_ms * NS_PER_MS
     return max(act.end_ns, min(act.end_ns + held_ns, plan_end_ns, *begins))
 

@@ -11,8 +11,10 @@ from loadtests.measure.deliveries import bars, latency_spread, spread_of
 from loadtests.measure.facts import Bools, Ints
 from loadtests.measure.figures_delivery import FOREIGN, late, reordered, repeated
 from loadtests.measure.figures_time import publish_table, service_spread
+from loadtests.measure.frame import escalated
 from loadtests.measure.phases import CALM
 from loadtests.model.ids import NS_PER_S, SLICE_NS
+from loadtests.model.records import ACTED, TOUCHED
 from loadtests.model.results import (
     Away,
     Bars,
@@ -254,7 +256,8 @@ def log(case: Case) -> list[str]:
     for _, process in case.facts.each():
         lines += [(s[0], f"{s[3]} x {s[1]} at consumer {s[2]}: {s[4]}") for s in process.strange[:50]]
         for step in process.fault_steps:
-            if step.step in ("not in force", "not proved", "not lifted", "failed") or step.by.startswith("escalation"):
+            missed = step.effective.get(TOUCHED, ACTED) != ACTED
+            if missed or step.step in ("not in force", "not proved", "not lifted", "failed") or escalated(step.by):
                 text = f"fault {step.name}: {step.step} {step.by} {step.detail}"
                 lines.append((step.after_ns, " ".join(text.split())))
     ends: dict[tuple[int, str], list[int]] = {}

@@ -25,6 +25,9 @@ BYTES_PER_ACCOUNT = 160
 BYTES_PER_CONSUMER = 16 * 1024
 """What a connected consumer takes besides: its user, its greenlet, its socket (measured: 12.7 KB)."""
 
+DATABASE = "postgres"
+"""So end the names of links that no message passes: readers and the target's own services use them."""
+
 SETTLE_SHARE = 0.25
 """The settle time at both ends may take at most this share of the plan."""
 
@@ -165,6 +168,11 @@ def _links(profile: Profile) -> Iterator[str]:
     for index, fault in enumerate(profile.faults):
         if fault.link is not None and fault.link not in known:
             yield f'faults[{index}].link: found "{fault.link}", allowed {one_of(known)}'
+        elif fault.link is not None and fault.link not in (used := used_links(profile)):
+            yield (
+                f'faults[{index}].link: found "{fault.link}", which no family\'s path names and no reader uses, '
+                f"so that a fault on it touches nobody, allowed {one_of(used)}, or a path that names it"
+            )
     if profile.target.kind == "external":
         if profile.faults and profile.target.toxiproxy is None:
             yield "target.toxiproxy: found nothing, allowed host:port, since the profile has faults"
@@ -181,6 +189,12 @@ def known_links(profile: Profile) -> tuple[str, ...]:
     if profile.target.kind == "local":
         return LINKS
     return (*profile.target.proxies, *(link for link in LINKS if link not in profile.target.proxies))
+
+
+def used_links(profile: Profile) -> tuple[str, ...]:
+    """Those of the known links over which messages go, or a database connection: the readers', or the gateway's own."""
+    paths = {link for family in profile.families for link in family.path}
+    return tuple(link for link in known_links(profile) if link in paths or link.rpartition("-")[2] == DATABASE)
 
 
 def _writers(profile: Profile) -> Iterator[str]:

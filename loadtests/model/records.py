@@ -252,6 +252,14 @@ class FaultStep(_Record, frozen=True, kw_only=True, array_like=True, tag="fault"
     detail: str = ""
 
 
+TOUCHED, TOUCHED_WHY = "touched", "touched_why"
+"""Among the effective values of a step that proves: whether the fault met somebody of the run or the target, and where
+it did not, why, or which key would show it. A step of before they were told has neither."""
+
+ACTED, NOTHING, NOT_OBSERVABLE = "acted", "nothing", "not observable"
+"""The three results of a proof."""
+
+
 class CrewFault(_Record, frozen=True, kw_only=True, array_like=True, tag="crew_fault"):
     """Which of the run's own users one fault chose; written by the leading process when they are told.
 

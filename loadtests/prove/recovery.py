@@ -1,13 +1,15 @@
 """Does every consumer's recovery come out as it truly was?  Delivery stops and restarts at known times, each its own.
 
-A fault is in force meanwhile on a link that carries nothing: it only marks the window.  Each consumer's first fresh
-message and steadiness must lie within 50 ms of the gateway's own times; who never comes back is not recovered.
+A fault is in force meanwhile on a link that carries nothing of the run: it only marks the window.  Each consumer's
+first fresh message and steadiness must lie within 50 ms of the gateway's own times; who never comes back is not
+recovered.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import socket
 import sys
 import time
 import urllib.error
@@ -151,28 +153,32 @@ at_most = 0
 
 @contextmanager
 def _decoy(toxiproxy: str, redis: str) -> Iterator[None]:
-    """A proxy that carries nothing but the injector's own probe."""
+    """A proxy that carries nothing of the run, but a connection of ours: a cut that closes nobody's proves nothing."""
     _ask(toxiproxy, "DELETE", f"/proxies/{_PROXY}", missing=True)
     body = {"name": _PROXY, "listen": "127.0.0.1:0", "upstream": redis, "enabled": True}
-    _ask(toxiproxy, "POST", "/proxies", body)
+    host, _, port = str(_ask(toxiproxy, "POST", "/proxies", body)["listen"]).rpartition(":")
     try:
-        yield
+        with socket.create_connection((host, int(port)), timeout=5):
+            yield
     finally:
         _ask(toxiproxy, "DELETE", f"/proxies/{_PROXY}", missing=True)
 
 
 def _ask(
     toxiproxy: str, method: str, path: str, body: Mapping[str, Any] | None = None, *, missing: bool = False
-) -> None:
+) -> dict[str, Any]:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"http://{toxiproxy}{path}", data=data, method=method)
     try:
-        urllib.request.urlopen(request, timeout=5).close()
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            found: dict[str, Any] = json.loads(answer.read() or b"{}")
+            return found
     except urllib.error.HTTPError as error:
         if not (missing and error.code == 404):
             raise ProofError(f"Toxiproxy answered {error.code} to {method} {path}") from None
     except OSError as error:
         raise ProofError(f"Toxiproxy at {toxiproxy} does not answer: {error}") from None
+    return {}
 
 
 def window_of(run: Path) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from loadtests.tally.histogram import Histogram
 S = 1_000_000_000
 MS = 1_000_000
 T0 = 2 * S
+WHY = "why it was not seen to act"
 
 
 def profile(**changes: Any) -> Profile:
@@ -87,6 +88,7 @@ class FaultIn:
     start: int
     end: int
     proved: bool = True
+    touched: str = ""  # as its proof tells; empty as in a history of before that was told
 
 
 class World:
@@ -256,7 +258,7 @@ class World:
                         step="proved",
                         before_ns=f.start + 3 * MS,
                         after_ns=f.start + 9 * MS,
-                        effective={"cut": 1},
+                        effective={"cut": 1} | ({"touched": f.touched, "touched_why": WHY} if f.touched else {}),
                         **common,
                     )
                 )

@@ -182,6 +182,7 @@ KIND = Kind(
     undo=_undo,
     remaining=_remaining,
     resorts=on_link.resorts,
+    meets=on_link.meeting("cuts"),
     prepared=_prepared,
     lead_ns=10 * NS_PER_S,
 )
