@@ -34,10 +34,11 @@ def agreement(head: bytes) -> bytes:
 
 
 class Client:
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ping_ms: int = 20_000) -> None:
         self.reader, self.writer = reader, writer
         self.port = writer.get_extra_info("peername")[1]
         self.socketio = False
+        self.ping_ms = ping_ms  # so long it announces; it pings once
         self.agent = ""
         self.subscribed = False
         self.sent: list[tuple[int, int]] = []
@@ -60,7 +61,8 @@ class Client:
         named = re.search(rb"\r\nUser-Agent: (.*)\r\n", head)
         self.agent = named[1].decode() if named else ""
         accept = base64.b64encode(hashlib.sha1(match[1] + GUID).digest())
-        first = frame(b'0{"sid":"x","upgrades":[],"pingInterval":1000,"pingTimeout":1000}') if self.socketio else b""
+        told = b'0{"sid":"x","upgrades":[],"pingInterval":%d,"pingTimeout":%d}' % (self.ping_ms, self.ping_ms)
+        first = frame(told) if self.socketio else b""
         self.writer.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: " + accept + agreement(head) + b"\r\n\r\n" + first
@@ -88,7 +90,7 @@ class Broadcaster:
         self.payload = b"x" * plan.get("pad", 60)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        client = Client(reader, writer)
+        client = Client(reader, writer, self.plan.get("ping_ms", 20_000))
         self.all.append(client)
         try:
             await client.upgrade()
