@@ -190,7 +190,7 @@ class Cutter:
                         return
             else:
                 if size > self._max:
-                    raise _too_long(size)
+                    raise too_long(size)
                 payload = data[start:stop]
                 if head == 0x81 and not payload.isascii():
                     _check_text(payload)
@@ -221,7 +221,7 @@ class Cutter:
         if opcode != 0 and self._parts is not None:
             raise ProtocolError("a message inside another")
         if size + len(self._parts or b"") > self._max:
-            raise _too_long(size)
+            raise too_long(size)
 
     def _unusual(self, head: int, payload: bytes) -> Frame | None:
         """Control frames and fragments; None while a message goes on."""
@@ -248,7 +248,8 @@ class Cutter:
         return self._opcode, whole
 
 
-def _too_long(size: int) -> ProtocolError:
+def too_long(size: int) -> ProtocolError:
+    """What is wrong with a message of such a length: nothing but that it is too long for us, if it can be a length."""
     if size >> 63:
         return ProtocolError("a length with its highest bit set")
     return TooLongError()

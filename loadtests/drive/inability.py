@@ -10,9 +10,7 @@ import errno
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-_OUR_RESOURCES: Final = frozenset(
-    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EPERM}
-)
+_OUR_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
 
 class Trouble(Protocol):
@@ -24,7 +22,7 @@ class Trouble(Protocol):
 
 
 def is_ours(error: OSError) -> bool:
-    """Whether we lack what a connection needs: descriptors, ports, memory, the permission to have one."""
+    """Whether we lack what a connection needs: descriptors, ports, memory."""
     return error.errno in _OUR_RESOURCES
 
 

@@ -16,7 +16,7 @@ from websockets.frames import Frame
 from websockets.protocol import OPEN
 from websockets.uri import parse_uri
 
-from loadtests.drive.frames import MAX_MESSAGE, ProtocolError, TooLongError
+from loadtests.drive.frames import MAX_MESSAGE, ProtocolError, too_long
 from loadtests.drive.handshake import RefusedError, Stream, read_answer
 
 _INVALID_DATA: Final = 1007
@@ -53,8 +53,12 @@ class InflatingSocket:
         self.sendall = sock.sendall
         self.settimeout = sock.settimeout
         self.getsockname = sock.getsockname
-        self.fileno = sock.fileno
         self.close = sock.close
+
+    def fileno(self) -> int:
+        """The descriptor that is read."""
+        fileno: int = self._sock.fileno()
+        return fileno
 
     def recv(self, size: int) -> bytes:
         """Whole frames; empty at the stream's end. Raises OSError, and ProtocolError behind the last good frame."""
@@ -136,7 +140,7 @@ def plain(frame: Frame) -> bytes:
 
 def _breach(error: Exception) -> ProtocolError:
     if isinstance(error, PayloadTooBig):
-        return TooLongError()
+        return too_long(error.size or 0)
     if isinstance(error, UnicodeDecodeError):
         return ProtocolError("a reason that is not UTF-8", _INVALID_DATA)
     return ProtocolError(str(error) or type(error).__name__)

@@ -33,6 +33,13 @@ def agreement(head: bytes) -> bytes:
     return b"\r\nSec-WebSocket-Extensions: permessage-deflate" if b"permessage-deflate" in head else b""
 
 
+def refusal(body: str) -> bytes:
+    return (
+        b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (len(body), body.encode())
+    )
+
+
 class Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ping_ms: int = 20_000) -> None:
         self.reader, self.writer = reader, writer
@@ -44,6 +51,7 @@ class Client:
         self.sent: list[tuple[int, int]] = []
         self.pongs = 0
         self.held: bytes | None = None
+        self.joined: list[Any] = []
 
     def say(self, data: dict[str, Any], event: str, number: int | None) -> None:
         if not self.socketio:
@@ -93,6 +101,10 @@ class Broadcaster:
         client = Client(reader, writer, self.plan.get("ping_ms", 20_000))
         self.all.append(client)
         try:
+            if self.plan.get("refuse"):
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(refusal(self.plan["refuse"]))
+                return
             await client.upgrade()
             while True:
                 opcode, body = await client.frame()
@@ -151,6 +163,14 @@ class Broadcaster:
 
     def tell(self, client: Client, both: tuple[bytes, bytes], stream: int, seq: int) -> None:
         client.sent.append((stream, seq))
+        if self.plan.get("join"):
+            client.joined.append(json.loads(both[0][2 if both[0][1] < 126 else 4 :]))
+            if len(client.joined) == 4:
+                lines = self.plan["join"] == "lines"
+                text = "\n".join(map(json.dumps, client.joined)) if lines else json.dumps(client.joined)
+                client.writer.write(frame(text.encode()))
+                client.joined.clear()
+            return
         client.writer.write(both[client.socketio])
 
     async def broadcast(self) -> None:
@@ -165,6 +185,8 @@ class Broadcaster:
                 continue
             for stream in plan["streams"]:
                 both = self.message(stream, seq)
+                if seq == plan.get("long_at"):
+                    both = (frame(b'{"x":"%b"}' % (b"y" * plan["long_bytes"])),) * 2
                 for client in list(self.clients):
                     kind = draw() if spoil else 1.0
                     if kind < spoil / 3:
