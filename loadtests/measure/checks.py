@@ -74,7 +74,9 @@ def _said(t: Threshold, figure: Figure) -> str:
         return figure.why_not
     side = "at least" if t.measure in AT_LEAST else "at most"
     text = f"{figure.value:.6g}, {side} {t.limit:g} allowed"
-    return f"{text}; {figure.why_not}" if figure.verdict is Verdict.UNKNOWN else text
+    if figure.verdict is Verdict.UNKNOWN:
+        text = f"{text}; {figure.why_not}"
+    return f"{text}; {figure.because}" if figure.because else text
 
 
 def _elsewhere(case: Case, t: Threshold, value: float) -> float:

@@ -157,7 +157,9 @@ def incomplete(facts: Facts, end_s: float | None = None) -> list[str]:
             + ("" if end_s is None else f"; the last fact is of {end_s:.1f} s")
         )
     elif not all(f.complete for f in finishes):
-        gone = sorted({f"{t.process}: {t.what}" for _, p in facts.each() for t in p.trouble if t.to_ns < 0})
+        gone = sorted(
+            {f"{t.process}: {t.what}" for _, p in facts.each() for t in p.trouble if t.to_ns < 0 and not t.consumers}
+        )
         found.append("; ".join(["not every process's last records were acknowledged", *gone]))
     for name, number in sorted((name, n) for f in finishes for name, n in f.frames.items()):
         have = max(facts.processes[name].numbers, default=-1) + 1 if name in facts.processes else 0

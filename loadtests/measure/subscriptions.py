@@ -10,8 +10,8 @@ import numpy as np
 from loadtests.measure.facts import STEP_ORDER, Facts, Ints
 from loadtests.model.ids import SLICE_NS
 
-OWN = frozenset({"own", "end", "moved"})
-"""Reasons of leaving that are no loss of the connection."""
+OWN = frozenset({"own", "end", "moved", "harness"})
+"""Reasons of leaving that are no loss of the connection by the target; "harness" is a limit or an error of ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from loadtests.measure.facts import Bools, Ints
 from loadtests.measure.figures_delivery import FOREIGN, late, reordered, repeated
 from loadtests.measure.figures_time import publish_table, service_spread
 from loadtests.measure.phases import CALM
+from loadtests.measure.said import all_said
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.results import (
     Bars,
@@ -233,6 +234,8 @@ def log(case: Case) -> list[str]:
     for (consumer, _), (at_ns, why) in case.subs.left.items():
         if why not in ("own", "end", "moved", ""):
             ends.setdefault((at_ns // NS_PER_S, why), []).append(consumer)
+    if words := all_said(case):
+        lines.append((case.times.end_ns, f"what the target said: {' | '.join(words)}"))
     lines += [
         (second * NS_PER_S, f"{len(who)} connections ended: {why} (first consumer {min(who)})")
         for (second, why), who in ends.items()
