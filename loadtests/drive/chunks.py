@@ -15,7 +15,7 @@ from loadtests.drive.frames import BINARY, CLOSE, PING, TEXT, Cutter, TooLongErr
 from loadtests.tally.batch import Batch, Message, Odd, message
 from loadtests.tally.exceptions import EXAMPLE
 from loadtests.tally.identity import Identity, probe_run
-from loadtests.tally.streams import FOREIGN, Streams
+from loadtests.tally.streams import FOREIGN, TOO_MANY, Streams
 
 _ENTRIES: Final = 4096
 _BYTES: Final = 4 * 1024 * 1024
@@ -31,6 +31,7 @@ _COMPRESSED: Final = (b"\x1f\x8b", b"\x78\x01", b"\x78\x9c", b"\x78\xda", b"\x28
 JOINED_MAX: Final = 1 << 16
 """Messages of one frame that are taken."""
 JOINED: Final = f"more than {JOINED_MAX} messages in one frame"
+STREAMS: Final = "messages of more streams than one process keeps"
 NO_JSON: Final = "messages in binary frames that are no JSON"
 ATTACHED: Final = "messages in binary attachments of Socket.IO"
 ELSEWHERE: Final = "messages whose identity is not where identity.path says"
@@ -221,6 +222,9 @@ class Chunks:
             odd.append(("foreign run", shown(payload)))
             return
         index = self._streams.index_of(identity.stream)
+        if index == TOO_MANY:
+            controls.append(Control("cannot", STREAMS))
+            return
         if index == FOREIGN:
             odd.append(("foreign route", shown(payload)))
             return

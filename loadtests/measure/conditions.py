@@ -6,6 +6,7 @@ FAIL whatever thresholds the profile has.
 
 from __future__ import annotations
 
+from loadtests.measure.accounts import not_kept
 from loadtests.measure.case import Case
 from loadtests.measure.checks import LINES, not_offered, own_lag_ms, undecided_share
 from loadtests.measure.frame import Act, never_in_force, unproved
@@ -128,7 +129,10 @@ def _account(case: Case) -> Check:
     ledger = case.ledger
     wrong = ledger.wrong + overlaps(case.table)
     wrong += [f"consumer {c}: {why}" for c, why in sorted(ledger.unjudged.items())]
+    kept = not_kept(case.facts)
     text = "the tally does not add up" if ledger.wrong else f"nothing is known of {len(ledger.unjudged)} consumers"
+    if wrong and kept:
+        text = f"{text}: {kept[0]} (guard.exceptions_per_s)"
     nobody = not ledger.judged
     return _condition(
         "the account adds up",
