@@ -126,16 +126,16 @@ def reported(facts: Facts) -> list[str]:
         if not process.headers:
             found.append(f"{name}: its file has no header")
     alike: dict[tuple[str, str], list[tuple[int, int]]] = {}
-    for process, from_ns, to_ns, what in sorted(
+    for who, from_ns, to_ns, what in sorted(
         (t.process, t.from_ns, t.to_ns, t.what) for _, p in facts.each() for t in p.trouble
     ):
-        alike.setdefault((process, what), []).append((from_ns, to_ns))
-    for (process, what), spans in alike.items():
+        alike.setdefault((who, what), []).append((from_ns, to_ns))
+    for (who, what), spans in alike.items():
         for from_ns, to_ns in spans[:_TOLD_EACH]:
             until = "the end" if to_ns < 0 else f"{to_ns / NS_PER_S:.1f} s"
-            found.append(f"{process}, {from_ns / NS_PER_S:.1f} s to {until} of the run clock: {what}")
+            found.append(f"{who}, {from_ns / NS_PER_S:.1f} s to {until} of the run clock: {what}")
         if len(spans) > _TOLD_EACH:
-            found.append(f"{process}: {len(spans) - _TOLD_EACH} times more: {what}")
+            found.append(f"{who}: {len(spans) - _TOLD_EACH} times more: {what}")
     return found + _mixed(facts) + not_kept(facts)
 
 
