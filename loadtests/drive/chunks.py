@@ -6,15 +6,16 @@ Both tables are bounded and cleared when full, because what was sent once rarely
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from loadtests.drive.frames import BINARY, CLOSE, PING, TEXT, Cutter, wire
+from loadtests.drive.frames import BINARY, CLOSE, PING, TEXT, Cutter, TooLongError, wire
 from loadtests.tally.batch import Batch, Message, Odd, message
 from loadtests.tally.exceptions import EXAMPLE
 from loadtests.tally.identity import Identity, probe_run
-from loadtests.tally.streams import FOREIGN, Streams
+from loadtests.tally.streams import FOREIGN, TOO_MANY, Streams
 
 _ENTRIES: Final = 4096
 _BYTES: Final = 4 * 1024 * 1024
@@ -24,12 +25,25 @@ _PINGS: Final = 32
 """Pings of one chunk that are answered each; of a flood only the last is, as the protocol allows."""
 _FAR: Final = 1 << 62
 """Numbers of an identity lie below this, or no column of the history could hold what is computed of them."""
+_NO_JSON: Final = (msgspec.DecodeError, ValueError, RecursionError)
+_COMPRESSED: Final = (b"\x1f\x8b", b"\x78\x01", b"\x78\x9c", b"\x78\xda", b"\x28\xb5\x2f\xfd")
+"""How gzip, zlib and zstd begin."""
+JOINED_MAX: Final = 1 << 16
+"""Messages of one frame that are taken."""
+JOINED: Final = f"more than {JOINED_MAX} messages in one frame"
+STREAMS: Final = "messages of more streams than one process keeps"
+NO_JSON: Final = "messages in binary frames that are no JSON"
+ATTACHED: Final = "messages in binary attachments of Socket.IO"
+ELSEWHERE: Final = "messages whose identity is not where identity.path says"
 
 
 class Control(NamedTuple):
-    """Something that the target says to this connection and that is no message of the load."""
+    """Something that the target says to this connection and that is no message of the load.
 
-    event: str  # subscribed, unsubscribed, ack, error, probe, ws-ping, ws-close, ...
+    "cannot": of what it sent we cannot take a part, for the reason in `data`.
+    """
+
+    event: str  # subscribed, unsubscribed, ack, error, probe, ws-ping, ws-close, cannot, ...
     data: Any = None
     number: int | None = None  # of the request that it answers
 
@@ -40,6 +54,7 @@ class Reading(NamedTuple):
     identity: Identity | None = None
     odd: Odd | None = None
     control: Control | None = None
+    attachments: int = 0  # binary frames that follow and belong to it
 
 
 class Dialect(Protocol):
@@ -47,6 +62,17 @@ class Dialect(Protocol):
 
     def read(self, opcode: int, payload: bytes) -> Reading:
         """Open one data frame. Raises msgspec.DecodeError where it is not JSON though it should be."""
+        ...
+
+    def parts(self, opcode: int, payload: bytes) -> list[bytes]:
+        """The messages that one frame joins, each as a frame of its own would have it; empty where it joins none.
+
+        Raises what `read` does, and ValueError.
+        """
+        ...
+
+    def lacks(self, payload: bytes) -> bool:
+        """Whether nothing stands where a frame that is JSON should have its identity."""
         ...
 
 
@@ -63,6 +89,9 @@ class Chunks:
         self._streams = streams
         self._run = run
         self._probe = probe_run(run)
+        self._mark = run.encode()
+        name = re.escape(self._mark)
+        self._unread = re.compile(rb'\\*"r\\*"\s*:\s*\\*"%b\\*"|"%b\.\d+\.\d+\.' % (name, name)).search
         self._whole: dict[bytes, Batch] = {}
         self._whole_bytes = 0
         self._frames: dict[bytes, Message] = {}
@@ -79,12 +108,18 @@ class Chunks:
         controls: list[Control] = []
         frames = self._frames
         cut = cutter.cut(chunk)
+        joined = False
         for opcode, payload in cut:
             known = frames.get(payload) if opcode == TEXT else None
+            if cutter.attachments and self._attached(cutter, opcode, payload, odd, controls):
+                continue
             if known is not None:
                 messages.append(known)
             elif opcode in (TEXT, BINARY):
-                self._decode(opcode, payload, messages, odd, controls)
+                reading = self._decode(opcode, payload, messages, odd, controls)
+                joined = joined or reading is None
+                if reading is not None and reading.attachments:
+                    cutter.attachments = reading.attachments
                 if controls and controls[-1].event == "disconnected":
                     break  # what follows the end of a session is nobody's
             elif opcode == PING:
@@ -94,11 +129,11 @@ class Chunks:
             elif opcode == CLOSE:
                 controls.append(Control("ws-close", payload))
         if cutter.broken is not None:
-            odd.append(("protocol", str(cutter.broken)))
+            if not isinstance(cutter.broken, TooLongError):
+                odd.append(("protocol", str(cutter.broken)))
             controls.append(Control("broken", cutter.broken))
-        pure = (
-            cutter.between and not controls and len(messages) == len(cut) and all(opcode == TEXT for opcode, _ in cut)
-        )
+        alone = not joined and len(messages) == len(cut)
+        pure = cutter.between and not controls and alone and all(opcode == TEXT for opcode, _ in cut)
         batch = Batch(messages, odd, frames=[wire(payload) for _, payload in cut] if pure else ())
         if clean and cutter.clean and not controls and self._cached:
             self._whole_bytes += len(chunk) + _ODD_BYTES * len(odd)
@@ -108,18 +143,73 @@ class Chunks:
             self._whole[chunk] = batch
         return batch, controls
 
+    def _attached(self, cutter: Cutter, opcode: int, payload: bytes, odd: list[Odd], controls: list[Control]) -> bool:
+        """Whether a frame is an attachment that was announced; one that does not come is a breach."""
+        if opcode == BINARY:
+            cutter.attachments -= 1
+            if self._mark in payload:
+                controls.append(Control("cannot", ATTACHED))
+            return True
+        if opcode == TEXT and payload[:1] == b"4":  # Engine.IO's own packets may come between
+            cutter.attachments = 0
+            odd.append(("protocol", "a packet before the binary attachments of the one before it"))
+        return False
+
     def _decode(
         self, opcode: int, payload: bytes, messages: list[Message], odd: list[Odd], controls: list[Control]
-    ) -> None:
+    ) -> Reading | None:
+        """Open one data frame; None where it joined several messages."""
+        reading = self._read(opcode, payload)
+        again = reading is not None and reading.identity is not None and payload.count(self._mark) > 1
+        if again or reading is None or reading.odd is not None:
+            try:
+                parts = self._dialect.parts(opcode, payload)
+            except _NO_JSON:
+                parts = []
+            readings = [(part, self._read(opcode, part)) for part in parts[:JOINED_MAX]]
+            several = sum(one is not None and one.identity is not None for _, one in readings) > 1
+            if several if again else any(one is not None for _, one in readings):
+                for part, one in readings:
+                    self._take(opcode, part, one, messages, odd, controls)
+                if len(parts) > JOINED_MAX:
+                    controls.append(Control("cannot", JOINED))
+                return None
+        self._take(opcode, payload, reading, messages, odd, controls)
+        return reading or _NOTHING
+
+    def _read(self, opcode: int, payload: bytes) -> Reading | None:
+        """What a frame holds; None where it is no JSON."""
         try:
-            identity, strange, control = self._dialect.read(opcode, payload)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            odd.append(("undecodable", shown(payload)))
+            return self._dialect.read(opcode, payload)
+        except _NO_JSON:
+            return None
+
+    def _astray(self, payload: bytes) -> bool:
+        """Whether a frame without identity holds one of ours all the same, but not where it should be."""
+        return self._unread(payload) is not None and self._dialect.lacks(payload)
+
+    def _take(
+        self,
+        opcode: int,
+        payload: bytes,
+        reading: Reading | None,
+        messages: list[Message],
+        odd: list[Odd],
+        controls: list[Control],
+    ) -> None:
+        if reading is None:
+            if opcode == BINARY and (self._mark in payload or payload.startswith(_COMPRESSED)):
+                controls.append(Control("cannot", NO_JSON))
+            else:
+                odd.append(("undecodable", shown(payload)))
             return
+        identity, strange, control, attachments = reading
         if control is not None:
             controls.append(control)
         if strange is not None:
             odd.append(strange)
+            if strange[0] == "no identity" and self._mark in payload and self._astray(payload):
+                controls.append(Control("cannot", ELSEWHERE))
         if identity is None:
             return
         if identity.seq >= _FAR or not (-_FAR < identity.due_ns < _FAR and -_FAR < identity.sent_ns < _FAR):
@@ -132,6 +222,9 @@ class Chunks:
             odd.append(("foreign run", shown(payload)))
             return
         index = self._streams.index_of(identity.stream)
+        if index == TOO_MANY:
+            controls.append(Control("cannot", STREAMS))
+            return
         if index == FOREIGN:
             odd.append(("foreign route", shown(payload)))
             return
@@ -144,12 +237,15 @@ class Chunks:
             size=len(payload),
         )
         messages.append(found)
-        if control is None and opcode == TEXT and self._cached:
+        if control is None and opcode == TEXT and not attachments and self._cached:
             self._frames_bytes += len(payload)
             if len(self._frames) >= _ENTRIES or self._frames_bytes > _BYTES:
                 self._frames.clear()
                 self._frames_bytes = len(payload)
             self._frames[payload] = found
+
+
+_NOTHING: Final = Reading()
 
 
 def strange(payload: bytes, kind: str = "protocol") -> Reading:

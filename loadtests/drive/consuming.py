@@ -12,7 +12,8 @@ from gevent import socket as gsocket
 
 from loadtests.drive import tls
 from loadtests.drive.consumer_connection import Connection
-from loadtests.drive.handshake import RefusedError, UnauthorizedError, agent, upgrade
+from loadtests.drive.handshake import BeyondUsError, RefusedError, UnauthorizedError, agent, upgrade
+from loadtests.drive.inability import is_ours
 from loadtests.drive.role import Role
 from loadtests.drive.socketio import QUERY
 from loadtests.model.ids import NS_PER_S
@@ -106,13 +107,14 @@ class Consuming:
         try:
             connection = self._connect()
         except (OSError, RefusedError) as error:
+            ours = isinstance(error, BeyondUsError) or (isinstance(error, OSError) and is_ours(error))
             now_ns = self._wiring.clock.now_ns()
             if isinstance(error, UnauthorizedError):
                 self._role.refused()
             self._tell(self._spec.name, now_ns - began_ns, type(error).__name__)
             if now_ns - self._failure_noted_ns >= NS_PER_S:
                 self._failure_noted_ns = now_ns
-                self._wiring.receiver.not_connected(self._plan, self.next_epoch, now_ns, str(error))
+                self._wiring.receiver.not_connected(self._plan, self.next_epoch, now_ns, str(error), ours=ours)
                 self.next_epoch += 1
             return False
         problem = self._confirm(connection)
@@ -147,7 +149,9 @@ class Consuming:
                 if target.compression:
                     from loadtests.drive import inflating  # its library takes longer to import than all else here
 
-                    sock, behind = inflating.upgrade(sock, host, port, path, named, bearer)
+                    sock, behind = inflating.upgrade(
+                        sock, host, port, path, named, bearer, wiring.profile.guard.message_bytes
+                    )
                 else:
                     behind = upgrade(sock, host, port, path, named, bearer)
             handed_over = True

@@ -13,18 +13,21 @@ import gevent
 from gevent.event import AsyncResult
 from gevent.lock import RLock
 
-from loadtests.drive import frames, stamps
+from loadtests.drive import frames, stamps, words
 from loadtests.drive.chunks import Chunks, Control
-from loadtests.drive.consumer_connection import Answer, Connection, End, Speaking
+from loadtests.drive.consumer_connection import OUTGOING_MAX, Answer, Connection, End, Speaking
 from loadtests.drive.epoll_source import EpollSource
 from loadtests.drive.greenlet_source import GreenletSource
 from loadtests.drive.handshake import RefusedError
+from loadtests.drive.heartbeat import Heartbeat
 from loadtests.drive.hub_lag import HubLag
+from loadtests.drive.inability import Inabilities
 from loadtests.drive.receive_display import HarnessReading, Health, Readings, merge_received
 from loadtests.drive.settling import settle
-from loadtests.drive.socketio import SocketIoDialect
+from loadtests.drive.socketio import SocketIoDialect, patience_ns
 from loadtests.drive.websocket import PlainDialect
 from loadtests.model.contract import ConsumerPlan, Contract
+from loadtests.model.ids import NS_PER_S
 from loadtests.model.records import Touched
 from loadtests.tally.accountant import Accountant, Sums
 from loadtests.tally.streams import STREAMS_KEPT
@@ -40,7 +43,8 @@ _LET_OTHERS_S = 0.001
 """A sleep of 0 would let other greenlets run, but no socket be read: gevent does up to 5 ms of those in one go."""
 _PROBES = 4096  # nonces that are kept, lest a target that makes them up fills the memory
 _EPOCHS = 16
-_SAID = 200  # characters of what a target said that go into a record
+HARNESS = "harness"
+"""Why a connection is over that we ourselves ended, or could not make, for a limit or an error of our own."""
 _CLOSED_BY_PEER = (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)
 
 
@@ -72,6 +76,7 @@ class Receiver:
         self._subscriptions = Subscriptions(wiring.emit)
         self._connections: set[Connection] = set()
         self._connected = 0
+        self._inabilities = Inabilities(wiring.trouble)
         self.probes: dict[int, int] = {}
         """Nonce of a probe message: how many consumers have seen it."""
         sampling = profile.sampling
@@ -86,6 +91,7 @@ class Receiver:
             wanted = sampling.stamps != "off" and stamps.AVAILABLE
             self.source = EpollSource(self, one_in=one_in, kernel_stamps=wanted)
         self._lag = HubLag()
+        self._heartbeat = Heartbeat(self._connections, wiring.clock, held=self.source.holds, lost=self._silent)
         self._flushing = RLock()
         self._closed = False
         self._told = Readings(self.accountant.sums())
@@ -128,6 +134,7 @@ class Receiver:
             account=account,
             group=plan.group,
             read_bytes_per_s=read_bytes_per_s,
+            max_message=self._wiring.profile.guard.message_bytes,
         )
         if transport == "websocket":
             connection.ready.set()
@@ -160,6 +167,7 @@ class Receiver:
         if step == "confirmed" and connection.end is None and not connection.confirmed:
             connection.confirmed = True
             self._connected += 1
+            self._inabilities.end(account.consumer, at_ns)
         self._subscriptions.step(
             step,
             consumer=account.consumer,
@@ -171,8 +179,10 @@ class Receiver:
             detail=detail,
         )
 
-    def not_connected(self, plan: ConsumerPlan, epoch: int, at_ns: int, detail: str) -> None:
-        """Record an attempt that came to no connection."""
+    def not_connected(self, plan: ConsumerPlan, epoch: int, at_ns: int, detail: str, *, ours: bool = False) -> None:
+        """Record an attempt that came to no connection; `ours`: for a limit of our own."""
+        if ours:
+            self._inabilities.begin(plan.slot, at_ns, f"no connection: {detail}")
         self._subscriptions.step(
             "left",
             consumer=plan.slot,
@@ -180,8 +190,8 @@ class Receiver:
             group=plan.group,
             routes=plan.routes,
             at_ns=at_ns,
-            why="connect failed",
-            detail=detail,
+            why=HARNESS if ours else "connect failed",
+            detail=words.plain(detail),
         )
 
     def say_goodbye(self, connection: Connection) -> None:
@@ -198,7 +208,9 @@ class Receiver:
         self._connections.discard(connection)
         if connection.confirmed:
             self._connected -= 1
-        self.step(connection, "left", at_ns, why=why, detail=detail)
+        if why != HARNESS:
+            self._inabilities.end(connection.account.consumer, at_ns)
+        self.step(connection, "left", at_ns, why=why, detail=words.plain(detail))
         self.accountant.close_account(connection.account)
         for number in list(connection.answers):
             connection.settle(_refusal(connection.end), number)
@@ -232,28 +244,37 @@ class Receiver:
         self.end(connection, self._wiring.clock.now_ns(), why, error.strerror or str(error) or type(error).__name__)
 
     def refused(self, connection: Connection, error: frames.ProtocolError) -> None:
-        """The source itself met a breach of the protocol."""
+        """The source itself met a breach of the protocol, or more than we take."""
         now_ns = self._wiring.clock.now_ns()
-        self.accountant.note_strange("protocol", connection.account.consumer, now_ns, str(error))
+        if not isinstance(error, frames.TooLongError):
+            self.accountant.note_strange("protocol", connection.account.consumer, now_ns, str(error))
         self._react(connection, Control("broken", error), now_ns)
 
     def failed(self, connection: Connection) -> None:
         """An error of our own while a read was settled: its account is not to be trusted."""
         now_ns = self._wiring.clock.now_ns()
         consumer = connection.account.consumer
-        self._wiring.trouble(
-            now_ns, -1, f"consumer {consumer}: an error in the receive loop; its account is incomplete"
-        )
+        self._wiring.trouble(now_ns, -1, "an error in the receive loop; the account is incomplete", [consumer])
         connection.account.at_least = True
-        self.end(connection, now_ns, "error", "error in the receive loop")
+        self.end(connection, now_ns, HARNESS, "error in the receive loop")
+
+    def _silent(self, connection: Connection, now_ns: int) -> None:
+        """The server sent no ping for as long as it said that it would."""
+        self.end(connection, now_ns, "no heartbeat", f"no ping within {connection.patience_ns / NS_PER_S:g} s")
 
     def _react(self, connection: Connection, control: Control, now_ns: int) -> None:
         greeting = connection.dialect.greeting(control)
         if greeting is not None:
             self._say(connection, greeting)
         match control.event:
-            case "ws-ping":
+            case "ping":
+                connection.heard_ns = now_ns
+            case "open":
+                connection.heard_ns, connection.patience_ns = now_ns, patience_ns(control.data) or 0
+            case "ws-ping" if len(connection.outgoing) < OUTGOING_MAX // 2:  # else the last pong has not gone yet
                 self._say(connection, frames.encode(frames.PONG, control.data))
+            case "cannot":
+                self._inabilities.begin(connection.account.consumer, now_ns, control.data)
             case "ws-close":
                 self._say(connection, frames.close_answer(control.data))
                 self.end(connection, now_ns, "peer closed", frames.close_reason(control.data))
@@ -262,15 +283,18 @@ class Receiver:
                 self.end(connection, now_ns, "peer closed", control.data)
             case "broken":
                 self._say(connection, frames.encode_close(control.data.code, str(control.data)))
-                self.end(connection, now_ns, "error", str(control.data))
+                ours = isinstance(control.data, frames.TooLongError)
+                if ours:
+                    self._inabilities.begin(connection.account.consumer, now_ns, str(control.data))
+                self.end(connection, now_ns, HARNESS if ours else "error", str(control.data))
             case "connected":
                 connection.ready.set()
             case "probe" if control.data in self.probes or len(self.probes) < _PROBES:
                 self.probes[control.data] = self.probes.get(control.data, 0) + 1
             case "error" if not connection.ready.is_set():
-                self.end(connection, now_ns, "refused", str(control.data)[:_SAID])
+                self.end(connection, now_ns, "refused", words.of(control.data))
             case "error":
-                connection.settle(Answer(now_ns, control.data, _reason(control.data) or "refused"), control.number)
+                connection.settle(Answer(now_ns, control.data, words.of(control.data) or "refused"), control.number)
             case "ack" | "subscribed" | "unsubscribed":
                 connection.settle(Answer(now_ns, control.data, _reason(control.data)), control.number)
 
@@ -317,9 +341,10 @@ class Receiver:
                 for record in pieces:
                     if record is not None:
                         self._emit(record)
-            for consumer in self.accountant.miscounted:
-                self._wiring.trouble(0, -1, f"the tally of consumer {consumer} does not add up")
-            self.accountant.miscounted.clear()
+            if self.accountant.miscounted:
+                self._wiring.trouble(0, -1, "the tally does not add up", sorted(self.accountant.miscounted))
+                self.accountant.miscounted.clear()
+            self._inabilities.tell(final=final)
 
     def health(self) -> Health:
         """How the receiving side stands now."""
@@ -346,6 +371,8 @@ class Receiver:
         now_ns = self._wiring.clock.now_ns()
         for connection in list(self._connections):
             self.end(connection, now_ns, "end")
+        self._inabilities.tell(final=True)
+        self._heartbeat.close()
         self.source.close()
         self._lag.close()
 
@@ -364,7 +391,4 @@ def _refusal(end: End) -> Answer:
 
 def _reason(data: Any) -> str:
     """Why an answer is a refusal; empty where it is none."""
-    if isinstance(data, dict):
-        reason = data.get("reason") or data.get("error")
-        return str(reason)[:_SAID] if reason else ""
-    return ""
+    return words.of(data) if isinstance(data, dict) and (data.get("reason") or data.get("error")) else ""

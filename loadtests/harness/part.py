@@ -6,7 +6,7 @@ Standalone has one part and the conductor; a worker has a part only; a master ha
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -236,8 +236,9 @@ class Part:
         what = f"failed: {type(greenlet.exception).__name__}: {greenlet.exception}"
         self._tell(PartStatus(process=self.process, refused=what))
 
-    def _trouble(self, from_ns: int, to_ns: int, what: str) -> None:
-        self.recorder.emit(Trouble(process=self.process, from_ns=from_ns, to_ns=to_ns, what=what))
+    def _trouble(self, from_ns: int, to_ns: int, what: str, consumers: Sequence[int] = (), /) -> None:
+        scope = list(consumers)
+        self.recorder.emit(Trouble(process=self.process, from_ns=from_ns, to_ns=to_ns, what=what, consumers=scope))
 
     def close(self) -> None:
         """Last flush with every closing account; tells the number of frames. Safe to repeat."""

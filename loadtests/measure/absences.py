@@ -7,7 +7,8 @@ each absence is cut into stretches of one cause:
   target's first refusal or close after the return was tried.
 - *charged*: a fault on its path was in force, or not yet recovered from, when the connection ended.  That ends with the
   fault's recovery limit.
-- *harness*: the load generator was in trouble when the connection ended, or never tried.
+- *harness*: the load generator was in trouble when the connection ended, ended it by a limit of its own, or never
+  tried.
 - *disconnected*: the rest.  The target ended the connection or refused it; while our own back-off waits it still did.
 
 Example: a link is cut from 5 s to 7 s with a recovery limit of 6 s, and one client is never let in again.  From 5 s to
@@ -23,6 +24,7 @@ from loadtests.measure.facts import Bools
 from loadtests.measure.frame import Times
 from loadtests.measure.phases import Window
 from loadtests.measure.planned import Planned
+from loadtests.measure.subscriptions import HARNESS as OURS
 from loadtests.measure.subscriptions import PLANNED, Subscriptions
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S, SLICE_NS
@@ -103,25 +105,26 @@ class Absences:
         played = [w for w in windows if w.act.consumers is not None and w.from_ns <= from_ns < _charged_to(w)]
         if why in PLANNED or played:
             tried_ns = max((w.healed_ns for w in played), default=from_ns)
-            yield from self._planned(consumer, windows, from_ns, to_ns, tried_ns)
+            cause = HARNESS if why == OURS else OWN_PLAN
+            yield from self._planned(consumer, windows, from_ns, to_ns, tried_ns, cause)
         elif why:
             yield from self._by_target(windows, from_ns, to_ns)
         else:
             planned_ns = self._planned_from(consumer, from_ns)
             if planned_ns > from_ns:
-                yield from self._planned(consumer, windows, from_ns, to_ns, planned_ns)
+                yield from self._planned(consumer, windows, from_ns, to_ns, planned_ns, OWN_PLAN)
             elif self.target_refused(consumer, 0, to_ns):
                 yield from self._by_target(windows, from_ns, to_ns)
             else:
                 yield Absence(from_ns, to_ns, HARNESS)
 
     def _planned(
-        self, consumer: int, windows: list[Window], from_ns: int, to_ns: int, tried_ns: int
+        self, consumer: int, windows: list[Window], from_ns: int, to_ns: int, tried_ns: int, cause: int
     ) -> Iterator[Absence]:
-        """An absence that began by our plan; `tried_ns`: before that nobody tried to return."""
+        """An absence that began by our plan or by a limit of ours; `tried_ns`: before that nobody tried to return."""
         refused = self.target_refused(consumer, max(tried_ns, from_ns + 1), to_ns)
         until_ns = min(refused[0][0] if refused else to_ns, to_ns)
-        yield Absence(from_ns, until_ns, OWN_PLAN)
+        yield Absence(from_ns, until_ns, cause)
         yield from self._by_target(windows, until_ns, to_ns)
 
     def _planned_from(self, consumer: int, at_ns: int) -> int:

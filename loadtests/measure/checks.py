@@ -90,7 +90,9 @@ def _said(t: Threshold, figure: Figure) -> str:
         return figure.why_not
     side = "at least" if t.measure in AT_LEAST else "at most"
     text = f"{figure.value:.6g}, {side} {t.limit:g} allowed"
-    return f"{text}; {figure.why_not}" if figure.verdict is Verdict.UNKNOWN else text
+    if figure.verdict is Verdict.UNKNOWN:
+        text = f"{text}; {figure.why_not}"
+    return f"{text}; {figure.because}" if figure.because else text
 
 
 def _elsewhere(case: Case, t: Threshold, value: float) -> float:
@@ -129,8 +131,6 @@ def _doubt(case: Case, t: Threshold, verdict: Verdict) -> str | None:
     if t.measure in _ACCOUNT:
         if (share := undecided_share(case)) is not None and share > case.profile.guard.undecided_share:
             return None if disconnected_breaks(case) else f"but {share:.2%} of what was offered is undecided"
-        if (share := harness_share(case)) is not None and share > case.profile.guard.undecided_share:
-            return f"but {share:.2%} of what was offered went to consumers that our own trouble kept away"
         if holes := _publisher_holes(case):
             return f"but outcomes are missing: {holes[0]}"
     return None

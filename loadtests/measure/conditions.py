@@ -6,11 +6,14 @@ FAIL whatever thresholds the profile has.
 
 from __future__ import annotations
 
+from loadtests.measure.absences import HARNESS
+from loadtests.measure.accounts import not_kept
 from loadtests.measure.case import Case
-from loadtests.measure.checks import LINES, disconnected_breaks, not_offered, own_lag_ms, undecided_share
+from loadtests.measure.checks import LINES, disconnected_breaks, harness_share, not_offered, own_lag_ms, undecided_share
 from loadtests.measure.frame import Act, never_in_force, unproved
 from loadtests.measure.harness import incomplete
 from loadtests.measure.phases import CALM
+from loadtests.measure.said import said
 from loadtests.measure.streams import overlaps
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.ids import NS_PER_S
@@ -44,7 +47,9 @@ def harness_checks(case: Case) -> list[Check]:
         _account(case),
         _offered(case),
         _undecided(case),
+        _kept_away_by_us(case),
         _coverage(case),
+        _taken(case),
         _own_lag(case),
         _path(case),
         _all_connected(case),
@@ -53,8 +58,21 @@ def harness_checks(case: Case) -> list[Check]:
     ]
 
 
-ROOTS = ("the target's services lived", "the injector lived", "the history is whole")
-"""Conditions whose breach explains the others': their reasons come first."""
+CONNECTED = "all connected at the start"
+OFFERED = "load offered as planned"
+TAKEN = "what came could be taken"
+ROOTS = (
+    "the target's services lived",
+    "the injector lived",
+    "the history is whole",
+    "not_admitted",
+    CONNECTED,
+    "path proved before the start",
+    OFFERED,
+    TAKEN,
+    "clean coverage",
+)
+"""Checks, or the measures of thresholds, whose breach explains those of others: their reasons come first, in turn."""
 
 
 def _lived(case: Case) -> Check:
@@ -113,7 +131,10 @@ def _account(case: Case) -> Check:
     ledger = case.ledger
     wrong = ledger.wrong + overlaps(case.table)
     wrong += [f"consumer {c}: {why}" for c, why in sorted(ledger.unjudged.items())]
+    kept = not_kept(case.facts)
     text = "the tally does not add up" if ledger.wrong else f"nothing is known of {len(ledger.unjudged)} consumers"
+    if wrong and kept:
+        text = f"{text}: {kept[0]} (guard.exceptions_per_s)"
     nobody = not ledger.judged
     return _condition(
         "the account adds up",
@@ -142,12 +163,12 @@ def _complete(case: Case) -> Check:
 def _offered(case: Case) -> Check:
     limit, found = case.profile.guard.not_offered_share, not_offered(case, calm=True)
     if found is None:
-        return _condition("load offered as planned", True, "nothing was published in a calm phase", limit=limit)
+        return _condition(OFFERED, True, "nothing was published in a calm phase", limit=limit)
     if gone := _publishers_gone(case):
-        return _condition("load offered as planned", True, gone[0], limit=limit, evidence=gone)
+        return _condition(OFFERED, True, gone[0], limit=limit, evidence=gone)
     share, missed, planned = found
     text = f"{missed} of {planned} planned messages were not offered in calm phases"
-    return _condition("load offered as planned", share > limit, text, limit=limit, measured=round(share, 6))
+    return _condition(OFFERED, share > limit, text, limit=limit, measured=round(share, 6))
 
 
 def _publishers_gone(case: Case) -> list[str]:
@@ -157,7 +178,7 @@ def _publishers_gone(case: Case) -> list[str]:
         f"{t.process} published and was lost: {t.what}"
         for _, p in case.facts.each()
         for t in p.trouble
-        if t.to_ns < 0 and t.from_ns < end and t.process in case.facts.processes
+        if t.to_ns < 0 and not t.consumers and t.from_ns < end and t.process in case.facts.processes
         if len(case.facts.processes[t.process].publish)
     ]
     count = sum(g.count for g in case.profile.publishers)
@@ -179,6 +200,19 @@ def _undecided(case: Case) -> Check:
     return _condition("little is undecided", bad, text, limit=limit, measured=round(share, 6))
 
 
+def _kept_away_by_us(case: Case) -> Check:
+    """What single consumers could not take is told by a condition of its own."""
+    name, limit, share = "little was missed by our own trouble", case.profile.guard.undecided_share, harness_share(case)
+    if share is None:
+        return _condition(name, True, "nothing was offered", limit=limit)
+    told = any(t.consumers for _, p in case.facts.each() for t in p.trouble)
+    text = f"{share:.2%} of what was offered went to consumers that our own trouble kept away"
+    lines = case.ledger.away_evidence.get(HARNESS, [])
+    return _condition(
+        name, share > limit and not told, text, limit=limit, measured=round(share, 6), evidence=lines if share else []
+    )
+
+
 def _coverage(case: Case) -> Check:
     limit, share = case.profile.guard.clean_coverage_min, case.coverage
     text = (
@@ -187,6 +221,17 @@ def _coverage(case: Case) -> Check:
         else f"the load generator kept up in {share:.1%} of the calm time"
     )
     return _condition("clean coverage", share is None or share < limit, text, limit=limit, measured=share)
+
+
+def _taken(case: Case) -> Check:
+    """Trouble of single consumers is left out of their account: what it hid is neither lost nor not owed."""
+    lines = []
+    for t in sorted((t for _, p in case.facts.each() for t in p.trouble if t.consumers), key=lambda t: t.from_ns):
+        more = f" and {len(t.consumers) - 1} more" if len(t.consumers) > 1 else ""
+        until = "the end" if t.to_ns < 0 else f"{case.times.seconds(t.to_ns):.1f} s"
+        span = f"{case.times.seconds(t.from_ns):.1f} s to {until}"
+        lines.append(f"{t.what} (consumer {t.consumers[0]}{more}, {span})")
+    return _condition(TAKEN, bool(lines), lines[0] if lines else "of every consumer", evidence=lines)
 
 
 def _own_lag(case: Case) -> Check:
@@ -224,11 +269,14 @@ def _all_connected(case: Case) -> Check:
     missing = [s for s in planned if s not in there]
     text = f"{len(planned) - len(missing)} of {len(planned)} planned subscriptions were confirmed at the start"
     bad = bool(missing) or not case.times.started
+    words = said(case, to_ns=case.times.t0_ns if case.times.started else None) if missing else []
+    if words:
+        text = f"{text}; {words[0]}"
     if not case.times.started:
         text = "the history does not say when the run started"
     return _condition(
-        "all connected at the start", bad, text, limit=float(len(planned)), measured=float(len(planned) - len(missing)),
-        evidence=[f"consumer {s}" for s in missing],
+        CONNECTED, bad, text, limit=float(len(planned)), measured=float(len(planned) - len(missing)),
+        evidence=words + [f"consumer {s}" for s in missing],
     )  # fmt: skip
 
 

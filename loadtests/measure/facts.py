@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from loadtests.model import records as r
 from loadtests.model.codec import Frame, Torn
+from loadtests.model.ids import NS_PER_S
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -68,6 +70,7 @@ class ProcessFacts:
         self.effective: list[r.Effective] = []
         self.published = Columns(6)  # stream, due, sent, first, last, bytes
         self.settled = Columns(5)  # stream, first, last, outcome, at
+        self.said: Counter[tuple[int, str]] = Counter()  # second, what was said to publishes: messages
         self.publish = Columns(
             9
         )  # publishers, due, sent, not offered, receivers min, max, zero, lag and blocked lengths
@@ -108,6 +111,11 @@ class ProcessFacts:
             case r.Settled():
                 codes = [OUTCOME_CODE[o] for o in record.outcome]
                 self.settled.extend(record.stream, record.first, record.last, codes, record.at_ns)
+                if record.said:
+                    for first, last, at_ns, said in zip(
+                        record.first, record.last, record.at_ns, record.said, strict=True
+                    ):
+                        self.said[at_ns // NS_PER_S, said] += (last - first + 1) if said else 0
             case r.PublishTimes():
                 self._add_publish_times(record)
             case r.Consumed():
@@ -231,7 +239,7 @@ class ProcessFacts:
                 case dict() if name == "samples":
                     for key, values in theirs.items():
                         self.samples.setdefault(key, []).extend(values)
-                case dict():
+                case dict():  # a Counter adds
                     mine.update(theirs)
                 case int():
                     setattr(self, name, mine + theirs)

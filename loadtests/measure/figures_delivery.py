@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,11 +13,13 @@ from loadtests.measure.case import Case
 from loadtests.measure.deliveries import later_than
 from loadtests.measure.facts import KIND_CODE, Bools, Ints
 from loadtests.measure.phases import chosen
+from loadtests.measure.said import said
 from loadtests.measure.select import Figure, came_rows, family_of, groups_of, published_rows, untroubled, within
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.profile import Threshold
 from loadtests.model.results import Verdict
 
+_OF_EACH = 8
 OURS = "but only while the load generator was in trouble"
 
 # -- deliveries
@@ -84,9 +87,11 @@ def lost_disconnected(case: Case, t: Threshold) -> Figure:
     if not value and any(f.mode == "latest" for f in case.profile.families):
         value = round(_disconnected_s(case, groups, wanted), 1)
         lines = [f"consumers were without a subscription for {value:g} s in all; in mode latest that is the measure"]
-    if value > t.limit and float((missed @ (rows * untroubled(case))).sum()) <= t.limit < value and missed.any():
-        return Figure(value=value, evidence=lines, verdict=Verdict.UNKNOWN, why_not=OURS)
-    return Figure(value=value, evidence=lines if value else [])
+    words = said(case, case.times.t0_ns, case.times.plan_end_ns) if value else []
+    figure = Figure(value=value, evidence=lines[:_OF_EACH] + words, because=words[0] if words else "")
+    if missed.any() and float((missed @ (rows * untroubled(case))).sum()) <= t.limit < value:
+        return replace(figure, verdict=Verdict.UNKNOWN, why_not=OURS)
+    return figure if value else Figure(value=value)
 
 
 def _disconnected_s(case: Case, groups: list[int], wanted: set[int] | None) -> float:
@@ -111,9 +116,14 @@ def not_admitted(case: Case, t: Threshold) -> Figure:
     lines = []
     for group in groups:
         for slot in case.plan.slots[group][: case.plan.count_at(case.times.t0_ns, group)]:
-            if slot not in there and (said := case.absences.target_refused(slot, 0, case.times.t0_ns)):
-                lines.append(f"consumer {slot}: {len(said)} x refused, last {said[-1][1]}")
-    return Figure(value=float(len(lines)) if case.times.started else None, evidence=lines)
+            if slot not in there and (refusals := case.absences.target_refused(slot, 0, case.times.t0_ns)):
+                lines.append(f"consumer {slot}: {len(refusals)} x refused, last {refusals[-1][1]}")
+    words = said(case, to_ns=case.times.t0_ns) if lines else []
+    return Figure(
+        value=float(len(lines)) if case.times.started else None,
+        evidence=words + lines,
+        because=words[0] if words else "",
+    )
 
 
 def unasked(case: Case, t: Threshold) -> Figure:

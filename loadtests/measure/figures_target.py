@@ -13,6 +13,7 @@ from loadtests.measure.facts import Bools, Ints
 from loadtests.measure.figures_delivery import OURS
 from loadtests.measure.growth import NOT_TARGET
 from loadtests.measure.phases import AFTER, CALM, FAULT, RECOVERY, WARM, chosen
+from loadtests.measure.said import said
 from loadtests.measure.select import Figure, groups_of, within
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
 from loadtests.model.profile import Threshold
@@ -220,6 +221,19 @@ def connected(case: Case, t: Threshold) -> Figure:
         return Figure(value=None, why_not="the phases did not occur")
     ours = _until_back(case.ours[low - case.low : high - case.low], per_slice)
     value, clean = float(per_slice[keep].min()), keep & ~ours
-    if value < t.limit and (not clean.any() or per_slice[clean].min() >= t.limit):
+    with_ours = per_slice + _in_trouble(case, low, high, groups)
+    if value < t.limit and (not clean.any() or with_ours[clean].min() >= t.limit):
         return Figure(value=value, verdict=Verdict.UNKNOWN, why_not=OURS)
-    return Figure(value=value)
+    words = said(case, case.times.t0_ns, case.times.plan_end_ns) if value < t.limit else []
+    return Figure(value=value, evidence=words, because=words[0] if words else "")
+
+
+def _in_trouble(case: Case, low: int, high: int, groups: set[int]) -> Ints:
+    """Per slice, consumers of some groups whom trouble of ours kept away, or may have."""
+    count = np.zeros(high - low, dtype=np.int64)
+    for _, process in case.facts.each():
+        for trouble in process.trouble:
+            concerned = sum(case.subs.group_of.get(consumer) in groups for consumer in trouble.consumers)
+            last = high if trouble.to_ns < 0 else trouble.to_ns // SLICE_NS + 1
+            count[max(trouble.from_ns // SLICE_NS - low, 0) : max(last - low, 0)] += concerned
+    return count

@@ -15,6 +15,8 @@ from loadtests.model.profile import Profile
 from loadtests.model.records import HarnessSecond
 from loadtests.model.results import HarnessResult
 
+_TOLD_EACH = 20
+"""Spans of the same trouble that are told one by one."""
 _LONGEST_NS = 5 * NS_PER_S // 2
 """A reading speaks for the time since the one before it, but for no longer than this; beyond it for one second."""
 
@@ -123,9 +125,17 @@ def reported(facts: Facts) -> list[str]:
         found.extend(f"{name}: {hole}" for hole in process.holes())
         if not process.headers:
             found.append(f"{name}: its file has no header")
-    for t in sorted(((t.process, t.from_ns, t.to_ns, t.what) for _, p in facts.each() for t in p.trouble)):
-        until = "the end" if t[2] < 0 else f"{t[2] / NS_PER_S:.1f} s"
-        found.append(f"{t[0]}, {t[1] / NS_PER_S:.1f} s to {until} of the run clock: {t[3]}")
+    alike: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for who, from_ns, to_ns, what in sorted(
+        (t.process, t.from_ns, t.to_ns, t.what) for _, p in facts.each() for t in p.trouble
+    ):
+        alike.setdefault((who, what), []).append((from_ns, to_ns))
+    for (who, what), spans in alike.items():
+        for from_ns, to_ns in spans[:_TOLD_EACH]:
+            until = "the end" if to_ns < 0 else f"{to_ns / NS_PER_S:.1f} s"
+            found.append(f"{who}, {from_ns / NS_PER_S:.1f} s to {until} of the run clock: {what}")
+        if len(spans) > _TOLD_EACH:
+            found.append(f"{who}: {len(spans) - _TOLD_EACH} times more: {what}")
     return found + _mixed(facts) + not_kept(facts)
 
 
@@ -157,7 +167,9 @@ def incomplete(facts: Facts, end_s: float | None = None) -> list[str]:
             + ("" if end_s is None else f"; the last fact is of {end_s:.1f} s")
         )
     elif not all(f.complete for f in finishes):
-        gone = sorted({f"{t.process}: {t.what}" for _, p in facts.each() for t in p.trouble if t.to_ns < 0})
+        gone = sorted(
+            {f"{t.process}: {t.what}" for _, p in facts.each() for t in p.trouble if t.to_ns < 0 and not t.consumers}
+        )
         found.append("; ".join(["not every process's last records were acknowledged", *gone]))
     for name, number in sorted((name, n) for f in finishes for name, n in f.frames.items()):
         have = max(facts.processes[name].numbers, default=-1) + 1 if name in facts.processes else 0

@@ -5,11 +5,12 @@ Deterministic: the same history gives the same results; no clock, no path, no ra
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from loadtests.measure.case import Case, case
 from loadtests.measure.checks import plan_done, threshold_check
-from loadtests.measure.conditions import ROOTS, harness_checks, own_profile
+from loadtests.measure.conditions import OFFERED, ROOTS, harness_checks, own_profile
 from loadtests.measure.facts import Facts, fold
 from loadtests.measure.harness import harness_result, reported
 from loadtests.measure.interference import interferences
@@ -34,6 +35,7 @@ from loadtests.model.limits import limits, switched_off
 from loadtests.model.profile import Profile
 from loadtests.model.results import SCHEMA, Check, Results, Verdict, worst
 
+_MEASURE = re.compile(r"[<>]=")
 _RANK = (Verdict.FAIL, Verdict.ABORTED, Verdict.UNKNOWN, Verdict.PASS)
 
 
@@ -92,20 +94,45 @@ def concluded(found: Case, *, profile_sha256: str | None = None) -> Results:
     )
 
 
+_NOTHING_TO_MEASURE = len(ROOTS) + 1
+
+
+def _turn(check: Check) -> int:
+    """When the reason of a check is told: causes first, and last what only lacks a value to judge."""
+    lacks = check.measured is None and check.limit is not None and not check.evidence
+    if lacks and check.verdict is Verdict.UNKNOWN and check.name != OFFERED:
+        return _NOTHING_TO_MEASURE
+    measure = _MEASURE.split(check.name, maxsplit=1)[0]
+    for turn, root in enumerate(ROOTS):
+        if root in (check.name, measure):
+            return turn
+    return len(ROOTS)
+
+
+def _folded(said: list[tuple[Verdict, int, str]]) -> list[str]:
+    """The reasons; where a cause is among them, all that only lack a value in consequence are one."""
+    caused = any(turn < len(ROOTS) for _, turn, _ in said)
+    lacking = [text for _, turn, text in said if turn == _NOTHING_TO_MEASURE]
+    if not caused or len(lacking) < 2:
+        return [text for *_, text in said]
+    kept = [text for _, turn, text in said if turn != _NOTHING_TO_MEASURE]
+    return [*kept, f"in consequence {len(lacking)} checks have too little to measure: " + "; ".join(lacking)]
+
+
 def _verdict(found: Case, checks: list[Check]) -> tuple[Verdict, list[str]]:
     """The verdict and its reasons, the worst first."""
-    said: list[tuple[Verdict, str]] = [
-        (c.verdict, f"{c.name}: {c.summary}") for c in checks if c.verdict is not Verdict.PASS
+    said: list[tuple[Verdict, int, str]] = [
+        (c.verdict, _turn(c), f"{c.name}: {c.summary}") for c in checks if c.verdict is not Verdict.PASS
     ]
     finishes = [f for _, p in found.facts.each() for f in p.finishes]
     if finishes and not plan_done(found):
         reason = finishes[0].reason  # our own trouble is no abort: nobody asked for it
         cut = Verdict.UNKNOWN if reason.startswith("error") else Verdict.ABORTED
-        said.append((cut, f"the plan had not ended: {reason}"))
-    said.sort(key=lambda s: (_RANK.index(s[0]), not s[1].startswith(ROOTS)))
-    verdict = worst([v for v, _ in said] or [Verdict.PASS])
+        said.append((cut, len(ROOTS), f"the plan had not ended: {reason}"))
+    said.sort(key=lambda s: (_RANK.index(s[0]), s[1]))
+    verdict = worst([v for v, *_ in said] or [Verdict.PASS])
     contract = Contract(found.profile)
     planned, asked = total_planned(found.facts, contract), contract.consumer_count
     override = [f"with {planned} consumers, where the profile plans {asked}"] if planned != asked else []
     override += [f"the default limit of {measure} is switched off" for measure in switched_off(found.profile)]
-    return verdict, ([text for _, text in said] or [f"all {len(checks)} checks passed"]) + override
+    return verdict, (_folded(said) or [f"all {len(checks)} checks passed"]) + override

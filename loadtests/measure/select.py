@@ -21,6 +21,7 @@ class Figure:
     evidence: list[str] = field(default_factory=list)
     why_not: str = "no samples"
     verdict: Verdict | None = None
+    because: str = ""  # what explains a breach, in the target's own words
 
 
 # -- which rows

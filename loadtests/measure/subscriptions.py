@@ -10,8 +10,10 @@ import numpy as np
 from loadtests.measure.facts import STEP_ORDER, Facts, Ints
 from loadtests.model.ids import SLICE_NS
 
-OWN = frozenset({"own", "end", "moved"})
-"""Reasons of leaving that are no loss of the connection."""
+HARNESS = "harness"
+"""Reason of leaving that is a limit or an error of ours."""
+OWN = frozenset({"own", "end", "moved", HARNESS})
+"""Reasons of leaving that are no loss of the connection by the target."""
 PLANNED = OWN | {"fault"}
 """Reasons of leaving that are our plan's: those, and a fault that the consumer itself played."""
 

@@ -13,6 +13,7 @@ from loadtests.measure.figures_delivery import FOREIGN, late, reordered, repeate
 from loadtests.measure.figures_time import publish_table, service_spread
 from loadtests.measure.frame import escalated
 from loadtests.measure.phases import CALM
+from loadtests.measure.said import all_said
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.records import ACTED, TOUCHED
 from loadtests.model.results import (
@@ -264,6 +265,8 @@ def log(case: Case) -> list[str]:
     for (consumer, _), (at_ns, why) in case.subs.left.items():
         if why not in ("own", "end", "moved", ""):
             ends.setdefault((at_ns // NS_PER_S, why), []).append(consumer)
+    if words := all_said(case):
+        lines.append((case.times.end_ns, f"what the target said: {' | '.join(words)}"))
     lines += [
         (second * NS_PER_S, f"{len(who)} connections ended: {why} (first consumer {min(who)})")
         for (second, why), who in ends.items()

@@ -329,6 +329,7 @@ class Guard(Part):
     clean_coverage_min: Share = 0.9
     memory_mb: Annotated[int, Field(ge=64, le=10**6)] = 4096  # consumers x streams may need that much
     exceptions_per_s: Annotated[int, Field(ge=100, le=10**8)] = 20_000
+    message_bytes: Annotated[int, Field(ge=64 * 1024, le=2**30)] = 4 * 1024 * 1024  # the longest that a consumer takes
 
 
 Measure = Literal[

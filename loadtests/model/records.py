@@ -80,6 +80,7 @@ class Settled(_Record, frozen=True, kw_only=True, array_like=True, tag="settled"
     last: list[int]
     outcome: list[str]  # "FAILED", "UNKNOWN"
     at_ns: list[int]
+    said: list[str] = []  # what Redis said, or why the connection was lost; empty: nothing was said of any
 
 
 class PublishTimes(_Record, frozen=True, kw_only=True, array_like=True, tag="publish_times"):
@@ -129,7 +130,9 @@ class Subscription(_Record, frozen=True, kw_only=True, array_like=True, tag="sub
     step: Literal["asked", "confirmed", "leaving", "left"]
     at_ns: int
     route_set: int
-    why: str = ""  # of left: own, moved, fault (it played one), peer closed, refused, error, end, connect failed
+    why: str = ""
+    """Of left: own, moved, fault (it played one), peer closed, refused, error, end, connect failed, no heartbeat (of
+    Socket.IO), harness (a limit or an error of our own)."""
     detail: str = ""
 
 

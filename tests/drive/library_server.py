@@ -39,7 +39,7 @@ async def run(plan: dict[str, Any]) -> None:
         }
         every.append(seen)
         if sio:
-            await ws.send('0{"sid":"x","upgrades":[],"pingInterval":1000,"pingTimeout":1000}')
+            await ws.send('0{"sid":"x","upgrades":[],"pingInterval":20000,"pingTimeout":20000}')
         async for text in ws:
             assert isinstance(text, str)
             if text == "40":

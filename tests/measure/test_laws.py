@@ -63,7 +63,7 @@ def row_by_row(record: r.Record) -> list[r.Record]:
     match record:
         case r.Published() | r.Settled() | r.Deviations() | r.Strange() | r.Samples():
             shared = {f: v for f in record.__struct_fields__ if not isinstance(v := getattr(record, f), list)}
-            columns = {f: v for f in record.__struct_fields__ if isinstance(v := getattr(record, f), list)}
+            columns = {f: v for f in record.__struct_fields__ if isinstance(v := getattr(record, f), list) and v}
             rows = [
                 {f: [v] for f, v in zip(columns, values, strict=True)} for values in zip(*columns.values(), strict=True)
             ]
