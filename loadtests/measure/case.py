@@ -8,6 +8,7 @@ import numpy as np
 
 from loadtests.measure.accounts import Sight
 from loadtests.measure.attribution import Attribution, attribution
+from loadtests.measure.damage import BUT, Damage, believed, damage
 from loadtests.measure.deliveries import Deliveries, deliveries
 from loadtests.measure.facts import Bools, Facts
 from loadtests.measure.felt import Felt, felt
@@ -38,6 +39,7 @@ class Case:
     profile: Profile
     contract: Contract
     facts: Facts
+    damage: Damage
     times: Times
     acts: list[Act]
     windows: list[Window]
@@ -66,6 +68,8 @@ class Case:
 def case(profile: Profile, facts: Facts) -> Case:
     """Fold everything of a history."""
     contract = Contract(profile)
+    broken = damage(facts)
+    facts = believed(facts, broken)
     table = streams(facts, contract)
     came = deliveries(facts, len(profile.consumers))
     known = [int(c.max()) for c in (table.due, table.sent, came.received) if len(c)]
@@ -82,7 +86,7 @@ def case(profile: Profile, facts: Facts) -> Case:
     given = load(facts, contract, table, came, subs, plan, low, high, ours)
     ends = [_decided_ns(a, found[index + 1 :], marks.plan_end_ns, profile.steady) for index, a in enumerate(found)]
     outcomes = [
-        _outside(o, a, ours, low, end)
+        _outside(o, a, ours, low, end, broken)
         for o, a, end in zip(recoveries(contract, given, marks, found, plan.changes), found, ends, strict=True)
     ]
     windows = [
@@ -120,6 +124,7 @@ def case(profile: Profile, facts: Facts) -> Case:
         profile=profile,
         contract=contract,
         facts=facts,
+        damage=broken,
         times=marks,
         acts=found,
         windows=windows,
@@ -129,7 +134,7 @@ def case(profile: Profile, facts: Facts) -> Case:
         subs=subs,
         plan=plan,
         blame=blame,
-        ledger=settle(facts, contract, table, subs, owing, blame, came.of_process(facts.names)),
+        ledger=settle(facts, contract, table, subs, owing, blame, came.of_process(facts.names), broken.of),
         scopes=scope,
         clean=~(scope.of_rows(scope.behind | scope.trouble, came) | _due_in(offering, came, low)),
         slow_read=scope.of_rows(scope.slow_read, came),
@@ -181,9 +186,17 @@ def _in_trouble(outcome: Outcome, act: Act, ours: Bools, low: int, decided_ns: i
     return bool(ours[span].any())
 
 
-def _outside(outcome: Outcome, act: Act, ours: Bools, low: int, decided_ns: int | None) -> Outcome:
-    """Not to have recovered is no finding where the load generator was in trouble meanwhile."""
-    if outcome.verdict is not Verdict.FAIL or not _in_trouble(outcome, act, ours, low, decided_ns):
+def _outside(
+    outcome: Outcome, act: Act, ours: Bools, low: int, decided_ns: int | None, broken: Damage
+) -> Outcome:  # fmt: skip
+    """Not to have recovered is no finding where the load generator was in trouble meanwhile, or records are missing."""
+    if outcome.verdict is not Verdict.FAIL:
+        return outcome
+    if broken.doubts("recovery"):
+        why = BUT
+    elif _in_trouble(outcome, act, ours, low, decided_ns):
+        why = "but the load generator was in trouble meanwhile"
+    else:
         return outcome
     return replace(
         outcome,
@@ -192,5 +205,5 @@ def _outside(outcome: Outcome, act: Act, ours: Bools, low: int, decided_ns: int 
         recovery_ns=None,
         steady_ns=None,
         settled_ns=None,
-        summary=f"{outcome.summary}; but the load generator was in trouble meanwhile",
+        summary=f"{outcome.summary}; {why}",
     )

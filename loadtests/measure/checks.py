@@ -98,7 +98,7 @@ def _doubt(case: Case, t: Threshold, verdict: Verdict) -> str | None:
             lag = max(own_lag_ms(case, {CALM}) or 0.0, own_lag_ms(case, chosen(t.phases)) or 0.0)
             if lag > case.profile.guard.own_lag_p99_ms:
                 return f"but our own lag was {lag:.1f} ms or more (p99)"
-        if t.measure in _COUNTS and (incomplete(case.facts) or not plan_done(case)):
+        if t.measure in _COUNTS and (incomplete(case.facts, case.damage) or not plan_done(case)):
             return "but the run was cut short or its history is not whole"
         if t.measure in _COUNTS and (missed := not_offered(case)) and missed[0] > case.profile.guard.not_offered_share:
             return f"but {missed[0]:.2%} of the planned messages were not offered"
@@ -126,7 +126,7 @@ def _clocks(case: Case, t: Threshold) -> str | None:
 
 
 def _publisher_holes(case: Case) -> list[str]:
-    return [f"{n}: {hole}" for n, p in case.facts.each() if len(p.published) for hole in p.holes()]
+    return [f"{n}: {hole}" for n, p in case.facts.each() if len(p.published) for hole in case.damage.of.get(n, ())]
 
 
 def plan_done(case: Case) -> bool:

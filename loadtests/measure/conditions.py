@@ -130,7 +130,7 @@ def _account(case: Case) -> Check:
 
 
 def _complete(case: Case) -> Check:
-    missing = incomplete(case.facts, case.times.seconds(case.times.end_ns))
+    missing = incomplete(case.facts, case.damage, case.times.seconds(case.times.end_ns))
     return _condition(
         ROOTS[2],
         bool(missing),

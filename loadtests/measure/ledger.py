@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -73,6 +74,7 @@ def settle(
     owing: Owing,
     blame: Attribution,
     received: dict[str, int],
+    damaged: Collection[str] = (),
 ) -> Ledger:
     """The account of a history; `received` is the sum of Consumed.unique per process."""
     families, groups = len(contract.profile.families), len(contract.profile.consumers)
@@ -90,7 +92,7 @@ def settle(
     views = sights(facts, table, contract, blame)
     alike: dict[Member, list[int]] = {}
     of_key: dict[bytes, Sight] = {s.key: s for s in views.of.values()}
-    scopes = Scopes(facts, subs, views, received, blame.late_slices)
+    scopes = Scopes(facts, subs, views, received, blame.late_slices, damaged)
     ledger.wrong = scopes.wrong
     for consumer, epochs in sorted(scopes.epochs.items()):
         reason = scopes.why_not(consumer, epochs)
