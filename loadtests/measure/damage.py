@@ -74,7 +74,9 @@ def damage(facts: Facts) -> Damage:
         if have < number:
             of.setdefault(name, []).append(f"frames {have} to {number - 1} at its end are missing")
     expected = max((h.workers for h in main.headers), default=0)
-    there = lost | {h.process for _, p in facts.each() for h in p.headers if h.role == "worker"}
+    there = {name for name in lost if name.startswith("worker-")} | {
+        h.process for _, p in facts.each() for h in p.headers if h.role == "worker"
+    }
     if len(there) < expected:
         of["workers"] = [f"{expected - len(there)} of {expected} left no file"]
     return Damage(of=of, strangers=frozenset(strangers), endless=not main.finishes)

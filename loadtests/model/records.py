@@ -275,6 +275,10 @@ class PhaseMark(_Record, frozen=True, kw_only=True, array_like=True, tag="phase"
     detail: str = ""
 
 
+NO_ANSWER = "no_answer_ns"
+"""Metric of a server that was asked and gave no reading: how long it took until that was known."""
+
+
 class Samples(_Record, frozen=True, kw_only=True, array_like=True, tag="samples"):
     """Readings of one source at one moment, e.g. source "gateway": rss_bytes, uss_bytes, cpu_percent."""
 
