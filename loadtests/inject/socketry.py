@@ -17,6 +17,7 @@ Seen = Literal["answer", "silent", "refused", "reset", "closed", "no connect"]
 """What a probe saw: bytes; none in time; connect refused; RST; FIN; connect not answered in time or unreachable."""
 
 _POLL_MS = 50  # how late a stop may be noticed; an answer is noticed at once
+_MOST_BYTES = 1 << 26
 _REFUSED = {errno.ECONNREFUSED}
 _RESET = {errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED}
 
@@ -118,6 +119,8 @@ class Connection:
                 if not piece:
                     raise Cut("closed")
                 self.got_bytes += len(piece)
+                if len(got) > _MOST_BYTES:
+                    raise Cut("closed")  # nobody asked for that much: we close it
                 self.pieces.append(Piece(at_ns=time.monotonic_ns(), size_bytes=len(piece)))
                 plain, answer = self._layer.open(piece)
                 got += plain
