@@ -26,12 +26,9 @@ from loadtests.capture.readings import (
 )
 from loadtests.capture.sampler import Sampler
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.records import NO_ANSWER, PathProbe, Record, Samples, Trouble
+from loadtests.model.records import HEALTH_EVERY_S, NO_ANSWER, PathProbe, Record, Samples, Trouble
 
 __all__ = ["Probes", "Sampler", "SamplerConfig", "main"]
-
-HEALTH_EVERY_S = 0.25
-"""A burst is over in a second: a probe once a second could miss it."""
 
 
 class Probes:

@@ -73,7 +73,7 @@ def _said(t: Threshold, figure: Figure) -> str:
     if figure.value is None:
         return figure.why_not
     side = "at least" if t.measure in AT_LEAST else "at most"
-    text = f"{figure.value:.6g}, {side} {t.limit:g} allowed"
+    text = f"{figure.value:.6g}, {side} {t.limit:g} allowed" + (f"; {figure.samples}" if figure.samples else "")
     return f"{text}; {figure.why_not}" if figure.verdict is Verdict.UNKNOWN else text
 
 

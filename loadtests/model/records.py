@@ -219,6 +219,10 @@ LINK_PROBE = "link:"
 """Before the name of a link in what a `PathProbe` is about."""
 
 
+HEALTH_EVERY_S = 0.25
+"""The health page is asked so often, or as often as all else: a burst is over in a second."""
+
+
 class PathProbe(_Record, frozen=True, kw_only=True, array_like=True, tag="path_probe"):
     """A probe message per route family before T0; during the run the health page, and a ping through each link."""
 

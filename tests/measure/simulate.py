@@ -162,6 +162,28 @@ class World:
         self.deliver()
         return self
 
+    def ask_health(self) -> None:
+        """The health page answers whenever it is asked."""
+        every = round(r.HEALTH_EVERY_S * S)
+        self.extra += [
+            r.PathProbe(what="health", at_ns=at, took_ns=3 * MS, ok=True) for at in range(T0 - S, self.end, every)
+        ]
+
+    def query(self) -> None:
+        """Every reader asks whenever it is due, and is answered."""
+        took = Histogram()
+        took.add(5 * MS)
+        for index, group in enumerate(self.profile.readers):
+            for number in range(int((self.plan_end - T0) / S * group.rate_per_s)):
+                query = group.queries[number % len(group.queries)]
+                due = T0 + round(number * S / group.rate_per_s)
+                self.extra.append(
+                    r.Queried(
+                        readers=index, query=query, due_slice=due // SLICE_NS, ok=group.count, failed=0,
+                        connect=([], []), latency=(took.sparse()[0], [group.count]),
+                    )
+                )  # fmt: skip
+
     # -- records
 
     def history(self, *, chunk: int = 10_000) -> list[tuple[str, Frame]]:
