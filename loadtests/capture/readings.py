@@ -10,6 +10,7 @@ import itertools
 import math
 import os
 import re
+import select
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from typing import Any
 
 import psutil
 import psycopg2
+from psycopg2 import extensions
 
 from loadtests.capture.asking import BadAnswer, Bounded, get_json, left_s, split_address
 
@@ -187,31 +189,40 @@ class PostgresReader:
             "port": port,
             "dbname": database,
             "user": user,
-            "connect_timeout": max(2, round(timeout_s)),
+            "async_": 1,  # so that one deadline holds for all of an exchange, however slowly the server speaks
             "application_name": "tickstorm-probe",
             "options": f"-c statement_timeout={round(timeout_s * 1000)}",
         }
         if password := os.environ.get("TEST_DB_PASSWORD"):
             self._options["password"] = password
+        self._timeout_s = timeout_s
         self._connection: Any = None
 
     def read(self) -> Reading | None:
         """connections without our own, temp_files, temp_bytes, deadlocks, commits, rollbacks, dead_rows, live_rows."""
+        deadline = time.monotonic() + self._timeout_s
         try:
             if self._connection is None or self._connection.closed:
                 self._connection = psycopg2.connect(**self._options)
-                self._connection.autocommit = True
+                self._wait(deadline)
             with self._connection.cursor() as cursor:
                 cursor.execute(_POSTGRES)
+                self._wait(deadline)
                 row = cursor.fetchone()
-        except psycopg2.Error:
+            reading = dict(zip(_POSTGRES_METRICS, map(float, row), strict=True))
+        except (psycopg2.Error, OSError, TypeError, ValueError):  # the last two: a row that is none of ours
             self.close()
             return None
-        if row is None:
-            return None
-        reading = dict(zip(_POSTGRES_METRICS, map(float, row), strict=True))
         reading["connections"] -= 1
         return reading
+
+    def _wait(self, deadline: float) -> None:
+        """Until the connection is done with what it does. Raises psycopg2.Error or OSError."""
+        while (state := self._connection.poll()) != extensions.POLL_OK:
+            wanted = select.POLLIN if state == extensions.POLL_READ else select.POLLOUT
+            poll = select.poll()
+            poll.register(self._connection.fileno(), wanted)
+            poll.poll(left_s(deadline) * 1000)
 
     def close(self) -> None:
         """Give the connection back to the server."""

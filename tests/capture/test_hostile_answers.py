@@ -15,7 +15,7 @@ import pytest
 from target_servers import until
 
 from loadtests.capture.probes import Probes, SamplerConfig
-from loadtests.capture.readings import MOST_NUMBERS, RedisReader, read_stats, time_health
+from loadtests.capture.readings import MOST_NUMBERS, PostgresReader, RedisReader, read_stats, time_health
 from loadtests.model.records import NO_ANSWER, PathProbe, Record, Samples
 
 TIMEOUT_S = 0.4
@@ -231,6 +231,22 @@ REDIS: Mapping[str, Answer] = {
 def test_a_hostile_redis_is_a_missing_reading_within_the_deadline(how: str) -> None:
     with serving(last=REDIS[how]) as address:
         reader = RedisReader(address, TIMEOUT_S)
+        began = time.monotonic()
+        assert reader.read() is None
+        assert time.monotonic() - began < TIMEOUT_S + 1.0
+
+
+@pytest.mark.parametrize("how", ["never answers", "drips", "nothing", "no PostgreSQL"])
+def test_a_hostile_database_is_a_missing_reading_within_the_deadline(how: str) -> None:
+    ready = b"R\0\0\0\x08\0\0\0\0" + b"Z\0\0\0\x05I"  # logged in, and ready; what comes then never ends
+    answers: Mapping[str, Answer] = {
+        "never answers": waits,
+        "drips": drips(ready + b"D\0\x0f\xff\xff"),
+        "nothing": says(b""),
+        "no PostgreSQL": says(b"\xff" * 1000),
+    }
+    with serving(last=answers[how]) as address:
+        reader = PostgresReader(address, database="x", user="y", timeout_s=TIMEOUT_S)
         began = time.monotonic()
         assert reader.read() is None
         assert time.monotonic() - began < TIMEOUT_S + 1.0
