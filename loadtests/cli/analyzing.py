@@ -8,7 +8,7 @@ from pathlib import Path
 
 from loadtests.cli.console import out as console
 from loadtests.harness.places import report_of, reports_folder
-from loadtests.model.codec import Frame, Torn, decode
+from loadtests.model.codec import Frame, Torn, decode_file
 from loadtests.model.errors import BadInput
 from loadtests.model.profile import Profile
 from loadtests.model.profile_read import read_effective, read_profile
@@ -31,9 +31,17 @@ def run_folder(run: str) -> Path:
 
 
 def read_history(folder: Path) -> Iterator[tuple[str, Frame | Torn]]:
-    """Frames of every process's file, in the order (process, number)."""
-    for path in sorted((folder / "history").glob("*.tsh")):
-        for frame in decode(path.read_bytes()):
+    """Frames of every process's file, in the order (process, number); what else lies there is torn from its begin."""
+    for path in sorted(p for p in (folder / "history").iterdir() if not p.name.startswith(".")):
+        if path.suffix != ".tsh":
+            yield path.name, Torn(0, "no file of a history")
+            continue
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            yield path.stem, Torn(0, error.strerror or type(error).__name__)
+            continue
+        for frame in decode_file(data):
             yield path.stem, frame
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def opening_records(
     config: RunConfig, loaded: Loaded, target: Target, *, workers: int, distributed: bool, consumers: int | None
 ) -> list[Record]:
-    """First records of the leading process's file."""
+    """First records of the leading process's file: the header, and the values in force."""
     override = []
     if consumers is not None:  # an explicit number of users scales the consumers
         override = [Effective(key=["consumers"], value=[str(consumers)], source=["option"], relaxed=[False])]
@@ -47,6 +47,7 @@ def opening_records(
             started_at=config.started_at,
             workers=workers,
             machine=machine(),
+            frames=0,
         ),
         loaded.effective,
         *override,

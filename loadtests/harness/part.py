@@ -108,22 +108,22 @@ class Part:
 
     def _state(self, clock_error_ns: int) -> None:
         """Say who writes this file, and how wrong its times may be."""
-        self.recorder.emit(
-            Header(
-                run=self.config.run,
-                process=self.process,
-                role=self._role,
-                profile_sha256=self.config.profile_sha256,
-                origin_ns=self.config.origin_ns,
-                origin_unix_ns=self.config.origin_unix_ns,
-                boot_id=clock_identity(),
-                clock_offset_ns=self._offset.offset_ns,
-                clock_error_ns=clock_error_ns,
-                slice_ns=SLICE_NS,
-                versions=self._versions,
-                receive=self.wiring.receiver.receive_name,
-            )
+        self._header = Header(
+            run=self.config.run,
+            process=self.process,
+            role=self._role,
+            profile_sha256=self.config.profile_sha256,
+            origin_ns=self.config.origin_ns,
+            origin_unix_ns=self.config.origin_unix_ns,
+            boot_id=clock_identity(),
+            clock_offset_ns=self._offset.offset_ns,
+            clock_error_ns=clock_error_ns,
+            slice_ns=SLICE_NS,
+            versions=self._versions,
+            receive=self.wiring.receiver.receive_name,
+            frames=0,
         )
+        self.recorder.emit(self._header)
 
     def clock_was(self, found: Offset) -> None:
         """The offset was measured again: the one in use stays, so that no time steps; its error is stated anew."""
@@ -251,7 +251,9 @@ class Part:
             self.flush(final=True)
         finally:
             self._heap.end()
-        self.closed = True
+        if not self.closed:  # who asked at the same time may have been first
+            self.closed = True
+            self.recorder.seal(self._header)
         self.wiring.publishing.close()
         self.wiring.receiver.close()
         if not self.wiring.t0.ready():

@@ -19,6 +19,7 @@ Seen = Literal["answer", "silent", "refused", "reset", "closed", "no connect"]
 
 _REMEMBERED_S = 75.0  # Linux keeps what is left of a closed connection for sixty seconds
 _POLL_MS = 50  # how late a stop may be noticed; an answer is noticed at once
+_MOST_BYTES = 1 << 26
 _REFUSED = {errno.ECONNREFUSED}
 _RESET = {errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED}
 
@@ -164,6 +165,8 @@ class Connection:
                 if not piece:
                     raise Cut("closed")
                 self.got_bytes += len(piece)
+                if len(got) > _MOST_BYTES:
+                    raise Cut("closed")  # nobody asked for that much: we close it
                 self.pieces.append(Piece(at_ns=time.monotonic_ns(), size_bytes=len(piece)))
                 plain, answer = self._layer.open(piece)
                 got += plain

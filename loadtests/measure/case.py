@@ -9,6 +9,7 @@ import numpy as np
 from loadtests.measure.absences import Absences
 from loadtests.measure.accounts import Sight
 from loadtests.measure.attribution import Attribution, attribution
+from loadtests.measure.damage import BUT, Damage, believed, damage
 from loadtests.measure.deliveries import Deliveries, deliveries
 from loadtests.measure.facts import Bools, Facts
 from loadtests.measure.felt import Felt, felt
@@ -39,6 +40,7 @@ class Case:
     profile: Profile
     contract: Contract
     facts: Facts
+    damage: Damage
     times: Times
     acts: list[Act]
     windows: list[Window]
@@ -68,6 +70,8 @@ class Case:
 def case(profile: Profile, facts: Facts) -> Case:
     """Fold everything of a history."""
     contract = Contract(profile)
+    broken = damage(facts)
+    facts = believed(facts, broken)
     table = streams(facts, contract)
     came = deliveries(facts, len(profile.consumers))
     known = [int(c.max()) for c in (table.due, table.sent, came.received) if len(c)]
@@ -85,7 +89,7 @@ def case(profile: Profile, facts: Facts) -> Case:
     found = felt_after_all(contract, given, marks, found, plan.changes)
     ends = [_decided_ns(a, found[index + 1 :], marks.plan_end_ns, profile.steady) for index, a in enumerate(found)]
     outcomes = [
-        _outside(o, a, ours, low, end)
+        _outside(o, a, ours, low, end, broken)
         for o, a, end in zip(recoveries(contract, given, marks, found, plan.changes), found, ends, strict=True)
     ]
     windows = [
@@ -129,6 +133,7 @@ def case(profile: Profile, facts: Facts) -> Case:
         profile=profile,
         contract=contract,
         facts=facts,
+        damage=broken,
         times=marks,
         acts=found,
         windows=windows,
@@ -139,7 +144,9 @@ def case(profile: Profile, facts: Facts) -> Case:
         absences=absences,
         plan=plan,
         blame=blame,
-        ledger=settle(facts, contract, table, subs, owing, absences, blame, came.of_process(facts.names), everybody),
+        ledger=settle(
+            facts, contract, table, subs, owing, absences, blame, came.of_process(facts.names), everybody, broken.of
+        ),
         scopes=scope,
         clean=~(scope.of_rows(scope.behind | scope.trouble, came) | _due_in(offering, came, low)),
         slow_read=scope.of_rows(scope.slow_read, came),
@@ -195,9 +202,17 @@ def _in_trouble(outcome: Outcome, act: Act, ours: Bools, low: int, decided_ns: i
     return bool(ours[span].any())
 
 
-def _outside(outcome: Outcome, act: Act, ours: Bools, low: int, decided_ns: int | None) -> Outcome:
-    """Not to have recovered is no finding where the load generator was in trouble meanwhile."""
-    if outcome.verdict is not Verdict.FAIL or not _in_trouble(outcome, act, ours, low, decided_ns):
+def _outside(
+    outcome: Outcome, act: Act, ours: Bools, low: int, decided_ns: int | None, broken: Damage
+) -> Outcome:  # fmt: skip
+    """Not to have recovered is no finding where the load generator was in trouble meanwhile, or records are missing."""
+    if outcome.verdict is not Verdict.FAIL:
+        return outcome
+    if broken.doubts("recovery"):
+        why = BUT
+    elif _in_trouble(outcome, act, ours, low, decided_ns):
+        why = "but the load generator was in trouble meanwhile"
+    else:
         return outcome
     return replace(
         outcome,
@@ -206,5 +221,5 @@ def _outside(outcome: Outcome, act: Act, ours: Bools, low: int, decided_ns: int 
         recovery_ns=None,
         steady_ns=None,
         settled_ns=None,
-        summary=f"{outcome.summary}; but the load generator was in trouble meanwhile",
+        summary=f"{outcome.summary}; {why}",
     )

@@ -89,7 +89,7 @@ def _said(t: Threshold, figure: Figure) -> str:
     if figure.value is None:
         return figure.why_not
     side = "at least" if t.measure in AT_LEAST else "at most"
-    text = f"{figure.value:.6g}, {side} {t.limit:g} allowed"
+    text = f"{figure.value:.6g}, {side} {t.limit:g} allowed" + (f"; {figure.samples}" if figure.samples else "")
     if figure.verdict is Verdict.UNKNOWN:
         text = f"{text}; {figure.why_not}"
     return f"{text}; {figure.because}" if figure.because else text
@@ -116,7 +116,7 @@ def _doubt(case: Case, t: Threshold, verdict: Verdict) -> str | None:
             lag = max(own_lag_ms(case, {CALM}) or 0.0, own_lag_ms(case, chosen(t.phases)) or 0.0)
             if lag > case.profile.guard.own_lag_p99_ms:
                 return f"but our own lag was {lag:.1f} ms or more (p99)"
-        if t.measure in _COUNTS and (incomplete(case.facts) or not plan_done(case)):
+        if t.measure in _COUNTS and (incomplete(case.facts, case.damage) or not plan_done(case)):
             return "but the run was cut short or its history is not whole"
         if t.measure in _COUNTS and (missed := not_offered(case)) and missed[0] > case.profile.guard.not_offered_share:
             return f"but {missed[0]:.2%} of the planned messages were not offered"
@@ -144,7 +144,7 @@ def _clocks(case: Case, t: Threshold) -> str | None:
 
 
 def _publisher_holes(case: Case) -> list[str]:
-    return [f"{n}: {hole}" for n, p in case.facts.each() if len(p.published) for hole in p.holes()]
+    return [f"{n}: {hole}" for n, p in case.facts.each() if len(p.published) for hole in case.damage.of.get(n, ())]
 
 
 def plan_done(case: Case) -> bool:

@@ -10,6 +10,7 @@ from loadtests.measure.absences import HARNESS
 from loadtests.measure.accounts import not_kept
 from loadtests.measure.case import Case
 from loadtests.measure.checks import LINES, disconnected_breaks, harness_share, not_offered, own_lag_ms, undecided_share
+from loadtests.measure.figures_target import own_readings
 from loadtests.measure.frame import Act, never_in_force, unproved
 from loadtests.measure.harness import incomplete
 from loadtests.measure.phases import CALM
@@ -151,7 +152,7 @@ def _account(case: Case) -> Check:
 
 
 def _complete(case: Case) -> Check:
-    missing = incomplete(case.facts, case.times.seconds(case.times.end_ns))
+    missing = incomplete(case.facts, case.damage, case.times.seconds(case.times.end_ns))
     return _condition(
         ROOTS[2],
         bool(missing),
@@ -220,7 +221,10 @@ def _coverage(case: Case) -> Check:
         if share is None
         else f"the load generator kept up in {share:.1%} of the calm time"
     )
-    return _condition("clean coverage", share is None or share < limit, text, limit=limit, measured=share)
+    thin = [s.said(case.times.seconds) for s in own_readings(case) if not s.enough]
+    bad = share is None or share < limit
+    text = thin[0] if thin and not bad else text
+    return _condition("clean coverage", bad or bool(thin), text, limit=limit, measured=share, evidence=thin)
 
 
 def _taken(case: Case) -> Check:

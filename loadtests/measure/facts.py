@@ -66,6 +66,7 @@ class ProcessFacts:
     def __init__(self) -> None:
         self.headers: list[r.Header] = []
         self.numbers: list[int] = []
+        self.known: set[int] = set()  # the same numbers, each once
         self.torn: list[Torn] = []
         self.effective: list[r.Effective] = []
         self.published = Columns(6)  # stream, due, sent, first, last, bytes
@@ -239,7 +240,7 @@ class ProcessFacts:
                 case dict() if name == "samples":
                     for key, values in theirs.items():
                         self.samples.setdefault(key, []).extend(values)
-                case dict():  # a Counter adds
+                case dict() | set():
                     mine.update(theirs)
                 case int():
                     setattr(self, name, mine + theirs)
@@ -270,9 +271,12 @@ class Facts:
         if isinstance(part, Torn):
             facts.torn.append(part)
             return
+        again = part.number in facts.known
         facts.numbers.append(part.number)
-        for record in part.records:
-            facts.add(record)
+        facts.known.add(part.number)
+        if not again:  # what is there twice counts once, and is named
+            for record in part.records:
+                facts.add(record)
 
     def merge(self, other: Facts) -> None:
         """Add another shard of the history."""

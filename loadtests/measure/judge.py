@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from loadtests.measure.case import Case, case
 from loadtests.measure.checks import plan_done, threshold_check
 from loadtests.measure.conditions import OFFERED, ROOTS, harness_checks, own_profile
+from loadtests.measure.damage import outside
 from loadtests.measure.facts import Facts, fold
 from loadtests.measure.harness import harness_result, reported
 from loadtests.measure.interference import interferences
@@ -62,6 +63,7 @@ def concluded(found: Case, *, profile_sha256: str | None = None) -> Results:
     checks += harness_checks(found)
     if profile_sha256 is not None:
         checks.append(own_profile(found, profile_sha256))
+    checks = [outside(check, found.damage) for check in checks]
     verdict, reasons = _verdict(found, checks)
     all_ = spreads(found)
     return Results(
@@ -86,7 +88,7 @@ def concluded(found: Case, *, profile_sha256: str | None = None) -> Results:
         timeline=timeline(found),
         histograms=histograms(found),
         effective=effective_values(found),
-        harness=harness_result(facts, found.scopes, found.coverage, reported(facts)),
+        harness=harness_result(facts, found.scopes, found.coverage, reported(facts, found.damage)),
         log=log(found),
         notes=user_notes(found),
         repeated=repeats(found.recovery),

@@ -7,6 +7,7 @@ outcome counts for a consumer that saw it, and for no other.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -100,6 +101,7 @@ def settle(
     blame: Attribution,
     received: dict[str, int],
     planned: list[int],
+    damaged: Collection[str] = (),
 ) -> Ledger:
     """The account of a history; `received` is the sum of Consumed.unique per process, `planned` are all slots."""
     groups, rows = len(contract.profile.consumers), len(table.start)
@@ -120,7 +122,7 @@ def settle(
     views = sights(facts, table, contract, blame)
     alike: dict[Member, list[int]] = {}
     of_key: dict[bytes, Sight] = {s.key: s for s in views.of.values()}
-    scopes = Scopes(facts, subs, views, received, blame.late_slices)
+    scopes = Scopes(facts, subs, views, received, blame.late_slices, damaged)
     ledger.wrong = scopes.wrong
     routes_of = _Routes(contract)
     for consumer in sorted(set(planned) | scopes.epochs.keys()):

@@ -97,13 +97,26 @@ class Phases:
 
     def seconds_of(self, wanted: set[int] | None) -> float:
         """How long the phases lasted within the plan, in seconds; None: warm-up and plan."""
+        return float(self._within(wanted).sum()) * SLICE_NS / 1e9
+
+    def _within(self, wanted: set[int] | None) -> Bools:
         code = self.base.copy()
         code[np.diff(self._recovery) > 0] = RECOVERY
         code[np.diff(self._fault) > 0] = FAULT
         at = np.arange(self.low, self.high) * SLICE_NS
         inside = (at >= self.times.t0_ns - SLICE_NS) & (at < self.times.plan_end_ns)
-        chosen = inside if wanted is None else inside & np.isin(code, sorted(wanted))
-        return float(chosen.sum()) * SLICE_NS / 1e9
+        chosen: Bools = inside if wanted is None else inside & np.isin(code, sorted(wanted))
+        return chosen
+
+    def stretches(self, wanted: set[int] | None) -> list[tuple[int, int]]:
+        """From when to when the phases lasted within warm-up and plan, in ns; None: all of both."""
+        kept = self._within(wanted).astype(np.int64)
+        edges = np.flatnonzero(np.diff(np.concatenate(([0], kept, [0])))) + self.low
+        t = self.times
+        found = [
+            (max(a * SLICE_NS, t.t0_ns), min(b * SLICE_NS, t.plan_end_ns)) for a, b in edges.reshape(-1, 2).tolist()
+        ]
+        return [(a, b) for a, b in found if a < b]
 
     def spans(self) -> list[PhaseSpan]:
         """Phases as captured, in order; neighbours of one phase are one."""

@@ -271,5 +271,5 @@ def log(case: Case) -> list[str]:
         (second * NS_PER_S, f"{len(who)} connections ended: {why} (first consumer {min(who)})")
         for (second, why), who in ends.items()
     ]
-    lines += [(0, f"{n}: {hole}") for n, p in case.facts.each() for hole in p.holes()]
+    lines += [(0, line) for line in case.damage.lines]
     return [f"{at(when):.1f} s: {text}" for when, text in sorted(lines)]

@@ -33,7 +33,7 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_fi
 
 
 class Header(_Record, frozen=True, kw_only=True, array_like=True, tag="header"):
-    """First record of every file: who wrote it and at what grain."""
+    """First record of every file: who wrote it and at what grain. It comes again as the last, in a frame of its own."""
 
     run: str
     process: str  # "main", "worker-0", "injector", ...
@@ -50,6 +50,7 @@ class Header(_Record, frozen=True, kw_only=True, array_like=True, tag="header"):
     started_at: str = ""  # ISO 8601, UTC
     workers: int = 0  # number of worker processes the run began with; master and standalone only
     machine: str = ""  # cpu model, cores, kernel: the machine's print, no host name
+    frames: int = -1  # of the last: how many frames the file has; 0: its last frame says; -1: nobody says
 
 
 class Effective(_Record, frozen=True, kw_only=True, array_like=True, tag="effective"):
@@ -221,6 +222,10 @@ LINK_PROBE = "link:"
 """Before the name of a link in what a `PathProbe` is about."""
 
 
+HEALTH_EVERY_S = 0.25
+"""The health page is asked so often, or as often as all else: a burst is over in a second."""
+
+
 class PathProbe(_Record, frozen=True, kw_only=True, array_like=True, tag="path_probe"):
     """A probe message per route family before T0; during the run the health page, and a ping through each link."""
 
@@ -283,6 +288,10 @@ class PhaseMark(_Record, frozen=True, kw_only=True, array_like=True, tag="phase"
     phase: Phase
     at_ns: int
     detail: str = ""
+
+
+NO_ANSWER = "no_answer_ns"
+"""Metric of a server that was asked and gave no reading: how long it took until that was known."""
 
 
 class Samples(_Record, frozen=True, kw_only=True, array_like=True, tag="samples"):

@@ -227,6 +227,7 @@ class Growth(_Part, frozen=True, kw_only=True):
     growth_mb: float | None
     samples: int
     around_faults: list[dict[str, float | str | None]]  # {fault, before_mb, during_mb, after_mb}
+    missing: str = ""  # why its readings carry no figure: how many were expected, and where none are
 
 
 class RouteResult(_Part, frozen=True, kw_only=True):

@@ -10,6 +10,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from loadtests.model import records as r
 from loadtests.model.codec import Frame
 from loadtests.model.contract import Contract
@@ -107,6 +109,7 @@ class World:
         self.own_lag_ns = 200_000
         self.not_offered = 0
         self.finish: r.Finish | None = None
+        self.sealed = False  # every file ends in a frame that says how many there are
         run = profile_.run
         self.warm = T0 + round(run.warm_up_s * S)
         self.plan_end = self.warm + round(run.duration_s * S)
@@ -161,6 +164,28 @@ class World:
         self.deliver()
         return self
 
+    def ask_health(self) -> None:
+        """The health page answers whenever it is asked."""
+        every = round(r.HEALTH_EVERY_S * S)
+        self.extra += [
+            r.PathProbe(what="health", at_ns=at, took_ns=3 * MS, ok=True) for at in range(T0 - S, self.end, every)
+        ]
+
+    def query(self) -> None:
+        """Every reader asks whenever it is due, and is answered."""
+        took = Histogram()
+        took.add(5 * MS)
+        for index, group in enumerate(self.profile.readers):
+            for number in range(int((self.plan_end - T0) / S * group.rate_per_s)):
+                query = group.queries[number % len(group.queries)]
+                due = T0 + round(number * S / group.rate_per_s)
+                self.extra.append(
+                    r.Queried(
+                        readers=index, query=query, due_slice=due // SLICE_NS, ok=group.count, failed=0,
+                        connect=([], []), latency=(took.sparse()[0], [group.count]),
+                    )
+                )  # fmt: skip
+
     # -- records
 
     def history(self, *, chunk: int = 10_000) -> list[tuple[str, Frame]]:
@@ -186,11 +211,15 @@ class World:
             self.finish
             or r.Finish(at_ns=self.end + S // 10, reason="plan done", plan_done=True, drained=True, complete=True)
         )
-        return [
+        found = [
             (name, Frame(n, records[i : i + chunk]))
             for name, records in files.items()
             for n, i in enumerate(range(0, len(records), chunk))
         ]
+        for name in names if self.sealed else ():
+            count = 1 + sum(of == name for of, _ in found)
+            found.append((name, Frame(count - 1, [msgspec.structs.replace(self._header(name), frames=count)])))
+        return found
 
     def _header(self, name: str) -> r.Header:
         main = name == "main"
@@ -199,7 +228,7 @@ class World:
             profile_sha256="0" * 64, origin_ns=0, origin_unix_ns=0, boot_id="b", slice_ns=SLICE_NS, versions={"x": "1"},
             receive="hub-epoll", started_at="2026-01-01T00:00:00Z",
             workers=0 if self.processes == 1 else self.processes,
-            machine="two cores",
+            machine="two cores", frames=0 if self.sealed else -1,
         )  # fmt: skip
 
     def _published(self) -> list[r.Record]:

@@ -17,7 +17,7 @@ from loadtests.model.results import Check, Results, Verdict
 from loadtests.tally.histogram import Histogram
 from tests.measure.simulate import MS, FaultIn, S, Stay, World, profile
 
-READER = {"name": "r", "count": 1, "rate_per_s": 2.0}
+READER = {"name": "r", "count": 1, "rate_per_s": 2.0, "queries": ["symbols_count"]}
 FAST = [{"name": "fast", "families": ["patterns", "ranks"], "shape": {"kind": "constant", "rate_per_s": 150.0}}]
 CUT = {"name": "cut", "kind": "down", "link": "gateway-redis", "at_s": 3.0, "for_s": 1.0}
 
@@ -105,11 +105,13 @@ def busy(world: World) -> None:
 
 def ill(world: World) -> None:
     world.calm()
+    world.ask_health()
     world.extra.append(r.PathProbe(what="health", at_ns=world.warm + S, took_ns=900 * MS, ok=True))
 
 
 def querying(world: World) -> None:
     world.calm()
+    world.query()
     h = Histogram()
     h.add(80 * MS, 400)
     world.extra.append(

@@ -84,14 +84,15 @@ def nobody_connected() -> World:
 def test_the_cause_comes_first_in_the_targets_words_and_its_consequences_are_folded() -> None:
     world = nobody_connected()
     results = judge(world.profile, world.history())
-    assert results.verdict is Verdict.UNKNOWN
-    assert results.reasons[0] == (
-        "all connected at the start: 0 of 5 planned subscriptions were confirmed at the start; "
-        f"connect failed: {BUSY.format(0)} (20 times, first at -1.0 s)"
-    )
+    assert results.verdict is Verdict.FAIL
+    words = f"connect failed: {BUSY.format(0)} (20 times, first at -1.0 s)"
+    assert results.reasons[0] == f"not_admitted<=0 calm: 5, at most 0 allowed; {words}"
+    assert (
+        "all connected at the start: 0 of 5 planned subscriptions were confirmed at the start; " + words
+    ) in results.reasons
     assert results.reasons[-1].startswith("in consequence ")
-    assert "nothing was owed" in results.reasons[-1]
-    assert not any("nothing was owed" in reason for reason in results.reasons[:-1])
+    assert "nothing was received" in results.reasons[-1]
+    assert not any("nothing was received" in reason for reason in results.reasons[:-1])
     assert any("at capacity" in line for line in check_of(results, "all connected").evidence)
     assert any("what the target said: connect failed" in line for line in results.log)
 
