@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from loadtests.harness.options import add_options, sets_of
+from loadtests.harness.streams import outlive_the_console
 
 log = logging.getLogger("tickstorm")
 
@@ -21,6 +22,7 @@ def attach() -> None:
 
     from loadtests.harness.forking import end_forks_with_us
 
+    outlive_the_console()
     end_forks_with_us()
     events: Any = locust.events
     events.init_command_line_parser.add_listener(lambda parser, **_: add_options(parser))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import secrets
 import subprocess
 import sys
@@ -36,6 +37,7 @@ from loadtests.model.contract import Contract
 from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.live import Live
 from loadtests.model.profile_read import Loaded, read_effective
+from loadtests.model.results import Verdict
 from loadtests.model.runconfig import OPTION, RunConfig, encode_config
 
 log = logging.getLogger("tickstorm")
@@ -372,10 +374,18 @@ class Master:
 
     def _judge(self, folder: Path) -> tuple[str, int, tuple[str, ...]]:
         command = [sys.executable, "-m", "loadtests.cli", "analyze", str(folder), "--quiet"]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        environment = os.environ | {"PYTHONIOENCODING": "utf-8"}  # what it says is read here, not on the console
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, encoding="utf-8",
+            errors="replace", check=False,
+        )  # fmt: skip
+        last = ((done.stderr or done.stdout).strip().splitlines() or ["it printed nothing"])[-1]
         try:
             results = json.loads((folder / "results.json").read_bytes())
+            verdict = Verdict(results["verdict"])
         except (OSError, ValueError):
-            last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["it printed nothing"]
-            return "UNKNOWN", 3, (f"the history could not be analyzed (status {done.returncode}): {last[0]}",)
-        return results["verdict"], done.returncode, tuple(results["reasons"])
+            return "UNKNOWN", 3, (f"the history could not be analyzed (status {done.returncode}): {last}",)
+        reasons = tuple(results["reasons"])
+        if done.returncode != verdict.exit_status:  # the verdict is there: what failed came after it
+            reasons += (f"the other reports could not be written: {last}",)
+        return verdict.value, verdict.exit_status, reasons
