@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import http.client
 import os
 import secrets
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from loadtests.capture.asking import get_json
 from loadtests.harness.places import journals
 from loadtests.harness.vigil import Ends, ends_of_processes, ends_of_stack
 from loadtests.inject.healing import heal
@@ -73,10 +73,12 @@ def _ask_alike(profile: Profile, status: Status) -> None:
     if gateway.state != "ready":
         return
     try:
-        with urllib.request.urlopen(f"http://{gateway.address}/health", timeout=_HEALTH_S) as answer:
-            asks = json.load(answer).get("auth", "none")
-    except (OSError, ValueError) as error:
+        code, health = get_json(gateway.address, "/health", _HEALTH_S)
+    except (OSError, http.client.HTTPException) as error:
         raise HarnessError(f"the gateway of the local stack does not tell its health: {error}") from None
+    if code != 200 or not isinstance(health, dict):
+        raise HarnessError(f"the gateway of the local stack does not tell its health: status {code}")
+    asks = health.get("auth", "none")
     if asks != profile.target.auth:
         raise BadInput(
             f'target.auth: found "{profile.target.auth}", but the local stack that is up was started for "{asks}"; '

@@ -20,6 +20,7 @@ from typing import Any
 
 from loadtests.model import records as r
 from loadtests.model.ids import NS_PER_S
+from loadtests.prove.asking import DIRECT
 from loadtests.prove.comebacks import AmbiguousError, Comeback, Rules, comeback
 from loadtests.prove.running import Bench, ProofError, RunOutcome
 from loadtests.prove.sections import SHOWN, Options, Row, SectionResult, compared
@@ -167,7 +168,7 @@ def _ask(
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"http://{toxiproxy}{path}", data=data, method=method)
     try:
-        urllib.request.urlopen(request, timeout=5).close()
+        DIRECT.open(request, timeout=5).close()
     except urllib.error.HTTPError as error:
         if not (missing and error.code == 404):
             raise ProofError(f"Toxiproxy answered {error.code} to {method} {path}") from None
