@@ -22,6 +22,7 @@ from loadtests.capture.preflight import refuse
 from loadtests.cli.analyzing import analyze_run, show
 from loadtests.cli.console import err, out
 from loadtests.cli.progress import Progress
+from loadtests.harness.commandline import ruled
 from loadtests.harness.holding import in_use, user_of
 from loadtests.harness.loading import load
 from loadtests.harness.places import ROOT, profile_path, report_of, reports_folder
@@ -64,7 +65,14 @@ def run_profile(
 
 
 def _command(name: str, sets: Sequence[str], *, workers: int, web_port: int | None, seed: int | None) -> list[str]:
-    command = [sys.executable, "-m", "locust", "-f", str(ROOT / "locustfile.py"), "--only-summary"]
+    command = [
+        sys.executable,
+        "-m",
+        "loadtests.harness.commandline",
+        "-f",
+        str(ROOT / "locustfile.py"),
+        "--only-summary",
+    ]
     command += ["--run-profile", str(profile_path(name).absolute()), "--run-set", "\n".join(sets)]
     if seed is not None:
         command += ["--run-seed", str(seed)]
@@ -127,7 +135,10 @@ def _run_locust(command: list[str], run: str, web_port: int | None, *, html: boo
     folder = reports_folder() / run
     folder.mkdir(parents=True)
     reader, writer = os.pipe()
-    environment = os.environ | {
+    kept, foreign = ruled(os.environ)
+    if foreign:
+        err.print(f"not heeded, since they are not of this run: {', '.join(foreign)}", markup=False)
+    environment = kept | {
         STATUS_FD: str(writer),
         "TICKSTORM_RUN_ID": run,
         "TICKSTORM_HTML": str(int(html)),

@@ -27,6 +27,7 @@ from loadtests.harness.conductor import Conductor
 from loadtests.harness.holding import StackHold
 from loadtests.harness.interrupting import heed_ctrl_c
 from loadtests.harness.opening import begin_faults, begin_sampling, begin_vigil, opening_records
+from loadtests.harness.overriding import of_the_crew, told_to_locust
 from loadtests.harness.part import Part, PartStatus
 from loadtests.harness.places import reports_folder
 from loadtests.harness.slots import LocalSlots
@@ -218,7 +219,10 @@ class Master:
                 target,
                 workers=workers,
                 distributed=self.distributed,
-                consumers=self.chosen.consumers,
+                overrides=[
+                    *of_the_crew(planned, wanted, self.chosen.consumers),
+                    *told_to_locust(self._environment.parsed_options),
+                ],
             ),
             judge=self._judge,
             on_state=self._on_state,

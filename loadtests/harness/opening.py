@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loadtests.capture.clock import clock_identity
 from loadtests.capture.probes import Sampler, SamplerConfig
 from loadtests.harness.faults import FaultControl
+from loadtests.harness.overriding import Override, effective
 from loadtests.harness.places import journals
 from loadtests.harness.software import machine, versions
 from loadtests.harness.target import Target, upstream_kind
@@ -19,7 +20,7 @@ from loadtests.model.ids import SLICE_NS
 from loadtests.model.injectwire import Begin
 from loadtests.model.profile import Profile
 from loadtests.model.profile_read import Loaded
-from loadtests.model.records import Effective, FaultStep, Header, Record, ServiceEnded
+from loadtests.model.records import FaultStep, Header, Record, ServiceEnded
 from loadtests.model.runconfig import RunConfig
 
 if TYPE_CHECKING:
@@ -27,12 +28,15 @@ if TYPE_CHECKING:
 
 
 def opening_records(
-    config: RunConfig, loaded: Loaded, target: Target, *, workers: int, distributed: bool, consumers: int | None
+    config: RunConfig,
+    loaded: Loaded,
+    target: Target,
+    *,
+    workers: int,
+    distributed: bool,
+    overrides: Collection[Override],
 ) -> list[Record]:
     """First records of the leading process's file."""
-    override = []
-    if consumers is not None:  # an explicit number of users scales the consumers
-        override = [Effective(key=["consumers"], value=[str(consumers)], source=["option"], relaxed=[False])]
     return [
         Header(
             run=config.run,
@@ -49,7 +53,7 @@ def opening_records(
             machine=machine(),
         ),
         loaded.effective,
-        *override,
+        *effective(overrides),
     ]
 
 

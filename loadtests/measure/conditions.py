@@ -11,6 +11,7 @@ from loadtests.measure.checks import LINES, not_offered, own_lag_ms, undecided_s
 from loadtests.measure.frame import Act, never_in_force, unproved
 from loadtests.measure.harness import incomplete
 from loadtests.measure.phases import CALM
+from loadtests.measure.planned import left_out
 from loadtests.measure.streams import overlaps
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.ids import NS_PER_S
@@ -38,6 +39,7 @@ def _condition(
 def harness_checks(case: Case) -> list[Check]:
     """Conditions without which the run cannot be believed."""
     return [
+        _crew(case),
         _lived(case),
         _injector(case),
         _complete(case),
@@ -53,8 +55,19 @@ def harness_checks(case: Case) -> list[Check]:
     ]
 
 
-ROOTS = ("the target's services lived", "the injector lived", "the history is whole")
+ROOTS = (
+    "the target's services lived",
+    "the injector lived",
+    "the history is whole",
+    "every kind of user took part",
+)
 """Conditions whose breach explains the others': their reasons come first."""
+
+
+def _crew(case: Case) -> Check:
+    """What rests on users whom nobody started says nothing of the target."""
+    lines = list(left_out(case.facts).values())
+    return _condition(ROOTS[3], bool(lines), lines[0] if lines else "those that the profile plans", evidence=lines)
 
 
 def _lived(case: Case) -> Check:
@@ -241,6 +254,8 @@ def _faults(case: Case) -> list[Check]:
     lines += [f"{a.name}: {why}" for a in case.acts if (why := _still_there(case, a))]
     bad = [r.summary for r in case.recovery if r.verdict is Verdict.FAIL]
     unsure = [r.summary for r in case.recovery if r.verdict is Verdict.UNKNOWN]
+    if left_out(case.facts).keys() & {"publishers", "consumers"}:  # nothing was offered, or nobody was there to see it
+        bad, unsure = [], bad + unsure
     told = {r.fault for r in case.recovery}
     unsure += [line for line in never if line.partition(":")[0] not in told]
     return [

@@ -13,7 +13,7 @@ from loadtests.measure.conditions import ROOTS, harness_checks, own_profile
 from loadtests.measure.facts import Facts, fold
 from loadtests.measure.harness import harness_result, reported
 from loadtests.measure.interference import interferences
-from loadtests.measure.planned import total_planned
+from loadtests.measure.planned import changed_counts, overrides, total_planned
 from loadtests.measure.repeats import repeats
 from loadtests.measure.summary import (
     delivery,
@@ -33,6 +33,8 @@ from loadtests.model.contract import Contract
 from loadtests.model.profile import Profile
 from loadtests.model.results import SCHEMA, Check, Results, Verdict, worst
 
+TOLD = "locust."
+"""How the keys of effective values begin that an option of Locust's own has set."""
 _RANK = (Verdict.FAIL, Verdict.ABORTED, Verdict.UNKNOWN, Verdict.PASS)
 
 
@@ -104,4 +106,10 @@ def _verdict(found: Case, checks: list[Check]) -> tuple[Verdict, list[str]]:
     contract = Contract(found.profile)
     planned, asked = total_planned(found.facts, contract), contract.consumer_count
     override = [f"with {planned} consumers, where the profile plans {asked}"] if planned != asked else []
+    override += [
+        f"Locust was told {key.removeprefix(TOLD)} = {value} ({source})"
+        for key, value, source in overrides(found.facts)
+        if key.startswith(TOLD)
+    ]
+    override += changed_counts(found.facts, found.times)
     return verdict, ([text for _, text in said] or [f"all {len(checks)} checks passed"]) + override
