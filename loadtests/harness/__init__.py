@@ -45,6 +45,7 @@ def _init(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
 def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
     import os
 
+    from loadtests.capture.preflight import refuse_few_descriptors
     from loadtests.harness.dispatching import BalancedDispatcher
     from loadtests.harness.loading import load
     from loadtests.harness.master import Chosen, Master
@@ -58,6 +59,7 @@ def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
         chosen = Chosen(loaded=loaded, folder=profile_path(options.run_profile).parent)
         if options.num_users is not None:
             chosen = chosen.with_users(options.num_users)
+        refuse_few_descriptors(loaded.profile, chosen.users_here(options), processes=options.processes or 1)
     except (BadInput, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)

@@ -20,7 +20,7 @@ from loadtests.model.ids import SLICE_NS
 from loadtests.model.injectwire import Begin
 from loadtests.model.profile import Profile
 from loadtests.model.profile_read import Loaded
-from loadtests.model.records import FaultStep, Header, Record, ServiceEnded
+from loadtests.model.records import THE_STACK, FaultStep, Header, Record, ServiceEnded
 from loadtests.model.runconfig import RunConfig
 
 if TYPE_CHECKING:
@@ -86,7 +86,12 @@ def begin_vigil(target: Target, conductor: Conductor) -> Vigil:
             conductor.all_in_trouble(end.at_ns, f"{end.service} {end.what}")
             conductor.abandon(f"error: {end.service} {end.what} at {conductor.seconds(end.at_ns):.1f} s")
 
-    vigil = Vigil(target.ends, conductor.clock.now_ns, on_end)
+    def on_vanish(whole_ns: int, how: str) -> None:
+        conductor.emit(ServiceEnded(service=THE_STACK, at_ns=conductor.clock.now_ns(), what=f"vanished: {how}"))
+        conductor.all_in_trouble(whole_ns, f"{THE_STACK} vanished: {how}")
+        conductor.abandon(f"error: {THE_STACK} vanished: {how}")
+
+    vigil = Vigil(target.ends, conductor.clock.now_ns, on_end, on_vanish)
     vigil.start()
     return vigil
 

@@ -61,7 +61,8 @@ def resolve(profile: Profile, progress: Callable[[str], None]) -> Target:
             os.environ.setdefault(TOKEN_SECRET, secrets.token_urlsafe(32))
         else:
             os.environ.pop(TOKEN_SECRET, None)
-        stack = started = LocalStack.up(folder, progress=progress, mine=True)
+        stack = LocalStack.up(folder, progress=progress, mine=True)
+        started = stack if stack.started else None  # somebody may have brought it up in the same instant
     if started is None:
         _ask_alike(profile, stack.status())
     return _local(stack, started, progress)
@@ -117,7 +118,7 @@ def _local(stack: LocalStack, started: LocalStack | None, progress: Callable[[st
         versions=_versions(status),
         supervisor=status.folder,
         pids=pids,
-        ends=ends_of_stack(stack.status),
+        ends=ends_of_stack(stack.status, stack.is_there),
         status=status,
         stack=started,
     )

@@ -15,6 +15,7 @@ from loadtests.measure.planned import left_out
 from loadtests.measure.streams import overlaps
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.ids import NS_PER_S
+from loadtests.model.records import THE_STACK
 from loadtests.model.results import Check, Verdict
 
 _LOOKED_AFTER_NS = 2 * NS_PER_S
@@ -75,7 +76,7 @@ def _lived(case: Case) -> Check:
     ends = sorted((e.at_ns, e.service, e.what) for _, p in case.facts.each() for e in p.services_ended)
     ends = [e for e in ends if not any(a.link == e[1] and _may_have_ended_it(a, e[0]) for a in case.acts)]
     lines = [f"{service} {what} at {case.times.seconds(at):.1f} s" for at, service, what in ends]
-    theirs = any(service != "toxiproxy" for _, service, _ in ends)
+    theirs = any(service not in ("toxiproxy", THE_STACK) for _, service, _ in ends)
     return _condition(
         ROOTS[0],
         bool(lines),

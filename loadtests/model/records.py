@@ -316,6 +316,10 @@ class Trouble(_Record, frozen=True, kw_only=True, array_like=True, tag="trouble"
     consumers: list[int] = []  # empty: all of the process
 
 
+THE_STACK = "the local stack"
+"""Service of a `ServiceEnded` that tells that the whole stack went, all at once: no failure of the target."""
+
+
 class ServiceEnded(_Record, frozen=True, kw_only=True, array_like=True, tag="service_ended"):
     """A process of the target, or of the links to it, ended and nobody of ours had told it to."""
 
