@@ -144,6 +144,7 @@ def _run_locust(command: list[str], run: str, web_port: int | None, *, html: boo
         err.print(f"not heeded, since they are not of this run: {', '.join(foreign)}", markup=False)
     environment = kept | {
         STATUS_FD: str(writer),
+        "PYTHONIOENCODING": "utf-8",  # its log is a file, whatever the terminal can show
         "TICKSTORM_RUN_ID": run,
         "TICKSTORM_HTML": str(int(html)),
         "TICKSTORM_STACK": str(stack_folder()),  # as they are here: Locust works in another folder

@@ -37,10 +37,12 @@ def watch_start_form(environment: Any, master: Master) -> None:
             if set(form.get("user_classes", ())) - {""} not in (set(), {c.__name__ for c in classes}):
                 return _refusal("a run is going on with other classes: stop it before others take part")
             try:
-                if (wanted := first.get("user_count", "")).isdigit():
-                    master.chosen.while_running(int(wanted), classes)
+                if "user_count" in form:
+                    master.chosen.while_running(int(first["user_count"]), classes)
             except BadInput as error:
                 return _refusal(str(error))
+            except ValueError:
+                return _refusal(f'users: found "{first["user_count"]}", allowed is a whole number')
             return None
         try:
             seed = _seed(first["run_seed"])

@@ -57,7 +57,7 @@ class Effective(_Record, frozen=True, kw_only=True, array_like=True, tag="effect
 
     key: list[str]
     value: list[str]  # JSON text
-    source: list[str]  # "profile", "environment NAME", "option", "default"
+    source: list[str]  # "profile", "environment NAME", "option", "default", "file PATH", "start form"
     relaxed: list[bool]
 
 

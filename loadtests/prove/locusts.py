@@ -17,11 +17,11 @@ from loadtests.model.ids import SLICE_NS
 from loadtests.model.records import Published
 from loadtests.prove.asking import DIRECT
 from loadtests.prove.planting import Planting
-from loadtests.prove.running import ROOT, Bench, Child, Gateway, ProofError, wait_for
+from loadtests.prove.running import LOCUST, ROOT, Bench, Child, Gateway, ProofError, wait_for
 
 BEGIN_S = 40.0
 END_S = 90.0
-_LOCUST = (sys.executable, "-m", "locust", "-f", str(ROOT / "locustfile.py"), "--only-summary")
+_LOCUST = (sys.executable, "-m", LOCUST, "-f", str(ROOT / "locustfile.py"), "--only-summary")
 
 
 class Apart:
