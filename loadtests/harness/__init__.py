@@ -32,11 +32,13 @@ def attach() -> None:
 def _init(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
     from locust.runners import WorkerRunner
 
+    from loadtests.capture.machine import descriptors
     from loadtests.drive.postgres import make_cooperative
     from loadtests.harness.worker import Worker
 
     make_cooperative()
     if isinstance(runner, WorkerRunner):
+        descriptors(None)  # as many as it may: its share of the users is not known before they come
         environment.tickstorm = Worker(environment, runner)
         return
     _lead(environment, runner, web_ui)
