@@ -196,6 +196,26 @@ def test_confined_library_stays_in_its_module(library: str) -> None:
     assert users <= ONLY_IN[library]
 
 
+def test_no_call_may_go_through_a_proxy_of_the_environment() -> None:
+    """`urlopen` and the functions of requests read http_proxy and its like; our addresses are reached directly."""
+    through = {
+        "urlopen", "requests.get", "requests.post", "requests.put", "requests.delete", "requests.head",
+        "requests.request", "urlretrieve", "getproxies",
+    }  # fmt: skip
+    breaches = []
+    for path in modules(PACKAGE) + modules(ROOT / "benchmarks"):
+        for node in nodes(path):
+            if isinstance(node, ast.Attribute):
+                of = node.value.id if isinstance(node.value, ast.Name) else ""
+                if node.attr in through or f"{of}.{node.attr}" in through:
+                    breaches.append(f"{path.relative_to(ROOT)}:{node.lineno} uses {of}.{node.attr}")
+        if "requests" in imports(path):
+            text = path.read_text(encoding="utf-8")
+            if "trust_env = False" not in text and '"proxies": {"http": ""}' not in text:
+                breaches.append(f"{path.relative_to(ROOT)} lets requests trust the environment")
+    assert not breaches, "\n".join(breaches)
+
+
 def test_locustfile_holds_no_logic() -> None:
     tree = parsed(ROOT / "locustfile.py")
     kinds = (ast.Import, ast.ImportFrom, ast.Assign, ast.Expr)

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from loadtests.cli.console import err
 from loadtests.cli.console import out as console
-from loadtests.harness.places import report_of, reports_folder
+from loadtests.harness.places import reports_folder
 from loadtests.model.codec import Frame, Torn, decode_file
 from loadtests.model.errors import BadInput
 from loadtests.model.profile import Profile
@@ -18,6 +19,8 @@ from loadtests.report.text import summary_lines
 
 JUDGING = ("thresholds", "guard", "steady", "recovery")
 """Tables of a profile that say how a history is judged, not what happens in a run."""
+HEAD = 2_000
+"""Characters of a page in which it says which results it shows."""
 
 
 def run_folder(run: str) -> Path:
@@ -46,7 +49,7 @@ def read_history(folder: Path) -> Iterator[tuple[str, Frame | Torn]]:
 
 
 def write_reports(folder: Path, results: Results, *, html: bool = True) -> None:
-    """All three files; without `html` two, and a page of before goes, because it may say something else."""
+    """All three files; without `html` two, and a page of before stays: where it shows other results, that is said."""
     from loadtests.report.junit import render_junit
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,8 +60,18 @@ def write_reports(folder: Path, results: Results, *, html: bool = True) -> None:
         from loadtests.report.html import render_html  # charts take a second to load: `show` does without
 
         page.write_text(render_html(results), encoding="utf-8")
-    else:
-        page.unlink(missing_ok=True)
+    elif page.exists() and page_of(folder) is None:
+        err.print(f"{page}: of an earlier judging; results.json beside it is newer", markup=False)
+
+
+def page_of(folder: Path) -> Path | None:
+    """The page of a folder, if it shows the very results that lie beside it."""
+    page, results = folder / "report.html", folder / "results.json"
+    try:
+        begin, text = page.read_text(encoding="utf-8")[:HEAD], results.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return page if sha256_of(text) in begin else None
 
 
 def profile_of(folder: Path, sets: Sequence[str]) -> Profile:
@@ -109,7 +122,7 @@ def analyze_run(
             raise BadInput(f"--consumers {consumers}: {error.strerror}") from None
     if not quiet:
         show(results)
-        console.print(f"report: {report_of(target)}", markup=False)
+        console.print(f"report: {page_of(target) or target / 'results.json'}", markup=False)
     return results.verdict.exit_status
 
 

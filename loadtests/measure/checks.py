@@ -14,6 +14,7 @@ from loadtests.measure.figures import MEASURES
 from loadtests.measure.figures_time import publish_table
 from loadtests.measure.harness import incomplete
 from loadtests.measure.phases import CALM, chosen
+from loadtests.measure.planned import left_out
 from loadtests.measure.select import Figure
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.limits import limits
@@ -38,6 +39,20 @@ _SEEN = _ACCOUNT | {
 }
 _OURS = frozenset({"clean_coverage", "own_lag_p99_ms"})
 _COUNTS = frozenset({"deliveries", "published", "received_per_s"})
+_FLOW = frozenset(
+    {
+        "deliveries",
+        "received_per_s",
+        "delivery_rate",
+        "recovery_s",
+        "outage_s",
+        "not_recovered",
+        "clients_not_back",
+        "lost_disconnected",
+    }
+)
+_RESTS_ON = {"publishers": _FLOW | {"published"}, "consumers": _FLOW | {"connected"}, "readers": frozenset()}
+"""Measures that fall short where a kind of user is left out; those of queries are UNKNOWN without any."""
 _NONE_BETTER = _SEEN & {
     "lost_defect", "lost_disconnected", "lost_not_replayed", "lost_charged", "lost_total", "repeated", "reordered",
     "foreign", "unasked",
@@ -116,6 +131,9 @@ def _doubt(case: Case, t: Threshold, verdict: Verdict) -> str | None:
             lag = max(own_lag_ms(case, {CALM}) or 0.0, own_lag_ms(case, chosen(t.phases)) or 0.0)
             if lag > case.profile.guard.own_lag_p99_ms:
                 return f"but our own lag was {lag:.1f} ms or more (p99)"
+        for kind, why in left_out(case.facts).items():
+            if t.measure in _RESTS_ON[kind]:
+                return f"but {why}"
         if t.measure in _COUNTS and (incomplete(case.facts, case.damage) or not plan_done(case)):
             return "but the run was cut short or its history is not whole"
         if t.measure in _COUNTS and (missed := not_offered(case)) and missed[0] > case.profile.guard.not_offered_share:

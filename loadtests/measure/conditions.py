@@ -14,10 +14,12 @@ from loadtests.measure.figures_target import own_readings
 from loadtests.measure.frame import Act, never_in_force, unproved
 from loadtests.measure.harness import incomplete
 from loadtests.measure.phases import CALM
+from loadtests.measure.planned import left_out
 from loadtests.measure.said import said
 from loadtests.measure.streams import overlaps
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.ids import NS_PER_S
+from loadtests.model.records import THE_STACK
 from loadtests.model.results import Check, Verdict
 
 _LOOKED_AFTER_NS = 2 * NS_PER_S
@@ -42,6 +44,7 @@ def _condition(
 def harness_checks(case: Case) -> list[Check]:
     """Conditions without which the run cannot be believed."""
     return [
+        _crew(case),
         _lived(case),
         _injector(case),
         _complete(case),
@@ -61,11 +64,13 @@ def harness_checks(case: Case) -> list[Check]:
 
 CONNECTED = "all connected at the start"
 OFFERED = "load offered as planned"
+CREW = "every kind of user took part"
 TAKEN = "what came could be taken"
 ROOTS = (
     "the target's services lived",
     "the injector lived",
     "the history is whole",
+    CREW,
     "not_admitted",
     CONNECTED,
     "path proved before the start",
@@ -76,12 +81,18 @@ ROOTS = (
 """Checks, or the measures of thresholds, whose breach explains those of others: their reasons come first, in turn."""
 
 
+def _crew(case: Case) -> Check:
+    """What rests on users whom nobody started says nothing of the target."""
+    lines = list(left_out(case.facts).values())
+    return _condition(CREW, bool(lines), lines[0] if lines else "those that the profile plans", evidence=lines)
+
+
 def _lived(case: Case) -> Check:
     """A target's process that ends by itself is the target's failure; Toxiproxy is ours."""
     ends = sorted((e.at_ns, e.service, e.what) for _, p in case.facts.each() for e in p.services_ended)
     ends = [e for e in ends if not any(a.link == e[1] and _may_have_ended_it(a, e[0]) for a in case.acts)]
     lines = [f"{service} {what} at {case.times.seconds(at):.1f} s" for at, service, what in ends]
-    theirs = any(service != "toxiproxy" for _, service, _ in ends)
+    theirs = any(service not in ("toxiproxy", THE_STACK) for _, service, _ in ends)
     return _condition(
         ROOTS[0],
         bool(lines),
@@ -294,6 +305,8 @@ def _faults(case: Case) -> list[Check]:
     lines += [f"{a.name}: {why}" for a in case.acts if (why := _still_there(case, a))]
     bad = [r.summary for r in case.recovery if r.verdict is Verdict.FAIL]
     unsure = [r.summary for r in case.recovery if r.verdict is Verdict.UNKNOWN]
+    if left_out(case.facts).keys() & {"publishers", "consumers"}:  # nothing was offered, or nobody was there to see it
+        bad, unsure = [], bad + unsure
     told = {r.fault for r in case.recovery}
     unsure += [line for line in never if line.partition(":")[0] not in told]
     return [

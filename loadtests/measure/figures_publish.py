@@ -11,7 +11,7 @@ from loadtests.measure.case import Case
 from loadtests.measure.facts import OUTCOME_CODE, Bools, Ints
 from loadtests.measure.line import Line
 from loadtests.measure.phases import Window
-from loadtests.measure.select import Figure, published_rows, untroubled
+from loadtests.measure.select import Figure, published_rows
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.profile import Threshold
@@ -29,9 +29,10 @@ def publishes(outcome: Outcome) -> Callable[[Case, Threshold], Figure]:
         if not len(table.start):
             return Figure(value=None, why_not="nothing was published")
         rows, count = table.cut(table.failed if outcome == "FAILED" else table.unknown)
-        keep = (published_rows(case, t)[rows] > 0) & ~_excused(case, rows, _settled(case, outcome)[rows])
-        rows, count = rows[keep], count[keep]
-        value, clean = int(count.sum()), int((count * untroubled(case)[rows]).sum())
+        settled_ns = _settled(case, outcome)[rows]
+        keep = (published_rows(case, t)[rows] > 0) & ~_excused(case, rows, settled_ns)
+        rows, count, settled_ns = rows[keep], count[keep], settled_ns[keep]
+        value, clean = int(count.sum()), int(count[~_ours(case, rows, settled_ns)].sum())
         lines = [
             f"publisher {int(table.slot_of[table.stream[row]])}: {int(n)} sent at "
             f"{case.times.seconds(int(table.sent[row]) * SLICE_NS):.1f} s"
@@ -57,6 +58,15 @@ def _settled(case: Case, outcome: Outcome) -> Ints:
     if len(start):
         places, left, _ = Line(start, np.maximum(end, start + 1)).cut(Line(table.start, table.end))
         np.maximum.at(found, places, at[np.searchsorted(start, left, side="right") - 1])
+    return found
+
+
+def _ours(case: Case, rows: Ints, settled_ns: Ints) -> Bools:
+    """Rows between whose sending and settling a process of the load generator was in trouble."""
+    before = np.concatenate(([0], np.cumsum(case.ours)))
+    first = np.clip(case.table.sent[rows] - case.low, 0, len(case.ours))
+    last = np.clip(settled_ns // SLICE_NS - case.low + 1, 0, len(case.ours))
+    found: Bools = before[np.maximum(last, first)] > before[first]
     return found
 
 

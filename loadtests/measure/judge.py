@@ -15,7 +15,7 @@ from loadtests.measure.damage import outside
 from loadtests.measure.facts import Facts, fold
 from loadtests.measure.harness import harness_result, reported
 from loadtests.measure.interference import interferences
-from loadtests.measure.planned import total_planned
+from loadtests.measure.planned import changed_counts, overrides, total_planned
 from loadtests.measure.repeats import repeats
 from loadtests.measure.summary import (
     delivery,
@@ -37,6 +37,8 @@ from loadtests.model.profile import Profile
 from loadtests.model.results import SCHEMA, Check, Results, Verdict, worst
 
 _MEASURE = re.compile(r"[<>]=")
+TOLD = "locust."
+"""How the keys of effective values begin that an option of Locust's own has set."""
 _RANK = (Verdict.FAIL, Verdict.ABORTED, Verdict.UNKNOWN, Verdict.PASS)
 
 
@@ -137,4 +139,10 @@ def _verdict(found: Case, checks: list[Check]) -> tuple[Verdict, list[str]]:
     planned, asked = total_planned(found.facts, contract), contract.consumer_count
     override = [f"with {planned} consumers, where the profile plans {asked}"] if planned != asked else []
     override += [f"the default limit of {measure} is switched off" for measure in switched_off(found.profile)]
+    override += [
+        f"Locust was told {key.removeprefix(TOLD)} = {value} ({source})"
+        for key, value, source in overrides(found.facts)
+        if key.startswith(TOLD)
+    ]
+    override += changed_counts(found.facts, found.times)
     return verdict, (_folded(said) or [f"all {len(checks)} checks passed"]) + override

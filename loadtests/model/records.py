@@ -58,7 +58,7 @@ class Effective(_Record, frozen=True, kw_only=True, array_like=True, tag="effect
 
     key: list[str]
     value: list[str]  # JSON text
-    source: list[str]  # "profile", "environment NAME", "option", "default"
+    source: list[str]  # "profile", "environment NAME", "option", "default", "file PATH", "start form"
     relaxed: list[bool]
 
 
@@ -334,6 +334,10 @@ class Trouble(_Record, frozen=True, kw_only=True, array_like=True, tag="trouble"
     to_ns: int  # -1: to the end
     what: str
     consumers: list[int] = []  # empty: all of the process
+
+
+THE_STACK = "the local stack"
+"""Service of a `ServiceEnded` that tells that the whole stack went, all at once: no failure of the target."""
 
 
 class ServiceEnded(_Record, frozen=True, kw_only=True, array_like=True, tag="service_ended"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import psycopg2
 import redis
 
 from loadtests.model.stackwire import Service, Status
+from loadtests.prove.asking import DIRECT
 from loadtests.prove.faults_left import World
 from loadtests.prove.running import ProofError
 
@@ -151,7 +151,7 @@ ASKS: dict[str, Callable[[str], dict[str, str]]] = {
 
 def _json(url: str, timeout_s: float) -> dict[str, Any]:
     try:
-        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+        with DIRECT.open(url, timeout=timeout_s) as answer:
             found = json.loads(answer.read())
     except (OSError, ValueError) as error:
         raise UnreachableError(f"it does not answer: {error}") from None

@@ -22,6 +22,7 @@ from typing import Any
 
 from loadtests.model import records as r
 from loadtests.model.ids import NS_PER_S
+from loadtests.prove.asking import DIRECT
 from loadtests.prove.comebacks import AmbiguousError, Comeback, Rules, comeback
 from loadtests.prove.running import Bench, ProofError, RunOutcome
 from loadtests.prove.sections import SHOWN, Options, Row, SectionResult, compared
@@ -170,7 +171,7 @@ def _ask(
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"http://{toxiproxy}{path}", data=data, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with DIRECT.open(request, timeout=5) as answer:
             found: dict[str, Any] = json.loads(answer.read() or b"{}")
             return found
     except urllib.error.HTTPError as error:

@@ -9,7 +9,8 @@ from bokeh.models import Model
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from loadtests.model.results import Check, FaultResult, Results, Verdict
+from loadtests.model.results import Check, FaultResult, Results, Verdict, to_json
+from loadtests.model.runconfig import sha256_of
 from loadtests.report.charts import growth_chart, growth_limit, histogram_charts, recovery_chart
 from loadtests.report.embed import bokeh_script, document_json, package_text
 from loadtests.report.formats import anything, bound, limit, number, unit_of
@@ -71,6 +72,7 @@ def render_html(results: Results) -> str:
         .get_template("report.html.j2")
         .render(
             r=results,
+            shown=sha256_of(to_json(results).decode()),
             sections=SECTIONS,
             reasons=reasons(results),
             pairs=matched,

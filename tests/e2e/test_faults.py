@@ -36,7 +36,7 @@ def killed(bench: Bench) -> Killed:
     run = bench.run_of(child)
     in_force = until(bench.faults, 40, f"a fault is in force:\n{child.said}")
     until(lambda: stored(run), 2, "the history holds it")
-    locust = child.member(lambda line: "-m locust" in line and "--processes" in line)
+    locust = child.member(lambda line: "locustfile.py" in line and "--processes" in line)
     os.killpg(os.getpgid(locust.pid), signal.SIGKILL)  # master and workers; the injector has a session of its own
     until(lambda: not bench.faults(), 5, "Toxiproxy is healed")
     return Killed(run=run, child=child, status=child.wait(60), in_force=in_force)
