@@ -46,8 +46,10 @@ class Damage:
         return [f"{name}: {line}" for name in names for line in self.of[name]]
 
     def doubts(self, name: str) -> bool:
-        """Whether a failure of a measure or condition may rest on what is missing."""
-        return self.endless or LEADING in self.of or (bool(self.of) and name not in _STANDS)
+        """Whether a failure of a measure or condition may rest on what is missing, or on files of somebody else."""
+        if self.endless or self.strangers or LEADING in self.of:
+            return True
+        return bool(self.of) and name not in _STANDS
 
 
 def damage(facts: Facts) -> Damage:

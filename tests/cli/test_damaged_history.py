@@ -318,3 +318,10 @@ def test_a_file_of_another_run_counts_for_nothing(passed: Path, tmp_path: Path) 
     results = again(passed, tmp_path, of_another_run("worker-1"))
     assert results.verdict is Verdict.UNKNOWN
     assert "another run" in results.reasons[0]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_where_files_of_two_runs_lie_together_nobody_knows_whose_failure_it_is(
+    failed: Path, tmp_path: Path, name: str
+) -> None:
+    assert again(failed, tmp_path, of_another_run(name)).verdict is Verdict.UNKNOWN
