@@ -218,10 +218,10 @@ RARE = [
 
 def rare() -> World:
     """One stream has a message in every other second; nothing else is wrong after the cut."""
-    world = World(profile(faults=[CUT], publishers=RARE, consumers=[{"name": "plain", "count": 3}],
-                          recovery={"limit_s": 3.0},
-                          steady={"hold_s": 1.2, "group_ms": 300, "group_min_messages": 5}, run={"duration_s": 12.0, "warm_up_s": 1.0, "drain_s": 1.0,
-                                                          "late_s": 0.5, "settle_ms": 100}))  # fmt: skip
+    run = {"duration_s": 12.0, "warm_up_s": 1.0, "drain_s": 1.0, "late_s": 0.5, "settle_ms": 100}
+    steady = {"hold_s": 1.2, "group_ms": 300, "group_min_messages": 5}
+    plain, limit = [{"name": "plain", "count": 3}], {"limit_s": 3.0}
+    world = World(profile(faults=[CUT], publishers=RARE, consumers=plain, recovery=limit, steady=steady, run=run))
     world.publish()
     world.subscribe()
     start = world.warm + 3 * S
@@ -285,12 +285,9 @@ MANY = [{"name": "plain", "count": 40}]
 
 
 def crowd(gone: int, *, why: str = "peer closed") -> World:
-    """The first `gone` of forty consumers are thrown out in the cut, and never let in again."""
-    world = World(profile(faults=[CUT], consumers=MANY, recovery={"limit_s": 2.0},
-                          steady={"hold_s": 0.6, "group_ms": 300, "group_min_messages": 5, "connected_min": 0.0,
-                                  "delivery_min": 0.0},
-                          run={"duration_s": 8.0, "warm_up_s": 1.0, "drain_s": 1.0, "late_s": 0.5,
-                               "settle_ms": 100}))  # fmt: skip
+    """The first `gone` of forty consumers are thrown out in the cut, and never let in again; the run forgives it."""
+    steady = {"hold_s": 0.6, "group_ms": 300, "group_min_messages": 5, "connected_min": 0.0, "delivery_min": 0.0}
+    world = World(profile(faults=[CUT], consumers=MANY, recovery={"limit_s": 2.0}, steady=steady))
     world.publish()
     world.subscribe()
     start = world.warm + 3 * S
