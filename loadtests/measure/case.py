@@ -13,7 +13,7 @@ from loadtests.measure.damage import BUT, Damage, believed, damage
 from loadtests.measure.deliveries import Deliveries, deliveries
 from loadtests.measure.facts import Bools, Facts
 from loadtests.measure.felt import Felt, felt
-from loadtests.measure.felt_by import recovery_of
+from loadtests.measure.felt_by import NotBack, not_back, recovery_of, with_clients
 from loadtests.measure.frame import Act, Times, acts, times
 from loadtests.measure.growth import growth
 from loadtests.measure.harness import Scopes, coverage, scopes
@@ -62,6 +62,7 @@ class Case:
     troubled: frozenset[str]  # acts while or after which the load generator was in trouble, until it was steady
     recovery: list[RecoveryResult]
     felt: list[Felt | None]  # by act: what each consumer felt of it
+    not_back: list[NotBack | None]  # by act: who did not come back; None where it was never in force
     growth: list[Growth]
     low: int
     high: int
@@ -103,19 +104,25 @@ def case(profile: Profile, facts: Facts) -> Case:
     owing = Owing(table, came, contract, windows, end_ns=marks.end_ns)
     absences = Absences(contract, subs, plan, windows, marks, ours, low)
     everybody = [slot for slots in plan.slots for slot in slots]
+    ledger = settle(
+        facts, contract, table, subs, owing, absences, blame, came.of_process(facts.names), everybody, broken.of
+    )
     touched = touches(facts, came, low, high)
-    recovery, every = [], []
-    for index, (act, outcome) in enumerate(zip(found, outcomes, strict=True)):
+    recovery, every, gone = [], [], []
+    for index, (act, of_run) in enumerate(zip(found, outcomes, strict=True)):
         later = [
             a.began_ns
             for a in found[index + 1 :]
             if a.began_ns is not None and a.began_ns > (act.healed_ns or 0) and not a.missed
         ]
         one = None if act.missed else felt(
-            facts, contract, table, subs, plan, touched, act, marks,
-            limit_ms=outcome.limit_ms, next_ns=min(later, default=None),
+            facts, contract, table, subs, plan, ledger, touched, act, marks,
+            limit_ms=of_run.limit_ms, next_ns=min(later, default=None),
         )  # fmt: skip
         every.append(one)
+        who = not_back(act, one, found, ledger.unjudged, ours, low)
+        gone.append(who)
+        outcome = with_clients(of_run, who)
         recovery.append(
             RecoveryResult(
                 fault=act.name,
@@ -144,9 +151,7 @@ def case(profile: Profile, facts: Facts) -> Case:
         absences=absences,
         plan=plan,
         blame=blame,
-        ledger=settle(
-            facts, contract, table, subs, owing, absences, blame, came.of_process(facts.names), everybody, broken.of
-        ),
+        ledger=ledger,
         scopes=scope,
         clean=~(scope.of_rows(scope.behind | scope.trouble, came) | _due_in(offering, came, low)),
         slow_read=scope.of_rows(scope.slow_read, came),
@@ -159,6 +164,7 @@ def case(profile: Profile, facts: Facts) -> Case:
         ),
         recovery=recovery,
         felt=every,
+        not_back=gone,
         growth=growth(facts, profile, windows, t0_ns=marks.t0_ns, plan_end_ns=marks.plan_end_ns, changes=plan.changes),
         low=low,
         high=high,

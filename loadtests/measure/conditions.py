@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from loadtests.measure.absences import HARNESS
 from loadtests.measure.accounts import not_kept
+from loadtests.measure.asked import NOT_MEASURED, unanswered
 from loadtests.measure.case import Case
 from loadtests.measure.checks import LINES, disconnected_breaks, harness_share, not_offered, own_lag_ms, undecided_share
 from loadtests.measure.figures_target import own_readings
@@ -58,6 +59,7 @@ def harness_checks(case: Case) -> list[Check]:
         _path(case),
         _all_connected(case),
         *_faults(case),
+        *_queries(case),
         _failed_seen(case),
     ]
 
@@ -321,6 +323,15 @@ def _faults(case: Case) -> list[Check]:
             verdict=Verdict.FAIL if bad else Verdict.UNKNOWN,
         ),
     ]  # fmt: skip
+
+
+def _queries(case: Case) -> list[Check]:
+    """Whether something went wrong with the queries in or after a fault; how they came back is not measured."""
+    if not case.acts or not case.profile.readers:
+        return []
+    lines = [line for found in unanswered(case).values() for line in found]
+    text = f"{lines[0]}; {NOT_MEASURED}" if lines else "none failed in or after a fault, and no reader fell silent"
+    return [_condition("recovery of queries", bool(lines), text, evidence=lines)]
 
 
 def _failed_seen(case: Case) -> Check:

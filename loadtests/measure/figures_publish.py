@@ -28,8 +28,10 @@ def publishes(outcome: Outcome) -> Callable[[Case, Threshold], Figure]:
         table = case.table
         if not len(table.start):
             return Figure(value=None, why_not="nothing was published")
-        rows, count = table.cut(table.failed if outcome == "FAILED" else table.unknown)
-        settled_ns = _settled(case, outcome)[rows]
+        line, at_ns = _settled(case, outcome)
+        # What a lost process had sent last is unknown as well, but by its own end: nobody was seen not to answer.
+        rows, count = table.cut(line.both(table.failed if outcome == "FAILED" else table.unknown))
+        settled_ns = at_ns[rows]
         keep = (published_rows(case, t)[rows] > 0) & ~_excused(case, rows, settled_ns)
         rows, count, settled_ns = rows[keep], count[keep], settled_ns[keep]
         value, clean = int(count.sum()), int(count[~_ours(case, rows, settled_ns)].sum())
@@ -46,19 +48,20 @@ def publishes(outcome: Outcome) -> Callable[[Case, Threshold], Figure]:
     return measure
 
 
-def _settled(case: Case, outcome: Outcome) -> Ints:
-    """Per row the last moment at which one of its messages was settled with an outcome; where none was, its sending."""
+def _settled(case: Case, outcome: Outcome) -> tuple[Line, Ints]:
+    """Messages that were settled with an outcome, and per row the last moment at which one was."""
     table = case.table
     settled = np.concatenate([p.settled.numpy() for _, p in case.facts.each()] or [np.zeros((5, 0), np.int64)], 1)
     settled = settled[:, settled[3] == OUTCOME_CODE[outcome]]
     found: Ints = table.sent * SLICE_NS
+    line = table.line(settled[0], settled[1], settled[2])
     base = table.index(settled[0]) << 32
     order = np.argsort(base + settled[1], kind="stable")
     start, end, at = (base + settled[1])[order], (base + settled[2] + 1)[order], settled[4][order]
     if len(start):
         places, left, _ = Line(start, np.maximum(end, start + 1)).cut(Line(table.start, table.end))
         np.maximum.at(found, places, at[np.searchsorted(start, left, side="right") - 1])
-    return found
+    return line, found
 
 
 def _ours(case: Case, rows: Ints, settled_ns: Ints) -> Bools:

@@ -35,7 +35,7 @@ HEALTH_PATIENCE_NS = 2 * NS_PER_S
 # -- the target and its faults
 
 
-def _queries(case: Case, t: Threshold) -> Iterator[tuple[Queried, bool]]:
+def queries_of(case: Case, t: Threshold) -> Iterator[tuple[Queried, bool]]:
     """Cells of a threshold, and whether our trouble came before all their answers were there, or had to be.
 
     What was due in it is left out: it says nothing of the database.
@@ -103,7 +103,7 @@ def query(which: str) -> Callable[[Case, Threshold], Figure]:
         return Figure(value=max(values.values()), evidence=lines)
 
     def measure(case: Case, t: Threshold) -> Figure:
-        found = list(_queries(case, t))
+        found = list(queries_of(case, t))
         figure = _unless_ours(t, worst([q for q, _ in found]), worst([q for q, ours in found if not ours]))
         return resting_on(case, t, figure, _asked(case, t), proves=which == "max")
 
@@ -126,7 +126,7 @@ def query_failed(case: Case, t: Threshold) -> Figure:
         lines = sorted({f"{q.query}: {q.example}" for q in cells if q.failed})
         return Figure(value=float(sum(q.failed for q in cells)) if cells else None, evidence=lines)
 
-    found = list(_queries(case, t))
+    found = list(queries_of(case, t))
     figure = _unless_ours(t, count([q for q, _ in found]), count([q for q, ours in found if not ours]))
     return resting_on(case, t, figure, _asked(case, t), proves=True)
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from loadtests.measure.asked import with_queries
 from loadtests.measure.case import Case, case
 from loadtests.measure.checks import plan_done, threshold_check
 from loadtests.measure.conditions import OFFERED, ROOTS, harness_checks, own_profile
 from loadtests.measure.damage import outside
 from loadtests.measure.facts import Facts, fold
+from loadtests.measure.fault_limits import with_limits
 from loadtests.measure.harness import harness_result, reported
 from loadtests.measure.interference import interferences
 from loadtests.measure.planned import changed_counts, overrides, total_planned
@@ -59,6 +61,7 @@ def conclude(profile: Profile, facts: Facts, *, profile_sha256: str | None = Non
 
 def concluded(found: Case, *, profile_sha256: str | None = None) -> Results:
     """The results of a case."""
+    found = with_queries(found)
     profile, facts = found.profile, found.facts
     judged = limits(profile, faults=bool(profile.faults or found.acts))
     checks = [threshold_check(found, limit.threshold, default=limit.default) for limit in judged]
@@ -84,7 +87,7 @@ def concluded(found: Case, *, profile_sha256: str | None = None) -> Results:
         calm_latency_ms=all_["calm latency"],
         queries=queries(found),
         faults=faults(found),
-        recovery=found.recovery,
+        recovery=[with_limits(found, back, judged) for back in found.recovery],
         growth=found.growth,
         routes=routes(found),
         timeline=timeline(found),

@@ -53,6 +53,7 @@ class Ledger:
     unasked_evidence: list[str] = field(default_factory=list)
     failed_evidence: list[str] = field(default_factory=list)
     away: dict[int, tuple[Absence, ...]] = field(default_factory=dict)  # consumer -> its absences
+    missing: dict[int, Line] = field(default_factory=dict)  # consumer -> owed and not delivered; equal ones share it
     distinct: int = 0  # how many different accounts there were
 
     @property
@@ -214,6 +215,7 @@ class _Entry:
         if len(rows):
             np.add.at(ledger.across_rows[g], rows, n * times)
         if lost:
+            ledger.missing.update(dict.fromkeys(consumers, lost))
             overtaken, free = union(view.overtaken for view in views), union(view.free for view in views)
             self._lost(g, consumers, due, lost.minus(overtaken), overtaken=False, free=False)
             self._lost(g, consumers, due, lost.both(overtaken).minus(free), overtaken=True, free=False)

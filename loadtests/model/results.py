@@ -155,12 +155,19 @@ class FaultResult(_Part, frozen=True, kw_only=True):
 
 
 class ConsumerSpread(_Part, frozen=True, kw_only=True):
-    """How one recovery time was distributed over the consumers, seconds after healed (detected: after injected)."""
+    """How one recovery time was distributed over the consumers, seconds after healed (detected: after injected).
+
+    Who did not come back is slower than all who did: where p50, p95 or max falls among them it is None, and stands in
+    `beyond_s` with the limit that it lies beyond.  None without that is not known.
+    """
 
     p50: float | None
     p95: float | None
     max: float | None
     not_recovered: int | None
+    clients: int | None = None  # who could come to it
+    back: int | None = None  # of those, who did within the limit
+    beyond_s: dict[str, float] = {}
 
 
 class ConsumerRecovery(_Part, frozen=True, kw_only=True):
@@ -170,8 +177,18 @@ class ConsumerRecovery(_Part, frozen=True, kw_only=True):
     first_byte: ConsumerSpread
     first_fresh: ConsumerSpread
     steady: ConsumerSpread
-    distribution: dict[str, list[float]]  # first_fresh, steady: sorted values thinned to at most 200 points
+    distribution: dict[str, list[float]]  # first_fresh, steady: of who came, sorted, thinned to at most 200 points
     slowest: list[str]  # "consumer 17 (plain): first fresh 2.31 s"
+
+
+class FaultLimit(_Part, frozen=True, kw_only=True):
+    """One threshold as it judges one fault."""
+
+    measure: str
+    limit: float
+    measured: float | None
+    verdict: Verdict
+    default: bool = False  # it holds though the profile does not name it
 
 
 class RecoveryResult(_Part, frozen=True, kw_only=True):
@@ -186,6 +203,8 @@ class RecoveryResult(_Part, frozen=True, kw_only=True):
     summary: str
     consumers: ConsumerRecovery
     ready_s: float | None = None  # of a process: from its start again until it was ready; part of the recovery
+    limits: list[FaultLimit] = []  # what judges it, of the profile and by default
+    judged: Verdict | None = None  # the worst of `verdict` and those
 
 
 class RepeatedResult(_Part, frozen=True, kw_only=True):

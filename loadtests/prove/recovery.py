@@ -239,12 +239,12 @@ def truths(planned: Sequence[Role], sent: Sent, healed_ns: int, end_ns: int) -> 
         maybe_ns=round(4 * _EVERY_S * NS_PER_S),  # five planned messages make a silence, by whole slices
         silent_ns=round(8 * _EVERY_S * NS_PER_S),
     )
-    found = {}
+    found, dues = {}, {event.n: event.due_ns for event in sent.book.events}
     for role in planned:
         own = [c for c in sent.book.connections.values() if c.consumer == role.consumer]
         try:
             true = comeback(
-                sent.of_consumer(role.consumer), own,
+                sent.of_consumer(role.consumer), own, dues,
                 origin_ns=sent.origin_ns, healed_ns=healed_ns, end_ns=end_ns, rules=rules,
             )  # fmt: skip
         except AmbiguousError as error:
@@ -274,13 +274,15 @@ def compare(
     said = [c for c in gone if table.get(c) == Said(fresh_s=None, steady_s=None)]
     wrong = [f"consumer {c}: planted never, found {table.get(c)}" for c in gone if c not in said]
     rows.append(compared("never came back", f"{len(gone)} not recovered", f"{len(said)} not recovered", tuple(wrong)))
-    recovery = next((x for x in results["recovery"] if x["fault"] == _FAULT), None)
+    recovery = next((x["consumers"] for x in results["recovery"] if x["fault"] == _FAULT), None)
     for name in ("first_fresh", "steady"):
-        found = None if recovery is None else recovery["consumers"][name]["not_recovered"]
+        found = None if recovery is None else recovery[name]["not_recovered"]
         rows.append(compared(f"results.json: {name}, not recovered", len(gone), found))
-        slowest = max((v for c in truth if (v := getattr(truth[c], _OF[name])) is not None), default=None)
-        most = None if recovery is None else recovery["consumers"][name]["max"]
-        rows.append(_close(f"results.json: {name}, slowest", slowest, most))
+        came = sorted(v for c in truth if (v := getattr(truth[c], _OF[name])) is not None)
+        said_s = [] if recovery is None else recovery["distribution"][name]
+        rows.append(_close(f"results.json: {name}, slowest that came", *((v or [None])[-1] for v in (came, said_s))))
+        limited = None if recovery is None else recovery[name]["beyond_s"].get("max")
+        rows.append(compared(f"results.json: {name}, slowest beyond", _LIMIT_S if gone else None, limited))
     return rows
 
 

@@ -13,8 +13,9 @@ from loadtests.model.results import Check, FaultResult, Results, Verdict, to_jso
 from loadtests.model.runconfig import sha256_of
 from loadtests.report.charts import growth_chart, growth_limit, histogram_charts, recovery_chart
 from loadtests.report.embed import bokeh_script, document_json, package_text
-from loadtests.report.formats import anything, bound, limit, number, unit_of
+from loadtests.report.formats import anything, bound, came, limit, number, unit_of
 from loadtests.report.pairing import pair
+from loadtests.report.text import NOT_KNOWN
 from loadtests.report.timeline import panels, roots
 
 SECTIONS = (
@@ -54,6 +55,7 @@ def environment() -> Environment:
     made.filters["num"] = number
     made.filters["limit"] = limit
     made.filters["any"] = anything
+    made.filters["came"] = came
     return made
 
 
@@ -86,6 +88,7 @@ def render_html(results: Results) -> str:
             processes=sorted(results.harness.cpu_percent.keys() | results.harness.rss_mb.keys()),
             unit_of=unit_of,
             bound=bound,
+            not_known=NOT_KNOWN,
             none=number(None, "count"),
             none_at=Markup('<span class="none" title="not recovered within the limit, or not known">–</span>'),
             css=package_text("theme.css"),

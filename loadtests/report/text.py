@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from loadtests.model.results import Away, Check, RecoveryResult, Results, Verdict
-from loadtests.report.formats import bound, plain, unit_of
+from loadtests.report.formats import bound, plain, recovery_line, unit_of
 
 Style = Literal["pass", "fail", "unknown", "aborted", "title", "plain", "dim"]
 
@@ -87,13 +87,5 @@ def _numbers(results: Results) -> list[str]:
 
 
 def _recovery(back: RecoveryResult) -> Line:
-    fresh = back.consumers.first_fresh
-    return Line(
-        text=(
-            f"  {back.verdict.value:<8} {back.fault}: recovery {plain(back.recovery_s, 's')} "
-            f"(limit {plain(back.limit_s, 's')}), outage {plain(back.outage_s, 's')}; "
-            f"clients fresh p50 {plain(fresh.p50, 's')}, p95 {plain(fresh.p95, 's')}, max {plain(fresh.max, 's')}, "
-            f"not back {plain(fresh.not_recovered, 'count')}; {back.summary}"
-        ),
-        style=_STYLE[back.verdict],
-    )
+    verdict = back.judged or back.verdict
+    return Line(text=f"  {verdict.value:<8} {recovery_line(back)}", style=_STYLE[verdict])

@@ -14,6 +14,7 @@ from loadtests.model.results import (
     ConsumerSpread,
     Delivery,
     EffectiveValue,
+    FaultLimit,
     FaultResult,
     Growth,
     HarnessResult,
@@ -72,9 +73,10 @@ def consumers(rng: random.Random, middle: float, left_out: int = 0) -> ConsumerR
         return sorted(round(rng.lognormvariate(math.log(around), 0.35), 3) for _ in range(200 - left_out))
 
     def over(values: list[float]) -> ConsumerSpread:
-        return ConsumerSpread(
-            p50=values[len(values) // 2], p95=values[-10], max=None if left_out else values[-1], not_recovered=left_out
-        )
+        everybody: list[float | None] = [*values, *[None] * left_out]
+        found = {"p50": everybody[99], "p95": everybody[189], "max": everybody[199]}
+        beyond = {name: 10.0 for name, value in found.items() if value is None}
+        return ConsumerSpread(**found, not_recovered=left_out, clients=200, back=len(values), beyond_s=beyond)
 
     fresh, steady = times(middle), times(middle * 1.6)
     return ConsumerRecovery(
@@ -238,6 +240,11 @@ def sample(verdict: Verdict = Verdict.FAIL) -> Results:
             error_s=0.204,
             summary="steady 2.01 s after healed; the gateway's reconnection dominates",
             consumers=consumers(rng, 0.6),
+            limits=[
+                FaultLimit(measure="recovery_s", limit=1.5, measured=2.01, verdict=Verdict.FAIL),
+                FaultLimit(measure="clients_not_back", limit=0, measured=0, verdict=Verdict.PASS, default=True),
+            ],
+            judged=Verdict.FAIL,
         ),
         RecoveryResult(
             fault="slow-clients",
@@ -247,7 +254,7 @@ def sample(verdict: Verdict = Verdict.FAIL) -> Results:
             limit_s=10,
             error_s=0.204,
             summary="not recovered (> 10 s)",
-            consumers=consumers(rng, 1.9, left_out=3),
+            consumers=consumers(rng, 1.9, left_out=160),
         ),
         RecoveryResult(
             fault="db-black-hole",
