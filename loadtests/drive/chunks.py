@@ -11,9 +11,10 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 
 from loadtests.drive.frames import BINARY, CLOSE, PING, TEXT, Cutter, wire
+from loadtests.drive.integrity import Integrity
 from loadtests.tally.batch import Batch, Message, Odd, message
 from loadtests.tally.exceptions import EXAMPLE
-from loadtests.tally.identity import Identity, probe_run
+from loadtests.tally.identity import Identity, Seal, probe_run
 from loadtests.tally.streams import FOREIGN, Streams
 
 _ENTRIES: Final = 4096
@@ -40,6 +41,7 @@ class Reading(NamedTuple):
     identity: Identity | None = None
     odd: Odd | None = None
     control: Control | None = None
+    body: bytes = b""  # the JSON in which the identity was found
 
 
 class Dialect(Protocol):
@@ -47,6 +49,10 @@ class Dialect(Protocol):
 
     def read(self, opcode: int, payload: bytes) -> Reading:
         """Open one data frame. Raises msgspec.DecodeError where it is not JSON though it should be."""
+        ...
+
+    def unreadable(self, opcode: int, payload: bytes) -> str:
+        """Kind of the record of a data frame that `read` could not open."""
         ...
 
 
@@ -58,8 +64,12 @@ def shown(payload: bytes) -> str:
 class Chunks:
     """Parsed chunks of one transport and run."""
 
-    def __init__(self, dialect: Dialect, streams: Streams, run: str, *, cached: bool = True) -> None:
+    def __init__(
+        self, dialect: Dialect, streams: Streams, run: str, *, cached: bool = True, integrity: Integrity | None = None
+    ) -> None:
         self._dialect = dialect
+        self._seal = Seal(run)
+        self._integrity = integrity
         self._streams = streams
         self._run = run
         self._probe = probe_run(run)
@@ -67,6 +77,7 @@ class Chunks:
         self._whole_bytes = 0
         self._frames: dict[bytes, Message] = {}
         self._frames_bytes = 0
+        self._spoilt: dict[bytes, list[Odd]] = {}  # of known frames, what is odd about them
         self._cached = cached
         self.cached = self._whole.get
         """Batch of a chunk that is known; only a connection whose cutter is clean may use it."""
@@ -83,6 +94,8 @@ class Chunks:
             known = frames.get(payload) if opcode == TEXT else None
             if known is not None:
                 messages.append(known)
+                if self._spoilt:
+                    odd += self._spoilt.get(payload, ())
             elif opcode in (TEXT, BINARY):
                 self._decode(opcode, payload, messages, odd, controls)
                 if controls and controls[-1].event == "disconnected":
@@ -94,10 +107,13 @@ class Chunks:
             elif opcode == CLOSE:
                 controls.append(Control("ws-close", payload))
         if cutter.broken is not None:
-            odd.append(("protocol", str(cutter.broken)))
+            odd.append(Odd("protocol", str(cutter.broken)))
             controls.append(Control("broken", cutter.broken))
         pure = (
-            cutter.between and not controls and len(messages) == len(cut) and all(opcode == TEXT for opcode, _ in cut)
+            cutter.between
+            and not (controls or odd)
+            and len(messages) == len(cut)
+            and all(opcode == TEXT for opcode, _ in cut)
         )
         batch = Batch(messages, odd, frames=[wire(payload) for _, payload in cut] if pure else ())
         if clean and cutter.clean and not controls and self._cached:
@@ -112,29 +128,34 @@ class Chunks:
         self, opcode: int, payload: bytes, messages: list[Message], odd: list[Odd], controls: list[Control]
     ) -> None:
         try:
-            identity, strange, control = self._dialect.read(opcode, payload)
+            identity, strange, control, body = self._dialect.read(opcode, payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            odd.append(("undecodable", shown(payload)))
+            odd.append(Odd(self._dialect.unreadable(opcode, payload), shown(payload)))
             return
+        far = identity is not None and not (
+            identity.seq < _FAR and -_FAR < identity.due_ns < _FAR and -_FAR < identity.sent_ns < _FAR
+        )
         if control is not None:
             controls.append(control)
         if strange is not None:
             odd.append(strange)
         if identity is None:
             return
-        if identity.seq >= _FAR or not (-_FAR < identity.due_ns < _FAR and -_FAR < identity.sent_ns < _FAR):
-            odd.append(("undecodable", shown(payload)))
-            return
-        if identity.run == self._probe:
+        if identity.run == self._probe and not far:
             controls.append(Control("probe", identity.seq))
             return
         if identity.run != self._run:
-            odd.append(("foreign run", shown(payload)))
+            odd.append(Odd("foreign run", shown(payload)))
             return
         index = self._streams.index_of(identity.stream)
         if index == FOREIGN:
-            odd.append(("foreign route", shown(payload)))
+            odd.append(Odd("foreign route", shown(payload)))
             return
+        if far:
+            odd.append(Odd("restamped", shown(payload), self._streams.family[index]))
+            return
+        spoilt = self._spoiling(identity, index, body)
+        odd += spoilt
         found = message(
             index=index,
             seq=identity.seq,
@@ -148,10 +169,30 @@ class Chunks:
             self._frames_bytes += len(payload)
             if len(self._frames) >= _ENTRIES or self._frames_bytes > _BYTES:
                 self._frames.clear()
+                self._spoilt.clear()
                 self._frames_bytes = len(payload)
             self._frames[payload] = found
+            if spoilt:
+                self._spoilt[payload] = spoilt
+
+    def _spoiling(self, identity: Identity, index: int, body: bytes) -> list[Odd]:
+        """How a message of this run differs from what was published."""
+        family = self._streams.family[index]
+        _, stream, seq, due_ns, sent_ns, check, content = identity
+        sealed = check == self._seal.of(stream, seq, due_ns, sent_ns, content)
+        found = []
+        if not sealed:
+            found.append(Odd("restamped", f"stream {stream} seq {seq} due {due_ns} ns sent {sent_ns} ns", family))
+        if self._integrity is not None and self._integrity.altered(identity, index, family, body, sealed=sealed):
+            found.append(Odd("altered", shown(body), family))
+        return found
+
+
+def begins_json(text: bytes) -> bool:
+    """Whether a text that is no JSON was meant to be an object or a list."""
+    return text.lstrip()[:1] in (b"{", b"[")
 
 
 def strange(payload: bytes, kind: str = "protocol") -> Reading:
     """A frame that belongs to no account; `kind` as a `Strange` record has it."""
-    return Reading(odd=(kind, shown(payload)))
+    return Reading(odd=Odd(kind, shown(payload)))

@@ -1,7 +1,7 @@
 """How does a consumer speak Socket.IO?  Engine.IO 4 and Socket.IO 5 as prefixes of WebSocket text frames.
 
 Only the websocket transport and the default namespace; other namespaces, and packets with binary attachments and these
-attachments, are counted as strange.
+attachments, are counted as what has no identity.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ from typing import Any, Final
 
 import msgspec
 
-from loadtests.drive.chunks import Control, Reading, strange
+from loadtests.drive.chunks import Control, Reading, begins_json, strange
 from loadtests.drive.frames import TEXT, encode
 from loadtests.drive.websocket import ANSWERS
 from loadtests.tally.identity import Form, decoder
 
 QUERY: Final = "?EIO=4&transport=websocket"
 _PACKET: Final = re.compile(rb"(4[0-4])(?:/,)?(\d{0,15})([\[{\"].*)?", re.DOTALL)
+_ELSEWHERE: Final = re.compile(rb"4(?:[0-4](?=/[^,])|[56]\d{1,9}-)(?:/[^,]*,?)?\d{0,15}([\[{\"].*)?", re.DOTALL)
+"""A packet of another namespace, or one whose attachments follow as binary frames."""
+_PREFIX: Final = re.compile(rb"\A\d+-?(?:/[^,]*,)?\d*")
 
 
 class SocketIoDialect:
@@ -41,12 +44,13 @@ class SocketIoDialect:
     def read(self, opcode: int, payload: bytes) -> Reading:
         """Open one data frame."""
         if payload[:3] == b"42[" and opcode == TEXT:
-            identity = self._identity(payload[2:])
+            body = payload[2:]
+            identity = self._identity(body)
             if identity is not None:
-                return Reading(identity)
-            return self._event(payload, payload[2:], None)
+                return Reading(identity, body=body)
+            return self._event(payload, body, None)
         if opcode != TEXT:
-            return strange(payload)
+            return strange(payload, "no identity")
         kind = payload[:1]
         if kind == b"2":
             return Reading(control=Control("ping", payload[1:]))
@@ -61,7 +65,12 @@ class SocketIoDialect:
             return Reading()
         packet = _PACKET.fullmatch(payload)
         if packet is None:
-            return strange(payload)
+            other = _ELSEWHERE.fullmatch(payload)
+            if other is None:
+                return strange(payload)
+            if other[1] is not None:
+                msgspec.json.decode(other[1])
+            return strange(payload, "no identity")
         return self._packet(payload, packet[1], int(packet[2]) if packet[2] else None, packet[3] or b"")
 
     def _packet(self, payload: bytes, kind: bytes, number: int | None, body: bytes) -> Reading:
@@ -85,12 +94,17 @@ class SocketIoDialect:
         wants = None if number is None else Control("ack wanted", None, number)
         identity = self._identity(body)
         if identity is not None:
-            return Reading(identity, None, wants)
+            return Reading(identity, None, wants, body)
         whole = msgspec.json.decode(body)
         event = whole[0] if isinstance(whole, list) and whole else None
         if not isinstance(event, str) or event not in ANSWERS:
             return Reading(None, strange(payload, "no identity").odd, wants)
         return Reading(control=Control(event, whole[1] if len(whole) > 1 else None))
+
+    def unreadable(self, opcode: int, payload: bytes) -> str:
+        """Kind of the record of a data frame that `read` could not open."""
+        del opcode  # only texts are opened
+        return "undecodable" if begins_json(_PREFIX.sub(b"", payload, count=1)) else "protocol"
 
     def request(self, action: str, number: int, body: dict[str, Any]) -> bytes:
         """Frame of an event that asks for an acknowledgement."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from loadtests.drive.chunks import Control, Reading, strange
+from loadtests.drive.chunks import Control, Reading, begins_json, strange
 from loadtests.drive.frames import TEXT, encode
 from loadtests.tally.identity import Form, decoder
 
@@ -31,7 +31,7 @@ class PlainDialect:
         """Open one data frame."""
         identity = self._identity(payload)
         if identity is not None:
-            return Reading(identity)
+            return Reading(identity, body=payload)
         whole = msgspec.json.decode(payload)
         event = whole.get("event") if isinstance(whole, dict) else None
         if not isinstance(event, str) or event not in ANSWERS:
@@ -39,6 +39,10 @@ class PlainDialect:
         data = whole.get("data")
         number = data.get("id") if isinstance(data, dict) else None
         return Reading(control=Control(event, data, number if isinstance(number, int) else None))
+
+    def unreadable(self, opcode: int, payload: bytes) -> str:
+        """Kind of the record of a data frame that `read` could not open."""
+        return "undecodable" if opcode == TEXT and begins_json(payload) else "no identity"
 
     def request(self, action: str, number: int, body: dict[str, Any]) -> bytes:
         """Frame of a request."""

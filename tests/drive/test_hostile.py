@@ -40,7 +40,7 @@ ATTACKS: dict[str, tuple[str, str, str]] = {
     "giant": ("error", "a message is too long", "protocol"),
     "highest_bit": ("error", "a length with its highest bit set", "protocol"),
     "pings": ("error", "the peer takes nothing", ""),
-    "empty_frames": ("error", "no confirmation within 1 s", "undecodable"),
+    "empty_frames": ("error", "no confirmation within 1 s", "no identity"),
     "compressed": ("error", "reserved bits are set", "protocol"),
     "masked": ("error", "a masked frame", "protocol"),
     "closes": ("peer closed", "1001", ""),
