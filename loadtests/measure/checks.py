@@ -10,6 +10,7 @@ import numpy as np
 from loadtests.measure.case import Case
 from loadtests.measure.deliveries import quantile_ms
 from loadtests.measure.figures import MEASURES
+from loadtests.measure.figures_delivery import STRANGE, moved_times
 from loadtests.measure.figures_time import publish_table
 from loadtests.measure.harness import incomplete
 from loadtests.measure.phases import CALM, chosen
@@ -21,12 +22,13 @@ from loadtests.model.threshold_rules import SELECTORS
 
 LINES = 20
 _ACCOUNT = frozenset({"lost_defect", "lost_disconnected", "lost_charged", "lost_total", "delivery_rate"})
-_SEEN = _ACCOUNT | {"deliveries", "repeated", "reordered", "foreign", "late", "received_per_s"}
+_SEEN = _ACCOUNT | STRANGE.keys() | {"deliveries", "repeated", "reordered", "late", "received_per_s"}
 _OURS = frozenset({"clean_coverage", "own_lag_p99_ms"})
 _COUNTS = frozenset({"deliveries", "published", "received_per_s"})
-_NONE_BETTER = _SEEN & {
-    "lost_defect", "lost_disconnected", "lost_charged", "lost_total", "repeated", "reordered", "foreign"
+_NONE_BETTER = STRANGE.keys() | {
+    "lost_defect", "lost_disconnected", "lost_charged", "lost_total", "repeated", "reordered"
 }  # fmt: skip
+_TIMED = ("latency_", "service_", "slowest_client_")
 """Counts of what should not be: what lies outside the phases of a threshold is said beside it."""
 
 
@@ -89,6 +91,8 @@ def _doubt(case: Case, t: Threshold, verdict: Verdict) -> str | None:
     """Why a verdict does not stand."""
     if verdict is Verdict.UNKNOWN:
         return None
+    if (t.measure == "late" or t.measure.startswith(_TIMED)) and (why := moved_times(case, t)):
+        return why
     if t.measure.startswith(("latency_", "service_")) and (why := _clocks(case, t)):
         return why
     if verdict is Verdict.FAIL:

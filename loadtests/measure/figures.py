@@ -24,7 +24,7 @@ MEASURES: dict[str, Callable[[Case, Threshold], Figure]] = {
     "lost_total": d.lost(DEFECT, DISCONNECTED, CHARGED, BROKER),
     "repeated": d.repeated_,
     "reordered": d.reordered_,
-    "foreign": d.foreign_,
+    "foreign": d.strange("foreign"),
     "late": d.late_,
     "latency_mean_ms": t.of_spread("mean", t.latency),
     "latency_p50_ms": t.of_spread("p50", t.latency),
@@ -47,4 +47,9 @@ MEASURES: dict[str, Callable[[Case, Threshold], Figure]] = {
     "health_ms": g.health,
     "clean_coverage": g.coverage,
     "connected": g.connected,
+    "stray": d.strange("stray"),
+    "undecodable": d.strange("undecodable"),
+    "protocol": d.strange("protocol"),
+    "altered": d.altered_,
+    "restamped": d.strange("restamped"),
 }

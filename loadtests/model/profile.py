@@ -365,6 +365,11 @@ Measure = Literal[
     "health_ms",
     "clean_coverage",
     "connected",
+    "stray",
+    "undecodable",
+    "protocol",
+    "altered",
+    "restamped",
 ]
 
 AT_LEAST: frozenset[str] = frozenset(

@@ -96,6 +96,13 @@ class Delivery(_Part, frozen=True, kw_only=True):
     rate: float | None  # unique / owed
     received_per_s: float | None
     rpo_s: float | None  # longest run of consecutive lost publishes, in seconds of due time
+    stray: int | None = None
+    undecodable: int | None = None
+    protocol: int | None = None
+    altered: int | None = None
+    restamped: int | None = None
+    contents_checked: int | None = None  # distinct frames whose content was compared
+    contents: int | None = None  # of so many
 
 
 class Spread(_Part, frozen=True, kw_only=True):

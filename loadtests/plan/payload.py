@@ -61,6 +61,7 @@ def payload(
 ) -> Payload:
     """Leave the places open in an event.  Raises IdentityPathError where the path does not fit into it."""
     event = dict(event)
+    shape = shape_of(event)  # without the objects that the identity's path may need
     timed = identity.path != "timestamp" and "timestamp" in event
     if timed:
         event["timestamp"] = _TIME
@@ -77,13 +78,14 @@ def payload(
     inner[last] = _WHO
     pad = pad_to - len(msgspec.json.encode(event)) - _IDENTITY_BYTES if pad_to else 0
     if pad > 0:
+        shape[_PADDING] = {}
         event[_PADDING] = "x" * pad
     text = msgspec.json.encode(event)
     before, stamp, rest = text.partition(_TIME.encode()) if timed else (b"", b"", text)
     between, found, after = rest.partition(b'"%b"' % _WHO.encode())
     if not found or (timed and not stamp) or _WHO.encode() in after or _TIME.encode() in rest:
         raise IdentityPathError("an event's own value looks like a place that is left open")
-    value = check_value(event, checked(shape_of(event), identity.path, content))
+    value = check_value(event, checked(shape, identity.path, content))
     return Payload(before, between, after, timed, value)
 
 

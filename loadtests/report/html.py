@@ -12,7 +12,7 @@ from markupsafe import Markup
 from loadtests.model.results import Check, FaultResult, Results, Verdict
 from loadtests.report.charts import growth_chart, growth_limit, histogram_charts, recovery_chart
 from loadtests.report.embed import bokeh_script, document_json, package_text
-from loadtests.report.formats import anything, bound, limit, number, unit_of
+from loadtests.report.formats import anything, bound, contents, limit, number, unit_of
 from loadtests.report.pairing import pair
 from loadtests.report.timeline import panels, roots
 
@@ -53,6 +53,7 @@ def environment() -> Environment:
     made.filters["num"] = number
     made.filters["limit"] = limit
     made.filters["any"] = anything
+    made.filters["contents"] = contents
     return made
 
 
