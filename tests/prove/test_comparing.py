@@ -13,7 +13,7 @@ from books import CONTRACT, DOJI, HAMMER, JOB, MS, ORIGIN, RUN, Written
 
 from loadtests.model import records as r
 from loadtests.model.codec import pack
-from loadtests.prove.block import NUMBERS, expected
+from loadtests.prove.block import NO_MESSAGE, NUMBERS, expected
 from loadtests.prove.comparing import compare
 from loadtests.prove.history import Account, Edge, Found, Sum, read_history
 from loadtests.prove.sections import Row, SectionResult, compared
@@ -80,7 +80,7 @@ def right_tool(truth: Truth) -> tuple[Found, dict[str, Any]]:
         for group in sorted({group for group, _ in block.of})
     ]
     delivery = {name: block.total(name) for name in NUMBERS} | {
-        "published": block.published, "failed": 0, "unknown": 0, "foreign": block.foreign,
+        "published": block.published, "failed": 0, "unknown": 0, **block.no_message,
         "rate": round((owed - lost) / owed, 9),
         "lost": {
             "total": lost, "defect": block.total("defect"), "disconnected": block.total("disconnected"), "charged": 0,
@@ -177,7 +177,9 @@ def test_the_first_difference_names_consumer_stream_and_seq() -> None:
     assert "skipped lacks seq [3]" in text
 
 
-@pytest.mark.parametrize("number", [*NUMBERS, "published", "foreign", "rate", "failed", "unknown", "total", "charged"])
+@pytest.mark.parametrize(
+    "number", [*NUMBERS, *NO_MESSAGE, "published", "rate", "failed", "unknown", "total", "charged"]
+)
 def test_each_number_of_the_results_counts(number: str) -> None:
     truth = lying_book().truth()
     found, results = right_tool(truth)
