@@ -64,7 +64,7 @@ INFLATED = ATTACKS | {
     "highest_bit": ("error", "a message is too long", "protocol"),
     "masked": ("error", "incorrect masking", "protocol"),
     "compressed": ("error", "text that is not UTF-8", "protocol"),
-    "bombs": ("error", "no confirmation within 1 s", "undecodable"),
+    "bombs": ("error", "no confirmation within 1 s", "no identity"),
     "one_bomb": ("error", "a message is too long", "protocol"),
 }
 INFLATED_BATCHES = [
