@@ -178,8 +178,8 @@ class Chunks:
     def _spoiling(self, identity: Identity, index: int, body: bytes) -> list[Odd]:
         """How a message of this run differs from what was published."""
         family = self._streams.family[index]
-        _, stream, seq, due_ns, sent_ns, check, content = identity
-        sealed = check == self._seal.of(stream, seq, due_ns, sent_ns, content)
+        _, stream, seq, due_ns, sent_ns, check, _ = identity
+        sealed = check == self._seal.of(stream, seq, due_ns, sent_ns)
         found = []
         if not sealed:
             found.append(Odd("restamped", f"stream {stream} seq {seq} due {due_ns} ns sent {sent_ns} ns", family))

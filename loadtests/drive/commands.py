@@ -7,17 +7,17 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import repeat
 
 from loadtests.drive.resp import publish_template
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_MS, pack_stream
 from loadtests.model.profile import Identity
 from loadtests.plan.payload import Payload, Payloads
-from loadtests.tally.identity import MASK, Seal, ending, template
+from loadtests.tally.identity import Seal, ending, template
 
-Prepared = tuple[bytes, int, int]
-"""Command with places for `% (payload length, timestamp, identity)`; payload bytes without what is filled in for the
-identity; what its content adds to the check value."""
+Prepared = tuple[bytes, int]
+"""Command with places for `% (payload length, timestamp, identity without its end)`; payload bytes without that."""
 
 
 _Ready = tuple[list[int], int, int, bytes, tuple[Prepared, ...], str]
@@ -83,7 +83,7 @@ class Commands:
         channel = self.known[route].channel.encode()
         end = ending(self.identity.form, payload.content)
         text = publish_template(channel, payload.before, payload.between, end + payload.after, timed=payload.timed)
-        return text, payload.size + len(end), payload.content * self.seal.of_content
+        return text, payload.size + len(end)
 
     def streams(self, slot: int, epoch: int) -> Streams:
         """Fresh streams."""
@@ -110,21 +110,21 @@ class Streams:
         """Commands of messages that leave together; `rows` is empty or as long as `routes`."""
         ready, stamp, seal = self._ready, self._commands.stamp.now(), self._commands.seal
         of_seq, of_due, of_sent = seal.of_seq, seal.of_due, sent_ns * seal.of_sent
+        sent = b"%d" % sent_ns
         commands: list[bytes] = []
         streams: list[int] = []
         seqs: list[int] = []
         sizes: list[int] = []
         channels: list[str] = []
-        for at, route in enumerate(routes):
+        for route, due, row in zip(routes, due_ns, rows or repeat(None), strict=False):
             counter, stream, base, places, prepared, channel = ready.get(route) or self._enter(route)
             seq = counter[0]
             counter[0] = seq + 1
-            text, size, content = prepared[seq % len(prepared)]
-            if rows and rows[at]:
-                text, size, content = self._commands.replayed(route, due_ns[at], rows[at])
-            due = due_ns[at]
-            check = (base + content + of_sent + seq * of_seq + due * of_due) & MASK  # as `Seal.of`
-            identity = places % (seq, due, sent_ns, check)
+            text, size = prepared[seq % len(prepared)]
+            if row:
+                text, size = self._commands.replayed(route, due, row)
+            check = base + of_sent + seq * of_seq + due * of_due  # as `Seal.of`
+            identity = places % (seq, due, sent, check)
             size += len(identity)
             commands.append(text % (size, stamp, identity))
             streams.append(stream)

@@ -24,10 +24,8 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 def shape_of(value: object) -> Shape:
     """The names in a value, at any depth."""
     if isinstance(value, dict):
-        return {name: shape_of(below) for name, below in value.items()}
-    if isinstance(value, list):
-        return joined(shape_of(item) for item in value)
-    return {}
+        return {name: shape_of(below) if type(below) in (dict, list) else {} for name, below in value.items()}
+    return joined(shape_of(item) for item in value) if isinstance(value, list) else {}
 
 
 def joined(shapes: Iterable[Shape]) -> Shape:
@@ -66,13 +64,14 @@ def check_value(event: Mapping[str, object], shape: Shape) -> int:
 
 def canonical(value: object, shape: Shape) -> object:
     """A value with the shape's names only, every number as binary64."""
-    if isinstance(value, dict):
-        return {name: canonical(value[name], below) for name, below in shape.items() if name in value}
-    if isinstance(value, list):
-        return [canonical(item, shape) for item in value]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return value
-    try:
-        return float(value) + 0.0  # no -0.0, which JSON writers turn into 0; infinity and NaN are written as null
-    except OverflowError:
-        return math.inf
+    kind = type(value)
+    if kind is float or kind is int:
+        try:
+            return float(value) + 0.0  # type: ignore[arg-type]  # no -0.0, which writers of JSON turn into 0
+        except OverflowError:
+            return math.inf  # written as null, and so is NaN
+    if kind is dict:
+        return {name: canonical(value[name], below) for name, below in shape.items() if name in value}  # type: ignore[index, operator]
+    if kind is list:
+        return [canonical(item, shape) for item in value]  # type: ignore[attr-defined]
+    return value

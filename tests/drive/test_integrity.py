@@ -224,6 +224,7 @@ ALTERED: dict[str, tuple[Lie, int]] = {
     "a field removed": (_without("source"), 60),
     "a text cut short": (lambda event, who: [event | {"symbol": event["symbol"][:-1]}], 60),
     "a number as text": (lambda event, who: [event | {"source": 5}], 60),
+    "without the content's check value": (lambda event, who: [changed(event, c=None)], 60),
     "a null": (lambda event, who: [event | {"event_type": None}], 60),
 }
 

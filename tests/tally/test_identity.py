@@ -41,7 +41,7 @@ def test_what_was_packed_is_found(form: Form, envelope: Envelope, who: Identity,
     value: object = json.loads(encode(form, run, stream, seq, due_ns, sent_ns, content))
     for step in reversed(path.split(".")):
         value = {"beside": beside, step: value}
-    check = Seal(run).of(stream, seq, due_ns, sent_ns, content)
+    check = Seal(run).of(stream, seq, due_ns, sent_ns)
     assert decoder(form, path, envelope)(wrap(envelope, value)) == who._replace(check=check)
 
 
@@ -63,12 +63,12 @@ def test_a_run_id_that_cannot_travel_is_refused(run: str) -> None:
         encode("text", run, 1, 0, 0, 0)
 
 
-numbers = st.tuples(st.integers(0, 2**48 - 1), *(st.integers(0, 2**60) for _ in range(3)), st.integers(0, 2**32 - 1))
+numbers = st.tuples(st.integers(0, 2**48 - 1), *(st.integers(0, 2**60) for _ in range(3)))
 shifts = st.integers(-(2**59), 2**59).filter(bool)
 
 
 @settings(max_examples=300, deadline=None)
-@given(numbers, st.integers(0, 4), shifts)
+@given(numbers, st.integers(0, 3), shifts)
 def test_a_change_of_one_number_always_shows(whole: tuple[int, ...], at: int, shift: int) -> None:
     seal = Seal("r1")
     other = [*whole]
@@ -80,9 +80,9 @@ def test_a_change_of_one_number_always_shows(whole: tuple[int, ...], at: int, sh
 @given(numbers, shifts)
 def test_an_equal_shift_of_both_times_and_their_exchange_always_show(whole: tuple[int, ...], shift: int) -> None:
     seal = Seal("r1")
-    stream, seq, due, sent, content = whole
-    assert seal.of(*whole) != seal.of(stream, seq, due + shift, sent + shift, content)
-    assert (seal.of(*whole) == seal.of(stream, seq, sent, due, content)) == (due == sent)
+    stream, seq, due, sent = whole
+    assert seal.of(*whole) != seal.of(stream, seq, due + shift, sent + shift)
+    assert (seal.of(*whole) == seal.of(stream, seq, sent, due)) == (due == sent)
 
 
 @settings(max_examples=200, deadline=None)
@@ -90,14 +90,14 @@ def test_an_equal_shift_of_both_times_and_their_exchange_always_show(whole: tupl
 def test_what_is_joined_of_two_messages_shows(one: tuple[int, ...], other: tuple[int, ...]) -> None:
     """Identities exchanged in part: any mixture of two, with the check value of either."""
     seal = Seal("r1")
-    for which in range(1, 31):
-        mixed = [(other if which >> at & 1 else one)[at] for at in range(5)]
+    for which in range(1, 15):
+        mixed = [(other if which >> at & 1 else one)[at] for at in range(4)]
         for whole in (one, other):
             assert mixed == [*whole] or seal.of(*mixed) != seal.of(*whole)
 
 
 def test_no_two_runs_have_the_same_check_values() -> None:
-    assert len({Seal(f"r{n}").of(1, 2, 3, 4, 5) for n in range(500)}) == 500
+    assert len({Seal(f"r{n}").of(1, 2, 3, 4) for n in range(500)}) == 500
 
 
 @pytest.mark.parametrize(
