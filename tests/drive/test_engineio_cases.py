@@ -209,8 +209,8 @@ def greeted(control: Control) -> bytes | None:
         return None
     assert wire[0] == 0x81
     assert wire[1] & 0x80
-    assert wire[1] & 0x7F < 126
-    return bytes(b ^ wire[2 + (i & 3)] for i, b in enumerate(wire[6:]))
+    head = 4 if wire[1] & 0x7F == 126 else 2
+    return bytes(b ^ wire[head + (i & 3)] for i, b in enumerate(wire[head + 4 :]))
 
 
 @pytest.mark.parametrize("name", SOCKETIO)
