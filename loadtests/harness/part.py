@@ -96,8 +96,8 @@ class Part:
 
     def start(self) -> None:
         """Open what the users need: the epoll set, timers; write the header; begin to flush."""
-        self.wiring.receiver = Receiver(self.wiring)
         replays = read_replays(self.wiring, Path(self.config.profile_folder))
+        self.wiring.receiver = Receiver(self.wiring, replays=replays)
         receiver = self.wiring.receiver
         self.wiring.publishing = Publishing(self.wiring, replays=replays, crowded=lambda: receiver.source.crowded)
         self._state(self._offset.error_ns)
@@ -229,6 +229,8 @@ class Part:
             reads=reading.reads,
             read_delay_p99_ns=reading.read_delay_p99_ns,
             saturated=saturated,
+            frames=reading.frames,
+            checked=reading.checked,
         )
 
     def _failed(self, greenlet: Any) -> None:

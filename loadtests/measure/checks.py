@@ -11,6 +11,7 @@ from loadtests.measure.absences import HARNESS
 from loadtests.measure.case import Case
 from loadtests.measure.deliveries import quantile_ms
 from loadtests.measure.figures import MEASURES
+from loadtests.measure.figures_delivery import STRANGE, moved_times
 from loadtests.measure.figures_time import publish_table
 from loadtests.measure.harness import incomplete
 from loadtests.measure.phases import CALM, chosen
@@ -27,16 +28,11 @@ DISCONNECTED: Measure = "lost_disconnected"
 _ACCOUNT = frozenset(
     {"lost_defect", "lost_disconnected", "lost_not_replayed", "lost_charged", "lost_total", "delivery_rate"}
 )
-_SEEN = _ACCOUNT | {
-    "deliveries",
-    "repeated",
-    "missing_copies",
-    "reordered",
-    "foreign",
-    "unasked",
-    "late",
-    "received_per_s",
-}
+_SEEN = (
+    _ACCOUNT
+    | STRANGE.keys()
+    | {"deliveries", "repeated", "missing_copies", "reordered", "unasked", "late", "received_per_s"}
+)
 _OURS = frozenset({"clean_coverage", "own_lag_p99_ms"})
 _COUNTS = frozenset({"deliveries", "published", "received_per_s"})
 _FLOW = frozenset(
@@ -53,10 +49,11 @@ _FLOW = frozenset(
 )
 _RESTS_ON = {"publishers": _FLOW | {"published"}, "consumers": _FLOW | {"connected"}, "readers": frozenset()}
 """Measures that fall short where a kind of user is left out; those of queries are UNKNOWN without any."""
-_NONE_BETTER = _SEEN & {
+_NONE_BETTER = STRANGE.keys() | {
     "lost_defect", "lost_disconnected", "lost_not_replayed", "lost_charged", "lost_total", "repeated", "reordered",
-    "foreign", "unasked",
+    "missing_copies", "unasked",
 }  # fmt: skip
+_TIMED = ("latency_", "service_", "slowest_client_")
 """Counts of what should not be: what lies outside the phases of a threshold is said beside it."""
 
 
@@ -122,6 +119,8 @@ def _doubt(case: Case, t: Threshold, verdict: Verdict) -> str | None:
     """Why a verdict does not stand."""
     if verdict is Verdict.UNKNOWN:
         return None
+    if (t.measure == "late" or t.measure.startswith(_TIMED)) and (why := moved_times(case, t)):
+        return why
     if t.measure.startswith(("latency_", "service_")) and (why := _clocks(case, t)):
         return why
     if verdict is Verdict.FAIL:

@@ -85,7 +85,7 @@ class ProcessFacts:
         self.subscriptions: list[r.Subscription] = []
         self.deviations = Columns(7)  # kind, consumer, epoch, stream, first, last, at
         self.deviations_not_kept = 0
-        self.strange: list[tuple[int, str, int, int, str]] = []  # at, kind, consumer, count, example
+        self.strange: list[tuple[int, str, int, int, str, int]] = []  # at, kind, consumer, count, example, family
         self.touched = Columns(8)  # slice, consumer, count, first, last, greatest due, worst latency, last late one
         self.first_after = Columns(4)  # healed, kind, consumer, at
         self.closings: list[r.Closing] = []
@@ -130,8 +130,10 @@ class ProcessFacts:
                 )
                 self.deviations_not_kept += record.more
             case r.Strange():
-                rows = zip(record.at_ns, record.kind, record.consumer, record.count, record.example, strict=True)
-                self.strange.extend(rows)
+                family = record.family or [-1] * len(record.kind)
+                self.strange.extend(
+                    zip(record.at_ns, record.kind, record.consumer, record.count, record.example, family, strict=True)
+                )
             case r.Touched():
                 self.touched.extend(
                     [record.received_slice] * len(record.consumer),

@@ -27,7 +27,7 @@ MEASURES: dict[str, Callable[[Case, Threshold], Figure]] = {
     "repeated": d.repeated_,
     "missing_copies": d.missing_copies,
     "reordered": d.reordered_,
-    "foreign": d.foreign_,
+    "foreign": d.strange("foreign"),
     "unasked": d.unasked,
     "not_admitted": d.not_admitted,
     "publish_failed": p.publishes("FAILED"),
@@ -55,4 +55,9 @@ MEASURES: dict[str, Callable[[Case, Threshold], Figure]] = {
     "health_ms": g.health,
     "clean_coverage": g.coverage,
     "connected": g.connected,
+    "stray": d.strange("stray"),
+    "undecodable": d.strange("undecodable"),
+    "protocol": d.strange("protocol"),
+    "altered": d.altered_,
+    "restamped": d.strange("restamped"),
 }

@@ -242,21 +242,63 @@ def deviation_lines(case: Case, kind: str) -> list[str]:
     ]
 
 
-FOREIGN = frozenset({"foreign run", "foreign route", "no identity"})
+STRANGE: dict[str, frozenset[str]] = {
+    "foreign": frozenset({"foreign run", "foreign route"}),
+    "stray": frozenset({"no identity"}),
+    "undecodable": frozenset({"undecodable"}),
+    "protocol": frozenset({"protocol"}),
+    "altered": frozenset({"altered"}),
+    "restamped": frozenset({"restamped"}),
+}
+"""Measure -> the kinds of `Strange` records that it counts."""
 
 
-def foreign_(case: Case, t: Threshold) -> Figure:
-    if not case.came.unique.any():
-        return Figure(value=None, why_not="nothing was received")
-    groups, wanted = groups_of(case, t), chosen(t.phases)
-    rows = sorted(s for _, p in case.facts.each() for s in p.strange if s[1] in FOREIGN)
-    rows = [
-        s
-        for s in rows
-        if case.subs.group_of.get(s[2], groups[0] if groups else 0) in groups and within(case, s[0], wanted)
+def strange_rows(case: Case, measure: str) -> list[tuple[int, str, int, int, str, int]]:
+    """What a measure counts over the whole run, in order of time."""
+    kinds = STRANGE[measure]
+    return sorted(s for _, p in case.facts.each() for s in p.strange if s[1] in kinds)
+
+
+def _of_threshold(case: Case, t: Threshold, measure: str) -> list[tuple[int, str, int, int, str, int]]:
+    groups, family = groups_of(case, t), family_of(case, t)
+    other = groups[0] if groups else 0
+    return [
+        row
+        for row in strange_rows(case, measure)
+        if case.subs.group_of.get(row[2], other) in groups and (family is None or row[5] in (-1, family))
     ]
-    lines = [f"consumer {c}: {n} x {kind}: {example}" for _, kind, c, n, example in rows]
-    return Figure(value=float(sum(s[3] for s in rows)), evidence=lines)
+
+
+def strange(measure: str) -> Callable[[Case, Threshold], Figure]:
+    def count(case: Case, t: Threshold) -> Figure:
+        wanted = chosen(t.phases)
+        rows = [row for row in _of_threshold(case, t, measure) if within(case, row[0], wanted)]
+        if not rows and not case.came.unique.any():
+            return Figure(value=None, why_not="nothing was received")
+        lines = [f"consumer {c}: {n} x {kind}: {example}" for _, kind, c, n, example, _ in rows]
+        return Figure(value=float(sum(row[3] for row in rows)), evidence=lines)
+
+    return count
+
+
+def altered_(case: Case, t: Threshold) -> Figure:
+    figure = strange("altered")(case, t)
+    families = [f for f in case.profile.families if t.family in (None, f.name)]
+    if figure.value == 0 and (contents(case) is None or all(f.content == "unchecked" for f in families)):
+        return Figure(value=None, why_not="the integrity of the content was not tested", verdict=Verdict.PASS)
+    return figure
+
+
+def contents(case: Case) -> tuple[int, int] | None:
+    """Distinct frames whose content was checked, and of how many; None where nobody counted them."""
+    told = [second for _, p in case.facts.each() for second in p.seconds if second.frames >= 0]
+    return (sum(s.checked for s in told), sum(s.frames for s in told)) if told else None
+
+
+def moved_times(case: Case, t: Threshold) -> str | None:
+    """Why the times of a threshold's messages say nothing: somebody changed them on the way, in whatever phase."""
+    count = sum(row[3] for row in _of_threshold(case, t, "restamped"))
+    return f"but {count} messages of these came with other numbers or times than they were sent with" if count else None
 
 
 def late(case: Case, rows: Bools) -> int:

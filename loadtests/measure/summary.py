@@ -9,7 +9,7 @@ from loadtests.measure.attribution import BROKER, CHARGED, DEFECT, NOT_REPLAYED,
 from loadtests.measure.case import Case
 from loadtests.measure.deliveries import bars, latency_spread, spread_of
 from loadtests.measure.facts import Bools, Ints
-from loadtests.measure.figures_delivery import FOREIGN, late, reordered, repeated
+from loadtests.measure.figures_delivery import STRANGE, contents, late, reordered, repeated, strange_rows
 from loadtests.measure.figures_time import publish_table, service_spread
 from loadtests.measure.frame import escalated
 from loadtests.measure.phases import CALM
@@ -92,7 +92,9 @@ def delivery(case: Case) -> Delivery:
     away = _away(ledger.away_rows.sum(axis=(1, 2)))
     seconds = case.phases.seconds_of(None)
     published = len(table.start) > 0
-    strange = sum(s[3] for _, p in case.facts.each() for s in p.strange if s[1] in FOREIGN)
+    strange = {name: sum(row[3] for row in strange_rows(case, name)) for name in STRANGE}
+    looked_at = contents(case)
+    integrity = looked_at is not None and any(f.content != "unchecked" for f in case.profile.families)
     return Delivery(
         published=table.published.size if published else None,
         failed=table.failed.size if published else None,
@@ -103,7 +105,7 @@ def delivery(case: Case) -> Delivery:
         unique=int(ledger.unique.sum()) if known else None,
         repeated=repeated(case, all_rows, np.ones(len(table.start), dtype=np.int64), groups, None),
         reordered=reordered(case, groups, None, None),
-        foreign=strange,
+        foreign=strange["foreign"],
         undecided=int(ledger.undecided_rows.sum()) if known else None,
         late=late(case, all_rows) if came.counts.any() else None,
         lost=_lost(case, ledger.lost().sum(axis=1), ledger.injector_at_most) if known else _NO_LOSS,
@@ -115,6 +117,13 @@ def delivery(case: Case) -> Delivery:
         delivered_of_owed=round(delivered / owed, 9) if owed else None,
         unasked=int(ledger.unasked_rows.sum()) if known else None,
         superseded=ledger.superseded if known else None,
+        stray=strange["stray"],
+        undecodable=strange["undecodable"],
+        protocol=strange["protocol"],
+        altered=strange["altered"] if integrity else None,
+        restamped=strange["restamped"] if looked_at is not None else None,
+        contents_checked=looked_at[0] if integrity and looked_at else None,
+        contents=looked_at[1] if integrity and looked_at else None,
     )
 
 

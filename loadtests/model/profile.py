@@ -373,6 +373,11 @@ Measure = Literal[
     "health_ms",
     "clean_coverage",
     "connected",
+    "stray",
+    "undecodable",
+    "protocol",
+    "altered",
+    "restamped",
 ]
 
 AT_LEAST: frozenset[str] = frozenset(
@@ -385,6 +390,10 @@ DEFAULT_LIMITS: dict[Measure, float] = {
     "lost_disconnected": 0,
     "lost_not_replayed": 0,
     "missing_copies": 0,
+    "undecodable": 0,
+    "protocol": 0,
+    "altered": 0,
+    "restamped": 0,
     "unasked": 0,
     "not_admitted": 0,
     "publish_failed": 0,

@@ -42,6 +42,7 @@ class Kind:
     keys: Kind | None = None  # of a map
     choices: tuple[str, ...] = ()
     limits: tuple[tuple[str, Any], ...] = ()  # ge, gt, le, lt, multiple_of, min_length, max_length, pattern
+    other: Kind | None = None  # what it takes as well
 
     def child(self, step: str | int) -> Kind | None:
         """What lies one step below; None where nothing can."""
@@ -62,6 +63,10 @@ class Kind:
     @property
     def allowed(self) -> str:
         """In words, for the user."""
+        return self._allowed if self.other is None else f"{self._allowed}; or {self.other.allowed}"
+
+    @property
+    def _allowed(self) -> str:
         limit = dict(self.limits)
         match self.of:
             case "choice":
@@ -103,7 +108,8 @@ def kind_of(annotation: Any, limits: tuple[tuple[str, Any], ...] = ()) -> Kind:
         return replace(inner, limits=(*inner.limits, *limits))
     if origin in (Union, types.UnionType):
         rest = [part for part in args if part is not type(None)]
-        return kind_of(rest[0], limits)
+        first = kind_of(rest[0], limits)
+        return first if len(rest) == 1 else replace(first, other=kind_of(rest[1]))
     if origin is Literal:
         return Kind(of="choice", choices=tuple(map(str, args)))
     if origin is list:

@@ -121,6 +121,13 @@ class Delivery(_Part, frozen=True, kw_only=True):
     delivered_of_owed: float | None = None  # delivered / owed
     unasked: int | None = None  # brought to a consumer that was not to get it: after leaving, or from before it came
     superseded: int | None = None  # left out for a newer one that came in time (mode "latest"); not offered
+    stray: int | None = None
+    undecodable: int | None = None
+    protocol: int | None = None
+    altered: int | None = None
+    restamped: int | None = None
+    contents_checked: int | None = None  # distinct frames whose content was compared
+    contents: int | None = None  # of so many
 
 
 class Spread(_Part, frozen=True, kw_only=True):

@@ -17,7 +17,16 @@ from loadtests.prove.book import BookError, Connection, Event
 from loadtests.prove.history import Edge, Place
 from loadtests.prove.truth import STRANGE, Got, Stream, Truth
 
-FOREIGN = frozenset({"foreign-run", "foreign-route", "no-identity"})
+NO_MESSAGE = {
+    "foreign": frozenset({"foreign-run", "foreign-route"}),
+    "stray": frozenset({"no-identity"}),
+    "undecodable": frozenset({"undecodable", "truncated"}),
+    "protocol": frozenset[str](),
+    "altered": frozenset[str](),
+    "restamped": frozenset[str](),
+}
+"""Number of the results -> lies that it counts; nobody lies about the rest."""
+
 OWN_CHOICE = frozenset({"own", "end", "moved"})
 """Reasons of leaving that are no loss of the connection."""
 
@@ -37,7 +46,7 @@ class Block:
     """Expected numbers, by (name of the group as in the results, number)."""
 
     published: int = 0
-    foreign: int = 0
+    no_message: dict[str, int] = field(default_factory=dict)
     of: Counter[tuple[str, str]] = field(default_factory=Counter)
     near: Counter[str] = field(default_factory=Counter)  # group -> deliveries that may or may not have been late
 
@@ -79,7 +88,10 @@ def expected(
     """
     block = Block(
         published=sum(len(s.events) for s in truth.streams.values()),
-        foreign=sum(count for (_, kind), count in truth.strange().items() if kind in FOREIGN),
+        no_message={
+            name: sum(count for (_, kind), count in truth.strange().items() if kind in lies)
+            for name, lies in NO_MESSAGE.items()
+        },
     )
     for consumer, connections in truth.consumers().items():
         if consumer not in but:

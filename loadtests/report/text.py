@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from loadtests.model.results import Away, Check, RecoveryResult, Results, Verdict
-from loadtests.report.formats import bound, plain, recovery_line, unit_of
+from loadtests.report.formats import bound, contents, plain, recovery_line, unit_of
 
 Style = Literal["pass", "fail", "unknown", "aborted", "title", "plain", "dim"]
 
@@ -79,6 +79,8 @@ def _numbers(results: Results) -> list[str]:
         f"unattributed {n(lost.unattributed)}",
         f"also        late {n(d.late)}, repeated {n(d.repeated)}, reordered {n(d.reordered)}, foreign {n(d.foreign)}, "
         f"unasked {n(d.unasked)}",
+        f"content     stray {n(d.stray)}, undecodable {n(d.undecodable)}, protocol {n(d.protocol)}, "
+        f"restamped {n(d.restamped)}, altered {n(d.altered)}; {contents(d)}",
         f"latency     calm p50 {t(calm.p50)}, p95 {t(calm.p95)}, p99 {t(calm.p99)}; "
         f"whole run p99 {t(whole.p99)}, max {t(whole.max)}",
         f"generator   clean coverage {plain(results.harness.clean_coverage, 'share')}, "

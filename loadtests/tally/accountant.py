@@ -156,8 +156,8 @@ class Accountant:
             elif taken == "repeated":
                 account.cells.cell(key).repeated += 1
         if batch.strange:
-            for kind, example in batch.strange:
-                self.note_strange(kind, account.consumer, now_ns, example)
+            for kind, example, family in batch.strange:
+                self.note_strange(kind, account.consumer, now_ns, example, family)
         if strange == batch.count:
             return False
         if strange:
@@ -186,10 +186,10 @@ class Accountant:
                 bucket = bucket_of_us(delay_ns // 1000)
                 self._read_delays[bucket] = self._read_delays.get(bucket, 0) + 1
 
-    def note_strange(self, kind: str, consumer: int, at_ns: int, example: str) -> None:
-        """Count a message that belongs to no account, or a breach of the protocol."""
+    def note_strange(self, kind: str, consumer: int, at_ns: int, example: str, family: int = -1) -> None:
+        """Count a message that belongs to no account or is not what was published, or a breach of the protocol."""
         self._strange += 1
-        self.strange.add(kind, consumer, at_ns, example)
+        self.strange.add(kind, consumer, at_ns, example, family)
 
     def open_touch(self, now_ns: int) -> None:
         """A fault was announced: whole slices are wanted, from the ring on until the matching close."""

@@ -29,7 +29,8 @@ TOP = [
 ]  # fmt: skip
 DELIVERY = [
     "published", "failed", "unknown", "not_offered", "offered", "owed", "unique", "repeated", "reordered", "foreign",
-    "undecided", "late", "lost", "rate", "received_per_s", "rpo_s",
+    "undecided", "late", "lost", "rate", "received_per_s", "rpo_s", "stray", "undecodable", "protocol", "altered",
+    "restamped", "contents_checked", "contents",
 ]  # fmt: skip
 LOST = ["total", "defect", "disconnected", "charged", "injector_at_most", "broker"]
 

@@ -299,6 +299,7 @@ class World:
             r.HarnessSecond(
                 at_ns=at, cpu_percent=20.0, rss_bytes=50_000_000, hub_lag_p99_ns=MS, hub_lag_max_ns=2 * MS, connected=1,
                 publishing=1, messages=10, reads=5, read_delay_p99_ns=10_000, saturated=False,
+                frames=10 if name == "main" else 0, checked=9 if name == "main" else 0,
             )
             for at in range(T0 - S, self.end + S, S)
         ]  # fmt: skip

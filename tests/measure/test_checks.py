@@ -70,11 +70,14 @@ def swapping(world: World) -> None:
     got[same[0]], got[same[1]] = (a, y), (b, x)
 
 
-def foreign(world: World) -> None:
-    world.calm()
-    world.extra.append(
-        r.Strange(kind=["foreign run"], consumer=[1], count=[3], at_ns=[world.warm + S], example=["run-0"])
-    )
+def strange(kind: str) -> Any:
+    def plant(world: World) -> None:
+        world.calm()
+        world.extra.append(
+            r.Strange(kind=[kind], consumer=[1], count=[3], at_ns=[world.warm + S], example=["what came"])
+        )
+
+    return plant
 
 
 def cut_off(world: World) -> None:
@@ -222,7 +225,12 @@ RED: dict[str, tuple[Any, float, dict[str, Any]]] = {
     "lost_total": (losing, 0, {}),
     "repeated": (repeating, 0, {}),
     "reordered": (swapping, 0, {}),
-    "foreign": (foreign, 0, {}),
+    "foreign": (strange("foreign run"), 0, {}),
+    "stray": (strange("no identity"), 0, {}),
+    "undecodable": (strange("undecodable"), 0, {}),
+    "protocol": (strange("protocol"), 0, {}),
+    "altered": (strange("altered"), 0, {}),
+    "restamped": (strange("restamped"), 0, {}),
     "late": (slow, 0, {}),
     "latency_mean_ms": (slow, 50, {}),
     "latency_p50_ms": (slow, 50, {}),
