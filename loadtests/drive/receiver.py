@@ -24,6 +24,7 @@ from loadtests.drive.hub_lag import HubLag
 from loadtests.drive.inability import Inabilities
 from loadtests.drive.integrity import Integrity, Sampling
 from loadtests.drive.receive_display import HarnessReading, Health, Readings, merge_received
+from loadtests.drive.sample_gaps import SampleGaps
 from loadtests.drive.settling import settle
 from loadtests.drive.socketio import SocketIoDialect, patience_ns
 from loadtests.drive.websocket import PlainDialect
@@ -96,16 +97,17 @@ class Receiver:
         self.probes: dict[int, int] = {}
         """Nonce of a probe message: how many consumers have seen it."""
         sampling = profile.sampling
-        one_in = 1 if sampling.stamps == "every" else sampling.one_in
+        mean = 1 if sampling.stamps == "every" else sampling.one_in
+        gaps = SampleGaps(mean, f"{profile.seed}:samples:{wiring.run}")
         usable = EpollSource.available(tls=profile.target.tls)
         self.source: EpollSource | GreenletSource
         if profile.target.compression:
-            self.source = GreenletSource(self, one_in=one_in, name="library")
+            self.source = GreenletSource(self, gaps=gaps, name="library")
         elif source == "greenlet" or (source is None and not usable):
-            self.source = GreenletSource(self, one_in=one_in)
+            self.source = GreenletSource(self, gaps=gaps)
         else:
             wanted = sampling.stamps != "off" and stamps.AVAILABLE
-            self.source = EpollSource(self, one_in=one_in, kernel_stamps=wanted)
+            self.source = EpollSource(self, gaps=gaps, kernel_stamps=wanted)
         self._lag = HubLag()
         self._heartbeat = Heartbeat(self._connections, wiring.clock, held=self.source.holds, lost=self._silent)
         self._flushing = RLock()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from loadtests.measure import figures_clients as c
 from loadtests.measure import figures_delivery as d
 from loadtests.measure import figures_publish as p
 from loadtests.measure import figures_recovery as f
@@ -38,6 +39,7 @@ MEASURES: dict[str, Callable[[Case, Threshold], Figure]] = {
     "latency_p95_ms": t.of_spread("p95", t.latency),
     "latency_p99_ms": t.of_spread("p99", t.latency),
     "latency_max_ms": t.of_spread("max", t.latency),
+    "slowest_client_p95_ms": c.slowest_client,
     "service_p95_ms": t.of_spread("p95", t.service),
     "service_p99_ms": t.of_spread("p99", t.service),
     "own_lag_p99_ms": t.of_spread("p99", t.own_lag),

@@ -14,6 +14,8 @@ from loadtests.measure.select import Figure, came_rows
 from loadtests.model.profile import Threshold
 from loadtests.model.results import Spread
 
+CONTRADICTED = "by the read clock of all reads, which the sampled ones contradict"
+
 # -- times
 
 
@@ -21,7 +23,9 @@ def of_spread(which: str, spread: Callable[[Case, Threshold], Spread]) -> Callab
     def measure(case: Case, t: Threshold) -> Figure:
         found = spread(case, t)
         return Figure(
-            value=getattr(found, which), why_not=f"{found.count} samples are too few" if found.count else "no samples"
+            value=getattr(found, which),
+            why_not=f"{found.count} samples are too few" if found.count else "no samples",
+            samples=CONTRADICTED if which in found.contradicted else "",
         )
 
     return measure

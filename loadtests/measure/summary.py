@@ -9,6 +9,7 @@ from loadtests.measure.attribution import BROKER, CHARGED, DEFECT, NOT_REPLAYED,
 from loadtests.measure.case import Case
 from loadtests.measure.deliveries import bars, latency_spread, spread_of
 from loadtests.measure.facts import Bools, Ints
+from loadtests.measure.figures_clients import slowest
 from loadtests.measure.figures_delivery import STRANGE, contents, late, reordered, repeated, strange_rows
 from loadtests.measure.figures_time import publish_table, service_spread
 from loadtests.measure.frame import escalated
@@ -134,9 +135,7 @@ def _calm(case: Case) -> Bools:
 
 def _calm_of_the_judged(case: Case) -> Bools:
     """As the thresholds take it: without the groups that are expected to be slow, unless there are no others."""
-    groups = case.profile.consumers
-    judged = [i for i, g in enumerate(groups) if not g.expect_slow] or list(range(len(groups)))
-    rows: Bools = _calm(case) & np.isin(case.came.consumers, judged)
+    rows: Bools = _calm(case) & np.isin(case.came.consumers, _judged_groups(case))
     return rows
 
 
@@ -151,6 +150,17 @@ def spreads(case: Case) -> dict[str, Spread]:
         "blocked": spread_of(blocked.all()),
         "read delay": spread_of(case.came.read_delay.all()),
     }
+
+
+def slowest_client_p95_ms(case: Case) -> float | None:
+    """The greatest p95 of a consumer in calm phases, of the groups that are not expected to be slow."""
+    judged = slowest(case, _judged_groups(case), {CALM}).judged
+    return round((judged[0][1] + judged[0][2]) / 2, 6) if judged else None
+
+
+def _judged_groups(case: Case) -> list[int]:
+    groups = case.profile.consumers
+    return [i for i, g in enumerate(groups) if not g.expect_slow] or list(range(len(groups)))
 
 
 def histograms(case: Case) -> dict[str, Bars]:

@@ -112,7 +112,22 @@ class Consumed(_Record, frozen=True, kw_only=True, array_like=True, tag="consume
     negative: int  # received before due: clock trouble, counted apart
     service: Sparse = EMPTY  # sent -> received, sampled reads only
     read_delay: Sparse = EMPTY  # kernel's receive time -> our read, sampled reads only
-    reads: int = 0  # reads that brought them (messages per read = (unique + repeated) / reads)
+    reads: int = 0  # reads that brought them (messages per read = (unique + repeated) / reads); kernel: sampled reads
+    sampled_read: Sparse = EMPTY  # of the kernel's clock: due -> our read, of the same sampled reads
+
+
+class ClientLatency(_Record, frozen=True, kw_only=True, array_like=True, tag="client_latency"):
+    """Latencies of single consumers in one stretch: due -> our read of all their deliveries, in coarse buckets.
+
+    `tally.client_latency` has the scale.  `buckets` is how many pairs of `bucket` and `count` each consumer has.
+    """
+
+    first_slice: int
+    last_slice: int
+    consumer: list[int]
+    buckets: list[int]
+    bucket: list[int]
+    count: list[int]
 
 
 class RouteSet(_Record, frozen=True, kw_only=True, array_like=True, tag="route_set"):
@@ -381,6 +396,7 @@ Record = (
     | Settled
     | PublishTimes
     | Consumed
+    | ClientLatency
     | RouteSet
     | Subscription
     | Deviations

@@ -142,6 +142,7 @@ class Spread(_Part, frozen=True, kw_only=True):
     p999: float | None
     max: float | None
     negative: int
+    contradicted: list[str] = []  # percentiles that are the read clock's: the sampled reads contradict all reads
 
 
 class FaultResult(_Part, frozen=True, kw_only=True):
@@ -354,6 +355,7 @@ class Results(_Part, frozen=True, kw_only=True):
     notes: list[UserNote] = []  # in order of time; the log has them too
     repeated: list[RepeatedResult] = []
     interference: list[Interference] = []
+    slowest_client_p95_ms: float | None = None  # in calm phases, of the consumers that had enough deliveries
 
 
 def to_json(results: Results) -> bytes:

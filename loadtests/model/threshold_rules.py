@@ -15,6 +15,7 @@ _MEANING: dict[str, frozenset[str]] = {
     "publish_failed": frozenset({"family"}),
     "publish_unknown": frozenset({"family"}),
     "not_admitted": frozenset({"group"}),
+    "slowest_client_p95_ms": frozenset({"group"}),
     "own_lag_p99_ms": frozenset(),
     "clean_coverage": frozenset(),
     "health_ms": frozenset(),

@@ -82,7 +82,7 @@ def _numbers(results: Results) -> list[str]:
         f"content     stray {n(d.stray)}, undecodable {n(d.undecodable)}, protocol {n(d.protocol)}, "
         f"restamped {n(d.restamped)}, altered {n(d.altered)}; {contents(d)}",
         f"latency     calm p50 {t(calm.p50)}, p95 {t(calm.p95)}, p99 {t(calm.p99)}; "
-        f"whole run p99 {t(whole.p99)}, max {t(whole.max)}",
+        f"whole run p99 {t(whole.p99)}, max {t(whole.max)}; slowest client p95 {t(results.slowest_client_p95_ms)}",
         f"generator   clean coverage {plain(results.harness.clean_coverage, 'share')}, "
         f"own lag p99 {t(results.own_lag_ms.p99)}",
     ]

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from loadtests.tally.batch import Batch
 from loadtests.tally.cells import Cell
+from loadtests.tally.client_latency import ClientLatencies
 from loadtests.tally.histogram import BUCKETS, buckets_of_us
+
+if TYPE_CHECKING:
+    from loadtests.tally.account import Account
 
 _READS_A_PIECE: Final = 2048
 _MESSAGES_A_PIECE: Final = 8192
 
 
-def fold(log: list[Any], cells: dict[int, Cell]) -> Iterator[None]:
-    """Add the reads of a log (account, now, batch, flat) to the cells by key; yields where others may run."""
+def fold(log: list[Any], cells: dict[int, Cell], clients: ClientLatencies) -> Iterator[None]:
+    """Add the reads of a log (account, now, batch, flat) to the cells by key, and to their consumers' histograms.
+
+    Yields where others may run.
+    """
     begin, end = 0, len(log)
     while begin < end:
         stop = min(end, begin + 3 * _READS_A_PIECE)
+        accounts: list[Account] = log[begin:stop:3]
         nows: list[int] = log[begin + 1 : stop : 3]
         batches: list[Batch] = log[begin + 2 : stop : 3]
         if sum([batch.count for batch in batches]) > _MESSAGES_A_PIECE:
@@ -30,21 +38,26 @@ def fold(log: list[Any], cells: dict[int, Cell]) -> Iterator[None]:
                 kept += 1
                 if seen >= _MESSAGES_A_PIECE:
                     break
-            del nows[kept:], batches[kept:]
-        _fold(nows, batches, cells)
+            del accounts[kept:], nows[kept:], batches[kept:]
+        _fold(accounts, nows, batches, cells, clients)
         begin += 3 * len(nows)
         yield
 
 
-def _fold(nows: list[int], batches: list[Batch], cells: dict[int, Cell]) -> None:
+def _fold(
+    accounts: list[Account], nows: list[int], batches: list[Batch], cells: dict[int, Cell], clients: ClientLatencies
+) -> None:
     times: defaultdict[Batch, list[int]] = defaultdict(list)
-    for batch, now in zip(batches, nows, strict=True):
+    readers: defaultdict[Batch, list[int]] = defaultdict(list)
+    for account, batch, now in zip(accounts, batches, nows, strict=True):
         times[batch].append(now)
+        readers[batch].append(account.consumer)
     numbers: dict[int, int] = {}  # cell key -> its number here
     received: list[int] = []
     due: list[int] = []
     number: list[int] = []
     repeat: list[int] = []  # of each due: how many of `received` it belongs to
+    who: list[int] = []
     for batch, when in times.items():
         n = len(when)
         key = 0
@@ -56,17 +69,22 @@ def _fold(nows: list[int], batches: list[Batch], cells: dict[int, Cell]) -> None
             due.append(due_ns)
             number.append(numbers.setdefault(key, len(numbers)))
             received += when
+            who += readers[batch]
             repeat.append(n)
         cells[key].reads += n * batch.reads
     times_ns = np.array(received, dtype=np.int64) - np.repeat(np.array(due, dtype=np.int64), repeat)
     place = np.repeat(np.array(number, dtype=np.int64), repeat)
+    consumers = np.array(who, dtype=np.int64)
     keys = list(numbers)
     early = times_ns < 0
     if early.any():
         for at, count in enumerate(np.bincount(place[early], minlength=len(keys)).tolist()):
             cells[keys[at]].negative += count
         times_ns, place = times_ns[~early], place[~early]
-    counts = np.bincount(place * BUCKETS + buckets_of_us(times_ns // 1000))
+        consumers = consumers[~early]
+    buckets = buckets_of_us(times_ns // 1000)
+    clients.add(consumers, buckets)
+    counts = np.bincount(place * BUCKETS + buckets)
     for code in np.flatnonzero(counts).tolist():
         at, bucket = divmod(code, BUCKETS)
         cells[keys[at]].latency[bucket] += int(counts[code])

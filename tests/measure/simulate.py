@@ -5,19 +5,22 @@ Writes records as the processes do; the oracle counts the same world message by 
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from loadtests.model import records as r
 from loadtests.model.codec import Frame
 from loadtests.model.contract import Contract
 from loadtests.model.ids import SLICE_NS, pack_stream
 from loadtests.model.profile import Profile
-from loadtests.tally.histogram import Histogram
+from loadtests.tally.client_latency import ClientLatencies
+from loadtests.tally.histogram import Histogram, bucket_of
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -313,6 +316,7 @@ class World:
         rows: list[tuple[str, int, int, int, int, int, int]] = []
         alike: dict[tuple[tuple[int, ...], ...], list[tuple[int, int]]] = defaultdict(list)
         groups = len(self.profile.consumers)
+        timed: list[tuple[int, int, int]] = []
         families = [route.family for route in self.contract.routes]
         windows = [(f.start // SLICE_NS - 20, f.end // SLICE_NS + 200) for f in self.faults]
         run = range(T0 // SLICE_NS, self.end // SLICE_NS)
@@ -349,6 +353,8 @@ class World:
             seen: dict[int, set[int]] = defaultdict(set)
             ends: dict[int, tuple[int, int]] = {}  # of what was seen of a stream: least and greatest
             for at, m in stay.got:
+                if at >= m.due:
+                    timed.append((at, stay.consumer, at - m.due))
                 key = (families[m.route] * groups + group, m.due // SLICE_NS, at // SLICE_NS)
                 cell = cells.get(key)
                 if cell is None:
@@ -387,6 +393,7 @@ class World:
                     reads=1,
                 )
             )  # fmt: skip
+        found += _client_latencies(timed, [(f.start, f.end) for f in self.faults])
         for at in sorted(shown):
             cs = sorted(touched[at].items())
             cols = list(zip(*(v for _, v in cs), strict=True)) or [()] * 5
@@ -413,3 +420,20 @@ class World:
                     )
                 )  # fmt: skip
         return found
+
+
+def _client_latencies(timed: list[tuple[int, int, int]], faults: list[tuple[int, int]]) -> list[r.Record]:
+    """As a process writes them; `timed` is when something was received, by whom, and its latency."""
+    clients = ClientLatencies()
+    for start, end in faults:
+        clients.open(start // SLICE_NS - 1)
+        clients.close(end // SLICE_NS + 100)
+    found: list[r.Record | None] = []
+    for slice_, of_slice in itertools.groupby(sorted(timed), key=lambda one: one[0] // SLICE_NS):
+        rows = list(of_slice)
+        found.append(clients.begin(slice_))
+        clients.add(
+            np.array([consumer for _, consumer, _ in rows], dtype=np.int64),
+            np.array([bucket_of(latency) for *_, latency in rows], dtype=np.int64),
+        )
+    return [record for record in (*found, clients.take()) if record is not None]

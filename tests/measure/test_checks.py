@@ -56,6 +56,12 @@ def slow(world: World) -> None:
     world.deliver(None, lambda m, stay: 800 * MS)
 
 
+def one_slow(world: World) -> None:
+    world.publish()
+    world.subscribe()
+    world.deliver(None, lambda m, stay: 80 * MS if stay.consumer == 1 else 0)
+
+
 def repeating(world: World) -> None:
     world.calm()
     got = world.stays[0].got
@@ -237,6 +243,7 @@ RED: dict[str, tuple[Any, float, dict[str, Any]]] = {
     "latency_p95_ms": (slow, 50, {}),
     "latency_p99_ms": (slow, 50, {}),
     "latency_max_ms": (slow, 50, {}),
+    "slowest_client_p95_ms": (one_slow, 50, {}),
     "service_p95_ms": (slow, 50, {}),
     "service_p99_ms": (slow, 50, {}),
     "own_lag_p99_ms": (lagging, 10, {"publishers": FAST}),
