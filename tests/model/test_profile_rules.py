@@ -107,8 +107,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"faults.0.link": "producer-redis"},
-        'faults[0].link: found "producer-redis", which no family\'s path names and no reader uses, so that a fault on it '
-        'touches nobody, allowed one of "publisher-redis", "gateway-redis"',
+        'faults[0].link: found "producer-redis", which no family\'s path names and no reader uses, so that a fault on '
+        'it touches nobody, allowed one of "publisher-redis", "gateway-redis"',
     ),
     ({"faults.0.at_s": 0.2}, "faults[0].at_s: found 0.2, allowed from 1"),
     ({"faults.1.at_s": 40}, 'faults[1].for_s: found that "slow" ends 42 s after the warm-up, allowed up to 27'),
