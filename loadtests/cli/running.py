@@ -23,7 +23,7 @@ from loadtests.cli.analyzing import analyze_run, show
 from loadtests.cli.console import err, out
 from loadtests.cli.progress import Progress
 from loadtests.harness.holding import in_use, user_of
-from loadtests.harness.loading import load
+from loadtests.harness.loading import REPLAYS, load
 from loadtests.harness.places import ROOT, profile_path, report_of, reports_folder
 from loadtests.harness.status import STATUS_FD
 from loadtests.harness.target import resolve
@@ -45,6 +45,8 @@ def run_profile(
     ):
         if relaxed:
             err.print(f"relaxed: {key} = {value} ({source})", markup=False)
+        if key.startswith(REPLAYS):
+            err.print(f"replay: {json.loads(value)}", markup=False)
     if web_port is not None and not _is_free(web_port):
         raise BadInput(f"--web-port {web_port}: in use; choose another")
     target = resolve(loaded.profile, lambda text: err.print(text, markup=False))

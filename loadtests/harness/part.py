@@ -17,8 +17,9 @@ import psutil
 from loadtests.capture.clock import MonotonicClock, clock_identity
 from loadtests.capture.clocksync import Offset
 from loadtests.capture.recorder import Recorder
-from loadtests.drive.publishing import Publishing, read_replays
+from loadtests.drive.publishing import Publishing
 from loadtests.drive.receiver import Receiver
+from loadtests.drive.replays import read_replays
 from loadtests.drive.tokens import Tokens
 from loadtests.drive.wiring import Addresses, Slots, Wiring
 from loadtests.harness.crewing import CrewBook
@@ -97,7 +98,7 @@ class Part:
     def start(self) -> None:
         """Open what the users need: the epoll set, timers; write the header; begin to flush."""
         self.wiring.receiver = Receiver(self.wiring)
-        replays = read_replays(self.wiring, Path(self.config.profile_folder))
+        replays = read_replays(self.wiring.contract, Path(self.config.profile_folder))
         receiver = self.wiring.receiver
         self.wiring.publishing = Publishing(self.wiring, replays=replays, crowded=lambda: receiver.source.crowded)
         self._state(self._offset.error_ns)

@@ -19,6 +19,8 @@ from loadtests.plan import market
 
 _TIME = "@@timestamp@@"
 _WHO = "@@identity@@"
+LEFT_OPEN = (_TIME, _WHO)
+"""What a payload's places look like while it is built."""
 TIMESTAMP_BYTES = 24
 """Length of a timestamp such as 2026-01-02T03:04:05.678Z."""
 _IDENTITY_BYTES = 90
