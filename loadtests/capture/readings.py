@@ -17,7 +17,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from loadtests.capture.asking import get_json, split_address
+from loadtests.capture.asking import get_json
+from loadtests.model.address import host_port
 
 Reading = dict[str, float]
 """Metric -> value."""
@@ -118,7 +119,7 @@ class RedisReader:
     """INFO and the output buffers of the subscribers, from the server itself."""
 
     def __init__(self, address: str, timeout_s: float) -> None:
-        host, port = split_address(address)
+        host, port = host_port(address)
         self._client = redis.Redis(
             host=host,
             port=port,
@@ -151,7 +152,7 @@ class PostgresReader:
     """Connections, temporary files and dead rows of the target's database."""
 
     def __init__(self, address: str, *, database: str, user: str, timeout_s: float) -> None:
-        host, port = split_address(address)
+        host, port = host_port(address)
         self._options: dict[str, Any] = {
             "host": host,
             "port": port,

@@ -24,12 +24,13 @@ from loadtests.drive.tokens import Tokens
 from loadtests.drive.wiring import Addresses, Slots, Wiring
 from loadtests.harness.crewing import CrewBook
 from loadtests.harness.heap import QuietHeap
+from loadtests.model.address import host_port
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_MS, SLICE_NS
 from loadtests.model.injectwire import CrewOrder
 from loadtests.model.profile import Profile
 from loadtests.model.records import HarnessSecond, Header, Trouble
-from loadtests.model.runconfig import RunConfig, host_port
+from loadtests.model.runconfig import RunConfig
 
 log = logging.getLogger("tickstorm")
 FLUSH_S = 1.0

@@ -13,12 +13,13 @@ from loadtests.inject.errors import Refused
 from loadtests.inject.layers import Layer
 from loadtests.inject.probe import Carried, Pace, Ping, Probe
 from loadtests.inject.toxics import Missing, Proxy, Toxic, ToxiproxyServer, differences
+from loadtests.model.address import host_port
 from loadtests.model.ids import NS_PER_S
 
 ANSWER_S = 1.0
 """Who has waited so long for an answer has seen silence."""
 
-_WILDCARDS = ("", "0.0.0.0", "[::]", "::", "*")
+_WILDCARDS = ("", "0.0.0.0", "::", "*")
 
 
 class Link:
@@ -103,10 +104,11 @@ class Link:
 
     def address(self) -> tuple[str, int]:
         """Where a client enters the link, as seen from here."""
-        host, _, port = self.state().listen.rpartition(":")
-        if not port.isdigit():
-            raise Refused(f'proxy "{self.proxy}" listens at no address that can be read')
-        return (self.server.host if host in _WILDCARDS else host.strip("[]")), int(port)
+        try:
+            host, port = host_port(self.state().listen)
+        except ValueError:
+            raise Refused(f'proxy "{self.proxy}" listens at no address that can be read') from None
+        return (self.server.host if host in _WILDCARDS else host), port
 
     @property
     def asks(self) -> bool:

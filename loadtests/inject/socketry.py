@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from loadtests.inject.layers import Layer, Plain
 from loadtests.inject.watch import Watch
@@ -38,6 +38,48 @@ def _wait(sock: socket.socket, events: int, watch: Watch) -> bool:
     return False
 
 
+def connected(
+    address: tuple[str, int], watch: Watch, prepare: Callable[[socket.socket], None] = lambda _: None
+) -> socket.socket:
+    """A connection, never blocking, to the first address of a name that takes one; `prepare` gets each before.
+
+    Raises Cut, as the last of them has it.
+    """
+    try:
+        places = socket.getaddrinfo(*address, 0, socket.SOCK_STREAM)
+    except OSError as error:  # a name that cannot be resolved
+        raise Cut("no connect") from error
+    cut = Cut("no connect")
+    for family, kind, protocol, _, place in places:
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError:  # this machine does not speak it
+            continue
+        try:
+            sock.setblocking(False)
+            prepare(sock)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _connect(sock, place, watch)
+        except Cut as found:
+            sock.close()
+            cut = found
+        else:
+            return sock
+    raise cut
+
+
+def _connect(sock: socket.socket, place: Any, watch: Watch) -> None:
+    code = sock.connect_ex(place)
+    if code == errno.EINPROGRESS:
+        if not _wait(sock, select.POLLOUT, watch):
+            raise Cut("no connect")
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise Cut("refused" if code in _REFUSED else "reset" if code in _RESET else "no connect")
+    if sock.getsockname() == sock.getpeername():
+        raise Cut("refused")  # nobody listens, and the kernel had chosen just that port for our end
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
     """Bytes that one read found."""
@@ -54,32 +96,14 @@ class Connection:
         self.pieces: list[Piece] = []  # of the last answer
         self.got_bytes = 0
         self._layer = layer or Plain()
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
-        self._socket.setblocking(False)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = connected(address, watch)
         try:
-            self._connect(address, watch)
             if not self._layer.is_open:
                 self._exchange(self._layer.begin(), lambda _: self._layer.is_open, watch)
         except Cut:
             self._socket.close()
             raise
         self.local_port: int = self._socket.getsockname()[1]
-
-    def _connect(self, address: tuple[str, int], watch: Watch) -> None:
-        try:
-            code = self._socket.connect_ex(address)
-        except OSError as error:  # a name that cannot be resolved
-            raise Cut("no connect") from error
-        if code == errno.EINPROGRESS:
-            if not _wait(self._socket, select.POLLOUT, watch):
-                raise Cut("no connect")
-            code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
-            raise Cut("refused" if code in _REFUSED else "reset" if code in _RESET else "no connect")
-        if self._socket.getsockname() == self._socket.getpeername():
-            raise Cut("refused")  # nobody listens, and the kernel had chosen just that port for our end
 
     def ask(self, request: bytes, complete: Callable[[bytes], bool], watch: Watch) -> bytes:
         """Sends a request and returns the bytes of its answer, when `complete` says that they are all there."""

@@ -6,7 +6,6 @@ table are text, and what a number looks like is decided once for a file.
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import re
@@ -21,11 +20,11 @@ _SHOWN = 60
 
 # The marks of UTF-32 begin as those of UTF-16 do, so they come first.
 _MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
+    (b"\xef\xbb\xbf", "utf-8"),
+    (b"\xff\xfe\0\0", "utf-32-le"),
+    (b"\0\0\xfe\xff", "utf-32-be"),
+    (b"\xff\xfe", "utf-16-le"),
+    (b"\xfe\xff", "utf-16-be"),
 )
 _ENCODINGS = "UTF-8, or UTF-16 with a byte order mark"
 _DELIMITERS = ",;\t"
