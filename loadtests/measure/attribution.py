@@ -1,5 +1,8 @@
 """Whose is a lost message?  A fault on its path, its own lost connection, the broker, or else the target: a defect.
 
+What a reader lost whom we made slow, and who is expected to be, is unattributed: the target may drop for it, and which
+buffer was full nobody saw.  The broker is named only where Redis counted that it closed a subscriber.
+
 A fault counts that was in force, or not yet recovered from, at any time from sending until the delivery limit; where a
 later message of the stream overtook the lost one, only until that moment: no fault takes what was lost before it began,
 and no end of a connection takes what that connection had already passed over.  A fault that only delays takes nothing
@@ -24,7 +27,7 @@ from loadtests.model.contract import Contract
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.ids import SLICE_NS
 
-DEFECT, DISCONNECTED, CHARGED, BROKER = range(4)
+DEFECT, DISCONNECTED, CHARGED, BROKER, UNATTRIBUTED = range(5)
 PROXY = "toxiproxy"
 ESCALATED = "escalation"
 CUTS_AS_IT_BEGINS = frozenset({"down"})
@@ -61,7 +64,7 @@ class Attribution:
     delayed: Bools  # nothing but delays was on the path of this row
     in_injector: Bools  # bytes of it may have been in Toxiproxy's buffers when a link was cut
     overrun: Bools  # Redis closed a subscriber around then
-    broker_known: bool  # samples or slow groups can show losses at the broker
+    broker_known: bool  # samples show losses at the broker
     late_slices: int
     kept: dict[frozenset[int], Attribution]
 
@@ -99,12 +102,12 @@ class Attribution:
     def category(
         self, rows: Ints, sent: Ints, stays: tuple[Stay, ...], *, expect_slow: bool, overtaken: bool, free: bool
     ) -> Ints:
-        """One of the four for each lost row of a consumer with these stays.
+        """One of the five for each lost row of a consumer with these stays.
 
         `overtaken`: later messages of their streams had come on the same connection; `free`: before any fault was on
         their path.
         """
-        found = np.full(len(rows), BROKER if expect_slow else DEFECT, dtype=np.int64)
+        found = np.full(len(rows), UNATTRIBUTED if expect_slow else DEFECT, dtype=np.int64)
         found[self.overrun[rows]] = BROKER
         for stay in stays:
             if stay.broke < FOREVER and not overtaken:
@@ -146,7 +149,7 @@ def attribution(facts: Facts, table: Streams, contract: Contract, windows: list[
         spared=nobody,
         **_laid(tuple(windows), tuple(reaches), nobody, len(begin)),
         overrun=overrun,
-        broker_known=bool(rises) or any(c.expect_slow for c in profile.consumers),
+        broker_known=bool(rises),
         late_slices=-(-late_ns // SLICE_NS),
         kept={},
     )

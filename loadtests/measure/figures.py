@@ -8,7 +8,7 @@ from loadtests.measure import figures_delivery as d
 from loadtests.measure import figures_recovery as f
 from loadtests.measure import figures_target as g
 from loadtests.measure import figures_time as t
-from loadtests.measure.attribution import BROKER, CHARGED, DEFECT, DISCONNECTED
+from loadtests.measure.attribution import BROKER, CHARGED, DEFECT, DISCONNECTED, UNATTRIBUTED
 from loadtests.measure.case import Case
 from loadtests.measure.select import Figure
 from loadtests.model.profile import Threshold
@@ -21,7 +21,7 @@ MEASURES: dict[str, Callable[[Case, Threshold], Figure]] = {
     "lost_defect": d.lost(DEFECT),
     "lost_disconnected": d.lost(DISCONNECTED),
     "lost_charged": d.lost(CHARGED),
-    "lost_total": d.lost(DEFECT, DISCONNECTED, CHARGED, BROKER),
+    "lost_total": d.lost(DEFECT, DISCONNECTED, CHARGED, BROKER, UNATTRIBUTED),
     "repeated": d.repeated_,
     "reordered": d.reordered_,
     "foreign": d.foreign_,

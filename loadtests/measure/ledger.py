@@ -18,7 +18,7 @@ from loadtests.model.contract import Contract
 from loadtests.model.ids import SLICE_NS, unpack_stream
 
 EVIDENCE = 20
-CATEGORIES = ("defect", "disconnected", "charged", "broker")
+CATEGORIES = ("defect", "disconnected", "charged", "broker", "unattributed")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -84,7 +84,7 @@ def settle(
         superseded=np.zeros(shape, dtype=np.int64),
         across_rows=np.zeros((groups, len(table.start)), dtype=np.int64),
         owed_rows=np.zeros((groups, len(table.start)), dtype=np.int64),
-        lost_rows=np.zeros((4, groups, len(table.start)), dtype=np.int64),
+        lost_rows=np.zeros((len(CATEGORIES), groups, len(table.start)), dtype=np.int64),
         injector_rows=np.zeros((groups, len(table.start)), dtype=np.int64),
     )
     views = sights(facts, table, contract, blame)

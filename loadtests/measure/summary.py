@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from loadtests.measure.attribution import BROKER, CHARGED, DEFECT, DISCONNECTED
+from loadtests.measure.attribution import BROKER, CHARGED, DEFECT, DISCONNECTED, UNATTRIBUTED
 from loadtests.measure.case import Case
 from loadtests.measure.deliveries import bars, latency_spread, spread_of
 from loadtests.measure.facts import Bools, Ints
@@ -20,6 +20,7 @@ from loadtests.model.results import (
     Lost,
     RouteResult,
     RunInfo,
+    SlowReaders,
     Spread,
     UserNote,
 )
@@ -58,6 +59,7 @@ def _lost(case: Case, lost: Ints, injector: int | None) -> Lost:
         charged=int(lost[CHARGED]),
         injector_at_most=injector,
         broker=broker,
+        unattributed=int(lost[UNATTRIBUTED]),
     )
 
 
@@ -92,6 +94,25 @@ def delivery(case: Case) -> Delivery:
         rate=round((owed - lost) / owed, 9) if owed else None,
         received_per_s=round(int(came.unique.sum()) / seconds, 3) if seconds and came.counts.any() else None,
         rpo_s=ledger.longest_run_slices * SLICE_NS / NS_PER_S if known else None,
+        slow_readers=_slow_readers(case, known=known),
+    )
+
+
+def _slow_readers(case: Case, *, known: bool) -> SlowReaders:
+    """The part of those whom the profile expects to be slow."""
+    ledger, came = case.ledger, case.came
+    slow = [i for i, g in enumerate(case.profile.consumers) if g.expect_slow]
+    rows: Bools = np.isin(came.consumers, slow)
+    published = np.ones(len(case.table.start), dtype=np.int64)
+    return SlowReaders(
+        groups=[case.profile.consumers[i].name for i in slow],
+        owed=int(ledger.owed[:, slow].sum()) if known else None,
+        unique=int(ledger.unique[:, slow].sum()) if known else None,
+        repeated=repeated(case, rows, published, slow, None),
+        reordered=reordered(case, slow, None, None),
+        late=late(case, rows) if came.counts.any() else None,
+        lost=int(ledger.lost()[:, slow].sum()) if known else None,
+        others_latency_ms=latency_spread(came, ~rows & case.clean, case.slow_read),
     )
 
 
@@ -196,6 +217,7 @@ def routes(case: Case) -> list[RouteResult]:
                     calm_lost=int(ledger.lost(of_family * calm_rows)[:, group].sum()) if known else None,
                     latency_ms=latency_spread(came, rows & case.clean, case.slow_read),
                     calm_latency_ms=latency_spread(came, rows & _calm(case), case.slow_read),
+                    expect_slow=case.profile.consumers[group].expect_slow,
                 )
             )
     return found

@@ -74,7 +74,35 @@ class Lost(_Part, frozen=True, kw_only=True):
     disconnected: int | None
     charged: int | None
     injector_at_most: int | None  # part of charged
-    broker: int | None
+    broker: int | None  # Redis closed a subscriber whose buffer was full, by its own count
+    unattributed: int | None = None  # of slow readers who are expected to be: nobody saw where
+
+
+class Spread(_Part, frozen=True, kw_only=True):
+    """A distribution of times in milliseconds; a percentile with fewer than ten samples beyond it is None."""
+
+    count: int
+    mean: float | None
+    p50: float | None
+    p90: float | None
+    p95: float | None
+    p99: float | None
+    p999: float | None
+    max: float | None
+    negative: int
+
+
+class SlowReaders(_Part, frozen=True, kw_only=True):
+    """How much of a delivery's counts is of the groups that are expected to be slow."""
+
+    groups: list[str]
+    owed: int | None
+    unique: int | None
+    repeated: int | None
+    reordered: int | None
+    late: int | None
+    lost: int | None
+    others_latency_ms: Spread  # of all others, over the whole run
 
 
 class Delivery(_Part, frozen=True, kw_only=True):
@@ -96,20 +124,7 @@ class Delivery(_Part, frozen=True, kw_only=True):
     rate: float | None  # unique / owed
     received_per_s: float | None
     rpo_s: float | None  # longest run of consecutive lost publishes, in seconds of due time
-
-
-class Spread(_Part, frozen=True, kw_only=True):
-    """A distribution of times in milliseconds; a percentile with fewer than ten samples beyond it is None."""
-
-    count: int
-    mean: float | None
-    p50: float | None
-    p90: float | None
-    p95: float | None
-    p99: float | None
-    p999: float | None
-    max: float | None
-    negative: int
+    slow_readers: SlowReaders | None = None  # part of the counts above
 
 
 class FaultResult(_Part, frozen=True, kw_only=True):
@@ -217,6 +232,7 @@ class RouteResult(_Part, frozen=True, kw_only=True):
     calm_lost: int | None
     latency_ms: Spread
     calm_latency_ms: Spread
+    expect_slow: bool = False  # the profile expects the group to be slow
 
 
 class Series(_Part, frozen=True, kw_only=True):

@@ -150,6 +150,7 @@ def _losses(lost: Mapping[str, Any]) -> str:
         "charged to faults": lost["charged"],
         "of these in the injector at most": lost["injector_at_most"],
         "broker": lost["broker"],
+        "unattributed": lost["unattributed"],
         "disconnected": lost["disconnected"],
         "the target's defect": lost["defect"],
     }

@@ -31,7 +31,7 @@ DELIVERY = [
     "published", "failed", "unknown", "not_offered", "offered", "owed", "unique", "repeated", "reordered", "foreign",
     "undecided", "late", "lost", "rate", "received_per_s", "rpo_s",
 ]  # fmt: skip
-LOST = ["total", "defect", "disconnected", "charged", "injector_at_most", "broker"]
+LOST = ["total", "defect", "disconnected", "charged", "injector_at_most", "broker", "unattributed"]
 
 
 @dataclass(frozen=True, kw_only=True)
