@@ -84,6 +84,8 @@ def threshold_check(case: Case, t: Threshold, *, default: bool = False) -> Check
         verdict, summary = Verdict.UNKNOWN, f"{summary}; {doubt}"
     if value is not None and (more := _elsewhere(case, t, value)):
         summary = f"{summary}; {more:g} more outside the phase{'s' * (len(t.phases) > 1)} {', '.join(t.phases)}"
+    if value is not None and (slow := _slow_readers(case, t)):
+        summary = f"{summary}; {slow:g} more by slow readers, who are expected to be"
     evidence = figure.evidence[:LINES] if verdict is not Verdict.PASS or t.measure.startswith("growth") else []
     return Check(
         name=name_of(t),
@@ -113,6 +115,15 @@ def _elsewhere(case: Case, t: Threshold, value: float) -> float:
         return 0.0
     everywhere = MEASURES[t.measure](case, t.model_copy(update={"phases": ["all"]})).value
     return 0.0 if everywhere is None else everywhere - value
+
+
+def _slow_readers(case: Case, t: Threshold) -> float:
+    """How much of the same there was by those whom a threshold leaves out because they are expected to be slow."""
+    if t.measure not in _NONE_BETTER | {"late"} or t.group is not None:
+        return 0.0
+    groups = [group.name for group in case.profile.consumers if group.expect_slow]
+    theirs = (t.model_copy(update={"phases": ["all"], "group": name}) for name in groups)
+    return sum(MEASURES[t.measure](case, their).value or 0.0 for their in theirs)
 
 
 def _doubt(case: Case, t: Threshold, verdict: Verdict) -> str | None:

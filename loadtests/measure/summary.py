@@ -26,6 +26,7 @@ from loadtests.model.results import (
     Lost,
     RouteResult,
     RunInfo,
+    SlowReaders,
     Spread,
     UserNote,
 )
@@ -125,6 +126,25 @@ def delivery(case: Case) -> Delivery:
         restamped=strange["restamped"] if looked_at is not None else None,
         contents_checked=looked_at[0] if integrity and looked_at else None,
         contents=looked_at[1] if integrity and looked_at else None,
+        slow_readers=_slow_readers(case, known=known),
+    )
+
+
+def _slow_readers(case: Case, *, known: bool) -> SlowReaders:
+    """The part of those whom the profile expects to be slow."""
+    ledger, came = case.ledger, case.came
+    slow = [i for i, g in enumerate(case.profile.consumers) if g.expect_slow]
+    rows: Bools = np.isin(came.consumers, slow)
+    published = np.ones(len(case.table.start), dtype=np.int64)
+    return SlowReaders(
+        groups=[case.profile.consumers[i].name for i in slow],
+        owed=int(ledger.owed_rows[slow].sum()) if known else None,
+        unique=int(ledger.unique[:, slow].sum()) if known else None,
+        repeated=repeated(case, rows, published, slow, None),
+        reordered=reordered(case, slow, None, None),
+        late=late(case, rows) if came.counts.any() else None,
+        lost=int(ledger.lost()[:, slow].sum()) if known else None,
+        others_latency_ms=latency_spread(came, ~rows & case.clean, case.slow_read),
     )
 
 
@@ -246,6 +266,7 @@ def routes(case: Case) -> list[RouteResult]:
                     undecided=int(ledger.undecided_rows[group] @ of_family) if known else None,
                     away=_away(ledger.away_rows[:, group] @ of_family) if known else None,
                     delivered=delivered if known else None,
+                    expect_slow=case.profile.consumers[group].expect_slow,
                 )
             )
     return found

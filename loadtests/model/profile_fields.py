@@ -16,16 +16,18 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from loadtests.model.address import PATTERN, PATTERN_OR_SPARE
 from loadtests.model.profile import Profile
 
 Loc = tuple[str | int, ...]
 """Where in a profile: keys of tables and indices of lists."""
 
+_ADDRESS = "host:port, an IPv6 address in brackets"
 _WORDS: dict[str, str] = {
     r"^[a-z0-9][a-z0-9_-]{0,47}$": 'a name of lower-case letters, digits, "_" and "-", at most 48 characters',
     r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_-]+)+$": "a channel of at least two segments, such as tickstock.events.patterns",
-    r"^[^\s:/]+:[0-9]{1,5}$": "host:port",
-    r"^(spare|[^\s:/]+:[0-9]{1,5})$": '"spare" or host:port',
+    PATTERN: _ADDRESS,
+    PATTERN_OR_SPARE: f'"spare" or {_ADDRESS}',
     r"^[^\x00-\x1f\x7f]+$": "text without control characters, not empty",
     r"^/[!-~]*$": 'a path that begins with "/"',
     r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,5}$": "at most six keys joined by dots",

@@ -74,8 +74,8 @@ class Lost(_Part, frozen=True, kw_only=True):
     defect: int | None
     charged: int | None
     injector_at_most: int | None  # part of charged
-    broker: int | None
-    unattributed: int | None = None  # under a fault of which nobody could see whether it acted
+    broker: int | None  # Redis closed a subscriber whose buffer was full, by its own count
+    unattributed: int | None = None  # under a fault of which nobody could see whether it acted; or of slow readers
     not_replayed: int | None = None  # owed at a return, by the contract
 
 
@@ -92,6 +92,34 @@ class Away(_Part, frozen=True, kw_only=True):
         """All of them; None where one is not known."""
         parts = (self.own_plan, self.charged, self.harness, self.disconnected)
         return None if None in parts else sum(p or 0 for p in parts)
+
+
+class Spread(_Part, frozen=True, kw_only=True):
+    """A distribution of times in milliseconds; a percentile with fewer than ten samples beyond it is None."""
+
+    count: int
+    mean: float | None
+    p50: float | None
+    p90: float | None
+    p95: float | None
+    p99: float | None
+    p999: float | None
+    max: float | None
+    negative: int
+    contradicted: list[str] = []  # percentiles that are the read clock's: the sampled reads contradict all reads
+
+
+class SlowReaders(_Part, frozen=True, kw_only=True):
+    """How much of a delivery's counts is of the groups that are expected to be slow."""
+
+    groups: list[str]
+    owed: int | None
+    unique: int | None
+    repeated: int | None
+    reordered: int | None
+    late: int | None
+    lost: int | None
+    others_latency_ms: Spread  # of all others, over the whole run
 
 
 class Delivery(_Part, frozen=True, kw_only=True):
@@ -128,21 +156,7 @@ class Delivery(_Part, frozen=True, kw_only=True):
     restamped: int | None = None
     contents_checked: int | None = None  # distinct frames whose content was compared
     contents: int | None = None  # of so many
-
-
-class Spread(_Part, frozen=True, kw_only=True):
-    """A distribution of times in milliseconds; a percentile with fewer than ten samples beyond it is None."""
-
-    count: int
-    mean: float | None
-    p50: float | None
-    p90: float | None
-    p95: float | None
-    p99: float | None
-    p999: float | None
-    max: float | None
-    negative: int
-    contradicted: list[str] = []  # percentiles that are the read clock's: the sampled reads contradict all reads
+    slow_readers: SlowReaders | None = None  # part of the counts above
 
 
 class FaultResult(_Part, frozen=True, kw_only=True):
@@ -274,6 +288,7 @@ class RouteResult(_Part, frozen=True, kw_only=True):
     undecided: int | None = None
     away: Away | None = None
     delivered: int | None = None
+    expect_slow: bool = False  # the profile expects the group to be slow
 
 
 class Series(_Part, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,10 +19,14 @@ from loadtests.model.content import Shape, check_value, checked, joined, shape_o
 from loadtests.model.contract import Contract, Route
 from loadtests.model.profile import Family, Identity
 from loadtests.plan import market
-from loadtests.plan.replay import Replayed
+
+if TYPE_CHECKING:
+    from loadtests.plan.replay import Replayed
 
 _TIME = "@@timestamp@@"
 _WHO = "@@identity@@"
+LEFT_OPEN = (_TIME, _WHO)
+"""What a payload's places look like while it is built."""
 TIMESTAMP_BYTES = 24
 """Length of a timestamp such as 2026-01-02T03:04:05.678Z."""
 _IDENTITY_BYTES = 130

@@ -65,7 +65,10 @@ def _numbers(results: Results) -> list[str]:
     def t(value: float | None) -> str:
         return plain(value, "ms")
 
-    calm, whole = results.calm_latency_ms, results.latency_ms
+    calm, whole, slow = results.calm_latency_ms, results.latency_ms, d.slow_readers
+    others = ""
+    if slow is not None and slow.groups:
+        others = f" (without slow readers {t(slow.others_latency_ms.p99)}, {t(slow.others_latency_ms.max)})"
     return [
         f"published   {n(d.published)}  (failed {n(d.failed)}, unknown {n(d.unknown)}, not offered {n(d.not_offered)})",
         f"offered     {n(d.offered)} = owed {n(d.owed)} + undecided {n(d.undecided)} + away {n(away.total)}",
@@ -74,18 +77,26 @@ def _numbers(results: Results) -> list[str]:
         f"owed        {n(d.owed)} = delivered {n(d.delivered)} + lost {n(lost.total)}; delivery rate "
         f"{plain(d.rate, 'share')}, {plain(d.delivered_of_owed, 'share')} of the owed; "
         f"{plain(d.received_per_s, 'per_s')}",
-        f"lost        {n(lost.total)}: defect {n(lost.defect)}, charged to faults {n(lost.charged)} (in the injector "
-        f"at most {n(lost.injector_at_most)}), not replayed {n(lost.not_replayed)}, broker {n(lost.broker)}, "
-        f"unattributed {n(lost.unattributed)}",
-        f"also        late {n(d.late)}, repeated {n(d.repeated)}, reordered {n(d.reordered)}, foreign {n(d.foreign)}, "
+        f"lost        {n(lost.total)}{_by_slow(slow.lost if slow else None)}: defect {n(lost.defect)}, "
+        f"charged to faults {n(lost.charged)} (in the injector at most {n(lost.injector_at_most)}), "
+        f"not replayed {n(lost.not_replayed)}, broker {n(lost.broker)}, unattributed {n(lost.unattributed)}",
+        f"also        late {n(d.late)}{_by_slow(slow.late if slow else None)}, "
+        f"repeated {n(d.repeated)}{_by_slow(slow.repeated if slow else None)}, "
+        f"reordered {n(d.reordered)}{_by_slow(slow.reordered if slow else None)}, foreign {n(d.foreign)}, "
         f"unasked {n(d.unasked)}",
         f"content     stray {n(d.stray)}, undecodable {n(d.undecodable)}, protocol {n(d.protocol)}, "
         f"restamped {n(d.restamped)}, altered {n(d.altered)}; {contents(d)}",
         f"latency     calm p50 {t(calm.p50)}, p95 {t(calm.p95)}, p99 {t(calm.p99)}; "
-        f"whole run p99 {t(whole.p99)}, max {t(whole.max)}; slowest client p95 {t(results.slowest_client_p95_ms)}",
+        f"whole run p99 {t(whole.p99)}, max {t(whole.max)}{others}; "
+        f"slowest client p95 {t(results.slowest_client_p95_ms)}",
         f"generator   clean coverage {plain(results.harness.clean_coverage, 'share')}, "
         f"own lag p99 {t(results.own_lag_ms.p99)}",
     ]
+
+
+def _by_slow(count: int | None) -> str:
+    """Who a part of a count belongs to, where it is of readers that the profile expects to be slow."""
+    return f" (of these {plain(count, 'count')} by slow readers, who are expected to be)" if count else ""
 
 
 def _recovery(back: RecoveryResult) -> Line:
