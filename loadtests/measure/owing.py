@@ -101,11 +101,14 @@ class Owing:
         return tuple(self._stay(i, spared) for i in intervals)
 
     def away(self, absences: tuple[Absence, ...]) -> tuple[Away, ...]:
-        """Absences in slices; those in which nothing was sent are left out."""
+        """Absences in slices; those in which nothing was sent are left out.
+
+        When a message was sent is known by its slice: one at an end of an absence is on the side of its greater part.
+        """
         found = []
         for absence in absences:
-            first = max(absence.from_ns // SLICE_NS, self._first)
-            end = min(-(-absence.to_ns // SLICE_NS), self._last + 1)
+            first = max(_nearest(absence.from_ns), self._first)
+            end = min(_nearest(absence.to_ns), self._last + 1)
             if end > first:
                 found.append(Away(first, end, absence.cause))
         return tuple(found)
@@ -184,9 +187,17 @@ class Owing:
         away: Causes = np.full(len(sent), NOT_AWAY, dtype=np.int8)
         # What the history does not date is as if nobody had been there by our plan: before T0, say.
         away[every & ~inside] = OWN_PLAN
-        for absence in absences:
-            away[every & ~inside & (sent >= absence.first) & (sent < absence.end)] = absence.cause
         away[edge & excused & ~owed] = CHARGED
+        for absence in absences:
+            gone = (
+                every
+                & ~owed
+                & ((self._forgets & ~self._in_seconds) | ~inside)
+                & (sent >= absence.first)
+                & (sent < absence.end)
+            )
+            away[gone] = absence.cause
+            edge &= ~gone
         replayed = self._replay(stays, every & ~inside)
         owed |= replayed.owed
         undecided = (edge & ~excused & ~owed) | replayed.undecided
@@ -259,6 +270,11 @@ def _first_received(table: Streams, came: Deliveries) -> Ints:
     known = table.row_family >= 0
     found[known] = first[(table.row_family * width + table.due - low)[known]]
     return found
+
+
+def _nearest(at_ns: int) -> int:
+    """The boundary between two slices that is nearest to a moment."""
+    return (at_ns + SLICE_NS // 2) // SLICE_NS
 
 
 def _bit(bits: int, families: Ints) -> Bools:

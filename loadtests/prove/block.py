@@ -65,6 +65,8 @@ class _Stay:
     owed_to: int
     may_to: int
     own: bool  # its end was our own choice
+    from_ns: int
+    to_ns: int
 
     def owes(self, sent: int) -> bool:
         return self.owed_from <= sent < self.owed_to
@@ -128,6 +130,8 @@ class _Consumer:
             owed_to=(to_ns - settle_ns) // SLICE_NS,
             may_to=-(-to_ns // SLICE_NS),
             own=edge.to_ns < 0 or edge.why in OWN_CHOICE,
+            from_ns=edge.from_ns,
+            to_ns=to_ns,
         )
 
     def add(self) -> None:
@@ -164,7 +168,7 @@ class _Consumer:
                 if event.seq not in replaced:
                     count[name, "owed"] += 1
                     count[name, "defect"] += 1
-            elif any(stay.may(sent) for stay in self.stays):
+            elif any(stay.may(sent) for stay in self.stays) and (replays or latest or not self._mostly_away(sent)):
                 count[name, "undecided"] += 1
             elif replays and (between := self._between(sent)) is not None:
                 if between:
@@ -174,6 +178,14 @@ class _Consumer:
                     count[name, "undecided"] += 1
             elif not latest:
                 count[name, "own_plan" if self._left_by_plan(sent) else "disconnected"] += 1
+
+    def _mostly_away(self, sent: int) -> bool:
+        """Whether the greater part of a slice lies between two connections."""
+        half = SLICE_NS // 2
+        return any(
+            (a.to_ns + half) // SLICE_NS <= sent < (b.from_ns + half) // SLICE_NS
+            for a, b in itertools.pairwise(self.stays)
+        )
 
     def _between(self, sent: int) -> bool | None:
         """Whether what was sent between two connections must be replayed for sure; None: it was not between two."""
@@ -185,8 +197,8 @@ class _Consumer:
 
     def _left_by_plan(self, sent: int) -> bool:
         """Whether the end of the connection before a moment was our own choice, or there was none before it."""
-        before = [stay for stay in self.stays if stay.may_to <= sent]
-        return not before or max(before, key=lambda stay: stay.may_to).own
+        before = [stay for stay in self.stays if (stay.to_ns + SLICE_NS // 2) // SLICE_NS <= sent]
+        return not before or max(before, key=lambda stay: stay.to_ns).own
 
     def _replaced(self, got: Got) -> set[int]:
         """Messages of which the contract wants only the newest, and a newer one came in time."""

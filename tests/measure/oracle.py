@@ -85,7 +85,7 @@ def count(world: World, windows: list[tuple[str, str, int, int, int]]) -> dict[s
             if not times:
                 if owed:
                     c["owed"] += 1
-                elif edge:
+                elif edge and not _mostly_away(stays, s):
                     c["away charged" if excused else "undecided"] += 1
                 else:
                     on_path = [
@@ -117,9 +117,22 @@ def count(world: World, windows: list[tuple[str, str, int, int, int]]) -> dict[s
     return {"total": total, "routes": by_route, "run": longest}
 
 
+def _mostly_away(stays: list[Stay], slice_: int) -> bool:
+    """Whether the greater part of a slice lies between two subscriptions."""
+    begin, end = slice_ * SLICE_NS, (slice_ + 1) * SLICE_NS
+    ordered = sorted(stays, key=lambda s: s.start)
+    return any(
+        (a.end + SLICE_NS // 2) // SLICE_NS * SLICE_NS
+        <= begin
+        < end
+        <= (b.start + SLICE_NS // 2) // SLICE_NS * SLICE_NS
+        for a, b in zip(ordered, ordered[1:], strict=False)
+    )
+
+
 def _cause(stays: list[Stay], windows: list[tuple[str, str, int, int, int]], slice_: int, limit: int) -> str:
     """Why a consumer was away at the end of a slice: who ended its connection, and what kept it from coming back."""
-    left = max((s for s in stays if s.end <= slice_ * SLICE_NS), key=lambda s: s.end)
+    left = max((s for s in stays if s.end <= slice_ * SLICE_NS + SLICE_NS // 2), key=lambda s: s.end)
     back = min((s.start for s in stays if s.start > left.end), default=2**62)
     at = min((slice_ + 1) * SLICE_NS, back) - 1
     if left.why == "own":
