@@ -188,14 +188,9 @@ class Owing:
         # What the history does not date is as if nobody had been there by our plan: before T0, say.
         away[every & ~inside] = OWN_PLAN
         away[edge & excused & ~owed] = CHARGED
+        may = every & ~owed & ((self._forgets & ~self._in_seconds) | ~inside)
         for absence in absences:
-            gone = (
-                every
-                & ~owed
-                & ((self._forgets & ~self._in_seconds) | ~inside)
-                & (sent >= absence.first)
-                & (sent < absence.end)
-            )
+            gone = may & (sent >= absence.first) & (sent < absence.end)
             away[gone] = absence.cause
             edge &= ~gone
         replayed = self._replay(stays, every & ~inside)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from typing import Any
 
@@ -126,7 +127,7 @@ def _mostly_away(stays: list[Stay], slice_: int) -> bool:
         <= begin
         < end
         <= (b.start + SLICE_NS // 2) // SLICE_NS * SLICE_NS
-        for a, b in zip(ordered, ordered[1:], strict=False)
+        for a, b in itertools.pairwise(ordered)
     )
 
 
