@@ -287,14 +287,17 @@ def test_it_lifts_the_faults_before_the_load_ends(guarded: tuple[Run, int, Start
     assert last_sent * 100_000_000 >= lifted.before_ns - 100_000_000, "the load went on until the fault was lifted"
 
 
-def test_a_burst_onto_squeezed_buffers_is_proved_and_charged_to_nobody_else(bench: Bench) -> None:
+def test_a_burst_onto_squeezed_buffers_is_charged_to_nobody_and_proves_nothing_where_it_closed_nobody(
+    bench: Bench,
+) -> None:
     """A thousand messages at once, slow readers, and Redis' buffers squeezed to 64 kB meanwhile."""
     child = bench.start("run", bench.profile(OVERFLOW, "overflow"))
     child.wait(80)
     run = bench.run_of(child)
     squeeze = fault(run, "squeeze")
-    assert squeeze["proved"], (squeeze, child.said)
-    assert squeeze["effective"]["subscriber"] == "closed"
+    assert squeeze["effective"]["subscriber"] == "closed", (squeeze, child.said)  # our own, which never reads
+    assert squeeze["proved"] == (squeeze["effective"]["touched"] == "acted")
+    assert squeeze["proved"] or "Redis closed no subscriber of the target" in run.results["recovery"][0]["summary"]
     assert squeeze["effective"]["disconnected"] >= 1
     assert run.check("lost_defect")["verdict"] == "PASS", run.results["delivery"]
     assert run.check("health_ms")["measured"] is not None
