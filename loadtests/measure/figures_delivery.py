@@ -9,6 +9,7 @@ import numpy as np
 
 from loadtests.measure.absences import CHARGED as CHARGED_AWAY
 from loadtests.measure.absences import DISCONNECTED
+from loadtests.measure.attribution import DEFECT, NOT_REPLAYED
 from loadtests.measure.case import Case
 from loadtests.measure.deliveries import later_than
 from loadtests.measure.facts import KIND_CODE, Bools, Ints
@@ -35,16 +36,20 @@ def published_(case: Case, t: Threshold) -> Figure:
 
 def delivery_rate(case: Case, t: Threshold) -> Figure:
     """Delivered of what was offered, but for own plan, harness and undecided: the failure never shrinks it."""
-    rows, groups = published_rows(case, t), groups_of(case, t)
-    delivered, owed = case.ledger.delivered_rows[groups], case.ledger.owed_rows[groups]
-    kept_away = case.ledger.away_rows[[CHARGED_AWAY, DISCONNECTED]][:, groups].sum(axis=0)
+    rows, groups, ledger = published_rows(case, t), groups_of(case, t), case.ledger
+    delivered, owed, away = (x[..., groups, :] for x in (ledger.delivered_rows, ledger.owed_rows, ledger.away_rows))
+    kept_away = away[[CHARGED_AWAY, DISCONNECTED]].sum(axis=0)
+    # Just before a fault what it took is its phase's, what the target did is not.
+    before = published_rows(case, t, no_faults=True) * (1 - rows)
+    targets = away[DISCONNECTED] + ledger.lost_rows[[DEFECT, NOT_REPLAYED]][:, groups].sum(axis=0)
 
     def rate(of: Ints) -> float | None:
-        due = int(((owed + kept_away) @ of).sum())
-        return int((delivered @ of).sum()) / due if due else None
+        came = int((delivered @ ((rows + before) * of)).sum())
+        due = int(((owed + kept_away) @ (rows * of)).sum()) + int(((delivered + targets) @ (before * of)).sum())
+        return came / due if due else None
 
-    value = rate(rows)
-    if value is not None and value < t.limit and ((clean := rate(rows * untroubled(case))) is None or clean >= t.limit):
+    value = rate(np.ones_like(rows))
+    if value is not None and value < t.limit and ((clean := rate(untroubled(case))) is None or clean >= t.limit):
         return Figure(value=value, verdict=Verdict.UNKNOWN, why_not=OURS)
     return Figure(value=value, why_not="nothing was offered")
 
@@ -57,17 +62,19 @@ def received_per_s(case: Case, t: Threshold) -> Figure:
 
 def lost(*categories: int) -> Callable[[Case, Threshold], Figure]:
     def measure(case: Case, t: Threshold) -> Figure:
-        rows, groups = published_rows(case, t), groups_of(case, t)
-        if not int((case.ledger.offered_rows[groups] @ rows).sum()):
+        groups = groups_of(case, t)
+        rows, targets = (published_rows(case, t, no_faults=none) for none in (False, True))
+        if not int((case.ledger.offered_rows[groups] @ (rows | targets)).sum()):
             return Figure(value=None, why_not="nothing was offered")
 
         def sum_of(of: Ints) -> float:
-            return float(case.ledger.lost(of)[:, groups].sum(axis=1)[list(categories)].sum())
+            faults, own = (case.ledger.lost(which * of)[:, groups].sum(axis=1) for which in (rows, targets))
+            return float(sum((own if c in (DEFECT, NOT_REPLAYED) else faults)[c] for c in categories))
 
-        gone = sum_of(rows)
+        gone = sum_of(np.ones_like(rows))
         lines = [line for c in categories for line in case.ledger.evidence.get(c, [])] if gone else []
         # A reader that cannot keep up is a slow consumer, whom a target may drop: that is no evidence against it.
-        if gone > t.limit and sum_of(rows * untroubled(case)) <= t.limit:
+        if gone > t.limit and sum_of(untroubled(case)) <= t.limit:
             return Figure(value=gone, evidence=lines, verdict=Verdict.UNKNOWN, why_not=OURS)
         return Figure(value=gone, evidence=lines)
 
@@ -79,7 +86,7 @@ def lost_disconnected(case: Case, t: Threshold) -> Figure:
 
     Of families in mode "latest" the absence counts by its seconds: how many messages would have come nobody knows.
     """
-    rows, groups, wanted = published_rows(case, t), groups_of(case, t), chosen(t.phases)
+    rows, groups, wanted = published_rows(case, t, no_faults=True), groups_of(case, t), chosen(t.phases)
     if not int((case.ledger.offered_rows[groups] @ rows).sum()) and not case.plan.offered_rows[groups].any():
         return Figure(value=None, why_not="nothing was offered")
     missed = case.ledger.away_rows[DISCONNECTED][groups]

@@ -168,7 +168,7 @@ class _Consumer:
                 if event.seq not in replaced:
                     count[name, "owed"] += 1
                     count[name, "defect"] += 1
-            elif any(stay.may(sent) for stay in self.stays) and (replays or latest or not self._mostly_away(sent)):
+            elif any(stay.may(sent) for stay in self.stays) and (replays or not self._shut_out(sent)):
                 count[name, "undecided"] += 1
             elif replays and (between := self._between(sent)) is not None:
                 if between:
@@ -176,16 +176,13 @@ class _Consumer:
                     count[name, "not_replayed"] += 1
                 else:
                     count[name, "undecided"] += 1
-            elif not latest:
+            elif any(stay.may(sent) for stay in self.stays) or not latest:
                 count[name, "own_plan" if self._left_by_plan(sent) else "disconnected"] += 1
 
-    def _mostly_away(self, sent: int) -> bool:
-        """Whether the greater part of a slice lies between two connections."""
-        half = SLICE_NS // 2
-        return any(
-            (a.to_ns + half) // SLICE_NS <= sent < (b.from_ns + half) // SLICE_NS
-            for a, b in itertools.pairwise(self.stays)
-        )
+    def _shut_out(self, sent: int) -> bool:
+        """Whether the target kept the consumer out in any part of a slice between two connections."""
+        begin, end = sent * SLICE_NS, (sent + 1) * SLICE_NS
+        return any(not a.own and a.to_ns < end and b.from_ns > begin for a, b in itertools.pairwise(self.stays))
 
     def _between(self, sent: int) -> bool | None:
         """Whether what was sent between two connections must be replayed for sure; None: it was not between two."""
@@ -197,7 +194,7 @@ class _Consumer:
 
     def _left_by_plan(self, sent: int) -> bool:
         """Whether the end of the connection before a moment was our own choice, or there was none before it."""
-        before = [stay for stay in self.stays if (stay.to_ns + SLICE_NS // 2) // SLICE_NS <= sent]
+        before = [stay for stay in self.stays if stay.to_ns < (sent + 1) * SLICE_NS]
         return not before or max(before, key=lambda stay: stay.to_ns).own
 
     def _replaced(self, got: Got) -> set[int]:
