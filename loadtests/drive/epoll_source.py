@@ -10,6 +10,7 @@ import contextlib
 import select as _select
 import socket as _socket
 import sys
+from collections.abc import Iterator
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final
 
@@ -45,10 +46,11 @@ class EpollSource:
 
     name: Final = "hub-epoll"
 
-    def __init__(self, receiver: Receiver, *, one_in: int, kernel_stamps: bool) -> None:
+    def __init__(self, receiver: Receiver, *, gaps: Iterator[int], kernel_stamps: bool) -> None:
+        """`gaps`: from one sampled read to the next."""
         self._receiver = receiver
-        self._one_in = one_in
-        self._until_sample = one_in
+        self._gaps = gaps
+        self._until_sample = next(gaps)
         self.crowded = False  # more sockets had something than one turn reads
         self._stamps = kernel_stamps
         self._connections: dict[int, Connection] = {}
@@ -196,7 +198,7 @@ class EpollSource:
         sampled = self._until_sample <= 0
         kernel: int | None = None
         if sampled:
-            self._until_sample = self._one_in
+            self._until_sample = next(self._gaps)
         if sampled and connection.stamped:
             chunk, now, kernel = stamps.receive(connection.sock, size)
             now += offset

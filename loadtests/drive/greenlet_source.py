@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -29,11 +30,12 @@ Name = Literal["greenlet", "library"]
 class GreenletSource:
     """Reads gevent's own sockets, plain or TLS; "library" where what comes is inflated by one."""
 
-    def __init__(self, receiver: Receiver, *, one_in: int, name: Name = "greenlet") -> None:
+    def __init__(self, receiver: Receiver, *, gaps: Iterator[int], name: Name = "greenlet") -> None:
+        """`gaps`: from one sampled read to the next."""
         self.name = name
         self._receiver = receiver
-        self._one_in = one_in
-        self._until_sample = one_in
+        self._gaps = gaps
+        self._until_sample = next(gaps)
         self._readers: dict[Connection, Any] = {}
 
     @property
@@ -116,7 +118,7 @@ class GreenletSource:
                 self._until_sample -= 1
                 sampled = self._until_sample <= 0
                 if sampled:
-                    self._until_sample = self._one_in
+                    self._until_sample = next(self._gaps)
                 receiver.received(connection, chunk, now, sampled=sampled)
                 reads += 1
                 if pace is not None:

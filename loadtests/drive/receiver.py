@@ -6,6 +6,7 @@ Everything is per run: nothing is open before the first Receiver, nothing after 
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,10 @@ from loadtests.drive.settling import settle
 from loadtests.drive.socketio import SocketIoDialect
 from loadtests.drive.websocket import PlainDialect
 from loadtests.model.contract import ConsumerPlan, Contract
+from loadtests.model.ids import NS_PER_S
 from loadtests.model.records import Touched
 from loadtests.tally.accountant import Accountant, Sums
+from loadtests.tally.drawing import gaps
 from loadtests.tally.streams import STREAMS_KEPT
 from loadtests.tally.subscriptions import Step, Subscriptions
 
@@ -76,19 +79,25 @@ class Receiver:
         """Nonce of a probe message: how many consumers have seen it."""
         sampling = profile.sampling
         one_in = 1 if sampling.stamps == "every" else sampling.one_in
+        between = gaps(random.Random(f"{profile.seed}:sampled reads"), one_in)
         usable = EpollSource.available(tls=profile.target.tls)
         self.source: EpollSource | GreenletSource
         if profile.target.compression:
-            self.source = GreenletSource(self, one_in=one_in, name="library")
+            self.source = GreenletSource(self, gaps=between, name="library")
         elif source == "greenlet" or (source is None and not usable):
-            self.source = GreenletSource(self, one_in=one_in)
+            self.source = GreenletSource(self, gaps=between)
         else:
             wanted = sampling.stamps != "off" and stamps.AVAILABLE
-            self.source = EpollSource(self, one_in=one_in, kernel_stamps=wanted)
+            self.source = EpollSource(self, gaps=between, kernel_stamps=wanted)
         self._lag = HubLag()
         self._flushing = RLock()
         self._closed = False
         self._told = Readings(self.accountant.sums())
+        wiring.t0.rawlink(self._began)
+
+    def _began(self, t0: AsyncResult[int]) -> None:
+        if t0.value is not None:
+            self.accountant.warm(t0.value + round(self._wiring.profile.run.warm_up_s * NS_PER_S))
 
     @property
     def receive_name(self) -> str:

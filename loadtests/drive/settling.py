@@ -71,5 +71,6 @@ def settle(
         accountant.leave(account)
         accountant.take(account, batch, now_ns)
     if sampled:
-        accountant.sampled(account, batch, now_ns, kernel_ns)
+        before = followed.count if followed is not None else 0
+        accountant.sampled(account, batch, now_ns, kernel_ns, before=before)
     return controls

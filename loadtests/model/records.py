@@ -111,6 +111,8 @@ class Consumed(_Record, frozen=True, kw_only=True, array_like=True, tag="consume
     service: Sparse = EMPTY  # sent -> received, sampled reads only
     read_delay: Sparse = EMPTY  # kernel's receive time -> our read, sampled reads only
     reads: int = 0  # reads that brought them (messages per read = (unique + repeated) / reads)
+    sampled: Sparse = EMPTY  # clock read: latency by it of what came with stamped reads, to be compared with all
+    sampled_weight: int = 0  # sum over those messages of how many their read brought (the ones early are in it too)
 
 
 class RouteSet(_Record, frozen=True, kw_only=True, array_like=True, tag="route_set"):
@@ -172,6 +174,21 @@ class Touched(_Record, frozen=True, kw_only=True, array_like=True, tag="touched"
     worst_latency_ns: list[int]
     complete: bool  # every consumer of this process that received anything in the slice is in it
     late_ns: list[int] = []  # last moment at which something came later than the delivery limit, 0: nothing did
+
+
+class ClientLatency(_Record, frozen=True, kw_only=True, array_like=True, tag="client_latency"):
+    """Due -> received by the read clock, of all reads of each named consumer in a stretch of slices, both inclusive.
+
+    `entries` says how many of the rows of (coarse bucket, count) belong to each consumer, in their order. A consumer
+    may be in several records of one stretch: readers add them up.
+    """
+
+    from_slice: int
+    to_slice: int
+    consumer: list[int]
+    entries: list[int]
+    bucket: list[int]  # a coarse bucket of `tally.histogram`
+    count: list[int]
 
 
 class FirstAfter(_Record, frozen=True, kw_only=True, array_like=True, tag="first_after"):
@@ -369,4 +386,5 @@ Record = (
     | ServiceEnded
     | Note
     | Finish
+    | ClientLatency
 )
