@@ -20,6 +20,7 @@ from loadtests.model.results import Check, Verdict
 from loadtests.model.threshold_rules import SELECTORS
 
 LINES = 20
+SLOWEST = "slowest_client_"
 _ACCOUNT = frozenset({"lost_defect", "lost_disconnected", "lost_charged", "lost_total", "delivery_rate"})
 _SEEN = _ACCOUNT | {"deliveries", "repeated", "reordered", "foreign", "late", "received_per_s"}
 _OURS = frozenset({"clean_coverage", "own_lag_p99_ms"})
@@ -73,7 +74,7 @@ def _said(t: Threshold, figure: Figure) -> str:
     if figure.value is None:
         return figure.why_not
     side = "at least" if t.measure in AT_LEAST else "at most"
-    text = f"{figure.value:.6g}, {side} {t.limit:g} allowed"
+    text = "; ".join([f"{figure.value:.6g}, {side} {t.limit:g} allowed", *([figure.note] if figure.note else [])])
     return f"{text}; {figure.why_not}" if figure.verdict is Verdict.UNKNOWN else text
 
 
@@ -89,12 +90,12 @@ def _doubt(case: Case, t: Threshold, verdict: Verdict) -> str | None:
     """Why a verdict does not stand."""
     if verdict is Verdict.UNKNOWN:
         return None
-    if t.measure.startswith(("latency_", "service_")) and (why := _clocks(case, t)):
+    if t.measure.startswith(("latency_", "service_", SLOWEST)) and (why := _clocks(case, t)):
         return why
     if verdict is Verdict.FAIL:
         if t.measure in _OURS:
             return "but that says nothing of the target: the load generator did not keep up"
-        if t.measure.startswith(("latency_", "query_m", "query_p")):
+        if t.measure.startswith(("latency_", "query_m", "query_p", SLOWEST)):
             lag = max(own_lag_ms(case, {CALM}) or 0.0, own_lag_ms(case, chosen(t.phases)) or 0.0)
             if lag > case.profile.guard.own_lag_p99_ms:
                 return f"but our own lag was {lag:.1f} ms or more (p99)"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from loadtests.measure.facts import KERNEL, READ, Bools, Columns, Facts, Floats, Ints
+from loadtests.measure.sampled import contradiction
 from loadtests.model.results import Bars, Spread
 from loadtests.tally.histogram import BUCKETS, bounds_us, bucket_of, middle_ms
 
@@ -65,6 +66,8 @@ class Deliveries:
     latency: Bins
     service: Bins
     read_delay: Bins
+    sampled: Bins  # of the read clock's rows: what came with stamped reads
+    weight: Ints
 
     def of_process(self, names: list[str]) -> dict[str, int]:
         """Unique deliveries per process."""
@@ -74,7 +77,7 @@ class Deliveries:
 def deliveries(facts: Facts, consumer_groups: int) -> Deliveries:
     """The table of a history."""
     parts = [p.consumed.numpy() for _, p in facts.each()]
-    rows = np.concatenate(parts or [np.zeros((12, 0), dtype=np.int64)], 1)
+    rows = np.concatenate(parts or [np.zeros((14, 0), dtype=np.int64)], 1)
     group, due, received, clock, unique, repeated, size, negative, reads = rows[:9]
     held = [(p, part) for (_, p), part in zip(facts.each(), parts, strict=True)]
     return Deliveries(
@@ -94,6 +97,8 @@ def deliveries(facts: Facts, consumer_groups: int) -> Deliveries:
         latency=bins([(p.latency, part[9]) for p, part in held]),
         service=bins([(p.service, part[10]) for p, part in held]),
         read_delay=bins([(p.read_delay, part[11]) for p, part in held]),
+        sampled=bins([(p.sampled, part[13]) for p, part in held]),
+        weight=rows[12],
     )
 
 
@@ -132,17 +137,21 @@ def spread_of(dense: Ints, negative: int = 0) -> Spread:
     return judged(np.zeros_like(dense), dense, negative=negative)
 
 
-def judged(kernel: Ints, read: Ints, *, negative: int = 0, count: int | None = None) -> Spread:
-    """Each percentile by the kernel's clock where ten samples lie beyond it, else by the read clock."""
+def judged(kernel: Ints, read: Ints, *, negative: int = 0, count: int | None = None, contradicted: str = "") -> Spread:
+    """Each percentile by the kernel's clock where ten samples lie beyond it, else by the read clock.
+
+    `contradicted`: what the sampled reads say that all reads do not; then the kernel's clock only tells the longest.
+    """
+    timed = np.zeros_like(kernel) if contradicted else kernel
 
     def pick(q: float) -> float | None:
-        by_kernel = quantile_ms(kernel, q)
+        by_kernel = quantile_ms(timed, q)
         return quantile_ms(read, q) if by_kernel is None else by_kernel
 
-    enough = int(kernel.sum()) >= 2 * BEYOND
+    enough = int(timed.sum()) >= 2 * BEYOND
     return Spread(
         count=int(read.sum()) if count is None else count,
-        mean=_mean(kernel if enough else read),
+        mean=_mean(timed if enough else read),
         p50=pick(0.5),
         p90=pick(0.9),
         p95=pick(0.95),
@@ -150,15 +159,60 @@ def judged(kernel: Ints, read: Ints, *, negative: int = 0, count: int | None = N
         p999=pick(0.999),
         max=_max(read + kernel),  # the kernel knows some that slow reads of ours hide
         negative=negative,
+        contradicted=contradicted,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Timed:
+    """Latencies of some rows by both clocks."""
+
+    kernel: Ints  # of the stamped reads
+    read: Ints  # of all reads, where our reading was prompt enough to be believed
+    sampled: Ints  # of the stamped ones among these, by the read clock
+    size: float  # independent messages that those are worth
+    doubtful: bool  # some rows are not in `read`
+    negative: int
+    count: int
+
+    def spread(self) -> Spread:
+        """What is judged of them."""
+        return judged(
+            self.kernel, self.read, negative=self.negative, count=self.count, contradicted=self.contradicted()
+        )
+
+    def contradicted(self) -> str:
+        """What the sampled reads say that all reads do not; empty: nothing."""
+        q = contradiction(self.sampled, self.read, self.size)
+        if q is None:
+            return ""
+        theirs, whole = (quantile_ms(dense, q, beyond=0) for dense in (self.sampled, self.read))
+        return (
+            f"p{q * 100:g} of the {int(self.sampled.sum())} sampled deliveries is {theirs:.4g} ms, "
+            f"of all {int(self.read.sum())} it is {whole:.4g} ms, by one clock: that is no chance, all are judged"
+        )
+
+
+def timed(table: Deliveries, rows: Bools, slow_read: Bools) -> Timed:
+    """Latency of some rows; `slow_read` are rows whose read clock came too late to be believed."""
+    by_read = rows & (table.clock == READ)
+    prompt = by_read & ~slow_read
+    sampled, weight = table.sampled.dense(prompt), int(table.weight[prompt].sum())
+    counted = rows & table.counts
+    return Timed(
+        kernel=table.latency.dense(rows & (table.clock == KERNEL)),
+        read=table.latency.dense(prompt),
+        sampled=sampled,
+        size=float(sampled.sum()) ** 2 / weight if weight else 0.0,
+        doubtful=bool((by_read & slow_read & table.counts).any()),
+        negative=int(table.negative[counted].sum()),
+        count=int(table.latency.count[counted[table.latency.row]].sum()),
     )
 
 
 def latency_spread(table: Deliveries, rows: Bools, slow_read: Bools) -> Spread:
-    """Latency of some rows; `slow_read` are rows whose read clock came too late to be believed."""
-    kernel = table.latency.dense(rows & (table.clock == KERNEL))
-    read = table.latency.dense(rows & (table.clock == READ) & ~slow_read)
-    count = int(table.latency.count[(rows & table.counts)[table.latency.row]].sum())
-    return judged(kernel, read, negative=int(table.negative[rows & table.counts].sum()), count=count)
+    """What is judged of the latencies of some rows."""
+    return timed(table, rows, slow_read).spread()
 
 
 def bars(dense: Ints) -> Bars:

@@ -73,7 +73,11 @@ class ProcessFacts:
         )  # publishers, due, sent, not offered, receivers min, max, zero, lag and blocked lengths
         self.own_lag = Columns(2)  # bucket, count
         self.blocked = Columns(2)
-        self.consumed = Columns(12)  # group, due, received, clock, unique, repeated, bytes, negative, reads, 3 lengths
+        # group, due, received, clock, unique, repeated, bytes, negative, reads, 3 lengths, sampled weight, its length
+        self.consumed = Columns(14)
+        self.sampled = Columns(2)
+        self.clients = Columns(4)  # from slice, to slice, consumer, entries
+        self.client_latency = Columns(2)  # coarse bucket, count
         self.latency = Columns(2)
         self.service = Columns(2)
         self.read_delay = Columns(2)
@@ -134,6 +138,12 @@ class ProcessFacts:
                     record.worst_latency_ns,
                     record.late_ns or [LATE_NOT_TOLD] * len(record.consumer),
                 )
+            case r.ClientLatency():
+                many = len(record.consumer)
+                self.clients.extend(
+                    [record.from_slice] * many, [record.to_slice] * many, record.consumer, record.entries
+                )
+                self.client_latency.extend(record.bucket, record.count)
             case r.FirstAfter():
                 kinds = [FIRST_CODE[k] for k in record.kind]
                 self.first_after.extend([record.healed_ns] * len(kinds), kinds, record.consumer, record.at_ns)
@@ -204,6 +214,7 @@ class ProcessFacts:
         self.latency.extend(*c.latency)
         self.service.extend(*c.service)
         self.read_delay.extend(*c.read_delay)
+        self.sampled.extend(*c.sampled)
         self.consumed.append(
             c.group,
             c.due_slice,
@@ -217,6 +228,8 @@ class ProcessFacts:
             len(c.latency[0]),
             len(c.service[0]),
             len(c.read_delay[0]),
+            c.sampled_weight,
+            len(c.sampled[0]),
         )
 
     def merge(self, other: ProcessFacts) -> None:

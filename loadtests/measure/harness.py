@@ -48,7 +48,8 @@ class Scopes:
 
 def latency_limit_ms(profile: Profile) -> float:
     """The tightest latency limit of the profile; without one the delivery limit."""
-    limits = [t.at_most for t in profile.thresholds if t.measure.startswith("latency_") and t.at_most is not None]
+    timed = [t for t in profile.thresholds if t.measure.startswith(("latency_", "slowest_client_"))]
+    limits = [t.at_most for t in timed if t.at_most is not None]
     return min(limits, default=profile.run.late_s * 1000)
 
 

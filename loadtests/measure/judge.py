@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from loadtests.measure.case import Case, case
 from loadtests.measure.checks import plan_done, threshold_check
+from loadtests.measure.clients import slowest_clients
 from loadtests.measure.conditions import ROOTS, harness_checks, own_profile
 from loadtests.measure.facts import Facts, fold
 from loadtests.measure.harness import harness_result, reported
@@ -86,6 +87,7 @@ def concluded(found: Case, *, profile_sha256: str | None = None) -> Results:
         notes=user_notes(found),
         repeated=repeats(found.recovery),
         interference=interferences(found),
+        slowest_clients=slowest_clients(found),
     )
 
 

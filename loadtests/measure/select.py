@@ -21,6 +21,7 @@ class Figure:
     evidence: list[str] = field(default_factory=list)
     why_not: str = "no samples"
     verdict: Verdict | None = None
+    note: str = ""  # what must be said beside it, whatever the verdict
 
 
 # -- which rows

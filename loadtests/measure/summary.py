@@ -237,5 +237,7 @@ def log(case: Case) -> list[str]:
         (second * NS_PER_S, f"{len(who)} connections ended: {why} (first consumer {min(who)})")
         for (second, why), who in ends.items()
     ]
+    against = latency_spread(case.came, case.clean, case.slow_read).contradicted
+    lines += [(case.times.t0_ns, f"latency: {against}")] if against else []
     lines += [(0, f"{n}: {hole}") for n, p in case.facts.each() for hole in p.holes()]
     return [f"{at(when):.1f} s: {text}" for when, text in sorted(lines)]

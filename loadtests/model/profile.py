@@ -349,6 +349,7 @@ Measure = Literal[
     "latency_p95_ms",
     "latency_p99_ms",
     "latency_max_ms",
+    "slowest_client_p95_ms",
     "service_p95_ms",
     "service_p99_ms",
     "own_lag_p99_ms",

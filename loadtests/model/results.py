@@ -54,6 +54,23 @@ class RunInfo(_Part, frozen=True, kw_only=True):
     finish: str | None  # reason of the finish; None: the history has none
 
 
+class ClientLatency(_Part, frozen=True, kw_only=True):
+    """A consumer's own p95 in the calm phases, by the read clock of all its reads."""
+
+    consumer: int
+    group: str
+    p95_ms: float
+    deliveries: int
+
+
+class SlowestClients(_Part, frozen=True, kw_only=True):
+    """The slowest of the consumers that are not expected to be slow, the slowest first."""
+
+    judged: int
+    too_few: int  # had fewer deliveries than a p95 of its own needs
+    slowest: list[ClientLatency]  # at most five
+
+
 class Check(_Part, frozen=True, kw_only=True):
     """One threshold, or one condition of the harness, and what it found."""
 
@@ -110,6 +127,7 @@ class Spread(_Part, frozen=True, kw_only=True):
     p999: float | None
     max: float | None
     negative: int
+    contradicted: str = ""  # what the sampled reads said, where all are judged because of it
 
 
 class FaultResult(_Part, frozen=True, kw_only=True):
@@ -298,6 +316,7 @@ class Results(_Part, frozen=True, kw_only=True):
     notes: list[UserNote] = []  # in order of time; the log has them too
     repeated: list[RepeatedResult] = []
     interference: list[Interference] = []
+    slowest_clients: SlowestClients | None = None
 
 
 def to_json(results: Results) -> bytes:

@@ -16,6 +16,7 @@ _MEANING: dict[str, frozenset[str]] = {
     "clean_coverage": frozenset(),
     "health_ms": frozenset(),
     "connected": frozenset({"group"}),
+    "slowest_client_p95_ms": frozenset({"group"}),
     "query_mean_ms": frozenset({"query"}),
     "query_p95_ms": frozenset({"query"}),
     "query_max_ms": frozenset({"query"}),
@@ -103,5 +104,6 @@ def _data(profile: Profile, threshold: Threshold, where: str) -> Iterator[str]:
     if measure == "health_ms" and profile.target.kind == "external" and profile.target.gateway_http is None:
         yield f'{where}.measure: found "health_ms" without target.gateway_http, allowed where that is named'
     slow_only = all(group.expect_slow for group in profile.consumers)
-    if selectors_of(measure) == _DELIVERY and threshold.group is None and slow_only:
+    of_groups = selectors_of(measure) == _DELIVERY or measure == "slowest_client_p95_ms"
+    if of_groups and threshold.group is None and slow_only:
         yield f"{where}.group: found nothing, allowed a consumer group, since every group is expected to be slow"

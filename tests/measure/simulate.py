@@ -6,7 +6,8 @@ Writes records as the processes do; the oracle counts the same world message by 
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,11 +16,12 @@ from loadtests.model.codec import Frame
 from loadtests.model.contract import Contract
 from loadtests.model.ids import SLICE_NS, pack_stream
 from loadtests.model.profile import Profile
-from loadtests.tally.histogram import Histogram
+from loadtests.tally.histogram import COARSE_BITS, Histogram, bucket_of
 
 S = 1_000_000_000
 MS = 1_000_000
 T0 = 2 * S
+READ_DELAY_NS = 100_000
 
 
 def profile(**changes: Any) -> Profile:
@@ -103,6 +105,7 @@ class World:
         self.processes = processes
         self.silent_workers: set[str] = set()  # killed: no closing, no left
         self.own_lag_ns = 200_000
+        self.stamped: Callable[[Message, Stay], bool] | None = None  # which reads the kernel's stamp was taken of
         self.not_offered = 0
         self.finish: r.Finish | None = None
         run = profile_.run
@@ -277,6 +280,9 @@ class World:
         found: list[r.Record] = []
         sets: dict[frozenset[int], int] = {}
         cells: dict[tuple[int, int, int], list[Any]] = {}
+        kernel: dict[tuple[int, int, int], Histogram] = defaultdict(Histogram)
+        sampled: dict[tuple[int, int, int], Histogram] = defaultdict(Histogram)
+        clients: dict[tuple[int, int], Counter[int]] = defaultdict(Counter)  # second, consumer: coarse bucket, count
         touched: dict[int, dict[int, list[int]]] = defaultdict(dict)
         rows: list[tuple[str, int, int, int, int, int, int]] = []
         alike: dict[tuple[tuple[int, ...], ...], list[tuple[int, int]]] = defaultdict(list)
@@ -325,6 +331,11 @@ class World:
                 cell[3] += 100
                 if at >= m.due:
                     cell[2].add(at - m.due)
+                    clients[at // S, stay.consumer][bucket_of(at - m.due) >> COARSE_BITS] += 1
+                    if self.stamped is not None and self.stamped(m, stay):
+                        sampled[key].add(at - m.due)
+                        by_kernel = max(at - READ_DELAY_NS, m.due)
+                        kernel[*key[:2], by_kernel // SLICE_NS].add(by_kernel - m.due)
                 else:
                     cell[4] += 1
                 if m.seq in had:
@@ -347,12 +358,27 @@ class World:
             vector = tuple((k, *ends[k], len(v)) for k, v in sorted(seen.items()))
             alike[vector].append((stay.consumer, stay.epoch))
         for (group, due, at), (unique, repeated, latency, size, negative) in sorted(cells.items()):
+            stamped = sampled[group, due, at]
             found.append(
                 r.Consumed(
                     group=group, due_slice=due, received_slice=at, clock="read", unique=unique, repeated=repeated,
                     bytes=size,
                     latency=latency.sparse(), negative=negative, service=latency.sparse(), read_delay=([1], [unique]),
-                    reads=1,
+                    reads=1, sampled=stamped.sparse(), sampled_weight=stamped.count,
+                )
+            )  # fmt: skip
+        for (group, due, at), latency in sorted(kernel.items()):
+            found.append(
+                r.Consumed(
+                    group=group, due_slice=due, received_slice=at, clock="kernel", unique=0, repeated=0, bytes=0,
+                    latency=latency.sparse(), negative=0,
+                )
+            )  # fmt: skip
+        for (second, consumer), counts in sorted(clients.items()):
+            found.append(
+                r.ClientLatency(
+                    from_slice=second * S // SLICE_NS, to_slice=(second + 1) * S // SLICE_NS - 1, consumer=[consumer],
+                    entries=[len(counts)], bucket=sorted(counts), count=[counts[b] for b in sorted(counts)],
                 )
             )  # fmt: skip
         for at in sorted(shown):
