@@ -48,8 +48,12 @@ def captured(case: Case) -> bool:
 
 
 def own_latencies(case: Case, groups: list[int], wanted: set[int] | None) -> Own:
-    """What consumers of some groups got in some phases; None stands for all."""
-    known = {c for c, group in case.subs.group_of.items() if group in groups}
+    """What consumers of some groups got in some phases; None stands for all.
+
+    When a slow reader read a message tells its own pace only.
+    """
+    paced = [c.read_bytes_per_s is not None for c in case.profile.consumers]
+    known = {c for c, group in case.subs.group_of.items() if group in groups and not paced[group]}
     parts: list[Ints] = []
     for index, (_, process) in enumerate(case.facts.each()):
         rows, entries = process.clients.numpy(), process.client_latency.numpy()

@@ -78,8 +78,13 @@ class Phases:
         return self._coded(due, due, np.maximum(until, due))
 
     def of_stretches(self, first: Ints, last: Ints) -> Ints:
-        """Phase of stretches of received slices, both inclusive: what came in them may have been due before."""
-        return self._coded(first, first - self.late_slices, last)
+        """Phase of stretches of received slices, both inclusive: what came in them may have been due before.
+
+        What comes after the plan was due in it.
+        """
+        code = self._coded(first, first - self.late_slices, last)
+        code[code == AFTER] = CALM
+        return code
 
     def _coded(self, at: Ints, first: Ints, last: Ints) -> Ints:
         """By where in the plan a slice is, and by the gravest that came between two others."""

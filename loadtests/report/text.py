@@ -64,7 +64,9 @@ def _numbers(results: Results) -> list[str]:
     def t(value: float | None) -> str:
         return plain(value, "ms")
 
-    calm, whole = results.calm_latency_ms, results.latency_ms
+    calm, whole, clients = results.calm_latency_ms, results.latency_ms, results.slowest_clients
+    slowest = clients.slowest[0] if clients is not None and clients.slowest else None
+    own = f"; slowest client p95 {t(slowest.p95_ms)} (consumer {slowest.consumer})" if slowest is not None else ""
     return [
         f"published   {n(d.published)}  (failed {n(d.failed)}, unknown {n(d.unknown)}, not offered {n(d.not_offered)})",
         f"delivered   {n(d.unique)}: {plain(d.rate, 'share')} of the {n(d.owed)} owed; "
@@ -75,7 +77,7 @@ def _numbers(results: Results) -> list[str]:
         f"also        late {n(d.late)}, repeated {n(d.repeated)}, reordered {n(d.reordered)}, foreign {n(d.foreign)}, "
         f"undecided {n(d.undecided)}",
         f"latency     calm p50 {t(calm.p50)}, p95 {t(calm.p95)}, p99 {t(calm.p99)}; "
-        f"whole run p99 {t(whole.p99)}, max {t(whole.max)}",
+        f"whole run p99 {t(whole.p99)}, max {t(whole.max)}{own}",
         f"generator   clean coverage {plain(results.harness.clean_coverage, 'share')}, "
         f"own lag p99 {t(results.own_lag_ms.p99)}",
     ]

@@ -22,6 +22,7 @@ _CONSUMERS_A_SLICE: Final = 10
 _ROWS_A_RECORD: Final = 512
 _FULL: Final = 1 << 15
 _ROWS: Final = 64
+_GROWTH: Final = 8
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -44,7 +45,8 @@ class ClientLatencies:
             row = self._row[consumer] = len(self._consumers)
             self._consumers.append(consumer)
             if row == len(self._counts):
-                self._counts = np.concatenate((self._counts, np.zeros_like(self._counts)))
+                more = np.zeros((max(_ROWS, row // _GROWTH), COARSE_BUCKETS), dtype=np.uint16)
+                self._counts = np.concatenate((self._counts, more))
         return row
 
     def cut(self, index: int) -> None:
