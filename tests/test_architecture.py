@@ -33,8 +33,8 @@ ROOTS = ("harness", "cli")  # composition roots: these alone know more than one 
 # What a pure folder may import from outside; everything else is a breach, so that a new one is a decision.
 PURE_STANDARD = {
     "__future__", "abc", "array", "bisect", "collections", "copy", "csv", "dataclasses", "datetime", "difflib",
-    "enum", "fractions", "functools", "hashlib", "heapq", "io", "itertools", "json", "math", "operator", "random", "re",
-    "statistics", "string", "struct", "textwrap", "tomllib", "types", "typing", "zlib",
+    "enum", "fractions", "functools", "hashlib", "heapq", "io", "ipaddress", "itertools", "json", "math", "operator",
+    "random", "re", "statistics", "string", "struct", "textwrap", "tomllib", "types", "typing", "zlib",
 }  # fmt: skip
 # importlib: its own package data, the templates.  xml: ElementTree builds junit.xml.
 PURE_LIBRARIES = {
@@ -194,6 +194,26 @@ def test_confined_library_stays_in_its_module(library: str) -> None:
         if any(n.split(".")[0] == library for n in imports(path))
     }
     assert users <= ONLY_IN[library]
+
+
+def test_no_call_may_go_through_a_proxy_of_the_environment() -> None:
+    """`urlopen` and the functions of requests read http_proxy and its like; our addresses are reached directly."""
+    through = {
+        "urlopen", "requests.get", "requests.post", "requests.put", "requests.delete", "requests.head",
+        "requests.request", "urlretrieve", "getproxies",
+    }  # fmt: skip
+    breaches = []
+    for path in modules(PACKAGE) + modules(ROOT / "benchmarks"):
+        for node in nodes(path):
+            if isinstance(node, ast.Attribute):
+                of = node.value.id if isinstance(node.value, ast.Name) else ""
+                if node.attr in through or f"{of}.{node.attr}" in through:
+                    breaches.append(f"{path.relative_to(ROOT)}:{node.lineno} uses {of}.{node.attr}")
+        if "requests" in imports(path):
+            text = path.read_text(encoding="utf-8")
+            if "trust_env = False" not in text and '"proxies": {"http": ""}' not in text:
+                breaches.append(f"{path.relative_to(ROOT)} lets requests trust the environment")
+    assert not breaches, "\n".join(breaches)
 
 
 def test_locustfile_holds_no_logic() -> None:

@@ -44,15 +44,19 @@ def free_memory_mb() -> float:
     return float(psutil.virtual_memory().available) / 1e6
 
 
-def needed_descriptors(profile: Profile) -> int:
-    """Descriptors that all consumers, publishers and readers of a profile need in one process."""
-    users = sum(group.count for group in profile.consumers) + sum(group.count for group in profile.publishers)
-    users += sum(group.count for group in profile.readers)
-    return users + SPARE_DESCRIPTORS
+def needed_descriptors(profile: Profile, users: int | None = None, processes: int = 1) -> int:
+    """Descriptors that one of the processes needs for its share of the users; default all users of a profile."""
+    if users is None:
+        users = sum(group.count for group in profile.consumers) + sum(group.count for group in profile.publishers)
+        users += sum(group.count for group in profile.readers)
+    return -(-users // processes) + SPARE_DESCRIPTORS
 
 
-def descriptors(profile: Profile | None) -> Finding:
-    """Raises this process's soft limit to its hard one; children inherit it."""
+def descriptors(profile: Profile | None, users: int | None = None, processes: int = 1) -> Finding:
+    """Whether each of the processes may open what its share of the users needs; default all users of the profile.
+
+    Raises this process's soft limit to its hard one; children inherit it.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:
@@ -64,7 +68,7 @@ def descriptors(profile: Profile | None) -> Finding:
     have_text = "unlimited" if have == sys.maxsize else str(have)
     if profile is None:
         return Finding(check="file descriptors", level="ok", text=f"File descriptors for one process: {have_text}.")
-    needed = needed_descriptors(profile)
+    needed = needed_descriptors(profile, users, processes)
     if have >= needed:
         return Finding(check="file descriptors", level="ok", text=f"File descriptors: {have_text}, {needed} needed.")
     return Finding(

@@ -26,8 +26,15 @@ def doctor(profile: Profile | None, where: Status | Services | None, *, reports:
 
 
 def refuse(profile: Profile, where: Status | Services | None) -> None:
-    """Raise BadInput with every reason why this run cannot begin: a silent target, a wrong role, few descriptors."""
-    reasons = refusals([descriptors(profile), *_target_findings(profile, where)])
+    """Raise BadInput with every reason why this run cannot begin: a silent target, a wrong role, a dead service."""
+    reasons = refusals(_target_findings(profile, where))
+    if reasons:
+        raise BadInput(reasons)
+
+
+def refuse_few_descriptors(profile: Profile, users: int | None = None, *, processes: int = 1) -> None:
+    """Raise BadInput where a process cannot open enough; before anything is started, so that all inherit the limit."""
+    reasons = refusals([descriptors(profile, users, processes)])
     if reasons:
         raise BadInput(reasons)
 

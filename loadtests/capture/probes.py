@@ -20,17 +20,15 @@ from loadtests.capture.readings import (
     ProcessReader,
     Reading,
     RedisReader,
+    printable,
     read_stats,
     time_health,
 )
 from loadtests.capture.sampler import Sampler
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.records import PathProbe, Record, Samples
+from loadtests.model.records import HEALTH_EVERY_S, NO_ANSWER, PathProbe, Record, Samples, Trouble
 
 __all__ = ["Probes", "Sampler", "SamplerConfig", "main"]
-
-HEALTH_EVERY_S = 0.25
-"""A burst is over in a second: a probe once a second could miss it."""
 
 
 class Probes:
@@ -51,22 +49,22 @@ class Probes:
     def start(self) -> None:
         """Begin to read. Call once."""
         config = self._config
-        tasks: list[tuple[Callable[[], None], float]] = [(self._processes, config.every_s)]
+        tasks: list[tuple[str, Callable[[], None], float]] = [("processes", self._processes, config.every_s)]
         if config.redis:
             server = RedisReader(config.redis, config.timeout_s)
-            tasks.append((lambda: self._source("redis", server.read), config.every_s))
+            tasks.append(("redis", lambda: self._source("redis", server.read), config.every_s))
         if config.postgres and config.database and config.user:
             base = PostgresReader(
                 config.postgres, database=config.database, user=config.user, timeout_s=config.timeout_s
             )
-            tasks.append((lambda: self._source("postgres", base.read), config.every_s))
+            tasks.append(("postgres", lambda: self._source("postgres", base.read), config.every_s))
         for source, address in (("gateway", config.gateway_http), ("producer", config.producer_http)):
             if address:
-                tasks.append((self._stats(source, address), config.every_s))
+                tasks.append((f"{source}'s statistics", self._stats(source, address), config.every_s))
         if config.gateway_http:
-            tasks.append((self._health, min(config.every_s, HEALTH_EVERY_S)))
-        for task, every_s in tasks:
-            thread = threading.Thread(target=self._repeat, args=(task, every_s), daemon=True)
+            tasks.append(("health", self._health, min(config.every_s, HEALTH_EVERY_S)))
+        for name, task, every_s in tasks:
+            thread = threading.Thread(target=self._repeat, args=(task, every_s), name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
 
@@ -88,16 +86,27 @@ class Probes:
     def _now_ns(self) -> int:
         return time.monotonic_ns() - self._config.origin_ns
 
+    def died(self, thread: str, error: str) -> None:
+        """A thread ended by an error that nobody foresaw: what it read is read no more, and that is our trouble."""
+        what = f"the sampler reads no more of {thread}: {printable(error)}"
+        self._emit(Trouble(process="sampler", from_ns=self._now_ns(), to_ns=-1, what=what))
+
     def _source(self, source: str, read: Callable[[], Reading | None]) -> None:
+        """A server that gives no reading was asked all the same, and that is on record."""
         at_ns = self._now_ns()
         reading = read()
-        if reading:
-            self._emit(Samples(source=source, at_ns=at_ns, metric=list(reading), value=list(reading.values())))
+        if reading is None:
+            reading = {NO_ANSWER: float(self._now_ns() - at_ns)}
+        self._tell(source, at_ns, reading)
+
+    def _tell(self, source: str, at_ns: int, reading: Reading) -> None:
+        self._emit(Samples(source=source, at_ns=at_ns, metric=list(reading), value=list(reading.values())))
 
     def _processes(self) -> None:
         for source, pid in self._pids.items():
-            reader = self._readers.setdefault(source, ProcessReader())
-            self._source(source, lambda reader=reader, pid=pid: reader.read(pid))  # type: ignore[misc]
+            at_ns, reading = self._now_ns(), self._readers.setdefault(source, ProcessReader()).read(pid)
+            if reading is not None:  # a process that is gone has no memory
+                self._tell(source, at_ns, reading)
 
     def _stats(self, source: str, address: str) -> Callable[[], None]:
         return lambda: self._source(source, lambda: read_stats(address, self._config.timeout_s))
@@ -132,6 +141,9 @@ def main() -> int:
         print("the first line must be the configuration", file=sys.stderr)  # noqa: T201
         return 2
     probes = Probes(config, emit)
+    threading.excepthook = lambda a: probes.died(
+        a.thread.name if a.thread is not None else "?", f"{a.exc_type.__name__}: {a.exc_value}"
+    )
     # a process that our parent forked may hold the pipe open, so its end alone does not tell that the parent is gone
     watcher = threading.Thread(target=_end_with, args=(parent,), daemon=True)
     watcher.start()

@@ -6,21 +6,32 @@ Runs in the sampler's own process, so it may block: each reader has a thread of 
 from __future__ import annotations
 
 import http.client
+import itertools
+import math
 import os
+import re
+import select
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import psutil
 import psycopg2
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from psycopg2 import extensions
 
-from loadtests.capture.asking import get_json, split_address
+from loadtests.capture.asking import BadAnswer, Bounded, get_json, left_s
+from loadtests.model.address import host_port
 
 Reading = dict[str, float]
 """Metric -> value."""
+
+MOST_REPLY = 1 << 24
+"""Bytes of one reply of Redis: that many hold a list of forty thousand clients."""
+MOST_NUMBERS = 500
+"""Of one page of statistics: more are no statistics."""
+MOST_TEXT = 120
+"""Characters of what a server calls a thing."""
 
 INFO_METRICS = (
     "used_memory",
@@ -115,73 +126,104 @@ def _add_uss(process: psutil.Process, total: int | None) -> int | None:
 
 
 class RedisReader:
-    """INFO and the output buffers of the subscribers, from the server itself."""
+    """INFO and the output buffers of the subscribers, from the server itself; one deadline for both answers."""
 
     def __init__(self, address: str, timeout_s: float) -> None:
-        host, port = split_address(address)
-        self._client = redis.Redis(
-            host=host,
-            port=port,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-            client_name="tickstorm-probe",
-        )
+        self._address, self._timeout_s = host_port(address), timeout_s
+        self._socket: socket.socket | None = None
 
     def read(self) -> Reading | None:
         """INFO's numbers under INFO's names, and subscriber_buffers_bytes (all, max) of its client list."""
+        deadline = time.monotonic() + self._timeout_s
         try:
-            info: Mapping[str, Any] = self._client.info()
-            subscribers = self._client.client_list(_type="pubsub")
-        except (redis.RedisError, OSError):
+            if self._socket is None:
+                self._socket = socket.create_connection(self._address, self._timeout_s)
+                self._ask(deadline, b"CLIENT", b"SETNAME", b"tickstorm-probe")
+            info = dict(line.partition(":")[::2] for line in self._ask(deadline, b"INFO").splitlines())
+            clients = self._ask(deadline, b"CLIENT", b"LIST", b"TYPE", b"pubsub").splitlines()
+        except (OSError, BadAnswer):
+            self.close()
             return None
-        reading = {name: float(info[name]) for name in INFO_METRICS if isinstance(info.get(name), int | float)}
-        buffers = [int(client.get("omem", 0)) for client in subscribers]
-        reading["subscribers"] = len(buffers)
+        reading = {name: n for name in INFO_METRICS if (n := _read_number(info.get(name, ""))) is not None}
+        buffers = [n for c in clients if (n := _read_number(c.partition(" omem=")[2].partition(" ")[0])) is not None]
+        reading["subscribers"] = len(clients)
         reading["subscriber_buffers_bytes"] = sum(buffers)
         reading["subscriber_buffer_max_bytes"] = max(buffers, default=0)
         return reading
 
+    def _ask(self, deadline: float, *words: bytes) -> str:
+        """The one string that answers. Raises OSError or BadAnswer; what comes after it is none of this exchange."""
+        assert self._socket is not None
+        self._socket.settimeout(left_s(deadline))
+        self._socket.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words))
+        answer = Bounded(self._socket, deadline, MOST_REPLY).makefile("rb")
+        line = answer.readline(MOST_TEXT)
+        if line.startswith(b"+"):
+            return line[1:].strip().decode("latin-1")
+        length = int(line[1:]) if re.fullmatch(rb"\$\d{1,9}\r\n", line) else MOST_REPLY
+        if length >= MOST_REPLY or len(body := answer.read(length + 2)) < length + 2:
+            raise BadAnswer("no string")
+        return body[:-2].decode("latin-1")
+
     def close(self) -> None:
         """Give the connection back to the server."""
-        self._client.close()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def _read_number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 class PostgresReader:
     """Connections, temporary files and dead rows of the target's database."""
 
     def __init__(self, address: str, *, database: str, user: str, timeout_s: float) -> None:
-        host, port = split_address(address)
+        host, port = host_port(address)
         self._options: dict[str, Any] = {
             "host": host,
             "port": port,
             "dbname": database,
             "user": user,
-            "connect_timeout": max(2, round(timeout_s)),
+            "async_": 1,  # so that one deadline holds for all of an exchange, however slowly the server speaks
             "application_name": "tickstorm-probe",
             "options": f"-c statement_timeout={round(timeout_s * 1000)}",
         }
         if password := os.environ.get("TEST_DB_PASSWORD"):
             self._options["password"] = password
+        self._timeout_s = timeout_s
         self._connection: Any = None
 
     def read(self) -> Reading | None:
         """connections without our own, temp_files, temp_bytes, deadlocks, commits, rollbacks, dead_rows, live_rows."""
+        deadline = time.monotonic() + self._timeout_s
         try:
             if self._connection is None or self._connection.closed:
                 self._connection = psycopg2.connect(**self._options)
-                self._connection.autocommit = True
+                self._wait(deadline)
             with self._connection.cursor() as cursor:
                 cursor.execute(_POSTGRES)
+                self._wait(deadline)
                 row = cursor.fetchone()
-        except psycopg2.Error:
+            reading = dict(zip(_POSTGRES_METRICS, map(float, row), strict=True))
+        except (psycopg2.Error, OSError, TypeError, ValueError):  # the last two: a row that is none of ours
             self.close()
             return None
-        if row is None:
-            return None
-        reading = dict(zip(_POSTGRES_METRICS, map(float, row), strict=True))
         reading["connections"] -= 1
         return reading
+
+    def _wait(self, deadline: float) -> None:
+        """Until the connection is done with what it does. Raises psycopg2.Error or OSError."""
+        while (state := self._connection.poll()) != extensions.POLL_OK:
+            wanted = select.POLLIN if state == extensions.POLL_READ else select.POLLOUT
+            poll = select.poll()
+            poll.register(self._connection.fileno(), wanted)
+            poll.poll(left_s(deadline) * 1000)
 
     def close(self) -> None:
         """Give the connection back to the server."""
@@ -194,22 +236,40 @@ class PostgresReader:
 
 
 def read_stats(address: str, timeout_s: float) -> Reading | None:
-    """The numbers of `/stats`, nested ones as `clients.plain`, each behind `stats.`: a service's own word on itself."""
+    """The numbers of `/stats`, nested ones as `clients.plain`, each behind `stats.`: a service's own word on itself.
+
+    Numbers that no float holds are left out, and so is everything where there are more than belong there.
+    """
     try:
         status, body = get_json(address, "/stats", timeout_s)
     except (OSError, http.client.HTTPException):
         return None
     if status != 200 or not isinstance(body, dict):
         return None
-    return dict(_numbers(body, "stats"))
+    found = dict(itertools.islice(_numbers(body, "stats"), MOST_NUMBERS + 1))
+    return found if len(found) <= MOST_NUMBERS else None
 
 
 def _numbers(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
     for key, value in table.items():
+        name = f"{prefix}.{printable(key)}"
         if isinstance(value, dict):
-            yield from _numbers(value, f"{prefix}.{key}")
-        elif isinstance(value, int | float):
-            yield f"{prefix}.{key}", float(value)
+            yield from _numbers(value, name)
+        elif isinstance(value, int | float) and (number := _number(value)) is not None:
+            yield name, number
+
+
+def _number(value: float) -> float | None:
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def printable(text: str) -> str:
+    """The first of a text that a server chose, as it can be written down anywhere."""
+    return "".join(c if c.isprintable() else "?" for c in text[:MOST_TEXT])
 
 
 def time_health(address: str, timeout_s: float) -> tuple[int, bool, str]:
@@ -220,5 +280,5 @@ def time_health(address: str, timeout_s: float) -> tuple[int, bool, str]:
     except (OSError, http.client.HTTPException) as error:
         return -1, False, type(error).__name__
     took = time.monotonic_ns() - began
-    word = str(body.get("status", "")) if isinstance(body, dict) else ""
+    word = printable(str(body.get("status", ""))) if isinstance(body, dict) else ""
     return took, status == 200, word or f"status {status}"

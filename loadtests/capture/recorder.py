@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from loadtests.model.codec import frame_number, pack
-from loadtests.model.records import Record
+import msgspec
+
+from loadtests.model.codec import pack
+from loadtests.model.records import Header, Record
 
 
 class Recorder:
@@ -27,6 +29,14 @@ class Recorder:
     def flush(self) -> None:
         """Pack what is queued and hand it on."""
         records, self._waiting = self._waiting, []
-        for frame in pack(self.next_number, records):
-            self.next_number = frame_number(frame) + 1
-            self._out(frame_number(frame), frame)
+        first, frames = self.next_number, list(pack(self.next_number, records))
+        self.next_number += len(frames)  # before they are handed on: who takes them may let others run, and they flush
+        for number, frame in enumerate(frames, first):
+            self._out(number, frame)
+
+    def seal(self, header: Header) -> None:
+        """Flush, then end the file: with its header again, which now says how many frames there are."""
+        while self._waiting:
+            self.flush()
+        self.emit(msgspec.structs.replace(header, frames=self.next_number + 1))
+        self.flush()

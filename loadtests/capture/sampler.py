@@ -16,7 +16,7 @@ import msgspec
 
 from loadtests.capture.probe_wire import Pids, SamplerConfig
 from loadtests.model.errors import TickstormError
-from loadtests.model.records import Note, Record
+from loadtests.model.records import Note, Record, Trouble
 
 END_S = 3.0
 """How long the process may take to end."""
@@ -122,9 +122,12 @@ class Sampler:
             at_ns = time.monotonic_ns() - self._config.origin_ns
             again = attempt < RESTARTS
             text = f"the sampler ended by itself with status {status}"
-            self._on_record(Note(at_ns=at_ns, text=text + (" and was started again" if again else "; no more samples")))
             if again:
+                self._on_record(Note(at_ns=at_ns, text=f"{text} and was started again"))
                 self._spawn()
+            else:
+                what = f"{text}; no more samples"
+                self._on_record(Trouble(process="sampler", from_ns=at_ns, to_ns=-1, what=what))
             if self._over.is_set() and self._process is not None:
                 _close_stdin(self._process)  # closed while it was started: it must end as well
 

@@ -6,12 +6,14 @@ Exit status: 0 pass, 1 fail, 2 bad input, 3 unknown, 4 aborted, 130 where Ctrl-C
 from __future__ import annotations
 
 import sys
+import traceback
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from loadtests.harness.streams import outlive_the_console
 from loadtests.model.errors import BadInput, HarnessError
 
 app = typer.Typer(
@@ -187,7 +189,8 @@ def stack_heal() -> None:
 
 
 def main() -> None:
-    """Entry point: turns errors with a name into a sentence and an exit status."""
+    """Entry point: turns errors with a name into a sentence and an exit status; all others are ours, and no verdict."""
+    outlive_the_console()
     try:
         app()
     except BadInput as error:
@@ -198,3 +201,6 @@ def main() -> None:
         sys.exit(3)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        traceback.print_exc()
+        raise SystemExit(3) from error  # Python's own status would be 1, which says that the target failed

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from loadtests.cli.console import err
 from loadtests.cli.console import out as console
-from loadtests.harness.places import report_of, reports_folder
-from loadtests.model.codec import Frame, Torn, decode
+from loadtests.harness.places import reports_folder
+from loadtests.model.codec import Frame, Torn, decode_file
 from loadtests.model.errors import BadInput
 from loadtests.model.profile import Profile
 from loadtests.model.profile_read import read_effective, read_profile
@@ -18,6 +19,8 @@ from loadtests.report.text import summary_lines
 
 JUDGING = ("thresholds", "guard", "steady", "recovery")
 """Tables of a profile that say how a history is judged, not what happens in a run."""
+HEAD = 2_000
+"""Characters of a page in which it says which results it shows."""
 
 
 def run_folder(run: str) -> Path:
@@ -31,14 +34,22 @@ def run_folder(run: str) -> Path:
 
 
 def read_history(folder: Path) -> Iterator[tuple[str, Frame | Torn]]:
-    """Frames of every process's file, in the order (process, number)."""
-    for path in sorted((folder / "history").glob("*.tsh")):
-        for frame in decode(path.read_bytes()):
+    """Frames of every process's file, in the order (process, number); what else lies there is torn from its begin."""
+    for path in sorted(p for p in (folder / "history").iterdir() if not p.name.startswith(".")):
+        if path.suffix != ".tsh":
+            yield path.name, Torn(0, "no file of a history")
+            continue
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            yield path.stem, Torn(0, error.strerror or type(error).__name__)
+            continue
+        for frame in decode_file(data):
             yield path.stem, frame
 
 
 def write_reports(folder: Path, results: Results, *, html: bool = True) -> None:
-    """All three files; without `html` two, and a page of before goes, because it may say something else."""
+    """All three files; without `html` two, and a page of before stays: where it shows other results, that is said."""
     from loadtests.report.junit import render_junit
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,8 +60,18 @@ def write_reports(folder: Path, results: Results, *, html: bool = True) -> None:
         from loadtests.report.html import render_html  # charts take a second to load: `show` does without
 
         page.write_text(render_html(results), encoding="utf-8")
-    else:
-        page.unlink(missing_ok=True)
+    elif page.exists() and page_of(folder) is None:
+        err.print(f"{page}: of an earlier judging; results.json beside it is newer", markup=False)
+
+
+def page_of(folder: Path) -> Path | None:
+    """The page of a folder, if it shows the very results that lie beside it."""
+    page, results = folder / "report.html", folder / "results.json"
+    try:
+        begin, text = page.read_text(encoding="utf-8")[:HEAD], results.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return page if sha256_of(text) in begin else None
 
 
 def profile_of(folder: Path, sets: Sequence[str]) -> Profile:
@@ -101,7 +122,7 @@ def analyze_run(
             raise BadInput(f"--consumers {consumers}: {error.strerror}") from None
     if not quiet:
         show(results)
-        console.print(f"report: {report_of(target)}", markup=False)
+        console.print(f"report: {page_of(target) or target / 'results.json'}", markup=False)
     return results.verdict.exit_status
 
 

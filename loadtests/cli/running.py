@@ -18,12 +18,13 @@ from typing import Any
 
 import psutil
 
-from loadtests.capture.preflight import refuse
+from loadtests.capture.preflight import refuse, refuse_few_descriptors
 from loadtests.cli.analyzing import analyze_run, show
 from loadtests.cli.console import err, out
 from loadtests.cli.progress import Progress
-from loadtests.harness.holding import in_use, user_of
-from loadtests.harness.loading import load
+from loadtests.harness.commandline import ruled
+from loadtests.harness.holding import LENT, StackHold
+from loadtests.harness.loading import REPLAYS, load
 from loadtests.harness.places import ROOT, profile_path, report_of, reports_folder
 from loadtests.harness.status import STATUS_FD
 from loadtests.harness.target import resolve
@@ -45,26 +46,39 @@ def run_profile(
     ):
         if relaxed:
             err.print(f"relaxed: {key} = {value} ({source})", markup=False)
+        if key.startswith(REPLAYS):
+            err.print(f"replay: {json.loads(value)}", markup=False)
     if web_port is not None and not _is_free(web_port):
         raise BadInput(f"--web-port {web_port}: in use; choose another")
-    target = resolve(loaded.profile, lambda text: err.print(text, markup=False))
+    refuse_few_descriptors(loaded.profile, processes=max(workers, 1))
+    run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{loaded.profile.name}-{secrets.token_hex(2)}"
+    hold = StackHold(stack_folder(), run) if loaded.profile.target.kind == "local" else None
     try:
-        if target.supervisor and (other := user_of(Path(target.supervisor))) is not None:
-            raise BadInput(in_use(other))
-        refuse(loaded.profile, target.status)
-        run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{loaded.profile.name}-{secrets.token_hex(2)}"
-        command = _command(name, sets, workers=workers, web_port=web_port, seed=seed)
-        ended = _run_locust(command, run, web_port, html=html)
-        if not _results(run).exists() and not ended.failed:  # nobody may be left who lifts what is in force
-            _heal(target.toxiproxy, run)
+        target = resolve(loaded.profile, lambda text: err.print(text, markup=False))
+        try:
+            refuse(loaded.profile, target.status)
+            command = _command(name, sets, workers=workers, web_port=web_port, seed=seed)
+            ended = _run_locust(command, run, web_port, html=html, hold=hold)
+            if not _results(run).exists() and not ended.failed:  # nobody may be left who lifts what is in force
+                _heal(target.toxiproxy, run)
+        finally:
+            if target.stack is not None:
+                target.stack.down()
     finally:
-        if target.stack is not None:
-            target.stack.down()
+        if hold is not None:
+            hold.release()
     return _tell(run, ended, show_it=web_port is None, html=html)
 
 
 def _command(name: str, sets: Sequence[str], *, workers: int, web_port: int | None, seed: int | None) -> list[str]:
-    command = [sys.executable, "-m", "locust", "-f", str(ROOT / "locustfile.py"), "--only-summary"]
+    command = [
+        sys.executable,
+        "-m",
+        "loadtests.harness.commandline",
+        "-f",
+        str(ROOT / "locustfile.py"),
+        "--only-summary",
+    ]
     command += ["--run-profile", str(profile_path(name).absolute()), "--run-set", "\n".join(sets)]
     if seed is not None:
         command += ["--run-seed", str(seed)]
@@ -123,17 +137,24 @@ class _Ended:
         return "; ".join(self.reasons) or f"Locust's status was {self.status}"
 
 
-def _run_locust(command: list[str], run: str, web_port: int | None, *, html: bool) -> _Ended:
+def _run_locust(command: list[str], run: str, web_port: int | None, *, html: bool, hold: StackHold | None) -> _Ended:
     folder = reports_folder() / run
     folder.mkdir(parents=True)
     reader, writer = os.pipe()
-    environment = os.environ | {
+    kept, foreign = ruled(os.environ)
+    if foreign:
+        err.print(f"not heeded, since they are not of this run: {', '.join(foreign)}", markup=False)
+    environment = kept | {
         STATUS_FD: str(writer),
+        "PYTHONIOENCODING": "utf-8",  # its log is a file, whatever the terminal can show
         "TICKSTORM_RUN_ID": run,
         "TICKSTORM_HTML": str(int(html)),
         "TICKSTORM_STACK": str(stack_folder()),  # as they are here: Locust works in another folder
         "TICKSTORM_REPORTS": str(reports_folder().absolute()),
     }
+    lent = [] if hold is None else [hold.fd]
+    for fd in lent:
+        environment[LENT] = str(fd)
     with open(folder / "locust.log", "wb") as log:
         child = subprocess.Popen(
             command,
@@ -142,7 +163,7 @@ def _run_locust(command: list[str], run: str, web_port: int | None, *, html: boo
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            pass_fds=[writer],
+            pass_fds=[writer, *lent],
             start_new_session=True,
             preexec_fn=_before_locust(),
         )

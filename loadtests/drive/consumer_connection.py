@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from gevent.event import AsyncResult, Event
 
 from loadtests.drive.chunks import Chunks, Control, Dialect
-from loadtests.drive.frames import Cutter
+from loadtests.drive.frames import MAX_MESSAGE, Cutter
 from loadtests.tally.account import Account
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from loadtests.tally.batch import Batch
+    from loadtests.tally.identity import Envelope
 
 OUTGOING_MAX = 64 * 1024
 """Bytes that may wait to be sent; a peer that reads nothing at all gets no more pongs than that."""
@@ -23,8 +24,8 @@ class Speaking(Dialect, Protocol):
     """A transport: reads frames, words requests."""
 
     @property
-    def name(self) -> str:
-        """websocket or socketio."""
+    def name(self) -> Envelope:
+        """How it is called in a profile."""
         ...
 
     def with_token(self, token: str | None) -> Speaking:
@@ -70,9 +71,11 @@ class Connection:
         "dialect",
         "end",
         "group",
+        "heard_ns",
         "numbers",
         "outgoing",
         "over",
+        "patience_ns",
         "read_bytes_per_s",
         "ready",
         "recv",
@@ -91,18 +94,21 @@ class Connection:
         account: Account,
         group: int,
         read_bytes_per_s: int | None,
+        max_message: int = MAX_MESSAGE,
     ) -> None:
         self.sock = sock
         self.recv: Callable[[int], bytes] = sock.recv
         self.dialect = dialect
         self.chunks = chunks
         self.cached: Callable[[bytes], Batch | None] = chunks.cached
-        self.cutter = Cutter()
+        self.cutter = Cutter(max_message)
         self.clean = True  # the next byte begins a frame
         self.account = account
         self.group = group
         self.read_bytes_per_s = read_bytes_per_s
         self.stamped = False  # the kernel stamps its reads
+        self.heard_ns = 0  # when the server's last ping came, or its open packet
+        self.patience_ns = 0  # how long to wait for the next; 0: for ever
         self.confirmed = False
         self.ready = Event()  # requests may be made
         self.answers: dict[int, AsyncResult[Answer]] = {}

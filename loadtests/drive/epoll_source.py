@@ -10,7 +10,6 @@ import contextlib
 import select as _select
 import socket as _socket
 import sys
-from collections.abc import Iterator
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +18,7 @@ from gevent import monkey
 
 from loadtests.drive import stamps
 from loadtests.drive.consumer_connection import OUTGOING_MAX, Connection
+from loadtests.drive.sample_gaps import SampleGaps
 
 if TYPE_CHECKING:
     from loadtests.drive.receiver import Receiver
@@ -46,11 +46,10 @@ class EpollSource:
 
     name: Final = "hub-epoll"
 
-    def __init__(self, receiver: Receiver, *, gaps: Iterator[int], kernel_stamps: bool) -> None:
-        """`gaps`: from one sampled read to the next."""
+    def __init__(self, receiver: Receiver, *, gaps: SampleGaps, kernel_stamps: bool) -> None:
         self._receiver = receiver
         self._gaps = gaps
-        self._until_sample = next(gaps)
+        self._until_sample = gaps.draw()
         self.crowded = False  # more sockets had something than one turn reads
         self._stamps = kernel_stamps
         self._connections: dict[int, Connection] = {}
@@ -198,7 +197,7 @@ class EpollSource:
         sampled = self._until_sample <= 0
         kernel: int | None = None
         if sampled:
-            self._until_sample = next(self._gaps)
+            self._until_sample = self._gaps.draw()
         if sampled and connection.stamped:
             chunk, now, kernel = stamps.receive(connection.sock, size)
             now += offset

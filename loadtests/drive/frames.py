@@ -1,6 +1,6 @@
 """Where do WebSocket messages begin and end?  The client's side of RFC 6455: bytes in, messages and control frames out.
 
-No socket here.  One connection holds at most `MAX_MESSAGE` and a header, whatever a peer announces or drips.
+No socket here.  One connection holds at most its longest message and a header, whatever a peer announces or drips.
 """
 
 from __future__ import annotations
@@ -31,6 +31,13 @@ class ProtocolError(Exception):
     def __init__(self, what: str, code: int = 1002) -> None:
         super().__init__(what)
         self.code = code
+
+
+class TooLongError(ProtocolError):
+    """The peer broke nothing: the message is longer than we take."""
+
+    def __init__(self) -> None:
+        super().__init__("a message is longer than guard.message_bytes", 1009)
 
 
 def encode(opcode: int, payload: bytes, mask: bytes | None = None) -> bytes:
@@ -95,7 +102,7 @@ def close_reason(payload: bytes) -> str:
 class Cutter:
     """Cuts one connection's bytes into frames; holds what an unfinished frame or message needs, no more."""
 
-    __slots__ = ("_held", "_max", "_opcode", "_parts", "_utf8", "_wanted", "broken", "closed")
+    __slots__ = ("_held", "_max", "_opcode", "_parts", "_utf8", "_wanted", "attachments", "broken", "closed")
 
     def __init__(self, max_message: int = MAX_MESSAGE) -> None:
         self._held = bytearray()
@@ -106,16 +113,17 @@ class Cutter:
         self._max = max_message
         self.broken: ProtocolError | None = None  # the breach behind the last good frame: nothing more is cut
         self.closed = False  # a close frame came: nothing more is cut
+        self.attachments = 0  # binary messages that belong to the message before them and are still to come
 
     @property
     def clean(self) -> bool:
         """Whether the next byte begins a frame that belongs to nothing before it."""
-        return not self._held and self._parts is None and self.broken is None and not self.closed
+        return not self._held and self.between
 
     @property
     def between(self) -> bool:
         """Whether nothing is held but the beginning of a frame that belongs to nothing before it."""
-        return self._parts is None and self.broken is None and not self.closed
+        return self._parts is None and self.broken is None and not self.closed and not self.attachments
 
     def give_back(self) -> bytes:
         """Hand out the beginning of a frame, where `begun` knows it for one; then nothing is held."""
@@ -182,7 +190,7 @@ class Cutter:
                         return
             else:
                 if size > self._max:
-                    raise _too_long(size)
+                    raise too_long(size)
                 payload = data[start:stop]
                 if head == 0x81 and not payload.isascii():
                     _check_text(payload)
@@ -213,7 +221,7 @@ class Cutter:
         if opcode != 0 and self._parts is not None:
             raise ProtocolError("a message inside another")
         if size + len(self._parts or b"") > self._max:
-            raise _too_long(size)
+            raise too_long(size)
 
     def _unusual(self, head: int, payload: bytes) -> Frame | None:
         """Control frames and fragments; None while a message goes on."""
@@ -240,10 +248,11 @@ class Cutter:
         return self._opcode, whole
 
 
-def _too_long(size: int) -> ProtocolError:
+def too_long(size: int) -> ProtocolError:
+    """What is wrong with a message of such a length: nothing but that it is too long for us, if it can be a length."""
     if size >> 63:
         return ProtocolError("a length with its highest bit set")
-    return ProtocolError("a message is too long", 1009)
+    return TooLongError()
 
 
 def _check_close(payload: bytes) -> None:

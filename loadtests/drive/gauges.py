@@ -48,6 +48,16 @@ def _received(sock: Any) -> int | None:
     return struct.unpack_from("Q", info, _RECEIVED)[0] if len(info) >= _SIZE else None
 
 
+def unread(sock: Any) -> int:
+    """Bytes that lie in the kernel for an open socket; 0 where it does not say."""
+    waiting = array.array("i", [0])
+    try:
+        fcntl.ioctl(sock.fileno(), termios.FIONREAD, waiting)
+    except (OSError, ValueError):
+        return 0
+    return waiting[0]
+
+
 def close_with_reset(sock: Any) -> None:
     """Make the socket's next close a reset: no goodbye, and what waits is dropped."""
     if hasattr(sock, "setsockopt"):

@@ -8,8 +8,20 @@ import os
 import re
 from typing import Final, Protocol
 
+import gevent
+
+from loadtests.drive import words
+from loadtests.model.address import written
+
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_HEADERS_MAX: Final = 16 * 1024
+_HEADERS_MAX: Final = 64 * 1024
+_BODY_MAX: Final = 2 * 1024
+_BODY_S: Final = 0.5
+"""So long the words of a refusal are waited for; its status is known by then."""
+_TEXT: Final = re.compile(rb"text/|application/(?:[\w.-]+\+)?(?:json|xml)", re.IGNORECASE)
+_CHUNK: Final = re.compile(rb"(?:\A|\r\n)[0-9A-Fa-f]+(?:;[^\r\n]*)?(?:\r\n|\Z)")
+_OTHER_DIALECT: Final = re.compile(r'"code"\s*:\s*[05]\b.*"(?:Transport unknown|Unsupported protocol version)')
+"""What an Engine.IO server answers that speaks long polling alone, or another version."""
 _A_READ: Final = 4096
 _STATUS: Final = re.compile(rb"HTTP/1\.[1-9] ([1-5][0-9]{2})(?: .*)?")
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -21,6 +33,10 @@ Headers = dict[bytes, list[bytes]]
 
 class RefusedError(Exception):
     """The target declined: the upgrade, the session, or the subscription."""
+
+
+class BeyondUsError(RefusedError):
+    """Its answer may be right, but is more than we take, or asks for what we cannot do."""
 
 
 class UnauthorizedError(RefusedError):
@@ -50,24 +66,79 @@ def upgrade(sock: Stream, host: str, port: int, path: str, user_agent: str = "",
     if bearer is not None:
         named += f"Authorization: Bearer {bearer}\r\n"
     sock.sendall(
-        f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n{named}Upgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: {written(host, port)}\r\n{named}Upgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: {key.decode()}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
     )
-    head, behind = read_head(sock)
+    head, behind = read_answer(sock)
     check(head, key)
     return behind
 
 
-def read_head(sock: Stream) -> tuple[bytes, bytes]:
+def read_answer(sock: Stream) -> tuple[bytes, bytes]:
+    """The head of an answer that switches protocols, and what came behind.
+
+    Raises RefusedError, with the target's own words, where it is another, and as `read_head` does.
+    """
+    head, behind = read_head(sock)
+    while (status := _status_of(head)) is not None and status[:1] == b"1" and status != b"101":
+        head, behind = read_head(sock, behind)  # more of an answer is to come
+    try:
+        require_101(head)
+    except RefusedError as error:
+        told = _told(sock, head, behind)
+        kind = BeyondUsError if _OTHER_DIALECT.search(told) else type(error)
+        raise kind(words.plain("; ".join(filter(None, (str(error), told))))) from error
+    return head, behind
+
+
+def _status_of(head: bytes) -> bytes | None:
+    found = _STATUS.fullmatch(head.partition(b"\r\n")[0])
+    return found and found[1]
+
+
+def _told(sock: Stream, head: bytes, behind: bytes) -> str:
+    """What a refusal says beside its status line: when to come again, and the beginning of its text."""
+    try:
+        headers = _headers(head.partition(b"\r\n")[2])
+    except RefusedError:
+        return ""
+    again = b", ".join(headers.get(b"retry-after", ())).decode(errors="replace")
+    told = [f"Retry-After: {again}"] if again else []
+    kind = headers.get(b"content-type", [b"text/plain"])[0]
+    if _status_of(head) is not None and _TEXT.match(kind) and b"content-encoding" not in headers:
+        told.append(words.plain(_body(sock, headers, behind).decode(errors="replace")))
+    return "; ".join(filter(None, told))
+
+
+def _body(sock: Stream, headers: Headers, behind: bytes) -> bytes:
+    """The beginning of a body, as much of it as comes soon."""
+    chunked = b"chunked" in _tokens(headers, b"transfer-encoding")
+    length = headers.get(b"content-length", [b""])[0]
+    wanted = min(int(length), _BODY_MAX) if length.isdigit() and len(length) < 10 and not chunked else _BODY_MAX
+    body = bytearray(behind[:wanted])
+    with gevent.Timeout(_BODY_S, False):  # type: ignore[arg-type]  # False: it ends the block and raises nothing
+        try:
+            while len(body) < wanted and not (chunked and body.endswith(b"0\r\n\r\n")):
+                piece = sock.recv(wanted - len(body))
+                if not piece:
+                    break
+                body += piece
+        except OSError:
+            pass  # the status stands
+    return _CHUNK.sub(b"", bytes(body)) if chunked else bytes(body)
+
+
+def read_head(sock: Stream, behind: bytes = b"") -> tuple[bytes, bytes]:
     """The answer up to its empty line, without it, and what came behind.
 
-    Raises RefusedError where it does not end within 16 KiB or the target closes, OSError where the connection breaks.
+    Raises RefusedError where the target closes, BeyondUsError where it does not end within 64 KiB, OSError where the
+    connection breaks.
     """
-    answer = bytearray()
+    answer = bytearray(behind)
     while True:
         end = answer.find(b"\r\n\r\n", max(0, len(answer) - _A_READ - 3))
         if end > _HEADERS_MAX or (end < 0 and len(answer) > _HEADERS_MAX):
-            raise RefusedError("the answer to the upgrade has no end")
+            raise BeyondUsError(f"the answer to the upgrade has more than {_HEADERS_MAX // 1024} KiB of headers")
         if end >= 0:
             return bytes(answer[:end]), bytes(answer[end + 4 :])
         piece = sock.recv(_A_READ)

@@ -1,7 +1,7 @@
 """How are compressed messages read?  The library `websockets` agrees on permessage-deflate and inflates what comes.
 
 What leaves here are the bytes of the same frames without compression, so that cutter and accountant are those of every
-other connection.  Little is inflated at a time, and a message beyond `MAX_MESSAGE` is refused.  What we say goes out
+other connection.  Little is inflated at a time, and a message beyond the longest is refused.  What we say goes out
 uncompressed, as the extension allows.
 """
 
@@ -16,11 +16,11 @@ from websockets.frames import Frame
 from websockets.protocol import OPEN
 from websockets.uri import parse_uri
 
-from loadtests.drive.frames import MAX_MESSAGE, ProtocolError
-from loadtests.drive.handshake import RefusedError, Stream, read_head, require_101
+from loadtests.drive.frames import MAX_MESSAGE, ProtocolError, too_long
+from loadtests.drive.handshake import RefusedError, Stream, read_answer
+from loadtests.model.address import written
 
 _INVALID_DATA: Final = 1007
-_TOO_BIG: Final = 1009
 _CONTROL_MAX: Final = 125
 _A_TIME: Final = 4096
 """Compressed bytes that are inflated at once: a thousand times as much may come out."""
@@ -56,6 +56,11 @@ class InflatingSocket:
         self.getsockname = sock.getsockname
         self.close = sock.close
 
+    def fileno(self) -> int:
+        """The descriptor that is read."""
+        fileno: int = self._sock.fileno()
+        return fileno
+
     def recv(self, size: int) -> bytes:
         """Whole frames; empty at the stream's end. Raises OSError, and ProtocolError behind the last good frame."""
         while True:
@@ -72,26 +77,38 @@ class InflatingSocket:
 
 
 def upgrade(
-    sock: Any, host: str, port: int, path: str, user_agent: str = "", bearer: str | None = None
+    sock: Any,
+    host: str,
+    port: int,
+    path: str,
+    user_agent: str = "",
+    bearer: str | None = None,
+    max_message: int = MAX_MESSAGE,
 ) -> tuple[InflatingSocket, bytes]:
     """Make a WebSocket with permessage-deflate of a connected socket; the plain bytes that came behind the answer.
 
     Raises RefusedError where the target answers anything but a valid 101 or does not compress, OSError where the
     connection breaks.
     """
-    inflater, behind = agree(sock, host, port, path, user_agent, bearer)
+    inflater, behind = agree(sock, host, port, path, user_agent, bearer, max_message)
     return InflatingSocket(sock, inflater), inflater.inflate(behind)
 
 
 def agree(
-    sock: Stream, host: str, port: int, path: str, user_agent: str = "", bearer: str | None = None
+    sock: Stream,
+    host: str,
+    port: int,
+    path: str,
+    user_agent: str = "",
+    bearer: str | None = None,
+    max_message: int = MAX_MESSAGE,
 ) -> tuple[Inflater, bytes]:
     """The handshake alone: an inflater, and the compressed bytes behind the answer. Raises as `upgrade` does."""
     # A compressor would cost a quarter of a megabyte a connection: without takeover none is made until one is needed.
     deflate = ClientPerMessageDeflateFactory(client_no_context_takeover=True)
     # The library counts a control frame inside a message as part of it.
     protocol = ClientProtocol(
-        parse_uri(f"ws://{host}:{port}{path}"), extensions=[deflate], max_size=MAX_MESSAGE + _CONTROL_MAX
+        parse_uri(f"ws://{written(host, port)}{path}"), extensions=[deflate], max_size=max_message + _CONTROL_MAX
     )
     request = protocol.connect()
     if user_agent:
@@ -100,8 +117,7 @@ def agree(
         request.headers["Authorization"] = f"Bearer {bearer}"
     protocol.send_request(request)
     sock.sendall(b"".join(protocol.data_to_send()))
-    head, behind = read_head(sock)
-    require_101(head)
+    head, behind = read_answer(sock)
     protocol.receive_data(head + b"\r\n\r\n")
     protocol.events_received()
     if protocol.state is not OPEN:
@@ -125,7 +141,7 @@ def plain(frame: Frame) -> bytes:
 
 def _breach(error: Exception) -> ProtocolError:
     if isinstance(error, PayloadTooBig):
-        return ProtocolError("a message is too long", _TOO_BIG)
+        return too_long(error.size or 0)
     if isinstance(error, UnicodeDecodeError):
         return ProtocolError("a reason that is not UTF-8", _INVALID_DATA)
     return ProtocolError(str(error) or type(error).__name__)

@@ -6,7 +6,6 @@ Everything is per run: nothing is open before the first Receiver, nothing after 
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -14,43 +13,58 @@ import gevent
 from gevent.event import AsyncResult
 from gevent.lock import RLock
 
-from loadtests.drive import frames, stamps
+from loadtests.drive import frames, stamps, words
 from loadtests.drive.chunks import Chunks, Control
-from loadtests.drive.consumer_connection import Answer, Connection, End, Speaking
+from loadtests.drive.consumer_connection import OUTGOING_MAX, Answer, Connection, End, Speaking
 from loadtests.drive.epoll_source import EpollSource
 from loadtests.drive.greenlet_source import GreenletSource
 from loadtests.drive.handshake import RefusedError
+from loadtests.drive.heartbeat import Heartbeat
 from loadtests.drive.hub_lag import HubLag
+from loadtests.drive.inability import Inabilities
+from loadtests.drive.integrity import Integrity, Sampling
 from loadtests.drive.receive_display import HarnessReading, Health, Readings, merge_received
+from loadtests.drive.sample_gaps import SampleGaps
 from loadtests.drive.settling import settle
-from loadtests.drive.socketio import SocketIoDialect
+from loadtests.drive.socketio import SocketIoDialect, patience_ns
 from loadtests.drive.websocket import PlainDialect
 from loadtests.model.contract import ConsumerPlan, Contract
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.records import Touched
+from loadtests.plan.payload import content_shapes
 from loadtests.tally.accountant import Accountant, Sums
-from loadtests.tally.drawing import gaps
 from loadtests.tally.streams import STREAMS_KEPT
 from loadtests.tally.subscriptions import Step, Subscriptions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from locust.env import Environment
 
     from loadtests.drive.wiring import Wiring
+    from loadtests.plan.replay import Replayed
 
 _RECORDS_A_TURN = 64
 _LET_OTHERS_S = 0.001
 """A sleep of 0 would let other greenlets run, but no socket be read: gevent does up to 5 ms of those in one go."""
 _PROBES = 4096  # nonces that are kept, lest a target that makes them up fills the memory
 _EPOCHS = 16
-_SAID = 200  # characters of what a target said that go into a record
+HARNESS = "harness"
+"""Why a connection is over that we ourselves ended, or could not make, for a limit or an error of our own."""
 _CLOSED_BY_PEER = (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)
 
 
 class Receiver:
     """The receiving side of one run in one process."""
 
-    def __init__(self, wiring: Wiring, *, source: str | None = None, cached: bool = True) -> None:
+    def __init__(
+        self,
+        wiring: Wiring,
+        *,
+        source: str | None = None,
+        cached: bool = True,
+        replays: Mapping[str, Sequence[Replayed]] | None = None,
+    ) -> None:
         profile, contract = wiring.profile, wiring.contract
         self._wiring = wiring
         self._emit = wiring.emit
@@ -71,33 +85,34 @@ class Receiver:
         )
         self._dialects = {dialect.name: dialect for dialect in dialects}
         streams = self.accountant.streams
-        self._chunks = {d.name: Chunks(d, streams, wiring.run, cached=cached) for d in dialects}
+        shapes, self._sampling = content_shapes(contract, replays or {}), Sampling(profile.seed)
+        self._chunks = {
+            d.name: Chunks(d, streams, wiring.run, cached=cached, integrity=Integrity(shapes, d.name, self._sampling))
+            for d in dialects
+        }
         self._subscriptions = Subscriptions(wiring.emit)
         self._connections: set[Connection] = set()
         self._connected = 0
+        self._inabilities = Inabilities(wiring.trouble)
         self.probes: dict[int, int] = {}
         """Nonce of a probe message: how many consumers have seen it."""
         sampling = profile.sampling
-        one_in = 1 if sampling.stamps == "every" else sampling.one_in
-        between = gaps(random.Random(f"{profile.seed}:sampled reads"), one_in)
+        mean = 1 if sampling.stamps == "every" else sampling.one_in
+        gaps = SampleGaps(mean, f"{profile.seed}:samples:{wiring.run}")
         usable = EpollSource.available(tls=profile.target.tls)
         self.source: EpollSource | GreenletSource
         if profile.target.compression:
-            self.source = GreenletSource(self, gaps=between, name="library")
+            self.source = GreenletSource(self, gaps=gaps, name="library")
         elif source == "greenlet" or (source is None and not usable):
-            self.source = GreenletSource(self, gaps=between)
+            self.source = GreenletSource(self, gaps=gaps)
         else:
             wanted = sampling.stamps != "off" and stamps.AVAILABLE
-            self.source = EpollSource(self, gaps=between, kernel_stamps=wanted)
+            self.source = EpollSource(self, gaps=gaps, kernel_stamps=wanted)
         self._lag = HubLag()
+        self._heartbeat = Heartbeat(self._connections, wiring.clock, held=self.source.holds, lost=self._silent)
         self._flushing = RLock()
         self._closed = False
         self._told = Readings(self.accountant.sums())
-        wiring.t0.rawlink(self._began)
-
-    def _began(self, t0: AsyncResult[int]) -> None:
-        if t0.value is not None:
-            self.accountant.warm(t0.value + round(self._wiring.profile.run.warm_up_s * NS_PER_S))
 
     @property
     def receive_name(self) -> str:
@@ -137,6 +152,7 @@ class Receiver:
             account=account,
             group=plan.group,
             read_bytes_per_s=read_bytes_per_s,
+            max_message=self._wiring.profile.guard.message_bytes,
         )
         if transport == "websocket":
             connection.ready.set()
@@ -169,6 +185,7 @@ class Receiver:
         if step == "confirmed" and connection.end is None and not connection.confirmed:
             connection.confirmed = True
             self._connected += 1
+            self._inabilities.end(account.consumer, at_ns)
         self._subscriptions.step(
             step,
             consumer=account.consumer,
@@ -180,8 +197,10 @@ class Receiver:
             detail=detail,
         )
 
-    def not_connected(self, plan: ConsumerPlan, epoch: int, at_ns: int, detail: str) -> None:
-        """Record an attempt that came to no connection."""
+    def not_connected(self, plan: ConsumerPlan, epoch: int, at_ns: int, detail: str, *, ours: bool = False) -> None:
+        """Record an attempt that came to no connection; `ours`: for a limit of our own."""
+        if ours:
+            self._inabilities.begin(plan.slot, at_ns, f"no connection: {detail}")
         self._subscriptions.step(
             "left",
             consumer=plan.slot,
@@ -189,8 +208,8 @@ class Receiver:
             group=plan.group,
             routes=plan.routes,
             at_ns=at_ns,
-            why="connect failed",
-            detail=detail,
+            why=HARNESS if ours else "connect failed",
+            detail=words.plain(detail),
         )
 
     def say_goodbye(self, connection: Connection) -> None:
@@ -207,7 +226,9 @@ class Receiver:
         self._connections.discard(connection)
         if connection.confirmed:
             self._connected -= 1
-        self.step(connection, "left", at_ns, why=why, detail=detail)
+        if why != HARNESS:
+            self._inabilities.end(connection.account.consumer, at_ns)
+        self.step(connection, "left", at_ns, why=why, detail=words.plain(detail))
         self.accountant.close_account(connection.account)
         for number in list(connection.answers):
             connection.settle(_refusal(connection.end), number)
@@ -241,28 +262,37 @@ class Receiver:
         self.end(connection, self._wiring.clock.now_ns(), why, error.strerror or str(error) or type(error).__name__)
 
     def refused(self, connection: Connection, error: frames.ProtocolError) -> None:
-        """The source itself met a breach of the protocol."""
+        """The source itself met a breach of the protocol, or more than we take."""
         now_ns = self._wiring.clock.now_ns()
-        self.accountant.note_strange("protocol", connection.account.consumer, now_ns, str(error))
+        if not isinstance(error, frames.TooLongError):
+            self.accountant.note_strange("protocol", connection.account.consumer, now_ns, str(error))
         self._react(connection, Control("broken", error), now_ns)
 
     def failed(self, connection: Connection) -> None:
         """An error of our own while a read was settled: its account is not to be trusted."""
         now_ns = self._wiring.clock.now_ns()
         consumer = connection.account.consumer
-        self._wiring.trouble(
-            now_ns, -1, f"consumer {consumer}: an error in the receive loop; its account is incomplete"
-        )
+        self._wiring.trouble(now_ns, -1, "an error in the receive loop; the account is incomplete", [consumer])
         connection.account.at_least = True
-        self.end(connection, now_ns, "error", "error in the receive loop")
+        self.end(connection, now_ns, HARNESS, "error in the receive loop")
+
+    def _silent(self, connection: Connection, now_ns: int) -> None:
+        """The server sent no ping for as long as it said that it would."""
+        self.end(connection, now_ns, "no heartbeat", f"no ping within {connection.patience_ns / NS_PER_S:g} s")
 
     def _react(self, connection: Connection, control: Control, now_ns: int) -> None:
         greeting = connection.dialect.greeting(control)
         if greeting is not None:
             self._say(connection, greeting)
         match control.event:
-            case "ws-ping":
+            case "ping":
+                connection.heard_ns = now_ns
+            case "open":
+                connection.heard_ns, connection.patience_ns = now_ns, patience_ns(control.data) or 0
+            case "ws-ping" if len(connection.outgoing) < OUTGOING_MAX // 2:  # else the last pong has not gone yet
                 self._say(connection, frames.encode(frames.PONG, control.data))
+            case "cannot":
+                self._inabilities.begin(connection.account.consumer, now_ns, control.data)
             case "ws-close":
                 self._say(connection, frames.close_answer(control.data))
                 self.end(connection, now_ns, "peer closed", frames.close_reason(control.data))
@@ -271,15 +301,18 @@ class Receiver:
                 self.end(connection, now_ns, "peer closed", control.data)
             case "broken":
                 self._say(connection, frames.encode_close(control.data.code, str(control.data)))
-                self.end(connection, now_ns, "error", str(control.data))
+                ours = isinstance(control.data, frames.TooLongError)
+                if ours:
+                    self._inabilities.begin(connection.account.consumer, now_ns, str(control.data))
+                self.end(connection, now_ns, HARNESS if ours else "error", str(control.data))
             case "connected":
                 connection.ready.set()
             case "probe" if control.data in self.probes or len(self.probes) < _PROBES:
                 self.probes[control.data] = self.probes.get(control.data, 0) + 1
             case "error" if not connection.ready.is_set():
-                self.end(connection, now_ns, "refused", str(control.data)[:_SAID])
+                self.end(connection, now_ns, "refused", words.of(control.data))
             case "error":
-                connection.settle(Answer(now_ns, control.data, _reason(control.data) or "refused"), control.number)
+                connection.settle(Answer(now_ns, control.data, words.of(control.data) or "refused"), control.number)
             case "ack" | "subscribed" | "unsubscribed":
                 connection.settle(Answer(now_ns, control.data, _reason(control.data)), control.number)
 
@@ -326,9 +359,10 @@ class Receiver:
                 for record in pieces:
                     if record is not None:
                         self._emit(record)
-            for consumer in self.accountant.miscounted:
-                self._wiring.trouble(0, -1, f"the tally of consumer {consumer} does not add up")
-            self.accountant.miscounted.clear()
+            if self.accountant.miscounted:
+                self._wiring.trouble(0, -1, "the tally does not add up", sorted(self.accountant.miscounted))
+                self.accountant.miscounted.clear()
+            self._inabilities.tell(final=final)
 
     def health(self) -> Health:
         """How the receiving side stands now."""
@@ -337,7 +371,10 @@ class Receiver:
     def take_reading(self) -> HarnessReading:
         """How the receiving side fared since the last call; messages and reads are those of the last flush."""
         accountant = self.accountant
-        return self._told.reading(accountant.sums(), accountant.take_read_delays(), self._lag, self._connected)
+        frames, checked = self._sampling.take()
+        return self._told.reading(
+            accountant.sums(), accountant.take_read_delays(), self._lag, self._connected, frames=frames, checked=checked
+        )
 
     def sums(self) -> Sums:
         """What the live page shows: deliveries, repeats, missing so far, latencies of the last second."""
@@ -355,6 +392,8 @@ class Receiver:
         now_ns = self._wiring.clock.now_ns()
         for connection in list(self._connections):
             self.end(connection, now_ns, "end")
+        self._inabilities.tell(final=True)
+        self._heartbeat.close()
         self.source.close()
         self._lag.close()
 
@@ -373,7 +412,4 @@ def _refusal(end: End) -> Answer:
 
 def _reason(data: Any) -> str:
     """Why an answer is a refusal; empty where it is none."""
-    if isinstance(data, dict):
-        reason = data.get("reason") or data.get("error")
-        return str(reason)[:_SAID] if reason else ""
-    return ""
+    return words.of(data) if isinstance(data, dict) and (data.get("reason") or data.get("error")) else ""

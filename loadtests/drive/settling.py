@@ -71,6 +71,5 @@ def settle(
         accountant.leave(account)
         accountant.take(account, batch, now_ns)
     if sampled:
-        before = followed.count if followed is not None else 0
-        accountant.sampled(account, batch, now_ns, kernel_ns, before=before)
+        accountant.sampled(account, batch, now_ns, kernel_ns)
     return controls

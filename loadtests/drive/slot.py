@@ -140,7 +140,7 @@ class Slot:
                 for at in range(entry.answered, len(entry.seqs)):
                     left -= 1
                     outcome: Outcome = "FAILED" if cut and not left else "UNKNOWN"
-                    self._tally.settled(entry.streams[at], entry.seqs[at], outcome, now)
+                    self._tally.settled(entry.streams[at], entry.seqs[at], outcome, now, why)
                     self._failed(entry.channels[at], why, 1)
             self._open.clear()
             self.outstanding = 0
@@ -315,7 +315,7 @@ class Slot:
         channels = entry.channels[first : first + count]
         if isinstance(reply, ErrorReply):
             for at in range(first, first + count):
-                self._tally.settled(entry.streams[at], entry.seqs[at], "FAILED", now)
+                self._tally.settled(entry.streams[at], entry.seqs[at], "FAILED", now, reply.text)
                 self._failed(entry.channels[at], reply.text, 1)
         else:
             self._tally.answered(self.plan.group, entry.due_slice, reply, count)

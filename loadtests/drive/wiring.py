@@ -5,13 +5,13 @@ A user class reads `self.environment.tickstorm` (a `Wired`) when it starts and h
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from gevent.event import AsyncResult, Event
 
 from loadtests.drive.crew import Crew
+from loadtests.drive.inability import Trouble
 from loadtests.model.contract import Contract
 from loadtests.model.ports import Emit, RunClock
 from loadtests.model.profile import Profile
@@ -76,7 +76,7 @@ class Wiring:
     emit: Emit
     slots: Slots
     addresses: Addresses
-    trouble: Callable[[int, int, str], None]  # from_ns, to_ns (-1: to the end), what: harness trouble of this process
+    trouble: Trouble  # harness trouble of this process
     t0: AsyncResult[int] = field(default_factory=AsyncResult)  # run-clock time of the start of the warm-up
     plan_over: Event = field(default_factory=Event)  # publishers and readers stop offering
     crew: Crew = field(default_factory=Crew)  # faults that this process's users play

@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from loadtests.harness.options import add_options, sets_of
+from loadtests.harness.streams import outlive_the_console
 
 log = logging.getLogger("tickstorm")
 
@@ -21,6 +22,7 @@ def attach() -> None:
 
     from loadtests.harness.forking import end_forks_with_us
 
+    outlive_the_console()
     end_forks_with_us()
     events: Any = locust.events
     events.init_command_line_parser.add_listener(lambda parser, **_: add_options(parser))
@@ -30,11 +32,13 @@ def attach() -> None:
 def _init(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
     from locust.runners import WorkerRunner
 
+    from loadtests.capture.machine import descriptors
     from loadtests.drive.postgres import make_cooperative
     from loadtests.harness.worker import Worker
 
     make_cooperative()
     if isinstance(runner, WorkerRunner):
+        descriptors(None)  # as many as it may: its share of the users is not known before they come
         environment.tickstorm = Worker(environment, runner)
         return
     _lead(environment, runner, web_ui)
@@ -43,6 +47,7 @@ def _init(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
 def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
     import os
 
+    from loadtests.capture.preflight import refuse_few_descriptors
     from loadtests.harness.dispatching import BalancedDispatcher
     from loadtests.harness.loading import load
     from loadtests.harness.master import Chosen, Master
@@ -56,6 +61,7 @@ def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
         chosen = Chosen(loaded=loaded, folder=profile_path(options.run_profile).parent)
         if options.num_users is not None:
             chosen = chosen.with_users(options.num_users)
+        refuse_few_descriptors(loaded.profile, chosen.users_here(options), processes=options.processes or 1)
     except (BadInput, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)

@@ -31,7 +31,7 @@ from loadtests.model.errors import HarnessError
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.live import Live
 from loadtests.model.profile import Profile
-from loadtests.model.records import Finish, Note, PathProbe, Phase, PhaseMark, Record, Trouble, Users
+from loadtests.model.records import Finish, Header, Note, PathProbe, Phase, PhaseMark, Record, Trouble, Users
 from loadtests.model.runconfig import RunConfig
 from loadtests.plan.schedule import plan_end_ns, planned_faults
 
@@ -117,6 +117,7 @@ class Conductor:
         self._finisher: gevent.Greenlet[..., Any] | None = None
         self._plan_done = False
         self._over_ns: int | None = None  # when there was nothing more to see
+        self._header = next(r for r in opening if isinstance(r, Header))
         self.recorder.emit_all(opening)
         self.mark("connect")
         self._life = gevent.spawn(self._live)
@@ -351,7 +352,7 @@ class Conductor:
                 frames={p: s.frames for p, s in sorted(self._status.items()) if s.frames >= 0},
             )
         )
-        self.recorder.flush()
+        self.recorder.seal(self._header)
         self._flusher.kill(block=False)
         try:
             self.writer.close(self._wait, CLOSE_S)

@@ -1,6 +1,8 @@
 """Is a run using this local stack?  One at a time: two would cut each other's links and count each other's messages.
 
-A lock on a file in the stack's folder; the system lets it go when its process ends, however it ends.
+A lock on a file in the stack's folder; the system lets it go when its process ends, however it ends. It is taken before
+anybody looks whether a stack is up, and kept until whoever started one has stopped it: else a second run would take for
+its own what the first one is about to bring down. `tickstorm run` lends its lock to the Locust that it starts.
 """
 
 from __future__ import annotations
@@ -11,28 +13,51 @@ from pathlib import Path
 
 from loadtests.model.errors import BadInput
 
+LENT = "TICKSTORM_HOLD_FD"
+"""Environment variable with the number of an inherited descriptor that holds the lock already."""
 _NAME = "run.lock"
+_OTHER = "another run"
 
 
 class StackHold:
     """The lock of one run. Raises BadInput where another run has it."""
 
     def __init__(self, folder: Path, run: str) -> None:
-        self._fd = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            folder.mkdir(parents=True, exist_ok=True)
+            lent = _lent(folder)
+            self.fd = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) if lent is None else lent
+        except OSError as error:
+            raise BadInput(f"the local stack cannot live in {folder}: {error.strerror or error}") from None
+        self._lent = lent is not None
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            other = os.pread(self._fd, 200, 0).decode(errors="replace") or "another run"
-            os.close(self._fd)
-            raise BadInput(in_use(other)) from None
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, run.encode(), 0)
+            other = os.pread(self.fd, 200, 0).decode(errors="replace")
+            os.close(self.fd)
+            raise BadInput(in_use(other or _OTHER)) from None
+        self.name(run)
+
+    def name(self, run: str) -> None:
+        """Another run of the same process has it from now on."""
+        os.ftruncate(self.fd, 0)
+        os.pwrite(self.fd, run.encode(), 0)
 
     def release(self) -> None:
-        """The run is over; safe to repeat."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """The run is over; safe to repeat. What was lent stays with the lender."""
+        if self.fd >= 0 and not self._lent:
+            os.ftruncate(self.fd, 0)
+            os.close(self.fd)
+            self.fd = -1
+
+
+def _lent(folder: Path) -> int | None:
+    """The descriptor that our parent lends, if it is really that of this folder's lock."""
+    text = os.environ.get(LENT, "")
+    try:
+        return int(text) if text.isdigit() and os.path.samestat(os.fstat(int(text)), os.stat(folder / _NAME)) else None
+    except OSError:
+        return None
 
 
 def user_of(folder: Path) -> str | None:
@@ -44,7 +69,7 @@ def user_of(folder: Path) -> str | None:
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
-        return os.pread(fd, 200, 0).decode(errors="replace") or "another run"
+        return os.pread(fd, 200, 0).decode(errors="replace") or _OTHER
     finally:
         os.close(fd)
     return None
@@ -52,7 +77,8 @@ def user_of(folder: Path) -> str | None:
 
 def in_use(run: str) -> str:
     """What to tell the user."""
+    who = run if run == _OTHER else f"run {run}"
     return (
-        f"run {run} is using this local stack, and two at once would spoil each other: wait for it, "
+        f"{who} is using this local stack, and two at once would spoil each other: wait for it, "
         "or give this one a stack of its own by TICKSTORM_STACK=<another folder>"
     )

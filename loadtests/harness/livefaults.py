@@ -12,7 +12,16 @@ from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.live import LiveFault, LiveNote
 from loadtests.model.profile import Profile
-from loadtests.model.records import Consumed, FaultStep, FirstAfter, Note, PathProbe, PublishTimes
+from loadtests.model.records import (
+    ACTED,
+    TOUCHED,
+    Consumed,
+    FaultStep,
+    FirstAfter,
+    Note,
+    PathProbe,
+    PublishTimes,
+)
 
 _PER_SECOND = NS_PER_S // SLICE_NS
 _STATES = {
@@ -68,7 +77,9 @@ class LiveFaults:
             state=_STATES.get(record.step, old.state),
             from_s=at_s if record.step == "active" else old.from_s,
             to_s=at_s if record.step == "lifted" and old.from_s is not None else old.to_s,
-            proved={"proved": True, "not proved": False}.get(record.step, old.proved),
+            proved={"proved": record.effective.get(TOUCHED, ACTED) == ACTED, "not proved": False}.get(
+                record.step, old.proved
+            ),
             asked=record.asked or old.asked,
             effective=old.effective | record.effective,
             detail=record.detail or old.detail,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import secrets
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +28,7 @@ from loadtests.harness.conductor import Conductor
 from loadtests.harness.holding import StackHold
 from loadtests.harness.interrupting import heed_ctrl_c
 from loadtests.harness.opening import begin_faults, begin_sampling, begin_vigil, opening_records
+from loadtests.harness.overriding import of_the_crew, told_to_locust
 from loadtests.harness.part import Part, PartStatus
 from loadtests.harness.places import reports_folder
 from loadtests.harness.slots import LocalSlots
@@ -35,8 +38,11 @@ from loadtests.harness.target import Target, resolve
 from loadtests.model.contract import Contract
 from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.live import Live
+from loadtests.model.profile import Profile
 from loadtests.model.profile_read import Loaded, read_effective
+from loadtests.model.results import Verdict
 from loadtests.model.runconfig import OPTION, RunConfig, encode_config
+from loadtests.stack import stack_folder
 
 log = logging.getLogger("tickstorm")
 LOCAL = "worker-0"
@@ -60,6 +66,20 @@ class Chosen:
             raise BadInput(f"users: found {users}, allowed from {others + 1}: {others} publish or read, others consume")
         return replace(self, consumers=users - others)
 
+    def while_running(self, users: int, classes: Iterable[Any]) -> None:
+        """Whether a run of these classes may go on with another number of users in all. Raises BadInput."""
+        begun = self.users_of(classes)
+        others = begun - sum(self.planned[c.__name__] for c in classes if c.__name__ == "WebSocketClient")
+        if not others < users <= begun:
+            raise BadInput(
+                f"users: found {users}, allowed while this run goes on is {others + 1} to {begun}: {others} publish or "
+                "read and stay, consumers can be taken away and brought back; more of them need a new run"
+            )
+
+    def users_of(self, classes: Iterable[Any]) -> int:
+        """Users in all; a locustfile may have classes of its user's own: the profile knows nothing of them."""
+        return sum(self.planned.get(c.__name__, c.fixed_count) for c in classes)
+
     @property
     def planned(self) -> dict[str, int]:
         """Users per class."""
@@ -70,6 +90,11 @@ class Chosen:
             "WebSocketClient": consumers,
             "DatabaseReader": sum(r.count for r in self.loaded.profile.readers),
         }
+
+    def users_here(self, options: Any) -> int:
+        """Users that start in processes of this machine that begin with us; those of other workers are their own."""
+        alone = not options.master or options.processes
+        return sum(self.planned.values()) if alone else 0
 
 
 class Master:
@@ -141,8 +166,7 @@ class Master:
         target, run = chosen.loaded.profile.target, chosen.loaded.profile.run
         self._environment.host = target.gateway or "the local stack"  # shown in the UI; the profile alone decides
         options = self._environment.parsed_options
-        # A locustfile may have classes of its user's own: the profile knows nothing of them.
-        options.num_users = sum(chosen.planned.get(c.__name__, c.fixed_count) for c in self._environment.user_classes)
+        options.num_users = chosen.users_of(self._environment.user_classes)
         # All must be subscribed within connect_s: a quarter of it to start them leaves the rest for the target.
         options.spawn_rate = max(LEAST_SPAWN_RATE, options.num_users * 4 / run.connect_s)
 
@@ -175,13 +199,12 @@ class Master:
         loaded = self.chosen.loaded
         profile = loaded.profile
         self._environment.process_exit_code = 3
-        self._target = target = self._target_of(loaded)
         started = datetime.now(UTC)
         run = self._run_id or f"{started:%Y%m%d-%H%M%S}-{profile.name}-{secrets.token_hex(2)}"
         self._run_id = None
         folder = reports_folder() / run
-        if target.supervisor:
-            self._hold = StackHold(Path(target.supervisor), run)
+        self._take_hold(profile, run)
+        self._target = target = self._target_of(loaded)
         (folder / "history").mkdir(parents=True, exist_ok=True)
         (folder / "profile.toml").write_text(loaded.text, encoding="utf-8")
         planned = self.chosen.planned
@@ -216,7 +239,10 @@ class Master:
                 target,
                 workers=workers,
                 distributed=self.distributed,
-                consumers=self.chosen.consumers,
+                overrides=[
+                    *of_the_crew(planned, wanted, self.chosen.consumers),
+                    *told_to_locust(self._environment.parsed_options),
+                ],
             ),
             judge=self._judge,
             on_state=self._on_state,
@@ -244,14 +270,26 @@ class Master:
             self._part.start()
 
     def _target_of(self, loaded: Loaded) -> Target:
-        keep = self._target.stack if self._target is not None else None
+        before = self._target
         target = resolve(loaded.profile, lambda text: self._status.say(text))
-        if keep is not None and target.stack is None:
-            object.__setattr__(target, "stack", keep)
+        if before is not None and before.stack is not None and target.stack is None:
+            own = before.status.supervisor_pid if before.status is not None else -1
+            if target.status is None or target.status.supervisor_pid == own:  # another one is somebody else's
+                return replace(target, stack=before.stack, status=target.status or before.status)
         return target
 
+    def _take_hold(self, profile: Profile, run: str) -> None:
+        """Before anybody looks whether a stack is up. Raises BadInput where another run has it."""
+        if profile.target.kind != "local":
+            self._let_go()
+        elif self._hold is None:
+            self._hold = StackHold(stack_folder(), run)
+        else:
+            self._hold.name(run)
+
     def _let_go(self) -> None:
-        if self._hold is not None:
+        """Another run may have the local stack, unless this process will stop it."""
+        if self._hold is not None and (self._target is None or self._target.stack is None):
             self._hold.release()
             self._hold = None
 
@@ -369,13 +407,23 @@ class Master:
             self._clock.close()
         if self._target is not None and self._target.stack is not None:
             self._target.stack.down()
+            self._target = None
+        self._let_go()
 
     def _judge(self, folder: Path) -> tuple[str, int, tuple[str, ...]]:
         command = [sys.executable, "-m", "loadtests.cli", "analyze", str(folder), "--quiet"]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        environment = os.environ | {"PYTHONIOENCODING": "utf-8"}  # what it says is read here, not on the console
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, encoding="utf-8",
+            errors="replace", check=False,
+        )  # fmt: skip
+        last = ((done.stderr or done.stdout).strip().splitlines() or ["it printed nothing"])[-1]
         try:
             results = json.loads((folder / "results.json").read_bytes())
+            verdict = Verdict(results["verdict"])
         except (OSError, ValueError):
-            last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["it printed nothing"]
-            return "UNKNOWN", 3, (f"the history could not be analyzed (status {done.returncode}): {last[0]}",)
-        return results["verdict"], done.returncode, tuple(results["reasons"])
+            return "UNKNOWN", 3, (f"the history could not be analyzed (status {done.returncode}): {last}",)
+        reasons = tuple(results["reasons"])
+        if done.returncode != verdict.exit_status:  # the verdict is there: what failed came after it
+            reasons += (f"the other reports could not be written: {last}",)
+        return verdict.value, verdict.exit_status, reasons

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loadtests.capture.clock import clock_identity
 from loadtests.capture.probes import Sampler, SamplerConfig
 from loadtests.harness.faults import FaultControl
+from loadtests.harness.overriding import Override, effective
 from loadtests.harness.places import journals
 from loadtests.harness.software import machine, versions
 from loadtests.harness.target import Target, upstream_kind
@@ -19,7 +20,7 @@ from loadtests.model.ids import SLICE_NS
 from loadtests.model.injectwire import Begin
 from loadtests.model.profile import Profile
 from loadtests.model.profile_read import Loaded
-from loadtests.model.records import Effective, FaultStep, Header, Record, ServiceEnded
+from loadtests.model.records import THE_STACK, FaultStep, Header, Record, ServiceEnded
 from loadtests.model.runconfig import RunConfig
 
 if TYPE_CHECKING:
@@ -27,12 +28,15 @@ if TYPE_CHECKING:
 
 
 def opening_records(
-    config: RunConfig, loaded: Loaded, target: Target, *, workers: int, distributed: bool, consumers: int | None
+    config: RunConfig,
+    loaded: Loaded,
+    target: Target,
+    *,
+    workers: int,
+    distributed: bool,
+    overrides: Collection[Override],
 ) -> list[Record]:
-    """First records of the leading process's file."""
-    override = []
-    if consumers is not None:  # an explicit number of users scales the consumers
-        override = [Effective(key=["consumers"], value=[str(consumers)], source=["option"], relaxed=[False])]
+    """First records of the leading process's file: the header, and the values in force."""
     return [
         Header(
             run=config.run,
@@ -47,9 +51,10 @@ def opening_records(
             started_at=config.started_at,
             workers=workers,
             machine=machine(),
+            frames=0,
         ),
         loaded.effective,
-        *override,
+        *effective(overrides),
     ]
 
 
@@ -82,7 +87,12 @@ def begin_vigil(target: Target, conductor: Conductor) -> Vigil:
             conductor.all_in_trouble(end.at_ns, f"{end.service} {end.what}")
             conductor.abandon(f"error: {end.service} {end.what} at {conductor.seconds(end.at_ns):.1f} s")
 
-    vigil = Vigil(target.ends, conductor.clock.now_ns, on_end)
+    def on_vanish(whole_ns: int, how: str) -> None:
+        conductor.emit(ServiceEnded(service=THE_STACK, at_ns=conductor.clock.now_ns(), what=f"vanished: {how}"))
+        conductor.all_in_trouble(whole_ns, f"{THE_STACK} vanished: {how}")
+        conductor.abandon(f"error: {THE_STACK} vanished: {how}")
+
+    vigil = Vigil(target.ends, conductor.clock.now_ns, on_end, on_vanish)
     vigil.start()
     return vigil
 
@@ -119,6 +129,7 @@ def begin_faults(
         tls_name=profile.target.tls_name or "",
         test_system=profile.target.test_system,
         gateway_http=target.gateway_http,
+        toxiproxy_pid=profile.target.processes.get("toxiproxy", 0),
     )
 
     def on_fault(step: FaultStep) -> None:

@@ -6,7 +6,7 @@ Standalone has one part and the conductor; a worker has a part only; a master ha
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,20 @@ import psutil
 from loadtests.capture.clock import MonotonicClock, clock_identity
 from loadtests.capture.clocksync import Offset
 from loadtests.capture.recorder import Recorder
-from loadtests.drive.publishing import Publishing, read_replays
+from loadtests.drive.publishing import Publishing
 from loadtests.drive.receiver import Receiver
+from loadtests.drive.replays import read_replays
 from loadtests.drive.tokens import Tokens
 from loadtests.drive.wiring import Addresses, Slots, Wiring
 from loadtests.harness.crewing import CrewBook
 from loadtests.harness.heap import QuietHeap
+from loadtests.model.address import host_port
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_MS, SLICE_NS
 from loadtests.model.injectwire import CrewOrder
 from loadtests.model.profile import Profile
 from loadtests.model.records import HarnessSecond, Header, Trouble
-from loadtests.model.runconfig import RunConfig, host_port
+from loadtests.model.runconfig import RunConfig
 
 log = logging.getLogger("tickstorm")
 FLUSH_S = 1.0
@@ -96,8 +98,8 @@ class Part:
 
     def start(self) -> None:
         """Open what the users need: the epoll set, timers; write the header; begin to flush."""
-        self.wiring.receiver = Receiver(self.wiring)
-        replays = read_replays(self.wiring, Path(self.config.profile_folder))
+        replays = read_replays(self.wiring.contract, Path(self.config.profile_folder))
+        self.wiring.receiver = Receiver(self.wiring, replays=replays)
         receiver = self.wiring.receiver
         self.wiring.publishing = Publishing(self.wiring, replays=replays, crowded=lambda: receiver.source.crowded)
         self._state(self._offset.error_ns)
@@ -108,22 +110,22 @@ class Part:
 
     def _state(self, clock_error_ns: int) -> None:
         """Say who writes this file, and how wrong its times may be."""
-        self.recorder.emit(
-            Header(
-                run=self.config.run,
-                process=self.process,
-                role=self._role,
-                profile_sha256=self.config.profile_sha256,
-                origin_ns=self.config.origin_ns,
-                origin_unix_ns=self.config.origin_unix_ns,
-                boot_id=clock_identity(),
-                clock_offset_ns=self._offset.offset_ns,
-                clock_error_ns=clock_error_ns,
-                slice_ns=SLICE_NS,
-                versions=self._versions,
-                receive=self.wiring.receiver.receive_name,
-            )
+        self._header = Header(
+            run=self.config.run,
+            process=self.process,
+            role=self._role,
+            profile_sha256=self.config.profile_sha256,
+            origin_ns=self.config.origin_ns,
+            origin_unix_ns=self.config.origin_unix_ns,
+            boot_id=clock_identity(),
+            clock_offset_ns=self._offset.offset_ns,
+            clock_error_ns=clock_error_ns,
+            slice_ns=SLICE_NS,
+            versions=self._versions,
+            receive=self.wiring.receiver.receive_name,
+            frames=0,
         )
+        self.recorder.emit(self._header)
 
     def clock_was(self, found: Offset) -> None:
         """The offset was measured again: the one in use stays, so that no time steps; its error is stated anew."""
@@ -229,6 +231,8 @@ class Part:
             reads=reading.reads,
             read_delay_p99_ns=reading.read_delay_p99_ns,
             saturated=saturated,
+            frames=reading.frames,
+            checked=reading.checked,
         )
 
     def _failed(self, greenlet: Any) -> None:
@@ -236,8 +240,9 @@ class Part:
         what = f"failed: {type(greenlet.exception).__name__}: {greenlet.exception}"
         self._tell(PartStatus(process=self.process, refused=what))
 
-    def _trouble(self, from_ns: int, to_ns: int, what: str) -> None:
-        self.recorder.emit(Trouble(process=self.process, from_ns=from_ns, to_ns=to_ns, what=what))
+    def _trouble(self, from_ns: int, to_ns: int, what: str, consumers: Sequence[int] = (), /) -> None:
+        scope = list(consumers)
+        self.recorder.emit(Trouble(process=self.process, from_ns=from_ns, to_ns=to_ns, what=what, consumers=scope))
 
     def close(self) -> None:
         """Last flush with every closing account; tells the number of frames. Safe to repeat."""
@@ -250,7 +255,9 @@ class Part:
             self.flush(final=True)
         finally:
             self._heap.end()
-        self.closed = True
+        if not self.closed:  # who asked at the same time may have been first
+            self.closed = True
+            self.recorder.seal(self._header)
         self.wiring.publishing.close()
         self.wiring.receiver.close()
         if not self.wiring.t0.ready():

@@ -43,7 +43,8 @@ class StatusLine:
             log.info("run %s: %s, %s; %d consumers connected", live.run, live.state, live.phase, live.connected)
             if live.state == "done":
                 log.info("run %s: %s", live.run, "; ".join([live.verdict, *live.reasons[:3]]))
-                log.info("report: %s", report_of(conductor.folder))
+                if (report := report_of(conductor.folder)).exists():
+                    log.info("report: %s", report)
         self._put(
             {
                 "run": live.run,

@@ -7,6 +7,7 @@ from typing import Any
 from flask import jsonify, request
 from werkzeug.datastructures import ImmutableMultiDict
 
+from loadtests.capture.preflight import refuse_few_descriptors
 from loadtests.harness.loading import load
 from loadtests.harness.master import Chosen, Master
 from loadtests.harness.options import DEFAULT_PROFILE, sets_of
@@ -32,6 +33,16 @@ def watch_start_form(environment: Any, master: Master) -> None:
         if environment.runner.state in RUNNING:
             if master.ending or any(first[key] != asked[key] for key in OURS):
                 return _refusal("a run is going on: stop it, or wait for its verdict, before another one starts")
+            classes = environment.user_classes
+            if set(form.get("user_classes", ())) - {""} not in (set(), {c.__name__ for c in classes}):
+                return _refusal("a run is going on with other classes: stop it before others take part")
+            try:
+                if "user_count" in form:
+                    master.chosen.while_running(int(first["user_count"]), classes)
+            except BadInput as error:
+                return _refusal(str(error))
+            except ValueError:
+                return _refusal(f'users: found "{first["user_count"]}", allowed is a whole number')
             return None
         try:
             seed = _seed(first["run_seed"])
@@ -41,6 +52,9 @@ def watch_start_form(environment: Any, master: Master) -> None:
             explicit = first.get("user_count", "")
             if explicit.isdigit() and int(explicit) not in offered | {sum(chosen.planned.values())}:
                 chosen = chosen.with_users(int(explicit))
+            refuse_few_descriptors(
+                loaded.profile, chosen.users_here(environment.parsed_options), processes=kept["processes"] or 1
+            )
         except BadInput as error:
             return _refusal(str(error))
         master.choose(chosen)

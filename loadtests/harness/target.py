@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import http.client
 import os
 import secrets
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from loadtests.capture.asking import get_json
 from loadtests.harness.places import journals
 from loadtests.harness.vigil import Ends, ends_of_processes, ends_of_stack
 from loadtests.inject.healing import heal
@@ -61,7 +61,8 @@ def resolve(profile: Profile, progress: Callable[[str], None]) -> Target:
             os.environ.setdefault(TOKEN_SECRET, secrets.token_urlsafe(32))
         else:
             os.environ.pop(TOKEN_SECRET, None)
-        stack = started = LocalStack.up(folder, progress=progress, mine=True)
+        stack = LocalStack.up(folder, progress=progress, mine=True)
+        started = stack if stack.started else None  # somebody may have brought it up in the same instant
     if started is None:
         _ask_alike(profile, stack.status())
     return _local(stack, started, progress)
@@ -73,10 +74,12 @@ def _ask_alike(profile: Profile, status: Status) -> None:
     if gateway.state != "ready":
         return
     try:
-        with urllib.request.urlopen(f"http://{gateway.address}/health", timeout=_HEALTH_S) as answer:
-            asks = json.load(answer).get("auth", "none")
-    except (OSError, ValueError) as error:
+        code, health = get_json(gateway.address, "/health", _HEALTH_S)
+    except (OSError, http.client.HTTPException) as error:
         raise HarnessError(f"the gateway of the local stack does not tell its health: {error}") from None
+    if code != 200 or not isinstance(health, dict):
+        raise HarnessError(f"the gateway of the local stack does not tell its health: status {code}")
+    asks = health.get("auth", "none")
     if asks != profile.target.auth:
         raise BadInput(
             f'target.auth: found "{profile.target.auth}", but the local stack that is up was started for "{asks}"; '
@@ -115,7 +118,7 @@ def _local(stack: LocalStack, started: LocalStack | None, progress: Callable[[st
         versions=_versions(status),
         supervisor=status.folder,
         pids=pids,
-        ends=ends_of_stack(stack.status),
+        ends=ends_of_stack(stack.status, stack.is_there),
         status=status,
         stack=started,
     )

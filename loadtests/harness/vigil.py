@@ -20,17 +20,40 @@ Ends = Callable[[], Mapping[str, str]]
 """Service -> how it ended, of those that do not run now and were not told to end."""
 
 
-def ends_of_stack(status: Callable[[], Status]) -> Ends:
-    """The services of a local stack, as its supervisor sees them. The value raises TickstormError."""
+class StackEnds:
+    """The services of a local stack, as its supervisor sees them, and whether there still is a stack.
 
-    def ends() -> dict[str, str]:
-        return {
-            name: _first_words(name, service.error)
-            for name, service in status().services.items()
-            if service.state == "dead"
-        }
+    A call raises TickstormError where the supervisor does not answer.
+    """
 
-    return ends
+    def __init__(self, status: Callable[[], Status], is_there: Callable[[], bool]) -> None:
+        self._status, self._is_there = status, is_there
+        self.whole = False  # at the last call every service was ready
+        self.vanished = ""  # how the whole stack went, all at once
+
+    def __call__(self) -> dict[str, str]:
+        """Service -> how it ended."""
+        self.whole = False
+        try:
+            found = self._status()
+        except TickstormError:
+            if not self._is_there():
+                self.vanished = "its supervisor is gone"
+            raise
+        states = {service.state for service in found.services.values()}
+        self.whole = states == {"ready"} and not found.ending
+        if found.ending:
+            self.vanished = "somebody brought it down"
+        elif states <= {"dead", "stopped"}:
+            self.vanished = "all its services ended at once"
+        if self.vanished:
+            return {}
+        return {n: _first_words(n, service.error) for n, service in found.services.items() if service.state == "dead"}
+
+
+def ends_of_stack(status: Callable[[], Status], is_there: Callable[[], bool] = lambda: True) -> StackEnds:
+    """Those of a local stack."""
+    return StackEnds(status, is_there)
 
 
 def ends_of_processes(pids: Mapping[str, int]) -> Ends:
@@ -49,11 +72,22 @@ def ends_of_processes(pids: Mapping[str, int]) -> Ends:
 
 
 class Vigil:
-    """The looks of one run. `on_end` gets every end once, and again if the service was started in between."""
+    """The looks of one run. `on_end` gets every end once, and again if the service was started in between.
 
-    def __init__(self, ends: Ends, now_ns: Callable[[], int], on_end: Callable[[ServiceEnded], None]) -> None:
-        self._ends, self._now_ns, self._on_end = ends, now_ns, on_end
+    `on_vanish` gets once how the whole stack went, and when it was last seen whole: what is lost from then on is not
+    the target's doing.
+    """
+
+    def __init__(
+        self,
+        ends: Ends,
+        now_ns: Callable[[], int],
+        on_end: Callable[[ServiceEnded], None],
+        on_vanish: Callable[[int, str], None] | None = None,
+    ) -> None:
+        self._ends, self._now_ns, self._on_end, self._on_vanish = ends, now_ns, on_end, on_vanish
         self._told: set[str] = set()
+        self._whole_ns = 0
         self._life: gevent.Greenlet[..., object] | None = None
 
     def start(self) -> None:
@@ -62,10 +96,19 @@ class Vigil:
 
     def look(self) -> None:
         """Tell who has ended since the last look."""
+        stack = self._ends if isinstance(self._ends, StackEnds) else None
+        began_ns = 0 if stack is None else self._now_ns()
         try:
             ends = self._ends()
         except TickstormError:
-            return  # who knows does not answer now
+            ends = None  # who knows does not answer now
+        if stack is not None and stack.whole:
+            self._whole_ns = began_ns
+        if stack is not None and stack.vanished and self._on_vanish is not None:
+            self._on_vanish(self._whole_ns, stack.vanished)
+            self._on_vanish = None
+        if ends is None:
+            return
         for name, how in ends.items():
             if name not in self._told:
                 self._on_end(ServiceEnded(service=name, at_ns=self._now_ns(), what=how))

@@ -7,12 +7,15 @@ come from the environment alone: PG_ADMIN_PASSWORD for the administrator, TEST_D
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg2
 
 from loadtests.inject.errors import ControlError, NoAnswer, NotThere, Refused
+from loadtests.inject.socketry import OwnPorts
+from loadtests.model.address import host_port
 
 ADMIN = "postgres"
 """The administrator where PG_ADMIN_USER names none; the local stack's superuser."""
@@ -25,15 +28,18 @@ _STATEMENT_MS = 5_000
 class Database:
     """One database of one server. Opens a session for every call, so that a restart of the server is no trouble."""
 
-    def __init__(self, address: str, *, database: str, user: str) -> None:
+    def __init__(self, address: str, *, database: str, user: str, own: OwnPorts | None = None) -> None:
+        """`own` is told of every session's connection."""
         self.address, self.database, self.user = address, database, user
+        self.own = own or OwnPorts()
+        self.opened = 0  # sessions, so far
 
     def session(self, name: str = NAME, *, admin: bool = False, settings: Mapping[str, int] | None = None) -> Session:
         """A session that the caller closes. `settings` are those of PostgreSQL, in its own units. Raises ControlError.
 
         A server that has no connection left is Refused with `full`.
         """
-        host, _, port = self.address.rpartition(":")
+        host, port = host_port(self.address)
         who: dict[str, Any] = {"user": self.user, "password": os.environ.get("TEST_DB_PASSWORD")}
         if admin:
             password = os.environ.get("PG_ADMIN_PASSWORD")
@@ -44,7 +50,7 @@ class Database:
         try:
             connection = psycopg2.connect(
                 host=host,
-                port=int(port),
+                port=port,
                 dbname=self.database,
                 connect_timeout=_CONNECT_S,
                 application_name=name,
@@ -54,7 +60,8 @@ class Database:
         except psycopg2.Error as error:
             raise _named(error) from error
         connection.autocommit = True
-        return Session(connection)
+        self.opened += 1
+        return Session(connection, self.own)
 
     def ask(self, text: str, values: Sequence[object] = (), *, admin: bool = True) -> list[tuple[Any, ...]]:
         """Rows of one statement in a session of its own. Raises ControlError."""
@@ -77,8 +84,12 @@ class Database:
 class Session:
     """One connection."""
 
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
+    def __init__(self, connection: Any, own: OwnPorts) -> None:
+        self._connection, self._own = connection, own
+        with socket.socket(fileno=os.dup(connection.fileno())) as known:
+            name = known.getsockname()
+        self._port = int(name[1]) if isinstance(name, tuple) else 0  # a Unix socket has none
+        own.opened(self._port)
 
     @property
     def pid(self) -> int:
@@ -106,7 +117,8 @@ class Session:
         try:
             self._connection.close()
         except psycopg2.Error:  # the server was faster
-            return
+            pass
+        self._own.closed(self._port)
 
 
 class SqlRefused(Refused):

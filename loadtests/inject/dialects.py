@@ -30,16 +30,28 @@ class Dialect:
     fetch: Callable[[int], Load] | None = None  # few bytes up for many down
 
 
+_DIGITS = 10
+
+
 def _resp(*parts: bytes) -> bytes:
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
 
 
 def _one_resp(got: bytes) -> bool:
-    """A whole reply that is not an array; an error reply is an answer as well."""
+    """A whole reply that is not an array; an error reply is an answer as well, and so is what is none."""
     line, found, rest = got.partition(b"\r\n")
-    if not found:
-        return False
-    return not line.startswith(b"$") or line == b"$-1" or len(rest) >= int(line[1:]) + 2
+    return bool(found) and len(rest) >= _string_bytes(line)
+
+
+def _string_bytes(line: bytes) -> int:
+    """Bytes of the string that a reply's first line announces, its end of line included; 0 where it announces none."""
+    size = _size(line[1:])
+    return size + 2 if line.startswith(b"$") and (size or line == b"$0") else 0
+
+
+def _size(digits: bytes) -> int:
+    """A length as a server states it; 0 where it is none, or one beyond all that a probe would wait for."""
+    return int(digits) if digits.isdigit() and len(digits) < _DIGITS else 0
 
 
 def _redis_up(size: int) -> Load:
@@ -67,7 +79,7 @@ def _redis_fetch(size: int) -> Load:
             if not _one_resp(rest):
                 return False
             line, _, after = rest.partition(b"\r\n")
-            rest = after[int(line[1:]) + 2 :] if line.startswith(b"$") and line != b"$-1" else after
+            rest = after[_string_bytes(line) :]
         return True
 
     return Load(request=_resp(b"INFO") * count, complete=complete)
@@ -121,7 +133,7 @@ def _http_end(got: bytes, at: int) -> int | None:
     for line in headers.split(b"\r\n")[1:]:
         key, _, value = line.partition(b":")
         if key.strip() == b"content-length":
-            end = body + int(value)
+            end = body + _size(value.strip())
             return end if len(got) >= end else None
         if key.strip() == b"transfer-encoding" and b"chunked" in value:
             last = got.find(b"0\r\n\r\n", body)
@@ -160,6 +172,11 @@ def _gateway_up(size: int) -> Load:
 def _gateway_down(size: int) -> Load:
     count = max(1, min(_HTTP_MOST, size // _HTTP_ANSWER))
     return Load(request=_get("/stats") * count, complete=_http_answers(count))
+
+
+def http_get(path: str) -> tuple[bytes, Callable[[bytes], bool]]:
+    """A question for one page, and when its answer is all there, as far as its head tells."""
+    return _get(path), _http_answers(1)
 
 
 DIALECTS: Mapping[str, Dialect] = {

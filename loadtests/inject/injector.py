@@ -284,6 +284,7 @@ class Injector:
             speaks=self._begin.upstream_kind.get(name, ""),
             probe_every_s=self._begin.probe_every_s,
             layer=partial(Tls, self._begin.tls_name or None) if name in self._begin.tls_links else None,
+            toxiproxy_pid=self._begin.toxiproxy_pid,
         )
 
     def _refuse(self, fault: PlannedFault, why: str, by: str = "") -> None:

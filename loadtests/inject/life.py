@@ -18,6 +18,7 @@ from loadtests.inject.kinds.kind import Kind, Site, Undo
 from loadtests.inject.lifting import Lifted, lift
 from loadtests.inject.linkprobes import Quiet
 from loadtests.inject.proofs import Effective, Proof, Witness
+from loadtests.inject.touching import Beside
 from loadtests.inject.toxics import Missing
 from loadtests.inject.upkeep import Lost, Upkeep
 from loadtests.inject.watch import Watch
@@ -110,6 +111,8 @@ class Life:
             return self._tell("failed", detail="; ".join(problems))
         try:
             witness = self._kind.witness(self._site, self.fault)
+            if self._kind.meets is not None:
+                witness = Beside(witness, self._kind.meets(self._site, self.fault))
             try:
                 self._prepare()
                 self._bracket(witness)

@@ -11,14 +11,20 @@ from loadtests.inject.connections import open_connections, without_port
 from loadtests.inject.dialects import DIALECTS
 from loadtests.inject.errors import Refused
 from loadtests.inject.layers import Layer
+from loadtests.inject.passage import Passage
 from loadtests.inject.probe import Carried, Pace, Ping, Probe
+from loadtests.inject.socketry import OwnPorts
+from loadtests.inject.sockets import look, why_unseen
 from loadtests.inject.toxics import Missing, Proxy, Toxic, ToxiproxyServer, differences
+from loadtests.model.address import host_port
 from loadtests.model.ids import NS_PER_S
 
 ANSWER_S = 1.0
 """Who has waited so long for an answer has seen silence."""
 
-_WILDCARDS = ("", "0.0.0.0", "[::]", "::", "*")
+OBSERVABLE_BY = "target.processes.toxiproxy, its process on this machine, would make it observable"
+
+_WILDCARDS = ("", "0.0.0.0", "::", "*")
 
 
 class Link:
@@ -33,7 +39,10 @@ class Link:
         speaks: str = "",
         probe_every_s: float = 0.25,
         layer: Callable[[], Layer] | None = None,
+        toxiproxy_pid: int = 0,
     ) -> None:
+        self.own = OwnPorts()
+        self._toxiproxy_pid = toxiproxy_pid or None
         self.server = server
         self.name = name
         self.proxy = proxy
@@ -103,10 +112,11 @@ class Link:
 
     def address(self) -> tuple[str, int]:
         """Where a client enters the link, as seen from here."""
-        host, _, port = self.state().listen.rpartition(":")
-        if not port.isdigit():
-            raise Refused(f'proxy "{self.proxy}" listens at no address that can be read')
-        return (self.server.host if host in _WILDCARDS else host.strip("[]")), int(port)
+        try:
+            host, port = host_port(self.state().listen)
+        except ValueError:
+            raise Refused(f'proxy "{self.proxy}" listens at no address that can be read') from None
+        return (self.server.host if host in _WILDCARDS else host), port
 
     @property
     def asks(self) -> bool:
@@ -116,8 +126,15 @@ class Link:
     def probe(self, pace: Pace | None = None) -> Probe:
         """A probe of its own for one fault; what it sees is known to all. With a pace, one that nobody else hears."""
         if pace is not None:
-            return Probe(self.address(), self.speaks, pace, self._layer)
-        return Probe(self.address(), self.speaks, self._pace, self._layer, self._saw)
+            return Probe(self.address(), self.speaks, pace, self._layer, own=self.own)
+        return Probe(self.address(), self.speaks, self._pace, self._layer, self._saw, self.own)
+
+    def passage(self) -> Passage | str:
+        """Who passes it besides our probes; a sentence where that cannot be observed."""
+        port, pid = self.address()[1], self._toxiproxy_pid
+        if why := why_unseen(port, self.server.port, pid):
+            return f"{why}; {OBSERVABLE_BY}"
+        return Passage(lambda: look(port, pid), self.own.known, self.name)
 
     def seen_since(self, at_ns: int) -> tuple[int, Ping] | None:
         """The last reading of a fault's probe and when it began, on the monotonic clock; None where it was before."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from loadtests.inject.dialects import DIALECTS, Load
 from loadtests.inject.layers import Layer
-from loadtests.inject.socketry import Connection, Cut, Piece, Seen
+from loadtests.inject.socketry import Connection, Cut, OwnPorts, Piece, Seen
 from loadtests.inject.watch import Watch
 from loadtests.model.ids import NS_PER_S
 
@@ -69,8 +69,10 @@ class Probe:
         pace: Pace,
         layer: Callable[[], Layer] | None = None,
         saw: Callable[[Ping], None] = lambda _: None,
+        own: OwnPorts | None = None,
     ) -> None:
-        """`saw` hears every ping that is returned."""
+        """`saw` hears every ping that is returned; `own` is told of every connection."""
+        self._own = own
         self._address = address
         self._dialect = DIALECTS.get(speaks)
         self._pace = pace
@@ -128,7 +130,7 @@ class Probe:
     def accepts(self, watch: Watch) -> Seen:
         """Whether a new connection is accepted; asks nothing on it."""
         try:
-            Connection(self._address, watch).close()
+            Connection(self._address, watch, own=self._own).close()
         except Cut as cut:
             return cut.seen
         return "answer"
@@ -203,7 +205,7 @@ class Probe:
         """Opens a connection, closes our half and waits for the other: what was seen, and how long it took."""
         started = time.monotonic_ns()
         try:
-            connection = Connection(self._address, watch)
+            connection = Connection(self._address, watch, own=self._own)
         except Cut as cut:
             return cut.seen, time.monotonic_ns() - started
         started = time.monotonic_ns()
@@ -226,4 +228,4 @@ class Probe:
         return self._connection
 
     def _opened(self, watch: Watch) -> Connection:
-        return Connection(self._address, watch, None if self._layer is None else self._layer())
+        return Connection(self._address, watch, None if self._layer is None else self._layer(), self._own)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import select
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from loadtests.inject.layers import Layer, Plain
 from loadtests.inject.watch import Watch
@@ -16,7 +17,9 @@ from loadtests.inject.watch import Watch
 Seen = Literal["answer", "silent", "refused", "reset", "closed", "no connect"]
 """What a probe saw: bytes; none in time; connect refused; RST; FIN; connect not answered in time or unreachable."""
 
+_REMEMBERED_S = 75.0  # Linux keeps what is left of a closed connection for sixty seconds
 _POLL_MS = 50  # how late a stop may be noticed; an answer is noticed at once
+_MOST_BYTES = 1 << 26
 _REFUSED = {errno.ECONNREFUSED}
 _RESET = {errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED}
 
@@ -46,40 +49,113 @@ class Piece:
     size_bytes: int  # as they came from the network
 
 
+class OwnPorts:
+    """Local ports of connections of ours, as long as the kernel may still tell of them."""
+
+    def __init__(self) -> None:
+        self._open: set[int] = set()
+        self._closed: dict[int, float] = {}  # port -> when
+        self._lock = threading.Lock()
+
+    def opened(self, port: int) -> None:
+        """A connection of ours has this port."""
+        with self._lock:
+            self._open.add(port)
+
+    def refused(self, port: int) -> None:
+        """It came to nothing, and leaves no trace."""
+        with self._lock:
+            self._open.discard(port)
+
+    def closed(self, port: int) -> None:
+        """It is closed; the kernel remembers it for a while."""
+        with self._lock:
+            if port in self._open:
+                self._open.discard(port)
+                self._closed[port] = time.monotonic()
+
+    @property
+    def open_now(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
+    def known(self) -> frozenset[int]:
+        """All of them."""
+        with self._lock:
+            since = time.monotonic() - _REMEMBERED_S
+            self._closed = {port: at for port, at in self._closed.items() if at > since}
+            return frozenset(self._open | self._closed.keys())
+
+
+def connected(
+    address: tuple[str, int],
+    watch: Watch,
+    prepare: Callable[[socket.socket], None] = lambda _: None,
+    own: OwnPorts | None = None,
+) -> socket.socket:
+    """A connection, never blocking, to the first address of a name that takes one; `prepare` gets each before.
+
+    `own` learns its local port, as soon as the kernel has one for it.  Raises Cut, as the last of them has it.
+    """
+    try:
+        places = socket.getaddrinfo(*address, 0, socket.SOCK_STREAM)
+    except OSError as error:  # a name that cannot be resolved
+        raise Cut("no connect") from error
+    cut = Cut("no connect")
+    for family, kind, protocol, _, place in places:
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError:  # this machine does not speak it
+            continue
+        try:
+            sock.setblocking(False)
+            prepare(sock)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _connect(sock, place, watch, own or OwnPorts())
+        except Cut as found:
+            sock.close()
+            cut = found
+        else:
+            return sock
+    raise cut
+
+
+def _connect(sock: socket.socket, place: Any, watch: Watch, own: OwnPorts) -> None:
+    code = sock.connect_ex(place)
+    port = sock.getsockname()[1]
+    own.opened(port)
+    if code == errno.EINPROGRESS:
+        if not _wait(sock, select.POLLOUT, watch):
+            own.closed(port)
+            raise Cut("no connect")
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        own.refused(port)
+        raise Cut("refused" if code in _REFUSED else "reset" if code in _RESET else "no connect")
+    if sock.getsockname() == sock.getpeername():
+        own.refused(port)
+        raise Cut("refused")  # nobody listens, and the kernel had chosen just that port for our end
+
+
 class Connection:
     """One TCP connection, with TLS on it where the layer is that; every wait ends with its watch. Methods raise Cut."""
 
-    def __init__(self, address: tuple[str, int], watch: Watch, layer: Layer | None = None) -> None:
+    def __init__(
+        self, address: tuple[str, int], watch: Watch, layer: Layer | None = None, own: OwnPorts | None = None
+    ) -> None:
+        self._own = own or OwnPorts()
         self.sent_bytes = 0  # into the network, since it was opened
         self.pieces: list[Piece] = []  # of the last answer
         self.got_bytes = 0
         self._layer = layer or Plain()
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
-        self._socket.setblocking(False)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = connected(address, watch, own=self._own)
+        self.local_port: int = self._socket.getsockname()[1]
         try:
-            self._connect(address, watch)
             if not self._layer.is_open:
                 self._exchange(self._layer.begin(), lambda _: self._layer.is_open, watch)
         except Cut:
-            self._socket.close()
+            self.close()
             raise
-        self.local_port: int = self._socket.getsockname()[1]
-
-    def _connect(self, address: tuple[str, int], watch: Watch) -> None:
-        try:
-            code = self._socket.connect_ex(address)
-        except OSError as error:  # a name that cannot be resolved
-            raise Cut("no connect") from error
-        if code == errno.EINPROGRESS:
-            if not _wait(self._socket, select.POLLOUT, watch):
-                raise Cut("no connect")
-            code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
-            raise Cut("refused" if code in _REFUSED else "reset" if code in _RESET else "no connect")
-        if self._socket.getsockname() == self._socket.getpeername():
-            raise Cut("refused")  # nobody listens, and the kernel had chosen just that port for our end
 
     def ask(self, request: bytes, complete: Callable[[bytes], bool], watch: Watch) -> bytes:
         """Sends a request and returns the bytes of its answer, when `complete` says that they are all there."""
@@ -118,6 +194,8 @@ class Connection:
                 if not piece:
                     raise Cut("closed")
                 self.got_bytes += len(piece)
+                if len(got) > _MOST_BYTES:
+                    raise Cut("closed")  # nobody asked for that much: we close it
                 self.pieces.append(Piece(at_ns=time.monotonic_ns(), size_bytes=len(piece)))
                 plain, answer = self._layer.open(piece)
                 got += plain
@@ -131,3 +209,4 @@ class Connection:
     def close(self) -> None:
         """Closes it; safe to repeat."""
         self._socket.close()
+        self._own.closed(self.local_port)

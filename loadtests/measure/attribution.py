@@ -1,9 +1,12 @@
-"""Whose is a lost message?  A fault on its path, its own lost connection, the broker, or else the target: a defect.
+"""Whose is a lost message?  A fault's on its path, the broker's, or else the target's: a defect, or a missing replay.
+
+What a reader lost whom we made slow, and who is expected to be, is unattributed: the target may drop for it, and which
+buffer was full nobody saw.  The broker is named only where Redis counted that it closed a subscriber.
 
 A fault counts that was in force, or not yet recovered from, at any time from sending until the delivery limit; where a
-later message of the stream overtook the lost one, only until that moment: no fault takes what was lost before it began,
-and no end of a connection takes what that connection had already passed over.  A fault that only delays takes nothing
-from the middle of a stream either: what was passed over under it alone, the target had dropped.
+later message of the stream overtook the lost one, only until that moment: no fault takes what was lost before it began.
+A fault that only delays takes nothing from the middle of a stream either: what was passed over under it alone, the
+target had dropped.  What a consumer is owed at its return was kept from it by no fault on its own connection.
 """
 
 from __future__ import annotations
@@ -15,18 +18,19 @@ from typing import TypedDict
 import numpy as np
 
 from loadtests.measure.facts import Bools, Facts, Ints
-from loadtests.measure.frame import Act
+from loadtests.measure.frame import Act, escalated
 from loadtests.measure.line import EMPTY, Line
-from loadtests.measure.owing import FOREVER, Stay
 from loadtests.measure.phases import Window
 from loadtests.measure.streams import Streams
 from loadtests.model.contract import Contract
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.ids import SLICE_NS
+from loadtests.model.profile import Profile
 
-DEFECT, DISCONNECTED, CHARGED, BROKER = range(4)
+DEFECT, CHARGED, BROKER, UNATTRIBUTED, NOT_REPLAYED = range(5)
+"""UNATTRIBUTED: its path was under a fault of which nobody can tell whom it met, or nobody saw what took it."""
+CATEGORIES = ("defect", "charged", "broker", "unattributed", "not_replayed")
 PROXY = "toxiproxy"
-ESCALATED = "escalation"
 CUTS_AS_IT_BEGINS = frozenset({"down"})
 CUTS_WHILE_IT_LASTS = frozenset({"flap", "reset", "black-hole", "limit-data", "failover"})
 """`down` cuts once.  The others cut again at each period, connection, limit or at the switch back; a black hole
@@ -45,6 +49,7 @@ class Reach:
     open: Bools  # on the path, and it was in force or not recovered from before their delivery limit had passed
     force: Bools  # on the path, and it was in force itself
     inside: Bools  # bytes of them may have been in Toxiproxy's buffers when this window cut connections
+    before: Bools  # open, and the place is before the last link of their path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,9 +64,10 @@ class Attribution:
     spared: frozenset[int]  # indices of the windows that do not concern whom this is about
     window_of: Ints  # index of the window that a loss of this row is charged to; -1: its path was free
     delayed: Bools  # nothing but delays was on the path of this row
+    before_gateway: Bools  # a fault before its last link may have taken it: also what is to be replayed is charged then
     in_injector: Bools  # bytes of it may have been in Toxiproxy's buffers when a link was cut
     overrun: Bools  # Redis closed a subscriber around then
-    broker_known: bool  # samples or slow groups can show losses at the broker
+    broker_known: bool  # samples show losses at the broker
     late_slices: int
     kept: dict[frozenset[int], Attribution]
 
@@ -96,23 +102,22 @@ class Attribution:
             hit |= reach.on_path[rows] & (table.sent[rows] * SLICE_NS < window.to_ns) & (noticed >= window.from_ns)
         return Line.of(left[~hit], right[~hit]) if len(rows) else EMPTY
 
-    def category(
-        self, rows: Ints, sent: Ints, stays: tuple[Stay, ...], *, expect_slow: bool, overtaken: bool, free: bool
-    ) -> Ints:
-        """One of the four for each lost row of a consumer with these stays.
+    def category(self, rows: Ints, replayed: Bools, *, expect_slow: bool, overtaken: bool, free: bool) -> Ints:
+        """The category of each lost row of a consumer; `replayed` are those that it was owed at a return.
 
         `overtaken`: later messages of their streams had come on the same connection; `free`: before any fault was on
         their path.
         """
-        found = np.full(len(rows), BROKER if expect_slow else DEFECT, dtype=np.int64)
+        found = np.full(len(rows), UNATTRIBUTED if expect_slow else DEFECT, dtype=np.int64)
         found[self.overrun[rows]] = BROKER
-        for stay in stays:
-            if stay.broke < FOREVER and not overtaken:
-                here = (sent >= stay.may_from) & (sent < stay.may_to) & (stay.broke <= sent + self.late_slices)
-                found[here] = DISCONNECTED
+        found[replayed] = NOT_REPLAYED
         if not free:
             under = self.window_of[rows] >= 0
-            found[under & ~self.delayed[rows] if overtaken else under] = CHARGED
+            found[
+                np.where(replayed, self.before_gateway[rows], under & ~self.delayed[rows] if overtaken else under)
+            ] = CHARGED
+            unseen = np.array([w.act.unseen for w in self.windows] + [False])
+            found[(found == CHARGED) & unseen[self.window_of[rows]]] = UNATTRIBUTED
         return found
 
 
@@ -130,7 +135,8 @@ def attribution(facts: Facts, table: Streams, contract: Contract, windows: list[
         for cut_ns in cuts(w.act, w.healed_ns):
             inside |= on_path & (begin < cut_ns) & (until > w.from_ns)
         open_ = on_path & (begin < w.to_ns) & (until > w.from_ns)
-        reaches.append(Reach(on_path=on_path, open=open_, force=force, inside=inside))
+        before = open_ & np.isin(family, _with_more_path(profile, w.act))
+        reaches.append(Reach(on_path=on_path, open=open_, force=force, inside=inside, before=before))
     nobody: frozenset[int] = frozenset()
     overrun = np.zeros(len(begin), dtype=np.bool_)
     rises = _rises(facts, windows)
@@ -146,7 +152,7 @@ def attribution(facts: Facts, table: Streams, contract: Contract, windows: list[
         spared=nobody,
         **_laid(tuple(windows), tuple(reaches), nobody, len(begin)),
         overrun=overrun,
-        broker_known=bool(rises) or any(c.expect_slow for c in profile.consumers),
+        broker_known=bool(rises),
         late_slices=-(-late_ns // SLICE_NS),
         kept={},
     )
@@ -155,7 +161,15 @@ def attribution(facts: Facts, table: Streams, contract: Contract, windows: list[
 class _Laid(TypedDict):
     window_of: Ints
     delayed: Bools
+    before_gateway: Bools
     in_injector: Bools
+
+
+def _with_more_path(profile: Profile, act: Act) -> Ints:
+    """Families of whose path the place of an act is not the last link, nor the consumers themselves."""
+    if act.consumers is not None:
+        return np.zeros(0, dtype=np.int64)
+    return np.array([i for i in sorted(act.families) if profile.families[i].path[-1:] != [act.link]], dtype=np.int64)
 
 
 def _laid(windows: tuple[Window, ...], reaches: tuple[Reach, ...], spared: frozenset[int], rows: int) -> _Laid:
@@ -163,25 +177,29 @@ def _laid(windows: tuple[Window, ...], reaches: tuple[Reach, ...], spared: froze
     window_of = np.full(rows, -1, dtype=np.int64)
     inside = np.zeros(rows, dtype=np.bool_)
     taken = np.zeros(rows, dtype=np.bool_)
+    before = np.zeros(rows, dtype=np.bool_)
     counted = [(i, reaches[i], takes(windows[i].act)) for i in range(len(windows)) if i not in spared]
-    # What can take explains a loss better than what only delays; then what is in force, than what is recovered from.
-    for wanted in (False, True):
-        for index, reach, _ in (c for c in counted if c[2] is wanted):
+    # What can take explains a loss better than what only delays, what is known to have met somebody better than what
+    # may have met nobody; then what is in force, than what is recovered from.
+    for wanted in ((False, True), (False, False), (True, True), (True, False)):
+        these = [(i, reach) for i, reach, can in counted if (can, windows[i].act.unseen) == wanted]
+        for index, reach in these:
             window_of[reach.open] = index
-        for index, reach, _ in (c for c in counted if c[2] is wanted):
+        for index, reach in these:
             window_of[reach.force] = index
     for _, reach, can in counted:
         inside |= reach.inside
+        before |= reach.before
         if can:
             taken |= reach.open
     under = window_of >= 0
-    return _Laid(window_of=window_of, delayed=under & ~taken, in_injector=inside & under)
+    return _Laid(window_of=window_of, delayed=under & ~taken, before_gateway=before, in_injector=inside & under)
 
 
 def takes(act: Act) -> bool:
     """Whether an act may have taken messages from the middle of a stream on a connection that lasted."""
     kind = KINDS.get(act.kind)
-    return kind is None or kind.loses or (act.lifted_by or "").startswith(ESCALATED)
+    return kind is None or kind.loses or act.unseen or escalated(act.lifted_by)
 
 
 def cuts(act: Act, healed_ns: int) -> list[int]:
@@ -195,7 +213,7 @@ def cuts(act: Act, healed_ns: int) -> list[int]:
         found.append(healed_ns)
     elif act.kind in CUTS_AS_IT_BEGINS or (act.link == PROXY and kind is not None and kind.name in ENDS_ITS_PROCESS):
         found.append(begun)
-    if (act.lifted_by or "").startswith(ESCALATED):  # proxies disabled, deleted, or the whole server started again
+    if escalated(act.lifted_by):  # proxies disabled, deleted, or the whole server started again
         found.append(max(healed_ns, act.lifted_ns or 0) + (act.error_ns or 0))
     return found
 

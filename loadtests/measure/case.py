@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from loadtests.measure.absences import Absences
 from loadtests.measure.accounts import Sight
 from loadtests.measure.attribution import Attribution, attribution
+from loadtests.measure.damage import BUT, Damage, believed, damage
 from loadtests.measure.deliveries import Deliveries, deliveries
 from loadtests.measure.facts import Bools, Facts
 from loadtests.measure.felt import Felt, felt
-from loadtests.measure.felt_by import recovery_of
+from loadtests.measure.felt_by import NotBack, not_back, recovery_of, with_clients
 from loadtests.measure.frame import Act, Times, acts, times
 from loadtests.measure.growth import growth
 from loadtests.measure.harness import Scopes, coverage, scopes
@@ -19,7 +21,7 @@ from loadtests.measure.ledger import Ledger, settle
 from loadtests.measure.owing import Owing
 from loadtests.measure.phases import Phases, Window, window
 from loadtests.measure.planned import Planned, planned
-from loadtests.measure.recovery import Outcome, as_seconds, load, recoveries
+from loadtests.measure.recovery import Outcome, as_seconds, felt_after_all, load, recoveries
 from loadtests.measure.streams import Streams, streams
 from loadtests.measure.subscriptions import Subscriptions, subscriptions
 from loadtests.measure.touched import touches
@@ -38,6 +40,7 @@ class Case:
     profile: Profile
     contract: Contract
     facts: Facts
+    damage: Damage
     times: Times
     acts: list[Act]
     windows: list[Window]
@@ -45,12 +48,12 @@ class Case:
     table: Streams
     came: Deliveries
     subs: Subscriptions
+    absences: Absences
     plan: Planned
     blame: Attribution
     ledger: Ledger
     scopes: Scopes
     clean: Bools  # Consumed rows whose process, and those that publish when they were due, kept up without trouble
-    offering: Bools  # slices in which a process that publishes could not keep up or was in trouble
     slow_read: Bools  # Consumed rows whose read clock is not believed
     behind: Bools  # slices in which a process of the load generator could not keep up, or left no reading of itself
     ours: Bools  # slices in which any process of the load generator was in trouble
@@ -59,6 +62,7 @@ class Case:
     troubled: frozenset[str]  # acts while or after which the load generator was in trouble, until it was steady
     recovery: list[RecoveryResult]
     felt: list[Felt | None]  # by act: what each consumer felt of it
+    not_back: list[NotBack | None]  # by act: who did not come back; None where it was never in force
     growth: list[Growth]
     low: int
     high: int
@@ -67,6 +71,8 @@ class Case:
 def case(profile: Profile, facts: Facts) -> Case:
     """Fold everything of a history."""
     contract = Contract(profile)
+    broken = damage(facts)
+    facts = believed(facts, broken)
     table = streams(facts, contract)
     came = deliveries(facts, len(profile.consumers))
     known = [int(c.max()) for c in (table.due, table.sent, came.received) if len(c)]
@@ -81,29 +87,42 @@ def case(profile: Profile, facts: Facts) -> Case:
     offering = _offering(facts, scope)
     ours: Bools = behind | np.logical_or.reduce(scope.trouble, axis=0)
     given = load(facts, contract, table, came, subs, plan, low, high, ours)
+    found = felt_after_all(contract, given, marks, found, plan.changes)
     ends = [_decided_ns(a, found[index + 1 :], marks.plan_end_ns, profile.steady) for index, a in enumerate(found)]
     outcomes = [
-        _outside(o, a, ours, low, end)
+        _outside(o, a, ours, low, end, broken)
         for o, a, end in zip(recoveries(contract, given, marks, found, plan.changes), found, ends, strict=True)
     ]
     windows = [
         w
         for a, o in zip(found, outcomes, strict=True)
-        if a.charges and (w := window(a, o.settled_ns, marks.end_ns)) is not None
-    ]  # a planted defect is the target's own: what it costs is no fault's effect, and calm stays calm
+        if a.charges and not a.missed and (w := window(a, o.settled_ns, marks.end_ns)) is not None
+    ]  # a planted defect is the target's own, and what touched nobody cost nothing: calm stays calm
     late = -(-round(profile.run.late_s * NS_PER_S) // SLICE_NS)
     phases = Phases(marks, windows, low=low, high=high, late_slices=late)
     blame = attribution(facts, table, contract, windows)
-    owing = Owing(table, contract, windows, end_ns=marks.end_ns)
+    owing = Owing(table, came, contract, windows, end_ns=marks.end_ns)
+    absences = Absences(contract, subs, plan, windows, marks, ours, low)
+    everybody = [slot for slots in plan.slots for slot in slots]
+    ledger = settle(
+        facts, contract, table, subs, owing, absences, blame, came.of_process(facts.names), everybody, broken.of
+    )
     touched = touches(facts, came, low, high)
-    recovery, every = [], []
-    for index, (act, outcome) in enumerate(zip(found, outcomes, strict=True)):
-        later = [a.began_ns for a in found[index + 1 :] if a.began_ns is not None and a.began_ns > (act.healed_ns or 0)]
-        one = felt(
-            facts, contract, table, subs, plan, touched, act, marks,
-            limit_ms=outcome.limit_ms, next_ns=min(later, default=None),
+    recovery, every, gone = [], [], []
+    for index, (act, of_run) in enumerate(zip(found, outcomes, strict=True)):
+        later = [
+            a.began_ns
+            for a in found[index + 1 :]
+            if a.began_ns is not None and a.began_ns > (act.healed_ns or 0) and not a.missed
+        ]
+        one = None if act.missed else felt(
+            facts, contract, table, subs, plan, ledger, touched, act, marks,
+            limit_ms=of_run.limit_ms, next_ns=min(later, default=None),
         )  # fmt: skip
         every.append(one)
+        who = not_back(act, one, found, ledger.unjudged, ours, low)
+        gone.append(who)
+        outcome = with_clients(of_run, who)
         recovery.append(
             RecoveryResult(
                 fault=act.name,
@@ -121,6 +140,7 @@ def case(profile: Profile, facts: Facts) -> Case:
         profile=profile,
         contract=contract,
         facts=facts,
+        damage=broken,
         times=marks,
         acts=found,
         windows=windows,
@@ -128,12 +148,12 @@ def case(profile: Profile, facts: Facts) -> Case:
         table=table,
         came=came,
         subs=subs,
+        absences=absences,
         plan=plan,
         blame=blame,
-        ledger=settle(facts, contract, table, subs, owing, blame, came.of_process(facts.names)),
+        ledger=ledger,
         scopes=scope,
         clean=~(scope.of_rows(scope.behind | scope.trouble, came) | _due_in(offering, came, low)),
-        offering=offering,
         slow_read=scope.of_rows(scope.slow_read, came),
         behind=behind,
         ours=ours,
@@ -144,6 +164,7 @@ def case(profile: Profile, facts: Facts) -> Case:
         ),
         recovery=recovery,
         felt=every,
+        not_back=gone,
         growth=growth(facts, profile, windows, t0_ns=marks.t0_ns, plan_end_ns=marks.plan_end_ns, changes=plan.changes),
         low=low,
         high=high,
@@ -169,7 +190,11 @@ def _decided_ns(act: Act, later: list[Act], plan_end_ns: int, steady: Steady) ->
     """
     if act.end_ns is None or act.healed_ns is None:
         return None
-    begins = [at for a in later if (at := a.tried_ns if a.began_ns is None else a.began_ns) and at > act.healed_ns]
+    begins = [
+        at
+        for a in later
+        if not a.missed and (at := a.tried_ns if a.began_ns is None else a.began_ns) and at > act.healed_ns
+    ]
     held_ns = round(steady.hold_s * NS_PER_S) + steady.group_ms * NS_PER_MS
     return max(act.end_ns, min(act.end_ns + held_ns, plan_end_ns, *begins))
 
@@ -183,9 +208,17 @@ def _in_trouble(outcome: Outcome, act: Act, ours: Bools, low: int, decided_ns: i
     return bool(ours[span].any())
 
 
-def _outside(outcome: Outcome, act: Act, ours: Bools, low: int, decided_ns: int | None) -> Outcome:
-    """Not to have recovered is no finding where the load generator was in trouble meanwhile."""
-    if outcome.verdict is not Verdict.FAIL or not _in_trouble(outcome, act, ours, low, decided_ns):
+def _outside(
+    outcome: Outcome, act: Act, ours: Bools, low: int, decided_ns: int | None, broken: Damage
+) -> Outcome:  # fmt: skip
+    """Not to have recovered is no finding where the load generator was in trouble meanwhile, or records are missing."""
+    if outcome.verdict is not Verdict.FAIL:
+        return outcome
+    if broken.doubts("recovery"):
+        why = BUT
+    elif _in_trouble(outcome, act, ours, low, decided_ns):
+        why = "but the load generator was in trouble meanwhile"
+    else:
         return outcome
     return replace(
         outcome,
@@ -194,5 +227,5 @@ def _outside(outcome: Outcome, act: Act, ours: Bools, low: int, decided_ns: int 
         recovery_ns=None,
         steady_ns=None,
         settled_ns=None,
-        summary=f"{outcome.summary}; but the load generator was in trouble meanwhile",
+        summary=f"{outcome.summary}; {why}",
     )

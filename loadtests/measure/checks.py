@@ -7,27 +7,53 @@ from __future__ import annotations
 
 import numpy as np
 
+from loadtests.measure.absences import HARNESS
 from loadtests.measure.case import Case
 from loadtests.measure.deliveries import quantile_ms
 from loadtests.measure.figures import MEASURES
+from loadtests.measure.figures_delivery import STRANGE, moved_times
 from loadtests.measure.figures_time import publish_table
 from loadtests.measure.harness import incomplete
 from loadtests.measure.phases import CALM, chosen
+from loadtests.measure.planned import left_out
 from loadtests.measure.select import Figure
 from loadtests.model.ids import NS_PER_MS
-from loadtests.model.profile import AT_LEAST, Threshold
+from loadtests.model.limits import limits
+from loadtests.model.profile import AT_LEAST, Measure, Threshold
 from loadtests.model.results import Check, Verdict
 from loadtests.model.threshold_rules import SELECTORS
 
 LINES = 20
-SLOWEST = "slowest_client_"
-_ACCOUNT = frozenset({"lost_defect", "lost_disconnected", "lost_charged", "lost_total", "delivery_rate"})
-_SEEN = _ACCOUNT | {"deliveries", "repeated", "reordered", "foreign", "late", "received_per_s"}
+DISCONNECTED: Measure = "lost_disconnected"
+_ACCOUNT = frozenset(
+    {"lost_defect", "lost_disconnected", "lost_not_replayed", "lost_charged", "lost_total", "delivery_rate"}
+)
+_SEEN = (
+    _ACCOUNT
+    | STRANGE.keys()
+    | {"deliveries", "repeated", "missing_copies", "reordered", "unasked", "late", "received_per_s"}
+)
 _OURS = frozenset({"clean_coverage", "own_lag_p99_ms"})
 _COUNTS = frozenset({"deliveries", "published", "received_per_s"})
-_NONE_BETTER = _SEEN & {
-    "lost_defect", "lost_disconnected", "lost_charged", "lost_total", "repeated", "reordered", "foreign"
+_FLOW = frozenset(
+    {
+        "deliveries",
+        "received_per_s",
+        "delivery_rate",
+        "recovery_s",
+        "outage_s",
+        "not_recovered",
+        "clients_not_back",
+        "lost_disconnected",
+    }
+)
+_RESTS_ON = {"publishers": _FLOW | {"published"}, "consumers": _FLOW | {"connected"}, "readers": frozenset()}
+"""Measures that fall short where a kind of user is left out; those of queries are UNKNOWN without any."""
+_NONE_BETTER = STRANGE.keys() | {
+    "lost_defect", "lost_disconnected", "lost_not_replayed", "lost_charged", "lost_total", "repeated", "reordered",
+    "missing_copies", "unasked",
 }  # fmt: skip
+_TIMED = ("latency_", "service_", "slowest_client_")
 """Counts of what should not be: what lies outside the phases of a threshold is said beside it."""
 
 
@@ -38,8 +64,8 @@ def name_of(t: Threshold) -> str:
     return " ".join([f"{t.measure}{sign}{t.limit:g}", "+".join(t.phases), *parts])
 
 
-def threshold_check(case: Case, t: Threshold) -> Check:
-    """One threshold."""
+def threshold_check(case: Case, t: Threshold, *, default: bool = False) -> Check:
+    """One threshold; `default`: it holds though the profile does not name it."""
     figure = MEASURES[t.measure](case, t)
     value = figure.value
     holds = value is not None and (value >= t.limit if t.measure in AT_LEAST else value <= t.limit)
@@ -58,6 +84,8 @@ def threshold_check(case: Case, t: Threshold) -> Check:
         verdict, summary = Verdict.UNKNOWN, f"{summary}; {doubt}"
     if value is not None and (more := _elsewhere(case, t, value)):
         summary = f"{summary}; {more:g} more outside the phase{'s' * (len(t.phases) > 1)} {', '.join(t.phases)}"
+    if value is not None and (slow := _slow_readers(case, t)):
+        summary = f"{summary}; {slow:g} more by slow readers, who are expected to be"
     evidence = figure.evidence[:LINES] if verdict is not Verdict.PASS or t.measure.startswith("growth") else []
     return Check(
         name=name_of(t),
@@ -67,6 +95,7 @@ def threshold_check(case: Case, t: Threshold) -> Check:
         measured=None if value is None else round(value, 6),
         phases=list(t.phases),
         evidence=evidence,
+        default=default,
     )
 
 
@@ -74,8 +103,10 @@ def _said(t: Threshold, figure: Figure) -> str:
     if figure.value is None:
         return figure.why_not
     side = "at least" if t.measure in AT_LEAST else "at most"
-    text = "; ".join([f"{figure.value:.6g}, {side} {t.limit:g} allowed", *([figure.note] if figure.note else [])])
-    return f"{text}; {figure.why_not}" if figure.verdict is Verdict.UNKNOWN else text
+    text = f"{figure.value:.6g}, {side} {t.limit:g} allowed" + (f"; {figure.samples}" if figure.samples else "")
+    if figure.verdict is Verdict.UNKNOWN:
+        text = f"{text}; {figure.why_not}"
+    return f"{text}; {figure.because}" if figure.because else text
 
 
 def _elsewhere(case: Case, t: Threshold, value: float) -> float:
@@ -86,20 +117,34 @@ def _elsewhere(case: Case, t: Threshold, value: float) -> float:
     return 0.0 if everywhere is None else everywhere - value
 
 
+def _slow_readers(case: Case, t: Threshold) -> float:
+    """How much of the same there was by those whom a threshold leaves out because they are expected to be slow."""
+    if t.measure not in _NONE_BETTER | {"late"} or t.group is not None:
+        return 0.0
+    groups = [group.name for group in case.profile.consumers if group.expect_slow]
+    theirs = (t.model_copy(update={"phases": ["all"], "group": name}) for name in groups)
+    return sum(MEASURES[t.measure](case, their).value or 0.0 for their in theirs)
+
+
 def _doubt(case: Case, t: Threshold, verdict: Verdict) -> str | None:
     """Why a verdict does not stand."""
     if verdict is Verdict.UNKNOWN:
         return None
-    if t.measure.startswith(("latency_", "service_", SLOWEST)) and (why := _clocks(case, t)):
+    if (t.measure == "late" or t.measure.startswith(_TIMED)) and (why := moved_times(case, t)):
+        return why
+    if t.measure.startswith(("latency_", "service_")) and (why := _clocks(case, t)):
         return why
     if verdict is Verdict.FAIL:
         if t.measure in _OURS:
             return "but that says nothing of the target: the load generator did not keep up"
-        if t.measure.startswith(("latency_", "query_m", "query_p", SLOWEST)):
+        if t.measure.startswith(("latency_", "query_m", "query_p")):
             lag = max(own_lag_ms(case, {CALM}) or 0.0, own_lag_ms(case, chosen(t.phases)) or 0.0)
             if lag > case.profile.guard.own_lag_p99_ms:
                 return f"but our own lag was {lag:.1f} ms or more (p99)"
-        if t.measure in _COUNTS and (incomplete(case.facts) or not plan_done(case)):
+        for kind, why in left_out(case.facts).items():
+            if t.measure in _RESTS_ON[kind]:
+                return f"but {why}"
+        if t.measure in _COUNTS and (incomplete(case.facts, case.damage) or not plan_done(case)):
             return "but the run was cut short or its history is not whole"
         if t.measure in _COUNTS and (missed := not_offered(case)) and missed[0] > case.profile.guard.not_offered_share:
             return f"but {missed[0]:.2%} of the planned messages were not offered"
@@ -113,7 +158,7 @@ def _doubt(case: Case, t: Threshold, verdict: Verdict) -> str | None:
         return f"but nothing is known of {len(case.ledger.unjudged)} consumers; {consumer}: {why}"
     if t.measure in _ACCOUNT:
         if (share := undecided_share(case)) is not None and share > case.profile.guard.undecided_share:
-            return f"but {share:.2%} of what was owed is undecided"
+            return None if disconnected_breaks(case) else f"but {share:.2%} of what was offered is undecided"
         if holes := _publisher_holes(case):
             return f"but outcomes are missing: {holes[0]}"
     return None
@@ -127,7 +172,7 @@ def _clocks(case: Case, t: Threshold) -> str | None:
 
 
 def _publisher_holes(case: Case) -> list[str]:
-    return [f"{n}: {hole}" for n, p in case.facts.each() if len(p.published) for hole in p.holes()]
+    return [f"{n}: {hole}" for n, p in case.facts.each() if len(p.published) for hole in case.damage.of.get(n, ())]
 
 
 def plan_done(case: Case) -> bool:
@@ -136,10 +181,24 @@ def plan_done(case: Case) -> bool:
     return bool(finishes) and all(f.plan_done for f in finishes)
 
 
+def disconnected_breaks(case: Case) -> bool:
+    """Whether the target kept more from those whom it had disconnected than it may: then no more is to decide."""
+    return any(
+        t.measure == DISCONNECTED and (value := MEASURES[DISCONNECTED](case, t).value) is not None and value > t.limit
+        for t, _ in limits(case.profile, faults=False)
+    )
+
+
 def undecided_share(case: Case) -> float | None:
-    """Undecided messages as a share of those owed."""
-    owed = int(case.ledger.owed.sum())
-    return int(case.ledger.undecided.sum()) / owed if owed else None
+    """Undecided messages as a share of those offered."""
+    offered = int(case.ledger.offered_rows.sum())
+    return int(case.ledger.undecided_rows.sum()) / offered if offered else None
+
+
+def harness_share(case: Case) -> float | None:
+    """What consumers missed by our own trouble, as a share of what was offered."""
+    offered = int(case.ledger.offered_rows.sum())
+    return int(case.ledger.away_rows[HARNESS].sum()) / offered if offered else None
 
 
 def not_offered(case: Case, *, calm: bool = False) -> tuple[float, int, int] | None:

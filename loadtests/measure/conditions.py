@@ -6,14 +6,21 @@ FAIL whatever thresholds the profile has.
 
 from __future__ import annotations
 
+from loadtests.measure.absences import HARNESS
+from loadtests.measure.accounts import not_kept
+from loadtests.measure.asked import NOT_MEASURED, unanswered
 from loadtests.measure.case import Case
-from loadtests.measure.checks import LINES, not_offered, own_lag_ms, undecided_share
+from loadtests.measure.checks import LINES, disconnected_breaks, harness_share, not_offered, own_lag_ms, undecided_share
+from loadtests.measure.figures_target import own_readings
 from loadtests.measure.frame import Act, never_in_force, unproved
 from loadtests.measure.harness import incomplete
 from loadtests.measure.phases import CALM
+from loadtests.measure.planned import left_out
+from loadtests.measure.said import said
 from loadtests.measure.streams import overlaps
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.ids import NS_PER_S
+from loadtests.model.records import THE_STACK
 from loadtests.model.results import Check, Verdict
 
 _LOOKED_AFTER_NS = 2 * NS_PER_S
@@ -38,23 +45,48 @@ def _condition(
 def harness_checks(case: Case) -> list[Check]:
     """Conditions without which the run cannot be believed."""
     return [
+        _crew(case),
         _lived(case),
         _injector(case),
         _complete(case),
         _account(case),
         _offered(case),
         _undecided(case),
+        _kept_away_by_us(case),
         _coverage(case),
+        _taken(case),
         _own_lag(case),
         _path(case),
         _all_connected(case),
         *_faults(case),
+        *_queries(case),
         _failed_seen(case),
     ]
 
 
-ROOTS = ("the target's services lived", "the injector lived", "the history is whole")
-"""Conditions whose breach explains the others': their reasons come first."""
+CONNECTED = "all connected at the start"
+OFFERED = "load offered as planned"
+CREW = "every kind of user took part"
+TAKEN = "what came could be taken"
+ROOTS = (
+    "the target's services lived",
+    "the injector lived",
+    "the history is whole",
+    CREW,
+    "not_admitted",
+    CONNECTED,
+    "path proved before the start",
+    OFFERED,
+    TAKEN,
+    "clean coverage",
+)
+"""Checks, or the measures of thresholds, whose breach explains those of others: their reasons come first, in turn."""
+
+
+def _crew(case: Case) -> Check:
+    """What rests on users whom nobody started says nothing of the target."""
+    lines = list(left_out(case.facts).values())
+    return _condition(CREW, bool(lines), lines[0] if lines else "those that the profile plans", evidence=lines)
 
 
 def _lived(case: Case) -> Check:
@@ -62,7 +94,7 @@ def _lived(case: Case) -> Check:
     ends = sorted((e.at_ns, e.service, e.what) for _, p in case.facts.each() for e in p.services_ended)
     ends = [e for e in ends if not any(a.link == e[1] and _may_have_ended_it(a, e[0]) for a in case.acts)]
     lines = [f"{service} {what} at {case.times.seconds(at):.1f} s" for at, service, what in ends]
-    theirs = any(service != "toxiproxy" for _, service, _ in ends)
+    theirs = any(service not in ("toxiproxy", THE_STACK) for _, service, _ in ends)
     return _condition(
         ROOTS[0],
         bool(lines),
@@ -113,7 +145,10 @@ def _account(case: Case) -> Check:
     ledger = case.ledger
     wrong = ledger.wrong + overlaps(case.table)
     wrong += [f"consumer {c}: {why}" for c, why in sorted(ledger.unjudged.items())]
+    kept = not_kept(case.facts)
     text = "the tally does not add up" if ledger.wrong else f"nothing is known of {len(ledger.unjudged)} consumers"
+    if wrong and kept:
+        text = f"{text}: {kept[0]} (guard.exceptions_per_s)"
     nobody = not ledger.judged
     return _condition(
         "the account adds up",
@@ -130,7 +165,7 @@ def _account(case: Case) -> Check:
 
 
 def _complete(case: Case) -> Check:
-    missing = incomplete(case.facts, case.times.seconds(case.times.end_ns))
+    missing = incomplete(case.facts, case.damage, case.times.seconds(case.times.end_ns))
     return _condition(
         ROOTS[2],
         bool(missing),
@@ -142,12 +177,12 @@ def _complete(case: Case) -> Check:
 def _offered(case: Case) -> Check:
     limit, found = case.profile.guard.not_offered_share, not_offered(case, calm=True)
     if found is None:
-        return _condition("load offered as planned", True, "nothing was published in a calm phase", limit=limit)
+        return _condition(OFFERED, True, "nothing was published in a calm phase", limit=limit)
     if gone := _publishers_gone(case):
-        return _condition("load offered as planned", True, gone[0], limit=limit, evidence=gone)
+        return _condition(OFFERED, True, gone[0], limit=limit, evidence=gone)
     share, missed, planned = found
     text = f"{missed} of {planned} planned messages were not offered in calm phases"
-    return _condition("load offered as planned", share > limit, text, limit=limit, measured=round(share, 6))
+    return _condition(OFFERED, share > limit, text, limit=limit, measured=round(share, 6))
 
 
 def _publishers_gone(case: Case) -> list[str]:
@@ -157,7 +192,7 @@ def _publishers_gone(case: Case) -> list[str]:
         f"{t.process} published and was lost: {t.what}"
         for _, p in case.facts.each()
         for t in p.trouble
-        if t.to_ns < 0 and t.from_ns < end and t.process in case.facts.processes
+        if t.to_ns < 0 and not t.consumers and t.from_ns < end and t.process in case.facts.processes
         if len(case.facts.processes[t.process].publish)
     ]
     count = sum(g.count for g in case.profile.publishers)
@@ -173,9 +208,23 @@ def _publishers_gone(case: Case) -> list[str]:
 def _undecided(case: Case) -> Check:
     share, limit = undecided_share(case), case.profile.guard.undecided_share
     if share is None:
-        return _condition("little is undecided", True, "nothing was owed", limit=limit)
-    text = f"{int(case.ledger.undecided.sum())} messages at the ends of subscriptions are undecided"
-    return _condition("little is undecided", share > limit, text, limit=limit, measured=round(share, 6))
+        return _condition("little is undecided", True, "nothing was offered", limit=limit)
+    text = f"{int(case.ledger.undecided_rows.sum())} messages at the ends of subscriptions are undecided"
+    bad = share > limit and not disconnected_breaks(case)
+    return _condition("little is undecided", bad, text, limit=limit, measured=round(share, 6))
+
+
+def _kept_away_by_us(case: Case) -> Check:
+    """What single consumers could not take is told by a condition of its own."""
+    name, limit, share = "little was missed by our own trouble", case.profile.guard.undecided_share, harness_share(case)
+    if share is None:
+        return _condition(name, True, "nothing was offered", limit=limit)
+    told = any(t.consumers for _, p in case.facts.each() for t in p.trouble)
+    text = f"{share:.2%} of what was offered went to consumers that our own trouble kept away"
+    lines = case.ledger.away_evidence.get(HARNESS, [])
+    return _condition(
+        name, share > limit and not told, text, limit=limit, measured=round(share, 6), evidence=lines if share else []
+    )
 
 
 def _coverage(case: Case) -> Check:
@@ -185,7 +234,21 @@ def _coverage(case: Case) -> Check:
         if share is None
         else f"the load generator kept up in {share:.1%} of the calm time"
     )
-    return _condition("clean coverage", share is None or share < limit, text, limit=limit, measured=share)
+    thin = [s.said(case.times.seconds) for s in own_readings(case) if not s.enough]
+    bad = share is None or share < limit
+    text = thin[0] if thin and not bad else text
+    return _condition("clean coverage", bad or bool(thin), text, limit=limit, measured=share, evidence=thin)
+
+
+def _taken(case: Case) -> Check:
+    """Trouble of single consumers is left out of their account: what it hid is neither lost nor not owed."""
+    lines = []
+    for t in sorted((t for _, p in case.facts.each() for t in p.trouble if t.consumers), key=lambda t: t.from_ns):
+        more = f" and {len(t.consumers) - 1} more" if len(t.consumers) > 1 else ""
+        until = "the end" if t.to_ns < 0 else f"{case.times.seconds(t.to_ns):.1f} s"
+        span = f"{case.times.seconds(t.from_ns):.1f} s to {until}"
+        lines.append(f"{t.what} (consumer {t.consumers[0]}{more}, {span})")
+    return _condition(TAKEN, bool(lines), lines[0] if lines else "of every consumer", evidence=lines)
 
 
 def _own_lag(case: Case) -> Check:
@@ -223,11 +286,14 @@ def _all_connected(case: Case) -> Check:
     missing = [s for s in planned if s not in there]
     text = f"{len(planned) - len(missing)} of {len(planned)} planned subscriptions were confirmed at the start"
     bad = bool(missing) or not case.times.started
+    words = said(case, to_ns=case.times.t0_ns if case.times.started else None) if missing else []
+    if words:
+        text = f"{text}; {words[0]}"
     if not case.times.started:
         text = "the history does not say when the run started"
     return _condition(
-        "all connected at the start", bad, text, limit=float(len(planned)), measured=float(len(planned) - len(missing)),
-        evidence=[f"consumer {s}" for s in missing],
+        CONNECTED, bad, text, limit=float(len(planned)), measured=float(len(planned) - len(missing)),
+        evidence=words + [f"consumer {s}" for s in missing],
     )  # fmt: skip
 
 
@@ -241,6 +307,8 @@ def _faults(case: Case) -> list[Check]:
     lines += [f"{a.name}: {why}" for a in case.acts if (why := _still_there(case, a))]
     bad = [r.summary for r in case.recovery if r.verdict is Verdict.FAIL]
     unsure = [r.summary for r in case.recovery if r.verdict is Verdict.UNKNOWN]
+    if left_out(case.facts).keys() & {"publishers", "consumers"}:  # nothing was offered, or nobody was there to see it
+        bad, unsure = [], bad + unsure
     told = {r.fault for r in case.recovery}
     unsure += [line for line in never if line.partition(":")[0] not in told]
     return [
@@ -255,6 +323,15 @@ def _faults(case: Case) -> list[Check]:
             verdict=Verdict.FAIL if bad else Verdict.UNKNOWN,
         ),
     ]  # fmt: skip
+
+
+def _queries(case: Case) -> list[Check]:
+    """Whether something went wrong with the queries in or after a fault; how they came back is not measured."""
+    if not case.acts or not case.profile.readers:
+        return []
+    lines = [line for found in unanswered(case).values() for line in found]
+    text = f"{lines[0]}; {NOT_MEASURED}" if lines else "none failed in or after a fault, and no reader fell silent"
+    return [_condition("recovery of queries", bool(lines), text, evidence=lines)]
 
 
 def _failed_seen(case: Case) -> Check:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from loadtests.measure.facts import KERNEL, READ, Bools, Columns, Facts, Floats, Ints
-from loadtests.measure.sampled import contradiction
 from loadtests.model.results import Bars, Spread
 from loadtests.tally.histogram import BUCKETS, bounds_us, bucket_of, middle_ms
 
@@ -66,8 +66,7 @@ class Deliveries:
     latency: Bins
     service: Bins
     read_delay: Bins
-    sampled: Bins  # of the read clock's rows: what came with stamped reads
-    weight: Ints
+    sampled_read: Bins  # read clock of the sampled reads, in rows of the kernel's clock
 
     def of_process(self, names: list[str]) -> dict[str, int]:
         """Unique deliveries per process."""
@@ -77,7 +76,7 @@ class Deliveries:
 def deliveries(facts: Facts, consumer_groups: int) -> Deliveries:
     """The table of a history."""
     parts = [p.consumed.numpy() for _, p in facts.each()]
-    rows = np.concatenate(parts or [np.zeros((14, 0), dtype=np.int64)], 1)
+    rows = np.concatenate(parts or [np.zeros((13, 0), dtype=np.int64)], 1)
     group, due, received, clock, unique, repeated, size, negative, reads = rows[:9]
     held = [(p, part) for (_, p), part in zip(facts.each(), parts, strict=True)]
     return Deliveries(
@@ -97,8 +96,7 @@ def deliveries(facts: Facts, consumer_groups: int) -> Deliveries:
         latency=bins([(p.latency, part[9]) for p, part in held]),
         service=bins([(p.service, part[10]) for p, part in held]),
         read_delay=bins([(p.read_delay, part[11]) for p, part in held]),
-        sampled=bins([(p.sampled, part[13]) for p, part in held]),
-        weight=rows[12],
+        sampled_read=bins([(p.sampled_read, part[12]) for p, part in held]),
     )
 
 
@@ -137,82 +135,75 @@ def spread_of(dense: Ints, negative: int = 0) -> Spread:
     return judged(np.zeros_like(dense), dense, negative=negative)
 
 
-def judged(kernel: Ints, read: Ints, *, negative: int = 0, count: int | None = None, contradicted: str = "") -> Spread:
-    """Each percentile by the kernel's clock where ten samples lie beyond it, else by the read clock.
+def judged(
+    kernel: Ints,
+    read: Ints,
+    *,
+    negative: int = 0,
+    count: int | None = None,
+    whole: Ints | None = None,
+    sampled: Ints | None = None,
+    reads: int = 0,
+) -> Spread:
+    """Each percentile by the kernel's clock where ten sampled reads lie beyond it, else by the read clock.
 
-    `contradicted`: what the sampled reads say that all reads do not; then the kernel's clock only tells the longest.
+    The kernel's clock knows a random part of the reads.  Where the read clock of that part (`sampled`, of so many
+    reads) contradicts that of all (`whole`), the percentile is the read clock's.
     """
-    timed = np.zeros_like(kernel) if contradicted else kernel
+    contradicted: list[str] = []
 
-    def pick(q: float) -> float | None:
-        by_kernel = quantile_ms(timed, q)
-        return quantile_ms(read, q) if by_kernel is None else by_kernel
+    def pick(name: str, q: float) -> float | None:
+        by_kernel = quantile_ms(kernel, q)
+        if by_kernel is None or (reads and reads * (1 - q) < BEYOND):
+            return quantile_ms(read, q)
+        if whole is not None and sampled is not None and contradicts(sampled, whole, q, reads):
+            contradicted.append(name)
+            return quantile_ms(read, q)
+        return by_kernel
 
-    enough = int(timed.sum()) >= 2 * BEYOND
+    found = {name: pick(name, q) for name, q in QUANTILES.items()}
+    enough = int(kernel.sum()) >= 2 * BEYOND and not contradicted
     return Spread(
         count=int(read.sum()) if count is None else count,
-        mean=_mean(timed if enough else read),
-        p50=pick(0.5),
-        p90=pick(0.9),
-        p95=pick(0.95),
-        p99=pick(0.99),
-        p999=pick(0.999),
+        mean=_mean(kernel if enough else read),
+        **found,
         max=_max(read + kernel),  # the kernel knows some that slow reads of ours hide
         negative=negative,
         contradicted=contradicted,
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Timed:
-    """Latencies of some rows by both clocks."""
-
-    kernel: Ints  # of the stamped reads
-    read: Ints  # of all reads, where our reading was prompt enough to be believed
-    sampled: Ints  # of the stamped ones among these, by the read clock
-    size: float  # independent messages that those are worth
-    doubtful: bool  # some rows are not in `read`
-    negative: int
-    count: int
-
-    def spread(self) -> Spread:
-        """What is judged of them."""
-        return judged(
-            self.kernel, self.read, negative=self.negative, count=self.count, contradicted=self.contradicted()
-        )
-
-    def contradicted(self) -> str:
-        """What the sampled reads say that all reads do not; empty: nothing."""
-        q = contradiction(self.sampled, self.read, self.size)
-        if q is None:
-            return ""
-        theirs, whole = (quantile_ms(dense, q, beyond=0) for dense in (self.sampled, self.read))
-        return (
-            f"p{q * 100:g} of the {int(self.sampled.sum())} sampled deliveries is {theirs:.4g} ms, "
-            f"of all {int(self.read.sum())} it is {whole:.4g} ms, by one clock: that is no chance, all are judged"
-        )
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
+_DEVIATIONS = 4.5
 
 
-def timed(table: Deliveries, rows: Bools, slow_read: Bools) -> Timed:
-    """Latency of some rows; `slow_read` are rows whose read clock came too late to be believed."""
-    by_read = rows & (table.clock == READ)
-    prompt = by_read & ~slow_read
-    sampled, weight = table.sampled.dense(prompt), int(table.weight[prompt].sum())
-    counted = rows & table.counts
-    return Timed(
-        kernel=table.latency.dense(rows & (table.clock == KERNEL)),
-        read=table.latency.dense(prompt),
-        sampled=sampled,
-        size=float(sampled.sum()) ** 2 / weight if weight else 0.0,
-        doubtful=bool((by_read & slow_read & table.counts).any()),
-        negative=int(table.negative[counted].sum()),
-        count=int(table.latency.count[counted[table.latency.row]].sum()),
-    )
+def contradicts(sampled: Ints, whole: Ints, q: float, reads: int) -> bool:
+    """Whether a random part of the reads cannot have this quantile, given all of them.
+
+    The share of all that lies at or below the part's quantile is q but for sampling: a binomial share of as many draws
+    as reads were sampled (messages of one read are not drawn apart) deviates by more than 4.5 of its standard
+    deviations once in 150,000 times.  Half a percent is allowed for the grain of the buckets.
+    """
+    total, part = int(whole.sum()), int(sampled.sum())
+    if reads * (1 - q) < BEYOND or not total or not part:
+        return False
+    place = int(np.searchsorted(np.cumsum(sampled), rank_of(q, part)))
+    below, up_to = float(whole[:place].sum()) / total, float(whole[: place + 1].sum()) / total
+    allowed = _DEVIATIONS * math.sqrt(q * (1 - q) / reads) + 0.005 + 1 / reads
+    return below > q + allowed or up_to < q - allowed
 
 
 def latency_spread(table: Deliveries, rows: Bools, slow_read: Bools) -> Spread:
-    """What is judged of the latencies of some rows."""
-    return timed(table, rows, slow_read).spread()
+    """Latency of some rows; `slow_read` are rows whose read clock came too late to be believed."""
+    sampled = rows & (table.clock == KERNEL)
+    kernel = table.latency.dense(sampled)
+    whole = table.latency.dense(rows & (table.clock == READ))
+    read = table.latency.dense(rows & (table.clock == READ) & ~slow_read)
+    count = int(table.latency.count[(rows & table.counts)[table.latency.row]].sum())
+    return judged(
+        kernel, read, negative=int(table.negative[rows & table.counts].sum()), count=count,
+        whole=whole, sampled=table.sampled_read.dense(sampled), reads=int(table.reads[sampled].sum()),
+    )  # fmt: skip
 
 
 def bars(dense: Ints) -> Bars:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from loadtests.model import records as r
 from loadtests.model.codec import Frame, Torn
+from loadtests.model.ids import NS_PER_S
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -64,28 +66,28 @@ class ProcessFacts:
     def __init__(self) -> None:
         self.headers: list[r.Header] = []
         self.numbers: list[int] = []
+        self.known: set[int] = set()  # the same numbers, each once
         self.torn: list[Torn] = []
         self.effective: list[r.Effective] = []
         self.published = Columns(6)  # stream, due, sent, first, last, bytes
         self.settled = Columns(5)  # stream, first, last, outcome, at
+        self.said: Counter[tuple[int, str]] = Counter()  # second, what was said to publishes: messages
         self.publish = Columns(
             9
         )  # publishers, due, sent, not offered, receivers min, max, zero, lag and blocked lengths
         self.own_lag = Columns(2)  # bucket, count
         self.blocked = Columns(2)
-        # group, due, received, clock, unique, repeated, bytes, negative, reads, 3 lengths, sampled weight, its length
-        self.consumed = Columns(14)
-        self.sampled = Columns(2)
-        self.clients = Columns(4)  # from slice, to slice, consumer, entries
-        self.client_latency = Columns(2)  # coarse bucket, count
+        self.consumed = Columns(13)  # group, due, received, clock, unique, repeated, bytes, negative, reads, 4 lengths
         self.latency = Columns(2)
         self.service = Columns(2)
         self.read_delay = Columns(2)
+        self.sampled_read = Columns(2)
+        self.client_latency: list[r.ClientLatency] = []
         self.route_sets: dict[int, tuple[int, ...]] = {}
         self.subscriptions: list[r.Subscription] = []
         self.deviations = Columns(7)  # kind, consumer, epoch, stream, first, last, at
         self.deviations_not_kept = 0
-        self.strange: list[tuple[int, str, int, int, str]] = []  # at, kind, consumer, count, example
+        self.strange: list[tuple[int, str, int, int, str, int]] = []  # at, kind, consumer, count, example, family
         self.touched = Columns(8)  # slice, consumer, count, first, last, greatest due, worst latency, last late one
         self.first_after = Columns(4)  # healed, kind, consumer, at
         self.closings: list[r.Closing] = []
@@ -112,6 +114,11 @@ class ProcessFacts:
             case r.Settled():
                 codes = [OUTCOME_CODE[o] for o in record.outcome]
                 self.settled.extend(record.stream, record.first, record.last, codes, record.at_ns)
+                if record.said:
+                    for first, last, at_ns, said in zip(
+                        record.first, record.last, record.at_ns, record.said, strict=True
+                    ):
+                        self.said[at_ns // NS_PER_S, said] += (last - first + 1) if said else 0
             case r.PublishTimes():
                 self._add_publish_times(record)
             case r.Consumed():
@@ -125,8 +132,10 @@ class ProcessFacts:
                 )
                 self.deviations_not_kept += record.more
             case r.Strange():
-                rows = zip(record.at_ns, record.kind, record.consumer, record.count, record.example, strict=True)
-                self.strange.extend(rows)
+                family = record.family or [-1] * len(record.kind)
+                self.strange.extend(
+                    zip(record.at_ns, record.kind, record.consumer, record.count, record.example, family, strict=True)
+                )
             case r.Touched():
                 self.touched.extend(
                     [record.received_slice] * len(record.consumer),
@@ -138,12 +147,6 @@ class ProcessFacts:
                     record.worst_latency_ns,
                     record.late_ns or [LATE_NOT_TOLD] * len(record.consumer),
                 )
-            case r.ClientLatency():
-                many = len(record.consumer)
-                self.clients.extend(
-                    [record.from_slice] * many, [record.to_slice] * many, record.consumer, record.entries
-                )
-                self.client_latency.extend(record.bucket, record.count)
             case r.FirstAfter():
                 kinds = [FIRST_CODE[k] for k in record.kind]
                 self.first_after.extend([record.healed_ns] * len(kinds), kinds, record.consumer, record.at_ns)
@@ -161,6 +164,8 @@ class ProcessFacts:
                 self.effective.append(record)
             case r.Subscription():
                 self.subscriptions.append(record)
+            case r.ClientLatency():
+                self.client_latency.append(record)
             case r.Closing():
                 self.closings.append(record)
             case r.Queried():
@@ -214,7 +219,7 @@ class ProcessFacts:
         self.latency.extend(*c.latency)
         self.service.extend(*c.service)
         self.read_delay.extend(*c.read_delay)
-        self.sampled.extend(*c.sampled)
+        self.sampled_read.extend(*c.sampled_read)
         self.consumed.append(
             c.group,
             c.due_slice,
@@ -228,8 +233,7 @@ class ProcessFacts:
             len(c.latency[0]),
             len(c.service[0]),
             len(c.read_delay[0]),
-            c.sampled_weight,
-            len(c.sampled[0]),
+            len(c.sampled_read[0]),
         )
 
     def merge(self, other: ProcessFacts) -> None:
@@ -244,7 +248,7 @@ class ProcessFacts:
                 case dict() if name == "samples":
                     for key, values in theirs.items():
                         self.samples.setdefault(key, []).extend(values)
-                case dict():
+                case dict() | set():
                     mine.update(theirs)
                 case int():
                     setattr(self, name, mine + theirs)
@@ -275,9 +279,12 @@ class Facts:
         if isinstance(part, Torn):
             facts.torn.append(part)
             return
+        again = part.number in facts.known
         facts.numbers.append(part.number)
-        for record in part.records:
-            facts.add(record)
+        facts.known.add(part.number)
+        if not again:  # what is there twice counts once, and is named
+            for record in part.records:
+                facts.add(record)
 
     def merge(self, other: Facts) -> None:
         """Add another shard of the history."""

@@ -1,17 +1,21 @@
 """How did each consumer feel a fault: when did it notice, and when did bytes, fresh messages and steadiness come back?
 
 From the slices that `Touched` keeps for every consumer, and the exact firsts since the healing; where the slices are
-not complete, nothing is said.
+not complete, nothing is said.  A gap stands where the missing message was due, whenever a later one showed it: what was
+due before the healing makes nothing after it unsteady.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from loadtests.measure.facts import FIRST_CODE, KIND_CODE, LATE_NOT_TOLD, Bools, Facts, Ints
+from loadtests.measure.absences import HARNESS, OWN_PLAN
+from loadtests.measure.facts import FIRST_CODE, LATE_NOT_TOLD, Bools, Facts, Ints
 from loadtests.measure.frame import Act, Times
+from loadtests.measure.ledger import Ledger
 from loadtests.measure.planned import Planned
 from loadtests.measure.streams import Streams
 from loadtests.measure.subscriptions import OWN, Subscriptions
@@ -33,11 +37,14 @@ class Felt:
     act: str
     injected_ns: int
     healed_ns: int
+    limit_ns: int
     consumers: list[int]
     detected: Ints
     byte: Ints
     fresh: Ints
     steady: Ints
+    counts: Bools  # who could come back: something was due for it, and neither our plan nor our trouble kept it away
+    open: Bools  # not steady as far as the data go, but they end before that is decided
     cut_off: bool  # the data end before the recovery limit does
 
 
@@ -47,6 +54,7 @@ def felt(
     table: Streams,
     subs: Subscriptions,
     plan: Planned,
+    ledger: Ledger,
     found: Touches,
     act: Act,
     times: Times,
@@ -62,27 +70,31 @@ def felt(
     hold = round(contract.profile.steady.hold_s * NS_PER_S) // SLICE_NS
     end_ns = min([act.healed_ns + act.limit_ns + hold * SLICE_NS, times.plan_end_ns] + ([next_ns] if next_ns else []))
     high = found.complete_until(low, max(end_ns // SLICE_NS, low))
-    if not who or high <= act.healed_ns // SLICE_NS + 1 or not len(found.rows[0]):
+    if high <= act.healed_ns // SLICE_NS + 1 or not len(found.rows[0]):
         return None
     seen = slices(found, who, low, high)
     silent = _silent(contract, table, seen)
     byte = _first(facts, seen, act, "byte", seen.last >= act.healed_ns, seen.first >= act.healed_ns)
     sure = seen.first - seen.worst >= act.healed_ns
     fresh = _first(facts, seen, act, "fresh", (seen.due >= act.healed_ns) & (seen.count > 0), sure)
-    good, since = _good(facts, contract, subs, seen, silent)
-    steady = _steady(seen, good, since, act, hold)
-    both = (steady != NEVER) & (fresh != NEVER)
-    steady[both] = np.maximum(steady, fresh)[both]  # a silence too short to count is no steadiness yet
+    good, since = _good(contract, table, subs, ledger, seen, silent)
+    steady, open_ = _steady(seen, good, since, act, hold)
+    # A silence too short to count is no steadiness yet, and one in which nothing fresh ever came is none at all.
+    steady = np.where((steady == NEVER) | (fresh == NEVER), NEVER, np.maximum(steady, fresh))
+    cut_off = high < (act.healed_ns + act.limit_ns) // SLICE_NS
     return Felt(
         act=act.name,
         injected_ns=act.injected_ns,
         healed_ns=act.healed_ns,
+        limit_ns=act.limit_ns,
         consumers=seen.consumers,
         detected=_detected(subs, act, seen, silent, limit_ms),
         byte=byte,
         fresh=fresh,
         steady=steady,
-        cut_off=high < (act.healed_ns + act.limit_ns) // SLICE_NS,
+        counts=_counting(contract, table, ledger, act, seen.consumers),
+        open=(steady == NEVER) & (open_ & (fresh != NEVER) | cut_off),
+        cut_off=cut_off,
     )
 
 
@@ -98,7 +110,7 @@ def _concerned(contract: Contract, plan: Planned, act: Act) -> list[int]:
             continue
         alike = spec.subscribe.symbol_share >= 1
         same: bool | None = None
-        for slot in slots[: plan.count_at(act.began_ns or 0, group)]:
+        for slot in slots:
             if same is None or not alike:
                 same = bool(families & {int(family[r]) for r in contract.consumer(slot).routes})
             if same:
@@ -113,13 +125,8 @@ def _silent(contract: Contract, table: Streams, seen: Slices) -> Bools:
     inside = (table.due >= before) & (table.due < high)
     due, route, n = table.due[inside] - before, table.route_of[table.stream][inside], (table.end - table.start)[inside]
     width_of: dict[frozenset[int], int] = {}
-    routes_of: dict[int, frozenset[int]] = {}
     silent = np.zeros(seen.count.shape, dtype=np.bool_)
-    for row, consumer in enumerate(seen.consumers):
-        group, spec = contract.consumer_group(consumer)
-        routes = routes_of.get(group)
-        if routes is None or spec.subscribe.symbol_share < 1:
-            routes = routes_of[group] = contract.consumer(consumer).routes
+    for row, routes in enumerate(_routes(contract, seen.consumers)):
         width = width_of.get(routes)
         if width is None:
             mine = np.isin(route, np.array(sorted(routes), dtype=np.int64))
@@ -128,6 +135,17 @@ def _silent(contract: Contract, table: Streams, seen: Slices) -> Bools:
             width = width_of[routes] = max(1, -int(-_EXPECTED // per_slice)) if per_slice else 10**9
         silent[row] = _long_runs(seen.count[row] == 0, width)
     return silent
+
+
+def _routes(contract: Contract, consumers: list[int]) -> Iterator[frozenset[int]]:
+    """Routes of each consumer; those of a group that follows all symbols are alike."""
+    of_group: dict[int, frozenset[int]] = {}
+    for consumer in consumers:
+        group, spec = contract.consumer_group(consumer)
+        routes = of_group.get(group)
+        if routes is None or spec.subscribe.symbol_share < 1:
+            routes = of_group[group] = contract.consumer(consumer).routes
+        yield routes
 
 
 def _long_runs(marks: Bools, width: int) -> Bools:
@@ -180,7 +198,9 @@ def _first(facts: Facts, seen: Slices, act: Act, kind: str, there: Bools, sure: 
     return np.where(found > until_ns, NEVER, found)
 
 
-def _good(facts: Facts, contract: Contract, subs: Subscriptions, seen: Slices, silent: Bools) -> tuple[Bools, Ints]:
+def _good(
+    contract: Contract, table: Streams, subs: Subscriptions, ledger: Ledger, seen: Slices, silent: Bools
+) -> tuple[Bools, Ints]:
     """Slices without silence, gap or late message, and with a subscription.
 
     With them, of a slice that only a gap or a late message spoilt, the moment since which it was good; else -1.
@@ -189,19 +209,18 @@ def _good(facts: Facts, contract: Contract, subs: Subscriptions, seen: Slices, s
     late = seen.worst > late_ns
     since = np.where(late, seen.late, LATE_NOT_TOLD)
     spoilt: Bools = silent | (late & (since <= 0))
-    where = {c: i for i, c in enumerate(seen.consumers)}
     width = spoilt.shape[1]
-    for _, process in facts.each():
-        kind, consumer, _, _, _, _, at = process.deviations.numpy()
-        index = at // SLICE_NS - seen.low
-        for i in np.flatnonzero((kind == KIND_CODE["gap"]) & (index >= 0) & (index < width)):
-            row = where.get(int(consumer[i]))
-            if row is not None:
-                # A gap is noticed when a later message comes: what was missing came before it.
-                since[row, index[i]] = max(int(since[row, index[i]]), int(at[i]))
-    for row, consumer_ in enumerate(seen.consumers):
+    gaps: dict[int, Ints] = {}  # those who miss the same share one line
+    for row, consumer in enumerate(seen.consumers):
+        if (line := ledger.missing.get(consumer)) is not None:
+            if id(line) not in gaps:
+                due = np.unique(table.due[table.cut(line)[0]])
+                gaps[id(line)] = due[(due >= seen.low) & (due < seen.low + width)]
+            due = gaps[id(line)]
+            # Of a due time the slice is known: its middle is at most half a slice off.
+            since[row, due - seen.low] = np.maximum(since[row, due - seen.low], due * SLICE_NS + SLICE_NS // 2)
         subscribed = np.zeros(width, dtype=np.bool_)
-        for start, end in subs.spans(consumer_):
+        for start, end in subs.spans(consumer):
             first = max(start // SLICE_NS - seen.low, 0)
             last = width if end is None else max(end // SLICE_NS - seen.low, 0)
             subscribed[first:last] = True
@@ -209,16 +228,37 @@ def _good(facts: Facts, contract: Contract, subs: Subscriptions, seen: Slices, s
     return ~spoilt & (since < 0), np.where(spoilt, -1, since)
 
 
-def _steady(seen: Slices, good: Bools, since: Ints, act: Act, hold: int) -> Ints:
-    """Start of the first stretch of the hold time, from the healing on."""
+def _counting(contract: Contract, table: Streams, ledger: Ledger, act: Act, consumers: list[int]) -> Bools:
+    """Who could have shown within the limit that it is back."""
+    assert act.healed_ns is not None
+    from_ns, until_ns = act.healed_ns, act.healed_ns + act.limit_ns
+    # What is due at the very end of the limit may come after it.
+    spare_ns = min(round(contract.profile.run.late_s * NS_PER_S), act.limit_ns // 2)
+    due_ns = table.due * SLICE_NS
+    rows = (due_ns >= from_ns) & (due_ns + SLICE_NS + spare_ns <= until_ns) & (table.ok_count > 0)
+    offered = frozenset(np.unique(table.route_of[table.stream[rows]]).tolist())
+    found = np.zeros(len(consumers), dtype=np.bool_)
+    for row, (consumer, routes) in enumerate(zip(consumers, _routes(contract, consumers), strict=True)):
+        away = [a for a in ledger.away.get(consumer, ()) if a.from_ns < until_ns and a.to_ns > from_ns]
+        # Who left by our plan and was refused when it returned is kept away by the target.
+        ours = bool(away) and away[-1].cause in (OWN_PLAN, HARNESS)
+        found[row] = not ours and not offered.isdisjoint(routes)
+    return found
+
+
+def _steady(seen: Slices, good: Bools, since: Ints, act: Act, hold: int) -> tuple[Ints, Bools]:
+    """Start of the first stretch of the hold time, from the healing on; and who has none, but one that was cut off."""
     assert act.healed_ns is not None
     at = max(act.healed_ns // SLICE_NS - seen.low, 0)
     last = (act.healed_ns + act.limit_ns) // SLICE_NS - seen.low
     found = np.full(len(seen.consumers), NEVER, dtype=np.int64)
     width = good.shape[1]
-    total = np.concatenate((np.zeros((len(found), 1), dtype=np.int64), np.cumsum(good, axis=1)), axis=1)
+    bad_at = np.where(good, -1, np.arange(width)).max(axis=1, initial=-1)
+    tail = np.maximum(bad_at + 1, at)
+    unfinished: Bools = (tail < width) & (tail <= last) & (width - tail < hold)
     if width < hold:
-        return found
+        return found, unfinished
+    total = np.concatenate((np.zeros((len(found), 1), dtype=np.int64), np.cumsum(good, axis=1)), axis=1)
     held: Bools = np.equal(total[:, hold:], total[:, :-hold] + hold)
     held[:, : min(at, held.shape[1])] = False
     held = held[:, : last + 1]
@@ -231,4 +271,4 @@ def _steady(seen: Slices, good: Bools, since: Ints, act: Act, hold: int) -> Ints
             elif seen.count[row, start]:
                 began = max(began, int(seen.first[row, start]))
         found[row] = max(began, act.healed_ns)
-    return found
+    return found, unfinished

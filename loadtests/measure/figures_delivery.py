@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
+from loadtests.measure.absences import CHARGED as CHARGED_AWAY
+from loadtests.measure.absences import DISCONNECTED
 from loadtests.measure.case import Case
 from loadtests.measure.deliveries import later_than
 from loadtests.measure.facts import KIND_CODE, Bools, Ints
 from loadtests.measure.phases import chosen
+from loadtests.measure.said import said
 from loadtests.measure.select import Figure, came_rows, family_of, groups_of, published_rows, untroubled, within
-from loadtests.model.ids import NS_PER_S
+from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.profile import Threshold
 from loadtests.model.results import Verdict
 
+_OF_EACH = 8
 OURS = "but only while the load generator was in trouble"
 
 # -- deliveries
@@ -29,16 +34,19 @@ def published_(case: Case, t: Threshold) -> Figure:
 
 
 def delivery_rate(case: Case, t: Threshold) -> Figure:
+    """Delivered of what was offered, but for own plan, harness and undecided: the failure never shrinks it."""
     rows, groups = published_rows(case, t), groups_of(case, t)
+    delivered, owed = case.ledger.delivered_rows[groups], case.ledger.owed_rows[groups]
+    kept_away = case.ledger.away_rows[[CHARGED_AWAY, DISCONNECTED]][:, groups].sum(axis=0)
 
     def rate(of: Ints) -> float | None:
-        owed = int((case.ledger.owed_rows[groups] @ of).sum())
-        return (owed - int(case.ledger.lost(of)[:, groups].sum())) / owed if owed else None
+        due = int(((owed + kept_away) @ of).sum())
+        return int((delivered @ of).sum()) / due if due else None
 
     value = rate(rows)
     if value is not None and value < t.limit and ((clean := rate(rows * untroubled(case))) is None or clean >= t.limit):
         return Figure(value=value, verdict=Verdict.UNKNOWN, why_not=OURS)
-    return Figure(value=value, why_not="nothing was owed")
+    return Figure(value=value, why_not="nothing was offered")
 
 
 def received_per_s(case: Case, t: Threshold) -> Figure:
@@ -50,8 +58,8 @@ def received_per_s(case: Case, t: Threshold) -> Figure:
 def lost(*categories: int) -> Callable[[Case, Threshold], Figure]:
     def measure(case: Case, t: Threshold) -> Figure:
         rows, groups = published_rows(case, t), groups_of(case, t)
-        if not int((case.ledger.owed_rows[groups] @ rows).sum()):
-            return Figure(value=None, why_not="nothing was owed")
+        if not int((case.ledger.offered_rows[groups] @ rows).sum()):
+            return Figure(value=None, why_not="nothing was offered")
 
         def sum_of(of: Ints) -> float:
             return float(case.ledger.lost(of)[:, groups].sum(axis=1)[list(categories)].sum())
@@ -64,6 +72,67 @@ def lost(*categories: int) -> Callable[[Case, Threshold], Figure]:
         return Figure(value=gone, evidence=lines)
 
     return measure
+
+
+def lost_disconnected(case: Case, t: Threshold) -> Figure:
+    """What consumers missed because the target had ended their connections, or would not have them.
+
+    Of families in mode "latest" the absence counts by its seconds: how many messages would have come nobody knows.
+    """
+    rows, groups, wanted = published_rows(case, t), groups_of(case, t), chosen(t.phases)
+    if not int((case.ledger.offered_rows[groups] @ rows).sum()) and not case.plan.offered_rows[groups].any():
+        return Figure(value=None, why_not="nothing was offered")
+    missed = case.ledger.away_rows[DISCONNECTED][groups]
+    value, lines = float((missed @ rows).sum()), list(case.ledger.away_evidence.get(DISCONNECTED, []))
+    if not value and any(f.mode == "latest" for f in case.profile.families):
+        value = round(_disconnected_s(case, groups, wanted), 1)
+        lines = [f"consumers were without a subscription for {value:g} s in all; in mode latest that is the measure"]
+    words = said(case, case.times.t0_ns, case.times.plan_end_ns) if value else []
+    figure = Figure(value=value, evidence=lines[:_OF_EACH] + words, because=words[0] if words else "")
+    if missed.any() and float((missed @ (rows * untroubled(case))).sum()) <= t.limit < value:
+        return replace(figure, verdict=Verdict.UNKNOWN, why_not=OURS)
+    return figure if value else Figure(value=value)
+
+
+def _disconnected_s(case: Case, groups: list[int], wanted: set[int] | None) -> float:
+    """Seconds in wanted phases in which consumers of some groups were disconnected by the target, over all of them."""
+    settle_ns = case.profile.run.settle_ms * 1_000_000
+    total = 0
+    for consumer, absences in case.ledger.away.items():
+        if case.contract.consumer_group(consumer)[0] not in groups:
+            continue
+        for a in absences:
+            if a.cause == DISCONNECTED and a.to_ns - a.from_ns > settle_ns:
+                at = np.arange(a.from_ns // SLICE_NS, min(a.to_ns, case.times.plan_end_ns) // SLICE_NS)
+                codes = case.phases.codes(at, at)
+                total += int(np.isin(codes, sorted(wanted)).sum()) if wanted is not None else len(at)
+    return total * SLICE_NS / NS_PER_S
+
+
+def not_admitted(case: Case, t: Threshold) -> Figure:
+    """Planned consumers that the target itself had refused until the run began."""
+    groups = groups_of(case, t)
+    there = case.subs.confirmed_at(case.times.t0_ns)
+    lines = []
+    for group in groups:
+        for slot in case.plan.slots[group][: case.plan.count_at(case.times.t0_ns, group)]:
+            if slot not in there and (refusals := case.absences.target_refused(slot, 0, case.times.t0_ns)):
+                lines.append(f"consumer {slot}: {len(refusals)} x refused, last {refusals[-1][1]}")
+    words = said(case, to_ns=case.times.t0_ns) if lines else []
+    return Figure(
+        value=float(len(lines)) if case.times.started else None,
+        evidence=words + lines,
+        because=words[0] if words else "",
+    )
+
+
+def unasked(case: Case, t: Threshold) -> Figure:
+    """Messages that a consumer got though it was not to: after it had left, or from before it was there."""
+    if not case.came.unique.any():
+        return Figure(value=None, why_not="nothing was received")
+    rows, groups = published_rows(case, t), groups_of(case, t)
+    value = float((case.ledger.unasked_rows[groups] @ rows).sum())
+    return Figure(value=value, evidence=case.ledger.unasked_evidence if value else [])
 
 
 def repeated(
@@ -80,6 +149,49 @@ def repeated(
             many = case.profile.families[int(family[i])].copies > 1 and only in (None, int(family[i]))
             if many and case.subs.group_of.get(int(consumer[i])) in groups and within(case, int(at[i]), wanted):
                 count += int(last[i] - first[i] + 1)
+    return count
+
+
+def missing_copies(case: Case, t: Threshold) -> Figure:
+    """Deliveries that the contract's copies ask for and that did not come, of messages that came at least once.
+
+    All deliveries are counted, those beyond the copies taken out: what is left must be copies x messages.
+    """
+    if not case.came.unique.any():
+        return Figure(value=None, why_not="nothing was received")
+    rows, groups = published_rows(case, t), groups_of(case, t)
+    lines, total = [], 0
+    for family, spec in enumerate(case.profile.families):
+        if spec.copies == 1 or spec.mode == "unmeasured":
+            continue
+        mine = rows * (case.table.row_family == family)
+        wanted = spec.copies * int((case.ledger.delivered_rows[groups] @ mine).sum())
+        came = (case.came.family == family) & np.isin(case.came.consumers, groups) & case.came.counts
+        came &= _of_phases(case, t, case.came.due)
+        there = int((case.came.unique + case.came.repeated)[came].sum())
+        beyond = int((case.ledger.across_rows[groups] @ mine).sum()) + _beyond(case, groups, mine)
+        if (short := wanted - (there - beyond)) > 0:
+            total += short
+            lines.append(
+                f"{spec.name}: {there - beyond} deliveries, {spec.copies} copies each of what came are {wanted}"
+            )
+    return Figure(value=float(total), evidence=lines)
+
+
+def _of_phases(case: Case, t: Threshold, due: Ints) -> Bools:
+    wanted = chosen(t.phases)
+    rows: Bools = np.ones(len(due), dtype=np.bool_)
+    return rows if wanted is None else np.isin(case.phases.codes(due), sorted(wanted))
+
+
+def _beyond(case: Case, groups: list[int], published: Ints) -> int:
+    """Deliveries of some rows that were repeated on one connection beyond the contract's copies."""
+    kind, consumer, _, stream, first, last, _ = _deviations(case)
+    mine = (kind == KIND_CODE["repeated"]) & np.isin([case.subs.group_of.get(int(c), -1) for c in consumer], groups)
+    count = 0
+    for one in np.flatnonzero(mine):
+        rows, times = case.table.cut(case.table.line(stream[one : one + 1], first[one : one + 1], last[one : one + 1]))
+        count += int((times * published[rows]).sum())
     return count
 
 
@@ -130,21 +242,63 @@ def deviation_lines(case: Case, kind: str) -> list[str]:
     ]
 
 
-FOREIGN = frozenset({"foreign run", "foreign route", "no identity"})
+STRANGE: dict[str, frozenset[str]] = {
+    "foreign": frozenset({"foreign run", "foreign route"}),
+    "stray": frozenset({"no identity"}),
+    "undecodable": frozenset({"undecodable"}),
+    "protocol": frozenset({"protocol"}),
+    "altered": frozenset({"altered"}),
+    "restamped": frozenset({"restamped"}),
+}
+"""Measure -> the kinds of `Strange` records that it counts."""
 
 
-def foreign_(case: Case, t: Threshold) -> Figure:
-    if not case.came.unique.any():
-        return Figure(value=None, why_not="nothing was received")
-    groups, wanted = groups_of(case, t), chosen(t.phases)
-    rows = sorted(s for _, p in case.facts.each() for s in p.strange if s[1] in FOREIGN)
-    rows = [
-        s
-        for s in rows
-        if case.subs.group_of.get(s[2], groups[0] if groups else 0) in groups and within(case, s[0], wanted)
+def strange_rows(case: Case, measure: str) -> list[tuple[int, str, int, int, str, int]]:
+    """What a measure counts over the whole run, in order of time."""
+    kinds = STRANGE[measure]
+    return sorted(s for _, p in case.facts.each() for s in p.strange if s[1] in kinds)
+
+
+def _of_threshold(case: Case, t: Threshold, measure: str) -> list[tuple[int, str, int, int, str, int]]:
+    groups, family = groups_of(case, t), family_of(case, t)
+    other = groups[0] if groups else 0
+    return [
+        row
+        for row in strange_rows(case, measure)
+        if case.subs.group_of.get(row[2], other) in groups and (family is None or row[5] in (-1, family))
     ]
-    lines = [f"consumer {c}: {n} x {kind}: {example}" for _, kind, c, n, example in rows]
-    return Figure(value=float(sum(s[3] for s in rows)), evidence=lines)
+
+
+def strange(measure: str) -> Callable[[Case, Threshold], Figure]:
+    def count(case: Case, t: Threshold) -> Figure:
+        wanted = chosen(t.phases)
+        rows = [row for row in _of_threshold(case, t, measure) if within(case, row[0], wanted)]
+        if not rows and not case.came.unique.any():
+            return Figure(value=None, why_not="nothing was received")
+        lines = [f"consumer {c}: {n} x {kind}: {example}" for _, kind, c, n, example, _ in rows]
+        return Figure(value=float(sum(row[3] for row in rows)), evidence=lines)
+
+    return count
+
+
+def altered_(case: Case, t: Threshold) -> Figure:
+    figure = strange("altered")(case, t)
+    families = [f for f in case.profile.families if t.family in (None, f.name)]
+    if figure.value == 0 and (contents(case) is None or all(f.content == "unchecked" for f in families)):
+        return Figure(value=None, why_not="the integrity of the content was not tested", verdict=Verdict.PASS)
+    return figure
+
+
+def contents(case: Case) -> tuple[int, int] | None:
+    """Distinct frames whose content was checked, and of how many; None where nobody counted them."""
+    told = [second for _, p in case.facts.each() for second in p.seconds if second.frames >= 0]
+    return (sum(s.checked for s in told), sum(s.frames for s in told)) if told else None
+
+
+def moved_times(case: Case, t: Threshold) -> str | None:
+    """Why the times of a threshold's messages say nothing: somebody changed them on the way, in whatever phase."""
+    count = sum(row[3] for row in _of_threshold(case, t, "restamped"))
+    return f"but {count} messages of these came with other numbers or times than they were sent with" if count else None
 
 
 def late(case: Case, rows: Bools) -> int:

@@ -9,14 +9,16 @@ import numpy as np
 
 from loadtests.measure.case import Case
 from loadtests.measure.deliveries import spread_of
+from loadtests.measure.expected import Sampled, every_ns, sampled, without
 from loadtests.measure.facts import Bools, Ints
 from loadtests.measure.figures_delivery import OURS
 from loadtests.measure.growth import NOT_TARGET
 from loadtests.measure.phases import AFTER, CALM, FAULT, RECOVERY, WARM, chosen
-from loadtests.measure.select import Figure, groups_of, within
+from loadtests.measure.said import said
+from loadtests.measure.select import Figure, groups_of, resting_on, spans_of, within
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
 from loadtests.model.profile import Threshold
-from loadtests.model.records import Queried
+from loadtests.model.records import HEALTH_EVERY_S, Queried
 from loadtests.model.results import Verdict
 from loadtests.tally.histogram import BUCKETS, bounds_us
 
@@ -33,7 +35,7 @@ HEALTH_PATIENCE_NS = 2 * NS_PER_S
 # -- the target and its faults
 
 
-def _queries(case: Case, t: Threshold) -> Iterator[tuple[Queried, bool]]:
+def queries_of(case: Case, t: Threshold) -> Iterator[tuple[Queried, bool]]:
     """Cells of a threshold, and whether our trouble came before all their answers were there, or had to be.
 
     What was due in it is left out: it says nothing of the database.
@@ -48,6 +50,27 @@ def _queries(case: Case, t: Threshold) -> Iterator[tuple[Queried, bool]]:
                 continue
             if t.query in (None, q.query) and (wanted is None or int(case.phases.codes(at, at)[0]) in wanted):
                 yield q, _any(bad[number], due, due + _took(case, q))
+
+
+def _asked(case: Case, t: Threshold) -> list[Sampled]:
+    """How many queries were answered or failed, by reader group, of those that its plan has."""
+    found, spans = [], spans_of(case, chosen(t.phases), "postgres")
+    for index, group in enumerate(case.profile.readers):
+        share = sum(t.query in (None, query) for query in group.queries)
+        cells = [
+            q for _, p in case.facts.each() for q in p.queried if q.readers == index and t.query in (None, q.query)
+        ]
+        samples = sorted((q.due_slice * SLICE_NS, _took(case, q) * SLICE_NS, q.ok + q.failed) for q in cells)
+        if not share:
+            continue
+        # One that is not answered when the plan ends keeps those behind it from being asked.
+        late = [(at, case.times.plan_end_ns) for at, took, _ in samples[-1:] if at + took >= case.times.plan_end_ns]
+        within_ = without(spans, late)
+        period_ns = every_ns(len(group.queries) / (share * group.rate_per_s))
+        one = sampled(f"readers {group.name}", [(at, took) for at, took, _ in samples], period_ns, within_)
+        count = sum(n for at, _, n in samples if any(a <= at < b for a, b in within_))
+        found.append(replace(one, got=count, expected=one.expected * group.count))
+    return found
 
 
 def _took(case: Case, q: Queried) -> int:
@@ -80,8 +103,9 @@ def query(which: str) -> Callable[[Case, Threshold], Figure]:
         return Figure(value=max(values.values()), evidence=lines)
 
     def measure(case: Case, t: Threshold) -> Figure:
-        found = list(_queries(case, t))
-        return _unless_ours(t, worst([q for q, _ in found]), worst([q for q, ours in found if not ours]))
+        found = list(queries_of(case, t))
+        figure = _unless_ours(t, worst([q for q, _ in found]), worst([q for q, ours in found if not ours]))
+        return resting_on(case, t, figure, _asked(case, t), proves=which == "max")
 
     return measure
 
@@ -102,21 +126,22 @@ def query_failed(case: Case, t: Threshold) -> Figure:
         lines = sorted({f"{q.query}: {q.example}" for q in cells if q.failed})
         return Figure(value=float(sum(q.failed for q in cells)) if cells else None, evidence=lines)
 
-    found = list(_queries(case, t))
-    return _unless_ours(t, count([q for q, _ in found]), count([q for q, ours in found if not ours]))
+    found = list(queries_of(case, t))
+    figure = _unless_ours(t, count([q for q, _ in found]), count([q for q, ours in found if not ours]))
+    return resting_on(case, t, figure, _asked(case, t), proves=True)
 
 
 def growth_mb(case: Case, t: Threshold) -> Figure:
     found = [g for g in case.growth if t.process in (None, g.process)]
     values = [g.growth_mb for g in found if g.growth_mb is not None]
-    missing = [g.process for g in found if g.growth_mb is None]
+    missing = [g.missing or f"too few samples of {g.process}" for g in found if g.growth_mb is None or g.missing]
     lines = [f"{g.process} {g.metric}: {g.growth_mb:+.2f} MB" for g in found if g.growth_mb is not None]
     worst = max(values, default=None)
     return Figure(
         value=worst,
         evidence=lines,
         verdict=Verdict.UNKNOWN if missing and worst is not None and worst <= t.limit else None,
-        why_not=f"too few samples of {', '.join(missing)}" if missing else "no samples",
+        why_not="; ".join(missing) or "no samples",
     )
 
 
@@ -125,23 +150,29 @@ def growth_slope(case: Case, t: Threshold) -> Figure:
     lines = [f"{g.process} {g.metric}: {g.slope_mb_per_h} ({g.low} to {g.high}) MB/h: {g.verdict}" for g in found]
     said = {g.verdict for g in found}
     verdict = Verdict.FAIL if "LEAK" in said else Verdict.UNKNOWN if "UNKNOWN" in said or not said else Verdict.PASS
+    missing = "; ".join(g.missing for g in found if g.missing)
+    if missing and verdict is Verdict.PASS:
+        verdict = Verdict.UNKNOWN
     values = [g.slope_mb_per_h for g in found if g.slope_mb_per_h is not None]
-    return Figure(
-        value=max(values, default=None), evidence=lines, verdict=verdict, why_not="too short for a slope: run longer"
-    )
+    why = missing or "too short for a slope: run longer"
+    return Figure(value=max(values, default=None), evidence=lines, verdict=verdict, why_not=why)
 
 
 def cpu(case: Case, t: Threshold) -> Figure:
     wanted = chosen(t.phases)
     means: dict[str, float] = {}
+    found: list[Sampled] = []
+    period_ns = every_ns(case.profile.sampling.every_s)
     for _, process in case.facts.each():
         for (source, metric), readings in sorted(process.samples.items()):
             if metric == "cpu_percent" and source not in NOT_TARGET and t.process in (None, source):
                 values = sorted(v for at, v in readings if within(case, at, wanted) and at >= case.times.t0_ns)
                 if values:
                     means[source] = sum(values) / len(values)
+                    taken = [(at, 0) for at, _ in readings]
+                    found.append(sampled(source, taken, period_ns, spans_of(case, wanted, source)))
     lines = [f"{name}: {value:.1f} %" for name, value in means.items()]
-    return Figure(value=max(means.values(), default=None), evidence=lines)
+    return resting_on(case, t, Figure(value=max(means.values(), default=None), evidence=lines), found, proves=False)
 
 
 def health(case: Case, t: Threshold) -> Figure:
@@ -167,7 +198,10 @@ def health(case: Case, t: Threshold) -> Figure:
     inside = [p for p in probes if p[0] >= case.times.t0_ns and _phase(case, p[0], _until(p)) in (wanted or ALL)]
     # A machine that stands still answers late, and its gateway with it: that is no evidence against the gateway.
     clean = [p for p in inside if not _any(case.ours, p[0] // SLICE_NS - case.low, _until(p) // SLICE_NS - case.low)]
-    return _unless_ours(t, worst(inside), worst(clean))
+    asked = [(at, _until((at, took, ok, detail)) - at) for at, took, ok, detail in probes]
+    period_ns = every_ns(min(case.profile.sampling.every_s, HEALTH_EVERY_S))
+    found = [sampled("health", asked, period_ns, spans_of(case, wanted, "gateway"))] if probes else []
+    return resting_on(case, t, _unless_ours(t, worst(inside), worst(clean)), found, proves=True)
 
 
 def _until(probe: Health) -> int:
@@ -183,7 +217,21 @@ def _phase(case: Case, from_ns: int, to_ns: int) -> int:
 
 
 def coverage(case: Case, t: Threshold) -> Figure:
-    return Figure(value=case.coverage, why_not="the load generator left no readings of itself")
+    figure = Figure(value=case.coverage, why_not="the load generator left no readings of itself")
+    return resting_on(case, t, figure, own_readings(case), proves=False)
+
+
+def own_readings(case: Case) -> list[Sampled]:
+    """How many readings of itself each process of the load generator left, until it was lost where it was."""
+    found = []
+    for name, process in case.facts.each():
+        if process.seconds:
+            lost = [
+                (t.from_ns, case.times.end_ns) for _, p in case.facts.each() for t in p.trouble if t.process == name
+            ]
+            at = [(s.at_ns, 0) for s in process.seconds]
+            found.append(sampled(name, at, NS_PER_S, without(spans_of(case, None), lost)))
+    return found
 
 
 def _until_back(ours: Bools, per_slice: Ints) -> Bools:
@@ -220,6 +268,19 @@ def connected(case: Case, t: Threshold) -> Figure:
         return Figure(value=None, why_not="the phases did not occur")
     ours = _until_back(case.ours[low - case.low : high - case.low], per_slice)
     value, clean = float(per_slice[keep].min()), keep & ~ours
-    if value < t.limit and (not clean.any() or per_slice[clean].min() >= t.limit):
+    with_ours = per_slice + _in_trouble(case, low, high, groups)
+    if value < t.limit and (not clean.any() or with_ours[clean].min() >= t.limit):
         return Figure(value=value, verdict=Verdict.UNKNOWN, why_not=OURS)
-    return Figure(value=value)
+    words = said(case, case.times.t0_ns, case.times.plan_end_ns) if value < t.limit else []
+    return Figure(value=value, evidence=words, because=words[0] if words else "")
+
+
+def _in_trouble(case: Case, low: int, high: int, groups: set[int]) -> Ints:
+    """Per slice, consumers of some groups whom trouble of ours kept away, or may have."""
+    count = np.zeros(high - low, dtype=np.int64)
+    for _, process in case.facts.each():
+        for trouble in process.trouble:
+            concerned = sum(case.subs.group_of.get(consumer) in groups for consumer in trouble.consumers)
+            last = high if trouble.to_ns < 0 else trouble.to_ns // SLICE_NS + 1
+            count[max(trouble.from_ns // SLICE_NS - low, 0) : max(last - low, 0)] += concerned
+    return count

@@ -10,7 +10,7 @@ from loadtests.model.fault_kinds import KINDS, FaultKind
 from loadtests.model.fault_times import occurrences, recovery_limit_s
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
 from loadtests.model.profile import Fault, Profile
-from loadtests.model.records import FaultStep
+from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING, TOUCHED, TOUCHED_WHY, FaultStep
 
 Effective = Mapping[str, float | int | str | None]
 
@@ -66,7 +66,7 @@ class Act:
     healed_ns: int | None  # lifting read back; of a service that was stopped: when its start was asked for
     lifted_ns: int | None  # lifting read back, whatever the kind
     error_ns: int | None  # duration of the longer control call that these two wait for, and one slice
-    proved: bool
+    proved: bool  # it was in force as asked, and met somebody, as far as its history asks that
     lifted_by: str | None
     detail: str
     limit_ns: int
@@ -77,6 +77,19 @@ class Act:
     cut_short: bool = False  # it was proved, and found not to be in force any more before it was lifted
     still_there: str = ""  # what a probe saw after its lifting, where that was no answer
     ready_ns: int | None = None  # from the start of its process again until that was ready
+    in_force: bool = False  # a probe saw it, whether or not it met anybody
+    proof_doubt: str = ""  # why no probe saw it
+    touched: str = ""  # whom it met: one of the three results; empty in a history of before they were told
+
+    @property
+    def missed(self) -> bool:
+        """It met nobody: what happened meanwhile is judged as if it had not been."""
+        return self.touched == NOTHING
+
+    @property
+    def unseen(self) -> bool:
+        """Whether it met anybody cannot be known: what was lost under it is nobody's."""
+        return self.touched == NOT_OBSERVABLE
 
     @property
     def end_ns(self) -> int | None:
@@ -86,6 +99,10 @@ class Act:
 
 def unproved(act: Act) -> str:
     """Why an act counts as not proved."""
+    if act.missed:
+        return f"it touched nobody: {act.doubt}"
+    if act.unseen:
+        return f"whether it touched anybody could not be observed: {act.doubt}"
     if act.cut_short:
         return f"it was not in force until its end: {act.doubt}"
     return "nothing proves that it acted" + (f": {act.doubt}" if act.doubt else "")
@@ -160,6 +177,10 @@ def _act(profile: Profile, steps: list[FaultStep], suffix: str, chosen: dict[str
     for step in steps:
         effective.update(step.effective)
     ready_ns = _ns(effective, "start_to_ready_ms", NS_PER_MS)
+    touched, why = str(effective.get(TOUCHED) or ""), str(effective.get(TOUCHED_WHY) or "")
+    if touched == NOTHING and lifted is not None and escalated(lifted.by):
+        touched, why = NOT_OBSERVABLE, "it was lifted by force, which ends more than the fault"
+    met = touched in ("", ACTED)
     clock = _stopped(active, lifted, effective, kind) if kind is not None and kind.stops else _read_back(active, lifted)
     return Act(
         name=steps[0].name + suffix,
@@ -173,18 +194,26 @@ def _act(profile: Profile, steps: list[FaultStep], suffix: str, chosen: dict[str
         healed_ns=clock.healed_ns if active or tried else None,
         lifted_ns=lifted.after_ns if (active or tried) and lifted else None,
         error_ns=clock.error_ns,
-        proved=proved,
+        proved=proved and met,
         lifted_by=lifted.by if lifted else None,
         detail="; ".join(dict.fromkeys(s.detail for s in steps if s.detail)),
         limit_ns=round(limit_s * NS_PER_S),
         families=_families(profile, steps[0].kind, link),
         consumers=chosen.get(steps[0].name) if kind is not None and kind.place == "consumers" else None,
         charges=kind is None or kind.charges,
-        doubt=proofs[-1].detail if proofs and not proved else "",
+        doubt=why if not met else proofs[-1].detail if proofs and not proved else "",
         cut_short=active is not None and not proved and any(s.step == "proved" for s in proofs),
         still_there=_still_there(lifted),
         ready_ns=ready_ns,
+        in_force=proved,
+        proof_doubt=proofs[-1].detail if proofs and not proved else "",
+        touched=touched,
     )
+
+
+def escalated(lifted_by: str | None) -> bool:
+    """It was lifted by force, which ends more than itself."""
+    return (lifted_by or "").startswith("escalation")
 
 
 def _still_there(lifted: FaultStep | None) -> str:

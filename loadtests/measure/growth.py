@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
 
+from loadtests.measure.expected import Sampled, every_ns, sampled, without
 from loadtests.measure.facts import Facts, Floats
 from loadtests.measure.phases import Window
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.profile import Profile
+from loadtests.model.records import NO_ANSWER
 from loadtests.model.results import Growth
 
 BLOCKS = 12
@@ -25,7 +26,8 @@ For a limit looser than the default, the stretch may be shorter by the same fact
 """
 _AROUND_NS = 10 * NS_PER_S
 NOT_TARGET = frozenset({"toxiproxy"})
-_MEMORY = ("rss_bytes", "used_memory")
+_OF_PROCESS = "rss_bytes"
+_MEMORY = (_OF_PROCESS, "used_memory")
 _NEW_PROCESS = frozenset({"kill", "restart"})
 """Faults after which another process serves."""
 
@@ -101,13 +103,22 @@ def growth(
             if metric in _MEMORY and source not in NOT_TARGET:
                 series.setdefault((source, metric), []).extend(values)
     found = []
+
+    def seconds(at_ns: int) -> float:
+        return (at_ns - t0_ns) / NS_PER_S
+
     # The first quarter is warm-up, and so is all until the user count is constant.
     start = max([t0_ns + (plan_end_ns - t0_ns) // 4, *(c for c in changes if c < plan_end_ns)])
     for (source, metric), values in sorted(series.items()):
         values.sort()
         inside = [(at, v / 1e6) for at, v in values if t0_ns <= at < plan_end_ns]
-        every_ns, limit = round(profile.sampling.every_s * NS_PER_S), limit_of(profile, source)
-        lives = [_life(inside, *s, every_ns, limit) for s in lives_of(facts, windows, source, start, plan_end_ns)]
+        limit, period_ns = limit_of(profile, source), every_ns(profile.sampling.every_s)
+        asked = [(at, 0) for at, _ in values] + (_unanswered(facts, source) if metric != _OF_PROCESS else [])
+        held = [(w.from_ns, w.healed_ns) for w in windows if w.act.link == source]
+        lives = [
+            _life(inside, span, limit, sampled(f"{source} {metric}", asked, period_ns, without([span], held)))
+            for span in lives_of(facts, windows, source, start, plan_end_ns)
+        ]
         grew = [life.robust.growth_mb for life in lives if life.robust is not None]
         # A leak is one whichever process had it; a long life that says nothing is not outweighed by a clean one.
         long = [life for life in lives if life.span_s >= shortest_s(limit)] or lives
@@ -124,9 +135,15 @@ def growth(
                 growth_mb=round(max(grew), 3) if grew else None,
                 samples=worst.samples,
                 around_faults=[_around(w, inside) for w in windows],
+                missing="; ".join(life.of.said(seconds) for life in lives if not life.of.enough),
             )
         )
     return found
+
+
+def _unanswered(facts: Facts, source: str) -> list[tuple[int, int]]:
+    """When a server was asked for its figures and gave none, and how long that took."""
+    return [(at, round(took)) for _, p in facts.each() for at, took in p.samples.get((source, NO_ANSWER), ())]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,16 +154,16 @@ class Life:
     robust: Slope | None
     span_s: float
     samples: int
+    of: Sampled
 
 
-def _life(inside: list[tuple[int, float]], from_ns: int, to_ns: int, every_ns: int, limit: float) -> Life:
-    kept = [(at, mb) for at, mb in inside if from_ns <= at < to_ns]
-    # Readings that end early or stop for long say nothing about what was not read.
-    within = _gapless([at for at, _ in kept], from_ns, to_ns, every_ns)
-    robust = None if not within else slope([at / NS_PER_S for at, _ in kept], [mb for _, mb in kept])
+def _life(inside: list[tuple[int, float]], span: tuple[int, int], limit: float, of: Sampled) -> Life:
+    kept = [(at, mb) for at, mb in inside if span[0] <= at < span[1]]
+    # Readings that are too few, end early or stop for long say nothing about what was not read.
+    robust = slope([at / NS_PER_S for at, _ in kept], [mb for _, mb in kept]) if of.enough else None
     span_s = (kept[-1][0] - kept[0][0]) / NS_PER_S if kept else 0.0
     verdict = growth_verdict(robust, span_s=span_s, limit=limit)
-    return Life(verdict=verdict, robust=robust, span_s=span_s, samples=len(kept))
+    return Life(verdict=verdict, robust=robust, span_s=span_s, samples=len(kept), of=of)
 
 
 def lives_of(facts: Facts, windows: list[Window], service: str, from_ns: int, to_ns: int) -> list[tuple[int, int]]:
@@ -163,12 +180,6 @@ def lives_of(facts: Facts, windows: list[Window], service: str, from_ns: int, to
         start = max(start, end)
     found.append((start, to_ns))
     return [(a, b) if a == from_ns else (a + (b - a) // 4, b) for a, b in found if b > a] or [(from_ns, to_ns)]
-
-
-def _gapless(at: list[int], from_ns: int, to_ns: int, every_ns: int) -> bool:
-    """Whether readings never stop for a sixth of a stretch, nor for three that were due."""
-    longest = max((b - a for a, b in itertools.pairwise([from_ns, *at, to_ns])), default=0)
-    return longest <= max(3 * every_ns, (to_ns - from_ns) // 6)
 
 
 def _around(w: Window, inside: list[tuple[int, float]]) -> dict[str, float | str | None]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from loadtests.measure.accounts import not_kept
+from loadtests.measure.damage import Damage
 from loadtests.measure.deliveries import Deliveries
 from loadtests.measure.facts import Bools, Facts
 from loadtests.measure.subscriptions import Subscriptions
@@ -15,6 +16,8 @@ from loadtests.model.profile import Profile
 from loadtests.model.records import HarnessSecond
 from loadtests.model.results import HarnessResult
 
+_TOLD_EACH = 20
+"""Spans of the same trouble that are told one by one."""
 _LONGEST_NS = 5 * NS_PER_S // 2
 """A reading speaks for the time since the one before it, but for no longer than this; beyond it for one second."""
 
@@ -48,8 +51,7 @@ class Scopes:
 
 def latency_limit_ms(profile: Profile) -> float:
     """The tightest latency limit of the profile; without one the delivery limit."""
-    timed = [t for t in profile.thresholds if t.measure.startswith(("latency_", "slowest_client_"))]
-    limits = [t.at_most for t in timed if t.at_most is not None]
+    limits = [t.limit for t in profile.thresholds if t.measure.startswith("latency_")]
     return min(limits, default=profile.run.late_s * 1000)
 
 
@@ -117,51 +119,34 @@ def harness_result(facts: Facts, found: Scopes, coverage_: float | None, trouble
     )
 
 
-def reported(facts: Facts) -> list[str]:
+def reported(facts: Facts, broken: Damage) -> list[str]:
     """Trouble that the history names or shows, in sentences."""
-    found: list[str] = []
-    for name, process in facts.each():
-        found.extend(f"{name}: {hole}" for hole in process.holes())
-        if not process.headers:
-            found.append(f"{name}: its file has no header")
-    for t in sorted(((t.process, t.from_ns, t.to_ns, t.what) for _, p in facts.each() for t in p.trouble)):
-        until = "the end" if t[2] < 0 else f"{t[2] / NS_PER_S:.1f} s"
-        found.append(f"{t[0]}, {t[1] / NS_PER_S:.1f} s to {until} of the run clock: {t[3]}")
-    return found + _mixed(facts) + not_kept(facts)
+    found = broken.lines
+    alike: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for who, from_ns, to_ns, what in sorted(
+        (t.process, t.from_ns, t.to_ns, t.what) for _, p in facts.each() for t in p.trouble
+    ):
+        alike.setdefault((who, what), []).append((from_ns, to_ns))
+    for (who, what), spans in alike.items():
+        for from_ns, to_ns in spans[:_TOLD_EACH]:
+            until = "the end" if to_ns < 0 else f"{to_ns / NS_PER_S:.1f} s"
+            found.append(f"{who}, {from_ns / NS_PER_S:.1f} s to {until} of the run clock: {what}")
+        if len(spans) > _TOLD_EACH:
+            found.append(f"{who}: {len(spans) - _TOLD_EACH} times more: {what}")
+    return found + not_kept(facts)
 
 
-def _mixed(facts: Facts) -> list[str]:
-    """What shows that files lie together which do not belong together."""
-    headers = [h for _, p in facts.each() for h in p.headers]
-    found = []
-    if len({h.profile_sha256 for h in headers}) > 1:
-        found.append("its processes ran different profiles")
-    if len({h.run for h in headers}) > 1:
-        found.append("its files belong to different runs")
-    return found
-
-
-def incomplete(facts: Facts, end_s: float | None = None) -> list[str]:
+def incomplete(facts: Facts, broken: Damage, end_s: float | None = None) -> list[str]:
     """What of the history itself is missing; its last fact is of `end_s`."""
-    found = [f"{n}: {hole}" for n, p in facts.each() for hole in p.holes()] + _mixed(facts)
-    main = [h for _, p in facts.each() for h in p.headers if h.role in ("standalone", "master")]
-    wrote = {h.process for _, p in facts.each() for h in p.headers if h.role == "worker"}
-    expected = max((h.workers for h in main), default=0)
-    if not main:
-        found.append("the file of the main process is missing")
-    if len(wrote) < expected:
-        found.append(f"{expected - len(wrote)} of {expected} workers left no file")
-    finishes = [f for _, p in facts.each() for f in p.finishes]
-    if not finishes:
+    found = broken.lines
+    if broken.endless:
         found.append(
             "the history has no end: the leading process was killed or crashed, or it is still running"
             + ("" if end_s is None else f"; the last fact is of {end_s:.1f} s")
         )
-    elif not all(f.complete for f in finishes):
-        gone = sorted({f"{t.process}: {t.what}" for _, p in facts.each() for t in p.trouble if t.to_ns < 0})
+    elif not all(f.complete for _, p in facts.each() for f in p.finishes):
+        gone = sorted(
+            {f"{t.process}: {t.what}" for _, p in facts.each() for t in p.trouble if t.to_ns < 0 and not t.consumers}
+        )
         found.append("; ".join(["not every process's last records were acknowledged", *gone]))
-    for name, number in sorted((name, n) for f in finishes for name, n in f.frames.items()):
-        have = max(facts.processes[name].numbers, default=-1) + 1 if name in facts.processes else 0
-        if have < number:
-            found.append(f"{name}: frames {have} to {number - 1} at its end are missing")
     return found

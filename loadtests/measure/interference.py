@@ -35,7 +35,7 @@ def interferences(case: Case) -> list[Interference]:
 def _stretches(case: Case, index: int) -> tuple[Stretch, Stretch, Stretch] | None:
     """Calm before, in force, and calm after an act; None where it was not both begun and lifted."""
     act, outcome = case.acts[index], case.outcomes[index]
-    if act.began_ns is None or act.injected_ns is None or act.healed_ns is None:
+    if act.began_ns is None or act.injected_ns is None or act.healed_ns is None or act.missed:
         return None
     others = [w for w in case.windows if w.act is not act]
     calm_from = max([case.times.warm_ns] + [w.to_ns for w in others if w.to_ns <= act.began_ns])

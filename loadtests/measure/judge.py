@@ -5,16 +5,19 @@ Deterministic: the same history gives the same results; no clock, no path, no ra
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
+from loadtests.measure.asked import with_queries
 from loadtests.measure.case import Case, case
 from loadtests.measure.checks import plan_done, threshold_check
-from loadtests.measure.clients import slowest_clients
-from loadtests.measure.conditions import ROOTS, harness_checks, own_profile
+from loadtests.measure.conditions import OFFERED, ROOTS, harness_checks, own_profile
+from loadtests.measure.damage import outside
 from loadtests.measure.facts import Facts, fold
+from loadtests.measure.fault_limits import with_limits
 from loadtests.measure.harness import harness_result, reported
 from loadtests.measure.interference import interferences
-from loadtests.measure.planned import total_planned
+from loadtests.measure.planned import changed_counts, overrides, total_planned
 from loadtests.measure.repeats import repeats
 from loadtests.measure.summary import (
     delivery,
@@ -25,15 +28,20 @@ from loadtests.measure.summary import (
     queries,
     routes,
     run_info,
+    slowest_client_p95_ms,
     spreads,
     user_notes,
 )
 from loadtests.measure.timeline import timeline
 from loadtests.model.codec import Frame, Torn
 from loadtests.model.contract import Contract
+from loadtests.model.limits import limits, switched_off
 from loadtests.model.profile import Profile
 from loadtests.model.results import SCHEMA, Check, Results, Verdict, worst
 
+_MEASURE = re.compile(r"[<>]=")
+TOLD = "locust."
+"""How the keys of effective values begin that an option of Locust's own has set."""
 _RANK = (Verdict.FAIL, Verdict.ABORTED, Verdict.UNKNOWN, Verdict.PASS)
 
 
@@ -54,10 +62,14 @@ def conclude(profile: Profile, facts: Facts, *, profile_sha256: str | None = Non
 
 def concluded(found: Case, *, profile_sha256: str | None = None) -> Results:
     """The results of a case."""
+    found = with_queries(found)
     profile, facts = found.profile, found.facts
-    checks = [threshold_check(found, t) for t in profile.thresholds] + harness_checks(found)
+    judged = limits(profile, faults=bool(profile.faults or found.acts))
+    checks = [threshold_check(found, limit.threshold, default=limit.default) for limit in judged]
+    checks += harness_checks(found)
     if profile_sha256 is not None:
         checks.append(own_profile(found, profile_sha256))
+    checks = [outside(check, found.damage) for check in checks]
     verdict, reasons = _verdict(found, checks)
     all_ = spreads(found)
     return Results(
@@ -76,34 +88,66 @@ def concluded(found: Case, *, profile_sha256: str | None = None) -> Results:
         calm_latency_ms=all_["calm latency"],
         queries=queries(found),
         faults=faults(found),
-        recovery=found.recovery,
+        recovery=[with_limits(found, back, judged) for back in found.recovery],
         growth=found.growth,
         routes=routes(found),
         timeline=timeline(found),
         histograms=histograms(found),
         effective=effective_values(found),
-        harness=harness_result(facts, found.scopes, found.coverage, reported(facts)),
+        harness=harness_result(facts, found.scopes, found.coverage, reported(facts, found.damage)),
         log=log(found),
         notes=user_notes(found),
         repeated=repeats(found.recovery),
         interference=interferences(found),
-        slowest_clients=slowest_clients(found),
+        slowest_client_p95_ms=slowest_client_p95_ms(found),
     )
+
+
+_NOTHING_TO_MEASURE = len(ROOTS) + 1
+
+
+def _turn(check: Check) -> int:
+    """When the reason of a check is told: causes first, and last what only lacks a value to judge."""
+    lacks = check.measured is None and check.limit is not None and not check.evidence
+    if lacks and check.verdict is Verdict.UNKNOWN and check.name != OFFERED:
+        return _NOTHING_TO_MEASURE
+    measure = _MEASURE.split(check.name, maxsplit=1)[0]
+    for turn, root in enumerate(ROOTS):
+        if root in (check.name, measure):
+            return turn
+    return len(ROOTS)
+
+
+def _folded(said: list[tuple[Verdict, int, str]]) -> list[str]:
+    """The reasons; where a cause is among them, all that only lack a value in consequence are one."""
+    caused = any(turn < len(ROOTS) for _, turn, _ in said)
+    lacking = [text for _, turn, text in said if turn == _NOTHING_TO_MEASURE]
+    if not caused or len(lacking) < 2:
+        return [text for *_, text in said]
+    kept = [text for _, turn, text in said if turn != _NOTHING_TO_MEASURE]
+    return [*kept, f"in consequence {len(lacking)} checks have too little to measure: " + "; ".join(lacking)]
 
 
 def _verdict(found: Case, checks: list[Check]) -> tuple[Verdict, list[str]]:
     """The verdict and its reasons, the worst first."""
-    said: list[tuple[Verdict, str]] = [
-        (c.verdict, f"{c.name}: {c.summary}") for c in checks if c.verdict is not Verdict.PASS
+    said: list[tuple[Verdict, int, str]] = [
+        (c.verdict, _turn(c), f"{c.name}: {c.summary}") for c in checks if c.verdict is not Verdict.PASS
     ]
     finishes = [f for _, p in found.facts.each() for f in p.finishes]
     if finishes and not plan_done(found):
         reason = finishes[0].reason  # our own trouble is no abort: nobody asked for it
         cut = Verdict.UNKNOWN if reason.startswith("error") else Verdict.ABORTED
-        said.append((cut, f"the plan had not ended: {reason}"))
-    said.sort(key=lambda s: (_RANK.index(s[0]), not s[1].startswith(ROOTS)))
-    verdict = worst([v for v, _ in said] or [Verdict.PASS])
+        said.append((cut, len(ROOTS), f"the plan had not ended: {reason}"))
+    said.sort(key=lambda s: (_RANK.index(s[0]), s[1]))
+    verdict = worst([v for v, *_ in said] or [Verdict.PASS])
     contract = Contract(found.profile)
     planned, asked = total_planned(found.facts, contract), contract.consumer_count
     override = [f"with {planned} consumers, where the profile plans {asked}"] if planned != asked else []
-    return verdict, ([text for _, text in said] or [f"all {len(checks)} checks passed"]) + override
+    override += [f"the default limit of {measure} is switched off" for measure in switched_off(found.profile)]
+    override += [
+        f"Locust was told {key.removeprefix(TOLD)} = {value} ({source})"
+        for key, value, source in overrides(found.facts)
+        if key.startswith(TOLD)
+    ]
+    override += changed_counts(found.facts, found.times)
+    return verdict, (_folded(said) or [f"all {len(checks)} checks passed"]) + override

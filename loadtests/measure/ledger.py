@@ -1,16 +1,24 @@
-"""What was owed, delivered and lost, and whose loss is it?  Computed by ranges of seq and once for equal consumers."""
+"""What was offered, owed, delivered and lost, and whose is a loss?  By ranges of seq, once for equal consumers.
+
+For each consumer and stream two sums hold, by construction and by test: offered = owed + undecided + away, and owed =
+delivered + lost.  Offered is every OK message on a route of the plan's subscription; one whose publishing has no known
+outcome counts for a consumer that saw it, and for no other.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from loadtests.measure.absences import CAUSES, Absence, Absences
+from loadtests.measure.absences import CHARGED as AWAY_CHARGED
 from loadtests.measure.accounts import Sight, seen_too_often, sights, union
-from loadtests.measure.attribution import CHARGED, DEFECT, Attribution
+from loadtests.measure.attribution import CATEGORIES, CHARGED, DEFECT, Attribution
 from loadtests.measure.facts import Facts, Ints
-from loadtests.measure.line import SHIFT, Line
-from loadtests.measure.owing import Due, Owing, Stay
+from loadtests.measure.line import EMPTY, SHIFT, Line
+from loadtests.measure.owing import Away, Due, Opened, Owing, Stay
 from loadtests.measure.scopes import Scopes
 from loadtests.measure.streams import Streams
 from loadtests.measure.subscriptions import Subscriptions
@@ -18,21 +26,21 @@ from loadtests.model.contract import Contract
 from loadtests.model.ids import SLICE_NS, unpack_stream
 
 EVIDENCE = 20
-CATEGORIES = ("defect", "disconnected", "charged", "broker")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Ledger:
-    """Sums by family x consumer group; rows are those of the published table."""
+    """Sums by consumer group and row of the published table."""
 
-    owed: Ints
-    unique: Ints
-    undecided: Ints
-    superseded: Ints
-    across_rows: Ints  # consumer group x row: seen on more connections than the contract has copies
-    owed_rows: Ints  # consumer group x row
+    unique: Ints  # family x consumer group: seen, whatever the outcome, also of families that are not measured
+    delivered_rows: Ints  # consumer group x row
+    undecided_rows: Ints  # consumer group x row
+    away_rows: Ints  # cause x consumer group x row
     lost_rows: Ints  # category x consumer group x row
+    unasked_rows: Ints  # consumer group x row: seen by who may not have seen them
+    across_rows: Ints  # consumer group x row: seen on more connections than the contract has copies
     injector_rows: Ints  # consumer group x row: of the charged, those that may have been lost inside the injector
+    superseded: int = 0
     failed_seen: int = 0
     unknown_seen: int = 0
     charged_to: dict[str, int] = field(default_factory=dict)
@@ -41,8 +49,24 @@ class Ledger:
     wrong: list[str] = field(default_factory=list)  # the tally does not add up
     judged: int = 0
     evidence: dict[int, list[str]] = field(default_factory=dict)  # category -> lines
+    away_evidence: dict[int, list[str]] = field(default_factory=dict)  # cause -> lines
+    unasked_evidence: list[str] = field(default_factory=list)
     failed_evidence: list[str] = field(default_factory=list)
+    away: dict[int, tuple[Absence, ...]] = field(default_factory=dict)  # consumer -> its absences
+    missing: dict[int, Line] = field(default_factory=dict)  # consumer -> owed and not delivered; equal ones share it
     distinct: int = 0  # how many different accounts there were
+
+    @property
+    def owed_rows(self) -> Ints:
+        """Consumer group x row."""
+        rows: Ints = self.delivered_rows + self.lost_rows.sum(axis=0)
+        return rows
+
+    @property
+    def offered_rows(self) -> Ints:
+        """Consumer group x row."""
+        rows: Ints = self.owed_rows + self.undecided_rows + self.away_rows.sum(axis=0)
+        return rows
 
     @property
     def injector_at_most(self) -> int:
@@ -59,8 +83,11 @@ class Member:
     """What consumers with equal accounts share."""
 
     group: int
+    routes: tuple[int, ...]
     stays: tuple[Stay, ...]
+    away: tuple[Away, ...]
     sights: tuple[bytes, ...]
+    opened: tuple[Opened, ...]  # of the connections with sights
     excluded: tuple[tuple[int, int], ...]
     spared: frozenset[int]  # windows of faults that chose others
 
@@ -71,37 +98,54 @@ def settle(
     table: Streams,
     subs: Subscriptions,
     owing: Owing,
+    absences: Absences,
     blame: Attribution,
     received: dict[str, int],
+    planned: list[int],
+    damaged: Collection[str] = (),
 ) -> Ledger:
-    """The account of a history; `received` is the sum of Consumed.unique per process."""
-    families, groups = len(contract.profile.families), len(contract.profile.consumers)
-    shape = (families, groups)
+    """The account of a history; `received` is the sum of Consumed.unique per process, `planned` are all slots."""
+    groups, rows = len(contract.profile.consumers), len(table.start)
+
+    def zeros(*more: int) -> Ints:
+        return np.zeros((*more, groups, rows), dtype=np.int64)
+
     ledger = Ledger(
-        owed=np.zeros(shape, dtype=np.int64),
-        unique=np.zeros(shape, dtype=np.int64),
-        undecided=np.zeros(shape, dtype=np.int64),
-        superseded=np.zeros(shape, dtype=np.int64),
-        across_rows=np.zeros((groups, len(table.start)), dtype=np.int64),
-        owed_rows=np.zeros((groups, len(table.start)), dtype=np.int64),
-        lost_rows=np.zeros((4, groups, len(table.start)), dtype=np.int64),
-        injector_rows=np.zeros((groups, len(table.start)), dtype=np.int64),
+        unique=np.zeros((len(contract.profile.families), groups), dtype=np.int64),
+        delivered_rows=zeros(),
+        undecided_rows=zeros(),
+        away_rows=zeros(len(CAUSES)),
+        lost_rows=zeros(len(CATEGORIES)),
+        unasked_rows=zeros(),
+        across_rows=zeros(),
+        injector_rows=zeros(),
     )
     views = sights(facts, table, contract, blame)
     alike: dict[Member, list[int]] = {}
     of_key: dict[bytes, Sight] = {s.key: s for s in views.of.values()}
-    scopes = Scopes(facts, subs, views, received, blame.late_slices)
+    scopes = Scopes(facts, subs, views, received, blame.late_slices, damaged)
     ledger.wrong = scopes.wrong
-    for consumer, epochs in sorted(scopes.epochs.items()):
-        reason = scopes.why_not(consumer, epochs)
+    routes_of = _Routes(contract)
+    for consumer in sorted(set(planned) | scopes.epochs.keys()):
+        epochs = scopes.epochs.get(consumer, [])
+        reason = scopes.why_not(consumer, epochs) if epochs else None
         if reason:
             ledger.unjudged[consumer] = reason
             continue
         spared = blame.spares(consumer)
+        routes = routes_of.of(consumer)
+        seen = [e for e in epochs if (consumer, e) in views.of]
+        away = ledger.away[consumer] = absences.of(consumer, frozenset(routes))
         member = Member(
-            group=subs.group_of[consumer],
+            group=contract.consumer_group(consumer)[0],
+            routes=routes,
             stays=owing.stays(subs.intervals.get(consumer, []), spared),
-            sights=tuple(views.of[consumer, e].key for e in epochs if (consumer, e) in views.of),
+            away=owing.away(away),
+            sights=tuple(views.of[consumer, e].key for e in seen),
+            opened=tuple(
+                owing.opened(subs.opened.get((consumer, e), 0), subs.left.get((consumer, e), (None, ""))[0])
+                for e in seen
+            ),
             excluded=scopes.excluded(consumer),
             spared=spared,
         )
@@ -109,64 +153,106 @@ def settle(
     ledger.distinct = len(alike)
     for member, consumers in alike.items():
         ledger.judged += len(consumers)
-        _Entry(ledger, contract, table, blame.of(member.spared)).add(
-            member, consumers, owing.due(member.stays, member.excluded), [of_key[k] for k in member.sights]
-        )  # fmt: skip
+        entry = _Entry(ledger, contract, table, blame.of(member.spared), owing)
+        entry.add(member, consumers, [of_key[k] for k in member.sights])
     return ledger
+
+
+class _Routes:
+    """Routes of consumers, ascending; those of a group that follows all symbols are alike."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._contract = contract
+        self._of_group: dict[int, tuple[int, ...]] = {}
+
+    def of(self, consumer: int) -> tuple[int, ...]:
+        group, spec = self._contract.consumer_group(consumer)
+        alike = spec.subscribe.symbol_share >= 1
+        if alike and group in self._of_group:
+            return self._of_group[group]
+        found = tuple(sorted(self._contract.consumer(consumer).routes))
+        if alike:
+            self._of_group[group] = found
+        return found
 
 
 class _Entry:
     """Adds one entry of the account."""
 
-    def __init__(self, ledger: Ledger, contract: Contract, table: Streams, blame: Attribution) -> None:
-        self.ledger, self.table, self.blame = ledger, table, blame
+    def __init__(self, ledger: Ledger, contract: Contract, table: Streams, blame: Attribution, owing: Owing) -> None:
+        self.ledger, self.table, self.blame, self.owing = ledger, table, blame, owing
         self.profile = contract.profile
-        self.families = len(self.profile.families)
         self.copies = np.array([*(f.copies for f in self.profile.families), 1], dtype=np.int64)
 
-    def add(self, member: Member, consumers: list[int], due: Due, views: list[Sight]) -> None:
+    def add(self, member: Member, consumers: list[int], views: list[Sight]) -> None:
         ledger, table, n, g = self.ledger, self.table, len(consumers), member.group
+        due = self.owing.due(member.routes, member.stays, member.away, member.excluded)
         parts = [view.seen for view in views]
-        seen, superseded = union(parts), union(view.superseded for view in views)
-        ledger.unique[:, g] += n * table.per_family(seen, self.families)
-        decided = due.undecided_line.both(seen)
+        unasked = self._unasked(parts, member.opened)
+        allowed = [seen.minus(wrong) for seen, wrong in zip(parts, unasked, strict=True)]
+        seen, superseded = union(allowed), union(view.superseded for view in views)
+        ledger.unique[:, g] += n * table.per_family(union(parts), len(self.profile.families))
+        self._count(ledger.unasked_rows[g], union(unasked).minus(seen), n)
+        if wrong := union(unasked).minus(seen):
+            ledger.unasked_evidence += [f"{self._who(g, consumers)}: {self._range(wrong, 0)}"]
+        delivered = seen.minus(table.failed).both(table.of_rows(due.rows))
         newer = due.owed_line.both(superseded).minus(seen)
         lost = due.owed_line.minus(seen).minus(newer)
-        owed = table.per_family(due.owed_line, self.families) + table.per_family(decided, self.families)
-        replaced = table.per_family(newer, self.families)
-        ledger.owed[:, g] += n * (owed - replaced)
-        ledger.superseded[:, g] += n * replaced
-        ledger.undecided[:, g] += n * table.per_family(due.undecided_line.minus(seen), self.families)
-        ledger.owed_rows[g] += n * table.ok_count * due.owed
-        for line, sign in ((decided, 1), (newer, -1)):
-            rows, count = table.cut(line)
-            np.add.at(ledger.owed_rows[g], rows, sign * n * count)
+        self._count(ledger.delivered_rows[g], delivered, n)
+        self._count(ledger.undecided_rows[g], due.undecided_line.minus(seen), n)
+        for cause in np.unique(due.away[due.away >= 0]):
+            missed = table.of_rows(due.away == cause).both(table.ok).minus(seen)
+            if missed:
+                self._count(ledger.away_rows[cause, g], missed, n)
+                self._explain_away(int(cause), g, consumers, missed.size)
+        ledger.superseded += n * newer.size
         failed = seen.both(table.failed)
         ledger.failed_seen += n * failed.size
-        ledger.unknown_seen += n * seen.both(table.unknown).size
+        ledger.unknown_seen += n * delivered.both(table.unknown).size
         if failed and len(ledger.failed_evidence) < EVIDENCE:
             ledger.failed_evidence.append(f"{self._who(g, consumers)}: {self._range(failed, 0)}")
         rows, times = seen_too_often(parts, table, self.copies)
         if len(rows):
             np.add.at(ledger.across_rows[g], rows, n * times)
         if lost:
+            ledger.missing.update(dict.fromkeys(consumers, lost))
             overtaken, free = union(view.overtaken for view in views), union(view.free for view in views)
-            self._lost(member, consumers, lost.minus(overtaken), overtaken=False, free=False)
-            self._lost(member, consumers, lost.both(overtaken).minus(free), overtaken=True, free=False)
-            self._lost(member, consumers, lost.both(free), overtaken=True, free=True)
+            self._lost(g, consumers, due, lost.minus(overtaken), overtaken=False, free=False)
+            self._lost(g, consumers, due, lost.both(overtaken).minus(free), overtaken=True, free=False)
+            self._lost(g, consumers, due, lost.both(free), overtaken=True, free=True)
             if not self.profile.consumers[g].expect_slow:
                 rows, count = table.cut(lost)
                 ledger.longest_run_slices = max(ledger.longest_run_slices, longest_run(table, due, rows, count))
 
-    def _lost(self, member: Member, consumers: list[int], lost: Line, *, overtaken: bool, free: bool) -> None:
-        ledger, table, blame, n, g = self.ledger, self.table, self.blame, len(consumers), member.group
+    def _count(self, into: Ints, line: Line, times: int) -> None:
+        rows, count = self.table.cut(line)
+        if len(rows):
+            np.add.at(into, rows, times * count)
+
+    def _unasked(self, parts: list[Line], opened: tuple[Opened, ...]) -> list[Line]:
+        """Per connection what it brought and may not have brought."""
+        found = []
+        for seen, connection in zip(parts, opened, strict=True):
+            rows = self.owing.unasked(connection)
+            found.append(self.table.of_rows(rows).both(seen) if rows.any() else EMPTY)
+        return found
+
+    def _explain_away(self, cause: int, group: int, consumers: list[int], missed: int) -> None:
+        """From when to when somebody was away of a cause, and how much each of those alike missed."""
+        lines = self.ledger.away_evidence.setdefault(cause, [])
+        if len(lines) < EVIDENCE:
+            spans = [a for a in self.ledger.away.get(consumers[0], ()) if a.cause == cause]
+            when = ", ".join(f"{a.from_ns / 1e9:.1f} to {a.to_ns / 1e9:.1f} s of the run clock" for a in spans[:3])
+            where = f"away {when}" if spans else f"at an end of a subscription ({CAUSES[AWAY_CHARGED]})"
+            lines.append(f"{self._who(group, consumers)}: {missed} messages, {where}")
+
+    def _lost(self, g: int, consumers: list[int], due: Due, lost: Line, *, overtaken: bool, free: bool) -> None:
+        ledger, table, blame, n = self.ledger, self.table, self.blame, len(consumers)
         rows, count = table.cut(lost)
         if not len(rows):
             return
         slow = self.profile.consumers[g].expect_slow
-        category = blame.category(
-            rows, table.sent[rows], member.stays, expect_slow=slow, overtaken=overtaken, free=free
-        )
+        category = blame.category(rows, due.replayed[rows], expect_slow=slow, overtaken=overtaken, free=free)
         for wanted in range(len(CATEGORIES)):
             of = category == wanted
             np.add.at(ledger.lost_rows[wanted, g], rows[of], n * count[of])

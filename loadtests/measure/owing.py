@@ -1,21 +1,49 @@
-"""Which published rows was a consumer owed?  Its subscriptions laid over slices; edges due to a fault count nowhere."""
+"""Which published rows was a consumer owed, which are undecided, and which did it miss while it was away, and why?
+
+The subscriptions of one consumer are laid over the slices in which messages were sent.  Each row of its routes is then
+in exactly one place: *owed* (inside a subscription, or to be replayed after an absence), *undecided* (within the settle
+time of an end of one), or *away* with a cause (`absences`).  So
+offered = owed + undecided + away holds row by row; what the consumer saw all the same is moved to owed when the account
+is made (`ledger`).
+"""
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
+from loadtests.measure.absences import CHARGED, HARNESS, OWN_PLAN, Absence
+from loadtests.measure.deliveries import Deliveries
 from loadtests.measure.facts import Bools, Ints
 from loadtests.measure.line import Line
 from loadtests.measure.phases import Window
 from loadtests.measure.streams import Streams
-from loadtests.measure.subscriptions import OWN, Interval
+from loadtests.measure.subscriptions import Interval
 from loadtests.model.contract import Contract
 from loadtests.model.ids import SLICE_NS
 
 FOREVER = 2**40
+NOT_AWAY = -1
+Causes = npt.NDArray[np.int8]
+
+
+class Away(NamedTuple):
+    """Sent slices, from one to before another, in which a consumer had no subscription, and the cause."""
+
+    first: int
+    end: int
+    cause: int
+
+
+class Opened(NamedTuple):
+    """One connection in slices: when it was open, and when leaving was confirmed; clipped to what was sent."""
+
+    first: int
+    left: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,47 +57,69 @@ class Stay:
     may_to: int
     start_faults: int  # bit per family: a fault or its recovery was on its path at the start edge
     end_faults: int
-    broke: int  # slice in which the connection was lost; FOREVER where it was not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Due:
-    """What a set of stays makes of the published rows."""
+    """What the stays and absences of a consumer make of the published rows; a row is in one of the three at most."""
 
     owed: Bools
-    undecided: Bools  # not owed for sure, edge not caused by a fault
+    undecided: Bools
+    away: Causes  # per row the cause, NOT_AWAY where it is none
+    replayed: Bools  # of the owed ones those that the contract wants replayed at the return
+    rows: Bools  # all that its routes have, of the families that are measured
     owed_line: Line  # OK ones
     undecided_line: Line
-    may_line: Line  # OK ones at any edge
 
 
 class Owing:
     """Stays and their rows, remembered for consumers with equal ones."""
 
-    def __init__(self, table: Streams, contract: Contract, windows: list[Window], *, end_ns: int) -> None:
+    def __init__(
+        self, table: Streams, came: Deliveries, contract: Contract, windows: list[Window], *, end_ns: int
+    ) -> None:
         self.table = table
         self._contract = contract
         profile = contract.profile
         self._settle_ns = profile.run.settle_ms * 1_000_000
-        self._late = -(-round(profile.run.late_s * 1e9) // SLICE_NS)
+        self._settle = -(-self._settle_ns // SLICE_NS)
         self._end_ns = end_ns
         self._first = int(table.sent.min()) if len(table.sent) else 0
         self._last = int(table.sent.max()) if len(table.sent) else 0
         self._windows = windows
-        self._measured = np.array([f.mode != "unmeasured" for f in profile.families] + [False])
-        self._replayed = any(f.offline == "replayed" for f in profile.families)
-        self._replays = np.array([f.offline == "replayed" for f in profile.families] + [False])
+        families = profile.families
+        self._measured = np.array([f.mode != "unmeasured" for f in families] + [False])
+        self._in_seconds = np.array([f.mode == "latest" for f in families] + [False])[table.row_family]
+        self._forgets = np.array([f.offline == "lost" for f in families] + [False])[table.row_family]
+        self._replays = [i for i, f in enumerate(families) if f.offline == "replayed"]
+        self._first_received = _first_received(table, came)
         self._rows_of: dict[tuple[int, ...], Bools] = {}
-        self._due: dict[tuple[tuple[Stay, ...], tuple[tuple[int, int], ...]], Due] = {}
+        self._due: dict[tuple[object, ...], Due] = {}
 
     def stays(self, intervals: list[Interval], spared: frozenset[int] = frozenset()) -> tuple[Stay, ...]:
         """The stays of one consumer, whom some windows (by index) do not concern."""
         return tuple(self._stay(i, spared) for i in intervals)
 
+    def away(self, absences: tuple[Absence, ...]) -> tuple[Away, ...]:
+        """Absences in slices; those in which nothing was sent are left out.
+
+        When a message was sent is known by its slice: one at an end of an absence is on the side of its greater part.
+        """
+        found = []
+        for absence in absences:
+            first = max(_nearest(absence.from_ns), self._first)
+            end = min(_nearest(absence.to_ns), self._last + 1)
+            if end > first:
+                found.append(Away(first, end, absence.cause))
+        return tuple(found)
+
+    def opened(self, opened_ns: int, left_ns: int | None) -> Opened:
+        """A connection in slices, clipped so that those who were there all the time are alike."""
+        left = FOREVER if left_ns is None else -(-left_ns // SLICE_NS)
+        return Opened(max(opened_ns // SLICE_NS, self._first), left if left <= self._last else FOREVER)
+
     def _stay(self, interval: Interval, spared: frozenset[int]) -> Stay:
         to_ns = self._end_ns if interval.to_ns is None else interval.to_ns
-        own = interval.to_ns is None or interval.why in OWN
-        broke = FOREVER if own else to_ns // SLICE_NS
         low, high = self._first, self._last + 1
         return Stay(
             routes=interval.routes,
@@ -79,7 +129,6 @@ class Owing:
             may_to=max(min(-(-to_ns // SLICE_NS), high), low),
             start_faults=self._faults_at(interval.from_ns, spared) if low <= interval.from_ns // SLICE_NS < high else 0,
             end_faults=self._faults_at(to_ns, spared) if -(-to_ns // SLICE_NS) < high else 0,
-            broke=broke if low <= broke <= self._last + 1 + self._late else FOREVER,
         )
 
     def _faults_at(self, at_ns: int, spared: frozenset[int]) -> int:
@@ -90,7 +139,8 @@ class Owing:
                     bits |= 1 << family
         return bits
 
-    def _rows(self, routes: tuple[int, ...]) -> Bools:
+    def rows(self, routes: tuple[int, ...]) -> Bools:
+        """Rows of some routes, of the families that are measured."""
         rows = self._rows_of.get(routes)
         if rows is None:
             wanted = np.isin(self.table.route_of, np.array(routes, dtype=np.int64))
@@ -98,52 +148,133 @@ class Owing:
             rows = self._rows_of[routes] = wanted[self.table.stream]
         return rows
 
-    def due(self, stays: tuple[Stay, ...], excluded: tuple[tuple[int, int], ...] = ()) -> Due:
-        """Rows owed by some stays, but for excluded stretches of sent slices (harness trouble)."""
-        found = self._due.get((stays, excluded))
+    def due(
+        self,
+        routes: tuple[int, ...],
+        stays: tuple[Stay, ...],
+        away: tuple[Away, ...] = (),
+        excluded: tuple[tuple[int, int], ...] = (),
+    ) -> Due:
+        """Rows of some routes by stays and absences; of excluded stretches of sent slices (harness trouble) nothing is
+        owed."""
+        key = (routes, stays, away, excluded)
+        found = self._due.get(key)
         if found is None:
-            found = self._due[stays, excluded] = self._lay(stays, excluded)
+            found = self._due[key] = self._lay(routes, stays, away, excluded)
         return found
 
-    def _lay(self, stays: tuple[Stay, ...], excluded: tuple[tuple[int, int], ...]) -> Due:
-        sent = self.table.sent
-        owed = np.zeros(len(sent), dtype=np.bool_)
-        edge = owed.copy()
-        excused = owed.copy()
-        families = self.table.row_family
+    def _lay(
+        self,
+        routes: tuple[int, ...],
+        stays: tuple[Stay, ...],
+        absences: tuple[Away, ...],
+        excluded: tuple[tuple[int, int], ...],
+    ) -> Due:
+        sent, families = self.table.sent, self.table.row_family
+        every = self.rows(routes)
+        owed, edge, excused, inside = (np.zeros(len(sent), dtype=np.bool_) for _ in range(4))
         for stay in stays:
-            rows = self._rows(stay.routes)
+            rows = self.rows(stay.routes)
             owed |= rows & (sent >= stay.owed_from) & (sent < stay.owed_to)
             start = rows & (sent >= stay.may_from) & (sent < min(stay.owed_from, stay.may_to))
             end = rows & (sent >= max(stay.owed_to, stay.may_from)) & (sent < stay.may_to)
             edge |= start | end
+            inside |= rows & (sent >= stay.may_from) & (sent < stay.may_to)
             if stay.start_faults:
                 excused |= start & _bit(stay.start_faults, families)
             if stay.end_faults:
                 excused |= end & _bit(stay.end_faults, families)
-        if self._replayed:
-            self._replay(stays, edge)
+        away: Causes = np.full(len(sent), NOT_AWAY, dtype=np.int8)
+        # What the history does not date is as if nobody had been there by our plan: before T0, say.
+        away[every & ~inside] = OWN_PLAN
+        away[edge & excused & ~owed] = CHARGED
+        for absence in absences:
+            gone = (
+                every
+                & ~owed
+                & ((self._forgets & ~self._in_seconds) | ~inside)
+                & (sent >= absence.first)
+                & (sent < absence.end)
+            )
+            away[gone] = absence.cause
+            edge &= ~gone
+        replayed = self._replay(stays, every & ~inside)
+        owed |= replayed.owed
+        undecided = (edge & ~excused & ~owed) | replayed.undecided
         for first, last in excluded:
-            out = (sent >= first) & (sent <= last)
+            out = every & (sent >= first) & (sent <= last)
             owed &= ~out
-            edge &= ~out
-        edge &= ~owed
-        undecided = edge & ~excused
+            undecided &= ~out
+            away[out] = HARNESS
+        away[owed | undecided | (self._in_seconds & ~inside)] = NOT_AWAY
         ok = self.table.ok
         return Due(
             owed=owed,
             undecided=undecided,
+            away=away,
+            replayed=replayed.owed & owed,
+            rows=every,
             owed_line=self.table.of_rows(owed).both(ok),
             undecided_line=self.table.of_rows(undecided).both(ok),
-            may_line=self.table.of_rows(edge).both(ok),
         )
 
-    def _replay(self, stays: tuple[Stay, ...], edge: Bools) -> None:
-        """What was sent between two connections may be replayed: undecided unless seen."""
+    def _replay(self, stays: tuple[Stay, ...], outside: Bools) -> _Replay:
+        """What was sent between two connections is owed at the return: the newest ones, up to number and age.
+
+        Beyond those bounds, and within the settle time of either end, it is undecided.
+        """
         sent = self.table.sent
-        for before, after in itertools.pairwise(stays):
-            rows = self._rows(after.routes) & self._replays[self.table.row_family]
-            edge |= rows & (sent >= before.may_to) & (sent < after.may_from)
+        found = _Replay(np.zeros(len(sent), dtype=np.bool_), np.zeros(len(sent), dtype=np.bool_))
+        if not self._replays:
+            return found
+        ordered = sorted(stays, key=lambda s: (s.may_from, s.may_to))
+        for before, after in itertools.pairwise(ordered):
+            for family in self._replays:
+                spec = self._contract.profile.families[family]
+                rows = outside & (self.table.row_family == family)
+                rows &= (sent >= before.may_to) & (sent < after.may_from)
+                sure = rows & (sent >= before.may_to + self._settle) & (sent < after.may_from - self._settle)
+                sure &= sent > after.may_from - round(spec.replay_age_s * 1e9) // SLICE_NS
+                newest = np.flatnonzero(rows)
+                newest = newest[np.argsort(-sent[newest], kind="stable")]
+                # A row of which only a part is within the number is beyond it.
+                within = np.cumsum(self.table.ok_count[newest]) <= spec.replay_messages
+                sure[newest[~within]] = False
+                found.owed[sure] = True
+                found.undecided[rows & ~sure] = True
+        return found
+
+    def unasked(self, connection: Opened) -> Bools:
+        """Rows that a connection may not bring: sent well after leaving was confirmed; or, where the contract replays
+        nothing, received by another consumer well before the connection was open."""
+        rows: Bools = self.table.sent > connection.left + self._settle
+        return rows | (self._forgets & (self._first_received + 1 + self._settle < connection.first))
+
+
+class _Replay(NamedTuple):
+    owed: Bools
+    undecided: Bools
+
+
+def _first_received(table: Streams, came: Deliveries) -> Ints:
+    """Per published row the first slice in which any consumer received something of its family and due slice."""
+    found: Ints = np.full(len(table.due), FOREVER, dtype=np.int64)
+    rows = came.counts & (came.unique > 0)
+    if not len(table.due) or not rows.any():
+        return found
+    low = min(int(table.due.min()), int(came.due[rows].min()))
+    width = max(int(table.due.max()), int(came.due[rows].max())) - low + 1
+    families = max(int(came.family.max()), int(table.row_family.max())) + 1
+    first: Ints = np.full(families * width, FOREVER, dtype=np.int64)
+    np.minimum.at(first, came.family[rows] * width + came.due[rows] - low, came.received[rows])
+    known = table.row_family >= 0
+    found[known] = first[(table.row_family * width + table.due - low)[known]]
+    return found
+
+
+def _nearest(at_ns: int) -> int:
+    """The boundary between two slices that is nearest to a moment."""
+    return (at_ns + SLICE_NS // 2) // SLICE_NS
 
 
 def _bit(bits: int, families: Ints) -> Bools:

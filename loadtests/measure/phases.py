@@ -75,22 +75,9 @@ class Phases:
         """Phase of messages due in a slice. A fault counts that began before they came, or the limit passed."""
         limit = due + self.late_slices
         until = limit if until is None else np.minimum(until, limit)
-        return self._coded(due, due, np.maximum(until, due))
-
-    def of_stretches(self, first: Ints, last: Ints) -> Ints:
-        """Phase of stretches of received slices, both inclusive: what came in them may have been due before.
-
-        What comes after the plan was due in it.
-        """
-        code = self._coded(first, first - self.late_slices, last)
-        code[code == AFTER] = CALM
-        return code
-
-    def _coded(self, at: Ints, first: Ints, last: Ints) -> Ints:
-        """By where in the plan a slice is, and by the gravest that came between two others."""
-        top = self.high - self.low - 1
-        first, last = np.clip(first - self.low, 0, top), np.clip(last - self.low, 0, top) + 1
-        code = self.base[np.clip(at - self.low, 0, top)].copy()
+        first = np.clip(due - self.low, 0, self.high - self.low - 1)
+        last = np.clip(np.maximum(until, due) - self.low, 0, self.high - self.low - 1) + 1
+        code = self.base[first].copy()
         code[self._recovery[last] > self._recovery[first]] = RECOVERY
         code[self._fault[last] > self._fault[first]] = FAULT
         return code
@@ -110,13 +97,26 @@ class Phases:
 
     def seconds_of(self, wanted: set[int] | None) -> float:
         """How long the phases lasted within the plan, in seconds; None: warm-up and plan."""
+        return float(self._within(wanted).sum()) * SLICE_NS / 1e9
+
+    def _within(self, wanted: set[int] | None) -> Bools:
         code = self.base.copy()
         code[np.diff(self._recovery) > 0] = RECOVERY
         code[np.diff(self._fault) > 0] = FAULT
         at = np.arange(self.low, self.high) * SLICE_NS
         inside = (at >= self.times.t0_ns - SLICE_NS) & (at < self.times.plan_end_ns)
-        chosen = inside if wanted is None else inside & np.isin(code, sorted(wanted))
-        return float(chosen.sum()) * SLICE_NS / 1e9
+        chosen: Bools = inside if wanted is None else inside & np.isin(code, sorted(wanted))
+        return chosen
+
+    def stretches(self, wanted: set[int] | None) -> list[tuple[int, int]]:
+        """From when to when the phases lasted within warm-up and plan, in ns; None: all of both."""
+        kept = self._within(wanted).astype(np.int64)
+        edges = np.flatnonzero(np.diff(np.concatenate(([0], kept, [0])))) + self.low
+        t = self.times
+        found = [
+            (max(a * SLICE_NS, t.t0_ns), min(b * SLICE_NS, t.plan_end_ns)) for a, b in edges.reshape(-1, 2).tolist()
+        ]
+        return [(a, b) for a, b in found if a < b]
 
     def spans(self) -> list[PhaseSpan]:
         """Phases as captured, in order; neighbours of one phase are one."""

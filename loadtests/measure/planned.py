@@ -92,13 +92,47 @@ def _moved(subs: Subscriptions, times: Times, last: tuple[int, tuple[int, ...]])
     return found
 
 
+def changed_counts(facts: Facts, times: Times) -> list[str]:
+    """In words, each change of the number of consumers while the plan was played."""
+    found, before = [], None
+    for users in sorted((u for _, p in facts.each() for u in p.users), key=lambda u: u.at_ns):
+        now = users.wanted.get("WebSocketClient")
+        if before is not None and now is not None and now != before and times.t0_ns < users.at_ns < times.plan_end_ns:
+            at_s = times.seconds(users.at_ns)
+            found.append(f"{now} consumers instead of {before} from {at_s:.1f} s on: the user count was changed")
+        before = before if now is None else now
+    return found
+
+
+CREW = {
+    "publishers": "no publisher took part, since its class was not chosen: the load was not offered",
+    "consumers": "no consumer took part, since its class was not chosen: nothing could be received",
+    "readers": "no reader took part, since its class was not chosen: nothing was asked of the database",
+}
+
+
+def left_out(facts: Facts) -> dict[str, str]:
+    """Kinds of users that the profile plans and that the user did not choose, and what that means."""
+    return {
+        key: CREW[key] for key, value, source in overrides(facts) if key in CREW and (value, source) == ("0", "option")
+    }
+
+
+def overrides(facts: Facts) -> list[tuple[str, str, str]]:
+    """Key, value as JSON and source of every effective value."""
+    return [
+        row
+        for _, process in facts.each()
+        for effective in process.effective
+        for row in zip(effective.key, effective.value, effective.source, strict=True)
+    ]
+
+
 def total_planned(facts: Facts, contract: Contract) -> int:
     """Planned consumers: the profile's, unless an option said how many."""
-    for _, process in facts.each():
-        for effective in process.effective:
-            for key, value, source in zip(effective.key, effective.value, effective.source, strict=True):
-                if key == "consumers" and source == "option":
-                    return msgspec.json.decode(value.encode(), type=int)
+    for key, value, source in overrides(facts):
+        if key == "consumers" and source == "option":
+            return msgspec.json.decode(value.encode(), type=int)
     return contract.consumer_count
 
 

@@ -6,7 +6,7 @@ the hold time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from loadtests.measure.streams import Streams
 from loadtests.measure.subscriptions import Subscriptions
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S, SLICE_NS
+from loadtests.model.records import ACTED
 from loadtests.model.results import Verdict
 from loadtests.tally.histogram import BUCKETS, bounds_us
 
@@ -106,6 +107,11 @@ class Outcome:
     limit_ms: float | None  # latency limit of the band
     summary: str
     visible: bool | None
+    struck: bool = False  # while it was in force messages were late, or half of them or more were missing
+
+
+_STRUCK = 0.5
+"""A fault that nobody could observe is proved by no less: a few losses may be the target's own."""
 
 
 class Band:
@@ -116,8 +122,8 @@ class Band:
         self.limit_ms = max(base.p95_ms * steady.latency_factor, base.p95_ms + steady.latency_add_ms)
         at, bucket, count = given.late_bins
         n = given.high - given.low
-        late = np.array([bounds_us(b)[0] / 1000 for b in range(BUCKETS)]) > self.limit_ms
-        over = _sum(at[late[bucket]], count[late[bucket]], n)
+        beyond = np.array([bounds_us(b)[0] / 1000 for b in range(BUCKETS)]) > self.limit_ms
+        over = _sum(at[beyond[bucket]], count[beyond[bucket]], n)
         group = steady.group_ms * 1_000_000 // SLICE_NS
         weight = _run(np.maximum(given.offered, given.planned))
         start = np.arange(n)
@@ -128,10 +134,13 @@ class Band:
         offered, delivered = (self._sum(c) for c in (given.offered, given.delivered))
         samples = _sum(at, count, n)
         enough = given.connected >= np.ceil(steady.connected_min * given.consumers - 1e-9)
+        late: Bools = self._sum(over) * 100 > self._sum(samples) * 5
+        silent: Bools = (offered == 0) & (self._sum(given.planned) > 0)
+        self.struck: Bools = late | silent | (delivered < _STRUCK * base.ratio * offered)
         self.good: Bools = (
             (delivered >= steady.delivery_min * base.ratio * offered - 1e-9)
-            & ((offered > 0) | (self._sum(given.planned) == 0))
-            & (self._sum(over) * 100 <= self._sum(samples) * 5)
+            & ~silent
+            & ~late
             & (self._sum((~enough).astype(np.int64)) == 0)
         )
 
@@ -166,11 +175,14 @@ def baseline(given: Load, from_ns: int, to_ns: int, least: int) -> Base | None:
 def recoveries(
     contract: Contract, given: Load, times: Times, acts: list[Act], changes: tuple[int, ...]
 ) -> list[Outcome]:
-    """The outcome of every act, in their order."""
+    """The outcome of every act, in their order; one that met nobody has none, and is none for the others."""
     found: list[Outcome] = []
     base: Base | None = None
     calm_from = times.warm_ns
     for index, act in enumerate(acts):
+        if act.missed:
+            found.append(_unknown(act, unproved(act)))
+            continue
         if act.began_ns is None:
             why = "was never in force" if act.tried_ns is None else "could not be confirmed to be in force"
             found.append(_unknown(act, f"{act.name} {why}"))
@@ -191,7 +203,28 @@ def recoveries(
     return found
 
 
+def felt_after_all(
+    contract: Contract, given: Load, times: Times, acts: list[Act], changes: tuple[int, ...]
+) -> list[Act]:
+    """The acts, those proved that nobody could observe and consumers on their path felt while they were in force.
+
+    What was seen to touch nobody stays so, whatever happened meanwhile.
+    """
+    if not any(act.unseen for act in acts):
+        return acts
+    outcomes = recoveries(contract, given, times, acts, changes)
+    return [
+        replace(act, touched=ACTED, proved=act.in_force, doubt=act.proof_doubt)
+        if act.unseen and act.families and outcome.struck and not meanwhile(acts, act)
+        else act
+        for act, outcome in zip(acts, outcomes, strict=True)
+    ]
+
+
 def _begin(act: Act) -> int | None:
+    """When it may have begun to act on somebody; None where it never did."""
+    if act.missed:
+        return None
     return act.tried_ns if act.began_ns is None else act.began_ns
 
 
@@ -266,11 +299,13 @@ def _outcome(
     good = band.good & (band.end <= cut) & band.whole
     at = act.healed_ns // SLICE_NS - given.low
     last = (act.healed_ns + act.limit_ns) // SLICE_NS - given.low
+    struck = bool(band.struck[max(act.began_ns // SLICE_NS - given.low, 0) : max(at, 0)].any())
     steady = _first_stretch(good, band.end, at, min(last, cut), hold)
     if steady is None and beside and (why := _not_alone(good, band.end, given.low, act, beside, cut, hold)):
         return _unknown(act, why)
     if steady is None and not act.proved:
-        return _unknown(act, f"{unproved(act)}; it was not steady within {act.limit_ns / NS_PER_S:g} s")
+        why = f"{unproved(act)}; it was not steady within {act.limit_ns / NS_PER_S:g} s"
+        return replace(_unknown(act, why), struck=struck)
     if steady is None:
         if _open_end(good, int((band.whole & (band.end <= cut)).sum()), cut, at, last):
             why = "the next fault began" if next_ns is not None and cut_ns == next_ns else "the plan ended"
@@ -319,6 +354,7 @@ def _outcome(
         limit_ms=band.limit_ms,
         summary=summary,
         visible=visible,
+        struck=struck,
     )
 
 

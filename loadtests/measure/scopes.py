@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from loadtests.measure.accounts import Sights
 from loadtests.measure.facts import Facts
 from loadtests.measure.subscriptions import Subscriptions
@@ -14,7 +16,13 @@ class Scopes:
     """Scopes of a history's trouble, as far as they concern the account."""
 
     def __init__(
-        self, facts: Facts, subs: Subscriptions, views: Sights, received: dict[str, int], late_slices: int
+        self,
+        facts: Facts,
+        subs: Subscriptions,
+        views: Sights,
+        received: dict[str, int],
+        late_slices: int,
+        damaged: Collection[str],
     ) -> None:
         self._subs, self._views = subs, views
         self.epochs: dict[int, list[int]] = {}
@@ -22,6 +30,7 @@ class Scopes:
         for consumer, epoch in sorted(known):
             self.epochs.setdefault(consumer, []).append(epoch)
         self._late = late_slices
+        self._damaged = damaged
         self._trouble = [(t.process, t) for _, p in facts.each() for t in p.trouble]
         self._open = {name for name, f in facts.each() if views.closed_unique.get(name, 0) != received.get(name, 0)}
         self._missing = {
@@ -47,6 +56,8 @@ class Scopes:
         """Why nothing can be said of a consumer, or None."""
         if consumer not in self._subs.group_of:
             return "the history has no subscription of it"
+        if damaged := sorted(self._subs.processes_of[consumer].intersection(self._damaged)):
+            return f"records of {damaged[0]} are missing"
         if consumer in self._subs.unknown_routes:
             return "the history lacks the routes that it subscribed to"
         for epoch in epochs:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from loadtests.measure.case import Case
+from loadtests.measure.expected import Sampled, Span, without
 from loadtests.measure.facts import Bools, Ints
 from loadtests.measure.phases import chosen
 from loadtests.model.profile import Threshold
@@ -21,7 +23,8 @@ class Figure:
     evidence: list[str] = field(default_factory=list)
     why_not: str = "no samples"
     verdict: Verdict | None = None
-    note: str = ""  # what must be said beside it, whatever the verdict
+    because: str = ""  # what explains a breach, in the target's own words
+    samples: str = ""  # how many it rests on, of how many that were expected
 
 
 # -- which rows
@@ -75,3 +78,28 @@ def untroubled(case: Case) -> Ints:
 def within(case: Case, at_ns: int, wanted: set[int] | None) -> bool:
     """Whether a moment lies in the wanted phases; None stands for all."""
     return wanted is None or case.phases.code_at(at_ns) in wanted
+
+
+# -- on which samples it rests
+
+
+def spans_of(case: Case, wanted: set[int] | None, source: str = "") -> list[Span]:
+    """The phases within the plan, without the time in which a planned fault holds a source of samples."""
+    held = [
+        (a.began_ns, max(a.healed_ns, a.lifted_ns or 0) if a.healed_ns is not None else case.times.end_ns)
+        for a in case.acts
+        if a.began_ns is not None and a.link == source
+    ]
+    return without(case.phases.stretches(wanted), held)
+
+
+def resting_on(case: Case, t: Threshold, figure: Figure, found: Sequence[Sampled], *, proves: bool) -> Figure:
+    """The figure with how many samples it rests on; UNKNOWN where they are too few.
+
+    `proves`: one bad sample is enough for a breach, so that it stands however few others there are.
+    """
+    breach = figure.verdict is Verdict.FAIL or (figure.value is not None and figure.value > t.limit)
+    thin = [s.said(case.times.seconds) for s in found if not s.enough]
+    if thin and not (proves and breach and figure.verdict is not Verdict.UNKNOWN):
+        return replace(figure, verdict=Verdict.UNKNOWN, why_not="; ".join(thin))
+    return replace(figure, samples="; ".join(s.said(case.times.seconds) for s in found))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from loadtests.measure.facts import STEP_ORDER, Facts, Ints
 from loadtests.model.ids import SLICE_NS
 
-OWN = frozenset({"own", "end", "moved"})
-"""Reasons of leaving that are no loss of the connection."""
+HARNESS = "harness"
+"""Reason of leaving that is a limit or an error of ours."""
+OWN = frozenset({"own", "end", "moved", HARNESS})
+"""Reasons of leaving that are no loss of the connection by the target."""
+PLANNED = OWN | {"fault"}
+"""Reasons of leaving that are our plan's: those, and a fault that the consumer itself played."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,8 @@ class Subscriptions:
     group_of: dict[int, int] = field(default_factory=dict)
     processes_of: dict[int, set[str]] = field(default_factory=dict)
     left: dict[tuple[int, int], tuple[int, str]] = field(default_factory=dict)  # consumer, epoch -> when, why
+    opened: dict[tuple[int, int], int] = field(default_factory=dict)  # consumer, epoch -> when the connection was open
+    ended: dict[int, list[tuple[int, str, str]]] = field(default_factory=dict)  # consumer -> when, why, detail; by time
     unknown_routes: set[int] = field(default_factory=set)  # consumers whose route set the history lacks
 
     def confirmed_at(self, at_ns: int) -> set[int]:
@@ -83,6 +89,8 @@ def subscriptions(facts: Facts) -> Subscriptions:
             open_, place = None, (consumer, epoch)
         found.group_of[consumer] = step.group
         found.processes_of.setdefault(consumer, set()).add(process)
+        if step.step in ("asked", "confirmed"):
+            found.opened.setdefault(place, at_ns)
         if step.step == "confirmed":
             _close(found, place, open_, at_ns, "own")
             routes = facts.processes[process].route_sets.get(step.route_set)
@@ -91,13 +99,25 @@ def subscriptions(facts: Facts) -> Subscriptions:
             open_ = Interval(epoch=epoch, process=process, routes=routes or (), from_ns=at_ns, to_ns=None, why="")
         elif step.step in ("leaving", "left"):
             _close(found, place, open_, at_ns, step.why or "own")
-            open_ = None
             if step.step == "left":
                 found.left[place] = (at_ns, step.why)
+                found.ended.setdefault(consumer, []).append((at_ns, step.why, step.detail))
+                if open_ is None and step.why in PLANNED:
+                    _because(found, place, step.why)
+            open_ = None
     _close(found, place, open_, None, "")
     for intervals in found.intervals.values():
         intervals.sort(key=lambda i: (i.from_ns, i.epoch))
+    for ends in found.ended.values():
+        ends.sort()
     return found
+
+
+def _because(found: Subscriptions, place: tuple[int, int], why: str) -> None:
+    """Say of the interval that ended with `leaving` why the consumer left: by the plan, moved, or to play a fault."""
+    intervals = found.intervals.get(place[0], [])
+    if intervals and intervals[-1].epoch == place[1] and intervals[-1].why == "own":
+        intervals[-1] = replace(intervals[-1], why=why)
 
 
 def _close(

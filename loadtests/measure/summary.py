@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from loadtests.measure.attribution import BROKER, CHARGED, DEFECT, DISCONNECTED
+from loadtests.measure.absences import CAUSES
+from loadtests.measure.attribution import BROKER, CHARGED, DEFECT, NOT_REPLAYED, UNATTRIBUTED
 from loadtests.measure.case import Case
 from loadtests.measure.deliveries import bars, latency_spread, spread_of
 from loadtests.measure.facts import Bools, Ints
-from loadtests.measure.figures_delivery import FOREIGN, late, reordered, repeated
+from loadtests.measure.figures_clients import slowest
+from loadtests.measure.figures_delivery import STRANGE, contents, late, reordered, repeated, strange_rows
 from loadtests.measure.figures_time import publish_table, service_spread
+from loadtests.measure.frame import escalated
 from loadtests.measure.phases import CALM
+from loadtests.measure.said import all_said
 from loadtests.model.ids import NS_PER_S, SLICE_NS
+from loadtests.model.records import ACTED, TOUCHED
 from loadtests.model.results import (
+    Away,
     Bars,
     Delivery,
     EffectiveValue,
@@ -20,6 +26,7 @@ from loadtests.model.results import (
     Lost,
     RouteResult,
     RunInfo,
+    SlowReaders,
     Spread,
     UserNote,
 )
@@ -54,14 +61,26 @@ def _lost(case: Case, lost: Ints, injector: int | None) -> Lost:
     return Lost(
         total=int(lost.sum()),
         defect=int(lost[DEFECT]),
-        disconnected=int(lost[DISCONNECTED]),
         charged=int(lost[CHARGED]),
         injector_at_most=injector,
         broker=broker,
+        unattributed=int(lost[UNATTRIBUTED]),
+        not_replayed=int(lost[NOT_REPLAYED]),
     )
 
 
-_NO_LOSS = Lost(total=None, defect=None, disconnected=None, charged=None, injector_at_most=None, broker=None)
+_NO_LOSS = Lost(total=None, defect=None, charged=None, injector_at_most=None, broker=None)
+
+
+def _away(counts: Ints) -> Away:
+    """`counts` per cause."""
+    return Away(**{cause: int(n) for cause, n in zip(CAUSES, counts, strict=True)})
+
+
+def delivered_share(delivered: int, owed: int, away: Away) -> float | None:
+    """Delivered of what was offered, but for what our plan or our trouble kept from consumers and what is undecided."""
+    due = owed + (away.charged or 0) + (away.disconnected or 0)
+    return round(delivered / due, 9) if due else None
 
 
 def delivery(case: Case) -> Delivery:
@@ -71,27 +90,61 @@ def delivery(case: Case) -> Delivery:
     groups = list(range(len(case.profile.consumers)))
     known = bool(ledger.judged)
     all_rows: Bools = np.ones(len(came.due), dtype=np.bool_)
-    owed, lost = int(ledger.owed.sum()), int(ledger.lost_rows.sum())
+    owed, delivered = int(ledger.owed_rows.sum()), int(ledger.delivered_rows.sum())
+    away = _away(ledger.away_rows.sum(axis=(1, 2)))
     seconds = case.phases.seconds_of(None)
     published = len(table.start) > 0
-    strange = sum(s[3] for _, p in case.facts.each() for s in p.strange if s[1] in FOREIGN)
+    strange = {name: sum(row[3] for row in strange_rows(case, name)) for name in STRANGE}
+    looked_at = contents(case)
+    integrity = looked_at is not None and any(f.content != "unchecked" for f in case.profile.families)
     return Delivery(
         published=table.published.size if published else None,
         failed=table.failed.size if published else None,
         unknown=table.unknown.size if published else None,
         not_offered=int(publish[3].sum()) if publish.shape[1] else None,
-        offered=int(case.plan.offered_rows.sum()) if published else None,
+        offered=int(ledger.offered_rows.sum()) if published and not ledger.unjudged else None,
         owed=owed if known else None,
         unique=int(ledger.unique.sum()) if known else None,
         repeated=repeated(case, all_rows, np.ones(len(table.start), dtype=np.int64), groups, None),
         reordered=reordered(case, groups, None, None),
-        foreign=strange,
-        undecided=int(ledger.undecided.sum()) if known else None,
+        foreign=strange["foreign"],
+        undecided=int(ledger.undecided_rows.sum()) if known else None,
         late=late(case, all_rows) if came.counts.any() else None,
         lost=_lost(case, ledger.lost().sum(axis=1), ledger.injector_at_most) if known else _NO_LOSS,
-        rate=round((owed - lost) / owed, 9) if owed else None,
+        rate=delivered_share(delivered, owed, away) if known else None,
         received_per_s=round(int(came.unique.sum()) / seconds, 3) if seconds and came.counts.any() else None,
         rpo_s=ledger.longest_run_slices * SLICE_NS / NS_PER_S if known else None,
+        away=away if known else None,
+        delivered=delivered if known else None,
+        delivered_of_owed=round(delivered / owed, 9) if owed else None,
+        unasked=int(ledger.unasked_rows.sum()) if known else None,
+        superseded=ledger.superseded if known else None,
+        stray=strange["stray"],
+        undecodable=strange["undecodable"],
+        protocol=strange["protocol"],
+        altered=strange["altered"] if integrity else None,
+        restamped=strange["restamped"] if looked_at is not None else None,
+        contents_checked=looked_at[0] if integrity and looked_at else None,
+        contents=looked_at[1] if integrity and looked_at else None,
+        slow_readers=_slow_readers(case, known=known),
+    )
+
+
+def _slow_readers(case: Case, *, known: bool) -> SlowReaders:
+    """The part of those whom the profile expects to be slow."""
+    ledger, came = case.ledger, case.came
+    slow = [i for i, g in enumerate(case.profile.consumers) if g.expect_slow]
+    rows: Bools = np.isin(came.consumers, slow)
+    published = np.ones(len(case.table.start), dtype=np.int64)
+    return SlowReaders(
+        groups=[case.profile.consumers[i].name for i in slow],
+        owed=int(ledger.owed_rows[slow].sum()) if known else None,
+        unique=int(ledger.unique[:, slow].sum()) if known else None,
+        repeated=repeated(case, rows, published, slow, None),
+        reordered=reordered(case, slow, None, None),
+        late=late(case, rows) if came.counts.any() else None,
+        lost=int(ledger.lost()[:, slow].sum()) if known else None,
+        others_latency_ms=latency_spread(came, ~rows & case.clean, case.slow_read),
     )
 
 
@@ -102,9 +155,7 @@ def _calm(case: Case) -> Bools:
 
 def _calm_of_the_judged(case: Case) -> Bools:
     """As the thresholds take it: without the groups that are expected to be slow, unless there are no others."""
-    groups = case.profile.consumers
-    judged = [i for i, g in enumerate(groups) if not g.expect_slow] or list(range(len(groups)))
-    rows: Bools = _calm(case) & np.isin(case.came.consumers, judged)
+    rows: Bools = _calm(case) & np.isin(case.came.consumers, _judged_groups(case))
     return rows
 
 
@@ -119,6 +170,17 @@ def spreads(case: Case) -> dict[str, Spread]:
         "blocked": spread_of(blocked.all()),
         "read delay": spread_of(case.came.read_delay.all()),
     }
+
+
+def slowest_client_p95_ms(case: Case) -> float | None:
+    """The greatest p95 of a consumer in calm phases, of the groups that are not expected to be slow."""
+    judged = slowest(case, _judged_groups(case), {CALM}).judged
+    return round((judged[0][1] + judged[0][2]) / 2, 6) if judged else None
+
+
+def _judged_groups(case: Case) -> list[int]:
+    groups = case.profile.consumers
+    return [i for i, g in enumerate(groups) if not g.expect_slow] or list(range(len(groups)))
 
 
 def histograms(case: Case) -> dict[str, Bars]:
@@ -175,19 +237,23 @@ def routes(case: Case) -> list[RouteResult]:
     """Each route family x consumer group that was planned or seen."""
     ledger, came, table = case.ledger, case.came, case.table
     calm_rows = (case.phases.codes(table.due) == CALM).astype(np.int64)
+    owed_rows, offered_rows = ledger.owed_rows, ledger.offered_rows
     found = []
     for family in range(len(case.profile.families)):
         of_family = (table.row_family == family).astype(np.int64)
         for group in range(len(case.profile.consumers)):
             rows = (came.family == family) & (came.consumers == group)
-            if not (int(ledger.owed[family, group]) or rows.any() or int(case.plan.offered_rows[group] @ of_family)):
+            offered, owed, delivered = (
+                int(c[group] @ of_family) for c in (offered_rows, owed_rows, ledger.delivered_rows)
+            )
+            if not (offered or rows.any() or int(case.plan.offered_rows[group] @ of_family)):
                 continue
             lost = ledger.lost(of_family)[:, group]
             known = bool(ledger.judged)
             found.append(
                 RouteResult(
                     group=case.contract.group_name(case.contract.group_index(family, group)),
-                    owed=int(ledger.owed[family, group]) if known else None,
+                    owed=owed if known else None,
                     unique=int(ledger.unique[family, group]) if known else None,
                     repeated=repeated(case, rows, of_family, [group], None, family),
                     reordered=reordered(case, [group], family, None),
@@ -196,6 +262,11 @@ def routes(case: Case) -> list[RouteResult]:
                     calm_lost=int(ledger.lost(of_family * calm_rows)[:, group].sum()) if known else None,
                     latency_ms=latency_spread(came, rows & case.clean, case.slow_read),
                     calm_latency_ms=latency_spread(came, rows & _calm(case), case.slow_read),
+                    offered=offered if known else None,
+                    undecided=int(ledger.undecided_rows[group] @ of_family) if known else None,
+                    away=_away(ledger.away_rows[:, group] @ of_family) if known else None,
+                    delivered=delivered if known else None,
+                    expect_slow=case.profile.consumers[group].expect_slow,
                 )
             )
     return found
@@ -226,18 +297,19 @@ def log(case: Case) -> list[str]:
     for _, process in case.facts.each():
         lines += [(s[0], f"{s[3]} x {s[1]} at consumer {s[2]}: {s[4]}") for s in process.strange[:50]]
         for step in process.fault_steps:
-            if step.step in ("not in force", "not proved", "not lifted", "failed") or step.by.startswith("escalation"):
+            missed = step.effective.get(TOUCHED, ACTED) != ACTED
+            if missed or step.step in ("not in force", "not proved", "not lifted", "failed") or escalated(step.by):
                 text = f"fault {step.name}: {step.step} {step.by} {step.detail}"
                 lines.append((step.after_ns, " ".join(text.split())))
     ends: dict[tuple[int, str], list[int]] = {}
     for (consumer, _), (at_ns, why) in case.subs.left.items():
         if why not in ("own", "end", "moved", ""):
             ends.setdefault((at_ns // NS_PER_S, why), []).append(consumer)
+    if words := all_said(case):
+        lines.append((case.times.end_ns, f"what the target said: {' | '.join(words)}"))
     lines += [
         (second * NS_PER_S, f"{len(who)} connections ended: {why} (first consumer {min(who)})")
         for (second, why), who in ends.items()
     ]
-    against = latency_spread(case.came, case.clean, case.slow_read).contradicted
-    lines += [(case.times.t0_ns, f"latency: {against}")] if against else []
-    lines += [(0, f"{n}: {hole}") for n, p in case.facts.each() for hole in p.holes()]
+    lines += [(0, line) for line in case.damage.lines]
     return [f"{at(when):.1f} s: {text}" for when, text in sorted(lines)]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from loadtests.model.records import Record
+from loadtests.model.records import Header, Record
 
 _MAGIC = b"TkS1"
 _HEAD = struct.Struct(">4sIQI")
@@ -71,26 +71,50 @@ def frame_number(frame: bytes) -> int:
 
 
 def decode(data: bytes) -> Iterator[Frame | Torn]:
-    """Frames of a file in order; at the first bytes that are no whole frame one Torn, and nothing after it."""
+    """Frames of a piece in order; at the first bytes that are no whole frame one Torn, and nothing after it."""
+    return (part for _, part in _parts(data))
+
+
+def decode_file(data: bytes) -> Iterator[Frame | Torn]:
+    """Frames of a whole file. A frame that is not where its number says, or lies behind the last one, is a Torn."""
+    expected, ended = 0, False
+    if not data:
+        yield Torn(0, "it is empty")
+    for offset, part in _parts(data):
+        if isinstance(part, Torn):
+            yield part
+        elif ended:
+            yield Torn(offset, "it goes on after its last frame")
+            return
+        elif part.number < expected:
+            yield Torn(offset, f"frame {part.number} comes after frame {expected - 1}")
+        else:
+            yield part
+            expected = part.number + 1
+            ended = any(isinstance(record, Header) and record.frames > 0 for record in part.records)
+
+
+def _parts(data: bytes) -> Iterator[tuple[int, Frame | Torn]]:
+    """Frames with the offsets at which they begin."""
     offset, end = 0, len(data)
     while offset < end:
         if end - offset < _HEAD.size:
-            yield Torn(offset, "half a frame head")
+            yield offset, Torn(offset, "half a frame head")
             return
         magic, length, number, crc = _HEAD.unpack_from(data, offset)
         body = data[offset + _HEAD.size : offset + _HEAD.size + length]
         if magic != _MAGIC:
-            yield Torn(offset, "no frame begins here")
+            yield offset, Torn(offset, "no frame begins here")
             return
         if len(body) < length:
-            yield Torn(offset, "half a frame")
+            yield offset, Torn(offset, "half a frame")
             return
         if zlib.crc32(body, zlib.crc32(number.to_bytes(8, "big"))) != crc:
-            yield Torn(offset, "checksum does not match")
+            yield offset, Torn(offset, "checksum does not match")
             return
         try:
-            yield Frame(number, _decoder.decode(body))
+            yield offset, Frame(number, _decoder.decode(body))
         except msgspec.MsgspecError as error:
-            yield Torn(offset, f"unknown record: {error}")
+            yield offset, Torn(offset, f"unknown record: {error}")
             return
         offset += _HEAD.size + length

@@ -16,6 +16,7 @@ from loadtests.model.ids import MAX_ROUTES
 from loadtests.model.profile_aborts import Abort
 from loadtests.model.profile_base import (
     Address,
+    AddressOrSpare,
     Name,
     Part,
     Positive,
@@ -209,7 +210,7 @@ class Fault(Part):
     close_delay_ms: Annotated[int, Field(ge=1, le=600_000)] | None = None
     period_s: Annotated[float, Field(ge=0.2, le=3600)] | None = None
     down_share: Annotated[float, Field(gt=0, lt=1)] | None = None
-    to: Annotated[str, Field(pattern=r"^(spare|[^\s:/]+:[0-9]{1,5})$")] | None = None
+    to: AddressOrSpare | None = None
     keep: bool | None = None
     cpu_percent: Annotated[float, Field(ge=1, le=100)] | None = None
     memory_mb: Annotated[int, Field(ge=1, le=10**6)] | None = None
@@ -329,6 +330,7 @@ class Guard(Part):
     clean_coverage_min: Share = 0.9
     memory_mb: Annotated[int, Field(ge=64, le=10**6)] = 4096  # consumers x streams may need that much
     exceptions_per_s: Annotated[int, Field(ge=100, le=10**8)] = 20_000
+    message_bytes: Annotated[int, Field(ge=64 * 1024, le=2**30)] = 4 * 1024 * 1024  # the longest that a consumer takes
 
 
 Measure = Literal[
@@ -338,11 +340,17 @@ Measure = Literal[
     "received_per_s",
     "lost_defect",
     "lost_disconnected",
+    "lost_not_replayed",
     "lost_charged",
     "lost_total",
     "repeated",
+    "missing_copies",
     "reordered",
     "foreign",
+    "unasked",
+    "not_admitted",
+    "publish_failed",
+    "publish_unknown",
     "late",
     "latency_mean_ms",
     "latency_p50_ms",
@@ -360,12 +368,18 @@ Measure = Literal[
     "recovery_s",
     "outage_s",
     "not_recovered",
+    "clients_not_back",
     "growth_mb",
     "growth_mb_per_h",
     "cpu_mean_percent",
     "health_ms",
     "clean_coverage",
     "connected",
+    "stray",
+    "undecodable",
+    "protocol",
+    "altered",
+    "restamped",
 ]
 
 AT_LEAST: frozenset[str] = frozenset(
@@ -374,11 +388,28 @@ AT_LEAST: frozenset[str] = frozenset(
 """Measures of which more is better; their thresholds say `at_least`, all others `at_most`."""
 
 
+DEFAULT_LIMITS: dict[Measure, float] = {
+    "lost_disconnected": 0,
+    "lost_not_replayed": 0,
+    "missing_copies": 0,
+    "undecodable": 0,
+    "protocol": 0,
+    "altered": 0,
+    "restamped": 0,
+    "unasked": 0,
+    "not_admitted": 0,
+    "publish_failed": 0,
+    "publish_unknown": 0,
+    "clients_not_back": 0,
+}
+"""Limits (at_most) that hold in calm phases though a profile does not name them; `at_most = "off"` switches one off."""
+
+
 class Threshold(Part):
-    """A limit for one measure."""
+    """A limit for one measure; with `at_most = "off"` none, where there is one by default."""
 
     measure: Measure
-    at_most: Annotated[float, Field(ge=0, le=1e15)] | None = None
+    at_most: Annotated[float, Field(ge=0, le=1e15)] | Literal["off"] | None = None
     at_least: Annotated[float, Field(ge=0, le=1e15)] | None = None
     phases: Annotated[list[Literal["calm", "fault", "recovery", "all"]], Field(min_length=1)] = ["calm"]
     group: Name | None = None  # a consumer group; absent = all but those that are expected to be slow
@@ -396,6 +427,10 @@ class Threshold(Part):
             problems.append(f'{want}: found nothing, allowed a number, which measure "{self.measure}" needs')
         if getattr(self, other) is not None:
             problems.append(f'{other}: found {getattr(self, other)}, allowed nothing: "{self.measure}" takes {want}')
+        if self.at_most == "off" and self.measure not in DEFAULT_LIMITS:
+            problems.append(
+                f'at_most: found "off", allowed a number: only {", ".join(DEFAULT_LIMITS)} have a limit by default'
+            )
         if self.limit_is_share and (self.at_least or 0) > 1:
             problems.append(f'at_least: found {self.at_least}, allowed 0 to 1: "{self.measure}" is a share')
         refuse(problems)
@@ -407,10 +442,16 @@ class Threshold(Part):
         return self.measure in ("delivery_rate", "clean_coverage")
 
     @property
+    def off(self) -> bool:
+        """It switches a default limit off, and has none itself."""
+        return self.at_most == "off"
+
+    @property
     def limit(self) -> float:
-        """The bound, whichever side it is on."""
+        """The bound, whichever side it is on.  Raises ValueError where it is switched off."""
         bound = self.at_least if self.at_least is not None else self.at_most
-        assert bound is not None
+        if bound is None or bound == "off":
+            raise ValueError(f"{self.measure} has no limit here")
         return bound
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from loadtests.model.profile import Profile
+from loadtests.model.profile import DEFAULT_LIMITS, Profile
 from loadtests.model.profile_fields import Loc, default_at, path_of
 from loadtests.model.profile_override import Overrides
 from loadtests.model.records import Effective
@@ -64,7 +64,8 @@ def effective(profile: Profile, raw: Mapping[str, Any], done: Overrides) -> Effe
     for loc, value in leaves(profile.model_dump(exclude_none=True)):
         in_file, before = _look(raw, loc)
         source = done.source(loc) or ("profile" if in_file else "default")
-        rows.append((path_of(loc), json.dumps(value, ensure_ascii=False), source, _relaxed(loc, raw, before, value)))
+        relaxed = _relaxed(loc, raw, before, value) or (not in_file and _beyond_default(profile, loc))
+        rows.append((path_of(loc), json.dumps(value, ensure_ascii=False), source, relaxed))
     rows += _missing(profile, raw, done)
     rows += [(key, json.dumps(value), source, False) for key, value, source in done.noted]
     return Effective(
@@ -109,6 +110,15 @@ def _relaxed(loc: Loc, raw: Mapping[str, Any], before: Any, now: Any) -> bool:
     if way is _ANY or not isinstance(before, int | float):
         return True
     return bool(now > before if way is _MORE else now < before)
+
+
+def _beyond_default(profile: Profile, loc: Loc) -> bool:
+    """Whether a place is the bound of a threshold that a setting added and that loosens a default limit."""
+    if loc[0] != "thresholds" or loc[-1] != "at_most" or not isinstance(loc[1], int):
+        return False
+    threshold = profile.thresholds[loc[1]]
+    default = DEFAULT_LIMITS.get(threshold.measure)
+    return default is not None and (threshold.off or threshold.limit > default)
 
 
 def _missing(profile: Profile, raw: Mapping[str, Any], done: Overrides) -> Iterator[tuple[str, str, str, bool]]:

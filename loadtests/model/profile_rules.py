@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from math import prod
 
 from loadtests.model.abort_rules import abort_problems
-from loadtests.model.catalogue import EVENT_TYPES
+from loadtests.model.catalogue import EVENT_TYPES, KEY_FIELDS
 from loadtests.model.fault_rules import fault_problems
 from loadtests.model.ids import MAX_ROUTES, MAX_SLOTS
 from loadtests.model.profile import Consumers, Family, Profile, generated_symbols
@@ -25,6 +25,9 @@ BYTES_PER_ACCOUNT = 160
 BYTES_PER_CONSUMER = 16 * 1024
 """What a connected consumer takes besides: its user, its greenlet, its socket (measured: 12.7 KB)."""
 
+DATABASE = "postgres"
+"""So end the names of links that no message passes: readers and the target's own services use them."""
+
 SETTLE_SHARE = 0.25
 """The settle time at both ends may take at most this share of the plan."""
 
@@ -33,6 +36,7 @@ def problems(profile: Profile) -> list[str]:
     """All problems of a profile whose tables are each valid; empty where there is none."""
     found = list(_names(profile))
     found += _events(profile)
+    found += _contents(profile)
     found += _sizes(profile)
     found += _links(profile)
     found += _writers(profile)
@@ -165,6 +169,11 @@ def _links(profile: Profile) -> Iterator[str]:
     for index, fault in enumerate(profile.faults):
         if fault.link is not None and fault.link not in known:
             yield f'faults[{index}].link: found "{fault.link}", allowed {one_of(known)}'
+        elif fault.link is not None and fault.link not in (used := used_links(profile)):
+            yield (
+                f'faults[{index}].link: found "{fault.link}", which no family\'s path names and no reader uses, '
+                f"so that a fault on it touches nobody, allowed {one_of(used)}, or a path that names it"
+            )
     if profile.target.kind == "external":
         if profile.faults and profile.target.toxiproxy is None:
             yield "target.toxiproxy: found nothing, allowed host:port, since the profile has faults"
@@ -181,6 +190,12 @@ def known_links(profile: Profile) -> tuple[str, ...]:
     if profile.target.kind == "local":
         return LINKS
     return (*profile.target.proxies, *(link for link in LINKS if link not in profile.target.proxies))
+
+
+def used_links(profile: Profile) -> tuple[str, ...]:
+    """Those of the known links over which messages go, or a database connection: the readers', or the gateway's own."""
+    paths = {link for family in profile.families for link in family.path}
+    return tuple(link for link in known_links(profile) if link in paths or link.rpartition("-")[2] == DATABASE)
 
 
 def _writers(profile: Profile) -> Iterator[str]:
@@ -259,6 +274,22 @@ def _foreign(
                     f'{where}: found a choice of {key}s beside family "{family.name}", whose messages carry a '
                     f"{key} that is no key of it, allowed where keys.{key} names them"
                 )
+
+
+def _contents(profile: Profile) -> Iterator[str]:
+    """Fields of `content` that cannot be looked at; of a file that is replayed nobody knows the columns yet."""
+    place = profile.identity.path.partition(".")
+    for index, family in enumerate(profile.families):
+        kind = EVENT_TYPES.get(family.event)
+        replayed = any(p.shape.kind == "replay" and family.name in p.families for p in profile.publishers)
+        for field in family.content if isinstance(family.content, list) else ():
+            where = f'families[{index}].content: found "{field}"'
+            if place == (field, "", ""):
+                yield f"{where}, allowed a field that is not replaced by the identity"
+            elif kind is not None and not replayed:
+                known = kind.fields | {KEY_FIELDS[key] for key in keys_of(family)}
+                if field not in known:
+                    yield f"{where}, allowed {one_of(sorted(known))}"
 
 
 def _passes(family: Family, patterns: set[str], symbols: set[str]) -> bool:

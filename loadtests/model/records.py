@@ -33,7 +33,7 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_fi
 
 
 class Header(_Record, frozen=True, kw_only=True, array_like=True, tag="header"):
-    """First record of every file: who wrote it and at what grain."""
+    """First record of every file: who wrote it and at what grain. It comes again as the last, in a frame of its own."""
 
     run: str
     process: str  # "main", "worker-0", "injector", ...
@@ -50,6 +50,7 @@ class Header(_Record, frozen=True, kw_only=True, array_like=True, tag="header"):
     started_at: str = ""  # ISO 8601, UTC
     workers: int = 0  # number of worker processes the run began with; master and standalone only
     machine: str = ""  # cpu model, cores, kernel: the machine's print, no host name
+    frames: int = -1  # of the last: how many frames the file has; 0: its last frame says; -1: nobody says
 
 
 class Effective(_Record, frozen=True, kw_only=True, array_like=True, tag="effective"):
@@ -57,7 +58,7 @@ class Effective(_Record, frozen=True, kw_only=True, array_like=True, tag="effect
 
     key: list[str]
     value: list[str]  # JSON text
-    source: list[str]  # "profile", "environment NAME", "option", "default"
+    source: list[str]  # "profile", "environment NAME", "option", "default", "file PATH", "start form"
     relaxed: list[bool]
 
 
@@ -80,6 +81,7 @@ class Settled(_Record, frozen=True, kw_only=True, array_like=True, tag="settled"
     last: list[int]
     outcome: list[str]  # "FAILED", "UNKNOWN"
     at_ns: list[int]
+    said: list[str] = []  # what Redis said, or why the connection was lost; empty: nothing was said of any
 
 
 class PublishTimes(_Record, frozen=True, kw_only=True, array_like=True, tag="publish_times"):
@@ -110,9 +112,22 @@ class Consumed(_Record, frozen=True, kw_only=True, array_like=True, tag="consume
     negative: int  # received before due: clock trouble, counted apart
     service: Sparse = EMPTY  # sent -> received, sampled reads only
     read_delay: Sparse = EMPTY  # kernel's receive time -> our read, sampled reads only
-    reads: int = 0  # reads that brought them (messages per read = (unique + repeated) / reads)
-    sampled: Sparse = EMPTY  # clock read: latency by it of what came with stamped reads, to be compared with all
-    sampled_weight: int = 0  # sum over those messages of how many their read brought (the ones early are in it too)
+    reads: int = 0  # reads that brought them (messages per read = (unique + repeated) / reads); kernel: sampled reads
+    sampled_read: Sparse = EMPTY  # of the kernel's clock: due -> our read, of the same sampled reads
+
+
+class ClientLatency(_Record, frozen=True, kw_only=True, array_like=True, tag="client_latency"):
+    """Latencies of single consumers in one stretch: due -> our read of all their deliveries, in coarse buckets.
+
+    `tally.client_latency` has the scale.  `buckets` is how many pairs of `bucket` and `count` each consumer has.
+    """
+
+    first_slice: int
+    last_slice: int
+    consumer: list[int]
+    buckets: list[int]
+    bucket: list[int]
+    count: list[int]
 
 
 class RouteSet(_Record, frozen=True, kw_only=True, array_like=True, tag="route_set"):
@@ -131,7 +146,9 @@ class Subscription(_Record, frozen=True, kw_only=True, array_like=True, tag="sub
     step: Literal["asked", "confirmed", "leaving", "left"]
     at_ns: int
     route_set: int
-    why: str = ""  # of left: own, moved, fault (it played one), peer closed, refused, error, end, connect failed
+    why: str = ""
+    """Of left: own, moved, fault (it played one), peer closed, refused, error, end, connect failed, no heartbeat (of
+    Socket.IO), harness (a limit or an error of our own)."""
     detail: str = ""
 
 
@@ -153,13 +170,18 @@ class Deviations(_Record, frozen=True, kw_only=True, array_like=True, tag="devia
 
 
 class Strange(_Record, frozen=True, kw_only=True, array_like=True, tag="strange"):
-    """Messages that belong to no account: of another run, of a route not subscribed, or not decodable. Counted rows."""
+    """Messages that belong to no account: of another run, of a route not subscribed, or not decodable. Counted rows.
 
-    kind: list[str]  # foreign run, foreign route, no identity, undecodable, protocol
+    Kinds altered and restamped are of messages that have an account all the same: their content, or the numbers of
+    their identity, are not what was published.
+    """
+
+    kind: list[str]  # foreign run, foreign route, no identity, undecodable, protocol, altered, restamped
     consumer: list[int]
     count: list[int]
     at_ns: list[int]
     example: list[str]  # at most 120 characters
+    family: list[int] = []  # -1: not known
 
 
 class Touched(_Record, frozen=True, kw_only=True, array_like=True, tag="touched"):
@@ -174,21 +196,6 @@ class Touched(_Record, frozen=True, kw_only=True, array_like=True, tag="touched"
     worst_latency_ns: list[int]
     complete: bool  # every consumer of this process that received anything in the slice is in it
     late_ns: list[int] = []  # last moment at which something came later than the delivery limit, 0: nothing did
-
-
-class ClientLatency(_Record, frozen=True, kw_only=True, array_like=True, tag="client_latency"):
-    """Due -> received by the read clock, of all reads of each named consumer in a stretch of slices, both inclusive.
-
-    `entries` says how many of the rows of (coarse bucket, count) belong to each consumer, in their order. A consumer
-    may be in several records of one stretch: readers add them up.
-    """
-
-    from_slice: int
-    to_slice: int
-    consumer: list[int]
-    entries: list[int]
-    bucket: list[int]  # a coarse bucket of `tally.histogram`
-    count: list[int]
 
 
 class FirstAfter(_Record, frozen=True, kw_only=True, array_like=True, tag="first_after"):
@@ -235,6 +242,10 @@ LINK_PROBE = "link:"
 """Before the name of a link in what a `PathProbe` is about."""
 
 
+HEALTH_EVERY_S = 0.25
+"""The health page is asked so often, or as often as all else: a burst is over in a second."""
+
+
 class PathProbe(_Record, frozen=True, kw_only=True, array_like=True, tag="path_probe"):
     """A probe message per route family before T0; during the run the health page, and a ping through each link."""
 
@@ -269,6 +280,14 @@ class FaultStep(_Record, frozen=True, kw_only=True, array_like=True, tag="fault"
     detail: str = ""
 
 
+TOUCHED, TOUCHED_WHY = "touched", "touched_why"
+"""Among the effective values of a step that proves: whether the fault met somebody of the run or the target, and where
+it did not, why, or which key would show it. A step of before they were told has neither."""
+
+ACTED, NOTHING, NOT_OBSERVABLE = "acted", "nothing", "not observable"
+"""The three results of a proof."""
+
+
 class CrewFault(_Record, frozen=True, kw_only=True, array_like=True, tag="crew_fault"):
     """Which of the run's own users one fault chose; written by the leading process when they are told.
 
@@ -289,6 +308,10 @@ class PhaseMark(_Record, frozen=True, kw_only=True, array_like=True, tag="phase"
     phase: Phase
     at_ns: int
     detail: str = ""
+
+
+NO_ANSWER = "no_answer_ns"
+"""Metric of a server that was asked and gave no reading: how long it took until that was known."""
 
 
 class Samples(_Record, frozen=True, kw_only=True, array_like=True, tag="samples"):
@@ -314,6 +337,8 @@ class HarnessSecond(_Record, frozen=True, kw_only=True, array_like=True, tag="ha
     reads: int
     read_delay_p99_ns: int  # -1: too few samples
     saturated: bool  # this process could not keep up: its latencies say nothing
+    frames: int = -1  # distinct frames of messages whose content could be checked; -1: not counted
+    checked: int = -1  # of them, those whose content was
 
 
 class Users(_Record, frozen=True, kw_only=True, array_like=True, tag="users"):
@@ -331,6 +356,10 @@ class Trouble(_Record, frozen=True, kw_only=True, array_like=True, tag="trouble"
     to_ns: int  # -1: to the end
     what: str
     consumers: list[int] = []  # empty: all of the process
+
+
+THE_STACK = "the local stack"
+"""Service of a `ServiceEnded` that tells that the whole stack went, all at once: no failure of the target."""
 
 
 class ServiceEnded(_Record, frozen=True, kw_only=True, array_like=True, tag="service_ended"):
@@ -367,6 +396,7 @@ Record = (
     | Settled
     | PublishTimes
     | Consumed
+    | ClientLatency
     | RouteSet
     | Subscription
     | Deviations
@@ -386,5 +416,4 @@ Record = (
     | ServiceEnded
     | Note
     | Finish
-    | ClientLatency
 )

@@ -64,6 +64,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     folder: str  # the stack's folder: logs/, data; never put into a report
     supervisor_pid: int
     spares: dict[str, Service] = {}  # of which services a second server runs: `spare` and `end-spare`
+    ending: bool = False  # it is being brought down
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

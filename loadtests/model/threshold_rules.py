@@ -12,11 +12,14 @@ SELECTORS = ("group", "family", "fault", "process", "query")
 _DELIVERY = frozenset({"group", "family"})
 _MEANING: dict[str, frozenset[str]] = {
     "published": frozenset({"family"}),
+    "publish_failed": frozenset({"family"}),
+    "publish_unknown": frozenset({"family"}),
+    "not_admitted": frozenset({"group"}),
+    "slowest_client_p95_ms": frozenset({"group"}),
     "own_lag_p99_ms": frozenset(),
     "clean_coverage": frozenset(),
     "health_ms": frozenset(),
     "connected": frozenset({"group"}),
-    "slowest_client_p95_ms": frozenset({"group"}),
     "query_mean_ms": frozenset({"query"}),
     "query_p95_ms": frozenset({"query"}),
     "query_max_ms": frozenset({"query"}),
@@ -24,13 +27,17 @@ _MEANING: dict[str, frozenset[str]] = {
     "recovery_s": frozenset({"fault"}),
     "outage_s": frozenset({"fault"}),
     "not_recovered": frozenset({"fault"}),
+    "clients_not_back": frozenset({"fault"}),
     "growth_mb": frozenset({"process"}),
     "growth_mb_per_h": frozenset({"process"}),
     "cpu_mean_percent": frozenset({"process"}),
+    "stray": frozenset({"group"}),
+    "undecodable": frozenset({"group"}),
+    "protocol": frozenset({"group"}),
 }
 """Which selectors a measure takes; a measure of deliveries, not named here, takes `group` and `family`."""
 
-OF_FAULTS = ("recovery_s", "outage_s", "not_recovered")
+OF_FAULTS = ("recovery_s", "outage_s", "not_recovered", "clients_not_back")
 OF_READERS = ("query_mean_ms", "query_p95_ms", "query_max_ms", "query_failed")
 
 
@@ -50,7 +57,7 @@ def threshold_problems(profile: Profile) -> Iterator[str]:
             yield f'{where}.phases: found "{phase}" twice, allowed each phase once'
         key = (
             threshold.measure,
-            threshold.limit,
+            threshold.at_least if threshold.at_most is None else threshold.at_most,
             *sorted(set(threshold.phases)),
             *(getattr(threshold, selector) for selector in SELECTORS),
         )
@@ -103,7 +110,9 @@ def _data(profile: Profile, threshold: Threshold, where: str) -> Iterator[str]:
         yield f'{where}.phases: found "{phase}" in a profile without faults, allowed "calm", "all"'
     if measure == "health_ms" and profile.target.kind == "external" and profile.target.gateway_http is None:
         yield f'{where}.measure: found "health_ms" without target.gateway_http, allowed where that is named'
+    families = [family for family in profile.families if threshold.family in (None, family.name)]
+    if measure == "altered" and families and all(family.content == "unchecked" for family in families):
+        yield f'{where}.measure: found "altered" where every content is "unchecked", allowed where one is checked'
     slow_only = all(group.expect_slow for group in profile.consumers)
-    of_groups = selectors_of(measure) == _DELIVERY or measure == "slowest_client_p95_ms"
-    if of_groups and threshold.group is None and slow_only:
+    if selectors_of(measure) >= {"group"} and measure != "connected" and threshold.group is None and slow_only:
         yield f"{where}.group: found nothing, allowed a consumer group, since every group is expected to be slow"

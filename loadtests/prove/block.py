@@ -17,7 +17,16 @@ from loadtests.prove.book import BookError, Connection, Event
 from loadtests.prove.history import Edge, Place
 from loadtests.prove.truth import STRANGE, Got, Stream, Truth
 
-FOREIGN = frozenset({"foreign-run", "foreign-route", "no-identity"})
+NO_MESSAGE = {
+    "foreign": frozenset({"foreign-run", "foreign-route"}),
+    "stray": frozenset({"no-identity"}),
+    "undecodable": frozenset({"undecodable", "truncated"}),
+    "protocol": frozenset[str](),
+    "altered": frozenset[str](),
+    "restamped": frozenset[str](),
+}
+"""Number of the results -> lies that it counts; nobody lies about the rest."""
+
 OWN_CHOICE = frozenset({"own", "end", "moved"})
 """Reasons of leaving that are no loss of the connection."""
 
@@ -28,7 +37,8 @@ from outside, and a plan that wants exact numbers sends nothing then."""
 GRAIN = 1.005
 """Latencies are counted with an error of half a percent: a limit is one of at most so much more."""
 
-NUMBERS = ("owed", "unique", "repeated", "reordered", "late", "defect", "disconnected", "undecided")
+LOST = ("defect", "not_replayed")
+NUMBERS = ("owed", "unique", "repeated", "reordered", "late", *LOST, "disconnected", "own_plan", "undecided")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,7 +46,7 @@ class Block:
     """Expected numbers, by (name of the group as in the results, number)."""
 
     published: int = 0
-    foreign: int = 0
+    no_message: dict[str, int] = field(default_factory=dict)
     of: Counter[tuple[str, str]] = field(default_factory=Counter)
     near: Counter[str] = field(default_factory=Counter)  # group -> deliveries that may or may not have been late
 
@@ -54,7 +64,9 @@ class _Stay:
     owed_from: int
     owed_to: int
     may_to: int
-    broke: int | None  # slice in which the connection was lost
+    own: bool  # its end was our own choice
+    from_ns: int
+    to_ns: int
 
     def owes(self, sent: int) -> bool:
         return self.owed_from <= sent < self.owed_to
@@ -78,7 +90,10 @@ def expected(
     """
     block = Block(
         published=sum(len(s.events) for s in truth.streams.values()),
-        foreign=sum(count for (_, kind), count in truth.strange().items() if kind in FOREIGN),
+        no_message={
+            name: sum(count for (_, kind), count in truth.strange().items() if kind in lies)
+            for name, lies in NO_MESSAGE.items()
+        },
     )
     for consumer, connections in truth.consumers().items():
         if consumer not in but:
@@ -114,7 +129,9 @@ class _Consumer:
             owed_from=-(-(edge.from_ns + settle_ns) // SLICE_NS),
             owed_to=(to_ns - settle_ns) // SLICE_NS,
             may_to=-(-to_ns // SLICE_NS),
-            broke=None if edge.to_ns < 0 or edge.why in OWN_CHOICE else to_ns // SLICE_NS,
+            own=edge.to_ns < 0 or edge.why in OWN_CHOICE,
+            from_ns=edge.from_ns,
+            to_ns=to_ns,
         )
 
     def add(self) -> None:
@@ -129,11 +146,9 @@ class _Consumer:
         name = self.contract.group_name(self.contract.group_index(stream.route.family, self.group))
         count = self.block.of
         seen: Counter[int] = Counter()
-        overtaken: set[int] = set()
         replaced: set[int] = set()
         for got in gots:
             seen.update(event.seq for event in got.came)
-            overtaken |= got.account.missing
             replaced |= self._replaced(got)
             count[name, "repeated"] += got.account.repeated.total()
             count[name, "reordered"] += got.account.filled.total()
@@ -141,32 +156,49 @@ class _Consumer:
         count[name, "unique"] += len(seen)
         count[name, "repeated"] += seen.total() - len(seen)  # seen again over another connection
         replays = self.contract.profile.families[stream.route.family].offline == "replayed"
+        latest = self.contract.profile.families[stream.route.family].mode == "latest"
         unsure = self.not_ok.get(stream.packed, ())
         for event in stream.events:
-            if event.seq in unsure:
-                continue
             sent = event.sent_ns // SLICE_NS
-            if any(stay.owes(sent) for stay in self.stays):
-                if event.seq in seen:
+            if event.seq in seen:
+                count[name, "owed"] += 1
+            elif event.seq in unsure:
+                continue
+            elif any(stay.owes(sent) for stay in self.stays):
+                if event.seq not in replaced:
                     count[name, "owed"] += 1
-                elif event.seq not in replaced:
+                    count[name, "defect"] += 1
+            elif any(stay.may(sent) for stay in self.stays) and (replays or latest or not self._mostly_away(sent)):
+                count[name, "undecided"] += 1
+            elif replays and (between := self._between(sent)) is not None:
+                if between:
                     count[name, "owed"] += 1
-                    count[name, self._blame(event, overtaken)] += 1
-            elif any(stay.may(sent) for stay in self.stays) or (replays and self._away(sent)):
-                count[name, "owed" if event.seq in seen else "undecided"] += 1
+                    count[name, "not_replayed"] += 1
+                else:
+                    count[name, "undecided"] += 1
+            elif not latest:
+                count[name, "own_plan" if self._left_by_plan(sent) else "disconnected"] += 1
 
-    def _away(self, sent: int) -> bool:
-        """Between two connections, where the contract lets the target replay, or not."""
-        return any(a.may_to <= sent < b.may_from for a, b in itertools.pairwise(self.stays))
+    def _mostly_away(self, sent: int) -> bool:
+        """Whether the greater part of a slice lies between two connections."""
+        half = SLICE_NS // 2
+        return any(
+            (a.to_ns + half) // SLICE_NS <= sent < (b.from_ns + half) // SLICE_NS
+            for a, b in itertools.pairwise(self.stays)
+        )
 
-    def _blame(self, event: Event, overtaken: set[int]) -> str:
-        """Whose loss it is: the connection's, where that broke before the message had to be there."""
-        sent, late = event.sent_ns // SLICE_NS, -(-self.late_ns // SLICE_NS)
-        if event.seq not in overtaken and any(
-            stay.broke is not None and stay.may(sent) and stay.broke <= sent + late for stay in self.stays
-        ):
-            return "disconnected"
-        return "defect"
+    def _between(self, sent: int) -> bool | None:
+        """Whether what was sent between two connections must be replayed for sure; None: it was not between two."""
+        settle = -(-self.run.settle_ms * 1_000_000 // SLICE_NS)
+        for a, b in itertools.pairwise(self.stays):
+            if a.may_to <= sent < b.may_from:
+                return a.may_to + settle <= sent < b.may_from - settle
+        return None
+
+    def _left_by_plan(self, sent: int) -> bool:
+        """Whether the end of the connection before a moment was our own choice, or there was none before it."""
+        before = [stay for stay in self.stays if (stay.to_ns + SLICE_NS // 2) // SLICE_NS <= sent]
+        return not before or max(before, key=lambda stay: stay.to_ns).own
 
     def _replaced(self, got: Got) -> set[int]:
         """Messages of which the contract wants only the newest, and a newer one came in time."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from loadtests.prove.book import Connection
@@ -35,6 +35,7 @@ class Comeback:
 def comeback(
     sends: Sequence[Send],
     connections: Sequence[Connection],
+    dues: Mapping[int, int],
     *,
     origin_ns: int,
     healed_ns: int,
@@ -43,7 +44,7 @@ def comeback(
 ) -> Comeback:
     """First message due after the healing; start of the first stretch of the hold time with nothing wrong in it.
 
-    `end_ns`: until when is looked. Raises AmbiguousError.
+    `dues`: when each message was due, by its number; `end_ns`: until when is looked. Raises AmbiguousError.
     """
     until = healed_ns + rules.limit_ns
     fresh = next((s.after_ns for s in sends if s.event.due_ns >= healed_ns and s.before_ns >= healed_ns), None)
@@ -53,7 +54,7 @@ def comeback(
         [
             *_late(sends, rules.late_ns),
             *_silences(sends, healed_ns, end_ns, rules),
-            *_gaps(sends, connections, origin_ns),
+            *_gaps(connections, dues),
             *_away(connections, origin_ns, end_ns),
         ]
     )
@@ -80,20 +81,10 @@ def _silences(sends: Sequence[Send], healed_ns: int, end_ns: int, rules: Rules) 
     return found
 
 
-def _gaps(sends: Sequence[Send], connections: Sequence[Connection], origin_ns: int) -> list[tuple[int, int]]:
-    """From when a message was kept back for good until a later one of its stream told so."""
-    found = []
-    for connection in connections:
-        for lie in connection.lies:
-            if lie.kind not in ("lost", "held"):
-                continue
-            at = lie.at_ns - origin_ns
-            told = next(
-                (s.after_ns for s in sends if s.event.stream == lie.stream and s.event.seq > lie.seq), None
-            )  # fmt: skip
-            if told is not None:
-                found.append((at, told))
-    return found
+def _gaps(connections: Sequence[Connection], dues: Mapping[int, int]) -> list[tuple[int, int]]:
+    """When each message was due that was kept back for good."""
+    kept = (lie for c in connections for lie in c.lies if lie.kind in ("lost", "held"))
+    return [(dues[lie.n], dues[lie.n]) for lie in kept]
 
 
 def _away(connections: Sequence[Connection], origin_ns: int, end_ns: int) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from loadtests.prove.block import OWN_CHOICE, Block, expected
+from loadtests.prove.block import LOST, OWN_CHOICE, Block, expected
 from loadtests.prove.history import Account, Found, Place
 from loadtests.prove.sections import SHOWN, Row, compared
 from loadtests.prove.truth import STRANGE, Got, Truth
@@ -199,22 +199,29 @@ def _published(truth: Truth, found: Found, but: frozenset[int]) -> Iterable[Row]
 def _block(block: Block, results: dict[str, Any], *, but: bool, calm: bool) -> Iterable[Row]:
     delivery = results["delivery"]
     lost = delivery["lost"]
-    defect, disconnected, owed = (block.total(name) for name in ("defect", "disconnected", "owed"))
+    defect, not_replayed, owed = (block.total(name) for name in ("defect", "not_replayed", "owed"))
+    away = {cause: block.total(cause) for cause in ("own_plan", "disconnected")}
+    undecided, delivered = block.total("undecided"), owed - defect - not_replayed
+    due = owed + away["disconnected"]
     pairs = [
         ("owed", owed, delivery["owed"]),
         ("unique", block.total("unique"), delivery["unique"]),
-        ("undecided", block.total("undecided"), delivery["undecided"]),
-        ("lost, total", defect + disconnected, lost["total"]),
+        ("offered", owed + undecided + sum(away.values()), delivery["offered"]),
+        ("undecided", undecided, delivery["undecided"]),
+        ("away, own plan", away["own_plan"], delivery["away"]["own_plan"]),
+        ("away, disconnected", away["disconnected"], delivery["away"]["disconnected"]),
+        ("delivered", delivered, delivery["delivered"]),
+        ("lost, total", defect + not_replayed, lost["total"]),
         ("lost, defect", defect, lost["defect"]),
-        ("lost, disconnected", disconnected, lost["disconnected"]),
+        ("lost, not replayed", not_replayed, lost["not_replayed"]),
         ("lost, charged", 0, lost["charged"]),
-        ("rate", round((owed - defect - disconnected) / owed, 9) if owed else None, delivery["rate"]),
+        ("rate", round(delivered / due, 9) if due else None, delivery["rate"]),
     ]
     if not but:
         pairs += [
             ("repeated", block.total("repeated"), delivery["repeated"]),
             ("reordered", block.total("reordered"), delivery["reordered"]),
-            ("foreign", block.foreign, delivery["foreign"]),
+            *((name, count, delivery[name]) for name, count in block.no_message.items()),
         ]
     if calm and not but:
         pairs += [
@@ -247,7 +254,7 @@ def _routes(block: Block, routes: list[dict[str, Any]]) -> Tally:
             continue
         for number in ("owed", "unique", "repeated", "reordered"):
             tally.add(block.of[name, number], route[number], f"{name} {number}")
-        for number in ("defect", "disconnected"):
+        for number in LOST:
             tally.add(block.of[name, number], route["lost"][number], f"{name} lost, {number}")
         late = _late(f"{name} late", block.of[name, "late"], block.near[name], route["late"])
         for difference in late.differences:

@@ -150,7 +150,8 @@ def _losses(lost: Mapping[str, Any]) -> str:
         "charged to faults": lost["charged"],
         "of these in the injector at most": lost["injector_at_most"],
         "broker": lost["broker"],
-        "disconnected": lost["disconnected"],
+        "unattributed": lost["unattributed"],
+        "not replayed": lost["not_replayed"],
         "the target's defect": lost["defect"],
     }
     told = ", ".join(f"{'-' if count is None else count} {cause}" for cause, count in causes.items())

@@ -21,6 +21,7 @@ class Play:
     run: str  # which run it shares
     for_s: float = 2.5
     rest_s: float = 4.0  # from its end to the next fault
+    beside: str = ""  # another fault in its time, without which nobody would meet it, as TOML but for its time
     by_rights: bool = False  # this machine may not let us: then the injector's reason counts apart
 
 
@@ -28,14 +29,17 @@ def _rows(*rows: Play) -> Mapping[str, Play]:
     return {row.kind: row for row in rows}
 
 
-CUTS, SERVICES, STORES, CREW = "links", "services", "stores", "users"
+CUTS, SERVICES, BUSY, STORES, CREW = "links", "services", "busy", "stores", "users"
+
+_LEAVING = 'name = "leaving"\nkind = "offline-consumers"\nconsumers = "plain"\nshare = 0.5'
+"""A close is passed on late only where somebody closes."""
 
 PLAYS: Mapping[str, Play] = _rows(
     Play(kind="latency", where="gateway-redis", keys="latency_ms = 120\njitter_ms = 10", run=CUTS),
     Play(kind="bandwidth", where="gateway-postgres", keys="rate_kb_per_s = 20", run=CUTS),
     Play(kind="slicer", where="client-gateway", keys="average_size_bytes = 64\ndelay_us = 2000", run=CUTS),
     Play(kind="limit-data", where="gateway-redis", keys='limit_bytes = 2000\ndirection = "downstream"', run=CUTS),
-    Play(kind="slow-close", where="client-gateway", keys="close_delay_ms = 150", run=CUTS),
+    Play(kind="slow-close", where="client-gateway", keys="close_delay_ms = 150", run=CUTS, beside=_LEAVING),
     Play(kind="down", where="gateway-redis", run=CUTS),
     Play(kind="flap", where="client-gateway", keys="period_s = 0.8\ndown_share = 0.5", run=CUTS),
     Play(kind="reset", where="client-gateway", run=CUTS),
@@ -44,13 +48,11 @@ PLAYS: Mapping[str, Play] = _rows(
     Play(kind="kill", where="redis", run=SERVICES, rest_s=6.0),
     Play(kind="restart", where="redis", run=SERVICES, for_s=4.0, rest_s=6.0),
     Play(kind="pause", where="gateway", run=SERVICES),
-    Play(
-        kind="cpu-limit", where="gateway", keys="cpu_percent = 1", run=SERVICES, for_s=4.0, rest_s=6.0, by_rights=True
-    ),
+    Play(kind="cpu-limit", where="gateway", keys="cpu_percent = 5", run=BUSY, for_s=4.0, rest_s=6.0, by_rights=True),
     Play(kind="memory-limit", where="postgres", keys="memory_mb = 400", run=SERVICES, for_s=5.0, by_rights=True),
     Play(kind="client-kill", where="redis", keys='clients = "pubsub"', run=STORES),
     Play(kind="memory-pressure", where="redis", keys="headroom_kb = 256", run=STORES),
-    Play(kind="output-buffer", where="redis", keys="limit_kb = 256", run=STORES),
+    Play(kind="output-buffer", where="redis", keys="limit_kb = 8", run=STORES),
     Play(kind="backend-kill", where="postgres", run=STORES),
     Play(kind="connection-exhaustion", where="postgres", run=STORES),
     Play(kind="slow-queries", where="postgres", keys="connections = 4", run=STORES, for_s=3.0),
@@ -87,10 +89,32 @@ def profile(name: str, plays: Sequence[Play], *, seed: int) -> str:
             f'\n[[faults]]\nname = "{play.kind}"\nkind = "{play.kind}"\n{where}at_s = {at_s:g}\n'
             f"for_s = {play.for_s:g}\n{play.keys}\n"
         )
+        if play.beside:
+            faults.append(f"\n[[faults]]\n{play.beside}\nat_s = {at_s + 0.5:g}\nfor_s = {play.for_s - 1.5:g}\n")
         at_s += play.for_s + play.rest_s
     duration_s = at_s - plays[-1].rest_s + LIMIT_S + HOLD_S + 1
-    return _PROFILE.format(name=name, seed=seed, duration_s=duration_s) + "".join(faults)
+    rate = _BUSY_PER_S if plays[0].run == BUSY else _PER_S
+    text = _PROFILE.format(name=name, seed=seed, duration_s=duration_s, rate=rate)
+    return text + (_BULK if plays[0].run == STORES else "") + "".join(faults)
 
+
+_PER_S, _BUSY_PER_S = 40, 600
+"""Messages of each publisher: a limit of the processor takes nothing from a gateway that is idle."""
+
+_BULK = """
+[[families]]
+name = "bulk"
+channel = "tickstock.events.market_state"
+event = "ranking_change"
+symbols = 2
+
+[[publishers]]
+name = "bulk"
+families = ["bulk"]
+shape = { kind = "constant", rate_per_s = 4 }
+payload_bytes = 24000
+"""
+"""Messages larger than what Redis keeps for a client before it counts: they overrun a small limit at once."""
 
 _PROFILE = f"""
 name = "prove-{{name}}"
@@ -137,7 +161,7 @@ keys = {{{{ pattern = ["Doji", "Hammer"] }}}}
 name = "detector"
 count = 2
 families = ["patterns"]
-shape = {{{{ kind = "constant", rate_per_s = 40 }}}}
+shape = {{{{ kind = "constant", rate_per_s = {{rate}} }}}}
 
 [[consumers]]
 name = "plain"
@@ -152,4 +176,10 @@ transport = "socketio"
 name = "dashboard"
 count = 1
 rate_per_s = 2
+
+[[readers]]
+name = "scripts"
+count = 1
+rate_per_s = 4
+connect_each = true
 """

@@ -7,7 +7,6 @@ import socket
 import sys
 import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,12 +15,13 @@ from typing import Any
 from loadtests.model.codec import Frame, decode
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.records import Published
+from loadtests.prove.asking import DIRECT
 from loadtests.prove.planting import Planting
-from loadtests.prove.running import ROOT, Bench, Child, Gateway, ProofError, wait_for
+from loadtests.prove.running import LOCUST, ROOT, Bench, Child, Gateway, ProofError, wait_for
 
 BEGIN_S = 40.0
 END_S = 90.0
-_LOCUST = (sys.executable, "-m", "locust", "-f", str(ROOT / "locustfile.py"), "--only-summary")
+_LOCUST = (sys.executable, "-m", LOCUST, "-f", str(ROOT / "locustfile.py"), "--only-summary")
 
 
 class Apart:
@@ -145,13 +145,13 @@ class WebUi:
             return False
 
     def _get(self, path: str) -> dict[str, Any]:
-        with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+        with DIRECT.open(self.url + path, timeout=10) as answer:
             found: dict[str, Any] = json.loads(answer.read())
         return found
 
     def _post(self, path: str, **form: str) -> dict[str, Any]:
         data = urllib.parse.urlencode(form).encode()
-        with urllib.request.urlopen(self.url + path, data=data, timeout=30) as answer:
+        with DIRECT.open(self.url + path, data=data, timeout=30) as answer:
             found: dict[str, Any] = json.loads(answer.read())
         return found
 

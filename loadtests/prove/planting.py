@@ -225,7 +225,7 @@ def _plan(contract: Contract, shape: _Shape, seed: int) -> dict[str, Any]:
         {"kind": "dropped-connection", "consumers": [d[3], e[7]], "due_s": [late, late], "refuse_s": 0.3},
         {"kind": "dropped-connection", "consumers": [h[2], k[2]], "due_s": [half, half], "code": 1013},
         {
-            "kind": "dropped-connection", "consumers": [q[1], e[5]], "due_s": [half, half], "refuse_s": 0.1,
+            "kind": "dropped-connection", "consumers": [q[1]], "due_s": [half, half], "refuse_s": 0.1,
             "replay_limit": 1000,
         },
         {"kind": "queued", "consumers": [b[5], k[0]], "due_s": [half, half + 0.4]},

@@ -52,6 +52,16 @@ def wait_for(holds: Callable[[], Any], timeout_s: float, what: str) -> Any:
 _NO_PAGE = {"TICKSTORM_HTML": "0"}
 
 
+LOCUST = "loadtests.harness.commandline"
+"""Locust as `tickstorm run` starts it: no file of another set-up rules it."""
+
+
+def _neutral(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without what is meant for another Locust, and with an encoding in which we read what children say."""
+    kept = {name: text for name, text in environment.items() if not name.startswith("LOCUST_")}
+    return kept | {"PYTHONIOENCODING": "utf-8"}
+
+
 class Child:
     """A process in a session of its own whose words go to a file."""
 
@@ -61,7 +71,7 @@ class Child:
             self.process = subprocess.Popen(
                 list(argv),
                 cwd=ROOT,
-                env={**os.environ, **_NO_PAGE, **environment},
+                env={**_neutral(os.environ), **_NO_PAGE, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=subprocess.STDOUT,
@@ -243,7 +253,7 @@ class Bench:
         """Start headless Locust itself, with one more file of user classes beside ours, and do not wait."""
         at = self.place(name)
         (at / "profile.toml").write_text(profile, encoding="utf-8")
-        argv = [sys.executable, "-m", "locust", "-f", f"{ROOT / 'locustfile.py'},{users}", "--only-summary"]
+        argv = [sys.executable, "-m", LOCUST, "-f", f"{ROOT / 'locustfile.py'},{users}", "--only-summary"]
         argv += ["--headless", "--run-profile", str(at / "profile.toml"), "--run-seed", str(seed)]
         running = Running(argv, at / "run.log", at / "reports", environment)
         self._children.append(running)

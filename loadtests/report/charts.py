@@ -9,7 +9,7 @@ from math import pi
 from bokeh.models import ColumnDataSource, DataRange1d, FactorRange, Quad, Range1d, Scatter, Segment
 from bokeh.plotting import figure
 
-from loadtests.model.results import Bars, Growth, RecoveryResult, Results
+from loadtests.model.results import Bars, ConsumerSpread, Growth, RecoveryResult, Results
 from loadtests.report.drawing import Key, canvas, column, hover, lines, mark, put, tick_numbers
 from loadtests.report.formats import measure_of, seconds, words_of
 
@@ -40,10 +40,14 @@ def recovery_chart(number: int, recovery: RecoveryResult) -> Chart | None:
     mark(plot, recovery.limit_s, "limit")
     keys: list[Key] = []
     for place, (what, values) in enumerate(known.items()):
-        steps = [(i + 1) / len(values) for i in range(len(values))]
-        source = ColumnDataSource({"t": column([values[0], *values]), what: column([0.0, *steps])})
+        spread: ConsumerSpread = getattr(recovery.consumers, what)
+        clients = spread.clients or len(values) + (spread.not_recovered or 0)
+        share = (spread.back or len(values)) / clients  # those who did not come back are missing at the top
+        steps = [share * (i + 1) / len(values) for i in range(len(values))]
+        end = max(recovery.limit_s, values[-1])
+        source = ColumnDataSource({"t": column([values[0], *values, end]), what: column([0.0, *steps, share])})
         keys += lines(plot, source, name, [(what, what.replace("_", " "))], stepped=True, first=place)
-    caption = f"Share of the clients that were back (limit {seconds(recovery.limit_s)})"
+    caption = f"Share of all clients that were back; dashed: not back beyond {seconds(recovery.limit_s)}"
     return Chart(name=name, caption=caption, plot=plot, keys=keys)
 
 

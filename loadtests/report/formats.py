@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from typing import Literal
 
 from markupsafe import Markup
 
 from loadtests.model.profile import AT_LEAST
+from loadtests.model.results import ConsumerSpread, Delivery, FaultLimit, RecoveryResult
 
 UNKNOWN = "–"
 WHY_UNKNOWN = "the data cannot carry this number"
@@ -29,6 +31,13 @@ def _digits(value: float) -> str:
 def count(value: Number) -> str:
     """1,234,567; a part of one only where there is one."""
     return f"{value:,.0f}" if float(value).is_integer() else _digits(value)
+
+
+def contents(delivery: Delivery) -> str:
+    """How much of what came was compared with what was sent."""
+    if delivery.contents is None or delivery.contents_checked is None:
+        return "the integrity of the content was not tested"
+    return f"content of {count(delivery.contents_checked)} of {count(delivery.contents)} distinct frames checked"
 
 
 def ms(value: Number) -> str:
@@ -153,6 +162,40 @@ def number(value: Number | None, unit: str, sign: str = "") -> Markup:
     if value is None or not math.isfinite(value):
         return Markup('<span class="none" title="{}">{}</span>').format(WHY_UNKNOWN, UNKNOWN)
     return Markup('<data class="n" value="{}">{}{}</data>').format(repr(value), sign, FORMATS[unit](value))
+
+
+def came(spread: ConsumerSpread, which: Literal["p50", "p95", "max"]) -> Markup:
+    """When so many of the clients had come back, as HTML; for those who had not, the limit that they lie beyond."""
+    beyond = spread.beyond_s.get(which)
+    if beyond is None:
+        return number(getattr(spread, which), "s")
+    return Markup('<span class="bad" title="did not come back within the limit">{}</span>').format(
+        number(beyond, "s", "> ")
+    )
+
+
+def came_plain(spread: ConsumerSpread, which: Literal["p50", "p95", "max"]) -> str:
+    """The same as text."""
+    beyond = spread.beyond_s.get(which)
+    return plain(getattr(spread, which), "s") if beyond is None else f"> {plain(beyond, 's')}"
+
+
+def recovery_line(back: RecoveryResult) -> str:
+    """One fault, its recovery and what judges it, as a sentence."""
+    fresh = back.consumers.first_fresh
+    limits = [f"{said_of(x)} {x.verdict.value}" for x in back.limits]
+    return (
+        f"{back.fault}: recovery {plain(back.recovery_s, 's')}, outage {plain(back.outage_s, 's')} "
+        f"({''.join(f'{text}, ' for text in limits)}not recovered beyond {plain(back.limit_s, 's')}); "
+        f"clients fresh p50 {came_plain(fresh, 'p50')}, p95 {came_plain(fresh, 'p95')}, "
+        f"max {came_plain(fresh, 'max')}, not back {plain(back.consumers.steady.not_recovered, 'count')} "
+        f"of {plain(back.consumers.steady.clients, 'count')}; {back.summary}"
+    )
+
+
+def said_of(judge: FaultLimit) -> str:
+    """`recovery_s ≤ 5.00 s`."""
+    return f"{judge.measure} {bound(judge.measure)} {plain(judge.limit, unit_of(judge.measure))}"
 
 
 def limit(value: Number | None, unit: str, side: str = "≤") -> Markup:

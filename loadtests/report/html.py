@@ -9,11 +9,13 @@ from bokeh.models import Model
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from loadtests.model.results import Check, FaultResult, Results, Verdict
+from loadtests.model.results import Check, FaultResult, Results, Verdict, to_json
+from loadtests.model.runconfig import sha256_of
 from loadtests.report.charts import growth_chart, growth_limit, histogram_charts, recovery_chart
 from loadtests.report.embed import bokeh_script, document_json, package_text
-from loadtests.report.formats import anything, bound, limit, number, unit_of
+from loadtests.report.formats import anything, bound, came, contents, limit, number, unit_of
 from loadtests.report.pairing import pair
+from loadtests.report.text import NOT_KNOWN
 from loadtests.report.timeline import panels, roots
 
 SECTIONS = (
@@ -53,6 +55,8 @@ def environment() -> Environment:
     made.filters["num"] = number
     made.filters["limit"] = limit
     made.filters["any"] = anything
+    made.filters["came"] = came
+    made.filters["contents"] = contents
     return made
 
 
@@ -71,6 +75,7 @@ def render_html(results: Results) -> str:
         .get_template("report.html.j2")
         .render(
             r=results,
+            shown=sha256_of(to_json(results).decode()),
             sections=SECTIONS,
             reasons=reasons(results),
             pairs=matched,
@@ -84,6 +89,7 @@ def render_html(results: Results) -> str:
             processes=sorted(results.harness.cpu_percent.keys() | results.harness.rss_mb.keys()),
             unit_of=unit_of,
             bound=bound,
+            not_known=NOT_KNOWN,
             none=number(None, "count"),
             none_at=Markup('<span class="none" title="not recovered within the limit, or not known">–</span>'),
             css=package_text("theme.css"),

@@ -9,7 +9,7 @@ import re
 from xml.etree import ElementTree
 
 from loadtests.model.results import Check, Results, Verdict
-from loadtests.report.formats import bound, plain, unit_of
+from loadtests.report.formats import bound, plain, recovery_line, unit_of
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}")
@@ -77,6 +77,10 @@ def _properties(results: Results) -> dict[str, str]:
         "exit_status": str(results.verdict.exit_status),
         "machine": run.machine,
         **{f"version.{name}": version for name, version in sorted(run.versions.items())},
+        **{
+            f"recovery.{number}": f"{(back.judged or back.verdict).value} {recovery_line(back)}"
+            for number, back in enumerate(results.recovery)
+        },
     }
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from loadtests.model.results import Check, RecoveryResult, Results, Verdict
-from loadtests.report.formats import bound, plain, unit_of
+from loadtests.model.results import Away, Check, RecoveryResult, Results, Verdict
+from loadtests.report.formats import bound, contents, plain, recovery_line, unit_of
 
 Style = Literal["pass", "fail", "unknown", "aborted", "title", "plain", "dim"]
 
+NOT_KNOWN = Away(own_plan=None, charged=None, harness=None, disconnected=None)
 _STYLE: dict[Verdict, Style] = {
     Verdict.PASS: "pass",
     Verdict.FAIL: "fail",
@@ -56,7 +57,7 @@ def _check(check: Check) -> Line:
 
 
 def _numbers(results: Results) -> list[str]:
-    d, lost = results.delivery, results.delivery.lost
+    d, lost, away = results.delivery, results.delivery.lost, results.delivery.away or NOT_KNOWN
 
     def n(value: float | None) -> str:
         return plain(value, "count")
@@ -64,33 +65,40 @@ def _numbers(results: Results) -> list[str]:
     def t(value: float | None) -> str:
         return plain(value, "ms")
 
-    calm, whole, clients = results.calm_latency_ms, results.latency_ms, results.slowest_clients
-    slowest = clients.slowest[0] if clients is not None and clients.slowest else None
-    own = f"; slowest client p95 {t(slowest.p95_ms)} (consumer {slowest.consumer})" if slowest is not None else ""
+    calm, whole, slow = results.calm_latency_ms, results.latency_ms, d.slow_readers
+    others = ""
+    if slow is not None and slow.groups:
+        others = f" (without slow readers {t(slow.others_latency_ms.p99)}, {t(slow.others_latency_ms.max)})"
     return [
         f"published   {n(d.published)}  (failed {n(d.failed)}, unknown {n(d.unknown)}, not offered {n(d.not_offered)})",
-        f"delivered   {n(d.unique)}: {plain(d.rate, 'share')} of the {n(d.owed)} owed; "
+        f"offered     {n(d.offered)} = owed {n(d.owed)} + undecided {n(d.undecided)} + away {n(away.total)}",
+        f"away        own plan {n(away.own_plan)}, charged to faults {n(away.charged)}, "
+        f"our trouble {n(away.harness)}, disconnected by the target {n(away.disconnected)}",
+        f"owed        {n(d.owed)} = delivered {n(d.delivered)} + lost {n(lost.total)}; delivery rate "
+        f"{plain(d.rate, 'share')}, {plain(d.delivered_of_owed, 'share')} of the owed; "
         f"{plain(d.received_per_s, 'per_s')}",
-        f"lost        {n(lost.total)}: defect {n(lost.defect)}, disconnected {n(lost.disconnected)}, "
+        f"lost        {n(lost.total)}{_by_slow(slow.lost if slow else None)}: defect {n(lost.defect)}, "
         f"charged to faults {n(lost.charged)} (in the injector at most {n(lost.injector_at_most)}), "
-        f"broker {n(lost.broker)}",
-        f"also        late {n(d.late)}, repeated {n(d.repeated)}, reordered {n(d.reordered)}, foreign {n(d.foreign)}, "
-        f"undecided {n(d.undecided)}",
+        f"not replayed {n(lost.not_replayed)}, broker {n(lost.broker)}, unattributed {n(lost.unattributed)}",
+        f"also        late {n(d.late)}{_by_slow(slow.late if slow else None)}, "
+        f"repeated {n(d.repeated)}{_by_slow(slow.repeated if slow else None)}, "
+        f"reordered {n(d.reordered)}{_by_slow(slow.reordered if slow else None)}, foreign {n(d.foreign)}, "
+        f"unasked {n(d.unasked)}",
+        f"content     stray {n(d.stray)}, undecodable {n(d.undecodable)}, protocol {n(d.protocol)}, "
+        f"restamped {n(d.restamped)}, altered {n(d.altered)}; {contents(d)}",
         f"latency     calm p50 {t(calm.p50)}, p95 {t(calm.p95)}, p99 {t(calm.p99)}; "
-        f"whole run p99 {t(whole.p99)}, max {t(whole.max)}{own}",
+        f"whole run p99 {t(whole.p99)}, max {t(whole.max)}{others}; "
+        f"slowest client p95 {t(results.slowest_client_p95_ms)}",
         f"generator   clean coverage {plain(results.harness.clean_coverage, 'share')}, "
         f"own lag p99 {t(results.own_lag_ms.p99)}",
     ]
 
 
+def _by_slow(count: int | None) -> str:
+    """Who a part of a count belongs to, where it is of readers that the profile expects to be slow."""
+    return f" (of these {plain(count, 'count')} by slow readers, who are expected to be)" if count else ""
+
+
 def _recovery(back: RecoveryResult) -> Line:
-    fresh = back.consumers.first_fresh
-    return Line(
-        text=(
-            f"  {back.verdict.value:<8} {back.fault}: recovery {plain(back.recovery_s, 's')} "
-            f"(limit {plain(back.limit_s, 's')}), outage {plain(back.outage_s, 's')}; "
-            f"clients fresh p50 {plain(fresh.p50, 's')}, p95 {plain(fresh.p95, 's')}, max {plain(fresh.max, 's')}, "
-            f"not back {plain(fresh.not_recovered, 'count')}; {back.summary}"
-        ),
-        style=_STYLE[back.verdict],
-    )
+    verdict = back.judged or back.verdict
+    return Line(text=f"  {verdict.value:<8} {recovery_line(back)}", style=_STYLE[verdict])

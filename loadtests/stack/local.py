@@ -150,6 +150,15 @@ class LocalStack:
         """Where the stack keeps its things."""
         return self._folder.root
 
+    @property
+    def started(self) -> bool:
+        """Whether it was started here, and so is ours to stop; not one that was up, or that somebody else began."""
+        return self._keeper is not None
+
+    def is_there(self) -> bool:
+        """Whether its supervisor, or anything that it started, lives. Raises BadInput where we may not know."""
+        return self._folder.held()
+
     def log(self, service: str) -> Path:
         """The log of one service."""
         return self._folder.log(service)
@@ -204,7 +213,7 @@ class LocalStack:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._keeper is not None:
+        if self.started:
             self.down()
 
     def _must_fit(self, ports: Mapping[str, int] | None, gateway_env: Mapping[str, str] | None) -> None:

@@ -274,4 +274,5 @@ class Supervisor:
             folder=str(self._folder.root),
             supervisor_pid=os.getpid(),
             spares=dict(self._spares.services()),
+            ending=self._closing,
         )

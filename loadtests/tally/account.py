@@ -37,16 +37,12 @@ class Account:
         "reference",
         "refused",
         "routes",
-        "row",
         "since",
         "taken",
     )
 
-    def __init__(
-        self, *, consumer: int, epoch: int, routes: frozenset[int], cells: GroupCells, kin: Kin, row: int
-    ) -> None:
+    def __init__(self, *, consumer: int, epoch: int, routes: frozenset[int], cells: GroupCells, kin: Kin) -> None:
         self.consumer = consumer
-        self.row = row  # where its latencies are counted
         self.epoch = epoch
         self.routes = routes
         self.cells = cells

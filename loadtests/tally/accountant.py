@@ -15,7 +15,7 @@ from loadtests.model.records import Consumed, Record
 from loadtests.tally.account import Account
 from loadtests.tally.batch import Batch, key_parts
 from loadtests.tally.cells import Cell, GroupCells
-from loadtests.tally.clients import ClientLatencies
+from loadtests.tally.client_latency import ClientLatencies
 from loadtests.tally.closings import closings
 from loadtests.tally.exceptions import DeviationRows, StrangeRows
 from loadtests.tally.folding import fold
@@ -73,26 +73,19 @@ class Accountant:
         self._touch = TouchRing(self._slice, consumer_groups, late_ns)
         for group, log in zip(self.groups, self._touch.logs, strict=True):
             group.turn(log)
-        self._clients = ClientLatencies(self._slice)
         self._over: list[tuple[int, GroupCells, list[Any], dict[int, Cell]]] = []  # logs and cells of slices that ended
         self.kinship = Kinship(references_bytes)
         self._closed: list[Account] = []
         self._unique = self._repeated = self._messages = self._reads = self._strange = 0
         self._missing = 0
         self._latency = Histogram()
+        self._clients = ClientLatencies()
         self._read_delays: dict[int, int] = {}
 
     def account(self, *, consumer: int, epoch: int, group: int, routes: frozenset[int], transport: str = "") -> Account:
         """Open the account of one epoch of a consumer; those of equal transport and routes may get equal bytes."""
         kin = self.kinship.of(transport, routes)
-        account = Account(
-            consumer=consumer,
-            epoch=epoch,
-            routes=routes,
-            cells=self.groups[group],
-            kin=kin,
-            row=self._clients.row(consumer),
-        )
+        account = Account(consumer=consumer, epoch=epoch, routes=routes, cells=self.groups[group], kin=kin)
         self.kinship.enter(account)
         return account
 
@@ -165,8 +158,8 @@ class Accountant:
             elif taken == "repeated":
                 account.cells.cell(key).repeated += 1
         if batch.strange:
-            for kind, example in batch.strange:
-                self.note_strange(kind, account.consumer, now_ns, example)
+            for kind, example, family in batch.strange:
+                self.note_strange(kind, account.consumer, now_ns, example, family)
         if strange == batch.count:
             return False
         if strange:
@@ -176,41 +169,40 @@ class Accountant:
         log += (account, now_ns, batch)
         return in_order
 
-    def sampled(self, account: Account, batch: Batch, now_ns: int, kernel_ns: int | None, *, before: int = 0) -> None:
-        """Look at the times of a read that was accounted; `kernel_ns` is when the kernel got its last bytes.
-
-        `before`: so many messages of the same read were looked at already.
-        """
+    def sampled(self, account: Account, batch: Batch, now_ns: int, kernel_ns: int | None) -> None:
+        """Look at the times of a read that was accounted; `kernel_ns` is when the kernel got its last bytes."""
         group = account.cells
-        messages = self._own(account, batch).messages
-        weight = len(messages) + 2 * before  # the square of the whole is the sum of such squares
-        for _, _, due_ns, key, _, sent_ns in messages:
+        counted = False
+        for _, _, due_ns, key, _, sent_ns in self._own(account, batch).messages:
             if kernel_ns is None:
-                group.cell(key).served(now_ns - sent_ns)
+                group.cell(key).sampled(now_ns - sent_ns)
                 continue
-            group.cell(key).stamped((now_ns - due_ns) // 1000, weight)
             place = (key, kernel_ns // SLICE_NS)
             cell = group.kernel.get(place)
             if cell is None:
                 cell = group.kernel[place] = Cell()
+            if not counted:
+                counted = True
+                cell.reads += 1
             cell.took((kernel_ns - due_ns) // 1000)
-            cell.served(kernel_ns - sent_ns)
+            cell.read((now_ns - due_ns) // 1000)
+            cell.sampled(kernel_ns - sent_ns)
             delay_ns = now_ns - kernel_ns
             cell.delayed(delay_ns)
             if delay_ns >= 0:
                 bucket = bucket_of_us(delay_ns // 1000)
                 self._read_delays[bucket] = self._read_delays.get(bucket, 0) + 1
 
-    def note_strange(self, kind: str, consumer: int, at_ns: int, example: str) -> None:
-        """Count a message that belongs to no account, or a breach of the protocol."""
+    def note_strange(self, kind: str, consumer: int, at_ns: int, example: str, family: int = -1) -> None:
+        """Count a message that belongs to no account or is not what was published, or a breach of the protocol."""
         self._strange += 1
-        self.strange.add(kind, consumer, at_ns, example)
+        self.strange.add(kind, consumer, at_ns, example, family)
 
     def open_touch(self, now_ns: int) -> None:
         """A fault was announced: whole slices are wanted, from the ring on until the matching close."""
         self.turn(now_ns)
+        self._clients.open(self._slice)
         self._touch.open()
-        self._clients.cut(self._slice)
 
     def healed(self, healed_ns: int, until_ns: int) -> None:
         """A fault was healed: each consumer's first message since, and its first fresh one, are wanted until then."""
@@ -219,12 +211,8 @@ class Accountant:
     def close_touch(self, now_ns: int) -> None:
         """The recovery of one fault was closed."""
         self.turn(now_ns)
+        self._clients.close(self._slice)
         self._touch.close()
-        self._clients.cut(self._slice)
-
-    def warm(self, at_ns: int) -> None:
-        """The warm-up ends then: what a consumer got before is told apart from what it gets after."""
-        self._clients.cut(-(-at_ns // SLICE_NS))
 
     def flush(self, now_ns: int, *, final: bool = False) -> Iterator[Record]:
         """Everything that is due at once."""
@@ -241,16 +229,17 @@ class Accountant:
         closed, self._closed = self._closed, []
         latency = Histogram()
         for received_slice, group, read, cells in over:
-            yield from self._clients.turn(received_slice)
+            if (clients := self._clients.begin(received_slice)) is not None:
+                yield clients
             yield from fold(read, cells, self._clients)
             for key, cell in cells.items():
                 yield self._consumed(received_slice, group, key, cell, latency)
-        if final:
-            yield from self._clients.records()
         self._latency = latency
         for group in self.groups:
             for (key, received_slice), cell in group.turn_kernel().items():
                 yield cell.record(group=self._group(key, group), key=key, received_slice=received_slice, clock="kernel")
+        if final and (clients := self._clients.take()) is not None:
+            yield clients
         yield from self._rows.records(everything=final)
         yield from self.strange.records()
         yield from self._touch.records()

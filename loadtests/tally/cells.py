@@ -18,7 +18,7 @@ def _sparse(counts: dict[int, int]) -> Sparse:
 class Cell:
     """Sums of one cell. Unique deliveries are not counted: they are what latency and negative hold beyond repeated."""
 
-    __slots__ = ("bytes", "latency", "negative", "read_delay", "reads", "repeated", "sampled", "service", "weight")
+    __slots__ = ("bytes", "latency", "negative", "read_delay", "reads", "repeated", "sampled_read", "service")
 
     def __init__(self) -> None:
         self.latency: defaultdict[int, int] = defaultdict(int)
@@ -28,8 +28,7 @@ class Cell:
         self.negative = 0
         self.service: defaultdict[int, int] = defaultdict(int)
         self.read_delay: defaultdict[int, int] = defaultdict(int)
-        self.sampled: defaultdict[int, int] = defaultdict(int)
-        self.weight = 0
+        self.sampled_read: defaultdict[int, int] = defaultdict(int)
 
     def took(self, us: int) -> None:
         """Count one latency in whole microseconds."""
@@ -38,13 +37,7 @@ class Cell:
         else:
             self.latency[bucket_of_us(us)] += 1
 
-    def stamped(self, us: int, weight: int) -> None:
-        """Count one latency by the read clock of a stamped read, which brought so many messages."""
-        self.weight += weight
-        if us >= 0:
-            self.sampled[bucket_of_us(us)] += 1
-
-    def served(self, service_ns: int) -> None:
+    def sampled(self, service_ns: int) -> None:
         """Count the service time of a sampled read; a negative one is clock trouble, which `negative` shows already."""
         if service_ns >= 0:
             self.service[bucket_of_us(service_ns // 1000)] += 1
@@ -53,6 +46,11 @@ class Cell:
         """Count how long bytes lay in the kernel; a negative time is a step of its clock."""
         if read_delay_ns >= 0:
             self.read_delay[bucket_of_us(read_delay_ns // 1000)] += 1
+
+    def read(self, us: int) -> None:
+        """Count one latency of a sampled read by the read clock."""
+        if us >= 0:
+            self.sampled_read[bucket_of_us(us)] += 1
 
     @property
     def deliveries(self) -> int:
@@ -75,8 +73,7 @@ class Cell:
             service=_sparse(self.service),
             read_delay=_sparse(self.read_delay),
             reads=self.reads,
-            sampled=_sparse(self.sampled),
-            sampled_weight=self.weight,
+            sampled_read=_sparse(self.sampled_read),
         )
 
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from loadtests.model.records import ClientLatency
-from loadtests.tally.account import Account
 from loadtests.tally.batch import Batch
 from loadtests.tally.cells import Cell
-from loadtests.tally.clients import ClientLatencies
+from loadtests.tally.client_latency import ClientLatencies
 from loadtests.tally.histogram import BUCKETS, buckets_of_us
+
+if TYPE_CHECKING:
+    from loadtests.tally.account import Account
 
 _READS_A_PIECE: Final = 2048
 _MESSAGES_A_PIECE: Final = 8192
 
 
-def fold(log: list[Any], cells: dict[int, Cell], clients: ClientLatencies) -> Iterator[ClientLatency | None]:
-    """Add the reads of a log (account, now, batch, flat) to the cells by key, and to what each consumer got.
+def fold(log: list[Any], cells: dict[int, Cell], clients: ClientLatencies) -> Iterator[None]:
+    """Add the reads of a log (account, now, batch, flat) to the cells by key, and to their consumers' histograms.
 
     Yields where others may run.
     """
@@ -37,24 +39,27 @@ def fold(log: list[Any], cells: dict[int, Cell], clients: ClientLatencies) -> It
                 if seen >= _MESSAGES_A_PIECE:
                     break
             del accounts[kept:], nows[kept:], batches[kept:]
-        if clients.full:
-            yield from clients.records()
-        _fold([account.row for account in accounts], nows, batches, cells, clients)
+        _fold(accounts, nows, batches, cells, clients)
         begin += 3 * len(nows)
-        yield None
+        yield
 
 
 def _fold(
-    rows: list[int], nows: list[int], batches: list[Batch], cells: dict[int, Cell], clients: ClientLatencies
+    accounts: list[Account], nows: list[int], batches: list[Batch], cells: dict[int, Cell], clients: ClientLatencies
 ) -> None:
-    distinct = {batch: number for number, batch in enumerate(dict.fromkeys(batches))}
-    batch_of = np.array([distinct[batch] for batch in batches], dtype=np.int64)  # of each read
+    times: defaultdict[Batch, list[int]] = defaultdict(list)
+    readers: defaultdict[Batch, list[int]] = defaultdict(list)
+    for account, batch, now in zip(accounts, batches, nows, strict=True):
+        times[batch].append(now)
+        readers[batch].append(account.consumer)
     numbers: dict[int, int] = {}  # cell key -> its number here
-    due: list[int] = []  # of each message of the distinct batches
+    received: list[int] = []
+    due: list[int] = []
     number: list[int] = []
-    first: list[int] = []  # of each distinct batch: where its messages begin
-    for batch, n in zip(distinct, np.bincount(batch_of).tolist(), strict=True):
-        first.append(len(due))
+    repeat: list[int] = []  # of each due: how many of `received` it belongs to
+    who: list[int] = []
+    for batch, when in times.items():
+        n = len(when)
         key = 0
         for _, _, due_ns, key, size, _ in batch.messages:
             cell = cells.get(key)
@@ -63,23 +68,22 @@ def _fold(
             cell.bytes += size * n
             due.append(due_ns)
             number.append(numbers.setdefault(key, len(numbers)))
+            received += when
+            who += readers[batch]
+            repeat.append(n)
         cells[key].reads += n * batch.reads
-    message = np.array(first, dtype=np.int64)[batch_of]
-    row, received = np.array(rows, dtype=np.int64), np.array(nows, dtype=np.int64)
-    if len(due) > len(distinct):  # some read brought several
-        many = np.array([batch.count for batch in distinct], dtype=np.int64)[batch_of]
-        row, received = np.repeat(row, many), np.repeat(received, many)
-        message = np.arange(len(row)) + np.repeat(message - np.cumsum(many) + many, many)
-    times_ns = received - np.array(due, dtype=np.int64)[message]
-    place = np.array(number, dtype=np.int64)[message]
+    times_ns = np.array(received, dtype=np.int64) - np.repeat(np.array(due, dtype=np.int64), repeat)
+    place = np.repeat(np.array(number, dtype=np.int64), repeat)
+    consumers = np.array(who, dtype=np.int64)
     keys = list(numbers)
     early = times_ns < 0
     if early.any():
         for at, count in enumerate(np.bincount(place[early], minlength=len(keys)).tolist()):
             cells[keys[at]].negative += count
-        row, times_ns, place = row[~early], times_ns[~early], place[~early]
+        times_ns, place = times_ns[~early], place[~early]
+        consumers = consumers[~early]
     buckets = buckets_of_us(times_ns // 1000)
-    clients.add(row, buckets)
+    clients.add(consumers, buckets)
     counts = np.bincount(place * BUCKETS + buckets)
     for code in np.flatnonzero(counts).tolist():
         at, bucket = divmod(code, BUCKETS)

@@ -62,17 +62,6 @@ def middle_ms(bucket: int) -> float:
     return (low + high) / 2 / 1000
 
 
-COARSE_BITS = 3
-"""A coarse bucket holds 2**3 of the fine ones: an error of at most 3.2 %, or 4 us below 128 us."""
-COARSE_BUCKETS = (BUCKETS - 1 >> COARSE_BITS) + 1
-
-
-def coarse_middle_ms(bucket: int) -> float:
-    """What a coarse bucket stands for, in milliseconds."""
-    first = bucket << COARSE_BITS
-    return (bounds_us(first)[0] + bounds_us(first + (1 << COARSE_BITS) - 1)[1]) / 2 / 1000
-
-
 class Histogram:
     """A fold of durations; equal contents are equal whatever the order in which they came."""
 

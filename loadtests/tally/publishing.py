@@ -15,6 +15,9 @@ from loadtests.model.records import Published, PublishTimes, Record, Settled
 from loadtests.tally.histogram import LINEAR_US, Histogram, bucket_of_us
 
 Outcome = Literal["FAILED", "UNKNOWN"]
+_SAID = 120
+_WORDS = 16
+"""Different words that are kept between two `records`; a server that makes them up must not fill the history."""
 
 
 class _Cell:
@@ -44,7 +47,8 @@ class PublishTally:
         self._cells: dict[tuple[int, int], _Cell] = {}
         self._rows: dict[tuple[int, int], dict[int, list[int]]] = {}  # due and sent slice, stream -> first, last, bytes
         self._closed: list[tuple[tuple[int, int, int], list[int]]] = []
-        self._settled: dict[tuple[int, Outcome], list[list[int]]] = {}
+        self._settled: dict[tuple[int, Outcome, str], list[list[int]]] = {}
+        self._words: set[str] = {""}  # said since the last `records`
 
     def sent(
         self,
@@ -92,9 +96,15 @@ class PublishTally:
         if receivers == 0:
             cell.receivers_zero += count
 
-    def settled(self, stream: int, seq: int, outcome: Outcome, at_ns: int) -> None:
-        """A message that `sent` covers is not plain OK."""
-        ranges = self._settled.setdefault((stream, outcome), [])
+    def settled(self, stream: int, seq: int, outcome: Outcome, at_ns: int, said: str = "") -> None:
+        """A message that `sent` covers is not plain OK; `said` is why, as we were told."""
+        said = " ".join(said[:_SAID].split())
+        if said not in self._words:
+            if len(self._words) <= _WORDS:
+                self._words.add(said)
+            else:
+                said = ""
+        ranges = self._settled.setdefault((stream, outcome, said), [])
         if ranges and ranges[-1][1] + 1 == seq:
             ranges[-1][1] = seq
         else:
@@ -136,6 +146,7 @@ class PublishTally:
                     last=[last for _, _, last, _ in settled],
                     outcome=[key[1] for key, _, _, _ in settled],
                     at_ns=[at for _, _, _, at in settled],
+                    said=[key[2] for key, _, _, _ in settled] if len(self._words) > 1 else [],
                 )
             )
         lag = Histogram()
@@ -158,6 +169,7 @@ class PublishTally:
             )
         self.own_lag = lag
         self._cells, self._rows, self._closed, self._settled = {}, {}, [], {}
+        self._words = {""}
         return found
 
     def _cell(self, group: int, due_slice: int) -> _Cell:

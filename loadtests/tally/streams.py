@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from loadtests.model.ids import unpack_stream
 
 FOREIGN = -1
-"""Index of a stream whose route the profile does not have, or that is one too many."""
+"""Index of a stream whose route the profile does not have."""
+TOO_MANY = -2
+"""Index of a stream beyond those that are kept: it may be one of ours."""
 
 STREAMS_KEPT = 1 << 16
 """Streams that one process keeps unless told otherwise: a target that makes them up must not fill the memory."""
@@ -30,16 +32,17 @@ class Streams:
         return len(self.packed)
 
     def index_of(self, packed: int) -> int:
-        """Index of a packed stream, a new one if needed; FOREIGN where the profile has no such route.
-
-        FOREIGN too where so many streams came that this one is made up.
+        """Index of a packed stream, a new one if needed; FOREIGN where the profile has no such route, TOO_MANY where
+        so many streams came that no more are kept.
         """
         index = self._index.get(packed)
         if index is not None:
             return index
         route = unpack_stream(packed).route
-        if route >= len(self._family_of_route) or len(self.packed) >= self._kept:
+        if route >= len(self._family_of_route):
             return FOREIGN
+        if len(self.packed) >= self._kept:
+            return TOO_MANY
         index = self._index[packed] = len(self.packed)
         self.packed.append(packed)
         self.route.append(route)

@@ -18,7 +18,7 @@ from target_servers import Gateway, Postgres, Redis, free_port, until
 
 from loadtests.capture.probes import Probes, Sampler, SamplerConfig
 from loadtests.capture.readings import PostgresReader, ProcessReader, RedisReader, read_stats, time_health
-from loadtests.model.records import Note, PathProbe, Record, Samples
+from loadtests.model.records import NO_ANSWER, Note, PathProbe, Record, Samples
 
 ROOT = Path(__file__).parents[2]
 
@@ -126,8 +126,10 @@ def test_what_does_not_answer_is_a_missing_sample_and_a_failed_probe() -> None:
         gateway_http=nowhere,
     )
     with sampling(config, lambda: {"gone": 2**22 - 1}) as (_, records):
-        until(lambda: len(records) >= 3, "failed health probes")
-    assert all(isinstance(record, PathProbe) for record in records)
+        until(lambda: {"redis", "postgres"} <= {r.source for r in records if isinstance(r, Samples)}, "both were asked")
+        until(lambda: [r for r in records if isinstance(r, PathProbe)], "a failed health probe")
+    assert all(record.metric == [NO_ANSWER] for record in records if isinstance(record, Samples))
+    assert {record.source for record in records if isinstance(record, Samples)} == {"redis", "postgres", "gateway"}
     assert all(
         not probe.ok and probe.took_ns == -1 and probe.detail for probe in records if isinstance(probe, PathProbe)
     )

@@ -95,3 +95,32 @@ def test_limits_that_were_widened_afterwards_are_noticed(stored: Path, tmp_path:
     results, _ = again(folder, tmp_path / "out", files=("results.json",))
     assert results.verdict is Verdict.UNKNOWN
     assert any("profile.toml is not the one" in reason for reason in results.reasons)
+
+
+def test_without_a_page_the_one_that_is_there_stays(
+    stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "judged"
+    shutil.copytree(stored, folder)
+    page = (folder / "report.html").read_bytes()
+    assert analyze_run(str(folder), [], out=None, quiet=False, html=False) == 0
+    assert (folder / "report.html").read_bytes() == page
+    said = capsys.readouterr()
+    assert "report.html" in said.out
+    assert "earlier judging" not in said.err
+
+
+def test_a_page_of_an_earlier_judging_is_called_so(
+    stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "judged"
+    shutil.copytree(stored, folder)
+    page = (folder / "report.html").read_bytes()
+    sets = ["thresholds[0].at_most=7"]
+    assert analyze_run(str(folder), sets, out=folder, quiet=False, html=False) == 0
+    assert (folder / "report.html").read_bytes() == page
+    said = capsys.readouterr()
+    assert "report.html: of an earlier judging" in said.err
+    assert "report.html" not in said.out
+    assert analyze_run(str(folder), sets, out=folder, quiet=False, html=False) == 0
+    assert "report.html: of an earlier judging" in capsys.readouterr().err, "judged twice, it is no newer"

@@ -16,6 +16,8 @@ import sys
 import time
 from typing import Any
 
+from loadtests.tally.identity import encode
+
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -33,16 +35,25 @@ def agreement(head: bytes) -> bytes:
     return b"\r\nSec-WebSocket-Extensions: permessage-deflate" if b"permessage-deflate" in head else b""
 
 
+def refusal(body: str) -> bytes:
+    return (
+        b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (len(body), body.encode())
+    )
+
+
 class Client:
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ping_ms: int = 20_000) -> None:
         self.reader, self.writer = reader, writer
         self.port = writer.get_extra_info("peername")[1]
         self.socketio = False
+        self.ping_ms = ping_ms  # so long it announces; it pings once
         self.agent = ""
         self.subscribed = False
         self.sent: list[tuple[int, int]] = []
         self.pongs = 0
         self.held: bytes | None = None
+        self.joined: list[Any] = []
 
     def say(self, data: dict[str, Any], event: str, number: int | None) -> None:
         if not self.socketio:
@@ -60,7 +71,8 @@ class Client:
         named = re.search(rb"\r\nUser-Agent: (.*)\r\n", head)
         self.agent = named[1].decode() if named else ""
         accept = base64.b64encode(hashlib.sha1(match[1] + GUID).digest())
-        first = frame(b'0{"sid":"x","upgrades":[],"pingInterval":1000,"pingTimeout":1000}') if self.socketio else b""
+        told = b'0{"sid":"x","upgrades":[],"pingInterval":%d,"pingTimeout":%d}' % (self.ping_ms, self.ping_ms)
+        first = frame(told) if self.socketio else b""
         self.writer.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: " + accept + agreement(head) + b"\r\n\r\n" + first
@@ -88,9 +100,13 @@ class Broadcaster:
         self.payload = b"x" * plan.get("pad", 60)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        client = Client(reader, writer)
+        client = Client(reader, writer, self.plan.get("ping_ms", 20_000))
         self.all.append(client)
         try:
+            if self.plan.get("refuse"):
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(refusal(self.plan["refuse"]))
+                return
             await client.upgrade()
             while True:
                 opcode, body = await client.frame()
@@ -141,7 +157,7 @@ class Broadcaster:
 
     def message(self, stream: int, seq: int, run: str | None = None) -> tuple[bytes, bytes]:
         now = time.monotonic_ns() - self.plan["origin_ns"]
-        who = {"r": run or self.plan["run"], "s": stream, "q": seq, "d": now, "t": now}
+        who = json.loads(encode("object", run or self.plan["run"], stream, seq, now, now))
         data = json.dumps(
             {"event_type": "t", "tickstorm": who, "pad": self.payload.decode()}, separators=(",", ":")
         ).encode()
@@ -149,6 +165,14 @@ class Broadcaster:
 
     def tell(self, client: Client, both: tuple[bytes, bytes], stream: int, seq: int) -> None:
         client.sent.append((stream, seq))
+        if self.plan.get("join"):
+            client.joined.append(json.loads(both[0][2 if both[0][1] < 126 else 4 :]))
+            if len(client.joined) == 4:
+                lines = self.plan["join"] == "lines"
+                text = "\n".join(map(json.dumps, client.joined)) if lines else json.dumps(client.joined)
+                client.writer.write(frame(text.encode()))
+                client.joined.clear()
+            return
         client.writer.write(both[client.socketio])
 
     async def broadcast(self) -> None:
@@ -163,6 +187,8 @@ class Broadcaster:
                 continue
             for stream in plan["streams"]:
                 both = self.message(stream, seq)
+                if seq == plan.get("long_at"):
+                    both = (frame(b'{"x":"%b"}' % (b"y" * plan["long_bytes"])),) * 2
                 for client in list(self.clients):
                     kind = draw() if spoil else 1.0
                     if kind < spoil / 3:

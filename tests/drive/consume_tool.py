@@ -41,7 +41,7 @@ def main(plan: dict[str, Any]) -> None:
         emit=records.append,
         slots=None,  # type: ignore[arg-type]  # this tool hands out the slots itself
         addresses=Addresses(redis=("127.0.0.1", 1), gateway=("127.0.0.1", plan["port"]), postgres=None),
-        trouble=lambda begin, end, what: troubles.append(what),
+        trouble=lambda begin, end, what, consumers=(): troubles.append([what, *consumers]),
     )
     consuming.OPEN_S = plan.get("open_s", consuming.OPEN_S)  # type: ignore[misc]
     receiver = wiring.receiver = Receiver(wiring, source=plan.get("source"), cached=plan.get("cached", True))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from websockets.client import ClientProtocol
 from websockets.uri import parse_uri
 
-from loadtests.drive.handshake import RefusedError, agent, read_head, upgrade
+from loadtests.drive.handshake import BeyondUsError, RefusedError, agent, read_head, upgrade
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 OK = b"HTTP/1.1 101 Switching Protocols\r\n"
@@ -56,13 +56,16 @@ CASES: dict[str, Case] = {
         for line in (b"200 OK", b"400 Bad Request", b"401 No", b"403 No", b"404 No", b"429 Later", b"503 Busy")
     },
     "a redirection": Case(b"HTTP/1.1 302 Found\r\nLocation: /other\r\nContent-Length: 0\r\n", "302 Found"),
-    "100 first": Case(b"HTTP/1.1 100 Continue\r\n", "100 Continue"),
+    "100 first": Case(b"HTTP/1.1 100 Continue\r\n\r\n" + GOOD, differs="knows no 100"),
+    "103 first, then a refusal": Case(
+        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 503 Busy\r\nContent-Length: 0\r\n", "503 Busy"
+    ),
     "200 with all the rest": Case(b"HTTP/1.1 200 OK\r\n" + UPGRADE + CONNECTION + ACCEPT, "200 OK"),
     "HTTP/1.0": Case(b"HTTP/1.0 101 Switching Protocols\r\n" + UPGRADE + CONNECTION + ACCEPT, "HTTP/1.0"),
     "no HTTP": Case(b"+PONG\r\n", "+PONG"),
     "1010": Case(b"HTTP/1.1 1010 X\r\n" + UPGRADE + CONNECTION + ACCEPT, "1010"),
     "a status in words": Case(b"HTTP/1.1 OK 101\r\n" + UPGRADE + CONNECTION + ACCEPT, "OK 101"),
-    "nothing but an end": Case(b"", "upgrade answered: "),
+    "nothing but an end": Case(b"", "upgrade answered:"),
     # -- Upgrade and Connection
     "no Upgrade": Case(OK + CONNECTION + ACCEPT, "without Upgrade"),
     "another Upgrade": Case(OK + b"Upgrade: h2c\r\n" + CONNECTION + ACCEPT, "without Upgrade"),
@@ -176,15 +179,55 @@ def test_two_requests_have_two_keys() -> None:
 @pytest.mark.parametrize("step", [1, 4096])
 def test_headers_without_end_are_refused_at_the_bound(step: int) -> None:
     stream = Stream(OK + b"X-Long: y\r\n" * 100_000, step)
-    with pytest.raises(RefusedError, match="no end"):
+    with pytest.raises(BeyondUsError, match="64 KiB"):
         upgrade(stream, "h", 80, "/")
-    assert stream.read <= 16 * 1024 + 4096 + 1
+    assert stream.read <= 64 * 1024 + 4096 + 1
 
 
 def test_a_target_that_closes_is_refused() -> None:
     for answer in (b"", OK, GOOD):
         with pytest.raises(RefusedError, match="closed during the upgrade"):
             upgrade(Stream(answer), "h", 80, "/")
+
+
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\n"
+SAID = {
+    "a text": (BUSY + b"Content-Type: text/plain\r\nContent-Length: 9\r\n\r\nat limit\nbehind", "at limit"),
+    "until it closes": (BUSY + b"\r\nat limit", "at limit"),
+    "JSON, and when to come again": (
+        BUSY + b'Retry-After: 30\r\nContent-Type: application/json\r\nContent-Length: 12\r\n\r\n{"left": "0"}',
+        'Retry-After: 30; {"left": "0"',
+    ),
+    "in chunks": (BUSY + b"Transfer-Encoding: chunked\r\n\r\n3\r\nat \r\n5;x=y\r\nlimit\r\n0\r\n\r\n", "at limit"),
+    "control characters": (BUSY + b"Content-Length: 7\r\n\r\na\x1b[31mb", "a\N{REPLACEMENT CHARACTER}[31mb"),
+    "an image": (BUSY + b"Content-Type: image/png\r\nContent-Length: 4\r\n\r\n\x89PNG", ""),
+    "compressed": (BUSY + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8bxx", ""),
+}
+
+
+@pytest.mark.parametrize("step", [1, 4096])
+@pytest.mark.parametrize("name", SAID)
+def test_a_refusal_is_told_in_the_targets_words(name: str, step: int) -> None:
+    answer, words = SAID[name]
+    with pytest.raises(RefusedError) as refused:
+        upgrade(Stream(answer, step), "h", 80, "/")
+    assert str(refused.value) == "; ".join(filter(None, ["upgrade answered: HTTP/1.1 503 Service Unavailable", words]))
+
+
+def test_the_words_of_a_refusal_are_bounded() -> None:
+    stream = Stream(BUSY + b"\r\n" + b"many words " * 10_000)
+    with pytest.raises(RefusedError, match="many words many") as refused:
+        upgrade(stream, "h", 80, "/")
+    assert len(str(refused.value)) <= 200
+    assert stream.read <= 4096 + 2048
+
+
+def test_a_server_that_speaks_another_transport_or_version_is_beyond_us() -> None:
+    for code, words in ((0, b"Transport unknown"), (5, b"Unsupported protocol version")):
+        body = b'{"code":%d,"message":"%b"}' % (code, words)
+        answer = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+        with pytest.raises(BeyondUsError, match=words.decode()):
+            upgrade(Stream(answer + body), "h", 80, "/")
 
 
 @settings(max_examples=60, deadline=None)

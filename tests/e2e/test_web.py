@@ -161,9 +161,49 @@ def test_the_stop_button_ends_a_second_run_as_aborted_with_a_report(stopped: Run
     assert results["delivery"]["unique"] == results["delivery"]["owed"] > 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Edited:
+    """A run whose number of users was changed in its middle, and what each change was answered with."""
+
+    answers: dict[int, dict[str, Any]]
+    run: Run
+
+
+@pytest.fixture(scope="module")
+def edited(stopped: Run, web: Web) -> Edited:
+    assert web.start(run_profile=web.profile, run_set="run.duration_s=8; guard.undecided_share=0.05")["success"] is True
+    until(lambda: (live := web.live())["phase"] == "baseline" and live["delivered"] > 0, 40, "the baseline")
+    everybody = texts.CONSUMERS + texts.PUBLISHERS
+    answers = {
+        users: post(f"{web.url}/swarm", {"host": "", "user_count": str(users), "spawn_rate": "100"})
+        for users in (1, texts.PUBLISHERS, everybody + 20, everybody - 7)
+    }
+    until(lambda: web.live()["connected"] == texts.CONSUMERS - 7, 20, "seven consumers have left")
+    done = web.until("done")
+    web.until_free()
+    return Edited(answers=answers, run=Run(web.bench.reports / done["run"]))
+
+
+def test_a_smaller_number_of_users_takes_consumers_away_and_the_verdict_names_it(edited: Edited) -> None:
+    results = edited.run.results
+    everybody = texts.CONSUMERS + texts.PUBLISHERS
+    assert edited.answers[everybody - 7]["success"] is True
+    assert results["verdict"] == "PASS", results["reasons"]
+    assert results["delivery"]["published"] == texts.PUBLISHERS * 10 * 9
+    assert results["delivery"]["lost"]["total"] == 0
+    assert any(reason.startswith("3 consumers instead of 10 from") for reason in results["reasons"])
+
+
+def test_a_number_of_users_that_no_consumers_make_is_refused_in_a_sentence(edited: Edited) -> None:
+    everybody = texts.CONSUMERS + texts.PUBLISHERS
+    for users in (1, texts.PUBLISHERS, everybody + 20):
+        assert edited.answers[users]["success"] is False
+        assert f"users: found {users}, allowed while this run goes on is 5 to 14" in edited.answers[users]["message"]
+
+
 @pytest.mark.browser
 def test_in_a_browser_the_form_starts_a_run_and_the_live_page_shows_its_verdict(
-    stopped: Run, web: Web, chromium: Any, tmp_path: Path
+    edited: Edited, web: Web, chromium: Any, tmp_path: Path
 ) -> None:
     page = chromium.new_page(viewport={"width": 1280, "height": 900})
     page.goto(web.url)

@@ -38,3 +38,40 @@ def test_a_new_worker_gets_its_share_too() -> None:
     dispatcher.new_dispatch(10, 100)
     placed = next(dispatcher)
     assert placed == {"host_0": {"A": 3, "B": 2}, "host_1": {"A": 3, "B": 2}}
+
+
+def crew() -> list[type[User]]:
+    return [user_class("EventPublisher", 4), user_class("WebSocketClient", 100), user_class("DatabaseReader", 2)]
+
+
+def played(dispatcher: BalancedDispatcher, users: int, rate: int = 100) -> dict[str, int]:
+    """Who is there after Locust was asked for so many users."""
+    dispatcher.new_dispatch(users, rate)
+    *_, placed = dispatcher
+    return {name: sum(of[name] for of in placed.values()) for name in next(iter(placed.values()))}
+
+
+@given(
+    wanted=st.lists(st.integers(1, 140), min_size=1, max_size=6), workers=st.integers(1, 3), rate=st.integers(1, 200)
+)
+def test_only_consumers_are_taken_away_and_brought_back(wanted: list[int], workers: int, rate: int) -> None:
+    dispatcher = BalancedDispatcher([WorkerNode(f"host_{i}") for i in range(workers)], crew())
+    dispatcher._wait_between_dispatch_iteration_context = nullcontext
+    there = played(dispatcher, 106)
+    for users in wanted:
+        there = played(dispatcher, users, rate)
+        consumers = min(max(users - 6, 0), 100)
+        assert there == {"EventPublisher": 4, "WebSocketClient": consumers, "DatabaseReader": 2}
+
+
+def test_a_worker_that_joins_when_consumers_are_away_moves_no_publisher_away() -> None:
+    dispatcher = BalancedDispatcher([WorkerNode("host_0")], crew())
+    played(dispatcher, 106)
+    played(dispatcher, 10)
+    dispatcher.add_worker(WorkerNode("host_1"))
+    dispatcher.new_dispatch(10, 100)
+    placed = next(dispatcher)
+    assert {name: sum(of[name] for of in placed.values()) for name in placed["host_0"]} == {
+        "EventPublisher": 4, "WebSocketClient": 4, "DatabaseReader": 2,
+    }  # fmt: skip
+    assert placed["host_1"] == {"EventPublisher": 2, "WebSocketClient": 2, "DatabaseReader": 1}

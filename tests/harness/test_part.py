@@ -14,7 +14,7 @@ from loadtests.harness.slots import LocalSlots, SlotBook
 from loadtests.model.codec import Frame, decode
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.profile_read import read_profile
-from loadtests.model.records import HarnessSecond
+from loadtests.model.records import HarnessSecond, Header
 from loadtests.model.runconfig import RunConfig, sha256_of
 
 PROFILE = """
@@ -85,3 +85,6 @@ def test_a_reading_is_dated_when_it_was_taken_not_when_its_flush_began(monkeypat
         if isinstance(record, HarnessSecond)
     ]
     assert seconds[0].at_ns - began_ns >= SLOW_S * 1000 * NS_PER_MS
+    part.close()  # safe to repeat
+    headers = [x for f in decode(b"".join(frames)) if isinstance(f, Frame) for x in f.records if isinstance(x, Header)]
+    assert [h.frames for h in headers] == [0, len(frames)]  # it says of itself how long it is, in its last frame

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import msgspec
+
 from loadtests.harness.vigil import Vigil, ends_of_processes, ends_of_stack
 from loadtests.model.errors import HarnessError
 from loadtests.model.records import ServiceEnded
@@ -74,3 +76,44 @@ def test_a_named_process_that_is_not_there_any_more_has_ended() -> None:
         child.kill()
         child.wait()
         assert ends() == {"mine": f"ended (process {child.pid})"}
+
+
+def test_a_stack_that_goes_all_at_once_has_vanished_since_it_was_last_whole() -> None:
+    """Its supervisor is gone, or was asked to bring it down, or all services ended: none of it is the target's."""
+    ready, ended = service("ready"), service("dead", "ended by SIGKILL.")
+    for last, how in (
+        (HarnessError("no answer"), "its supervisor is gone"),
+        (msgspec.structs.replace(status(gateway=ready, redis=ready), ending=True), "somebody brought it down"),
+        (status(gateway=ended, redis=service("stopped")), "all its services ended at once"),
+    ):
+        looks: list[Status | Exception] = [
+            status(gateway=ready, redis=ready), status(gateway=service("stopped"), redis=ready), last, last,
+        ]  # fmt: skip
+        told: list[ServiceEnded] = []
+        vanished: list[tuple[int, str]] = []
+
+        def ask(looks: list[Status | Exception] = looks) -> Status:
+            found = looks.pop(0)
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        def on_vanish(since_ns: int, text: str, to: list[tuple[int, str]] = vanished) -> None:
+            to.append((since_ns, text))
+
+        times = iter(range(100, 200))
+        vigil = Vigil(ends_of_stack(ask, lambda: False), times.__next__, told.append, on_vanish)
+        for _ in range(4):
+            vigil.look()
+        assert told == []
+        assert vanished == [(100, how)]
+
+
+def test_a_supervisor_that_is_merely_busy_has_not_vanished() -> None:
+    def ask() -> Status:
+        raise HarnessError("no answer")
+
+    vanished: list[str] = []
+    vigil = Vigil(ends_of_stack(ask, lambda: True), lambda: 0, lambda _: None, lambda _, how: vanished.append(how))
+    vigil.look()
+    assert vanished == []

@@ -7,7 +7,7 @@ from typing import Any
 
 from loadtests.model.ids import SLICE_NS
 from loadtests.tally.histogram import bucket_of
-from tests.measure.simulate import S, World
+from tests.measure.simulate import S, Stay, World
 
 DELAYS = ("latency", "bandwidth", "slicer", "slow-close")
 """They take nothing from the middle of a stream on a connection that lasts."""
@@ -17,7 +17,6 @@ def count(world: World, windows: list[tuple[str, str, int, int, int]]) -> dict[s
     """The account. Windows: kind, link, from, healed, to (recovered, or the limit passed)."""
     p, contract = world.profile, world.contract
     settle, late = p.run.settle_ms * 1_000_000, round(p.run.late_s * S)
-    late_slices = -(-late // SLICE_NS)
     total: Counter[str] = Counter()
     by_route: dict[str, Counter[str]] = defaultdict(Counter)
     for m in world.messages:
@@ -58,9 +57,11 @@ def count(world: World, windows: list[tuple[str, str, int, int, int]]) -> dict[s
             family = contract.routes[m.route].family
             name = contract.group_name(contract.group_index(family, group))
             c = by_route[name]
-            if m.outcome == "OK":
-                c["offered"] += 1
             times = seen[m.stream, m.seq]
+            if m.outcome == "OK" or (m.outcome == "UNKNOWN" and times):
+                c["offered"] += 1
+                c["owed"] += times > 0
+                c["delivered"] += times > 0
             if times:
                 c["unique"] += 1
                 c["repeated"] += times - 1
@@ -81,10 +82,16 @@ def count(world: World, windows: list[tuple[str, str, int, int, int]]) -> dict[s
                     on_path = link in p.families[family].path
                     excused |= on_path and at_start and start <= stay.start < to
                     excused |= on_path and at_end and start <= stay.end < to
-            if owed or (edge and not excused and times):
-                c["owed"] += 1
-            elif edge and not excused:
-                c["undecided"] += 1
+            if not times:
+                if owed:
+                    c["owed"] += 1
+                elif edge and not _mostly_away(stays, s):
+                    c["away charged" if excused else "undecided"] += 1
+                else:
+                    on_path = [
+                        w for w in windows if any(w[1] in p.families[contract.routes[r].family].path for r in routes)
+                    ]
+                    c[f"away {_cause(stays, on_path, s, round(p.recovery.limit_s * S))}"] += 1
             if owed:
                 run.append((m.due // SLICE_NS, not times))
             if not owed or times:
@@ -99,14 +106,7 @@ def count(world: World, windows: list[tuple[str, str, int, int, int]]) -> dict[s
             taking = [w for w in hit if w[0] not in DELAYS]
             if taking or noticed:
                 hit, now = taking, [w for w in now if w in taking]
-            broke = not noticed and any(
-                st.why not in ("own", "end", "moved")
-                and st.start // SLICE_NS <= s < -(-st.end // SLICE_NS)
-                and st.end // SLICE_NS <= s + late_slices
-                for st in stays
-            )
-            category = "charged" if hit else "disconnected" if broke else "defect"
-            c[category] += 1
+            c["charged" if hit else "defect"] += 1
             if hit:
                 by = (now or hit)[-1]
                 if by[0] in ("down", "reset", "black-hole") and begin < by[2] + 2_000_000 + 2_000_000 + SLICE_NS:
@@ -115,6 +115,35 @@ def count(world: World, windows: list[tuple[str, str, int, int, int]]) -> dict[s
     for c in by_route.values():
         total.update(c)
     return {"total": total, "routes": by_route, "run": longest}
+
+
+def _mostly_away(stays: list[Stay], slice_: int) -> bool:
+    """Whether the greater part of a slice lies between two subscriptions."""
+    begin, end = slice_ * SLICE_NS, (slice_ + 1) * SLICE_NS
+    ordered = sorted(stays, key=lambda s: s.start)
+    return any(
+        (a.end + SLICE_NS // 2) // SLICE_NS * SLICE_NS
+        <= begin
+        < end
+        <= (b.start + SLICE_NS // 2) // SLICE_NS * SLICE_NS
+        for a, b in zip(ordered, ordered[1:], strict=False)
+    )
+
+
+def _cause(stays: list[Stay], windows: list[tuple[str, str, int, int, int]], slice_: int, limit: int) -> str:
+    """Why a consumer was away at the end of a slice: who ended its connection, and what kept it from coming back."""
+    left = max((s for s in stays if s.end <= slice_ * SLICE_NS + SLICE_NS // 2), key=lambda s: s.end)
+    back = min((s.start for s in stays if s.start > left.end), default=2**62)
+    at = min((slice_ + 1) * SLICE_NS, back) - 1
+    if left.why == "own":
+        return "own_plan"
+    excused = [(start, healed + limit) for _, _, start, healed, to in windows if start <= left.end < to]
+    reach = max((end for _, end in excused), default=left.end)
+    for _, _, start, healed, _ in sorted(windows, key=lambda w: w[2]):
+        if left.end <= start < reach and excused:
+            reach = max(reach, healed + limit)
+    held = any(start <= at < healed for _, _, start, healed, _ in windows)
+    return "charged" if at < reach or held else "disconnected"
 
 
 def _longest(run: list[tuple[int, bool]]) -> int:

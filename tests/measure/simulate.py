@@ -5,23 +5,27 @@ Writes records as the processes do; the oracle counts the same world message by 
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
+import numpy as np
 
 from loadtests.model import records as r
 from loadtests.model.codec import Frame
 from loadtests.model.contract import Contract
 from loadtests.model.ids import SLICE_NS, pack_stream
 from loadtests.model.profile import Profile
-from loadtests.tally.histogram import COARSE_BITS, Histogram, bucket_of
+from loadtests.tally.client_latency import ClientLatencies
+from loadtests.tally.histogram import Histogram, bucket_of
 
 S = 1_000_000_000
 MS = 1_000_000
 T0 = 2 * S
-READ_DELAY_NS = 100_000
+WHY = "why it was not seen to act"
 
 
 def profile(**changes: Any) -> Profile:
@@ -89,6 +93,7 @@ class FaultIn:
     start: int
     end: int
     proved: bool = True
+    touched: str = ""  # as its proof tells; empty as in a history of before that was told
 
 
 class World:
@@ -105,9 +110,9 @@ class World:
         self.processes = processes
         self.silent_workers: set[str] = set()  # killed: no closing, no left
         self.own_lag_ns = 200_000
-        self.stamped: Callable[[Message, Stay], bool] | None = None  # which reads the kernel's stamp was taken of
         self.not_offered = 0
         self.finish: r.Finish | None = None
+        self.sealed = False  # every file ends in a frame that says how many there are
         run = profile_.run
         self.warm = T0 + round(run.warm_up_s * S)
         self.plan_end = self.warm + round(run.duration_s * S)
@@ -162,6 +167,28 @@ class World:
         self.deliver()
         return self
 
+    def ask_health(self) -> None:
+        """The health page answers whenever it is asked."""
+        every = round(r.HEALTH_EVERY_S * S)
+        self.extra += [
+            r.PathProbe(what="health", at_ns=at, took_ns=3 * MS, ok=True) for at in range(T0 - S, self.end, every)
+        ]
+
+    def query(self) -> None:
+        """Every reader asks whenever it is due, and is answered."""
+        took = Histogram()
+        took.add(5 * MS)
+        for index, group in enumerate(self.profile.readers):
+            for number in range(int((self.plan_end - T0) / S * group.rate_per_s)):
+                query = group.queries[number % len(group.queries)]
+                due = T0 + round(number * S / group.rate_per_s)
+                self.extra.append(
+                    r.Queried(
+                        readers=index, query=query, due_slice=due // SLICE_NS, ok=group.count, failed=0,
+                        connect=([], []), latency=(took.sparse()[0], [group.count]),
+                    )
+                )  # fmt: skip
+
     # -- records
 
     def history(self, *, chunk: int = 10_000) -> list[tuple[str, Frame]]:
@@ -187,11 +214,15 @@ class World:
             self.finish
             or r.Finish(at_ns=self.end + S // 10, reason="plan done", plan_done=True, drained=True, complete=True)
         )
-        return [
+        found = [
             (name, Frame(n, records[i : i + chunk]))
             for name, records in files.items()
             for n, i in enumerate(range(0, len(records), chunk))
         ]
+        for name in names if self.sealed else ():
+            count = 1 + sum(of == name for of, _ in found)
+            found.append((name, Frame(count - 1, [msgspec.structs.replace(self._header(name), frames=count)])))
+        return found
 
     def _header(self, name: str) -> r.Header:
         main = name == "main"
@@ -200,7 +231,7 @@ class World:
             profile_sha256="0" * 64, origin_ns=0, origin_unix_ns=0, boot_id="b", slice_ns=SLICE_NS, versions={"x": "1"},
             receive="hub-epoll", started_at="2026-01-01T00:00:00Z",
             workers=0 if self.processes == 1 else self.processes,
-            machine="two cores",
+            machine="two cores", frames=0 if self.sealed else -1,
         )  # fmt: skip
 
     def _published(self) -> list[r.Record]:
@@ -259,7 +290,7 @@ class World:
                         step="proved",
                         before_ns=f.start + 3 * MS,
                         after_ns=f.start + 9 * MS,
-                        effective={"cut": 1},
+                        effective={"cut": 1} | ({"touched": f.touched, "touched_why": WHY} if f.touched else {}),
                         **common,
                     )
                 )
@@ -271,6 +302,7 @@ class World:
             r.HarnessSecond(
                 at_ns=at, cpu_percent=20.0, rss_bytes=50_000_000, hub_lag_p99_ns=MS, hub_lag_max_ns=2 * MS, connected=1,
                 publishing=1, messages=10, reads=5, read_delay_p99_ns=10_000, saturated=False,
+                frames=10 if name == "main" else 0, checked=9 if name == "main" else 0,
             )
             for at in range(T0 - S, self.end + S, S)
         ]  # fmt: skip
@@ -280,13 +312,11 @@ class World:
         found: list[r.Record] = []
         sets: dict[frozenset[int], int] = {}
         cells: dict[tuple[int, int, int], list[Any]] = {}
-        kernel: dict[tuple[int, int, int], Histogram] = defaultdict(Histogram)
-        sampled: dict[tuple[int, int, int], Histogram] = defaultdict(Histogram)
-        clients: dict[tuple[int, int], Counter[int]] = defaultdict(Counter)  # second, consumer: coarse bucket, count
         touched: dict[int, dict[int, list[int]]] = defaultdict(dict)
         rows: list[tuple[str, int, int, int, int, int, int]] = []
         alike: dict[tuple[tuple[int, ...], ...], list[tuple[int, int]]] = defaultdict(list)
         groups = len(self.profile.consumers)
+        timed: list[tuple[int, int, int]] = []
         families = [route.family for route in self.contract.routes]
         windows = [(f.start // SLICE_NS - 20, f.end // SLICE_NS + 200) for f in self.faults]
         run = range(T0 // SLICE_NS, self.end // SLICE_NS)
@@ -323,6 +353,8 @@ class World:
             seen: dict[int, set[int]] = defaultdict(set)
             ends: dict[int, tuple[int, int]] = {}  # of what was seen of a stream: least and greatest
             for at, m in stay.got:
+                if at >= m.due:
+                    timed.append((at, stay.consumer, at - m.due))
                 key = (families[m.route] * groups + group, m.due // SLICE_NS, at // SLICE_NS)
                 cell = cells.get(key)
                 if cell is None:
@@ -331,11 +363,6 @@ class World:
                 cell[3] += 100
                 if at >= m.due:
                     cell[2].add(at - m.due)
-                    clients[at // S, stay.consumer][bucket_of(at - m.due) >> COARSE_BITS] += 1
-                    if self.stamped is not None and self.stamped(m, stay):
-                        sampled[key].add(at - m.due)
-                        by_kernel = max(at - READ_DELAY_NS, m.due)
-                        kernel[*key[:2], by_kernel // SLICE_NS].add(by_kernel - m.due)
                 else:
                     cell[4] += 1
                 if m.seq in had:
@@ -358,29 +385,15 @@ class World:
             vector = tuple((k, *ends[k], len(v)) for k, v in sorted(seen.items()))
             alike[vector].append((stay.consumer, stay.epoch))
         for (group, due, at), (unique, repeated, latency, size, negative) in sorted(cells.items()):
-            stamped = sampled[group, due, at]
             found.append(
                 r.Consumed(
                     group=group, due_slice=due, received_slice=at, clock="read", unique=unique, repeated=repeated,
                     bytes=size,
                     latency=latency.sparse(), negative=negative, service=latency.sparse(), read_delay=([1], [unique]),
-                    reads=1, sampled=stamped.sparse(), sampled_weight=stamped.count,
+                    reads=1,
                 )
             )  # fmt: skip
-        for (group, due, at), latency in sorted(kernel.items()):
-            found.append(
-                r.Consumed(
-                    group=group, due_slice=due, received_slice=at, clock="kernel", unique=0, repeated=0, bytes=0,
-                    latency=latency.sparse(), negative=0,
-                )
-            )  # fmt: skip
-        for (second, consumer), counts in sorted(clients.items()):
-            found.append(
-                r.ClientLatency(
-                    from_slice=second * S // SLICE_NS, to_slice=(second + 1) * S // SLICE_NS - 1, consumer=[consumer],
-                    entries=[len(counts)], bucket=sorted(counts), count=[counts[b] for b in sorted(counts)],
-                )
-            )  # fmt: skip
+        found += _client_latencies(timed, [(f.start, f.end) for f in self.faults])
         for at in sorted(shown):
             cs = sorted(touched[at].items())
             cols = list(zip(*(v for _, v in cs), strict=True)) or [()] * 5
@@ -407,3 +420,20 @@ class World:
                     )
                 )  # fmt: skip
         return found
+
+
+def _client_latencies(timed: list[tuple[int, int, int]], faults: list[tuple[int, int]]) -> list[r.Record]:
+    """As a process writes them; `timed` is when something was received, by whom, and its latency."""
+    clients = ClientLatencies()
+    for start, end in faults:
+        clients.open(start // SLICE_NS - 1)
+        clients.close(end // SLICE_NS + 100)
+    found: list[r.Record | None] = []
+    for slice_, of_slice in itertools.groupby(sorted(timed), key=lambda one: one[0] // SLICE_NS):
+        rows = list(of_slice)
+        found.append(clients.begin(slice_))
+        clients.add(
+            np.array([consumer for _, consumer, _ in rows], dtype=np.int64),
+            np.array([bucket_of(latency) for *_, latency in rows], dtype=np.int64),
+        )
+    return [record for record in (*found, clients.take()) if record is not None]

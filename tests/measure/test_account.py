@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loadtests.measure.absences import CAUSES
 from loadtests.measure.case import case
 from loadtests.measure.facts import Facts, fold
 from loadtests.measure.judge import conclude, judge
@@ -42,6 +44,10 @@ def messy(seed: int, *, faults: bool, processes: int, disconnects: int, share: f
             epoch = max(s.epoch for s in world.stays if s.consumer == stay.consumer) + 1
             world.stays.append(Stay(consumer=stay.consumer, epoch=epoch, start=back, end=stay.end, why=stay.why))
             stay.end, stay.why = at, dice.choice(["peer closed", "error", "own"])
+    world.stays.sort(key=lambda s: (s.consumer, s.start))
+    for _, stays in itertools.groupby(world.stays, key=lambda s: s.consumer):
+        for epoch, stay in enumerate(stays):
+            stay.epoch = epoch
     if faults:
         start = world.warm + 2 * S + dice.randrange(0, 100) * MS
         world.faults.append(
@@ -104,16 +110,19 @@ def compare(world: World, results: Results) -> None:
     assert d.reordered == t["reordered"]
     assert d.late == t["late"]
     assert d.lost.defect == t["defect"]
-    assert d.lost.disconnected == t["disconnected"]
     assert d.lost.charged == t["charged"]
-    assert d.lost.total == t["defect"] + t["disconnected"] + t["charged"]
+    assert d.lost.total == t["defect"] + t["charged"]
+    assert d.delivered == t["delivered"]
+    assert d.away is not None
+    away = {cause: t[f"away {cause}"] for cause in CAUSES}
+    assert away == {cause: getattr(d.away, cause) for cause in CAUSES}
     assert d.lost.injector_at_most == t["injector"]
     assert d.lost.broker is None
     assert d.rpo_s is not None
     assert round(d.rpo_s * 10) == right["run"]
     assert d.owed is not None
-    assert d.unique is not None
-    assert d.unique + (d.lost.total or 0) + (d.undecided or 0) >= d.owed
+    assert d.offered == d.owed + (d.undecided or 0) + sum(away.values())
+    assert d.owed == d.delivered + (d.lost.total or 0)
     for route in results.routes:
         c = right["routes"][route.group]
         assert (route.owed, route.unique, route.repeated) == (c["owed"], c["unique"], c["repeated"]), route.group

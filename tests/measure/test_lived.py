@@ -141,3 +141,23 @@ def test_a_history_without_an_end_says_how_that_comes_and_where_it_stops() -> No
     assert results.verdict is Verdict.UNKNOWN
     assert "the leading process was killed or crashed" in results.reasons[0]
     assert "the last fact is of" in results.reasons[0]
+
+
+def test_a_stack_that_vanished_under_a_run_is_no_failure_of_the_target() -> None:
+    """What nobody received from the moment at which it was last whole is lost for want of a stack."""
+    found = World(profile(thresholds=[LIMIT]))
+    found.publish()
+    found.subscribe()
+    gone = found.warm + 4 * S
+    for stay in found.stays:
+        stay.end, stay.why = gone + S // 10, "peer closed"
+    found.deliver(lose=lambda m, _: m.sent >= gone)
+    vanished = r.ServiceEnded(service=r.THE_STACK, at_ns=gone + S, what="vanished: its supervisor is gone")
+    trouble = r.Trouble(process="main", from_ns=gone, to_ns=-1, what="the local stack vanished")
+    end = gone + 2 * S
+    found.finish = r.Finish(
+        at_ns=end, reason="error: the local stack vanished", plan_done=False, drained=True, complete=True
+    )
+    results = judged(found, vanished, trouble)
+    assert results.verdict is Verdict.UNKNOWN, results.reasons
+    assert results.reasons[0].startswith("the target's services lived: the local stack vanished")

@@ -14,7 +14,7 @@ from loadtests.measure.facts import fold
 from loadtests.measure.felt_by import consumer_table
 from loadtests.measure.judge import judge
 from loadtests.model.ids import SLICE_NS
-from loadtests.model.records import FirstAfter, Touched
+from loadtests.model.records import FirstAfter, PhaseMark, Touched
 from loadtests.model.results import Results, Verdict
 from tests.measure.simulate import MS, FaultIn, Message, S, Stay, World, profile
 
@@ -208,18 +208,182 @@ def test_a_consumer_that_gets_its_backlog_first_is_dated_to_the_message() -> Non
         assert abs(int(found.steady[row]) - max(bad, exact.at_ns[row])) < 20 * MS
 
 
-def test_a_gap_spoils_no_more_than_what_came_before_it_was_noticed() -> None:
-    world = cut(back_ns=0)
-    world.deliver(outage(world, 330 * MS))
+# -- a gap stands where the missing message was due
+
+RARE = [
+    {"name": "often", "count": 1, "families": ["patterns"], "shape": {"kind": "constant", "rate_per_s": 50.0}},
+    {"name": "rarely", "count": 1, "families": ["ranks"], "shape": {"kind": "constant", "rate_per_s": 1.0}},
+]
+
+
+def rare() -> World:
+    """One stream has a message in every other second; nothing else is wrong after the cut."""
+    run = {"duration_s": 12.0, "warm_up_s": 1.0, "drain_s": 1.0, "late_s": 0.5, "settle_ms": 100}
+    steady = {"hold_s": 1.2, "group_ms": 300, "group_min_messages": 5}
+    plain, limit = [{"name": "plain", "count": 3}], {"limit_s": 3.0}
+    world = World(profile(faults=[CUT], publishers=RARE, consumers=plain, recovery=limit, steady=steady, run=run))
+    world.publish()
+    world.subscribe()
+    start = world.warm + 3 * S
+    world.faults.append(FaultIn(name="cut", kind="down", link="gateway-redis", start=start, end=start + S))
+    return world
+
+
+def steady_s(world: World, lose: Any) -> list[float]:
+    world.deliver(lose)
     found = case(world.profile, fold(world.history())).felt[0]
     assert found is not None
-    for row, stay in enumerate(world.stays):
-        first = min(at for at, m in stay.got if m.due >= world.faults[0].end)
-        noticed = [
-            min(at for at, m in stay.got if (m.slot, m.route) == stream and at >= first)
-            for stream in {(m.slot, m.route) for _, m in stay.got}
-        ]
-        assert first <= int(found.steady[row]) <= max(noticed)
+    return [(int(at) - found.healed_ns) / S for at in found.steady]
+
+
+def test_what_was_missing_before_the_healing_makes_nothing_after_it_unsteady() -> None:
+    world = rare()
+    cut = world.faults[0]
+    lost = [m for m in world.messages if cut.start <= m.sent < cut.end and m.slot == 1]
+    shown = min(m.sent for m in world.messages if (m.slot, m.route) == (1, lost[0].route) and m.sent > cut.end)
+    assert shown > cut.end + 800 * MS, "or this would test nothing"
+    assert max(steady_s(world, lambda m, stay: cut.start <= m.sent < cut.end)) < 0.1
+
+
+def test_what_is_missing_after_the_healing_is_dated_by_when_it_was_due() -> None:
+    world = rare()
+    cut = world.faults[0]
+    late = next(m for m in world.messages if m.slot == 0 and m.sent > cut.end + 700 * MS)
+    for at in steady_s(world, lambda m, stay: cut.start <= m.sent < cut.end or m is late):
+        assert at == pytest.approx((late.due - cut.end) / S, abs=0.051)
+
+
+def test_what_nothing_of_its_stream_follows_is_missed_all_the_same() -> None:
+    world = rare()
+    cut = world.faults[0]
+    gone = next(m for m in world.messages if m.slot == 1 and m.sent > cut.end + 500 * MS)
+    never_shown = [m for m in world.messages if (m.slot, m.route) == (1, gone.route) and m.sent >= gone.sent]
+    world.messages = [m for m in world.messages if m not in never_shown[1:]]
+    for at in steady_s(world, lambda m, stay: cut.start <= m.sent < cut.end or m is gone):
+        assert at == pytest.approx((gone.due - cut.end) / S, abs=0.051)
+
+
+def test_what_came_after_all_is_no_gap() -> None:
+    world = rare()
+    cut = world.faults[0]
+    late = next(m for m in world.messages if m.slot == 0 and m.sent > cut.end + 700 * MS)
+    world.deliver(lambda m, stay: cut.start <= m.sent < cut.end)
+    for stay in world.stays:
+        at = next(i for i, (_, m) in enumerate(stay.got) if m is late)
+        stay.got.insert(at + 2, (stay.got[at + 2][0], stay.got.pop(at)[1]))
+        stay.got.sort(key=lambda g: g[0])
+    results = judge(world.profile, world.history())
+    steady = results.recovery[0].consumers.steady
+    assert results.delivery.reordered == len(world.stays)
+    assert steady.max is not None
+    assert steady.max < 0.1
+
+
+# -- who does not come back is slower than all who do
+
+MANY = [{"name": "plain", "count": 40}]
+
+
+def crowd(gone: int, *, why: str = "peer closed") -> World:
+    """The first `gone` of forty consumers are thrown out in the cut, and never let in again; the run forgives it."""
+    steady = {"hold_s": 0.6, "group_ms": 300, "group_min_messages": 5, "connected_min": 0.0, "delivery_min": 0.0}
+    world = World(profile(faults=[CUT], consumers=MANY, recovery={"limit_s": 2.0}, steady=steady))
+    world.publish()
+    world.subscribe()
+    start = world.warm + 3 * S
+    world.faults.append(FaultIn(name="cut", kind="down", link="client-gateway", start=start, end=start + S))
+    for stay in world.stays[:gone]:
+        stay.end, stay.why = start + 20 * MS, why
+    return world
+
+
+def crowded(world: World) -> Results:
+    fault = world.faults[0]
+    return judged(world, lambda m, stay: fault.start <= m.sent < fault.end)
+
+
+@pytest.mark.parametrize(
+    ("gone", "p50", "p95"), [(0, True, True), (2, True, True), (3, True, False), (20, True, False), (21, False, False)]
+)
+def test_a_percentile_that_falls_among_those_who_did_not_come_back_is_beyond_the_limit(
+    gone: int, p50: bool, p95: bool
+) -> None:
+    results = crowded(crowd(gone))
+    (recovery,) = results.recovery
+    for spread in (recovery.consumers.first_fresh, recovery.consumers.steady):
+        assert (spread.clients, spread.back, spread.not_recovered) == (40, 40 - gone, gone)
+        assert (spread.p50 is not None, spread.p95 is not None, spread.max is not None) == (p50, p95, not gone)
+        assert spread.beyond_s == {
+            name: 2.0 for name, known in (("p50", p50), ("p95", p95), ("max", not gone)) if not known
+        }
+    assert recovery.verdict is (Verdict.FAIL if gone > 2 else Verdict.PASS)
+    assert (f"{gone} of 40 clients were not back within 2 s" in recovery.summary) is (gone > 2)
+    check = next(c for c in results.checks if c.name.startswith("clients_not_back"))
+    assert (check.measured, check.verdict) == (gone, Verdict.FAIL if gone else Verdict.PASS)
+    assert len(check.evidence) == min(gone, 20)
+    recovered = next(c for c in results.checks if c.name == "recovered from every fault")
+    assert recovered.verdict is (Verdict.FAIL if gone > 2 else Verdict.PASS)
+
+
+def test_who_gets_messages_and_never_all_of_them_is_not_back() -> None:
+    """Fresh at once, but one message in five never comes: steady is what the profile asks for."""
+    world = crowd(0)
+    fault = world.faults[0]
+    results = judged(
+        world, lambda m, stay: fault.start <= m.sent < fault.end or (stay.consumer == 7 and m.seq % 5 == 0)
+    )
+    consumers = results.recovery[0].consumers
+    assert (consumers.first_fresh.not_recovered, consumers.steady.not_recovered) == (0, 1)
+    assert consumers.slowest[0].endswith("never steady")
+    check = next(c for c in results.checks if c.name.startswith("clients_not_back"))
+    assert check.verdict is Verdict.FAIL
+    assert check.evidence == ["cut: consumer 7 was not steady within 2 s"]
+
+
+def test_whom_our_own_plan_took_away_is_not_missed() -> None:
+    results = crowded(crowd(5, why="moved"))
+    spread = results.recovery[0].consumers.steady
+    assert (spread.clients, spread.back, spread.not_recovered, spread.beyond_s) == (35, 35, 0, {})
+    assert next(c for c in results.checks if c.name.startswith("clients_not_back")).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("after_ms", [1300, 2200])
+def test_where_the_data_end_before_it_is_decided_nobody_is_said_to_stay_away(after_ms: int) -> None:
+    """The plan is stopped before the limit, or after it in a stretch that began within it and might have held."""
+    world = crowd(0)
+    fault = world.faults[0]
+    world.extra.append(PhaseMark(phase="drain", at_ns=fault.end + after_ms * MS))
+    off = fault.end + 1800 * MS
+    results = judged(world, lambda m, stay: fault.start <= m.sent < fault.end or (stay.consumer < 4 and m.sent < off))
+    spread = results.recovery[0].consumers.steady
+    assert (spread.not_recovered, spread.back, spread.p50 is None) == (None, 36, False)
+    assert spread.p95 is None
+    assert spread.beyond_s == {}
+    check = next(c for c in results.checks if c.name.startswith("clients_not_back"))
+    assert check.verdict is Verdict.UNKNOWN
+    assert "4 clients were not back within 2 s, but the data end before that is decided" in check.summary
+
+
+def test_a_fault_that_concerns_nobody_has_nobody_who_stays_away() -> None:
+    """Its families are followed by none but those that are expected to be slow."""
+    slow = [{"name": "slow", "count": 2, "expect_slow": True}]
+    limits = [{"measure": "lost_defect", "at_most": 0.0, "group": "slow"}]
+    world = World(profile(faults=[CUT], consumers=slow, thresholds=limits))
+    world.publish()
+    world.subscribe()
+    start = world.warm + 3 * S
+    world.faults.append(FaultIn(name="cut", kind="down", link="gateway-redis", start=start, end=start + S))
+    results = judged(world, lambda m, stay: start <= m.sent < start + S)
+    assert next(c for c in results.checks if c.name.startswith("clients_not_back")).verdict is Verdict.PASS
+    assert results.recovery[0].consumers.steady.clients == 0
+
+
+def test_without_proof_nobody_is_said_to_stay_away() -> None:
+    world = crowd(1)
+    world.faults[0].proved = False
+    check = next(c for c in crowded(world).checks if c.name.startswith("clients_not_back"))
+    assert check.verdict is Verdict.UNKNOWN
+    assert "nothing proves that it acted" in check.summary
 
 
 def test_every_consumer_has_a_line_in_the_table() -> None:

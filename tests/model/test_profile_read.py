@@ -153,9 +153,9 @@ def test_a_choice_and_a_wrong_table() -> None:
         ("families.patterns.keys.pattern=['A', 'B']", "families[0].keys.pattern", '["A", "B"]'),
         ("consumers.plain.expect_slow=true", "consumers[0].expect_slow", "true"),
         (
-            "families.patterns.path[1]=producer-redis",
+            "families.patterns.path[0]=producer-redis",
             "families[0].path",
-            '["publisher-redis", "producer-redis", "client-gateway"]',
+            '["producer-redis", "gateway-redis", "client-gateway"]',
         ),
     ],
 )

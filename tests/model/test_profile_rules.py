@@ -65,6 +65,16 @@ def changed(changes: dict[str, Any]) -> dict[str, Any]:
     return raw
 
 
+@pytest.mark.parametrize("link", ["publisher-redis", "gateway-redis", "gateway-postgres", "producer-postgres"])
+def test_a_fault_may_act_on_what_messages_or_database_connections_pass(link: str) -> None:
+    Profile.model_validate(changed({"faults.0.link": link}))
+
+
+def test_a_fault_may_act_on_whatever_a_path_names() -> None:
+    path = ["producer-redis", "gateway-redis", "client-gateway"]
+    Profile.model_validate(changed({"faults.0.link": "producer-redis", "families.0.path": path}))
+
+
 def refused(raw: dict[str, Any]) -> str:
     with pytest.raises(ValidationError) as caught:
         Profile.model_validate(raw)
@@ -94,6 +104,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (
         {"consumers.0.subscribe": {"families": ["ranks"], "patterns": ["Doji"]}},
         'consumers[0].subscribe.patterns[0]: found "Doji", allowed a pattern of a family that the group takes',
+    ),
+    (
+        {"faults.0.link": "producer-redis"},
+        'faults[0].link: found "producer-redis", which no family\'s path names and no reader uses, so that a fault on '
+        'it touches nobody, allowed one of "publisher-redis", "gateway-redis"',
     ),
     ({"faults.0.at_s": 0.2}, "faults[0].at_s: found 0.2, allowed from 1"),
     ({"faults.1.at_s": 40}, 'faults[1].for_s: found that "slow" ends 42 s after the warm-up, allowed up to 27'),

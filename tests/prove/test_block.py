@@ -69,12 +69,13 @@ def held_until_it_broke(*, later: bool) -> dict[str, int]:
     return numbers(block_of(w, {(0, 0): (0, 1700, "peer closed")}))
 
 
-def test_a_loss_before_the_connection_broke_is_the_connections() -> None:
-    assert held_until_it_broke(later=False) == {"owed": 3, "unique": 1, "disconnected": 2}
-
-
-def test_but_not_what_that_connection_had_passed_over() -> None:
-    assert held_until_it_broke(later=True) == {"owed": 3, "unique": 2, "defect": 1}
+@pytest.mark.parametrize(
+    ("later", "expected_"), [(False, {"unique": 1, "defect": 2}), (True, {"unique": 2, "defect": 1})]
+)
+def test_what_was_owed_before_the_target_broke_the_connection_is_its_loss(
+    later: bool, expected_: dict[str, int]
+) -> None:
+    assert held_until_it_broke(later=later) == {"owed": 3, **expected_}
 
 
 def test_a_connection_that_broke_long_after_takes_nothing() -> None:
@@ -100,12 +101,12 @@ def away(replayed: bool) -> dict[str, int]:
     return numbers(block_of(w, {(0, 0): (0, 2000, "peer closed"), (0, 1): (3000, 9000, "own")}))
 
 
-def test_what_was_missed_while_away_is_owed_by_nobody() -> None:
-    assert away(replayed=False) == {"owed": 2, "unique": 2, "undecided": 1}  # the job might have been replayed
+def test_what_was_missed_while_away_is_the_targets_doing_and_what_it_was_to_replay_is_owed() -> None:
+    assert away(replayed=False) == {"owed": 3, "unique": 2, "not_replayed": 1, "disconnected": 1}
 
 
 def test_a_replayed_message_is_owed_since_it_was_seen() -> None:
-    assert away(replayed=True) == {"owed": 3, "unique": 3}
+    assert away(replayed=True) == {"owed": 3, "unique": 3, "disconnected": 1}
 
 
 def test_seen_over_two_connections_is_repeated() -> None:

@@ -13,7 +13,7 @@ from books import CONTRACT, DOJI, HAMMER, JOB, MS, ORIGIN, RUN, Written
 
 from loadtests.model import records as r
 from loadtests.model.codec import pack
-from loadtests.prove.block import NUMBERS, expected
+from loadtests.prove.block import LOST, NO_MESSAGE, NUMBERS, Block, expected
 from loadtests.prove.comparing import compare
 from loadtests.prove.history import Account, Edge, Found, Sum, read_history
 from loadtests.prove.sections import Row, SectionResult, compared
@@ -72,21 +72,31 @@ def right_tool(truth: Truth) -> tuple[Found, dict[str, Any]]:
     for packed, stream in truth.streams.items():
         found.published[packed] = {event.seq for event in stream.events}
     block = expected(truth, found.edges, origin_ns=ORIGIN)
-    owed, lost = block.total("owed"), block.total("defect") + block.total("disconnected")
     routes = [
         {"group": group}
-        | {name: block.of[group, name] for name in NUMBERS if name not in ("defect", "disconnected")}
-        | {"lost": {name: block.of[group, name] for name in ("defect", "disconnected")}}
+        | {name: block.of[group, name] for name in NUMBERS if name not in LOST}
+        | {"lost": {name: block.of[group, name] for name in LOST}}
         for group in sorted({group for group, _ in block.of})
     ]
     delivery = {name: block.total(name) for name in NUMBERS} | {
-        "published": block.published, "failed": 0, "unknown": 0, "foreign": block.foreign,
-        "rate": round((owed - lost) / owed, 9),
-        "lost": {
-            "total": lost, "defect": block.total("defect"), "disconnected": block.total("disconnected"), "charged": 0,
-        },
+        "published": block.published, "failed": 0, "unknown": 0, **block.no_message, **account_of(block),
     }  # fmt: skip
     return found, {"delivery": delivery, "routes": routes}
+
+
+def account_of(block: Block) -> dict[str, Any]:
+    """The sums of the results, from the numbers that they are made of."""
+    lost = {name: block.total(name) for name in LOST} | {"charged": 0}
+    away = {name: block.total(name) for name in ("own_plan", "disconnected")}
+    owed = block.total("owed")
+    delivered = owed - sum(lost.values())
+    return {
+        "delivered": delivered,
+        "offered": owed + block.total("undecided") + sum(away.values()),
+        "rate": round(delivered / (owed + away["disconnected"]), 9),
+        "lost": lost | {"total": sum(lost.values())},
+        "away": away,
+    }
 
 
 def wrong(rows: list[Row]) -> dict[str, Row]:
@@ -177,12 +187,15 @@ def test_the_first_difference_names_consumer_stream_and_seq() -> None:
     assert "skipped lacks seq [3]" in text
 
 
-@pytest.mark.parametrize("number", [*NUMBERS, "published", "foreign", "rate", "failed", "unknown", "total", "charged"])
+@pytest.mark.parametrize(
+    "number",
+    [*NUMBERS, *NO_MESSAGE, "published", "rate", "failed", "unknown", "total", "charged", "offered", "delivered"],
+)
 def test_each_number_of_the_results_counts(number: str) -> None:
     truth = lying_book().truth()
     found, results = right_tool(truth)
-    inner = results["delivery"]["lost"] if number in ("defect", "disconnected", "total", "charged") else None
-    where = results["delivery"] if inner is None else inner
+    delivery = results["delivery"]
+    where = next((delivery[part] for part in ("lost", "away") if number in delivery[part]), delivery)
     where[number] += 1
     (row,) = wrong(compare(truth, found, results)).values()
     assert row.what.startswith("results: ")
@@ -205,9 +218,7 @@ def test_of_a_killed_process_nothing_is_said_and_of_all_else_everything() -> Non
     block = expected(truth, found.edges, origin_ns=ORIGIN, but=frozenset({1}))
     for name in ("owed", "unique", "undecided"):
         results["delivery"][name] = block.total(name)
-    results["delivery"]["lost"] = {"defect": block.total("defect"), "disconnected": 0, "charged": 0}
-    results["delivery"]["lost"]["total"] = block.total("defect")
-    results["delivery"]["rate"] = round(1 - block.total("defect") / block.total("owed"), 9)
+    results["delivery"] |= account_of(block)
     assert not wrong(compare(truth, found, results, but=frozenset({1})))
     swallow(found, 3)
     assert "lost" in wrong(compare(truth, found, results, but=frozenset({1})))

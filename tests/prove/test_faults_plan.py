@@ -27,14 +27,15 @@ def test_every_kind_that_a_profile_may_name_is_played() -> None:
 def test_the_profile_of_each_run_is_valid(name: str) -> None:
     plays = groups(list(PLAYS))[name]
     read = parsed(profile(name, plays, seed=1))
-    assert [fault.kind for fault in read.faults] == [play.kind for play in plays]
+    assert [fault.kind for fault in read.faults if fault.name in PLAYS] == [play.kind for play in plays]
     assert read.run.duration_s < 120
 
 
 @pytest.mark.parametrize("kind", list(PLAYS))
 def test_each_kind_may_be_played_alone(kind: str) -> None:
     ((name, plays),) = groups([kind]).items()
-    assert [fault.kind for fault in parsed(profile(name, plays, seed=1)).faults] == [kind]
+    read = parsed(profile(name, plays, seed=1))
+    assert [fault.kind for fault in read.faults if fault.name in PLAYS] == [kind]
 
 
 def fault(**changed: Any) -> dict[str, Any]:

@@ -19,8 +19,9 @@ RULES = Rules(late_ns=S, hold_ns=800 * MS, limit_ns=3 * S, maybe_ns=200 * MS, si
 def of(book: Sendings, consumer: int = 0) -> Comeback:
     sent = book.sent()
     own = [c for c in sent.book.connections.values() if c.consumer == consumer]
+    dues = {event.n: event.due_ns for event in sent.book.events}
     return comeback(
-        sent.of_consumer(consumer), own, origin_ns=sent.origin_ns, healed_ns=HEALED, end_ns=END, rules=RULES
+        sent.of_consumer(consumer), own, dues, origin_ns=sent.origin_ns, healed_ns=HEALED, end_ns=END, rules=RULES
     )
 
 
@@ -45,9 +46,21 @@ def test_who_was_never_away_is_back_with_the_first_fresh_message() -> None:
 
 
 @pytest.mark.parametrize("back_ms", [150, 700, 2400])
-def test_who_was_held_is_steady_when_both_streams_go_on(back_ms: int) -> None:
+def test_who_was_held_is_steady_with_the_first_message_that_is_not(back_ms: int) -> None:
     back = HEALED + back_ms * MS
-    assert of(stopped(back)) == Comeback(fresh_ns=back + MS + 10_000, steady_ns=back + EVERY + MS + 10_000)
+    assert of(stopped(back)) == Comeback(fresh_ns=back + MS + 10_000, steady_ns=back + MS + 10_000)
+
+
+def test_one_that_is_kept_back_later_counts_when_it_was_due() -> None:
+    book = Sendings()
+    numbers = book.messages(0, END, EVERY)
+    connection = book.connect(0, 0)
+    for n in numbers:
+        if book.due(n) == HEALED + 550 * MS:
+            book.lie("lost", connection, 0, n, book.due(n) + 30 * MS)
+        else:
+            book.send(connection, n, book.due(n) + MS)
+    assert of(book) == Comeback(fresh_ns=HEALED + MS + 10_000, steady_ns=HEALED + 550 * MS)
 
 
 def test_a_queue_is_late_until_it_is_empty() -> None:
@@ -111,10 +124,12 @@ TRUTH = {
 }
 
 
-def results(*, gone: int = 1, slowest: float = 0.51) -> dict[str, Any]:
+def results(*, gone: int = 1, slowest: float = 0.51, limited: bool = True) -> dict[str, Any]:
     both = {"first_fresh": slowest, "steady": slowest + 0.05}
-    consumers = {name: {"max": most, "not_recovered": gone} for name, most in both.items()}
-    return {"recovery": [{"fault": "decoy-cut", "consumers": consumers}]}
+    beyond = {"max": 3.0} if limited else {}
+    consumers = {name: {"max": None, "not_recovered": gone, "beyond_s": beyond} for name in both}
+    distribution = {name: [0.01, most] for name, most in both.items()}
+    return {"recovery": [{"fault": "decoy-cut", "consumers": {**consumers, "distribution": distribution}}]}
 
 
 def green(table: dict[int, Said], found: dict[str, Any] | None = None) -> bool:
@@ -136,6 +151,7 @@ def test_who_is_said_to_be_back_and_is_not_and_the_other_way_round_is_seen() -> 
     assert not green({consumer: said for consumer, said in TRUTH.items() if consumer != 2})
     assert not green(TRUTH, results(gone=0))
     assert not green(TRUTH, results(slowest=0.7))
+    assert not green(TRUTH, results(limited=False))
     assert not green(TRUTH, {"recovery": []})
 
 

@@ -7,12 +7,14 @@ import random
 
 from loadtests.model.results import (
     SCHEMA,
+    Away,
     Bars,
     Check,
     ConsumerRecovery,
     ConsumerSpread,
     Delivery,
     EffectiveValue,
+    FaultLimit,
     FaultResult,
     Growth,
     HarnessResult,
@@ -25,6 +27,7 @@ from loadtests.model.results import (
     RouteResult,
     RunInfo,
     Series,
+    SlowReaders,
     Spread,
     Verdict,
 )
@@ -60,7 +63,7 @@ THIN = Spread(count=37, mean=1.93, p50=1.81, p90=None, p95=None, p99=None, p999=
 
 def lost(total: int | None = 0, defect: int | None = 0, **more: int | None) -> Lost:
     """Losses and their attribution."""
-    rest = {"disconnected": 0, "charged": 0, "injector_at_most": 0, "broker": 0, **more}
+    rest = {"charged": 0, "injector_at_most": 0, "broker": 0, **more}
     return Lost(total=total, defect=defect, **rest)
 
 
@@ -71,9 +74,10 @@ def consumers(rng: random.Random, middle: float, left_out: int = 0) -> ConsumerR
         return sorted(round(rng.lognormvariate(math.log(around), 0.35), 3) for _ in range(200 - left_out))
 
     def over(values: list[float]) -> ConsumerSpread:
-        return ConsumerSpread(
-            p50=values[len(values) // 2], p95=values[-10], max=None if left_out else values[-1], not_recovered=left_out
-        )
+        everybody: list[float | None] = [*values, *[None] * left_out]
+        found = {"p50": everybody[99], "p95": everybody[189], "max": everybody[199]}
+        beyond = {name: 10.0 for name, value in found.items() if value is None}
+        return ConsumerSpread(**found, not_recovered=left_out, clients=200, back=len(values), beyond_s=beyond)
 
     fresh, steady = times(middle), times(middle * 1.6)
     return ConsumerRecovery(
@@ -237,6 +241,11 @@ def sample(verdict: Verdict = Verdict.FAIL) -> Results:
             error_s=0.204,
             summary="steady 2.01 s after healed; the gateway's reconnection dominates",
             consumers=consumers(rng, 0.6),
+            limits=[
+                FaultLimit(measure="recovery_s", limit=1.5, measured=2.01, verdict=Verdict.FAIL),
+                FaultLimit(measure="clients_not_back", limit=0, measured=0, verdict=Verdict.PASS, default=True),
+            ],
+            judged=Verdict.FAIL,
         ),
         RecoveryResult(
             fault="slow-clients",
@@ -246,7 +255,7 @@ def sample(verdict: Verdict = Verdict.FAIL) -> Results:
             limit_s=10,
             error_s=0.204,
             summary="not recovered (> 10 s)",
-            consumers=consumers(rng, 1.9, left_out=3),
+            consumers=consumers(rng, 1.9, left_out=160),
         ),
         RecoveryResult(
             fault="db-black-hole",
@@ -274,7 +283,7 @@ def sample(verdict: Verdict = Verdict.FAIL) -> Results:
             repeated=0,
             reordered=0,
             late=114,
-            lost=lost(48_609, 12, disconnected=201, charged=48_396, injector_at_most=611),
+            lost=lost(48_609, 12, charged=48_396, injector_at_most=611),
             calm_lost=12,
             latency_ms=spread(1.72),
             calm_latency_ms=spread(1.56),
@@ -298,7 +307,7 @@ def sample(verdict: Verdict = Verdict.FAIL) -> Results:
             repeated=None,
             reordered=None,
             late=None,
-            lost=lost(None, None, disconnected=None, charged=None, injector_at_most=None, broker=None),
+            lost=lost(None, None, charged=None, injector_at_most=None, broker=None),
             calm_lost=None,
             latency_ms=NOTHING,
             calm_latency_ms=NOTHING,
@@ -334,7 +343,7 @@ def sample(verdict: Verdict = Verdict.FAIL) -> Results:
             failed=5,
             unknown=19,
             not_offered=0,
-            offered=2_460_014,
+            offered=2_460_014,  # owed, 88 undecided, 2,712 away
             owed=2_457_214,
             unique=2_392_704,
             repeated=2,
@@ -342,10 +351,23 @@ def sample(verdict: Verdict = Verdict.FAIL) -> Results:
             foreign=0,
             undecided=88,
             late=123,
-            lost=lost(64_510, 12, disconnected=201, charged=64_297, injector_at_most=815, broker=None),
+            lost=lost(64_510, 12, charged=64_297, injector_at_most=815, broker=None),
             rate=0.973747,
             received_per_s=19_213.44,
             rpo_s=4.93,
+            away=Away(own_plan=1_000, charged=1_511, harness=0, disconnected=201),
+            delivered=2_392_704,
+            delivered_of_owed=0.973747,
+            slow_readers=SlowReaders(
+                groups=["browsers"],
+                owed=614_102,
+                unique=598_201,
+                repeated=2,
+                reordered=0,
+                late=77,
+                lost=15_901,
+                others_latency_ms=spread(1.66, 1_794_503),
+            ),
         ),
         latency_ms=spread(1.81, 2_392_704),
         service_ms=spread(1.62, 37_386),
@@ -503,7 +525,7 @@ def nothing_known() -> Results:
         rate=None,
         received_per_s=None,
         rpo_s=None,
-        lost=lost(None, None, disconnected=None, charged=None, injector_at_most=None, broker=None),
+        lost=lost(None, None, charged=None, injector_at_most=None, broker=None),
     )
     return Results(
         schema=SCHEMA,

@@ -17,7 +17,9 @@ import pytest
 import sample
 
 from loadtests.model.results import Results, Verdict, to_json
+from loadtests.report.charts import recovery_chart
 from loadtests.report.html import SECTIONS, pair, render_html
+from loadtests.report.text import summary_lines
 
 HERE = Path(__file__).parent
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -114,6 +116,19 @@ def test_every_check_fault_route_and_note_is_on_the_page(html: str) -> None:
         assert wanted in text
 
 
+def test_a_total_with_a_part_of_slow_readers_says_so_on_the_first_screen_and_in_the_route_table(
+    html: str, bare: str
+) -> None:
+    first, table = (
+        "".join(Page(html.split(f'id="{name}"')[1].split("</section>")[0]).text) for name in ("numbers", "delivery")
+    )
+    assert "of these 15,901 by slow readers, who are expected to be" in first
+    assert "of these 77 by slow readers, who are expected to be" in first
+    assert "without slow readers" in first
+    assert "of these, slow readers" in table
+    assert "slow readers" not in "".join(Page(bare.split('id="numbers"')[1].split("</section>")[0]).text)
+
+
 def test_sections_stand_in_the_order_of_a_morning_after(html: str) -> None:
     ids = [a["id"] for tag, a in Page(html).elements if tag == "section"]
     assert ids == [name for name, _ in SECTIONS]
@@ -132,6 +147,63 @@ def test_what_is_unknown_is_a_dash_with_the_reason_and_never_zero(bare: str) -> 
     delivered = bare.split("<dt>delivered</dt>")[1].split("</div>")[0]
     assert 'title="the data cannot carry this number">–</span>' in delivered
     assert 'class="n"' not in delivered
+
+
+def row_of(page: str, fault: str) -> str:
+    """A fault's row on the first screen, as text."""
+    cell = page.split('id="faults"')[1].split(f">{fault}</a>")[1].split("</tr>")[0]
+    return " ".join(re.sub(r"<[^>]+>", " ", cell).split())
+
+
+def test_who_did_not_come_back_is_beyond_the_limit_and_never_left_out(html: str) -> None:
+    """160 of 200 never came: no percentile of those who did may stand for all."""
+    results = sample.sample()
+    back = results.recovery[1]
+    row = row_of(html, "slow-clients")
+    assert row.count("&gt; 10.0 s") == 3
+    assert "160 of 200" in row
+    line = next(x.text for x in summary_lines(results) if x.text[11:].startswith("slow-clients"))
+    assert "p50 > 10.0 s, p95 > 10.0 s, max > 10.0 s, not back 160 of 200" in line
+    chart = recovery_chart(1, back)
+    assert chart is not None
+    drawn = chart.plot.renderers[0].data_source.data  # type: ignore[attr-defined]
+    assert drawn["first_fresh"][-1] == pytest.approx(0.2)
+    assert drawn["t"][-1] == back.limit_s
+    whole = recovery_chart(0, results.recovery[0])
+    assert whole is not None
+    assert whole.plot.renderers[0].data_source.data["first_fresh"][-1] == 1  # type: ignore[attr-defined]
+
+
+def test_a_fault_shows_the_limits_that_judge_it_and_the_worst_of_all_verdicts(html: str) -> None:
+    results = sample.sample()
+    assert results.recovery[0].verdict is Verdict.PASS
+    row = row_of(html, "redis-cut")
+    assert row.index("FAIL") < row.index("recovery_s")
+    assert "✖ FAIL recovery_s ≤ 1.50 s" in row
+    assert "✔ PASS clients_not_back ≤ 0 default" in row
+    assert "not recovered beyond 10.0 s" in row
+    line = next(x for x in summary_lines(results) if x.text[11:].startswith("redis-cut"))
+    assert line.text.startswith("  FAIL")
+    assert line.style == "fail"
+    assert "recovery_s ≤ 1.50 s FAIL, clients_not_back ≤ 0 PASS, not recovered beyond 10.0 s" in line.text
+    heading = html.split('id="recovery-0"')[1].split("</h3>")[0]
+    assert "FAIL" in heading
+
+
+def test_the_first_screen_shows_both_sums_and_both_rates(html: str, bare: str) -> None:
+    delivery = sample.sample().delivery
+    assert delivery.away is not None
+    account = html.split('class="account"')[1].split("</section>")[0]
+    sums = [
+        [int(n) for n in re.findall(r'value="(\d+)"', part.split("</dl>")[0])] for part in account.split('"sum"')[1:]
+    ]
+    assert [part[0] for part in sums] == [delivery.offered, delivery.owed]
+    assert [sum(part[1:]) for part in sums] == [delivery.offered, delivery.owed]
+    for rate in (delivery.rate, delivery.delivered_of_owed):
+        assert f'value="{rate!r}"' in account
+    nothing = bare.split('class="account"')[1].split("</section>")[0]
+    assert nothing.count('class="none"') == 12
+    assert "<data" not in nothing
 
 
 def test_texts_of_a_target_cannot_become_markup(html: str) -> None:

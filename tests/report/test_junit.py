@@ -55,6 +55,14 @@ def test_fail_is_a_failure_and_unknown_is_an_error() -> None:
     assert {p.get("name"): p.get("value") for p in suite.iter("property")}["run_id"] == results.run.id
 
 
+def test_each_recovery_is_told_with_the_limits_that_judge_it() -> None:
+    suite = ElementTree.fromstring(render_junit(sample.sample()))[0]
+    told = {p.get("name"): p.get("value") or "" for p in suite.iter("property")}
+    assert told["recovery.0"].startswith("FAIL redis-cut: recovery 2.01 s")
+    assert "recovery_s ≤ 1.50 s FAIL" in told["recovery.0"]
+    assert "p95 > 10.0 s" in told["recovery.1"]
+
+
 @pytest.mark.parametrize("verdict", [Verdict.UNKNOWN, Verdict.ABORTED, Verdict.FAIL])
 def test_a_run_that_no_check_explains_is_still_not_green(verdict: Verdict) -> None:
     results = msgspec.structs.replace(sample.nothing_known(), verdict=verdict, reasons=["the guard lifted all faults"])

@@ -31,9 +31,20 @@ def test_what_a_fault_touched_that_it_should_not_is_told_and_nothing_else() -> N
     assert not any("query symbols" in line for line in text)
 
 
+def test_what_is_slow_readers_is_told_beside_each_total_that_it_is_part_of() -> None:
+    results = sample.sample()
+    text = "\n".join(line.text for line in summary_lines(results))
+    by_slow = "by slow readers, who are expected to be"
+    for start in ("lost        64,510 (of these 15,901", "late 123 (of these 77", "repeated 2 (of these 2"):
+        assert f"{start} {by_slow})" in text
+    assert "reordered 1, foreign" in text, "a part of 0 is not told"
+    assert "(without slow readers " in text
+    assert "slow readers" not in "\n".join(line.text for line in summary_lines(sample.nothing_known()))
+
+
 def test_a_run_without_numbers_shows_dashes() -> None:
     lines = [line.text for line in summary_lines(sample.nothing_known())]
-    assert any("delivered   –: – of the – owed" in line for line in lines)
+    assert any("owed        – = delivered – + lost –" in line for line in lines)
     assert lines[0].startswith("UNKNOWN")
 
 

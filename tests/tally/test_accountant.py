@@ -217,24 +217,10 @@ def test_kernel_cells_repeat_the_deliveries_and_count_none() -> None:
     cells = {c.clock: c for c in finish(tally, account, BEGIN) if isinstance(c, Consumed)}
     kernel, read = cells["kernel"], cells["read"]
     assert (read.unique, sum(read.latency[1]), read.reads, sum(read.service[1])) == (2, 2, 2, 1)
-    assert (kernel.unique, kernel.bytes, kernel.reads, sum(kernel.latency[1])) == (0, 0, 0, 1)
+    assert (kernel.unique, kernel.bytes, kernel.reads, sum(kernel.latency[1])) == (0, 0, 1, 1)
     assert kernel.latency[0] < read.latency[0]
     assert sum(kernel.service[1]) == sum(kernel.read_delay[1]) == 1
     assert kernel.received_slice == read.received_slice - 1
-
-
-def test_what_came_with_one_read_weighs_as_its_square() -> None:
-    """Three messages of a read, looked at in two parts, and one of another: worth 16 / 10 independent ones."""
-    tally = accountant()
-    account = open_account(tally)
-    due = BEGIN - 30 * NS_PER_MS
-    parts = [Batch([made(tally, 0, 0, due)]), Batch([made(tally, 0, n, due) for n in (1, 2)]).rest()]
-    for number, batch in enumerate([*parts, Batch([made(tally, 0, 3, due)])]):
-        tally.take(account, batch, BEGIN)
-        tally.sampled(account, batch, BEGIN, BEGIN - NS_PER_MS, before=1 if number == 1 else 0)
-    read = next(c for c in finish(tally, account, BEGIN) if isinstance(c, Consumed) and c.clock == "read")
-    assert read.sampled == read.latency
-    assert (sum(read.sampled[1]), read.sampled_weight, read.reads) == (4, 3**2 + 1, 2)
 
 
 def touched(found: Iterable[Record]) -> list[Touched]:

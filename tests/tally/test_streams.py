@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from loadtests.drive.chunks import Chunks
+from loadtests.drive.chunks import STREAMS, Chunks, Control
 from loadtests.drive.frames import Cutter, wire
 from loadtests.drive.settling import settle
 from loadtests.drive.websocket import PlainDialect
@@ -12,14 +12,15 @@ from loadtests.model.ids import SLICE_NS, pack_stream
 from loadtests.model.records import Closing, Strange
 from loadtests.tally.accountant import Accountant
 from loadtests.tally.identity import encode
-from loadtests.tally.streams import FOREIGN, STREAMS_KEPT, Streams
+from loadtests.tally.streams import FOREIGN, STREAMS_KEPT, TOO_MANY, Streams
 
 BEGIN = 50 * SLICE_NS
 
 
-def test_a_stream_too_many_is_foreign_and_the_known_ones_stay() -> None:
+def test_a_stream_too_many_is_not_kept_and_the_known_ones_stay() -> None:
     streams = Streams([0], kept=3)
-    assert [streams.index_of(pack_stream(slot, 0, 0)) for slot in range(6)] == [0, 1, 2, FOREIGN, FOREIGN, FOREIGN]
+    assert [streams.index_of(pack_stream(slot, 0, 0)) for slot in range(6)] == [0, 1, 2, TOO_MANY, TOO_MANY, TOO_MANY]
+    assert streams.index_of(pack_stream(0, 0, 1)) == FOREIGN, "that route nobody has"
     assert [streams.index_of(pack_stream(slot, 0, 0)) for slot in (2, 0)] == [2, 0]
     assert len(streams) == len(streams.route) == len(streams.family) == 3
 
@@ -27,11 +28,11 @@ def test_a_stream_too_many_is_foreign_and_the_known_ones_stay() -> None:
 def test_made_up_streams_are_bounded_without_being_asked() -> None:
     streams = Streams([0])
     found = [streams.index_of(pack_stream(n >> 12, n & 4095, 0)) for n in range(STREAMS_KEPT + 10)]
-    assert found.count(FOREIGN) == 10
+    assert found.count(TOO_MANY) == 10
     assert len(streams) == STREAMS_KEPT
 
 
-def test_made_up_streams_are_counted_as_strange_and_true_ones_exactly() -> None:
+def test_streams_beyond_those_kept_are_told_and_true_ones_counted_exactly() -> None:
     tally = Accountant(
         family_of_route=[0],
         copies_of_family=[1],
@@ -44,17 +45,19 @@ def test_made_up_streams_are_counted_as_strange_and_true_ones_exactly() -> None:
     account = tally.account(consumer=4, epoch=0, group=0, routes=frozenset({0}))
     line = SimpleNamespace(account=account, chunks=chunks, cached=chunks.cached, cutter=Cutter(), clean=True)
 
+    told = []
+
     def come(slot: int, seq: int) -> None:
         identity = encode("object", "run", pack_stream(slot, 0, 0), seq, BEGIN, BEGIN)
-        settle(tally, line, wire(b'{"data":{"tickstorm":%b}}' % identity), BEGIN)
+        told.extend(settle(tally, line, wire(b'{"data":{"tickstorm":%b}}' % identity), BEGIN))
 
     for seq in range(100):
         come(0, seq)
         come(1 + seq, seq)
     tally.close_account(account)
     found = list(tally.flush(BEGIN, final=True))
-    strange = [(kind, c) for r in found if isinstance(r, Strange) for kind, c in zip(r.kind, r.count, strict=True)]
-    assert strange == [("foreign route", 81)]
+    assert not [r for r in found if isinstance(r, Strange)]
+    assert told == [Control("cannot", STREAMS)] * 81
     closing = next(r for r in found if isinstance(r, Closing))
     assert closing.unique == [100] + [1] * 19
     assert len(account.last) == 20

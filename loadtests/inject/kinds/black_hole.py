@@ -58,4 +58,4 @@ class BlackHoleWitness(LinkWitness):
         return self.with_hit(Proof(proved=True, effective=effective))
 
 
-KIND = toxic_kind("black-hole", toxics=toxics, witness=BlackHoleWitness)
+KIND = toxic_kind("black-hole", toxics=toxics, witness=BlackHoleWitness, meets="silences")

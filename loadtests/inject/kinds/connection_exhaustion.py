@@ -94,4 +94,5 @@ KIND = Kind(
     undo=on_postgres.end_sessions,
     remaining=on_postgres.sessions_left,
     resorts=on_postgres.resorts,
+    meets=lambda site, _: on_postgres.Newcomers(site.the_postgres()),
 )

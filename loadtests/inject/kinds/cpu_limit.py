@@ -13,7 +13,7 @@ import psutil
 
 from loadtests.inject.errors import ControlError, NotAllowedHere
 from loadtests.inject.kinds.kind import Kind, Site, Undo
-from loadtests.inject.kinds.on_service import ServiceWitness, holds, resorts
+from loadtests.inject.kinds.on_service import ServiceWitness, company, holds, resorts
 from loadtests.inject.processes import CpuMeter, family_of, remember, remembered, standing, tell_all
 from loadtests.inject.proofs import Effective, Proof
 from loadtests.inject.watch import Watch
@@ -175,4 +175,5 @@ KIND = Kind(
     undo=_undo,
     remaining=_remaining,
     resorts=resorts,
+    meets=company,
 )

@@ -68,4 +68,5 @@ KIND = Kind(
     undo=on_link.undo,
     remaining=on_link.remaining,
     resorts=on_link.resorts,
+    meets=on_link.meeting("cuts"),
 )

@@ -231,5 +231,6 @@ KIND = Kind(
     undo=_undo,
     remaining=on_link.remaining,
     resorts=on_link.resorts,
+    meets=on_link.meeting("cuts"),
     looks="never",  # to be off and on in turns is what it is; its own phases tell what went wrong
 )

@@ -16,6 +16,7 @@ from loadtests.inject.link import Link
 from loadtests.inject.proofs import Effective, Witness
 from loadtests.inject.redis_server import RedisServer
 from loadtests.inject.supervisor import Supervisor
+from loadtests.inject.touching import Encounter
 from loadtests.model.injectwire import PlannedFault
 
 Looks = Literal["each second", "at its end", "never"]
@@ -109,4 +110,5 @@ class Kind:
     resorts: Callable[[Site, Undo], list[Resort]]  # in the order in which they are tried
     looks: Looks = "each second"  # how often `not_in_force` is asked again: cheap and true at any time, or not
     prepared: Callable[[Site, PlannedFault], Undo] | None = None  # undoes what its witness begins before the act
+    meets: Callable[[Site, PlannedFault], Encounter] | None = None  # None: its proof shows that it acted on somebody
     lead_ns: int = 0  # what it prepares before it acts may take so long

@@ -96,4 +96,4 @@ class LimitDataWitness(LinkWitness):
         return self.with_hit(proof, closed=True)
 
 
-KIND = toxic_kind("limit-data", toxics=toxics, witness=LimitDataWitness)
+KIND = toxic_kind("limit-data", toxics=toxics, witness=LimitDataWitness, meets="cuts later")

@@ -11,8 +11,10 @@ from loadtests.inject.kinds.kind import Kind, Site
 from loadtests.inject.kinds.on_postgres import PostgresWitness, longest_ms, session_name
 from loadtests.inject.kinds.on_service import wait_a_little
 from loadtests.inject.proofs import Effective, Proof
+from loadtests.inject.touch import Touch
 from loadtests.inject.watch import Watch
 from loadtests.model.injectwire import PlannedFault
+from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING
 
 TABLE = "events"
 PROBE_WAIT_MS = 250
@@ -42,23 +44,36 @@ class LockWitness(PostgresWitness):
         self.calm = calm
 
     def during(self, watch: Watch) -> Proof:
-        """A read that gave up waiting for the lock is proof."""
+        """A read that gave up waiting for the lock is proof. It has met somebody who waits for it besides."""
         while True:
             seen = self._read()
             if seen == "locked" or not wait_a_little(watch, 0.1):
                 break
         effective: Effective = {"table": table_of(self.fault), "read": seen, "waited_ms": PROBE_WAIT_MS}
-        try:
-            effective["waiting"] = int(self.database.ask(_WAITING, (table_of(self.fault),))[0][0])
-        except ControlError:
-            effective["waiting"] = None
+        if seen == "locked":
+            touch = self._waiting(watch)
+            effective |= touch.effective() | {"waiting": touch.connections}
         effective |= self.site.facts
         if self.calm != "read":
             reason = f"the table could not be read before the fault either: {self.calm}"
             return Proof(proved=False, effective=effective, reason=reason)
         if seen == "locked":
-            return Proof(proved=True, effective=effective)
+            reason = "" if touch.touched == ACTED else touch.why
+            return Proof(proved=True, effective=effective, reason=reason)
         return Proof(proved=False, effective=effective, reason=f"a probe saw: {seen}")
+
+    def _waiting(self, watch: Watch) -> Touch:
+        """Who waits for the table, once our own probe does not any more."""
+        table = table_of(self.fault)
+        while True:
+            try:
+                count = int(self.database.ask(_WAITING, (table,))[0][0])
+            except ControlError as error:
+                return Touch(touched=NOT_OBSERVABLE, why=str(error))
+            if count or not wait_a_little(watch, 0.1):
+                break
+        why = f"nobody waited for {table}: no query of the run or the target met the lock"
+        return Touch(touched=ACTED if count else NOTHING, why=why, connections=count)
 
     def _read(self) -> str:
         try:

@@ -17,7 +17,7 @@ import psutil
 from loadtests.inject.database import OUT_OF_MEMORY, SqlRefused
 from loadtests.inject.errors import ControlError, NotAllowedHere, Refused
 from loadtests.inject.kinds.kind import Kind, Site, Undo
-from loadtests.inject.kinds.on_service import ServiceWitness, resorts
+from loadtests.inject.kinds.on_service import ServiceWitness, company, resorts
 from loadtests.inject.processes import family_of, remember, remembered
 from loadtests.inject.proofs import Effective, Proof
 from loadtests.inject.watch import Watch
@@ -215,5 +215,6 @@ KIND = Kind(
     undo=_undo,
     remaining=_remaining,
     resorts=resorts,
+    meets=company,
     looks="at its end",  # it goes through all processes of the machine, too dear beside a measurement
 )

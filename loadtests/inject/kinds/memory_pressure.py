@@ -6,6 +6,7 @@ from loadtests.inject.errors import ControlError
 from loadtests.inject.kinds import on_redis
 from loadtests.inject.kinds.kind import Kind, Site
 from loadtests.inject.kinds.on_redis import RedisWitness, private_name
+from loadtests.inject.kinds.on_service import company
 from loadtests.inject.proofs import Effective, Proof
 from loadtests.inject.redis_server import Full
 from loadtests.inject.watch import Watch
@@ -107,4 +108,5 @@ KIND = Kind(
     undo=on_redis.restore,
     remaining=on_redis.remaining,
     resorts=on_redis.resorts,
+    meets=company,
 )

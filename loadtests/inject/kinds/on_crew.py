@@ -90,8 +90,7 @@ class CrewWitness:
         return {"clean": int(counts is not None and counts.get("in_force", 0) == 0)}
 
     def close(self) -> None:
-        """Lets go of the gateway."""
-        self._gateway.close()
+        """Nothing stays open."""
 
 
 def crew_kind(name: str, judge: Judge) -> Kind:

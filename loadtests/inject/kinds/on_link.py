@@ -7,8 +7,13 @@ from collections.abc import Callable, Sequence
 from loadtests.inject.errors import Refused
 from loadtests.inject.kinds.kind import Kind, Resort, Site, Undo
 from loadtests.inject.link import Link
+from loadtests.inject.passage import Meets, Passage
 from loadtests.inject.proofs import Witness, directions
+from loadtests.inject.roll import ServerEncounter, roll_of
+from loadtests.inject.touch import Touch
+from loadtests.inject.touching import Encounter, Unseen
 from loadtests.inject.toxics import Direction, Missing, Toxic, problems, toxic_name
+from loadtests.inject.watch import Watch
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.stackwire import Ask
 
@@ -120,7 +125,36 @@ def _ends(entry: Undo) -> dict[str, str]:
     return {"listen": str(entry["listen"]), "upstream": str(entry["upstream"])}
 
 
-def toxic_kind(name: str, *, toxics: Toxics, witness: Callable[[Link, PlannedFault], Witness]) -> Kind:
+class LinkEncounter:
+    """Who passes a link, and whether the fault met them."""
+
+    def __init__(self, passage: Passage, meets: Meets, ways: Sequence[str]) -> None:
+        self._passage, self._meets, self._ways = passage, meets, ways
+        self.start, self.about_to_act, self.has_acted = passage.start, passage.about_to_act, passage.has_acted
+        self.close = passage.close
+
+    def touch(self, _: Watch) -> Touch:
+        """What the kernel's table says."""
+        return self._passage.touch(self._meets, self._ways)
+
+
+def meeting(meets: Meets) -> Callable[[Site, PlannedFault], Encounter]:
+    """How a kind that does this to connections meets somebody on its link."""
+
+    def encounter(site: Site, fault: PlannedFault) -> Encounter:
+        passage = site.the_link().passage()
+        if isinstance(passage, Passage):
+            return LinkEncounter(passage, meets, directions(fault.direction))
+        if meets == "cuts" and (roll := roll_of(site, site.the_link().speaks)) is not None:
+            return ServerEncounter(roll, site.the_link(), passage)
+        return Unseen(passage)
+
+    return encounter
+
+
+def toxic_kind(
+    name: str, *, toxics: Toxics, witness: Callable[[Link, PlannedFault], Witness], meets: Meets = "delays"
+) -> Kind:
     """A kind whose act is toxics on the streams of one link."""
 
     def why_not(fault: PlannedFault) -> list[str]:
@@ -146,4 +180,5 @@ def toxic_kind(name: str, *, toxics: Toxics, witness: Callable[[Link, PlannedFau
         undo=undo,
         remaining=remaining,
         resorts=resorts,
+        meets=meeting(meets),
     )

@@ -10,9 +10,11 @@ from loadtests.inject.database import Database, SqlRefused
 from loadtests.inject.errors import ControlError, NotThere
 from loadtests.inject.kinds.kind import Resort, Site, Undo
 from loadtests.inject.proofs import Effective, ms
+from loadtests.inject.touch import Touch
 from loadtests.inject.watch import Watch
-from loadtests.model.ids import NS_PER_MS
+from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.injectwire import PlannedFault
+from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING
 from loadtests.model.stackwire import Ask
 
 GONE_S = 5.0
@@ -43,6 +45,92 @@ class PostgresWitness:
         except ControlError as error:
             return {"clean": 0, "probe": str(error)}
         return {"clean": 1, "probe": "answer", "rtt_ms": ms(time.monotonic_ns() - began)}
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
+
+_QUERIES = """
+    SELECT pid, query_start::text FROM pg_stat_activity
+    WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND query_start IS NOT NULL
+      AND (application_name NOT LIKE 'tickstorm%%' OR application_name = 'tickstorm-reader')
+"""
+_SESSIONS = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
+_EVERY_S = 0.05
+
+
+class Queries:
+    """Whether others than we query while a fault is in force: by the sessions that begin another query meanwhile."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def start(self) -> None:
+        """Nothing: a query before it is not met."""
+
+    def about_to_act(self) -> None:
+        """Nothing; likewise."""
+
+    def has_acted(self) -> None:
+        """What is known so far is from before it."""
+        self._seen = self._asked()
+
+    def touch(self, watch: Watch) -> Touch:
+        """Looks on until somebody queries."""
+        while True:
+            now = self._asked()
+            if now is None or self._seen is None:
+                return Touch(touched=NOT_OBSERVABLE, why="PostgreSQL does not tell who queries it")
+            if more := now - self._seen:
+                return Touch(touched=ACTED, connections=len(more))
+            if not watch.wait(time.monotonic_ns() + int(_EVERY_S * NS_PER_S)) or watch.over:
+                return Touch(
+                    touched=NOTHING, why="nobody of the run or the target queried PostgreSQL while it was in force"
+                )
+
+    def _asked(self) -> frozenset[tuple[int, str]] | None:
+        try:
+            return frozenset((int(pid), str(since)) for pid, since in self._database.ask(_QUERIES))
+        except ControlError:
+            return None
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
+
+class Newcomers:
+    """Whether others than we open sessions: by PostgreSQL's own count of them in the calm before a fault."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._first = self._last = self._ours = 0
+        self._why = ""
+
+    def start(self) -> None:
+        """The count as it stands."""
+        self._first, self._ours = self._counted(), self._database.opened
+
+    def about_to_act(self) -> None:
+        """The count now."""
+        self._last, self._ours = self._counted(), self._database.opened - self._ours
+
+    def has_acted(self) -> None:
+        """Nothing: whom it keeps out leaves no trace at the server."""
+
+    def touch(self, _: Watch) -> Touch:
+        """Who came in the calm would have come under it."""
+        if self._why:
+            return Touch(touched=NOT_OBSERVABLE, why=f"PostgreSQL does not tell who connects: {self._why}")
+        came = max(0, self._last - self._first - self._ours)
+        why = "nobody of the run or the target opened a database connection in the 2 s before"
+        return Touch(touched=ACTED if came else NOTHING, why=why, connections=came)
+
+    def _counted(self) -> int:
+        try:
+            return int(self._database.ask(_SESSIONS)[0][0])
+        except ControlError as error:
+            self._why = str(error)
+            return 0
 
     def close(self) -> None:
         """Nothing stays open."""

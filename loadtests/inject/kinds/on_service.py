@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import psutil
 
 from loadtests.inject.connections import open_connections, without_port
-from loadtests.inject.errors import ControlError, NotThere, Refused
+from loadtests.inject.errors import ControlError, NotAllowedHere, NotThere, Refused
 from loadtests.inject.kinds.kind import Kind, Resort, Site, Undo
 from loadtests.inject.probe import Pace, Probe
+from loadtests.inject.processes import family_of
 from loadtests.inject.proofs import Effective, Witness, ms
+from loadtests.inject.roll import Company, roll_of
 from loadtests.inject.socketry import Seen
 from loadtests.inject.supervisor import Supervisor
+from loadtests.inject.touching import Encounter
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.inject.watch import Watch
+from loadtests.model.address import host_port
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.stackwire import Action, Ask
@@ -39,8 +43,8 @@ class ServiceWitness:
         self.site, self.name = site, fault.link
         self.supervisor: Supervisor = site.the_supervisor()
         service = self.supervisor.service(fault.link)
-        host, _, port = service.address.rpartition(":")
-        self.pid, self.port = service.pid, int(port)
+        host, self.port = host_port(service.address)
+        self.pid = service.pid
         self.connections: frozenset[str] | None = None
         self.answered = False  # before the fault
         self._born: float | None = None
@@ -112,6 +116,28 @@ class ServiceWitness:
     def close(self) -> None:
         """Closes the probe's connection."""
         self._probe.close()
+
+
+def company(site: Site, fault: PlannedFault) -> Encounter:
+    """Who talks to a service, either way: as Redis and PostgreSQL know them by name, else by its processes' sockets."""
+    roll = roll_of(site, fault.link)
+    return Company(roll or (lambda: _talking(family_of(site, fault))), fault.link)
+
+
+def _talking(family: list[psutil.Process]) -> frozenset[Hashable]:
+    """Connections of a service's processes, without those to this process. Raises NotAllowedHere."""
+    found: set[Hashable] = set()
+    ours = {c.laddr.port for c in psutil.Process().net_connections("tcp") if c.laddr}
+    for process in family:
+        try:
+            for one in process.net_connections("tcp"):
+                if one.status == psutil.CONN_ESTABLISHED and one.raddr.port not in ours:
+                    found.add((one.laddr, one.raddr))
+        except psutil.NoSuchProcess:
+            continue  # it ended just now
+        except psutil.AccessDenied as error:
+            raise NotAllowedHere(f"the connections of process {process.pid} may not be seen") from error
+    return frozenset(found)
 
 
 def _born(pid: int | None) -> float | None:
@@ -217,6 +243,7 @@ def service_kind(name: str, do: Action, witness: Callable[[Site, PlannedFault], 
         undo=serve_again,
         remaining=not_serving,
         resorts=resorts,
+        meets=company,
     )
 
 

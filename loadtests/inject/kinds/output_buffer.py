@@ -8,9 +8,13 @@ from loadtests.inject.errors import ControlError
 from loadtests.inject.kinds import on_redis
 from loadtests.inject.kinds.kind import Kind, Site
 from loadtests.inject.kinds.on_redis import RedisWitness, private_name
+from loadtests.inject.kinds.on_service import wait_a_little
 from loadtests.inject.proofs import Effective, Proof
+from loadtests.inject.socketry import Cut, connected
+from loadtests.inject.touch import Touch
 from loadtests.inject.watch import Watch
 from loadtests.model.injectwire import PlannedFault
+from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING
 
 SETTING = "client-output-buffer-limit"
 COUNTER = "client_output_buffer_limit_disconnections"
@@ -20,30 +24,50 @@ MOST_BYTES = 64 * 2**20
 _MESSAGE = b"x" * 16 * 1024
 _AT_ONCE = 16
 _TIMEOUT_S = 3.0
+_LOOK_S = 0.1
+
+
+def _small(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
 
 
 class OutputBufferWitness(RedisWitness):
     """A subscriber of our own, on a channel of its own, that never reads while a burst is published to it."""
 
     def during(self, watch: Watch) -> Proof:
-        """Closed by Redis at the limit, and counted there, is proof; one that Redis keeps beyond it is none."""
+        """Closed by Redis at the limit, and counted there, is proof; one that Redis keeps beyond it is none.
+
+        It has met somebody when Redis closed others for it: it is watched for that to its end.
+        """
         try:
-            counted = self.redis.info("stats", COUNTER)
+            before = self.redis.info("stats", COUNTER)
             effective: Effective = {"limit": self.redis.setting(SETTING).partition("pubsub ")[2]}
-            with socket.socket() as slow:
-                slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            with connected(self.redis.place, watch, _small) as slow:
                 slow.settimeout(_TIMEOUT_S)
-                slow.connect(self.redis.place)
                 sent, held, closed = self._burst(slow, watch)
-            counted = self.redis.info("stats", COUNTER) - counted
-        except (ControlError, OSError, ValueError) as error:
+            counted = self.redis.info("stats", COUNTER) - before
+        except (ControlError, Cut, OSError, ValueError) as error:
             return Proof(proved=False, reason=f"the slow subscriber could not be played: {error}")
         effective |= {"burst_bytes": sent, "held_bytes": held, "disconnected": counted}
         effective["subscriber"] = "closed" if closed else "kept"
         if closed and counted:
-            return Proof(proved=True, effective=effective)
+            touch = self._others(before, watch)
+            reason = "" if touch.touched == ACTED else touch.why
+            return Proof(proved=True, effective={**effective, **touch.effective()}, reason=reason)
         why = f"Redis kept it with {held} bytes in its buffer, after a burst of {sent} bytes"
         return Proof(proved=False, effective=effective, reason=why)
+
+    def _others(self, before: int, watch: Watch) -> Touch:
+        """Whether Redis closed more than our own one."""
+        while True:
+            try:
+                closed = self.redis.info("stats", COUNTER) - before - 1
+            except ControlError as error:
+                return Touch(touched=NOT_OBSERVABLE, why=str(error))
+            if closed > 0 or not wait_a_little(watch, _LOOK_S):
+                break
+        why = "Redis closed no subscriber of the target: none was behind by so much"
+        return Touch(touched=ACTED if closed > 0 else NOTHING, why=why, closed=max(0, closed))
 
     def _burst(self, slow: socket.socket, watch: Watch) -> tuple[int, int, bool]:
         """Bytes sent to it, the most that Redis was seen to hold for it, and whether Redis closed it."""

@@ -57,4 +57,4 @@ class ResetWitness(LinkWitness):
         return Proof(proved=True, effective=effective)
 
 
-KIND = toxic_kind("reset", toxics=toxics, witness=ResetWitness)
+KIND = toxic_kind("reset", toxics=toxics, witness=ResetWitness, meets="resets")

@@ -88,4 +88,4 @@ class SlowCloseWitness(LinkWitness):
         return self.with_hit(judge(self._fault, calm_ns=self._calm_closes_ns, took_ns=took_ns, open_ns=open_ns))
 
 
-KIND = toxic_kind("slow-close", toxics=toxics, witness=SlowCloseWitness)
+KIND = toxic_kind("slow-close", toxics=toxics, witness=SlowCloseWitness, meets="closes late")

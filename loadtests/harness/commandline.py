@@ -1,0 +1,39 @@
+"""Who rules a Locust that `tickstorm run` starts?  Its command line alone: `python -m loadtests.harness.commandline`.
+
+Locust also listens to variables (LOCUST_RUN_TIME and its like) and to three files (~/.locust.conf, locust.conf and
+pyproject.toml of the folder): they belong to some other set-up of the user, and would change what the profile asks for.
+With plain Locust they are the user's own way; there the history names them (`overriding`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+PREFIX = "LOCUST_"
+
+
+def ruled(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """An environment without Locust's variables, and the names of those that it had."""
+    kept = {name: text for name, text in environment.items() if not name.startswith(PREFIX)}
+    return kept, sorted(environment.keys() - kept.keys())
+
+
+def main() -> None:
+    """Be Locust."""
+    import locust.main  # before anything else of ours: it patches the standard library
+    from locust import argument_parser
+
+    class CommandLine(argument_parser.LocustArgumentParser):
+        """Reads no file that it was not told to read."""
+
+        def __init__(self, *names: Any, **settings: Any) -> None:
+            super().__init__(*names, **settings | {"default_config_files": ()})
+
+    vars(argument_parser)["LocustArgumentParser"] = CommandLine
+    begin: Callable[[], None] = locust.main.main
+    begin()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""What of a history is missing or contradicts itself, and which findings may rest on it?  Those are no findings.
+
+Damage has a scope: the process whose file it is.  A failure stands only on records that lie outside of it.  What is
+damaged of the leading process's file may be a fault, a phase or our own trouble, which excuse whatever others saw.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from loadtests.measure.facts import Facts, ProcessFacts
+from loadtests.model.ids import unpack_stream
+from loadtests.model.records import Header, Trouble
+from loadtests.model.results import Check, Verdict
+
+LEADING = "main"
+"""The process whose file holds phases, faults, samples and everybody's trouble."""
+BUT = "but records are missing"
+_STANDS = frozenset(
+    {
+        "lost_defect", "lost_disconnected", "lost_charged", "lost_total", "repeated", "reordered", "foreign", "late",
+        "unasked", "publish_failed", "publish_unknown", "undecodable", "protocol", "altered", "restamped", "stray",
+        "query_failed", "health_ms", "cpu_mean_percent", "growth_mb", "growth_mb_per_h", "the target's services lived",
+    }
+)  # fmt: skip
+"""Measures and conditions that fail by what was seen, not by what is absent: no record that is missing excuses them,
+as long as the leading process's file is whole.  (Consumers of a damaged process have no account of what they lost.)"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """Of which processes records are missing, or cannot be believed."""
+
+    of: dict[str, list[str]]  # process -> what is wrong with its file, in sentences
+    strangers: frozenset[str]  # processes whose file belongs to somebody else: nothing in it counts
+    endless: bool  # the leading process did not tell the end of the run
+
+    @property
+    def lines(self) -> list[str]:
+        """All of it, the leading process's first."""
+        names = sorted(self.of, key=lambda name: (name != LEADING, name))
+        return [f"{name}: {line}" for name in names for line in self.of[name]]
+
+    def doubts(self, name: str) -> bool:
+        """Whether a failure of a measure or condition may rest on what is missing, or on files of somebody else."""
+        if self.endless or self.strangers or LEADING in self.of:
+            return True
+        return bool(self.of) and name not in _STANDS
+
+
+def damage(facts: Facts) -> Damage:
+    """What is wrong with the files of a history. Who was lost, and is known to be, has no damage by that alone."""
+    of: dict[str, list[str]] = {}
+    main = facts.processes.get(LEADING, ProcessFacts())
+    run = next(((h.run, h.profile_sha256) for h in main.headers), None)
+    lost = {t.process for _, p in facts.each() for t in p.trouble if t.to_ns < 0 and not t.consumers}
+    strangers = set()
+    for name, process in facts.each():
+        lines = process.holes()
+        if not process.headers:
+            lines.append("its file has no header")
+        found = [line for h in process.headers if (line := _not_its_own(h, name, run))]
+        if found:
+            strangers.add(name)
+        lines += found[:1] + _jumps(process) + _end(process, may_lack=name in lost or not main.finishes)
+        if lines:
+            of[name] = lines
+    if LEADING not in facts.processes:
+        of[LEADING] = ["its file is missing"]
+    told = [(name, number) for f in main.finishes for name, number in f.frames.items()]
+    for name, number in sorted(told):
+        have = max(facts.processes[name].known, default=-1) + 1 if name in facts.processes else 0
+        if have < number:
+            of.setdefault(name, []).append(f"frames {have} to {number - 1} at its end are missing")
+    expected = max((h.workers for h in main.headers), default=0)
+    there = {name for name in lost if name.startswith("worker-")} | {
+        h.process for _, p in facts.each() for h in p.headers if h.role == "worker"
+    }
+    if len(there) < expected:
+        of["workers"] = [f"{expected - len(there)} of {expected} left no file"]
+    return Damage(of=of, strangers=frozenset(strangers), endless=not main.finishes)
+
+
+def _not_its_own(header: Header, name: str, run: tuple[str, str] | None) -> str:
+    if header.process != name:
+        return f"its header names {header.process}"
+    if run is not None and header.run != run[0]:
+        return f"it belongs to another run: {header.run}"
+    if run is not None and header.profile_sha256 != run[1]:
+        return "it ran another profile"
+    return ""
+
+
+def _jumps(process: ProcessFacts) -> list[str]:
+    """The first stream of which it published numbers that do not follow each other: rows between them are missing."""
+    stream, _, _, first, last, _ = process.published.numpy()
+    order = np.lexsort((first, stream))
+    stream, first, last = stream[order], first[order], last[order]
+    expected = np.zeros_like(first)
+    expected[1:] = np.where(stream[1:] == stream[:-1], last[:-1] + 1, 0)
+    bad = np.flatnonzero(first > expected)
+    if not len(bad):
+        return []
+    of = unpack_stream(int(stream[bad[0]]))
+    what = f"publisher {of.slot} epoch {of.epoch} route {of.route}"
+    return [f"{what} has no seq {int(expected[bad[0]])} to {int(first[bad[0]]) - 1}, and goes on behind"]
+
+
+def _end(process: ProcessFacts, *, may_lack: bool) -> list[str]:
+    """What is wrong at the end of a file whose header promises a last frame."""
+    count = max((h.frames for h in process.headers), default=-1)
+    if count == 0 and not may_lack:
+        return ["its last frame is missing"]
+    have = len(process.known)
+    return [f"it has {have} frames, and its last one says {count}"] if count > 0 and have != count else []
+
+
+def believed(facts: Facts, found: Damage) -> Facts:
+    """Facts without those of strangers; whoever has damage is in trouble for all of the run."""
+    if not found.of:
+        return facts
+    kept = Facts()
+    for name, process in facts.each():
+        kept.processes[name] = _unread(process) if name in found.strangers else copy.copy(process)
+        if name != LEADING and name in found.of:
+            what = f"its file is damaged: {found.of[name][0]}"
+            kept.processes[name].trouble = [*process.trouble, Trouble(process=name, from_ns=0, to_ns=-1, what=what)]
+    return kept
+
+
+def _unread(process: ProcessFacts) -> ProcessFacts:
+    found = ProcessFacts()
+    found.headers, found.numbers, found.known, found.torn = (
+        process.headers, process.numbers, process.known, process.torn,
+    )  # fmt: skip
+    return found
+
+
+def outside(check: Check, found: Damage) -> Check:
+    """The check; UNKNOWN where it failed, and its evidence may rest on what is missing."""
+    measure = check.name.partition("<=")[0].partition(">=")[0]
+    if check.verdict is not Verdict.FAIL or not found.doubts(measure):
+        return check
+    why = found.lines[0] if found.of else "the history has no end"
+    return msgspec.structs.replace(check, verdict=Verdict.UNKNOWN, summary=f"{check.summary}; {BUT}: {why}")

@@ -1,0 +1,34 @@
+"""Which limits judge one fault, and is it within them?  The thresholds of a run, each asked of that fault alone."""
+
+from __future__ import annotations
+
+import msgspec
+
+from loadtests.measure.case import Case
+from loadtests.measure.checks import threshold_check
+from loadtests.measure.figures_recovery import concerned
+from loadtests.model.limits import Limit
+from loadtests.model.results import FaultLimit, RecoveryResult, worst
+from loadtests.model.threshold_rules import OF_FAULTS
+
+
+def with_limits(case: Case, back: RecoveryResult, judged: list[Limit]) -> RecoveryResult:
+    """A recovery with the limits that judge it, and the worst of its own verdict and theirs."""
+    limits = [
+        _limit(case, back.fault, limit)
+        for limit in judged
+        if limit.threshold.measure in OF_FAULTS and concerned(limit.threshold, back.fault)
+    ]
+    return msgspec.structs.replace(back, limits=limits, judged=worst([back.verdict, *(x.verdict for x in limits)]))
+
+
+def _limit(case: Case, fault: str, limit: Limit) -> FaultLimit:
+    alone = limit.threshold.model_copy(update={"fault": fault})
+    check = threshold_check(case, alone, default=limit.default)
+    return FaultLimit(
+        measure=alone.measure,
+        limit=alone.limit,
+        measured=check.measured,
+        verdict=check.verdict,
+        default=limit.default,
+    )

@@ -1,0 +1,113 @@
+"""Does a verdict's exit status survive every console?  The same stored runs, told to consoles that cannot take it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import select
+import shutil
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from loadtests.cli.analyzing import analyze_run
+from loadtests.model import records as r
+from loadtests.model.codec import pack
+from loadtests.model.profile_text import canonical
+from loadtests.model.runconfig import sha256_of
+from tests.measure.simulate import World, profile
+
+ANALYZE = [sys.executable, "-m", "loadtests.cli", "analyze"]
+ENCODINGS = ("latin-1", "ascii:strict", "utf-16", "idna")
+SIZES = ("0", "1", "-1", "99999999999999999999", "\u00b2", "wide", "")
+
+
+@pytest.fixture(scope="module")
+def passed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that passes; its name holds what few consoles can show."""
+    folder = tmp_path_factory.mktemp("run") / "run-\u65e5\u2264"
+    (folder / "history").mkdir(parents=True)
+    world = World(profile()).calm()
+    text = canonical(world.profile)
+    (folder / "profile.toml").write_text(text, encoding="utf-8")
+    sha256 = sha256_of(text)
+    for name, frame in world.history():
+        records = [
+            msgspec.structs.replace(x, profile_sha256=sha256) if isinstance(x, r.Header) else x for x in frame.records
+        ]
+        with (folder / "history" / f"{name}.tsh").open("ab") as file:
+            file.writelines(pack(frame.number, records))
+    assert analyze_run(str(folder), [], out=None, quiet=True, html=False) == 0
+    return folder
+
+
+def analyze(folder: Path, *shell: str, **environment: str) -> int:
+    command = [*ANALYZE, str(folder), "--no-html"]
+    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONIOENCODING", "PYTHONUTF8", "LC_ALL")}
+    if shell:
+        command = ["bash", "-c", f'"$@" {shell[0]}', "bash", *command]
+    return subprocess.run(
+        command, env={**kept, **environment}, stdin=subprocess.DEVNULL, capture_output=True, check=False
+    ).returncode
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_an_encoding_that_cannot_show_it_changes_nothing(passed: Path, encoding: str) -> None:
+    assert analyze(passed, PYTHONIOENCODING=encoding) == 0
+
+
+def test_a_locale_without_letters_changes_nothing(passed: Path) -> None:
+    assert analyze(passed, LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0") == 0
+
+
+@pytest.mark.parametrize(
+    "where",
+    [">&-", "2>&-", ">&- 2>&- <&-", ">/dev/full", ">/dev/full 2>&1", "| head -c 1; exit ${PIPESTATUS[0]}",
+     "2>&1 | true; exit ${PIPESTATUS[0]}"],
+)  # fmt: skip
+def test_a_console_that_takes_nothing_changes_nothing(passed: Path, where: str) -> None:
+    assert analyze(passed, where) == 0
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [*({"COLUMNS": size, "LINES": size} for size in SIZES), {"TERM": ""}, {"TERM": "no-such-terminal"}],
+    ids=str,
+)
+def test_absurd_terminals_change_nothing(passed: Path, environment: dict[str, str]) -> None:
+    assert analyze(passed, **{"TERM": "xterm-256color", "FORCE_COLOR": "1", **environment}) == 0
+
+
+def test_a_terminal_of_one_column_changes_nothing(passed: Path) -> None:
+    leader, follower = pty.openpty()
+    try:
+        termios.tcsetwinsize(follower, (1, 1))
+        environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+        child = subprocess.Popen(
+            [*ANALYZE, str(passed), "--no-html"], env=environment, stdin=follower, stdout=follower, stderr=follower
+        )
+        os.close(follower)
+        os.set_blocking(leader, False)
+        deadline = time.monotonic() + 60
+        while child.poll() is None and time.monotonic() < deadline:
+            select.select([leader], [], [], 0.2)
+            with contextlib.suppress(BlockingIOError, OSError):
+                os.read(leader, 65_536)
+        assert child.wait(0.1) == 0
+    finally:
+        os.close(leader)
+
+
+def test_what_nobody_foresaw_is_never_a_failure_of_the_target(passed: Path, tmp_path: Path) -> None:
+    """Python's own status for an error is 1, which would say FAIL."""
+    folder = tmp_path / "copy"
+    shutil.copytree(passed, folder)
+    (folder / "junit.xml").unlink()
+    (folder / "junit.xml").mkdir()
+    assert analyze(folder) == 3
