@@ -113,6 +113,11 @@ class Receiver:
         self._flushing = RLock()
         self._closed = False
         self._told = Readings(self.accountant.sums())
+        wiring.t0.rawlink(self._began)
+
+    def _began(self, t0: AsyncResult[int]) -> None:
+        if t0.value is not None:
+            self.accountant.warm(t0.value + round(self._wiring.profile.run.warm_up_s * NS_PER_S))
 
     @property
     def receive_name(self) -> str:

@@ -53,8 +53,8 @@ _NONE_BETTER = STRANGE.keys() | {
     "lost_defect", "lost_disconnected", "lost_not_replayed", "lost_charged", "lost_total", "repeated", "reordered",
     "missing_copies", "unasked",
 }  # fmt: skip
-_TIMED = ("latency_", "service_", "slowest_client_")
 """Counts of what should not be: what lies outside the phases of a threshold is said beside it."""
+_TIMED = ("latency_", "service_", "slowest_client_")
 
 
 def name_of(t: Threshold) -> str:
@@ -132,12 +132,12 @@ def _doubt(case: Case, t: Threshold, verdict: Verdict) -> str | None:
         return None
     if (t.measure == "late" or t.measure.startswith(_TIMED)) and (why := moved_times(case, t)):
         return why
-    if t.measure.startswith(("latency_", "service_")) and (why := _clocks(case, t)):
+    if t.measure.startswith(_TIMED) and (why := _clocks(case, t)):
         return why
     if verdict is Verdict.FAIL:
         if t.measure in _OURS:
             return "but that says nothing of the target: the load generator did not keep up"
-        if t.measure.startswith(("latency_", "query_m", "query_p")):
+        if t.measure.startswith(("latency_", "slowest_client_", "query_m", "query_p")):
             lag = max(own_lag_ms(case, {CALM}) or 0.0, own_lag_ms(case, chosen(t.phases)) or 0.0)
             if lag > case.profile.guard.own_lag_p99_ms:
                 return f"but our own lag was {lag:.1f} ms or more (p99)"

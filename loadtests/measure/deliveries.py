@@ -206,6 +206,34 @@ def latency_spread(table: Deliveries, rows: Bools, slow_read: Bools) -> Spread:
     )  # fmt: skip
 
 
+_MARGIN = 1.1
+"""What our reading may add to a limit: beyond a tenth of it the read clock is not believed."""
+
+
+def across_limit_ms(
+    table: Deliveries, rows: Bools, slow_read: Bools, q: float, value: float, limit: float
+) -> float | None:
+    """A quantile of all reads where a sample's value is on the other side of a limit and our reading is not why.
+
+    No message is read before the kernel has it: where all were read in time, all came in time, whatever a sample says.
+    The other way round, what reading added to the sampled ones is taken off first.  None where the sample stands.
+    """
+    stamped, by_read = rows & (table.clock == KERNEL), rows & (table.clock == READ)
+    kernel, sampled, whole = (
+        quantile_ms(bins_.dense(which), q)
+        for bins_, which in (
+            (table.latency, stamped),
+            (table.sampled_read, stamped),
+            (table.latency, by_read & ~slow_read),
+        )
+    )
+    if kernel is None or sampled is None or whole is None:
+        return None
+    if value > limit >= whole:
+        return None if (by_read & slow_read & table.counts).any() else whole
+    return whole if value <= limit and whole - max(sampled - kernel, 0.0) > limit * _MARGIN else None
+
+
 def bars(dense: Ints) -> Bars:
     """A histogram for drawing: from the first used bucket on, neighbours joined to at most 120 bars."""
     used = np.flatnonzero(dense)

@@ -45,7 +45,13 @@ def slowest(case: Case, groups: list[int], wanted: set[int] | None) -> Slowest:
                 dense = held.setdefault(consumer, np.zeros(COARSE, dtype=np.int64))
                 span = slice(edges[at], edges[at + 1])
                 dense[bucket[span]] += count[span]
-    mine = {c: dense for c, dense in held.items() if case.contract.consumer_group(c)[0] in groups}
+    # When a slow reader of ours read a message says nothing but how slowly it reads.
+    mine = {
+        c: dense
+        for c, dense in held.items()
+        for group, spec in [case.contract.consumer_group(c)]
+        if group in groups and spec.read_bytes_per_s is None
+    }
     enough = {c: dense for c, dense in mine.items() if int(dense.sum()) >= ENOUGH}
     found = [(c, *coarse_bounds_ms(_p95(dense))) for c, dense in sorted(enough.items())]
     found.sort(key=lambda one: (-one[1], one[0]))
@@ -53,13 +59,11 @@ def slowest(case: Case, groups: list[int], wanted: set[int] | None) -> Slowest:
 
 
 def _usable(case: Case, bad: Bools, first: int, last: int, wanted: set[int] | None) -> bool:
+    """Whether we kept up all the while, and those that publish since the first of it may have been due."""
     low, high = max(first - case.low, 0), max(last + 1 - case.low, 0)
-    if bad[low:high].any():
+    if bad[low:high].any() or case.offering[max(low - case.phases.late_slices, 0) : high].any():
         return False
-    if wanted is None:
-        return True
-    at = np.arange(first, last + 1)
-    return bool(np.isin(case.phases.codes(at, at), sorted(wanted)).all())
+    return wanted is None or case.phases.of_stretch(first, last) in wanted
 
 
 def _p95(dense: Ints) -> int:

@@ -201,7 +201,7 @@ class Accountant:
     def open_touch(self, now_ns: int) -> None:
         """A fault was announced: whole slices are wanted, from the ring on until the matching close."""
         self.turn(now_ns)
-        self._clients.open(self._slice)
+        self._clients.cut(self._slice)
         self._touch.open()
 
     def healed(self, healed_ns: int, until_ns: int) -> None:
@@ -211,8 +211,12 @@ class Accountant:
     def close_touch(self, now_ns: int) -> None:
         """The recovery of one fault was closed."""
         self.turn(now_ns)
-        self._clients.close(self._slice)
+        self._clients.cut(self._slice)
         self._touch.close()
+
+    def warm(self, at_ns: int) -> None:
+        """The warm-up ends then: what a consumer got before is told apart from what it gets after."""
+        self._clients.cut(-(-at_ns // SLICE_NS))
 
     def flush(self, now_ns: int, *, final: bool = False) -> Iterator[Record]:
         """Everything that is due at once."""
@@ -229,8 +233,7 @@ class Accountant:
         closed, self._closed = self._closed, []
         latency = Histogram()
         for received_slice, group, read, cells in over:
-            if (clients := self._clients.begin(received_slice)) is not None:
-                yield clients
+            yield from self._clients.begin(received_slice)
             yield from fold(read, cells, self._clients)
             for key, cell in cells.items():
                 yield self._consumed(received_slice, group, key, cell, latency)
@@ -238,8 +241,8 @@ class Accountant:
         for group in self.groups:
             for (key, received_slice), cell in group.turn_kernel().items():
                 yield cell.record(group=self._group(key, group), key=key, received_slice=received_slice, clock="kernel")
-        if final and (clients := self._clients.take()) is not None:
-            yield clients
+        if final:
+            yield from self._clients.take()
         yield from self._rows.records(everything=final)
         yield from self.strange.records()
         yield from self._touch.records()

@@ -1,13 +1,13 @@
 """How long did each single consumer's messages take?  A coarse histogram of all its reads, for each stretch of the run.
 
 A pooled percentile hides three slow clients of sixty-four.  So every delivery is counted under its consumer as well,
-by the read clock, in buckets of an eighth of an octave.  A stretch ends after five seconds, and after one between the
-announcement of a fault and the end of its recovery, so that what is calm there can be told from what is not.
+by the read clock, in buckets of an eighth of an octave.  A stretch is judged or left out as a whole: it ends after a
+second, and where calm may end or begin: with the warm-up, and where a fault is announced or its recovery closed.  Where
+consumers are many it is longer, so that about a hundred of them are written a second, whatever their number.
 """
 
 from __future__ import annotations
 
-from bisect import insort
 from typing import Any, Final
 
 import numpy as np
@@ -21,8 +21,11 @@ Ints = npt.NDArray[np.int64]
 
 COARSE_BITS: Final = 4
 COARSE: Final = (BUCKETS >> COARSE_BITS) + 1
-STRETCH_SLICES: Final = 5 * NS_PER_S // SLICE_NS
-FINE_SLICES: Final = NS_PER_S // SLICE_NS
+STRETCH_SLICES: Final = NS_PER_S // SLICE_NS
+_CONSUMERS_A_SLICE: Final = 10
+_CONSUMERS_A_RECORD: Final = 1000
+"""A record of more may be longer than a frame."""
+_ROWS: Final = 64
 
 
 def coarse_bounds_ms(bucket: int) -> tuple[float, float]:
@@ -39,29 +42,23 @@ class ClientLatencies:
         self._consumers: list[int] = []  # row -> consumer
         self._counts: npt.NDArray[np.uint32] = np.zeros((0, COARSE), dtype=np.uint32)
         self._first = self._last = -1  # slices of the present stretch
-        self._changes: list[tuple[int, int]] = []  # slice, from which on so many more faults are open
-        self._open = 0
+        self._cuts: list[int] = []  # slices with which a stretch must begin
 
-    def open(self, slice_: int) -> None:
-        """A fault is announced: from this slice on stretches are short."""
-        insort(self._changes, (slice_, 1))
+    def cut(self, slice_: int) -> None:
+        """A stretch begins with this slice."""
+        self._cuts.append(slice_)
 
-    def close(self, slice_: int) -> None:
-        """The recovery of one of the faults was closed."""
-        insort(self._changes, (slice_, -1))
-
-    def begin(self, slice_: int) -> ClientLatency | None:
-        """What comes next was received in this slice; the record of the stretch before it, if that is over."""
-        longest = FINE_SLICES if self._open > 0 else STRETCH_SLICES
-        changed = [change for change in self._changes if change[0] <= slice_]
-        over = self._first >= 0 and (slice_ >= self._first + longest or bool(changed))
-        record = self.take() if over else None
-        self._open += sum(step for _, step in changed)
-        del self._changes[: len(changed)]
+    def begin(self, slice_: int) -> list[ClientLatency]:
+        """What comes next was received in this slice; the records of the stretch before it, if that is over."""
+        longest = max(STRETCH_SLICES, len(self._consumers) // _CONSUMERS_A_SLICE)
+        cut = any(self._first < at <= slice_ for at in self._cuts)
+        over = self._first >= 0 and (cut or slice_ >= self._first + longest)
+        records = self.take() if over else []
+        self._cuts = [at for at in self._cuts if at > slice_]
         if self._first < 0:
             self._first = slice_
         self._last = max(self._last, slice_)
-        return record
+        return records
 
     def add(self, consumers: Ints, buckets: Ints) -> None:
         """Count deliveries of consumers, with their buckets of the fine scale."""
@@ -77,30 +74,33 @@ class ClientLatencies:
                 self._consumers.append(consumer)
             rows = self._row[consumers]
             if len(self._consumers) > len(self._counts):
-                more = max(len(self._consumers), 2 * len(self._counts)) - len(self._counts)
+                more = len(self._consumers) - len(self._counts) + _ROWS + len(self._counts) // 8
                 self._counts = np.concatenate((self._counts, np.zeros((more, COARSE), dtype=np.uint32)))
         np.add.at(self._counts.reshape(-1), rows * COARSE + (buckets >> COARSE_BITS), np.uint32(1))
 
-    def take(self) -> ClientLatency | None:
-        """The record of the present stretch; the next one begins empty."""
-        if self._first < 0:
-            return None
+    def take(self) -> list[ClientLatency]:
+        """The records of the present stretch; the next one begins empty."""
         order = sorted(self._consumers)
-        counts = self._counts[self._row[order]] if order else self._counts[:0]
+        records = [
+            self._record(order[at : at + _CONSUMERS_A_RECORD]) for at in range(0, len(order), _CONSUMERS_A_RECORD)
+        ]
+        self._row[:] = -1
+        self._counts[: len(order)] = 0
+        self._consumers = []
+        self._first = self._last = -1
+        return records
+
+    def _record(self, consumers: list[int]) -> ClientLatency:
+        counts = self._counts[self._row[consumers]]
         of, bucket = np.nonzero(counts)
-        record = ClientLatency(
+        return ClientLatency(
             first_slice=self._first,
             last_slice=self._last,
-            consumer=order,
-            buckets=np.bincount(of, minlength=len(order)).tolist(),
+            consumer=consumers,
+            buckets=np.bincount(of, minlength=len(consumers)).tolist(),
             bucket=bucket.tolist(),
             count=_list(counts[of, bucket]),
         )
-        self._row[:] = -1
-        self._consumers = []
-        self._counts[:] = 0
-        self._first = self._last = -1
-        return record if order else None
 
 
 def _list(values: npt.NDArray[Any]) -> list[int]:

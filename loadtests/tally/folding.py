@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,27 +38,22 @@ def fold(log: list[Any], cells: dict[int, Cell], clients: ClientLatencies) -> It
                 if seen >= _MESSAGES_A_PIECE:
                     break
             del accounts[kept:], nows[kept:], batches[kept:]
-        _fold(accounts, nows, batches, cells, clients)
+        _fold([account.consumer for account in accounts], nows, batches, cells, clients)
         begin += 3 * len(nows)
         yield
 
 
 def _fold(
-    accounts: list[Account], nows: list[int], batches: list[Batch], cells: dict[int, Cell], clients: ClientLatencies
+    consumers: list[int], nows: list[int], batches: list[Batch], cells: dict[int, Cell], clients: ClientLatencies
 ) -> None:
-    times: defaultdict[Batch, list[int]] = defaultdict(list)
-    readers: defaultdict[Batch, list[int]] = defaultdict(list)
-    for account, batch, now in zip(accounts, batches, nows, strict=True):
-        times[batch].append(now)
-        readers[batch].append(account.consumer)
+    distinct = {batch: number for number, batch in enumerate(dict.fromkeys(batches))}
+    batch_of = np.array([distinct[batch] for batch in batches], dtype=np.int64)  # of each read
     numbers: dict[int, int] = {}  # cell key -> its number here
-    received: list[int] = []
-    due: list[int] = []
+    due: list[int] = []  # of each message of the distinct batches
     number: list[int] = []
-    repeat: list[int] = []  # of each due: how many of `received` it belongs to
-    who: list[int] = []
-    for batch, when in times.items():
-        n = len(when)
+    first: list[int] = []  # of each distinct batch: where its messages begin
+    for batch, n in zip(distinct, np.bincount(batch_of).tolist(), strict=True):
+        first.append(len(due))
         key = 0
         for _, _, due_ns, key, size, _ in batch.messages:
             cell = cells.get(key)
@@ -68,22 +62,23 @@ def _fold(
             cell.bytes += size * n
             due.append(due_ns)
             number.append(numbers.setdefault(key, len(numbers)))
-            received += when
-            who += readers[batch]
-            repeat.append(n)
         cells[key].reads += n * batch.reads
-    times_ns = np.array(received, dtype=np.int64) - np.repeat(np.array(due, dtype=np.int64), repeat)
-    place = np.repeat(np.array(number, dtype=np.int64), repeat)
-    consumers = np.array(who, dtype=np.int64)
+    message = np.array(first, dtype=np.int64)[batch_of]
+    who, received = np.array(consumers, dtype=np.int64), np.array(nows, dtype=np.int64)
+    if len(due) > len(distinct):  # some read brought several
+        many = np.array([batch.count for batch in distinct], dtype=np.int64)[batch_of]
+        who, received = np.repeat(who, many), np.repeat(received, many)
+        message = np.arange(len(who)) + np.repeat(message - np.cumsum(many) + many, many)
+    times_ns = received - np.array(due, dtype=np.int64)[message]
+    place = np.array(number, dtype=np.int64)[message]
     keys = list(numbers)
     early = times_ns < 0
     if early.any():
         for at, count in enumerate(np.bincount(place[early], minlength=len(keys)).tolist()):
             cells[keys[at]].negative += count
-        times_ns, place = times_ns[~early], place[~early]
-        consumers = consumers[~early]
+        who, times_ns, place = who[~early], times_ns[~early], place[~early]
     buckets = buckets_of_us(times_ns // 1000)
-    clients.add(consumers, buckets)
+    clients.add(who, buckets)
     counts = np.bincount(place * BUCKETS + buckets)
     for code in np.flatnonzero(counts).tolist():
         at, bucket = divmod(code, BUCKETS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,7 @@ from loadtests.tally.histogram import Histogram, bucket_of
 S = 1_000_000_000
 MS = 1_000_000
 T0 = 2 * S
+READ_DELAY_NS = 100_000
 WHY = "why it was not seen to act"
 
 
@@ -110,6 +112,7 @@ class World:
         self.processes = processes
         self.silent_workers: set[str] = set()  # killed: no closing, no left
         self.own_lag_ns = 200_000
+        self.stamped: Callable[[Message, Stay], bool] | None = None  # which reads are sampled
         self.not_offered = 0
         self.finish: r.Finish | None = None
         self.sealed = False  # every file ends in a frame that says how many there are
@@ -312,6 +315,7 @@ class World:
         found: list[r.Record] = []
         sets: dict[frozenset[int], int] = {}
         cells: dict[tuple[int, int, int], list[Any]] = {}
+        kernel: dict[tuple[int, int, int], tuple[Histogram, Histogram]] = {}  # latency by the stamps, and as read
         touched: dict[int, dict[int, list[int]]] = defaultdict(dict)
         rows: list[tuple[str, int, int, int, int, int, int]] = []
         alike: dict[tuple[tuple[int, ...], ...], list[tuple[int, int]]] = defaultdict(list)
@@ -363,6 +367,11 @@ class World:
                 cell[3] += 100
                 if at >= m.due:
                     cell[2].add(at - m.due)
+                    if self.stamped is not None and self.stamped(m, stay):
+                        stamp = max(at - READ_DELAY_NS, m.due)
+                        pair = kernel.setdefault((*key[:2], stamp // SLICE_NS), (Histogram(), Histogram()))
+                        pair[0].add(stamp - m.due)
+                        pair[1].add(at - m.due)
                 else:
                     cell[4] += 1
                 if m.seq in had:
@@ -393,7 +402,15 @@ class World:
                     reads=1,
                 )
             )  # fmt: skip
-        found += _client_latencies(timed, [(f.start, f.end) for f in self.faults])
+        for (group, due, at), (by_stamp, by_read) in sorted(kernel.items()):
+            found.append(
+                r.Consumed(
+                    group=group, due_slice=due, received_slice=at, clock="kernel", unique=0, repeated=0, bytes=0,
+                    latency=by_stamp.sparse(), negative=0, reads=by_read.count, sampled_read=by_read.sparse(),
+                )
+            )  # fmt: skip
+        cuts = [self.warm, *(at for f in self.faults for at in (f.start - SLICE_NS, f.end + 100 * SLICE_NS))]
+        found += _client_latencies(timed, cuts)
         for at in sorted(shown):
             cs = sorted(touched[at].items())
             cols = list(zip(*(v for _, v in cs), strict=True)) or [()] * 5
@@ -422,18 +439,17 @@ class World:
         return found
 
 
-def _client_latencies(timed: list[tuple[int, int, int]], faults: list[tuple[int, int]]) -> list[r.Record]:
+def _client_latencies(timed: list[tuple[int, int, int]], cuts: list[int]) -> list[r.Record]:
     """As a process writes them; `timed` is when something was received, by whom, and its latency."""
     clients = ClientLatencies()
-    for start, end in faults:
-        clients.open(start // SLICE_NS - 1)
-        clients.close(end // SLICE_NS + 100)
-    found: list[r.Record | None] = []
+    for at in cuts:
+        clients.cut(at // SLICE_NS)
+    found: list[r.Record] = []
     for slice_, of_slice in itertools.groupby(sorted(timed), key=lambda one: one[0] // SLICE_NS):
         rows = list(of_slice)
-        found.append(clients.begin(slice_))
+        found += clients.begin(slice_)
         clients.add(
             np.array([consumer for _, consumer, _ in rows], dtype=np.int64),
             np.array([bucket_of(latency) for *_, latency in rows], dtype=np.int64),
         )
-    return [record for record in (*found, clients.take()) if record is not None]
+    return [*found, *clients.take()]
