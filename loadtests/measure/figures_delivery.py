@@ -117,20 +117,18 @@ def _disconnected_s(case: Case, groups: list[int], wanted: set[int] | None) -> f
 
 
 def not_admitted(case: Case, t: Threshold) -> Figure:
-    """Planned consumers that the target itself had refused until the run began."""
-    groups = groups_of(case, t)
-    there = case.subs.confirmed_at(case.times.t0_ns)
+    """Planned consumers that the target itself had refused until the run began, or was to begin."""
+    ready_ns = case.times.ready_ns
+    if ready_ns is None:
+        return Figure(value=None, why_not="the run ended before all were to be there")
+    there = case.subs.confirmed_at(ready_ns)
     lines = []
-    for group in groups:
-        for slot in case.plan.slots[group][: case.plan.count_at(case.times.t0_ns, group)]:
-            if slot not in there and (refusals := case.absences.target_refused(slot, 0, case.times.t0_ns)):
+    for group in groups_of(case, t):
+        for slot in case.plan.slots[group][: case.plan.count_at(ready_ns, group)]:
+            if slot not in there and (refusals := case.absences.target_refused(slot, 0, ready_ns)):
                 lines.append(f"consumer {slot}: {len(refusals)} x refused, last {refusals[-1][1]}")
-    words = said(case, to_ns=case.times.t0_ns) if lines else []
-    return Figure(
-        value=float(len(lines)) if case.times.started else None,
-        evidence=words + lines,
-        because=words[0] if words else "",
-    )
+    words = said(case, to_ns=ready_ns) if lines else []
+    return Figure(value=float(len(lines)), evidence=words + lines, because=words[0] if words else "")
 
 
 def unasked(case: Case, t: Threshold) -> Figure:

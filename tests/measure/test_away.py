@@ -355,7 +355,7 @@ def test_the_frames_of_an_old_history_without_any_of_this_are_still_judged() -> 
 
 
 def test_who_is_thrown_out_for_less_than_a_slice_again_and_again_is_disconnected() -> None:
-    """Each absence lies in slices that the subscriptions around it touch as well; they are few enough to be undecided."""
+    """Each absence lies in slices that the subscriptions around it touch as well."""
     world = World(profile(consumers=[{"name": "plain", "count": 40}]))
     world.publish()
     world.subscribe()
