@@ -14,7 +14,7 @@ from loadtests.measure.case import Case
 from loadtests.measure.deliveries import later_than
 from loadtests.measure.facts import KIND_CODE, Bools, Ints
 from loadtests.measure.phases import chosen
-from loadtests.measure.said import said
+from loadtests.measure.said import began, said
 from loadtests.measure.select import Figure, came_rows, family_of, groups_of, published_rows, untroubled, within
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.profile import Threshold
@@ -94,8 +94,9 @@ def lost_disconnected(case: Case, t: Threshold) -> Figure:
     if not value and any(f.mode == "latest" for f in case.profile.families):
         value = round(_disconnected_s(case, groups, wanted), 1)
         lines = [f"consumers were without a subscription for {value:g} s in all; in mode latest that is the measure"]
-    words = said(case, case.times.t0_ns, case.times.plan_end_ns) if value else []
-    figure = Figure(value=value, evidence=lines[:_OF_EACH] + words, because=words[0] if words else "")
+    run = case.times.t0_ns, case.times.plan_end_ns
+    words = said(case, *run) if value else []
+    figure = Figure(value=value, evidence=lines[:_OF_EACH] + words, because=began(case, *run) if value else "")
     if missed.any() and float((missed @ (rows * untroubled(case))).sum()) <= t.limit < value:
         return replace(figure, verdict=Verdict.UNKNOWN, why_not=OURS)
     return figure if value else Figure(value=value)

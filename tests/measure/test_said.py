@@ -206,3 +206,24 @@ def test_who_stops_while_the_clients_connect_has_seen_nobody_refused() -> None:
     results = judge(world.profile, never_begun(world))
     assert check_of(results, "not_admitted").verdict is Verdict.UNKNOWN
     assert results.verdict is not Verdict.FAIL
+
+
+def test_why_a_client_was_thrown_out_is_told_before_how_often_it_was_refused_then() -> None:
+    world = World(profile())
+    world.publish()
+    world.subscribe()
+    at = world.stays[0].end = world.warm + 3 * S
+    world.stays[0].why = "peer closed"
+    world.deliver()
+    world.extra.append(left(0, 0, at, "peer closed", "1008 policy: too slow"))
+    world.extra += [left(0, n, at + n * MS, "connect failed", "no seat") for n in range(1, 6)]
+
+    def gone(x: Any) -> Any:
+        return (
+            None
+            if isinstance(x, r.Subscription) and x.step == "left" and x.why == "peer closed" and not x.detail
+            else x
+        )
+
+    check = check_of(judge(world.profile, changed(world.history(), gone)), "lost_disconnected")
+    assert "peer closed: 1008 policy: too slow (once, at 4.0 s); connect failed: no seat (5 times" in check.summary
