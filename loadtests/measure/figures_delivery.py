@@ -14,7 +14,7 @@ from loadtests.measure.case import Case
 from loadtests.measure.deliveries import later_than
 from loadtests.measure.facts import KIND_CODE, Bools, Ints
 from loadtests.measure.phases import chosen
-from loadtests.measure.said import said
+from loadtests.measure.said import began, said
 from loadtests.measure.select import Figure, came_rows, family_of, groups_of, published_rows, untroubled, within
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.profile import Threshold
@@ -94,8 +94,9 @@ def lost_disconnected(case: Case, t: Threshold) -> Figure:
     if not value and any(f.mode == "latest" for f in case.profile.families):
         value = round(_disconnected_s(case, groups, wanted), 1)
         lines = [f"consumers were without a subscription for {value:g} s in all; in mode latest that is the measure"]
-    words = said(case, case.times.t0_ns, case.times.plan_end_ns) if value else []
-    figure = Figure(value=value, evidence=lines[:_OF_EACH] + words, because=words[0] if words else "")
+    run = case.times.t0_ns, case.times.plan_end_ns
+    words = said(case, *run) if value else []
+    figure = Figure(value=value, evidence=lines[:_OF_EACH] + words, because=began(case, *run) if value else "")
     if missed.any() and float((missed @ (rows * untroubled(case))).sum()) <= t.limit < value:
         return replace(figure, verdict=Verdict.UNKNOWN, why_not=OURS)
     return figure if value else Figure(value=value)
@@ -117,20 +118,18 @@ def _disconnected_s(case: Case, groups: list[int], wanted: set[int] | None) -> f
 
 
 def not_admitted(case: Case, t: Threshold) -> Figure:
-    """Planned consumers that the target itself had refused until the run began."""
-    groups = groups_of(case, t)
-    there = case.subs.confirmed_at(case.times.t0_ns)
+    """Planned consumers that the target itself had refused until the run began, or was to begin."""
+    ready_ns = case.times.ready_ns
+    if ready_ns is None:
+        return Figure(value=None, why_not="the run ended before all were to be there")
+    there = case.subs.confirmed_at(ready_ns)
     lines = []
-    for group in groups:
-        for slot in case.plan.slots[group][: case.plan.count_at(case.times.t0_ns, group)]:
-            if slot not in there and (refusals := case.absences.target_refused(slot, 0, case.times.t0_ns)):
+    for group in groups_of(case, t):
+        for slot in case.plan.slots[group][: case.plan.count_at(ready_ns, group)]:
+            if slot not in there and (refusals := case.absences.target_refused(slot, 0, ready_ns)):
                 lines.append(f"consumer {slot}: {len(refusals)} x refused, last {refusals[-1][1]}")
-    words = said(case, to_ns=case.times.t0_ns) if lines else []
-    return Figure(
-        value=float(len(lines)) if case.times.started else None,
-        evidence=words + lines,
-        because=words[0] if words else "",
-    )
+    words = said(case, to_ns=ready_ns) if lines else []
+    return Figure(value=float(len(lines)), evidence=words + lines, because=words[0] if words else "")
 
 
 def unasked(case: Case, t: Threshold) -> Figure:

@@ -28,15 +28,16 @@ class Line:
 
 
 def summary_lines(results: Results) -> list[Line]:
-    """Verdict and reasons, checks that did not pass, the numbers, recovery per fault, where the reports lie."""
+    """Verdict, its reasons in their order, other checks that did not pass, the numbers, recovery per fault."""
     run = results.run
     lines = [
         Line(text=f"{results.verdict.value}  {run.profile}  run {run.id}", style=_STYLE[results.verdict]),
     ]
-    open_checks = [c for c in results.checks if c.verdict is not Verdict.PASS]
-    quoted = {f"{c.name}: {c.summary}" for c in open_checks}
-    lines += [Line(text=f"  {r}", style=_STYLE[results.verdict]) for r in results.reasons if r not in quoted]
-    lines += [_check(check) for check in open_checks]
+    open_checks = {f"{c.name}: {c.summary}": c for c in results.checks if c.verdict is not Verdict.PASS}
+    for reason in results.reasons:
+        check = open_checks.pop(reason, None)
+        lines.append(Line(text=f"  {reason}", style=_STYLE[results.verdict]) if check is None else _check(check))
+    lines += [_check(check) for check in open_checks.values()]
     lines += [Line(text="Numbers", style="title"), *[Line(text=f"  {text}") for text in _numbers(results)]]
     if results.recovery:
         lines.append(Line(text="Recovery", style="title"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import sample
 
@@ -23,6 +24,17 @@ def test_the_verdict_comes_first_and_every_fault_and_open_check_is_named() -> No
     ]
     assert shown[:4] == [c.name for c in results.checks if c.verdict is not Verdict.PASS]
     assert all("\n" not in line.text for line in lines)
+
+
+def test_the_reasons_come_in_their_order_so_that_a_failure_is_read_first() -> None:
+    results = sample.sample()
+    late = msgspec.structs.replace(results.checks[0], name="not_admitted<=0 calm", verdict=Verdict.FAIL, summary="1")
+    unknown = msgspec.structs.replace(late, name="lost_defect<=0 calm", verdict=Verdict.UNKNOWN, summary="no samples")
+    reasons = ["not_admitted<=0 calm: 1", "the plan had not ended", "in consequence 1 check has too little to measure"]
+    lines = summary_lines(msgspec.structs.replace(results, checks=[unknown, late], reasons=reasons))
+    assert lines[1].text.startswith("  FAIL     not_admitted<=0 calm: 1")
+    assert [line.text for line in lines[2:4]] == [f"  {reason}" for reason in reasons[1:]]
+    assert lines[4].text.startswith("  UNKNOWN  lost_defect<=0 calm: no samples")
 
 
 def test_what_a_fault_touched_that_it_should_not_is_told_and_nothing_else() -> None:
