@@ -12,6 +12,8 @@ import socket
 import time
 from typing import Any
 
+from loadtests.model.address import host_port
+
 MOST_BYTES = 1 << 20
 """A longer answer is none, its head included."""
 DEEPEST = 32
@@ -20,12 +22,6 @@ DEEPEST = 32
 
 class BadAnswer(http.client.HTTPException):
     """What came is no answer that can be read."""
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Parts of a checked `host:port`."""
-    host, _, port = address.rpartition(":")
-    return host, int(port)
 
 
 class Bounded(io.RawIOBase):
@@ -63,7 +59,7 @@ def get_json(address: str, path: str, timeout_s: float) -> tuple[int, Any]:
     Raises OSError or http.client.HTTPException, after `timeout_s` at the latest.
     """
     deadline = time.monotonic() + timeout_s
-    host, port = split_address(address)
+    host, port = host_port(address)
     request = f"GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept-Encoding: identity\r\nConnection: close\r\n\r\n"
     with socket.create_connection((host, port), timeout_s) as sock:
         sock.settimeout(left_s(deadline))

@@ -20,7 +20,8 @@ import psutil
 import psycopg2
 from psycopg2 import extensions
 
-from loadtests.capture.asking import BadAnswer, Bounded, get_json, left_s, split_address
+from loadtests.capture.asking import BadAnswer, Bounded, get_json, left_s
+from loadtests.model.address import host_port
 
 Reading = dict[str, float]
 """Metric -> value."""
@@ -128,7 +129,7 @@ class RedisReader:
     """INFO and the output buffers of the subscribers, from the server itself; one deadline for both answers."""
 
     def __init__(self, address: str, timeout_s: float) -> None:
-        self._address, self._timeout_s = split_address(address), timeout_s
+        self._address, self._timeout_s = host_port(address), timeout_s
         self._socket: socket.socket | None = None
 
     def read(self) -> Reading | None:
@@ -183,7 +184,7 @@ class PostgresReader:
     """Connections, temporary files and dead rows of the target's database."""
 
     def __init__(self, address: str, *, database: str, user: str, timeout_s: float) -> None:
-        host, port = split_address(address)
+        host, port = host_port(address)
         self._options: dict[str, Any] = {
             "host": host,
             "port": port,

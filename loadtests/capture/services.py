@@ -11,8 +11,9 @@ from typing import Any
 
 import psycopg2
 
-from loadtests.capture.asking import get_json, split_address
+from loadtests.capture.asking import get_json
 from loadtests.capture.findings import Finding
+from loadtests.model.address import host_port
 from loadtests.model.profile import Profile, Target
 from loadtests.model.stackwire import Status
 
@@ -97,7 +98,7 @@ def redis_answers(address: str) -> Finding:
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    host, port = split_address(address)
+    host, port = host_port(address)
     client = redis.Redis(
         host=host,
         port=port,
@@ -140,7 +141,7 @@ def gateway_answers(address: str) -> Finding:
 def port_answers(check: str, address: str) -> Finding:
     """A connection is accepted; all that can be asked without a health endpoint."""
     try:
-        socket.create_connection(split_address(address), TIMEOUT_S).close()
+        socket.create_connection(host_port(address), TIMEOUT_S).close()
     except OSError as error:
         return _unreachable(check, address, error)
     return Finding(
@@ -165,7 +166,7 @@ def toxiproxy_answers(address: str) -> Finding:
 
 def role_is_read_only(services: Services, *, needed: bool) -> Iterator[Finding]:
     """Reading works, and each kind of writing is refused for want of privilege; another error proves nothing."""
-    host, port = split_address(services.postgres)
+    host, port = host_port(services.postgres)
     password = os.environ.get("TEST_DB_PASSWORD")
     options: dict[str, Any] = {"password": password} if password else {}
     try:

@@ -24,7 +24,7 @@ from loadtests.cli.console import err, out
 from loadtests.cli.progress import Progress
 from loadtests.harness.commandline import ruled
 from loadtests.harness.holding import LENT, StackHold
-from loadtests.harness.loading import load
+from loadtests.harness.loading import REPLAYS, load
 from loadtests.harness.places import ROOT, profile_path, report_of, reports_folder
 from loadtests.harness.status import STATUS_FD
 from loadtests.harness.target import resolve
@@ -46,6 +46,8 @@ def run_profile(
     ):
         if relaxed:
             err.print(f"relaxed: {key} = {value} ({source})", markup=False)
+        if key.startswith(REPLAYS):
+            err.print(f"replay: {json.loads(value)}", markup=False)
     if web_port is not None and not _is_free(web_port):
         raise BadInput(f"--web-port {web_port}: in use; choose another")
     refuse_few_descriptors(loaded.profile, processes=max(workers, 1))

@@ -12,9 +12,10 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 
 from loadtests.drive.frames import BINARY, CLOSE, PING, TEXT, Cutter, TooLongError, wire
+from loadtests.drive.integrity import Integrity
 from loadtests.tally.batch import Batch, Message, Odd, message
 from loadtests.tally.exceptions import EXAMPLE
-from loadtests.tally.identity import Identity, probe_run
+from loadtests.tally.identity import Identity, Seal, probe_run
 from loadtests.tally.streams import FOREIGN, TOO_MANY, Streams
 
 _ENTRIES: Final = 4096
@@ -55,6 +56,7 @@ class Reading(NamedTuple):
     odd: Odd | None = None
     control: Control | None = None
     attachments: int = 0  # binary frames that follow and belong to it
+    body: bytes = b""  # the JSON in which the identity was found
 
 
 class Dialect(Protocol):
@@ -75,6 +77,10 @@ class Dialect(Protocol):
         """Whether nothing stands where a frame that is JSON should have its identity."""
         ...
 
+    def unreadable(self, opcode: int, payload: bytes) -> str:
+        """Kind of the record of a data frame that `read` could not open."""
+        ...
+
 
 def shown(payload: bytes) -> str:
     """A payload as a record shows it."""
@@ -84,8 +90,12 @@ def shown(payload: bytes) -> str:
 class Chunks:
     """Parsed chunks of one transport and run."""
 
-    def __init__(self, dialect: Dialect, streams: Streams, run: str, *, cached: bool = True) -> None:
+    def __init__(
+        self, dialect: Dialect, streams: Streams, run: str, *, cached: bool = True, integrity: Integrity | None = None
+    ) -> None:
         self._dialect = dialect
+        self._seal = Seal(run)
+        self._integrity = integrity
         self._streams = streams
         self._run = run
         self._probe = probe_run(run)
@@ -96,6 +106,7 @@ class Chunks:
         self._whole_bytes = 0
         self._frames: dict[bytes, Message] = {}
         self._frames_bytes = 0
+        self._spoilt: dict[bytes, list[Odd]] = {}  # of known frames, what is odd about them
         self._cached = cached
         self.cached = self._whole.get
         """Batch of a chunk that is known; only a connection whose cutter is clean may use it."""
@@ -115,6 +126,8 @@ class Chunks:
                 continue
             if known is not None:
                 messages.append(known)
+                if self._spoilt:
+                    odd += self._spoilt.get(payload, ())
             elif opcode in (TEXT, BINARY):
                 reading = self._decode(opcode, payload, messages, odd, controls)
                 joined = joined or reading is None
@@ -130,10 +143,10 @@ class Chunks:
                 controls.append(Control("ws-close", payload))
         if cutter.broken is not None:
             if not isinstance(cutter.broken, TooLongError):
-                odd.append(("protocol", str(cutter.broken)))
+                odd.append(Odd("protocol", str(cutter.broken)))
             controls.append(Control("broken", cutter.broken))
         alone = not joined and len(messages) == len(cut)
-        pure = cutter.between and not controls and alone and all(opcode == TEXT for opcode, _ in cut)
+        pure = cutter.between and not (controls or odd) and alone and all(opcode == TEXT for opcode, _ in cut)
         batch = Batch(messages, odd, frames=[wire(payload) for _, payload in cut] if pure else ())
         if clean and cutter.clean and not controls and self._cached:
             self._whole_bytes += len(chunk) + _ODD_BYTES * len(odd)
@@ -152,7 +165,7 @@ class Chunks:
             return True
         if opcode == TEXT and payload[:1] == b"4":  # Engine.IO's own packets may come between
             cutter.attachments = 0
-            odd.append(("protocol", "a packet before the binary attachments of the one before it"))
+            odd.append(Odd("protocol", "a packet before the binary attachments of the one before it"))
         return False
 
     def _decode(
@@ -201,9 +214,12 @@ class Chunks:
             if opcode == BINARY and (self._mark in payload or payload.startswith(_COMPRESSED)):
                 controls.append(Control("cannot", NO_JSON))
             else:
-                odd.append(("undecodable", shown(payload)))
+                odd.append(Odd(self._dialect.unreadable(opcode, payload), shown(payload)))
             return
-        identity, strange, control, attachments = reading
+        identity, strange, control, attachments, body = reading
+        far = identity is not None and not (
+            identity.seq < _FAR and -_FAR < identity.due_ns < _FAR and -_FAR < identity.sent_ns < _FAR
+        )
         if control is not None:
             controls.append(control)
         if strange is not None:
@@ -212,22 +228,24 @@ class Chunks:
                 controls.append(Control("cannot", ELSEWHERE))
         if identity is None:
             return
-        if identity.seq >= _FAR or not (-_FAR < identity.due_ns < _FAR and -_FAR < identity.sent_ns < _FAR):
-            odd.append(("undecodable", shown(payload)))
-            return
-        if identity.run == self._probe:
+        if identity.run == self._probe and not far:
             controls.append(Control("probe", identity.seq))
             return
         if identity.run != self._run:
-            odd.append(("foreign run", shown(payload)))
+            odd.append(Odd("foreign run", shown(payload)))
             return
         index = self._streams.index_of(identity.stream)
         if index == TOO_MANY:
             controls.append(Control("cannot", STREAMS))
             return
         if index == FOREIGN:
-            odd.append(("foreign route", shown(payload)))
+            odd.append(Odd("foreign route", shown(payload)))
             return
+        if far:
+            odd.append(Odd("restamped", shown(payload), self._streams.family[index]))
+            return
+        spoilt = self._spoiling(identity, index, body)
+        odd += spoilt
         found = message(
             index=index,
             seq=identity.seq,
@@ -241,8 +259,28 @@ class Chunks:
             self._frames_bytes += len(payload)
             if len(self._frames) >= _ENTRIES or self._frames_bytes > _BYTES:
                 self._frames.clear()
+                self._spoilt.clear()
                 self._frames_bytes = len(payload)
             self._frames[payload] = found
+            if spoilt:
+                self._spoilt[payload] = spoilt
+
+    def _spoiling(self, identity: Identity, index: int, body: bytes) -> list[Odd]:
+        """How a message of this run differs from what was published."""
+        family = self._streams.family[index]
+        _, stream, seq, due_ns, sent_ns, check, _ = identity
+        sealed = check == self._seal.of(stream, seq, due_ns, sent_ns)
+        found = []
+        if not sealed:
+            found.append(Odd("restamped", f"stream {stream} seq {seq} due {due_ns} ns sent {sent_ns} ns", family))
+        if self._integrity is not None and self._integrity.altered(identity, index, family, body, sealed=sealed):
+            found.append(Odd("altered", shown(body), family))
+        return found
+
+
+def begins_json(text: bytes) -> bool:
+    """Whether a text that is no JSON was meant to be an object or a list."""
+    return text.lstrip()[:1] in (b"{", b"[")
 
 
 _NOTHING: Final = Reading()
@@ -250,4 +288,4 @@ _NOTHING: Final = Reading()
 
 def strange(payload: bytes, kind: str = "protocol") -> Reading:
     """A frame that belongs to no account; `kind` as a `Strange` record has it."""
-    return Reading(odd=(kind, shown(payload)))
+    return Reading(odd=Odd(kind, shown(payload)))

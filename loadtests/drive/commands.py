@@ -7,16 +7,20 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import repeat
 
 from loadtests.drive.resp import publish_template
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_MS, pack_stream
 from loadtests.model.profile import Identity
 from loadtests.plan.payload import Payload, Payloads
-from loadtests.tally.identity import template
+from loadtests.tally.identity import Seal, ending, template
 
 Prepared = tuple[bytes, int]
-"""Command with places for `% (payload length, timestamp, identity)`; payload bytes without the identity."""
+"""Command with places for `% (payload length, timestamp, identity without its end)`; payload bytes without that."""
+
+
+_Ready = tuple[list[int], int, int, bytes, tuple[Prepared, ...], str]
 
 
 @dataclass(slots=True)
@@ -55,8 +59,14 @@ class Commands:
         self.run, self.identity, self.seed = run, identity, seed
         self.known = contract.routes
         self.stamp = Stamp()
+        self.seal = Seal(run)
         self._payloads = Payloads(
-            contract.routes, routes, seed=seed, identity=identity, payload_bytes=spec.payload_bytes
+            contract.routes,
+            contract.profile.families,
+            routes,
+            seed=seed,
+            identity=identity,
+            payload_bytes=spec.payload_bytes,
         )
         self.of_route = lru_cache(maxsize=16_384)(self._of_route)
 
@@ -71,8 +81,9 @@ class Commands:
 
     def _prepare(self, route: int, payload: Payload) -> Prepared:
         channel = self.known[route].channel.encode()
-        text = publish_template(channel, payload.before, payload.between, payload.after, timed=payload.timed)
-        return text, payload.size
+        end = ending(self.identity.form, payload.content)
+        text = publish_template(channel, payload.before, payload.between, end + payload.after, timed=payload.timed)
+        return text, payload.size + len(end)
 
     def streams(self, slot: int, epoch: int) -> Streams:
         """Fresh streams."""
@@ -84,8 +95,8 @@ class Streams:
 
     def __init__(self, commands: Commands, slot: int, epoch: int) -> None:
         self._commands, self._slot, self._epoch = commands, slot, epoch
-        # route -> [next seq, packed stream, identity with three places, prepared commands, channel]
-        self._ready: dict[int, tuple[list[int], int, bytes, tuple[Prepared, ...], str]] = {}
+        # route -> [next seq, packed stream, base of its check values, identity with four places, prepared, channel]
+        self._ready: dict[int, _Ready] = {}
         self._taken = 0
 
     @property
@@ -97,20 +108,23 @@ class Streams:
         self, routes: list[int], due_ns: Sequence[int], sent_ns: int, rows: Sequence[Mapping[str, object]]
     ) -> Made:
         """Commands of messages that leave together; `rows` is empty or as long as `routes`."""
-        ready, stamp = self._ready, self._commands.stamp.now()
+        ready, stamp, seal = self._ready, self._commands.stamp.now(), self._commands.seal
+        of_seq, of_due, of_sent = seal.of_seq, seal.of_due, sent_ns * seal.of_sent
+        sent = b"%d" % sent_ns
         commands: list[bytes] = []
         streams: list[int] = []
         seqs: list[int] = []
         sizes: list[int] = []
         channels: list[str] = []
-        for at, route in enumerate(routes):
-            counter, stream, places, prepared, channel = ready.get(route) or self._enter(route)
+        for route, due, row in zip(routes, due_ns, rows or repeat(None), strict=False):
+            counter, stream, base, places, prepared, channel = ready.get(route) or self._enter(route)
             seq = counter[0]
             counter[0] = seq + 1
             text, size = prepared[seq % len(prepared)]
-            if rows and rows[at]:
-                text, size = self._commands.replayed(route, due_ns[at], rows[at])
-            identity = places % (seq, due_ns[at], sent_ns)
+            if row:
+                text, size = self._commands.replayed(route, due, row)
+            check = base + of_sent + seq * of_seq + due * of_due  # as `Seal.of`
+            identity = places % (seq, due, sent, check)
             size += len(identity)
             commands.append(text % (size, stamp, identity))
             streams.append(stream)
@@ -130,16 +144,17 @@ class Streams:
 
     def give_up(self, route: int) -> tuple[int, int, str]:
         """Stream, `seq` and channel of a message that will not be sent."""
-        counter, stream, _, _, channel = self._ready.get(route) or self._enter(route)
+        counter, stream, _, _, _, channel = self._ready.get(route) or self._enter(route)
         seq = counter[0]
         counter[0] += 1
         self._taken += 1
         return stream, seq, channel
 
-    def _enter(self, route: int) -> tuple[list[int], int, bytes, tuple[Prepared, ...], str]:
+    def _enter(self, route: int) -> _Ready:
         commands = self._commands
         stream = pack_stream(self._slot, self._epoch, route)
         places = template(commands.identity.form, commands.run, stream)
-        entry = ([0], stream, places, commands.of_route(route), commands.known[route].channel)
+        base = commands.seal.base(stream)
+        entry = ([0], stream, base, places, commands.of_route(route), commands.known[route].channel)
         self._ready[route] = entry
         return entry

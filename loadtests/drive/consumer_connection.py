@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from loadtests.tally.batch import Batch
+    from loadtests.tally.identity import Envelope
 
 OUTGOING_MAX = 64 * 1024
 """Bytes that may wait to be sent; a peer that reads nothing at all gets no more pongs than that."""
@@ -23,8 +24,8 @@ class Speaking(Dialect, Protocol):
     """A transport: reads frames, words requests."""
 
     @property
-    def name(self) -> str:
-        """websocket or socketio."""
+    def name(self) -> Envelope:
+        """How it is called in a profile."""
         ...
 
     def with_token(self, token: str | None) -> Speaking:

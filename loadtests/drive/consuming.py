@@ -12,6 +12,7 @@ from gevent import socket as gsocket
 
 from loadtests.drive import tls
 from loadtests.drive.consumer_connection import Connection
+from loadtests.drive.dialing import connected
 from loadtests.drive.handshake import BeyondUsError, RefusedError, UnauthorizedError, agent, upgrade
 from loadtests.drive.inability import is_ours
 from loadtests.drive.role import Role
@@ -44,21 +45,6 @@ def delays_s(policy: Reconnect, seed: str) -> Callable[[int], float]:
         return exact * (1 + policy.jitter * draw.uniform(-1, 1)) / 1000
 
     return delay_s
-
-
-def _address_of(host: str, port: int) -> tuple[int, Any]:
-    """Address family and socket address; a name is asked for anew each time, in a thread of gevent's.
-
-    Raises OSError where it has none.
-    """
-    for family in (gsocket.AF_INET, gsocket.AF_INET6):
-        try:
-            gsocket.inet_pton(family, host)
-        except OSError:
-            continue
-        return family, (host, port)
-    family, _, _, _, address = gsocket.getaddrinfo(host, port, 0, gsocket.SOCK_STREAM)[0]
-    return family, address
 
 
 class Consuming:
@@ -135,11 +121,7 @@ class Consuming:
         handed_over = False
         try:
             with gevent.Timeout(OPEN_S, TimeoutError(f"not connected within {OPEN_S:g} s")):
-                family, address = _address_of(host, port)
-                sock = gsocket.socket(family, gsocket.SOCK_STREAM)
-                if self._spec.read_bytes_per_s is not None:
-                    sock.setsockopt(gsocket.SOL_SOCKET, gsocket.SO_RCVBUF, _SLOW_BUFFER)
-                sock.connect(address)
+                sock = connected((host, port), self._prepare)
                 if target.tls:
                     wiring.tls = wiring.tls or tls.context_of(target)
                     sock = tls.wrap(sock, wiring.tls, target, host)
@@ -168,6 +150,10 @@ class Consuming:
                 sock.close()
         self.next_epoch += 1
         return self._connection
+
+    def _prepare(self, sock: Any) -> None:
+        if self._spec.read_bytes_per_s is not None:
+            sock.setsockopt(gsocket.SOL_SOCKET, gsocket.SO_RCVBUF, _SLOW_BUFFER)
 
     def _confirm(self, connection: Connection) -> str:
         """Ask for the subscription and wait for its confirmation; what went wrong, empty for nothing.

@@ -18,6 +18,7 @@ from gevent import monkey
 
 from loadtests.drive import stamps
 from loadtests.drive.consumer_connection import OUTGOING_MAX, Connection
+from loadtests.drive.sample_gaps import SampleGaps
 
 if TYPE_CHECKING:
     from loadtests.drive.receiver import Receiver
@@ -45,10 +46,10 @@ class EpollSource:
 
     name: Final = "hub-epoll"
 
-    def __init__(self, receiver: Receiver, *, one_in: int, kernel_stamps: bool) -> None:
+    def __init__(self, receiver: Receiver, *, gaps: SampleGaps, kernel_stamps: bool) -> None:
         self._receiver = receiver
-        self._one_in = one_in
-        self._until_sample = one_in
+        self._gaps = gaps
+        self._until_sample = gaps.draw()
         self.crowded = False  # more sockets had something than one turn reads
         self._stamps = kernel_stamps
         self._connections: dict[int, Connection] = {}
@@ -196,7 +197,7 @@ class EpollSource:
         sampled = self._until_sample <= 0
         kernel: int | None = None
         if sampled:
-            self._until_sample = self._one_in
+            self._until_sample = self._gaps.draw()
         if sampled and connection.stamped:
             chunk, now, kernel = stamps.receive(connection.sock, size)
             now += offset

@@ -12,6 +12,7 @@ import gevent
 
 from loadtests.drive.consumer_connection import OUTGOING_MAX, Connection
 from loadtests.drive.frames import ProtocolError
+from loadtests.drive.sample_gaps import SampleGaps
 
 if TYPE_CHECKING:
     from loadtests.drive.receiver import Receiver
@@ -29,11 +30,11 @@ Name = Literal["greenlet", "library"]
 class GreenletSource:
     """Reads gevent's own sockets, plain or TLS; "library" where what comes is inflated by one."""
 
-    def __init__(self, receiver: Receiver, *, one_in: int, name: Name = "greenlet") -> None:
+    def __init__(self, receiver: Receiver, *, gaps: SampleGaps, name: Name = "greenlet") -> None:
         self.name = name
         self._receiver = receiver
-        self._one_in = one_in
-        self._until_sample = one_in
+        self._gaps = gaps
+        self._until_sample = gaps.draw()
         self._readers: dict[Connection, Any] = {}
 
     @property
@@ -116,7 +117,7 @@ class GreenletSource:
                 self._until_sample -= 1
                 sampled = self._until_sample <= 0
                 if sampled:
-                    self._until_sample = self._one_in
+                    self._until_sample = self._gaps.draw()
                 receiver.received(connection, chunk, now, sampled=sampled)
                 reads += 1
                 if pace is not None:

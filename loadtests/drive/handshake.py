@@ -11,6 +11,7 @@ from typing import Final, Protocol
 import gevent
 
 from loadtests.drive import words
+from loadtests.model.address import written
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _HEADERS_MAX: Final = 64 * 1024
@@ -65,7 +66,7 @@ def upgrade(sock: Stream, host: str, port: int, path: str, user_agent: str = "",
     if bearer is not None:
         named += f"Authorization: Bearer {bearer}\r\n"
     sock.sendall(
-        f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n{named}Upgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: {written(host, port)}\r\n{named}Upgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: {key.decode()}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
     )
     head, behind = read_answer(sock)

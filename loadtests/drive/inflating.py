@@ -18,6 +18,7 @@ from websockets.uri import parse_uri
 
 from loadtests.drive.frames import MAX_MESSAGE, ProtocolError, too_long
 from loadtests.drive.handshake import RefusedError, Stream, read_answer
+from loadtests.model.address import written
 
 _INVALID_DATA: Final = 1007
 _CONTROL_MAX: Final = 125
@@ -107,7 +108,7 @@ def agree(
     deflate = ClientPerMessageDeflateFactory(client_no_context_takeover=True)
     # The library counts a control frame inside a message as part of it.
     protocol = ClientProtocol(
-        parse_uri(f"ws://{host}:{port}{path}"), extensions=[deflate], max_size=max_message + _CONTROL_MAX
+        parse_uri(f"ws://{written(host, port)}{path}"), extensions=[deflate], max_size=max_message + _CONTROL_MAX
     )
     request = protocol.connect()
     if user_agent:

@@ -27,10 +27,12 @@ def probe(wiring: Wiring, family: int, nonce: int, *, route: int | None, timeout
     where = wiring.contract.routes_of_family[family][0] if route is None else route
     known = wiring.contract.routes[where]
     identity = wiring.profile.identity
-    pool = Payloads(wiring.contract.routes, 1, seed=0, identity=identity, payload_bytes=0)
+    families = wiring.profile.families
+    pool = Payloads(wiring.contract.routes, families, 1, seed=0, identity=identity, payload_bytes=0)
     payload = pool.one(where, random.Random(f"probe:{nonce}"))
     now = wiring.clock.now_ns()
-    who = encode(identity.form, probe_run(wiring.run), pack_stream(PROBE_SLOT, 0, where), nonce, now, now)
+    stream = pack_stream(PROBE_SLOT, 0, where)
+    who = encode(identity.form, probe_run(wiring.run), stream, nonce, now, now, payload.content)
     sock = dial(wiring.addresses.redis, timeout_s)
     try:
         text = payload.fill(Stamp().now(), who)

@@ -20,11 +20,12 @@ from loadtests.drive.commands import Commands
 from loadtests.drive.probing import probe
 from loadtests.drive.publish_display import PublishDisplay
 from loadtests.drive.redis_connection import RedisConnection, dial
+from loadtests.drive.replays import read_replays
 from loadtests.drive.slot import Slot
 from loadtests.drive.timer import Timer
 from loadtests.drive.wiring import Lease, Wiring
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
-from loadtests.plan import replay
+from loadtests.plan.replay import Replayed
 from loadtests.plan.workload import Workload
 from loadtests.tally.publishing import PublishTally
 
@@ -55,18 +56,6 @@ class PublishingHealth(msgspec.Struct, frozen=True, kw_only=True):
     own_lag_p99_ns: int  # of the last flushed second; -1: too few samples
 
 
-def read_replays(wiring: Wiring, folder: Path) -> dict[str, tuple[replay.Replayed, ...]]:
-    """Files of all publisher groups that replay one, their paths relative to the profile's folder.
-
-    Raises OSError, UnicodeDecodeError or ReplayError.
-    """
-    return {
-        group.name: replay.parse((folder / group.shape.file).read_text("utf-8"), speed=group.shape.speed)
-        for group in wiring.profile.publishers
-        if group.shape.file is not None
-    }
-
-
 class Publishing:
     """The publishers of one process and run. Create it in the process that publishes, with a hub.
 
@@ -78,13 +67,13 @@ class Publishing:
         self,
         wiring: Wiring,
         *,
-        replays: Mapping[str, tuple[replay.Replayed, ...]] | None = None,
+        replays: Mapping[str, tuple[Replayed, ...]] | None = None,
         reply_timeout_s: float = 5.0,
         crowded: Callable[[], bool] = lambda: False,
     ) -> None:
         self._wiring = wiring
         self._crowded = crowded
-        files = read_replays(wiring, Path()) if replays is None else replays
+        files = read_replays(wiring.contract, Path()) if replays is None else replays
         self._workload = Workload(wiring.profile, wiring.contract, files)
         self._tally = PublishTally()
         self._commands: dict[int, Commands] = {}

@@ -37,6 +37,8 @@ class HarnessReading:
     hub_lag_p99_ns: int
     hub_lag_max_ns: int
     connected: int
+    frames: int
+    checked: int
 
 
 class Readings:
@@ -45,7 +47,9 @@ class Readings:
     def __init__(self, sums: Sums) -> None:
         self._before = sums
 
-    def reading(self, sums: Sums, read_delays: Mapping[int, int], lag: HubLag, connected: int) -> HarnessReading:
+    def reading(
+        self, sums: Sums, read_delays: Mapping[int, int], lag: HubLag, connected: int, *, frames: int, checked: int
+    ) -> HarnessReading:
         """What came between the last call's sums and these; lag and read delays reach up to now."""
         before, self._before = self._before, sums
         lag_p99, lag_max = lag.take()
@@ -56,6 +60,8 @@ class Readings:
             hub_lag_p99_ns=lag_p99,
             hub_lag_max_ns=lag_max,
             connected=connected,
+            frames=frames,
+            checked=checked,
         )
 
 

@@ -22,21 +22,27 @@ from loadtests.drive.handshake import RefusedError
 from loadtests.drive.heartbeat import Heartbeat
 from loadtests.drive.hub_lag import HubLag
 from loadtests.drive.inability import Inabilities
+from loadtests.drive.integrity import Integrity, Sampling
 from loadtests.drive.receive_display import HarnessReading, Health, Readings, merge_received
+from loadtests.drive.sample_gaps import SampleGaps
 from loadtests.drive.settling import settle
 from loadtests.drive.socketio import SocketIoDialect, patience_ns
 from loadtests.drive.websocket import PlainDialect
 from loadtests.model.contract import ConsumerPlan, Contract
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.records import Touched
+from loadtests.plan.payload import content_shapes
 from loadtests.tally.accountant import Accountant, Sums
 from loadtests.tally.streams import STREAMS_KEPT
 from loadtests.tally.subscriptions import Step, Subscriptions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from locust.env import Environment
 
     from loadtests.drive.wiring import Wiring
+    from loadtests.plan.replay import Replayed
 
 _RECORDS_A_TURN = 64
 _LET_OTHERS_S = 0.001
@@ -51,7 +57,14 @@ _CLOSED_BY_PEER = (ConnectionResetError, BrokenPipeError, ConnectionAbortedError
 class Receiver:
     """The receiving side of one run in one process."""
 
-    def __init__(self, wiring: Wiring, *, source: str | None = None, cached: bool = True) -> None:
+    def __init__(
+        self,
+        wiring: Wiring,
+        *,
+        source: str | None = None,
+        cached: bool = True,
+        replays: Mapping[str, Sequence[Replayed]] | None = None,
+    ) -> None:
         profile, contract = wiring.profile, wiring.contract
         self._wiring = wiring
         self._emit = wiring.emit
@@ -72,7 +85,11 @@ class Receiver:
         )
         self._dialects = {dialect.name: dialect for dialect in dialects}
         streams = self.accountant.streams
-        self._chunks = {d.name: Chunks(d, streams, wiring.run, cached=cached) for d in dialects}
+        shapes, self._sampling = content_shapes(contract, replays or {}), Sampling(profile.seed)
+        self._chunks = {
+            d.name: Chunks(d, streams, wiring.run, cached=cached, integrity=Integrity(shapes, d.name, self._sampling))
+            for d in dialects
+        }
         self._subscriptions = Subscriptions(wiring.emit)
         self._connections: set[Connection] = set()
         self._connected = 0
@@ -80,21 +97,27 @@ class Receiver:
         self.probes: dict[int, int] = {}
         """Nonce of a probe message: how many consumers have seen it."""
         sampling = profile.sampling
-        one_in = 1 if sampling.stamps == "every" else sampling.one_in
+        mean = 1 if sampling.stamps == "every" else sampling.one_in
+        gaps = SampleGaps(mean, f"{profile.seed}:samples:{wiring.run}")
         usable = EpollSource.available(tls=profile.target.tls)
         self.source: EpollSource | GreenletSource
         if profile.target.compression:
-            self.source = GreenletSource(self, one_in=one_in, name="library")
+            self.source = GreenletSource(self, gaps=gaps, name="library")
         elif source == "greenlet" or (source is None and not usable):
-            self.source = GreenletSource(self, one_in=one_in)
+            self.source = GreenletSource(self, gaps=gaps)
         else:
             wanted = sampling.stamps != "off" and stamps.AVAILABLE
-            self.source = EpollSource(self, one_in=one_in, kernel_stamps=wanted)
+            self.source = EpollSource(self, gaps=gaps, kernel_stamps=wanted)
         self._lag = HubLag()
         self._heartbeat = Heartbeat(self._connections, wiring.clock, held=self.source.holds, lost=self._silent)
         self._flushing = RLock()
         self._closed = False
         self._told = Readings(self.accountant.sums())
+        wiring.t0.rawlink(self._began)
+
+    def _began(self, t0: AsyncResult[int]) -> None:
+        if t0.value is not None:
+            self.accountant.warm(t0.value + round(self._wiring.profile.run.warm_up_s * NS_PER_S))
 
     @property
     def receive_name(self) -> str:
@@ -353,7 +376,10 @@ class Receiver:
     def take_reading(self) -> HarnessReading:
         """How the receiving side fared since the last call; messages and reads are those of the last flush."""
         accountant = self.accountant
-        return self._told.reading(accountant.sums(), accountant.take_read_delays(), self._lag, self._connected)
+        frames, checked = self._sampling.take()
+        return self._told.reading(
+            accountant.sums(), accountant.take_read_delays(), self._lag, self._connected, frames=frames, checked=checked
+        )
 
     def sums(self) -> Sums:
         """What the live page shows: deliveries, repeats, missing so far, latencies of the last second."""

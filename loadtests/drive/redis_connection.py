@@ -11,8 +11,8 @@ from itertools import accumulate
 from typing import Any
 
 import gevent
-from gevent import socket as green
 
+from loadtests.drive.dialing import connected
 from loadtests.drive.resp import ProtocolError, Replies, Reply, command
 
 _READ, _WRITE = 1, 2
@@ -24,16 +24,17 @@ def dial(address: tuple[str, int], timeout_s: float) -> Any:
 
     A connect alone proves nothing: through Toxiproxy it succeeds also when nobody is behind.  Raises OSError.
     """
-    sock = green.create_connection(address, timeout=timeout_s)
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        reply = ask(sock, command(b"PING"), timeout_s)
-        if reply != "PONG":
-            raise ConnectionError(f"PING was answered by {str(reply)[:80]}")
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    with gevent.Timeout(timeout_s, TimeoutError("no answer in time")):
+        sock = connected(address)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            reply = ask(sock, command(b"PING"), timeout_s)
+            if reply != "PONG":
+                raise ConnectionError(f"PING was answered by {str(reply)[:80]}")
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
 
 def ask(sock: Any, request: bytes, timeout_s: float) -> Reply:

@@ -1,6 +1,6 @@
 """How does a consumer speak Socket.IO?  Engine.IO 4 and Socket.IO 5 as prefixes of WebSocket text frames.
 
-Only the websocket transport and the default namespace; packets of others are a breach: we connected to none. Of a
+Only the websocket transport and the default namespace; packets of others are counted as what has no identity. Of a
 packet with binary attachments the JSON is read, and the attachments are passed over.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from loadtests.drive.chunks import Control, Reading, strange
+from loadtests.drive.chunks import Control, Reading, begins_json, strange
 from loadtests.drive.frames import TEXT, encode
 from loadtests.drive.websocket import ANSWERS, lacking
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
@@ -22,6 +22,9 @@ from loadtests.tally.identity import Form, decoder
 QUERY: Final = "?EIO=4&transport=websocket"
 _PACKET: Final = re.compile(rb"(4[0-4])(?:/,)?(\d{0,100})([\[{\"].*)?", re.DOTALL)
 _BINARY: Final = re.compile(rb"4([56])(\d{1,4})-(?:/,)?(\d{0,100})(\[.*)", re.DOTALL)
+_ELSEWHERE: Final = re.compile(rb"4(?:[0-4]|[56]\d{1,4}-)/[^,]+(?:,\d{0,100}([\[{\"].*)?)?", re.DOTALL)
+"""A packet of another namespace than the default one."""
+_PREFIX: Final = re.compile(rb"\A\d+-?(?:/[^,]*,)?\d*")
 _LEAST_NS: Final = NS_PER_S
 _MOST_NS: Final = 24 * 3600 * NS_PER_S
 
@@ -69,12 +72,13 @@ class SocketIoDialect:
     def read(self, opcode: int, payload: bytes) -> Reading:
         """Open one data frame."""
         if payload[:3] == b"42[" and opcode == TEXT:
-            identity = self._identity(payload[2:])
+            body = payload[2:]
+            identity = self._identity(body)
             if identity is not None:
-                return Reading(identity)
-            return self._event(payload, payload[2:], None)
+                return Reading(identity, body=body)
+            return self._event(payload, body, None)
         if opcode != TEXT:
-            return strange(payload)
+            return strange(payload, "no identity")
         kind = payload[:1]
         if kind == b"2":
             return Reading(control=Control("ping", payload[1:]))
@@ -93,7 +97,12 @@ class SocketIoDialect:
             return self._packet(payload, packet[1], int(packet[2]) if packet[2] else None, packet[3] or b"")
         packet = _BINARY.fullmatch(payload)
         if packet is None:
-            return strange(payload)
+            other = _ELSEWHERE.fullmatch(payload)
+            if other is None:
+                return strange(payload)
+            if other[1] is not None:
+                msgspec.json.decode(other[1])
+            return strange(payload, "no identity")
         kind = b"42" if packet[1] == b"5" else b"43"
         read = self._packet(payload, kind, int(packet[3]) if packet[3] else None, packet[4])
         return read._replace(attachments=int(packet[2]))
@@ -132,7 +141,7 @@ class SocketIoDialect:
         wants = None if number is None else Control("ack wanted", None, number)
         identity = self._identity(body)
         if identity is not None:
-            return Reading(identity, None, wants)
+            return Reading(identity, None, wants, body=body)
         whole = msgspec.json.decode(body)
         event = whole[0] if isinstance(whole, list) and whole else None
         if not isinstance(event, str) or event not in ANSWERS:
@@ -143,6 +152,11 @@ class SocketIoDialect:
         """Whether nothing stands where an event should have its identity."""
         event = msgspec.json.decode(payload[payload.index(b"[") :]) if b"[" in payload else None
         return lacking(event[1] if isinstance(event, list) and len(event) > 1 else None, self._path)
+
+    def unreadable(self, opcode: int, payload: bytes) -> str:
+        """Kind of the record of a data frame that `read` could not open."""
+        del opcode  # only texts are opened
+        return "undecodable" if begins_json(_PREFIX.sub(b"", payload, count=1)) else "protocol"
 
     def request(self, action: str, number: int, body: dict[str, Any]) -> bytes:
         """Frame of an event that asks for an acknowledgement."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from loadtests.drive.chunks import JOINED_MAX, Control, Reading, strange
+from loadtests.drive.chunks import JOINED_MAX, Control, Reading, begins_json, strange
 from loadtests.drive.frames import TEXT, encode
 from loadtests.tally.identity import Form, decoder
 
@@ -47,7 +47,7 @@ class PlainDialect:
         """Open one data frame."""
         identity = self._identity(payload)
         if identity is not None:
-            return Reading(identity)
+            return Reading(identity, body=payload)
         whole = msgspec.json.decode(payload)
         event = whole.get("event") if isinstance(whole, dict) else None
         if not isinstance(event, str) or event not in ANSWERS:
@@ -70,6 +70,10 @@ class PlainDialect:
     def lacks(self, payload: bytes) -> bool:
         """Whether nothing stands where a frame that is JSON should have its identity."""
         return lacking(msgspec.json.decode(payload), self._path)
+
+    def unreadable(self, opcode: int, payload: bytes) -> str:
+        """Kind of the record of a data frame that `read` could not open."""
+        return "undecodable" if opcode == TEXT and begins_json(payload) else "no identity"
 
     def request(self, action: str, number: int, body: dict[str, Any]) -> bytes:
         """Frame of a request."""

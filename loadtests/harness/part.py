@@ -17,18 +17,20 @@ import psutil
 from loadtests.capture.clock import MonotonicClock, clock_identity
 from loadtests.capture.clocksync import Offset
 from loadtests.capture.recorder import Recorder
-from loadtests.drive.publishing import Publishing, read_replays
+from loadtests.drive.publishing import Publishing
 from loadtests.drive.receiver import Receiver
+from loadtests.drive.replays import read_replays
 from loadtests.drive.tokens import Tokens
 from loadtests.drive.wiring import Addresses, Slots, Wiring
 from loadtests.harness.crewing import CrewBook
 from loadtests.harness.heap import QuietHeap
+from loadtests.model.address import host_port
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_MS, SLICE_NS
 from loadtests.model.injectwire import CrewOrder
 from loadtests.model.profile import Profile
 from loadtests.model.records import HarnessSecond, Header, Trouble
-from loadtests.model.runconfig import RunConfig, host_port
+from loadtests.model.runconfig import RunConfig
 
 log = logging.getLogger("tickstorm")
 FLUSH_S = 1.0
@@ -96,8 +98,8 @@ class Part:
 
     def start(self) -> None:
         """Open what the users need: the epoll set, timers; write the header; begin to flush."""
-        self.wiring.receiver = Receiver(self.wiring)
-        replays = read_replays(self.wiring, Path(self.config.profile_folder))
+        replays = read_replays(self.wiring.contract, Path(self.config.profile_folder))
+        self.wiring.receiver = Receiver(self.wiring, replays=replays)
         receiver = self.wiring.receiver
         self.wiring.publishing = Publishing(self.wiring, replays=replays, crowded=lambda: receiver.source.crowded)
         self._state(self._offset.error_ns)
@@ -229,6 +231,8 @@ class Part:
             reads=reading.reads,
             read_delay_p99_ns=reading.read_delay_p99_ns,
             saturated=saturated,
+            frames=reading.frames,
+            checked=reading.checked,
         )
 
     def _failed(self, greenlet: Any) -> None:

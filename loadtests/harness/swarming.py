@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import jsonify, request
+from flask import g, jsonify, request
 from werkzeug.datastructures import ImmutableMultiDict
 
 from loadtests.capture.preflight import refuse_few_descriptors
@@ -43,6 +43,7 @@ def watch_start_form(environment: Any, master: Master) -> None:
                 return _refusal(str(error))
             except ValueError:
                 return _refusal(f'users: found "{first["user_count"]}", allowed is a whole number')
+            g.planned_users = environment.parsed_options.num_users
             return None
         try:
             seed = _seed(first["run_seed"])
@@ -63,6 +64,13 @@ def watch_start_form(environment: Any, master: Master) -> None:
         form["user_count"], form["spawn_rate"] = [str(users)], [str(kept["spawn_rate"])]
         request.form = ImmutableMultiDict(form)  # Locust reads the form after us
         return None
+
+    @environment.web_ui.app.after_request  # type: ignore[untyped-decorator]
+    def keep_plan(response: Any) -> Any:
+        """An edit is of the run that goes on: the next start is offered the number that its profile plans."""
+        if (planned := g.pop("planned_users", None)) is not None:
+            environment.parsed_options.num_users = planned
+        return response
 
 
 def _refusal(message: str) -> Any:

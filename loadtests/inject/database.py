@@ -15,6 +15,7 @@ import psycopg2
 
 from loadtests.inject.errors import ControlError, NoAnswer, NotThere, Refused
 from loadtests.inject.socketry import OwnPorts
+from loadtests.model.address import host_port
 
 ADMIN = "postgres"
 """The administrator where PG_ADMIN_USER names none; the local stack's superuser."""
@@ -38,7 +39,7 @@ class Database:
 
         A server that has no connection left is Refused with `full`.
         """
-        host, _, port = self.address.rpartition(":")
+        host, port = host_port(self.address)
         who: dict[str, Any] = {"user": self.user, "password": os.environ.get("TEST_DB_PASSWORD")}
         if admin:
             password = os.environ.get("PG_ADMIN_PASSWORD")
@@ -49,7 +50,7 @@ class Database:
         try:
             connection = psycopg2.connect(
                 host=host,
-                port=int(port),
+                port=port,
                 dbname=self.database,
                 connect_timeout=_CONNECT_S,
                 application_name=name,

@@ -16,10 +16,11 @@ from loadtests.inject.errors import ControlError
 from loadtests.inject.link import Link
 from loadtests.inject.probe import Probe
 from loadtests.inject.watch import Watch
+from loadtests.model.address import host_port, written
 
 _RUN_ID = re.compile(rb"run_id:([0-9a-f]+)")
 _SERVER = "SELECT system_identifier, inet_server_port(), pg_postmaster_start_time()::text FROM pg_control_system()"
-_HERE = ("127.0.0.1", "localhost", "::1", "[::1]")
+_HERE = ("127.0.0.1", "localhost", "::1")
 
 
 def named_by_itself(link: Link, probe: Probe, database: Database | None, watch: Watch) -> str | None:
@@ -35,7 +36,7 @@ def named_by_itself(link: Link, probe: Probe, database: Database | None, watch: 
         host, port = link.address()
         try:
             ((identifier, own_port, since),) = Database(
-                f"{host}:{port}", database=database.database, user=database.user, own=link.own
+                written(host, port), database=database.database, user=database.user, own=link.own
             ).ask(_SERVER, admin=False)
         except ControlError:
             return None
@@ -72,5 +73,8 @@ def reached(probe: Probe, upstreams: tuple[str, ...], watch: Watch) -> str | Non
 
 
 def _local_port(address: str) -> int | None:
-    host, _, port = address.rpartition(":")
-    return int(port) if host in _HERE and port.isdigit() else None
+    try:
+        host, port = host_port(address)
+    except ValueError:
+        return None
+    return port if host in _HERE else None

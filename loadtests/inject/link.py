@@ -16,6 +16,7 @@ from loadtests.inject.probe import Carried, Pace, Ping, Probe
 from loadtests.inject.socketry import OwnPorts
 from loadtests.inject.sockets import look, why_unseen
 from loadtests.inject.toxics import Missing, Proxy, Toxic, ToxiproxyServer, differences
+from loadtests.model.address import host_port
 from loadtests.model.ids import NS_PER_S
 
 ANSWER_S = 1.0
@@ -23,7 +24,7 @@ ANSWER_S = 1.0
 
 OBSERVABLE_BY = "target.processes.toxiproxy, its process on this machine, would make it observable"
 
-_WILDCARDS = ("", "0.0.0.0", "[::]", "::", "*")
+_WILDCARDS = ("", "0.0.0.0", "::", "*")
 
 
 class Link:
@@ -111,10 +112,11 @@ class Link:
 
     def address(self) -> tuple[str, int]:
         """Where a client enters the link, as seen from here."""
-        host, _, port = self.state().listen.rpartition(":")
-        if not port.isdigit():
-            raise Refused(f'proxy "{self.proxy}" listens at no address that can be read')
-        return (self.server.host if host in _WILDCARDS else host.strip("[]")), int(port)
+        try:
+            host, port = host_port(self.state().listen)
+        except ValueError:
+            raise Refused(f'proxy "{self.proxy}" listens at no address that can be read') from None
+        return (self.server.host if host in _WILDCARDS else host), port
 
     @property
     def asks(self) -> bool:

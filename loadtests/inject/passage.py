@@ -21,6 +21,7 @@ BEFORE_NS = 2_300_000_000
 """Who passed so long before a fault counts as its traffic: two seconds, and the announcement."""
 
 _EVERY_S, _LATER_EVERY_S = 0.1, 0.5  # before it acts, and while it is in force
+_PAUSES = 10  # times as long as a look, until the next one
 _JOIN_S = 1.5
 _MOST_NEW = 1_000  # who came while it was in force: more of them prove no more
 
@@ -170,8 +171,11 @@ class Passage:
             self._thread.join(_JOIN_S)
 
     def _run(self) -> None:
-        while not self._over.wait(_EVERY_S if self._held_after is None else _LATER_EVERY_S):
+        took_s = 0.0
+        while not self._over.wait(max(_EVERY_S if self._held_after is None else _LATER_EVERY_S, _PAUSES * took_s)):
+            began_s = time.monotonic()
             self.glance()
+            took_s = time.monotonic() - began_s
 
 
 def _flow(start: Counted | None, end: Counted | None, ways: frozenset[str]) -> bool | None:

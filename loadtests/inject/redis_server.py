@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from loadtests.inject.errors import NoAnswer, NotThere, Refused
+from loadtests.model.address import host_port
 
 NAME = "tickstorm-inject"
 OWN = "tickstorm-"
@@ -27,21 +28,15 @@ class RedisServer:
         from redis.retry import Retry
 
         self.address = address
-        host, _, port = address.rpartition(":")
+        self.place = host_port(address)  # where a socket of one's own connects
         self._client = redis.Redis(
-            host=host,
-            port=int(port),
+            host=self.place[0],
+            port=self.place[1],
             socket_timeout=_TIMEOUT_S,
             socket_connect_timeout=_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
             client_name=NAME,
         )
-
-    @property
-    def place(self) -> tuple[str, int]:
-        """Host and port."""
-        host, _, port = self.address.rpartition(":")
-        return host, int(port)
 
     def ask(self, *words: str | bytes | int) -> Any:
         """One command's answer."""

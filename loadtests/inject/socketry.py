@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from loadtests.inject.layers import Layer, Plain
 from loadtests.inject.watch import Watch
@@ -87,6 +87,56 @@ class OwnPorts:
             return frozenset(self._open | self._closed.keys())
 
 
+def connected(
+    address: tuple[str, int],
+    watch: Watch,
+    prepare: Callable[[socket.socket], None] = lambda _: None,
+    own: OwnPorts | None = None,
+) -> socket.socket:
+    """A connection, never blocking, to the first address of a name that takes one; `prepare` gets each before.
+
+    `own` learns its local port, as soon as the kernel has one for it.  Raises Cut, as the last of them has it.
+    """
+    try:
+        places = socket.getaddrinfo(*address, 0, socket.SOCK_STREAM)
+    except OSError as error:  # a name that cannot be resolved
+        raise Cut("no connect") from error
+    cut = Cut("no connect")
+    for family, kind, protocol, _, place in places:
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError:  # this machine does not speak it
+            continue
+        try:
+            sock.setblocking(False)
+            prepare(sock)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _connect(sock, place, watch, own or OwnPorts())
+        except Cut as found:
+            sock.close()
+            cut = found
+        else:
+            return sock
+    raise cut
+
+
+def _connect(sock: socket.socket, place: Any, watch: Watch, own: OwnPorts) -> None:
+    code = sock.connect_ex(place)
+    port = sock.getsockname()[1]
+    own.opened(port)
+    if code == errno.EINPROGRESS:
+        if not _wait(sock, select.POLLOUT, watch):
+            own.closed(port)
+            raise Cut("no connect")
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        own.refused(port)
+        raise Cut("refused" if code in _REFUSED else "reset" if code in _RESET else "no connect")
+    if sock.getsockname() == sock.getpeername():
+        own.refused(port)
+        raise Cut("refused")  # nobody listens, and the kernel had chosen just that port for our end
+
+
 class Connection:
     """One TCP connection, with TLS on it where the layer is that; every wait ends with its watch. Methods raise Cut."""
 
@@ -98,35 +148,14 @@ class Connection:
         self.pieces: list[Piece] = []  # of the last answer
         self.got_bytes = 0
         self._layer = layer or Plain()
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
-        self._socket.setblocking(False)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = connected(address, watch, own=self._own)
+        self.local_port: int = self._socket.getsockname()[1]
         try:
-            self._connect(address, watch)
             if not self._layer.is_open:
                 self._exchange(self._layer.begin(), lambda _: self._layer.is_open, watch)
         except Cut:
             self.close()
             raise
-
-    def _connect(self, address: tuple[str, int], watch: Watch) -> None:
-        self.local_port = 0
-        try:
-            code = self._socket.connect_ex(address)
-        except OSError as error:  # a name that cannot be resolved
-            raise Cut("no connect") from error
-        self.local_port = self._socket.getsockname()[1]
-        self._own.opened(self.local_port)
-        if code == errno.EINPROGRESS:
-            if not _wait(self._socket, select.POLLOUT, watch):
-                raise Cut("no connect")
-            code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
-            self._own.refused(self.local_port)
-            raise Cut("refused" if code in _REFUSED else "reset" if code in _RESET else "no connect")
-        if self._socket.getsockname() == self._socket.getpeername():
-            raise Cut("refused")  # nobody listens, and the kernel had chosen just that port for our end
 
     def ask(self, request: bytes, complete: Callable[[bytes], bool], watch: Watch) -> bytes:
         """Sends a request and returns the bytes of its answer, when `complete` says that they are all there."""

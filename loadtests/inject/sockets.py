@@ -173,6 +173,8 @@ def _from_diagnostics(port: int) -> list[_Row] | None:
             for family in (socket.AF_INET, socket.AF_INET6):
                 rows += _dump(kernel, family, _ALL_STATES, (port, 0))
                 rows += _dump(kernel, family, _ENDED_AT_CLIENT, (0, port))
+                if any(row.state == _LISTEN for row in rows):
+                    break  # each question costs the kernel a walk over all sockets, and one family alone is accepted
     except OSError:
         return None
     return rows

@@ -18,6 +18,7 @@ from toxiproxy.api import APIConsumer, validate_response
 from toxiproxy.exceptions import InvalidToxic, NotFound, ProxyExists
 
 from loadtests.inject.errors import NoAnswer, NotThere, Refused
+from loadtests.model.address import bracketed, host_port
 
 CALL_TIMEOUT_S = 5.0
 TOXIC_PREFIX = "tickstorm-"
@@ -122,13 +123,13 @@ class ToxiproxyServer:
     """
 
     def __init__(self, address: str, *, timeout_s: float = CALL_TIMEOUT_S) -> None:
-        host, _, port = address.rpartition(":")
         self.address = address
-        self.host = host
-        self.port = int(port)
+        self.host, self.port = host_port(address)
         self._timeout_s = timeout_s
         # A subclass per server: the library keeps host and port on the class, where two servers would share them.
-        self._api = cast("type[APIConsumer]", type("_Api", (APIConsumer,), {"host": host, "port": port}))
+        self._api = cast(
+            "type[APIConsumer]", type("_Api", (APIConsumer,), {"host": bracketed(self.host), "port": self.port})
+        )
 
     def version(self) -> str:
         """The server's version, as it states it itself."""

@@ -1,5 +1,8 @@
 """Whose is a lost message?  A fault's on its path, the broker's, or else the target's: a defect, or a missing replay.
 
+What a reader lost whom we made slow, and who is expected to be, is unattributed: the target may drop for it, and which
+buffer was full nobody saw.  The broker is named only where Redis counted that it closed a subscriber.
+
 A fault counts that was in force, or not yet recovered from, at any time from sending until the delivery limit; where a
 later message of the stream overtook the lost one, only until that moment: no fault takes what was lost before it began.
 A fault that only delays takes nothing from the middle of a stream either: what was passed over under it alone, the
@@ -64,7 +67,7 @@ class Attribution:
     before_gateway: Bools  # a fault before its last link may have taken it: also what is to be replayed is charged then
     in_injector: Bools  # bytes of it may have been in Toxiproxy's buffers when a link was cut
     overrun: Bools  # Redis closed a subscriber around then
-    broker_known: bool  # samples or slow groups can show losses at the broker
+    broker_known: bool  # samples show losses at the broker
     late_slices: int
     kept: dict[frozenset[int], Attribution]
 
@@ -105,7 +108,7 @@ class Attribution:
         `overtaken`: later messages of their streams had come on the same connection; `free`: before any fault was on
         their path.
         """
-        found = np.full(len(rows), BROKER if expect_slow else DEFECT, dtype=np.int64)
+        found = np.full(len(rows), UNATTRIBUTED if expect_slow else DEFECT, dtype=np.int64)
         found[self.overrun[rows]] = BROKER
         found[replayed] = NOT_REPLAYED
         if not free:
@@ -149,7 +152,7 @@ def attribution(facts: Facts, table: Streams, contract: Contract, windows: list[
         spared=nobody,
         **_laid(tuple(windows), tuple(reaches), nobody, len(begin)),
         overrun=overrun,
-        broker_known=bool(rises) or any(c.expect_slow for c in profile.consumers),
+        broker_known=bool(rises),
         late_slices=-(-late_ns // SLICE_NS),
         kept={},
     )

@@ -54,6 +54,7 @@ class Case:
     ledger: Ledger
     scopes: Scopes
     clean: Bools  # Consumed rows whose process, and those that publish when they were due, kept up without trouble
+    offering: Bools  # slices in which a process that publishes could not keep up or was in trouble
     slow_read: Bools  # Consumed rows whose read clock is not believed
     behind: Bools  # slices in which a process of the load generator could not keep up, or left no reading of itself
     ours: Bools  # slices in which any process of the load generator was in trouble
@@ -154,6 +155,7 @@ def case(profile: Profile, facts: Facts) -> Case:
         ledger=ledger,
         scopes=scope,
         clean=~(scope.of_rows(scope.behind | scope.trouble, came) | _due_in(offering, came, low)),
+        offering=offering,
         slow_read=scope.of_rows(scope.slow_read, came),
         behind=behind,
         ours=ours,

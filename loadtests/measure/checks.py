@@ -11,6 +11,7 @@ from loadtests.measure.absences import HARNESS
 from loadtests.measure.case import Case
 from loadtests.measure.deliveries import quantile_ms
 from loadtests.measure.figures import MEASURES
+from loadtests.measure.figures_delivery import STRANGE, moved_times
 from loadtests.measure.figures_time import publish_table
 from loadtests.measure.harness import incomplete
 from loadtests.measure.phases import CALM, chosen
@@ -27,16 +28,11 @@ DISCONNECTED: Measure = "lost_disconnected"
 _ACCOUNT = frozenset(
     {"lost_defect", "lost_disconnected", "lost_not_replayed", "lost_charged", "lost_total", "delivery_rate"}
 )
-_SEEN = _ACCOUNT | {
-    "deliveries",
-    "repeated",
-    "missing_copies",
-    "reordered",
-    "foreign",
-    "unasked",
-    "late",
-    "received_per_s",
-}
+_SEEN = (
+    _ACCOUNT
+    | STRANGE.keys()
+    | {"deliveries", "repeated", "missing_copies", "reordered", "unasked", "late", "received_per_s"}
+)
 _OURS = frozenset({"clean_coverage", "own_lag_p99_ms"})
 _COUNTS = frozenset({"deliveries", "published", "received_per_s"})
 _FLOW = frozenset(
@@ -53,11 +49,12 @@ _FLOW = frozenset(
 )
 _RESTS_ON = {"publishers": _FLOW | {"published"}, "consumers": _FLOW | {"connected"}, "readers": frozenset()}
 """Measures that fall short where a kind of user is left out; those of queries are UNKNOWN without any."""
-_NONE_BETTER = _SEEN & {
+_NONE_BETTER = STRANGE.keys() | {
     "lost_defect", "lost_disconnected", "lost_not_replayed", "lost_charged", "lost_total", "repeated", "reordered",
-    "foreign", "unasked",
+    "missing_copies", "unasked",
 }  # fmt: skip
 """Counts of what should not be: what lies outside the phases of a threshold is said beside it."""
+_TIMED = ("latency_", "service_", "slowest_client_")
 
 
 def name_of(t: Threshold) -> str:
@@ -87,6 +84,8 @@ def threshold_check(case: Case, t: Threshold, *, default: bool = False) -> Check
         verdict, summary = Verdict.UNKNOWN, f"{summary}; {doubt}"
     if value is not None and (more := _elsewhere(case, t, value)):
         summary = f"{summary}; {more:g} more outside the phase{'s' * (len(t.phases) > 1)} {', '.join(t.phases)}"
+    if value is not None and (slow := _slow_readers(case, t)):
+        summary = f"{summary}; {slow:g} more by slow readers, who are expected to be"
     evidence = figure.evidence[:LINES] if verdict is not Verdict.PASS or t.measure.startswith("growth") else []
     return Check(
         name=name_of(t),
@@ -118,16 +117,27 @@ def _elsewhere(case: Case, t: Threshold, value: float) -> float:
     return 0.0 if everywhere is None else everywhere - value
 
 
+def _slow_readers(case: Case, t: Threshold) -> float:
+    """How much of the same there was by those whom a threshold leaves out because they are expected to be slow."""
+    if t.measure not in _NONE_BETTER | {"late"} or t.group is not None:
+        return 0.0
+    groups = [group.name for group in case.profile.consumers if group.expect_slow]
+    theirs = (t.model_copy(update={"phases": ["all"], "group": name}) for name in groups)
+    return sum(MEASURES[t.measure](case, their).value or 0.0 for their in theirs)
+
+
 def _doubt(case: Case, t: Threshold, verdict: Verdict) -> str | None:
     """Why a verdict does not stand."""
     if verdict is Verdict.UNKNOWN:
         return None
-    if t.measure.startswith(("latency_", "service_")) and (why := _clocks(case, t)):
+    if (t.measure == "late" or t.measure.startswith(_TIMED)) and (why := moved_times(case, t)):
+        return why
+    if t.measure.startswith(_TIMED) and (why := _clocks(case, t)):
         return why
     if verdict is Verdict.FAIL:
         if t.measure in _OURS:
             return "but that says nothing of the target: the load generator did not keep up"
-        if t.measure.startswith(("latency_", "query_m", "query_p")):
+        if t.measure.startswith(("latency_", "slowest_client_", "query_m", "query_p")):
             lag = max(own_lag_ms(case, {CALM}) or 0.0, own_lag_ms(case, chosen(t.phases)) or 0.0)
             if lag > case.profile.guard.own_lag_p99_ms:
                 return f"but our own lag was {lag:.1f} ms or more (p99)"

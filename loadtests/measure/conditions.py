@@ -281,15 +281,16 @@ def _path(case: Case) -> Check:
 
 
 def _all_connected(case: Case) -> Check:
-    there = case.subs.confirmed_at(case.times.t0_ns)
-    planned = [s for g, slots in enumerate(case.plan.slots) for s in slots[: case.plan.count_at(case.times.t0_ns, g)]]
+    ready_ns = case.times.t0_ns if case.times.ready_ns is None else case.times.ready_ns
+    there = case.subs.confirmed_at(ready_ns)
+    planned = [s for g, slots in enumerate(case.plan.slots) for s in slots[: case.plan.count_at(ready_ns, g)]]
     missing = [s for s in planned if s not in there]
     text = f"{len(planned) - len(missing)} of {len(planned)} planned subscriptions were confirmed at the start"
     bad = bool(missing) or not case.times.started
-    words = said(case, to_ns=case.times.t0_ns if case.times.started else None) if missing else []
+    words = said(case, to_ns=case.times.ready_ns) if missing else []
     if words:
         text = f"{text}; {words[0]}"
-    if not case.times.started:
+    if case.times.ready_ns is None:
         text = "the history does not say when the run started"
     return _condition(
         CONNECTED, bad, text, limit=float(len(planned)), measured=float(len(planned) - len(missing)),

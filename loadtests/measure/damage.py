@@ -23,7 +23,7 @@ BUT = "but records are missing"
 _STANDS = frozenset(
     {
         "lost_defect", "lost_disconnected", "lost_charged", "lost_total", "repeated", "reordered", "foreign", "late",
-        "unasked", "publish_failed", "publish_unknown",
+        "unasked", "publish_failed", "publish_unknown", "undecodable", "protocol", "altered", "restamped", "stray",
         "query_failed", "health_ms", "cpu_mean_percent", "growth_mb", "growth_mb_per_h", "the target's services lived",
     }
 )  # fmt: skip

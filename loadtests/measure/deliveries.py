@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +66,7 @@ class Deliveries:
     latency: Bins
     service: Bins
     read_delay: Bins
+    sampled_read: Bins  # read clock of the sampled reads, in rows of the kernel's clock
 
     def of_process(self, names: list[str]) -> dict[str, int]:
         """Unique deliveries per process."""
@@ -74,7 +76,7 @@ class Deliveries:
 def deliveries(facts: Facts, consumer_groups: int) -> Deliveries:
     """The table of a history."""
     parts = [p.consumed.numpy() for _, p in facts.each()]
-    rows = np.concatenate(parts or [np.zeros((12, 0), dtype=np.int64)], 1)
+    rows = np.concatenate(parts or [np.zeros((13, 0), dtype=np.int64)], 1)
     group, due, received, clock, unique, repeated, size, negative, reads = rows[:9]
     held = [(p, part) for (_, p), part in zip(facts.each(), parts, strict=True)]
     return Deliveries(
@@ -94,6 +96,7 @@ def deliveries(facts: Facts, consumer_groups: int) -> Deliveries:
         latency=bins([(p.latency, part[9]) for p, part in held]),
         service=bins([(p.service, part[10]) for p, part in held]),
         read_delay=bins([(p.read_delay, part[11]) for p, part in held]),
+        sampled_read=bins([(p.sampled_read, part[12]) for p, part in held]),
     )
 
 
@@ -132,33 +135,103 @@ def spread_of(dense: Ints, negative: int = 0) -> Spread:
     return judged(np.zeros_like(dense), dense, negative=negative)
 
 
-def judged(kernel: Ints, read: Ints, *, negative: int = 0, count: int | None = None) -> Spread:
-    """Each percentile by the kernel's clock where ten samples lie beyond it, else by the read clock."""
+def judged(
+    kernel: Ints,
+    read: Ints,
+    *,
+    negative: int = 0,
+    count: int | None = None,
+    whole: Ints | None = None,
+    sampled: Ints | None = None,
+    reads: int = 0,
+) -> Spread:
+    """Each percentile by the kernel's clock where ten sampled reads lie beyond it, else by the read clock.
 
-    def pick(q: float) -> float | None:
+    The kernel's clock knows a random part of the reads.  Where the read clock of that part (`sampled`, of so many
+    reads) contradicts that of all (`whole`), the percentile is the read clock's.
+    """
+    contradicted: list[str] = []
+
+    def pick(name: str, q: float) -> float | None:
         by_kernel = quantile_ms(kernel, q)
-        return quantile_ms(read, q) if by_kernel is None else by_kernel
+        if by_kernel is None or (reads and reads * (1 - q) < BEYOND):
+            return quantile_ms(read, q)
+        if whole is not None and sampled is not None and contradicts(sampled, whole, q, reads):
+            contradicted.append(name)
+            return quantile_ms(read, q)
+        return by_kernel
 
-    enough = int(kernel.sum()) >= 2 * BEYOND
+    found = {name: pick(name, q) for name, q in QUANTILES.items()}
+    enough = int(kernel.sum()) >= 2 * BEYOND and not contradicted
     return Spread(
         count=int(read.sum()) if count is None else count,
         mean=_mean(kernel if enough else read),
-        p50=pick(0.5),
-        p90=pick(0.9),
-        p95=pick(0.95),
-        p99=pick(0.99),
-        p999=pick(0.999),
+        **found,
         max=_max(read + kernel),  # the kernel knows some that slow reads of ours hide
         negative=negative,
+        contradicted=contradicted,
     )
+
+
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
+_DEVIATIONS = 4.5
+
+
+def contradicts(sampled: Ints, whole: Ints, q: float, reads: int) -> bool:
+    """Whether a random part of the reads cannot have this quantile, given all of them.
+
+    The share of all that lies at or below the part's quantile is q but for sampling: a binomial share of as many draws
+    as reads were sampled (messages of one read are not drawn apart) deviates by more than 4.5 of its standard
+    deviations once in 150,000 times.  Half a percent is allowed for the grain of the buckets.
+    """
+    total, part = int(whole.sum()), int(sampled.sum())
+    if reads * (1 - q) < BEYOND or not total or not part:
+        return False
+    place = int(np.searchsorted(np.cumsum(sampled), rank_of(q, part)))
+    below, up_to = float(whole[:place].sum()) / total, float(whole[: place + 1].sum()) / total
+    allowed = _DEVIATIONS * math.sqrt(q * (1 - q) / reads) + 0.005 + 1 / reads
+    return below > q + allowed or up_to < q - allowed
 
 
 def latency_spread(table: Deliveries, rows: Bools, slow_read: Bools) -> Spread:
     """Latency of some rows; `slow_read` are rows whose read clock came too late to be believed."""
-    kernel = table.latency.dense(rows & (table.clock == KERNEL))
+    sampled = rows & (table.clock == KERNEL)
+    kernel = table.latency.dense(sampled)
+    whole = table.latency.dense(rows & (table.clock == READ))
     read = table.latency.dense(rows & (table.clock == READ) & ~slow_read)
     count = int(table.latency.count[(rows & table.counts)[table.latency.row]].sum())
-    return judged(kernel, read, negative=int(table.negative[rows & table.counts].sum()), count=count)
+    return judged(
+        kernel, read, negative=int(table.negative[rows & table.counts].sum()), count=count,
+        whole=whole, sampled=table.sampled_read.dense(sampled), reads=int(table.reads[sampled].sum()),
+    )  # fmt: skip
+
+
+_MARGIN = 1.1
+"""What our reading may add to a limit: beyond a tenth of it the read clock is not believed."""
+
+
+def across_limit_ms(
+    table: Deliveries, rows: Bools, slow_read: Bools, q: float, value: float, limit: float
+) -> float | None:
+    """A quantile of all reads where a sample's value is on the other side of a limit and our reading is not why.
+
+    No message is read before the kernel has it: where all were read in time, all came in time, whatever a sample says.
+    The other way round, what reading added to the sampled ones is taken off first.  None where the sample stands.
+    """
+    stamped, by_read = rows & (table.clock == KERNEL), rows & (table.clock == READ)
+    kernel, sampled, whole = (
+        quantile_ms(bins_.dense(which), q)
+        for bins_, which in (
+            (table.latency, stamped),
+            (table.sampled_read, stamped),
+            (table.latency, by_read & ~slow_read),
+        )
+    )
+    if kernel is None or sampled is None or whole is None:
+        return None
+    if value > limit >= whole:
+        return None if (by_read & slow_read & table.counts).any() else whole
+    return whole if value <= limit and whole - max(sampled - kernel, 0.0) > limit * _MARGIN else None
 
 
 def bars(dense: Ints) -> Bars:

@@ -77,15 +77,17 @@ class ProcessFacts:
         )  # publishers, due, sent, not offered, receivers min, max, zero, lag and blocked lengths
         self.own_lag = Columns(2)  # bucket, count
         self.blocked = Columns(2)
-        self.consumed = Columns(12)  # group, due, received, clock, unique, repeated, bytes, negative, reads, 3 lengths
+        self.consumed = Columns(13)  # group, due, received, clock, unique, repeated, bytes, negative, reads, 4 lengths
         self.latency = Columns(2)
         self.service = Columns(2)
         self.read_delay = Columns(2)
+        self.sampled_read = Columns(2)
+        self.client_latency: list[r.ClientLatency] = []
         self.route_sets: dict[int, tuple[int, ...]] = {}
         self.subscriptions: list[r.Subscription] = []
         self.deviations = Columns(7)  # kind, consumer, epoch, stream, first, last, at
         self.deviations_not_kept = 0
-        self.strange: list[tuple[int, str, int, int, str]] = []  # at, kind, consumer, count, example
+        self.strange: list[tuple[int, str, int, int, str, int]] = []  # at, kind, consumer, count, example, family
         self.touched = Columns(8)  # slice, consumer, count, first, last, greatest due, worst latency, last late one
         self.first_after = Columns(4)  # healed, kind, consumer, at
         self.closings: list[r.Closing] = []
@@ -130,8 +132,10 @@ class ProcessFacts:
                 )
                 self.deviations_not_kept += record.more
             case r.Strange():
-                rows = zip(record.at_ns, record.kind, record.consumer, record.count, record.example, strict=True)
-                self.strange.extend(rows)
+                family = record.family or [-1] * len(record.kind)
+                self.strange.extend(
+                    zip(record.at_ns, record.kind, record.consumer, record.count, record.example, family, strict=True)
+                )
             case r.Touched():
                 self.touched.extend(
                     [record.received_slice] * len(record.consumer),
@@ -160,6 +164,8 @@ class ProcessFacts:
                 self.effective.append(record)
             case r.Subscription():
                 self.subscriptions.append(record)
+            case r.ClientLatency():
+                self.client_latency.append(record)
             case r.Closing():
                 self.closings.append(record)
             case r.Queried():
@@ -213,6 +219,7 @@ class ProcessFacts:
         self.latency.extend(*c.latency)
         self.service.extend(*c.service)
         self.read_delay.extend(*c.read_delay)
+        self.sampled_read.extend(*c.sampled_read)
         self.consumed.append(
             c.group,
             c.due_slice,
@@ -226,6 +233,7 @@ class ProcessFacts:
             len(c.latency[0]),
             len(c.service[0]),
             len(c.read_delay[0]),
+            len(c.sampled_read[0]),
         )
 
     def merge(self, other: ProcessFacts) -> None:

@@ -70,7 +70,7 @@ def felt(
     hold = round(contract.profile.steady.hold_s * NS_PER_S) // SLICE_NS
     end_ns = min([act.healed_ns + act.limit_ns + hold * SLICE_NS, times.plan_end_ns] + ([next_ns] if next_ns else []))
     high = found.complete_until(low, max(end_ns // SLICE_NS, low))
-    if not who or high <= act.healed_ns // SLICE_NS + 1 or not len(found.rows[0]):
+    if high <= act.healed_ns // SLICE_NS + 1 or not len(found.rows[0]):
         return None
     seen = slices(found, who, low, high)
     silent = _silent(contract, table, seen)

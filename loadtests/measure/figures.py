@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from loadtests.measure import figures_clients as c
 from loadtests.measure import figures_delivery as d
 from loadtests.measure import figures_publish as p
 from loadtests.measure import figures_recovery as f
@@ -27,17 +28,18 @@ MEASURES: dict[str, Callable[[Case, Threshold], Figure]] = {
     "repeated": d.repeated_,
     "missing_copies": d.missing_copies,
     "reordered": d.reordered_,
-    "foreign": d.foreign_,
+    "foreign": d.strange("foreign"),
     "unasked": d.unasked,
     "not_admitted": d.not_admitted,
     "publish_failed": p.publishes("FAILED"),
     "publish_unknown": p.publishes("UNKNOWN"),
     "late": d.late_,
     "latency_mean_ms": t.of_spread("mean", t.latency),
-    "latency_p50_ms": t.of_spread("p50", t.latency),
-    "latency_p95_ms": t.of_spread("p95", t.latency),
-    "latency_p99_ms": t.of_spread("p99", t.latency),
+    "latency_p50_ms": t.latency_percentile("p50"),
+    "latency_p95_ms": t.latency_percentile("p95"),
+    "latency_p99_ms": t.latency_percentile("p99"),
     "latency_max_ms": t.of_spread("max", t.latency),
+    "slowest_client_p95_ms": c.slowest_client,
     "service_p95_ms": t.of_spread("p95", t.service),
     "service_p99_ms": t.of_spread("p99", t.service),
     "own_lag_p99_ms": t.of_spread("p99", t.own_lag),
@@ -55,4 +57,9 @@ MEASURES: dict[str, Callable[[Case, Threshold], Figure]] = {
     "health_ms": g.health,
     "clean_coverage": g.coverage,
     "connected": g.connected,
+    "stray": d.strange("stray"),
+    "undecodable": d.strange("undecodable"),
+    "protocol": d.strange("protocol"),
+    "altered": d.altered_,
+    "restamped": d.strange("restamped"),
 }

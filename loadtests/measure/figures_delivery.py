@@ -9,11 +9,12 @@ import numpy as np
 
 from loadtests.measure.absences import CHARGED as CHARGED_AWAY
 from loadtests.measure.absences import DISCONNECTED
+from loadtests.measure.attribution import DEFECT, NOT_REPLAYED
 from loadtests.measure.case import Case
 from loadtests.measure.deliveries import later_than
 from loadtests.measure.facts import KIND_CODE, Bools, Ints
 from loadtests.measure.phases import chosen
-from loadtests.measure.said import said
+from loadtests.measure.said import began, said
 from loadtests.measure.select import Figure, came_rows, family_of, groups_of, published_rows, untroubled, within
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.profile import Threshold
@@ -35,16 +36,20 @@ def published_(case: Case, t: Threshold) -> Figure:
 
 def delivery_rate(case: Case, t: Threshold) -> Figure:
     """Delivered of what was offered, but for own plan, harness and undecided: the failure never shrinks it."""
-    rows, groups = published_rows(case, t), groups_of(case, t)
-    delivered, owed = case.ledger.delivered_rows[groups], case.ledger.owed_rows[groups]
-    kept_away = case.ledger.away_rows[[CHARGED_AWAY, DISCONNECTED]][:, groups].sum(axis=0)
+    rows, groups, ledger = published_rows(case, t), groups_of(case, t), case.ledger
+    delivered, owed, away = (x[..., groups, :] for x in (ledger.delivered_rows, ledger.owed_rows, ledger.away_rows))
+    kept_away = away[[CHARGED_AWAY, DISCONNECTED]].sum(axis=0)
+    # Just before a fault what it took is its phase's, what the target did is not.
+    before = published_rows(case, t, no_faults=True) * (1 - rows)
+    targets = away[DISCONNECTED] + ledger.lost_rows[[DEFECT, NOT_REPLAYED]][:, groups].sum(axis=0)
 
     def rate(of: Ints) -> float | None:
-        due = int(((owed + kept_away) @ of).sum())
-        return int((delivered @ of).sum()) / due if due else None
+        came = int((delivered @ ((rows + before) * of)).sum())
+        due = int(((owed + kept_away) @ (rows * of)).sum()) + int(((delivered + targets) @ (before * of)).sum())
+        return came / due if due else None
 
-    value = rate(rows)
-    if value is not None and value < t.limit and ((clean := rate(rows * untroubled(case))) is None or clean >= t.limit):
+    value = rate(np.ones_like(rows))
+    if value is not None and value < t.limit and ((clean := rate(untroubled(case))) is None or clean >= t.limit):
         return Figure(value=value, verdict=Verdict.UNKNOWN, why_not=OURS)
     return Figure(value=value, why_not="nothing was offered")
 
@@ -57,17 +62,19 @@ def received_per_s(case: Case, t: Threshold) -> Figure:
 
 def lost(*categories: int) -> Callable[[Case, Threshold], Figure]:
     def measure(case: Case, t: Threshold) -> Figure:
-        rows, groups = published_rows(case, t), groups_of(case, t)
-        if not int((case.ledger.offered_rows[groups] @ rows).sum()):
+        groups = groups_of(case, t)
+        rows, targets = (published_rows(case, t, no_faults=none) for none in (False, True))
+        if not int((case.ledger.offered_rows[groups] @ (rows | targets)).sum()):
             return Figure(value=None, why_not="nothing was offered")
 
         def sum_of(of: Ints) -> float:
-            return float(case.ledger.lost(of)[:, groups].sum(axis=1)[list(categories)].sum())
+            faults, own = (case.ledger.lost(which * of)[:, groups].sum(axis=1) for which in (rows, targets))
+            return float(sum((own if c in (DEFECT, NOT_REPLAYED) else faults)[c] for c in categories))
 
-        gone = sum_of(rows)
+        gone = sum_of(np.ones_like(rows))
         lines = [line for c in categories for line in case.ledger.evidence.get(c, [])] if gone else []
         # A reader that cannot keep up is a slow consumer, whom a target may drop: that is no evidence against it.
-        if gone > t.limit and sum_of(rows * untroubled(case)) <= t.limit:
+        if gone > t.limit and sum_of(untroubled(case)) <= t.limit:
             return Figure(value=gone, evidence=lines, verdict=Verdict.UNKNOWN, why_not=OURS)
         return Figure(value=gone, evidence=lines)
 
@@ -79,7 +86,7 @@ def lost_disconnected(case: Case, t: Threshold) -> Figure:
 
     Of families in mode "latest" the absence counts by its seconds: how many messages would have come nobody knows.
     """
-    rows, groups, wanted = published_rows(case, t), groups_of(case, t), chosen(t.phases)
+    rows, groups, wanted = published_rows(case, t, no_faults=True), groups_of(case, t), chosen(t.phases)
     if not int((case.ledger.offered_rows[groups] @ rows).sum()) and not case.plan.offered_rows[groups].any():
         return Figure(value=None, why_not="nothing was offered")
     missed = case.ledger.away_rows[DISCONNECTED][groups]
@@ -87,8 +94,9 @@ def lost_disconnected(case: Case, t: Threshold) -> Figure:
     if not value and any(f.mode == "latest" for f in case.profile.families):
         value = round(_disconnected_s(case, groups, wanted), 1)
         lines = [f"consumers were without a subscription for {value:g} s in all; in mode latest that is the measure"]
-    words = said(case, case.times.t0_ns, case.times.plan_end_ns) if value else []
-    figure = Figure(value=value, evidence=lines[:_OF_EACH] + words, because=words[0] if words else "")
+    run = case.times.t0_ns, case.times.plan_end_ns
+    words = said(case, *run) if value else []
+    figure = Figure(value=value, evidence=lines[:_OF_EACH] + words, because=began(case, *run) if value else "")
     if missed.any() and float((missed @ (rows * untroubled(case))).sum()) <= t.limit < value:
         return replace(figure, verdict=Verdict.UNKNOWN, why_not=OURS)
     return figure if value else Figure(value=value)
@@ -110,20 +118,18 @@ def _disconnected_s(case: Case, groups: list[int], wanted: set[int] | None) -> f
 
 
 def not_admitted(case: Case, t: Threshold) -> Figure:
-    """Planned consumers that the target itself had refused until the run began."""
-    groups = groups_of(case, t)
-    there = case.subs.confirmed_at(case.times.t0_ns)
+    """Planned consumers that the target itself had refused until the run began, or was to begin."""
+    ready_ns = case.times.ready_ns
+    if ready_ns is None:
+        return Figure(value=None, why_not="the run ended before all were to be there")
+    there = case.subs.confirmed_at(ready_ns)
     lines = []
-    for group in groups:
-        for slot in case.plan.slots[group][: case.plan.count_at(case.times.t0_ns, group)]:
-            if slot not in there and (refusals := case.absences.target_refused(slot, 0, case.times.t0_ns)):
+    for group in groups_of(case, t):
+        for slot in case.plan.slots[group][: case.plan.count_at(ready_ns, group)]:
+            if slot not in there and (refusals := case.absences.target_refused(slot, 0, ready_ns)):
                 lines.append(f"consumer {slot}: {len(refusals)} x refused, last {refusals[-1][1]}")
-    words = said(case, to_ns=case.times.t0_ns) if lines else []
-    return Figure(
-        value=float(len(lines)) if case.times.started else None,
-        evidence=words + lines,
-        because=words[0] if words else "",
-    )
+    words = said(case, to_ns=ready_ns) if lines else []
+    return Figure(value=float(len(lines)), evidence=words + lines, because=words[0] if words else "")
 
 
 def unasked(case: Case, t: Threshold) -> Figure:
@@ -242,21 +248,63 @@ def deviation_lines(case: Case, kind: str) -> list[str]:
     ]
 
 
-FOREIGN = frozenset({"foreign run", "foreign route", "no identity"})
+STRANGE: dict[str, frozenset[str]] = {
+    "foreign": frozenset({"foreign run", "foreign route"}),
+    "stray": frozenset({"no identity"}),
+    "undecodable": frozenset({"undecodable"}),
+    "protocol": frozenset({"protocol"}),
+    "altered": frozenset({"altered"}),
+    "restamped": frozenset({"restamped"}),
+}
+"""Measure -> the kinds of `Strange` records that it counts."""
 
 
-def foreign_(case: Case, t: Threshold) -> Figure:
-    if not case.came.unique.any():
-        return Figure(value=None, why_not="nothing was received")
-    groups, wanted = groups_of(case, t), chosen(t.phases)
-    rows = sorted(s for _, p in case.facts.each() for s in p.strange if s[1] in FOREIGN)
-    rows = [
-        s
-        for s in rows
-        if case.subs.group_of.get(s[2], groups[0] if groups else 0) in groups and within(case, s[0], wanted)
+def strange_rows(case: Case, measure: str) -> list[tuple[int, str, int, int, str, int]]:
+    """What a measure counts over the whole run, in order of time."""
+    kinds = STRANGE[measure]
+    return sorted(s for _, p in case.facts.each() for s in p.strange if s[1] in kinds)
+
+
+def _of_threshold(case: Case, t: Threshold, measure: str) -> list[tuple[int, str, int, int, str, int]]:
+    groups, family = groups_of(case, t), family_of(case, t)
+    other = groups[0] if groups else 0
+    return [
+        row
+        for row in strange_rows(case, measure)
+        if case.subs.group_of.get(row[2], other) in groups and (family is None or row[5] in (-1, family))
     ]
-    lines = [f"consumer {c}: {n} x {kind}: {example}" for _, kind, c, n, example in rows]
-    return Figure(value=float(sum(s[3] for s in rows)), evidence=lines)
+
+
+def strange(measure: str) -> Callable[[Case, Threshold], Figure]:
+    def count(case: Case, t: Threshold) -> Figure:
+        wanted = chosen(t.phases)
+        rows = [row for row in _of_threshold(case, t, measure) if within(case, row[0], wanted)]
+        if not rows and not case.came.unique.any():
+            return Figure(value=None, why_not="nothing was received")
+        lines = [f"consumer {c}: {n} x {kind}: {example}" for _, kind, c, n, example, _ in rows]
+        return Figure(value=float(sum(row[3] for row in rows)), evidence=lines)
+
+    return count
+
+
+def altered_(case: Case, t: Threshold) -> Figure:
+    figure = strange("altered")(case, t)
+    families = [f for f in case.profile.families if t.family in (None, f.name)]
+    if figure.value == 0 and (contents(case) is None or all(f.content == "unchecked" for f in families)):
+        return Figure(value=None, why_not="the integrity of the content was not tested", verdict=Verdict.PASS)
+    return figure
+
+
+def contents(case: Case) -> tuple[int, int] | None:
+    """Distinct frames whose content was checked, and of how many; None where nobody counted them."""
+    told = [second for _, p in case.facts.each() for second in p.seconds if second.frames >= 0]
+    return (sum(s.checked for s in told), sum(s.frames for s in told)) if told else None
+
+
+def moved_times(case: Case, t: Threshold) -> str | None:
+    """Why the times of a threshold's messages say nothing: somebody changed them on the way, in whatever phase."""
+    count = sum(row[3] for row in _of_threshold(case, t, "restamped"))
+    return f"but {count} messages of these came with other numbers or times than they were sent with" if count else None
 
 
 def late(case: Case, rows: Bools) -> int:

@@ -32,7 +32,7 @@ def publishes(outcome: Outcome) -> Callable[[Case, Threshold], Figure]:
         # What a lost process had sent last is unknown as well, but by its own end: nobody was seen not to answer.
         rows, count = table.cut(line.both(table.failed if outcome == "FAILED" else table.unknown))
         settled_ns = at_ns[rows]
-        keep = (published_rows(case, t)[rows] > 0) & ~_excused(case, rows, settled_ns)
+        keep = (published_rows(case, t, no_faults=True)[rows] > 0) & ~_excused(case, rows, settled_ns)
         rows, count, settled_ns = rows[keep], count[keep], settled_ns[keep]
         value, clean = int(count.sum()), int(count[~_ours(case, rows, settled_ns)].sum())
         lines = [

@@ -7,12 +7,14 @@ from collections.abc import Callable
 import numpy as np
 
 from loadtests.measure.case import Case
-from loadtests.measure.deliveries import Bins, bins, judged, latency_spread, spread_of
+from loadtests.measure.deliveries import QUANTILES, Bins, across_limit_ms, bins, judged, latency_spread, spread_of
 from loadtests.measure.facts import KERNEL, READ, Bools, Ints
 from loadtests.measure.phases import chosen
 from loadtests.measure.select import Figure, came_rows
 from loadtests.model.profile import Threshold
 from loadtests.model.results import Spread
+
+CONTRADICTED = "by the read clock of all reads, which the sampled ones contradict"
 
 # -- times
 
@@ -21,7 +23,9 @@ def of_spread(which: str, spread: Callable[[Case, Threshold], Spread]) -> Callab
     def measure(case: Case, t: Threshold) -> Figure:
         found = spread(case, t)
         return Figure(
-            value=getattr(found, which), why_not=f"{found.count} samples are too few" if found.count else "no samples"
+            value=getattr(found, which),
+            why_not=f"{found.count} samples are too few" if found.count else "no samples",
+            samples=CONTRADICTED if which in found.contradicted else "",
         )
 
     return measure
@@ -29,6 +33,23 @@ def of_spread(which: str, spread: Callable[[Case, Threshold], Spread]) -> Callab
 
 def latency(case: Case, t: Threshold) -> Spread:
     return latency_spread(case.came, came_rows(case, t) & case.clean, case.slow_read)
+
+
+FEW = "by the read clock of all reads; the sampled ones, {:.4g} ms, are too few for this limit"
+
+
+def latency_percentile(which: str) -> Callable[[Case, Threshold], Figure]:
+    """By the sampled reads, unless they and all reads lie on two sides of the limit and only chance can be why."""
+
+    def measure(case: Case, t: Threshold) -> Figure:
+        figure = of_spread(which, latency)(case, t)
+        if figure.value is None or figure.samples:
+            return figure
+        rows = came_rows(case, t) & case.clean
+        whole = across_limit_ms(case.came, rows, case.slow_read, QUANTILES[which], figure.value, t.limit)
+        return figure if whole is None else Figure(value=whole, samples=FEW.format(figure.value))
+
+    return measure
 
 
 def service(case: Case, t: Threshold) -> Spread:

@@ -25,6 +25,7 @@ class Times:
     plan_end_ns: int
     end_ns: int  # the finish, or the last thing known
     connect_ns: int
+    ready_ns: int | None  # when all were to be there: T0, or when connect_s had passed; None: it ended before
 
     def seconds(self, at_ns: int) -> float:
         """Seconds since T0, in whole microseconds."""
@@ -41,13 +42,16 @@ def times(facts: Facts, profile: Profile, last_slice: int) -> Times:
     planned = warm + round(profile.run.duration_s * NS_PER_S)
     known_end = finishes[-1] if finishes else max([at for at, _ in marks] + [(last_slice + 1) * SLICE_NS, t0])
     plan_end = min([planned, known_end] + [first[p] for p in ("drain", "end") if p in first])
+    started = "warm-up" in first or "baseline" in first
+    waited = first.get("connect", t0) + round(profile.run.connect_s * NS_PER_S)
     return Times(
         t0_ns=t0,
-        started="warm-up" in first or "baseline" in first,
+        started=started,
         warm_ns=min(warm, known_end),
         plan_end_ns=max(plan_end, t0),
         end_ns=max(known_end, t0),
         connect_ns=min(first.get("connect", t0), t0),
+        ready_ns=t0 if started else waited if finishes and waited <= known_end else None,
     )
 
 

@@ -51,7 +51,7 @@ class Scopes:
 
 def latency_limit_ms(profile: Profile) -> float:
     """The tightest latency limit of the profile; without one the delivery limit."""
-    limits = [t.limit for t in profile.thresholds if t.measure.startswith("latency_")]
+    limits = [t.limit for t in profile.thresholds if t.measure.startswith(("latency_", "slowest_client_"))]
     return min(limits, default=profile.run.late_s * 1000)
 
 

@@ -28,6 +28,7 @@ from loadtests.measure.summary import (
     queries,
     routes,
     run_info,
+    slowest_client_p95_ms,
     spreads,
     user_notes,
 )
@@ -98,6 +99,7 @@ def concluded(found: Case, *, profile_sha256: str | None = None) -> Results:
         notes=user_notes(found),
         repeated=repeats(found.recovery),
         interference=interferences(found),
+        slowest_client_p95_ms=slowest_client_p95_ms(found),
     )
 
 

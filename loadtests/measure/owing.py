@@ -2,7 +2,8 @@
 
 The subscriptions of one consumer are laid over the slices in which messages were sent.  Each row of its routes is then
 in exactly one place: *owed* (inside a subscription, or to be replayed after an absence), *undecided* (within the settle
-time of an end of one), or *away* with a cause (`absences`).  So
+time of an end of one), or *away* with a cause (`absences`).  A row of a slice that lies on both sides of an end is
+away where the target made that end, else undecided.  So
 offered = owed + undecided + away holds row by row; what the consumer saw all the same is moved to owed when the account
 is made (`ledger`).
 """
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from loadtests.measure.absences import CHARGED, HARNESS, OWN_PLAN, Absence
+from loadtests.measure.absences import CHARGED, DISCONNECTED, HARNESS, OWN_PLAN, Absence
 from loadtests.measure.deliveries import Deliveries
 from loadtests.measure.facts import Bools, Ints
 from loadtests.measure.line import Line
@@ -91,6 +92,10 @@ class Owing:
         self._measured = np.array([f.mode != "unmeasured" for f in families] + [False])
         self._in_seconds = np.array([f.mode == "latest" for f in families] + [False])[table.row_family]
         self._forgets = np.array([f.offline == "lost" for f in families] + [False])[table.row_family]
+        # What was missed comes back at the return, or its absence counts in seconds.
+        self._returns = np.array([f.mode == "latest" or f.offline == "replayed" for f in families] + [False])[
+            table.row_family
+        ]
         self._replays = [i for i, f in enumerate(families) if f.offline == "replayed"]
         self._first_received = _first_received(table, came)
         self._rows_of: dict[tuple[int, ...], Bools] = {}
@@ -184,12 +189,18 @@ class Owing:
         away: Causes = np.full(len(sent), NOT_AWAY, dtype=np.int8)
         # What the history does not date is as if nobody had been there by our plan: before T0, say.
         away[every & ~inside] = OWN_PLAN
+        shut_out = np.zeros(len(sent), dtype=np.bool_)
         for absence in absences:
-            away[every & ~inside & (sent >= absence.first) & (sent < absence.end)] = absence.cause
+            during = every & (sent >= absence.first) & (sent < absence.end)
+            away[during & ~inside] = absence.cause
+            shut_out |= during & (absence.cause == DISCONNECTED)
         away[edge & excused & ~owed] = CHARGED
+        # A slice in which the target ended the connection, or took it back, holds messages of both sides.
+        shut_out &= edge & ~excused & ~owed & ~self._returns
+        away[shut_out] = DISCONNECTED
         replayed = self._replay(stays, every & ~inside)
         owed |= replayed.owed
-        undecided = (edge & ~excused & ~owed) | replayed.undecided
+        undecided = (edge & ~excused & ~owed & ~shut_out) | replayed.undecided
         for first, last in excluded:
             out = every & (sent >= first) & (sent <= last)
             owed &= ~out

@@ -75,9 +75,18 @@ class Phases:
         """Phase of messages due in a slice. A fault counts that began before they came, or the limit passed."""
         limit = due + self.late_slices
         until = limit if until is None else np.minimum(until, limit)
-        first = np.clip(due - self.low, 0, self.high - self.low - 1)
-        last = np.clip(np.maximum(until, due) - self.low, 0, self.high - self.low - 1) + 1
-        code = self.base[first].copy()
+        return self._coded(due, due, np.maximum(until, due))
+
+    def of_stretch(self, first: int, last: int) -> int:
+        """Phase of what came from one slice to another: it may have been due before; after the plan, in it."""
+        code = int(self._coded(*(np.array([at]) for at in (first, first - self.late_slices, last)))[0])
+        return CALM if code == AFTER else code
+
+    def _coded(self, at: Ints, first: Ints, last: Ints) -> Ints:
+        """By where in the plan a slice lies, and by what was in force between two others."""
+        top = self.high - self.low - 1
+        first, last = np.clip(first - self.low, 0, top), np.clip(last - self.low, 0, top) + 1
+        code = self.base[np.clip(at - self.low, 0, top)].copy()
         code[self._recovery[last] > self._recovery[first]] = RECOVERY
         code[self._fault[last] > self._fault[first]] = FAULT
         return code

@@ -30,6 +30,12 @@ def said(case: Case, from_ns: int | None = None, to_ns: int | None = None) -> li
     return _grouped(case, _within(_connections(case), from_ns, to_ns))
 
 
+def began(case: Case, from_ns: int | None = None, to_ns: int | None = None) -> str:
+    """What was said first, which explains the rest, and what was said most often; empty where nothing was."""
+    groups = _groups(_within(_connections(case), from_ns, to_ns))
+    return "; ".join(_line(case, g) for g in dict.fromkeys((min(groups), groups[0]))) if groups else ""
+
+
 def all_said(case: Case, from_ns: int | None = None, to_ns: int | None = None) -> list[str]:
     """The same, with what publishers and readers were told."""
     return [
@@ -65,19 +71,26 @@ def _within(words: Iterable[Word], from_ns: int | None, to_ns: int | None) -> li
 
 
 def _grouped(case: Case, words: list[Word]) -> list[str]:
-    groups: dict[str, tuple[int, str, int]] = {}
+    found = _groups(words)
+    lines = [_line(case, group) for group in found[:GROUPS]]
+    if len(found) > GROUPS:
+        lines.append(f"and {len(found) - GROUPS} other answers, {sum(g[2] for g in found[GROUPS:])} times")
+    return lines
+
+
+def _groups(words: list[Word]) -> list[Word]:
+    """The first of each group of sentences, and how often any of it was said; most frequent first."""
+    groups: dict[str, Word] = {}
     for at_ns, text, count in sorted(words):
         key = _alike(text)
         first_ns, example, sum_ = groups.get(key, (at_ns, text, 0))
         groups[key] = first_ns, example, sum_ + count
-    found = sorted(groups.values(), key=lambda g: (-g[2], g[0], g[1]))
-    lines = [
-        f"{text} ({f'{count} times, first' if count > 1 else 'once,'} at {case.times.seconds(at_ns):.1f} s)"
-        for at_ns, text, count in found[:GROUPS]
-    ]
-    if len(found) > GROUPS:
-        lines.append(f"and {len(found) - GROUPS} other answers, {sum(g[2] for g in found[GROUPS:])} times")
-    return lines
+    return sorted(groups.values(), key=lambda g: (-g[2], g[0], g[1]))
+
+
+def _line(case: Case, group: Word) -> str:
+    at_ns, text, count = group
+    return f"{text} ({f'{count} times, first' if count > 1 else 'once,'} at {case.times.seconds(at_ns):.1f} s)"
 
 
 def _alike(text: str) -> str:

@@ -54,14 +54,19 @@ def came_rows(case: Case, t: Threshold) -> Bools:
     return rows
 
 
-def published_rows(case: Case, t: Threshold) -> Ints:
-    """A column of 0 and 1 over the published rows: those of a threshold's family and phases."""
+def published_rows(case: Case, t: Threshold, *, no_faults: bool = False) -> Ints:
+    """A column of 0 and 1 over the published rows: those of a threshold's family and phases.
+
+    A message belongs to the phase of a fault that began before it had to be there.  `no_faults`: for what the account
+    has shown to be no fault's, which belongs to the phase in which the message was due.
+    """
     wanted, family = chosen(t.phases), family_of(case, t)
-    rows: Bools = np.ones(len(case.table.start), dtype=np.bool_)
+    due = case.table.due
+    rows: Bools = np.ones(len(due), dtype=np.bool_)
     if family is not None:
         rows &= case.table.row_family == family
     if wanted is not None:
-        rows &= np.isin(case.phases.codes(case.table.due), sorted(wanted))
+        rows &= np.isin(case.phases.codes(due, due if no_faults else None), sorted(wanted))
     return rows.astype(np.int64)
 
 

@@ -9,7 +9,8 @@ from loadtests.measure.attribution import BROKER, CHARGED, DEFECT, NOT_REPLAYED,
 from loadtests.measure.case import Case
 from loadtests.measure.deliveries import bars, latency_spread, spread_of
 from loadtests.measure.facts import Bools, Ints
-from loadtests.measure.figures_delivery import FOREIGN, late, reordered, repeated
+from loadtests.measure.figures_clients import slowest
+from loadtests.measure.figures_delivery import STRANGE, contents, late, reordered, repeated, strange_rows
 from loadtests.measure.figures_time import publish_table, service_spread
 from loadtests.measure.frame import escalated
 from loadtests.measure.phases import CALM
@@ -25,6 +26,7 @@ from loadtests.model.results import (
     Lost,
     RouteResult,
     RunInfo,
+    SlowReaders,
     Spread,
     UserNote,
 )
@@ -92,7 +94,9 @@ def delivery(case: Case) -> Delivery:
     away = _away(ledger.away_rows.sum(axis=(1, 2)))
     seconds = case.phases.seconds_of(None)
     published = len(table.start) > 0
-    strange = sum(s[3] for _, p in case.facts.each() for s in p.strange if s[1] in FOREIGN)
+    strange = {name: sum(row[3] for row in strange_rows(case, name)) for name in STRANGE}
+    looked_at = contents(case)
+    integrity = looked_at is not None and any(f.content != "unchecked" for f in case.profile.families)
     return Delivery(
         published=table.published.size if published else None,
         failed=table.failed.size if published else None,
@@ -103,7 +107,7 @@ def delivery(case: Case) -> Delivery:
         unique=int(ledger.unique.sum()) if known else None,
         repeated=repeated(case, all_rows, np.ones(len(table.start), dtype=np.int64), groups, None),
         reordered=reordered(case, groups, None, None),
-        foreign=strange,
+        foreign=strange["foreign"],
         undecided=int(ledger.undecided_rows.sum()) if known else None,
         late=late(case, all_rows) if came.counts.any() else None,
         lost=_lost(case, ledger.lost().sum(axis=1), ledger.injector_at_most) if known else _NO_LOSS,
@@ -115,6 +119,32 @@ def delivery(case: Case) -> Delivery:
         delivered_of_owed=round(delivered / owed, 9) if owed else None,
         unasked=int(ledger.unasked_rows.sum()) if known else None,
         superseded=ledger.superseded if known else None,
+        stray=strange["stray"],
+        undecodable=strange["undecodable"],
+        protocol=strange["protocol"],
+        altered=strange["altered"] if integrity else None,
+        restamped=strange["restamped"] if looked_at is not None else None,
+        contents_checked=looked_at[0] if integrity and looked_at else None,
+        contents=looked_at[1] if integrity and looked_at else None,
+        slow_readers=_slow_readers(case, known=known),
+    )
+
+
+def _slow_readers(case: Case, *, known: bool) -> SlowReaders:
+    """The part of those whom the profile expects to be slow."""
+    ledger, came = case.ledger, case.came
+    slow = [i for i, g in enumerate(case.profile.consumers) if g.expect_slow]
+    rows: Bools = np.isin(came.consumers, slow)
+    published = np.ones(len(case.table.start), dtype=np.int64)
+    return SlowReaders(
+        groups=[case.profile.consumers[i].name for i in slow],
+        owed=int(ledger.owed_rows[slow].sum()) if known else None,
+        unique=int(ledger.unique[:, slow].sum()) if known else None,
+        repeated=repeated(case, rows, published, slow, None),
+        reordered=reordered(case, slow, None, None),
+        late=late(case, rows) if came.counts.any() else None,
+        lost=int(ledger.lost()[:, slow].sum()) if known else None,
+        others_latency_ms=latency_spread(came, ~rows & case.clean, case.slow_read),
     )
 
 
@@ -125,9 +155,7 @@ def _calm(case: Case) -> Bools:
 
 def _calm_of_the_judged(case: Case) -> Bools:
     """As the thresholds take it: without the groups that are expected to be slow, unless there are no others."""
-    groups = case.profile.consumers
-    judged = [i for i, g in enumerate(groups) if not g.expect_slow] or list(range(len(groups)))
-    rows: Bools = _calm(case) & np.isin(case.came.consumers, judged)
+    rows: Bools = _calm(case) & np.isin(case.came.consumers, _judged_groups(case))
     return rows
 
 
@@ -142,6 +170,17 @@ def spreads(case: Case) -> dict[str, Spread]:
         "blocked": spread_of(blocked.all()),
         "read delay": spread_of(case.came.read_delay.all()),
     }
+
+
+def slowest_client_p95_ms(case: Case) -> float | None:
+    """The greatest p95 of a consumer in calm phases, of the groups that are not expected to be slow."""
+    judged = slowest(case, _judged_groups(case), {CALM}).judged
+    return round((judged[0][1] + judged[0][2]) / 2, 6) if judged else None
+
+
+def _judged_groups(case: Case) -> list[int]:
+    groups = case.profile.consumers
+    return [i for i, g in enumerate(groups) if not g.expect_slow] or list(range(len(groups)))
 
 
 def histograms(case: Case) -> dict[str, Bars]:
@@ -227,6 +266,7 @@ def routes(case: Case) -> list[RouteResult]:
                     undecided=int(ledger.undecided_rows[group] @ of_family) if known else None,
                     away=_away(ledger.away_rows[:, group] @ of_family) if known else None,
                     delivered=delivered if known else None,
+                    expect_slow=case.profile.consumers[group].expect_slow,
                 )
             )
     return found

@@ -16,6 +16,7 @@ class EventType:
     channels: tuple[str, ...]  # where the reference target takes it; the first is the default
     keys: frozenset[str]  # keys that a family of this type may have
     always: frozenset[str]  # of the keys that a target filters by: those in every payload, named by the family or not
+    fields: frozenset[str]  # that the payload may hold beside its timestamp and its keys
 
 
 PATTERNS = "tickstock.events.patterns"
@@ -33,6 +34,22 @@ NOTICES = (
 _SYMBOL = frozenset({"symbol"})
 _JOB = frozenset({"job", "user"})
 _NONE: frozenset[str] = frozenset()
+_ALL = frozenset({"event_type", "source", "padding"})
+_CHANGE = _ALL | {"symbol", "rank_change", "metric"}
+_NOTICE = _ALL | {
+    "notification",
+    "universe",
+    "symbols_added",
+    "symbols_removed",
+    "entries",
+    "changes",
+    "etf",
+    "against",
+}
+_NOTICE |= {"correlation", "ticker", "entries_removed"}
+
+KEY_FIELDS: dict[str, str] = {"pattern": "pattern", "symbol": "symbol", "user": "user_id", "job": "job_id"}
+"""Field of the payload that carries a key of the delivery contract."""
 
 EVENT_TYPES: dict[str, EventType] = {
     kind.name: kind
@@ -42,14 +59,28 @@ EVENT_TYPES: dict[str, EventType] = {
             channels=(PATTERNS,),
             keys=frozenset({"pattern", "symbol"}),
             always=frozenset({"pattern", "symbol"}),
+            fields=_ALL | {"pattern", "symbol", "confidence"},
         ),
-        EventType(name="ranking_change", channels=(MARKET_STATE,), keys=_SYMBOL, always=_SYMBOL),
-        EventType(name="sector_rotation", channels=(MARKET_STATE,), keys=_SYMBOL, always=_SYMBOL),
-        EventType(name="stage_change", channels=(MARKET_STATE,), keys=_SYMBOL, always=_SYMBOL),
-        EventType(name="health_check", channels=(MARKET_STATE,), keys=_NONE, always=_NONE),
-        EventType(name="backtest_progress", channels=(PROGRESS,), keys=_JOB, always=_NONE),
-        EventType(name="backtest_results", channels=(RESULTS,), keys=_JOB, always=_NONE),
-        EventType(name="notification", channels=NOTICES, keys=_SYMBOL, always=_NONE),
+        *(
+            EventType(name=name, channels=(MARKET_STATE,), keys=_SYMBOL, always=_SYMBOL, fields=_CHANGE)
+            for name in ("ranking_change", "sector_rotation", "stage_change")
+        ),
+        EventType(name="health_check", channels=(MARKET_STATE,), keys=_NONE, always=_NONE, fields=_ALL | {"status"}),
+        EventType(
+            name="backtest_progress",
+            channels=(PROGRESS,),
+            keys=_JOB,
+            always=_NONE,
+            fields=_ALL | {"job_id", "progress", "status"},
+        ),
+        EventType(
+            name="backtest_results",
+            channels=(RESULTS,),
+            keys=_JOB,
+            always=_NONE,
+            fields=_ALL | {"job_id", "results", "completed_at"},
+        ),
+        EventType(name="notification", channels=NOTICES, keys=_SYMBOL, always=_NONE, fields=_NOTICE),
     )
 }
 """By name. An external target may take a type on another channel; the local one takes it only where `channels` says."""

@@ -16,6 +16,7 @@ from loadtests.model.ids import MAX_ROUTES
 from loadtests.model.profile_aborts import Abort
 from loadtests.model.profile_base import (
     Address,
+    AddressOrSpare,
     Name,
     Part,
     Positive,
@@ -209,7 +210,7 @@ class Fault(Part):
     close_delay_ms: Annotated[int, Field(ge=1, le=600_000)] | None = None
     period_s: Annotated[float, Field(ge=0.2, le=3600)] | None = None
     down_share: Annotated[float, Field(gt=0, lt=1)] | None = None
-    to: Annotated[str, Field(pattern=r"^(spare|[^\s:/]+:[0-9]{1,5})$")] | None = None
+    to: AddressOrSpare | None = None
     keep: bool | None = None
     cpu_percent: Annotated[float, Field(ge=1, le=100)] | None = None
     memory_mb: Annotated[int, Field(ge=1, le=10**6)] | None = None
@@ -356,6 +357,7 @@ Measure = Literal[
     "latency_p95_ms",
     "latency_p99_ms",
     "latency_max_ms",
+    "slowest_client_p95_ms",
     "service_p95_ms",
     "service_p99_ms",
     "own_lag_p99_ms",
@@ -373,6 +375,11 @@ Measure = Literal[
     "health_ms",
     "clean_coverage",
     "connected",
+    "stray",
+    "undecodable",
+    "protocol",
+    "altered",
+    "restamped",
 ]
 
 AT_LEAST: frozenset[str] = frozenset(
@@ -385,6 +392,10 @@ DEFAULT_LIMITS: dict[Measure, float] = {
     "lost_disconnected": 0,
     "lost_not_replayed": 0,
     "missing_copies": 0,
+    "undecodable": 0,
+    "protocol": 0,
+    "altered": 0,
+    "restamped": 0,
     "unasked": 0,
     "not_admitted": 0,
     "publish_failed": 0,

@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticKnownError
+
+from loadtests.model.address import PATTERN, PATTERN_OR_SPARE, is_address
+
+
+def _address(text: str) -> str:
+    if not is_address(text):
+        raise PydanticKnownError("string_pattern_mismatch", {"pattern": PATTERN})
+    return text
+
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,47}$")]
 Channel = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_-]+)+$", max_length=200)]
-Address = Annotated[str, Field(pattern=r"^[^\s:/]+:[0-9]{1,5}$")]
+Address = Annotated[str, Field(pattern=PATTERN), AfterValidator(_address)]
+AddressOrSpare = Annotated[str, Field(pattern=PATTERN_OR_SPARE), AfterValidator(_address)]
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=200)]  # not empty, no control characters
 # The patterns are read by Rust's regex, where ^ and $ without flags are the very ends of the text.
 Seconds = Annotated[float, Field(ge=0, le=7 * 24 * 3600, allow_inf_nan=False)]

@@ -16,16 +16,18 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from loadtests.model.address import PATTERN, PATTERN_OR_SPARE
 from loadtests.model.profile import Profile
 
 Loc = tuple[str | int, ...]
 """Where in a profile: keys of tables and indices of lists."""
 
+_ADDRESS = "host:port, an IPv6 address in brackets"
 _WORDS: dict[str, str] = {
     r"^[a-z0-9][a-z0-9_-]{0,47}$": 'a name of lower-case letters, digits, "_" and "-", at most 48 characters',
     r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_-]+)+$": "a channel of at least two segments, such as tickstock.events.patterns",
-    r"^[^\s:/]+:[0-9]{1,5}$": "host:port",
-    r"^(spare|[^\s:/]+:[0-9]{1,5})$": '"spare" or host:port',
+    PATTERN: _ADDRESS,
+    PATTERN_OR_SPARE: f'"spare" or {_ADDRESS}',
     r"^[^\x00-\x1f\x7f]+$": "text without control characters, not empty",
     r"^/[!-~]*$": 'a path that begins with "/"',
     r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,5}$": "at most six keys joined by dots",
@@ -42,6 +44,7 @@ class Kind:
     keys: Kind | None = None  # of a map
     choices: tuple[str, ...] = ()
     limits: tuple[tuple[str, Any], ...] = ()  # ge, gt, le, lt, multiple_of, min_length, max_length, pattern
+    other: Kind | None = None  # what it takes as well
 
     def child(self, step: str | int) -> Kind | None:
         """What lies one step below; None where nothing can."""
@@ -62,6 +65,10 @@ class Kind:
     @property
     def allowed(self) -> str:
         """In words, for the user."""
+        return self._allowed if self.other is None else f"{self._allowed}; or {self.other.allowed}"
+
+    @property
+    def _allowed(self) -> str:
         limit = dict(self.limits)
         match self.of:
             case "choice":
@@ -103,7 +110,8 @@ def kind_of(annotation: Any, limits: tuple[tuple[str, Any], ...] = ()) -> Kind:
         return replace(inner, limits=(*inner.limits, *limits))
     if origin in (Union, types.UnionType):
         rest = [part for part in args if part is not type(None)]
-        return kind_of(rest[0], limits)
+        first = kind_of(rest[0], limits)
+        return first if len(rest) == 1 else replace(first, other=kind_of(rest[1]))
     if origin is Literal:
         return Kind(of="choice", choices=tuple(map(str, args)))
     if origin is list:

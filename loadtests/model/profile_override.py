@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from loadtests.model.address import written
 from loadtests.model.profile_fields import PROFILE, Kind, Loc, default_at, found_words, path_of
 from loadtests.model.profile_words import nearest, unknown_key
 
@@ -99,7 +100,7 @@ def _of_the_sources(done: Overrides, environment: Mapping[str, str]) -> None:
         if used and ("target", key) not in done.sources:
             host, _, port = str(target.get(key) or "").rpartition(":")
             host = environment.get(host_name) or host or "127.0.0.1"
-            target[key] = f"{host}:{environment.get(port_name) or port or standard}"
+            target[key] = written(host, environment.get(port_name) or port or standard)
             done.sources[("target", key)] = "environment " + ", ".join(used)
     for key, name in TEXTS:
         if name in given and ("target", key) not in done.sources:

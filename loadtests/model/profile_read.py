@@ -61,9 +61,9 @@ def read_profile(
         spoken = list(problems_of(error))
         spoken += problems_between(done.raw, error, spoken)
         sentences = done.problems + [_sentence(problem, file, done) for problem in spoken]
-        raise BadInput([_printable(sentence) for sentence in sentences]) from None
+        raise BadInput([printable(sentence) for sentence in sentences]) from None
     if done.problems:
-        raise BadInput([_printable(sentence) for sentence in done.problems])
+        raise BadInput([printable(sentence) for sentence in done.problems])
     frozen = canonical(profile)
     return Loaded(
         profile=profile,
@@ -106,7 +106,7 @@ def _sentence(problem: Problem, file: str, done: Overrides) -> str:
     return f"{source or file}: {where}{problem.text}"
 
 
-def _printable(sentence: str) -> str:
+def printable(sentence: str) -> str:
     """On one line and fit for any terminal, whatever the user's text held."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in sentence)
 

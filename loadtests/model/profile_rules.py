@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from math import prod
 
 from loadtests.model.abort_rules import abort_problems
-from loadtests.model.catalogue import EVENT_TYPES
+from loadtests.model.catalogue import EVENT_TYPES, KEY_FIELDS
 from loadtests.model.fault_rules import fault_problems
 from loadtests.model.ids import MAX_ROUTES, MAX_SLOTS
 from loadtests.model.profile import Consumers, Family, Profile, generated_symbols
@@ -36,6 +36,7 @@ def problems(profile: Profile) -> list[str]:
     """All problems of a profile whose tables are each valid; empty where there is none."""
     found = list(_names(profile))
     found += _events(profile)
+    found += _contents(profile)
     found += _sizes(profile)
     found += _links(profile)
     found += _writers(profile)
@@ -273,6 +274,22 @@ def _foreign(
                     f'{where}: found a choice of {key}s beside family "{family.name}", whose messages carry a '
                     f"{key} that is no key of it, allowed where keys.{key} names them"
                 )
+
+
+def _contents(profile: Profile) -> Iterator[str]:
+    """Fields of `content` that cannot be looked at; of a file that is replayed nobody knows the columns yet."""
+    place = profile.identity.path.partition(".")
+    for index, family in enumerate(profile.families):
+        kind = EVENT_TYPES.get(family.event)
+        replayed = any(p.shape.kind == "replay" and family.name in p.families for p in profile.publishers)
+        for field in family.content if isinstance(family.content, list) else ():
+            where = f'families[{index}].content: found "{field}"'
+            if place == (field, "", ""):
+                yield f"{where}, allowed a field that is not replaced by the identity"
+            elif kind is not None and not replayed:
+                known = kind.fields | {KEY_FIELDS[key] for key in keys_of(family)}
+                if field not in known:
+                    yield f"{where}, allowed {one_of(sorted(known))}"
 
 
 def _passes(family: Family, patterns: set[str], symbols: set[str]) -> bool:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SkipValidation, model_validator
 
+from loadtests.model.content import TIMESTAMP
 from loadtests.model.profile_base import Channel, Name, Part, Positive, Seconds, Text, needs_of_kind, refuse, twice
 
 # ruff: noqa: RUF012 - pydantic copies a default for every model
+
+
+Content = Annotated[
+    Literal["checked", "unchecked"] | Annotated[list[Text], Field(min_length=1)],
+    SkipValidation,  # of a union pydantic says what is wrong with each half; `content_problems` says it once
+]
 
 
 class Family(Part):
@@ -26,6 +33,7 @@ class Family(Part):
     offline: Literal["lost", "replayed"] = "lost"
     replay_messages: Annotated[int, Field(ge=0, le=10**9)] = 0
     replay_age_s: Seconds = 0.0
+    content: Content = "checked"  # the fields that must arrive as they were made: all but the timestamp, none, or these
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Family:
@@ -35,6 +43,7 @@ class Family(Part):
             for value in twice(values)
         ]
         problems += [f'path: found "{link}" twice, allowed each link once' for link in twice(self.path)]
+        problems += _content_problems(self.content)
         if self.symbols and "symbol" in self.keys:
             problems.append(f"symbols: found {self.symbols} beside keys.symbol, allowed one of the two")
         if self.mode != "latest" and self.latest_within_s != Family.model_fields["latest_within_s"].default:
@@ -49,6 +58,19 @@ class Family(Part):
             problems.append(f'{key}: found 0, allowed above 0, since offline is "replayed" up to a number and an age')
         refuse(problems)
         return self
+
+
+def _content_problems(content: object) -> list[str]:
+    """What is wrong with the `content` of a family, which nobody else has looked at."""
+    allowed = 'allowed "checked", "unchecked" or a list of fields'
+    if isinstance(content, str):
+        return [] if content in ("checked", "unchecked") else [f'content: found "{content}", {allowed}']
+    if not isinstance(content, list) or not content or not all(isinstance(f, str) and f for f in content):
+        return [f"content: found {content!r}, {allowed}"]
+    problems = [f'content: found "{field}" twice, allowed each field once' for field in twice(content)]
+    if TIMESTAMP in content:
+        problems.append(f'content: found "{TIMESTAMP}", allowed fields that are the same in many messages')
+    return problems
 
 
 class Shape(Part):

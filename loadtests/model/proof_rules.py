@@ -67,8 +67,6 @@ def _failover(profile: Profile, fault: Fault) -> Iterator[Problem]:
     if fault.to is None:
         return
     if fault.to != "spare":
-        if not 0 < int(fault.to.rpartition(":")[2]) < 65536:
-            yield "to", f'found "{fault.to}", allowed a port from 1 to 65535'
         return
     if profile.target.kind != "local":
         yield "to", 'found "spare", allowed host:port unless target.kind = "local": the local stack starts spares'

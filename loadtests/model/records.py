@@ -112,7 +112,22 @@ class Consumed(_Record, frozen=True, kw_only=True, array_like=True, tag="consume
     negative: int  # received before due: clock trouble, counted apart
     service: Sparse = EMPTY  # sent -> received, sampled reads only
     read_delay: Sparse = EMPTY  # kernel's receive time -> our read, sampled reads only
-    reads: int = 0  # reads that brought them (messages per read = (unique + repeated) / reads)
+    reads: int = 0  # reads that brought them (messages per read = (unique + repeated) / reads); kernel: sampled reads
+    sampled_read: Sparse = EMPTY  # of the kernel's clock: due -> our read, of the same sampled reads
+
+
+class ClientLatency(_Record, frozen=True, kw_only=True, array_like=True, tag="client_latency"):
+    """Latencies of single consumers in one stretch: due -> our read of all their deliveries, in coarse buckets.
+
+    `tally.client_latency` has the scale.  `buckets` is how many pairs of `bucket` and `count` each consumer has.
+    """
+
+    first_slice: int
+    last_slice: int
+    consumer: list[int]
+    buckets: list[int]
+    bucket: list[int]
+    count: list[int]
 
 
 class RouteSet(_Record, frozen=True, kw_only=True, array_like=True, tag="route_set"):
@@ -155,13 +170,18 @@ class Deviations(_Record, frozen=True, kw_only=True, array_like=True, tag="devia
 
 
 class Strange(_Record, frozen=True, kw_only=True, array_like=True, tag="strange"):
-    """Messages that belong to no account: of another run, of a route not subscribed, or not decodable. Counted rows."""
+    """Messages that belong to no account: of another run, of a route not subscribed, or not decodable. Counted rows.
 
-    kind: list[str]  # foreign run, foreign route, no identity, undecodable, protocol
+    Kinds altered and restamped are of messages that have an account all the same: their content, or the numbers of
+    their identity, are not what was published.
+    """
+
+    kind: list[str]  # foreign run, foreign route, no identity, undecodable, protocol, altered, restamped
     consumer: list[int]
     count: list[int]
     at_ns: list[int]
     example: list[str]  # at most 120 characters
+    family: list[int] = []  # -1: not known
 
 
 class Touched(_Record, frozen=True, kw_only=True, array_like=True, tag="touched"):
@@ -317,6 +337,8 @@ class HarnessSecond(_Record, frozen=True, kw_only=True, array_like=True, tag="ha
     reads: int
     read_delay_p99_ns: int  # -1: too few samples
     saturated: bool  # this process could not keep up: its latencies say nothing
+    frames: int = -1  # distinct frames of messages whose content could be checked; -1: not counted
+    checked: int = -1  # of them, those whose content was
 
 
 class Users(_Record, frozen=True, kw_only=True, array_like=True, tag="users"):
@@ -374,6 +396,7 @@ Record = (
     | Settled
     | PublishTimes
     | Consumed
+    | ClientLatency
     | RouteSet
     | Subscription
     | Deviations

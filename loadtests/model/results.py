@@ -6,6 +6,7 @@ Numbers that the data cannot carry are None (null), never 0.  Times ending in `_
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
@@ -34,6 +35,16 @@ def worst(verdicts: list[Verdict]) -> Verdict:
     return max(verdicts, key=_RANK.__getitem__, default=Verdict.UNKNOWN)
 
 
+def bad(*judged_by: str, but: str = "") -> msgspec.Meta:
+    """Marks a count of something bad: the measures or conditions that judge it, or why none does."""
+    return msgspec.Meta(extra={"count": "bad", "judged_by": judged_by, "but": but})
+
+
+NEUTRAL = msgspec.Meta(extra={"count": "neutral"})
+GOOD = msgspec.Meta(extra={"count": "good"})
+THEIRS = "a part of a count that is judged; a threshold with `group` limits that of a group that is expected to be slow"
+
+
 class _Part(msgspec.Struct, frozen=True, kw_only=True):
     pass
 
@@ -45,10 +56,10 @@ class RunInfo(_Part, frozen=True, kw_only=True):
     profile: str
     question: str
     profile_sha256: str
-    seed: int
+    seed: Annotated[int, NEUTRAL]
     started_at: str | None
     duration_s: float | None  # from T0 to the finish
-    workers: int
+    workers: Annotated[int, NEUTRAL]
     versions: dict[str, str]
     machine: str
     finish: str | None  # reason of the finish; None: the history has none
@@ -70,22 +81,28 @@ class Check(_Part, frozen=True, kw_only=True):
 class Lost(_Part, frozen=True, kw_only=True):
     """Owed and not delivered when the drain deadline had passed; total is the sum of the others but the part."""
 
-    total: int | None
-    defect: int | None
-    charged: int | None
-    injector_at_most: int | None  # part of charged
-    broker: int | None
-    unattributed: int | None = None  # under a fault of which nobody could see whether it acted
-    not_replayed: int | None = None  # owed at a return, by the contract
+    total: Annotated[int | None, bad("lost_total")]
+    defect: Annotated[int | None, bad("lost_defect")]
+    charged: Annotated[int | None, bad("lost_charged")]
+    injector_at_most: Annotated[int | None, bad("lost_charged")]  # part of charged
+    broker: Annotated[
+        int | None, bad("lost_total")
+    ]  # Redis closed a subscriber whose buffer was full, by its own count
+    unattributed: Annotated[int | None, bad("lost_total")] = (
+        None  # under a fault of which nobody could see whether it acted; or of slow readers
+    )
+    not_replayed: Annotated[int | None, bad("lost_not_replayed")] = None  # owed at a return, by the contract
 
 
 class Away(_Part, frozen=True, kw_only=True):
     """Offered to consumers that had no subscription in force, by the cause of their absence."""
 
-    own_plan: int | None
-    charged: int | None  # a fault on the consumer's path had ended it, or kept it from coming back
-    harness: int | None
-    disconnected: int | None  # the target ended the connection, or refused it
+    own_plan: Annotated[int | None, NEUTRAL]
+    charged: Annotated[
+        int | None, bad("delivery_rate")
+    ]  # a fault on the consumer's path had ended it, or kept it from coming back
+    harness: Annotated[int | None, bad("little was missed by our own trouble")]
+    disconnected: Annotated[int | None, bad("lost_disconnected")]  # the target ended the connection, or refused it
 
     @property
     def total(self) -> int | None:
@@ -94,39 +111,10 @@ class Away(_Part, frozen=True, kw_only=True):
         return None if None in parts else sum(p or 0 for p in parts)
 
 
-class Delivery(_Part, frozen=True, kw_only=True):
-    """The account over the whole run; `calm` in the routes and checks is apart.
-
-    offered = owed + undecided + away, and owed = delivered + lost.
-    """
-
-    published: int | None
-    failed: int | None
-    unknown: int | None
-    not_offered: int | None
-    offered: int | None
-    owed: int | None
-    unique: int | None
-    repeated: int | None
-    reordered: int | None
-    foreign: int | None
-    undecided: int | None
-    late: int | None
-    lost: Lost
-    rate: float | None  # delivered / what was offered but for own plan, harness and undecided
-    received_per_s: float | None
-    rpo_s: float | None  # longest run of consecutive lost publishes, in seconds of due time
-    away: Away | None = None
-    delivered: int | None = None
-    delivered_of_owed: float | None = None  # delivered / owed
-    unasked: int | None = None  # brought to a consumer that was not to get it: after leaving, or from before it came
-    superseded: int | None = None  # left out for a newer one that came in time (mode "latest"); not offered
-
-
 class Spread(_Part, frozen=True, kw_only=True):
     """A distribution of times in milliseconds; a percentile with fewer than ten samples beyond it is None."""
 
-    count: int
+    count: Annotated[int, NEUTRAL]
     mean: float | None
     p50: float | None
     p90: float | None
@@ -134,7 +122,66 @@ class Spread(_Part, frozen=True, kw_only=True):
     p99: float | None
     p999: float | None
     max: float | None
-    negative: int
+    negative: Annotated[
+        int, bad(but="differences below 0 are trouble of the clocks: told beside the distribution, in no percentile")
+    ]
+    contradicted: list[str] = []  # percentiles that are the read clock's: the sampled reads contradict all reads
+
+
+class SlowReaders(_Part, frozen=True, kw_only=True):
+    """How much of a delivery's counts is of the groups that are expected to be slow."""
+
+    groups: list[str]
+    owed: Annotated[int | None, NEUTRAL]
+    unique: Annotated[int | None, NEUTRAL]
+    repeated: Annotated[int | None, bad(but=THEIRS)]
+    reordered: Annotated[int | None, bad(but=THEIRS)]
+    late: Annotated[int | None, bad(but=THEIRS)]
+    lost: Annotated[int | None, bad(but=THEIRS)]
+    others_latency_ms: Spread  # of all others, over the whole run
+
+
+class Delivery(_Part, frozen=True, kw_only=True):
+    """The account over the whole run; `calm` in the routes and checks is apart.
+
+    offered = owed + undecided + away, and owed = delivered + lost.
+    """
+
+    published: Annotated[int | None, NEUTRAL]
+    failed: Annotated[int | None, bad("publish_failed")]
+    unknown: Annotated[int | None, bad("publish_unknown")]
+    not_offered: Annotated[int | None, bad("load offered as planned")]
+    offered: Annotated[int | None, NEUTRAL]
+    owed: Annotated[int | None, NEUTRAL]
+    unique: Annotated[int | None, GOOD]
+    repeated: Annotated[int | None, bad("repeated")]
+    reordered: Annotated[int | None, bad("reordered")]
+    foreign: Annotated[int | None, bad("foreign")]
+    undecided: Annotated[int | None, bad("little is undecided")]
+    late: Annotated[int | None, bad("late")]
+    lost: Lost
+    rate: float | None  # delivered / what was offered but for own plan, harness and undecided
+    received_per_s: float | None
+    rpo_s: float | None  # longest run of consecutive lost publishes, in seconds of due time
+    away: Away | None = None
+    delivered: Annotated[int | None, GOOD] = None
+    delivered_of_owed: float | None = None  # delivered / owed
+    unasked: Annotated[int | None, bad("unasked")] = (
+        None  # brought to a consumer that was not to get it: after leaving, or from before it came
+    )
+    superseded: Annotated[int | None, NEUTRAL] = (
+        None  # left out for a newer one that came in time (mode "latest"); not offered
+    )
+    stray: Annotated[
+        int | None, bad(but="a target may say what it likes that is no message; `stray` limits it where a profile asks")
+    ] = None
+    undecodable: Annotated[int | None, bad("undecodable")] = None
+    protocol: Annotated[int | None, bad("protocol")] = None
+    altered: Annotated[int | None, bad("altered")] = None
+    restamped: Annotated[int | None, bad("restamped")] = None
+    contents_checked: Annotated[int | None, NEUTRAL] = None  # distinct frames whose content was compared
+    contents: Annotated[int | None, NEUTRAL] = None  # of so many
+    slow_readers: SlowReaders | None = None  # part of the counts above
 
 
 class FaultResult(_Part, frozen=True, kw_only=True):
@@ -151,7 +198,7 @@ class FaultResult(_Part, frozen=True, kw_only=True):
     proved: bool
     lifted_by: str | None
     detail: str
-    lost_charged: int | None = None  # losses that are put down to it
+    lost_charged: Annotated[int | None, bad("lost_charged")] = None  # losses that are put down to it
 
 
 class ConsumerSpread(_Part, frozen=True, kw_only=True):
@@ -164,9 +211,9 @@ class ConsumerSpread(_Part, frozen=True, kw_only=True):
     p50: float | None
     p95: float | None
     max: float | None
-    not_recovered: int | None
-    clients: int | None = None  # who could come to it
-    back: int | None = None  # of those, who did within the limit
+    not_recovered: Annotated[int | None, bad("clients_not_back")]
+    clients: Annotated[int | None, NEUTRAL] = None  # who could come to it
+    back: Annotated[int | None, GOOD] = None  # of those, who did within the limit
     beyond_s: dict[str, float] = {}
 
 
@@ -211,8 +258,8 @@ class RepeatedResult(_Part, frozen=True, kw_only=True):
     """How a repeated fault, or several of one name, were recovered from, all of them together."""
 
     fault: str
-    times: int
-    recovered: int
+    times: Annotated[int, NEUTRAL]
+    recovered: Annotated[int, GOOD]
     recovery_s: list[float | None]  # in their order; None: not recovered, or unknown
     median_s: float | None
     max_s: float | None
@@ -229,7 +276,9 @@ class Interference(_Part, frozen=True, kw_only=True):
     before: Spread  # the calm stretch before
     during: Spread  # injected to healed
     after: Spread  # from when it was recovered from
-    lost: int | None  # stream: owed and not delivered, of what was sent while it was in force; query: failed
+    lost: Annotated[
+        int | None, bad("lost_defect", "query_failed")
+    ]  # stream: owed and not delivered, of what was sent while it was in force; query: failed
     touched: bool | None  # beyond the band of a steady state; None: too little is known
     summary: str
 
@@ -244,7 +293,7 @@ class Growth(_Part, frozen=True, kw_only=True):
     low: float | None
     high: float | None
     growth_mb: float | None
-    samples: int
+    samples: Annotated[int, NEUTRAL]
     around_faults: list[dict[str, float | str | None]]  # {fault, before_mb, during_mb, after_mb}
     missing: str = ""  # why its readings carry no figure: how many were expected, and where none are
 
@@ -253,19 +302,20 @@ class RouteResult(_Part, frozen=True, kw_only=True):
     """One route family x consumer group."""
 
     group: str
-    owed: int | None
-    unique: int | None
-    repeated: int | None
-    reordered: int | None
-    late: int | None
+    owed: Annotated[int | None, NEUTRAL]
+    unique: Annotated[int | None, GOOD]
+    repeated: Annotated[int | None, bad("repeated")]
+    reordered: Annotated[int | None, bad("reordered")]
+    late: Annotated[int | None, bad("late")]
     lost: Lost
-    calm_lost: int | None
+    calm_lost: Annotated[int | None, bad("lost_total")]
     latency_ms: Spread
     calm_latency_ms: Spread
-    offered: int | None = None
-    undecided: int | None = None
+    offered: Annotated[int | None, NEUTRAL] = None
+    undecided: Annotated[int | None, bad("little is undecided")] = None
     away: Away | None = None
-    delivered: int | None = None
+    delivered: Annotated[int | None, GOOD] = None
+    expect_slow: bool = False  # the profile expects the group to be slow
 
 
 class Series(_Part, frozen=True, kw_only=True):
@@ -347,6 +397,7 @@ class Results(_Part, frozen=True, kw_only=True):
     notes: list[UserNote] = []  # in order of time; the log has them too
     repeated: list[RepeatedResult] = []
     interference: list[Interference] = []
+    slowest_client_p95_ms: float | None = None  # in calm phases, of the consumers that had enough deliveries
 
 
 def to_json(results: Results) -> bytes:

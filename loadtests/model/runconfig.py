@@ -44,9 +44,3 @@ def encode_config(config: RunConfig) -> str:
 def decode_config(text: str) -> RunConfig:
     """Raises msgspec.ValidationError where the text is none."""
     return msgspec.json.decode(text, type=RunConfig)
-
-
-def host_port(address: str) -> tuple[str, int]:
-    """Parts of a checked `host:port`."""
-    host, _, port = address.rpartition(":")
-    return host, int(port)

@@ -15,6 +15,7 @@ _MEANING: dict[str, frozenset[str]] = {
     "publish_failed": frozenset({"family"}),
     "publish_unknown": frozenset({"family"}),
     "not_admitted": frozenset({"group"}),
+    "slowest_client_p95_ms": frozenset({"group"}),
     "own_lag_p99_ms": frozenset(),
     "clean_coverage": frozenset(),
     "health_ms": frozenset(),
@@ -30,6 +31,9 @@ _MEANING: dict[str, frozenset[str]] = {
     "growth_mb": frozenset({"process"}),
     "growth_mb_per_h": frozenset({"process"}),
     "cpu_mean_percent": frozenset({"process"}),
+    "stray": frozenset({"group"}),
+    "undecodable": frozenset({"group"}),
+    "protocol": frozenset({"group"}),
 }
 """Which selectors a measure takes; a measure of deliveries, not named here, takes `group` and `family`."""
 
@@ -106,6 +110,9 @@ def _data(profile: Profile, threshold: Threshold, where: str) -> Iterator[str]:
         yield f'{where}.phases: found "{phase}" in a profile without faults, allowed "calm", "all"'
     if measure == "health_ms" and profile.target.kind == "external" and profile.target.gateway_http is None:
         yield f'{where}.measure: found "health_ms" without target.gateway_http, allowed where that is named'
+    families = [family for family in profile.families if threshold.family in (None, family.name)]
+    if measure == "altered" and families and all(family.content == "unchecked" for family in families):
+        yield f'{where}.measure: found "altered" where every content is "unchecked", allowed where one is checked'
     slow_only = all(group.expect_slow for group in profile.consumers)
-    if selectors_of(measure) == _DELIVERY and threshold.group is None and slow_only:
+    if selectors_of(measure) >= {"group"} and measure != "connected" and threshold.group is None and slow_only:
         yield f"{where}.group: found nothing, allowed a consumer group, since every group is expected to be slow"

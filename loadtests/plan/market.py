@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from loadtests.model.catalogue import KEY_FIELDS
+
 Event = dict[str, object]
 Build = Callable[[random.Random], Event]
 
@@ -34,9 +36,6 @@ PATTERNS: tuple[str, ...] = (
 )
 TICK = 0.25
 SOURCE = "tickstock_pl"
-
-KEY_FIELDS: Mapping[str, str] = {"pattern": "pattern", "symbol": "symbol", "user": "user_id", "job": "job_id"}
-"""Field of the payload that carries a key of the delivery contract."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,22 +7,31 @@ timestamp and the identity are new in each.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from loadtests.model.contract import Route
-from loadtests.model.profile import Identity
+from loadtests.model.catalogue import KEY_FIELDS
+from loadtests.model.content import Shape, check_value, checked, joined, shape_of
+from loadtests.model.contract import Contract, Route
+from loadtests.model.profile import Family, Identity
 from loadtests.plan import market
+
+if TYPE_CHECKING:
+    from loadtests.plan.replay import Replayed
 
 _TIME = "@@timestamp@@"
 _WHO = "@@identity@@"
+LEFT_OPEN = (_TIME, _WHO)
+"""What a payload's places look like while it is built."""
 TIMESTAMP_BYTES = 24
 """Length of a timestamp such as 2026-01-02T03:04:05.678Z."""
-_IDENTITY_BYTES = 90
+_IDENTITY_BYTES = 130
 _POOL = 4096
+_PADDING = "padding"
 VARIANTS = 8
 
 
@@ -34,6 +43,8 @@ class Payload:
     between: bytes
     after: bytes
     timed: bool
+    content: int
+    """Check value over the fields that must arrive as they are."""
 
     @property
     def size(self) -> int:
@@ -50,9 +61,12 @@ class IdentityPathError(ValueError):
     """The identity's path does not fit into the event."""
 
 
-def payload(event: market.Event, identity: Identity, pad_to: int) -> Payload:
+def payload(
+    event: market.Event, identity: Identity, pad_to: int, content: str | Collection[str] = "checked"
+) -> Payload:
     """Leave the places open in an event.  Raises IdentityPathError where the path does not fit into it."""
     event = dict(event)
+    shape = shape_of(event)  # without the objects that the identity's path may need
     timed = identity.path != "timestamp" and "timestamp" in event
     if timed:
         event["timestamp"] = _TIME
@@ -67,24 +81,72 @@ def payload(event: market.Event, identity: Identity, pad_to: int) -> Payload:
     if isinstance(inner.get(last), dict | list):
         raise IdentityPathError(f"identity.path: {last!r} would replace a part of the event")
     inner[last] = _WHO
-    pad = pad_to - len(msgspec.json.encode(event)) - _IDENTITY_BYTES
+    pad = pad_to - len(msgspec.json.encode(event)) - _IDENTITY_BYTES if pad_to else 0
     if pad > 0:
-        event["padding"] = "x" * pad
+        shape[_PADDING] = {}
+        event[_PADDING] = "x" * pad
     text = msgspec.json.encode(event)
     before, stamp, rest = text.partition(_TIME.encode()) if timed else (b"", b"", text)
     between, found, after = rest.partition(b'"%b"' % _WHO.encode())
     if not found or (timed and not stamp) or _WHO.encode() in after or _TIME.encode() in rest:
         raise IdentityPathError("an event's own value looks like a place that is left open")
-    return Payload(before, between, after, timed)
+    value = check_value(event, checked(shape, identity.path, content))
+    return Payload(before, between, after, timed, value)
+
+
+def content_shapes(contract: Contract, replays: Mapping[str, Sequence[Replayed]]) -> list[Shape]:
+    """Per family, the names of the fields that must arrive as they were published, by whatever publisher.
+
+    `replays` holds the parsed file of each publisher group (by name) that replays one.
+    """
+    profile = contract.profile
+    found: list[Shape] = []
+    for index, family in enumerate(profile.families):
+        known = contract.routes[contract.routes_of_family[index][0]]
+        shape = shape_of(_event(known, random.Random(0)))
+        for group in profile.publishers:
+            if family.name not in group.families:
+                continue
+            if group.payload_bytes:
+                shape = joined((shape, {_PADDING: {}}))
+            if family.content != "unchecked":
+                shape = joined((shape, *_shapes(row.fields for row in replays.get(group.name, ()))))
+        found.append(checked(shape, profile.identity.path, family.content))
+    return found
+
+
+def _shapes(rows: Iterable[Mapping[str, object]]) -> list[Shape]:
+    """The shapes of rows, those of flat ones that have the same columns once."""
+    flat: set[tuple[str, ...]] = set()
+    found: list[Shape] = []
+    for row in rows:
+        if any(type(value) in (dict, list) for value in row.values()):
+            found.append(shape_of(dict(row)))
+        else:
+            flat.add(tuple(row))
+    found += [{name: {} for name in names} for names in flat]
+    return found
+
+
+def _event(route: Route, draw: random.Random) -> market.Event:
+    return market.build(route.event, draw, timestamp="", keys=dict(route.keys), channel=route.channel)
 
 
 class Payloads:
     """The pool of one publisher group; a route's variants are built when it is first used, equal in every process."""
 
     def __init__(
-        self, routes: tuple[Route, ...], count: int, *, seed: int, identity: Identity, payload_bytes: int
+        self,
+        routes: tuple[Route, ...],
+        families: Sequence[Family],
+        count: int,
+        *,
+        seed: int,
+        identity: Identity,
+        payload_bytes: int,
     ) -> None:
-        self._routes, self._seed, self._identity, self._bytes = routes, seed, identity, payload_bytes
+        self._routes, self._families, self._seed = routes, families, seed
+        self._identity, self._bytes = identity, payload_bytes
         # Many routes share the room of the pool: variety comes from the routes then.
         self.variants = max(1, min(VARIANTS, _POOL // max(1, count)))
         self.of_route = lru_cache(maxsize=_POOL * 4)(self._build)
@@ -99,7 +161,7 @@ class Payloads:
     def one(self, route: int, draw: random.Random, fields: Mapping[str, object] = {}) -> Payload:
         """One payload of a route, with fields of a replayed row instead of those drawn."""
         known = self._routes[route]
-        event = market.build(known.event, draw, timestamp="", keys=dict(known.keys), channel=known.channel)
-        own = {market.KEY_FIELDS[key] for key, _ in known.keys} | {"event_type"}
+        event = _event(known, draw)
+        own = {KEY_FIELDS[key] for key, _ in known.keys} | {"event_type"}
         event.update((k, v) for k, v in fields.items() if k not in own)
-        return payload(event, self._identity, self._bytes)
+        return payload(event, self._identity, self._bytes, self._families[known.family].content)

@@ -8,6 +8,7 @@ no part of the plan: it counts what a stream has published, and a stream ends wi
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from math import gcd
 
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.profile import Profile
+from loadtests.model.profile import Profile, Publishers
 from loadtests.plan.pacing import Constant, Pacer, pacer, peak_per_s
 from loadtests.plan.replay import Replayed
 
@@ -155,7 +156,7 @@ class Workload:
             first = sum(p.count for p in profile.publishers[:group])
             mine = self._replays[spec.name][slot - first :: spec.count]
             times = tuple(event.due_ns for event in mine)
-            replay = self._routed(mine, routes, Rotation(routes, f"{seed}:routes"))
+            replay = _routed(mine, Rotation(routes, f"{seed}:routes"))
         pacing = pacer(
             spec.shape,
             seed=seed,
@@ -181,24 +182,28 @@ class Workload:
     def _canary(self, seed: str, family: int) -> Rotation:
         return Rotation(self._contract.routes_of_family[family], f"{seed}:canary:{family}")
 
-    def _routed(
-        self, events: Sequence[Replayed], routes: Sequence[int], rotation: Rotation
-    ) -> list[tuple[int, Mapping[str, object]]]:
-        """Each row's route: the first that agrees with every key that the row names, else the next in turn."""
-        known = self._contract.routes
-        by_keys: dict[tuple[tuple[str, object], ...], int | None] = {}
-        spare = iter(rotation.take(0, len(events)))
-        found: list[tuple[int, Mapping[str, object]]] = []
-        for event in events:
-            asked = tuple((k, event.fields[k]) for k in ("pattern", "symbol", "user", "job") if k in event.fields)
-            if asked not in by_keys:
-                by_keys[asked] = next(
-                    (r for r in routes if asked and all(known[r].key(k) == v for k, v in asked)), None
-                )
-            turn = next(spare)
-            route = by_keys[asked]
-            found.append((turn if route is None else route, event.fields))
-        return found
+
+def _routed(events: Sequence[Replayed], rotation: Rotation) -> list[tuple[int, Mapping[str, object]]]:
+    """Each row's route, or the next in turn where the row leaves it open."""
+    turns = rotation.take(0, len(events))
+    return [
+        (turn if event.route is None else event.route, event.fields) for event, turn in zip(events, turns, strict=True)
+    ]
+
+
+def replay_words(events: Sequence[Replayed], group: Publishers, span_ns: int) -> str:
+    """How much of a file a run takes, and how its length stands against the run's."""
+    most = group.shape.at_most
+    shares = (events[number :: group.count] for number in range(group.count))
+    counts = [bisect_left(share, span_ns, key=lambda event: event.due_ns) for share in shares]
+    taken = sum(counts if most is None else (min(most, count) for count in counts))
+    length_s, run_s = events[-1].due_ns / NS_PER_S, span_ns / NS_PER_S
+    left = f", {len(events) - taken:,} are left over" if taken < len(events) else ""
+    over = f"; nothing more is due for the last {run_s - length_s:.1f} s" if length_s < run_s - 1 else ""
+    return (
+        f"{group.shape.file}: {len(events):,} rows over {length_s:,.1f} s at speed {group.shape.speed:g}, "
+        f"{taken:,} of them due in the {run_s:,.1f} s of the run{left}{over}"
+    )
 
 
 def _canaries(profile: Profile) -> Mapping[int, list[int]]:

@@ -17,7 +17,16 @@ from loadtests.prove.book import BookError, Connection, Event
 from loadtests.prove.history import Edge, Place
 from loadtests.prove.truth import STRANGE, Got, Stream, Truth
 
-FOREIGN = frozenset({"foreign-run", "foreign-route", "no-identity"})
+NO_MESSAGE = {
+    "foreign": frozenset({"foreign-run", "foreign-route"}),
+    "stray": frozenset({"no-identity"}),
+    "undecodable": frozenset({"undecodable", "truncated"}),
+    "protocol": frozenset[str](),
+    "altered": frozenset[str](),
+    "restamped": frozenset[str](),
+}
+"""Number of the results -> lies that it counts; nobody lies about the rest."""
+
 OWN_CHOICE = frozenset({"own", "end", "moved"})
 """Reasons of leaving that are no loss of the connection."""
 
@@ -37,7 +46,7 @@ class Block:
     """Expected numbers, by (name of the group as in the results, number)."""
 
     published: int = 0
-    foreign: int = 0
+    no_message: dict[str, int] = field(default_factory=dict)
     of: Counter[tuple[str, str]] = field(default_factory=Counter)
     near: Counter[str] = field(default_factory=Counter)  # group -> deliveries that may or may not have been late
 
@@ -56,6 +65,8 @@ class _Stay:
     owed_to: int
     may_to: int
     own: bool  # its end was our own choice
+    from_ns: int
+    to_ns: int
 
     def owes(self, sent: int) -> bool:
         return self.owed_from <= sent < self.owed_to
@@ -79,7 +90,10 @@ def expected(
     """
     block = Block(
         published=sum(len(s.events) for s in truth.streams.values()),
-        foreign=sum(count for (_, kind), count in truth.strange().items() if kind in FOREIGN),
+        no_message={
+            name: sum(count for (_, kind), count in truth.strange().items() if kind in lies)
+            for name, lies in NO_MESSAGE.items()
+        },
     )
     for consumer, connections in truth.consumers().items():
         if consumer not in but:
@@ -116,6 +130,8 @@ class _Consumer:
             owed_to=(to_ns - settle_ns) // SLICE_NS,
             may_to=-(-to_ns // SLICE_NS),
             own=edge.to_ns < 0 or edge.why in OWN_CHOICE,
+            from_ns=edge.from_ns,
+            to_ns=to_ns,
         )
 
     def add(self) -> None:
@@ -152,7 +168,7 @@ class _Consumer:
                 if event.seq not in replaced:
                     count[name, "owed"] += 1
                     count[name, "defect"] += 1
-            elif any(stay.may(sent) for stay in self.stays):
+            elif any(stay.may(sent) for stay in self.stays) and (replays or not self._shut_out(sent)):
                 count[name, "undecided"] += 1
             elif replays and (between := self._between(sent)) is not None:
                 if between:
@@ -160,8 +176,13 @@ class _Consumer:
                     count[name, "not_replayed"] += 1
                 else:
                     count[name, "undecided"] += 1
-            elif not latest:
+            elif any(stay.may(sent) for stay in self.stays) or not latest:
                 count[name, "own_plan" if self._left_by_plan(sent) else "disconnected"] += 1
+
+    def _shut_out(self, sent: int) -> bool:
+        """Whether the target kept the consumer out in any part of a slice between two connections."""
+        begin, end = sent * SLICE_NS, (sent + 1) * SLICE_NS
+        return any(not a.own and a.to_ns < end and b.from_ns > begin for a, b in itertools.pairwise(self.stays))
 
     def _between(self, sent: int) -> bool | None:
         """Whether what was sent between two connections must be replayed for sure; None: it was not between two."""
@@ -173,8 +194,8 @@ class _Consumer:
 
     def _left_by_plan(self, sent: int) -> bool:
         """Whether the end of the connection before a moment was our own choice, or there was none before it."""
-        before = [stay for stay in self.stays if stay.may_to <= sent]
-        return not before or max(before, key=lambda stay: stay.may_to).own
+        before = [stay for stay in self.stays if stay.to_ns < (sent + 1) * SLICE_NS]
+        return not before or max(before, key=lambda stay: stay.to_ns).own
 
     def _replaced(self, got: Got) -> set[int]:
         """Messages of which the contract wants only the newest, and a newer one came in time."""

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from loadtests.prove.faults_plan import BULK
+
 Victim = Literal[
     "gateway",
     "master",
@@ -124,7 +126,7 @@ for_s = {CUT_FOR_S}
 name = "{SMALL}"
 kind = "output-buffer"
 service = "redis"
-limit_kb = 256
+limit_kb = 8
 at_s = {SMALL_AT_S}
 for_s = {SMALL_FOR_S}
 
@@ -149,7 +151,7 @@ at_most = 0
 [[thresholds]]
 measure = "repeated"
 at_most = 0
-"""
+{BULK}"""
 """What each moment runs. Undisturbed it must PASS, or that a disturbed run does not would say nothing."""
 
 

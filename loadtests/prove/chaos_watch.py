@@ -12,6 +12,7 @@ import psutil
 import psycopg2
 import redis
 
+from loadtests.model.address import host_port
 from loadtests.model.codec import Frame, decode
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.records import FaultStep, Header, PhaseMark, Record
@@ -52,9 +53,9 @@ class Lookout:
         return [f"{what}: {how}" for what, how in found.items() if what.startswith("toxic") or "disabled" in how]
 
     def _redis(self) -> list[str]:
-        host, _, port = self._services["redis"].address.rpartition(":")
+        host, port = host_port(self._services["redis"].address)
         try:
-            with contextlib.closing(redis.Redis(host=host, port=int(port), socket_timeout=ASK_S)) as client:
+            with contextlib.closing(redis.Redis(host=host, port=port, socket_timeout=ASK_S)) as client:
                 now = str(client.config_get(BUFFERS))
         except (OSError, redis.RedisError):
             return []

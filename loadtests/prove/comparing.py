@@ -221,7 +221,7 @@ def _block(block: Block, results: dict[str, Any], *, but: bool, calm: bool) -> I
         pairs += [
             ("repeated", block.total("repeated"), delivery["repeated"]),
             ("reordered", block.total("reordered"), delivery["reordered"]),
-            ("foreign", block.foreign, delivery["foreign"]),
+            *((name, count, delivery[name]) for name, count in block.no_message.items()),
         ]
     if calm and not but:
         pairs += [

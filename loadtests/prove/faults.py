@@ -151,6 +151,11 @@ def _losses(delivery: Mapping[str, Any]) -> str:
         "charged to faults": lost["charged"],
         "of these in the injector at most": lost["injector_at_most"],
         "broker": lost["broker"],
+<<<<<<< HEAD
+=======
+        "unattributed": lost["unattributed"],
+        "not replayed": lost["not_replayed"],
+>>>>>>> main
         "the target's defect": lost["defect"],
     }
     told = ", ".join(f"{'-' if count is None else count} {cause}" for cause, count in causes.items())

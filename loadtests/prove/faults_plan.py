@@ -99,13 +99,13 @@ def profile(name: str, plays: Sequence[Play], *, seed: int) -> str:
     duration_s = at_s - plays[-1].rest_s + LIMIT_S + HOLD_S + 1
     rate = _BUSY_PER_S if plays[0].run == BUSY else _PER_S
     text = _PROFILE.format(name=name, seed=seed, duration_s=duration_s, rate=rate)
-    return text + (_BULK if plays[0].run == STORES else "") + "".join(faults)
+    return text + (BULK if plays[0].run == STORES else "") + "".join(faults)
 
 
 _PER_S, _BUSY_PER_S = 40, 600
 """Messages of each publisher: a limit of the processor takes nothing from a gateway that is idle."""
 
-_BULK = """
+BULK = """
 [[families]]
 name = "bulk"
 channel = "tickstock.events.market_state"

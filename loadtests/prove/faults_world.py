@@ -16,6 +16,7 @@ import psutil
 import psycopg2
 import redis
 
+from loadtests.model.address import host_port
 from loadtests.model.stackwire import Service, Status
 from loadtests.prove.asking import DIRECT
 from loadtests.prove.faults_left import World
@@ -98,9 +99,9 @@ def _gateway(address: str) -> dict[str, str]:
 
 
 def _redis(address: str) -> dict[str, str]:
-    host, _, port = address.rpartition(":")
+    host, port = host_port(address)
     try:
-        with contextlib.closing(redis.Redis(host=host, port=int(port), socket_timeout=ASK_S)) as client:
+        with contextlib.closing(redis.Redis(host=host, port=port, socket_timeout=ASK_S)) as client:
             config = {_text(k): _text(v) for k, v in client.config_get("*").items()}
             keys = [_text(key) for key in client.scan_iter(match=f"{KEYS}*", count=1_000)]
     except (OSError, redis.RedisError) as error:
@@ -121,9 +122,9 @@ def _postgres(address: str) -> dict[str, str]:
 
 def postgres_at(address: str) -> Any:
     """A connection that its caller closes. Raises psycopg2.Error."""
-    host, _, port = address.rpartition(":")
+    host, port = host_port(address)
     connection = psycopg2.connect(
-        host=host, port=int(port), dbname="tickstock_test", user="app_readonly",
+        host=host, port=port, dbname="tickstock_test", user="app_readonly",
         password=os.environ.get("TEST_DB_PASSWORD"), connect_timeout=int(ASK_S),
     )  # fmt: skip
     connection.autocommit = True

@@ -13,7 +13,7 @@ from typing import Literal
 from markupsafe import Markup
 
 from loadtests.model.profile import AT_LEAST
-from loadtests.model.results import ConsumerSpread, FaultLimit, RecoveryResult
+from loadtests.model.results import ConsumerSpread, Delivery, FaultLimit, RecoveryResult
 
 UNKNOWN = "–"
 WHY_UNKNOWN = "the data cannot carry this number"
@@ -31,6 +31,13 @@ def _digits(value: float) -> str:
 def count(value: Number) -> str:
     """1,234,567; a part of one only where there is one."""
     return f"{value:,.0f}" if float(value).is_integer() else _digits(value)
+
+
+def contents(delivery: Delivery) -> str:
+    """How much of what came was compared with what was sent."""
+    if delivery.contents is None or delivery.contents_checked is None:
+        return "the integrity of the content was not tested"
+    return f"content of {count(delivery.contents_checked)} of {count(delivery.contents)} distinct frames checked"
 
 
 def ms(value: Number) -> str:

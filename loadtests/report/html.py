@@ -13,7 +13,7 @@ from loadtests.model.results import Check, FaultResult, Results, Verdict, to_jso
 from loadtests.model.runconfig import sha256_of
 from loadtests.report.charts import growth_chart, growth_limit, histogram_charts, recovery_chart
 from loadtests.report.embed import bokeh_script, document_json, package_text
-from loadtests.report.formats import anything, bound, came, limit, number, unit_of
+from loadtests.report.formats import anything, bound, came, contents, limit, number, unit_of
 from loadtests.report.pairing import pair
 from loadtests.report.text import NOT_KNOWN
 from loadtests.report.timeline import panels, roots
@@ -56,6 +56,7 @@ def environment() -> Environment:
     made.filters["limit"] = limit
     made.filters["any"] = anything
     made.filters["came"] = came
+    made.filters["contents"] = contents
     return made
 
 

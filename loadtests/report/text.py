@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from loadtests.model.results import Away, Check, RecoveryResult, Results, Verdict
-from loadtests.report.formats import bound, plain, recovery_line, unit_of
+from loadtests.report.formats import bound, contents, plain, recovery_line, unit_of
 
 Style = Literal["pass", "fail", "unknown", "aborted", "title", "plain", "dim"]
 
@@ -28,15 +28,16 @@ class Line:
 
 
 def summary_lines(results: Results) -> list[Line]:
-    """Verdict and reasons, checks that did not pass, the numbers, recovery per fault, where the reports lie."""
+    """Verdict, its reasons in their order, other checks that did not pass, the numbers, recovery per fault."""
     run = results.run
     lines = [
         Line(text=f"{results.verdict.value}  {run.profile}  run {run.id}", style=_STYLE[results.verdict]),
     ]
-    open_checks = [c for c in results.checks if c.verdict is not Verdict.PASS]
-    quoted = {f"{c.name}: {c.summary}" for c in open_checks}
-    lines += [Line(text=f"  {r}", style=_STYLE[results.verdict]) for r in results.reasons if r not in quoted]
-    lines += [_check(check) for check in open_checks]
+    open_checks = {f"{c.name}: {c.summary}": c for c in results.checks if c.verdict is not Verdict.PASS}
+    for reason in results.reasons:
+        check = open_checks.pop(reason, None)
+        lines.append(Line(text=f"  {reason}", style=_STYLE[results.verdict]) if check is None else _check(check))
+    lines += [_check(check) for check in open_checks.values()]
     lines += [Line(text="Numbers", style="title"), *[Line(text=f"  {text}") for text in _numbers(results)]]
     if results.recovery:
         lines.append(Line(text="Recovery", style="title"))
@@ -65,7 +66,10 @@ def _numbers(results: Results) -> list[str]:
     def t(value: float | None) -> str:
         return plain(value, "ms")
 
-    calm, whole = results.calm_latency_ms, results.latency_ms
+    calm, whole, slow = results.calm_latency_ms, results.latency_ms, d.slow_readers
+    others = ""
+    if slow is not None and slow.groups:
+        others = f" (without slow readers {t(slow.others_latency_ms.p99)}, {t(slow.others_latency_ms.max)})"
     return [
         f"published   {n(d.published)}  (failed {n(d.failed)}, unknown {n(d.unknown)}, not offered {n(d.not_offered)})",
         f"offered     {n(d.offered)} = owed {n(d.owed)} + undecided {n(d.undecided)} + away {n(away.total)}",
@@ -74,16 +78,26 @@ def _numbers(results: Results) -> list[str]:
         f"owed        {n(d.owed)} = delivered {n(d.delivered)} + lost {n(lost.total)}; delivery rate "
         f"{plain(d.rate, 'share')}, {plain(d.delivered_of_owed, 'share')} of the owed; "
         f"{plain(d.received_per_s, 'per_s')}",
-        f"lost        {n(lost.total)}: defect {n(lost.defect)}, charged to faults {n(lost.charged)} (in the injector "
-        f"at most {n(lost.injector_at_most)}), not replayed {n(lost.not_replayed)}, broker {n(lost.broker)}, "
-        f"unattributed {n(lost.unattributed)}",
-        f"also        late {n(d.late)}, repeated {n(d.repeated)}, reordered {n(d.reordered)}, foreign {n(d.foreign)}, "
+        f"lost        {n(lost.total)}{_by_slow(slow.lost if slow else None)}: defect {n(lost.defect)}, "
+        f"charged to faults {n(lost.charged)} (in the injector at most {n(lost.injector_at_most)}), "
+        f"not replayed {n(lost.not_replayed)}, broker {n(lost.broker)}, unattributed {n(lost.unattributed)}",
+        f"also        late {n(d.late)}{_by_slow(slow.late if slow else None)}, "
+        f"repeated {n(d.repeated)}{_by_slow(slow.repeated if slow else None)}, "
+        f"reordered {n(d.reordered)}{_by_slow(slow.reordered if slow else None)}, foreign {n(d.foreign)}, "
         f"unasked {n(d.unasked)}",
+        f"content     stray {n(d.stray)}, undecodable {n(d.undecodable)}, protocol {n(d.protocol)}, "
+        f"restamped {n(d.restamped)}, altered {n(d.altered)}; {contents(d)}",
         f"latency     calm p50 {t(calm.p50)}, p95 {t(calm.p95)}, p99 {t(calm.p99)}; "
-        f"whole run p99 {t(whole.p99)}, max {t(whole.max)}",
+        f"whole run p99 {t(whole.p99)}, max {t(whole.max)}{others}; "
+        f"slowest client p95 {t(results.slowest_client_p95_ms)}",
         f"generator   clean coverage {plain(results.harness.clean_coverage, 'share')}, "
         f"own lag p99 {t(results.own_lag_ms.p99)}",
     ]
+
+
+def _by_slow(count: int | None) -> str:
+    """Who a part of a count belongs to, where it is of readers that the profile expects to be slow."""
+    return f" (of these {plain(count, 'count')} by slow readers, who are expected to be)" if count else ""
 
 
 def _recovery(back: RecoveryResult) -> Line:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from loadtests.model.address import host_port
 from loadtests.model.stackwire import LinkAddress
 
 ANSWER_S = 1.0
@@ -30,10 +31,10 @@ class NotReady(Exception):  # noqa: N818 - it names a state, and is always caugh
 
 @asynccontextmanager
 async def _opened(address: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    host, _, port = address.rpartition(":")
+    host, port = host_port(address)
     try:
         async with asyncio.timeout(ANSWER_S):
-            reader, writer = await asyncio.open_connection(host, int(port), limit=LIMIT_BYTES)
+            reader, writer = await asyncio.open_connection(host, port, limit=LIMIT_BYTES)
             try:
                 yield reader, writer
             finally:

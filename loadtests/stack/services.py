@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from loadtests.model.address import host_port
 from loadtests.model.environment import TOKEN_SECRET
 from loadtests.model.stackwire import LinkAddress
 from loadtests.stack import postgresql, ready
@@ -158,13 +159,13 @@ def _redis(program: Program, port: int) -> list[str]:
 
 def _target_env(table: Mapping[str, LinkAddress], who: str, user: str) -> dict[str, str]:
     """A process of the target reaches Redis and PostgreSQL through its own links only."""
-    redis_host, _, redis_port = table[f"{who}-redis"].listen.rpartition(":")
-    pg_host, _, pg_port = table[f"{who}-postgres"].listen.rpartition(":")
+    redis_host, redis_port = host_port(table[f"{who}-redis"].listen)
+    pg_host, pg_port = host_port(table[f"{who}-postgres"].listen)
     return {
         "REDIS_HOST": redis_host,
-        "REDIS_PORT": redis_port,
+        "REDIS_PORT": str(redis_port),
         "PG_HOST": pg_host,
-        "PG_PORT": pg_port,
+        "PG_PORT": str(pg_port),
         "PG_DATABASE": postgresql.DATABASE,
         "PG_USER": user,
     }

@@ -15,6 +15,7 @@ from loadtests.model.records import Consumed, Record
 from loadtests.tally.account import Account
 from loadtests.tally.batch import Batch, key_parts
 from loadtests.tally.cells import Cell, GroupCells
+from loadtests.tally.client_latency import ClientLatencies
 from loadtests.tally.closings import closings
 from loadtests.tally.exceptions import DeviationRows, StrangeRows
 from loadtests.tally.folding import fold
@@ -78,6 +79,7 @@ class Accountant:
         self._unique = self._repeated = self._messages = self._reads = self._strange = 0
         self._missing = 0
         self._latency = Histogram()
+        self._clients = ClientLatencies()
         self._read_delays: dict[int, int] = {}
 
     def account(self, *, consumer: int, epoch: int, group: int, routes: frozenset[int], transport: str = "") -> Account:
@@ -156,8 +158,8 @@ class Accountant:
             elif taken == "repeated":
                 account.cells.cell(key).repeated += 1
         if batch.strange:
-            for kind, example in batch.strange:
-                self.note_strange(kind, account.consumer, now_ns, example)
+            for kind, example, family in batch.strange:
+                self.note_strange(kind, account.consumer, now_ns, example, family)
         if strange == batch.count:
             return False
         if strange:
@@ -170,6 +172,7 @@ class Accountant:
     def sampled(self, account: Account, batch: Batch, now_ns: int, kernel_ns: int | None) -> None:
         """Look at the times of a read that was accounted; `kernel_ns` is when the kernel got its last bytes."""
         group = account.cells
+        counted = False
         for _, _, due_ns, key, _, sent_ns in self._own(account, batch).messages:
             if kernel_ns is None:
                 group.cell(key).sampled(now_ns - sent_ns)
@@ -178,7 +181,11 @@ class Accountant:
             cell = group.kernel.get(place)
             if cell is None:
                 cell = group.kernel[place] = Cell()
+            if not counted:
+                counted = True
+                cell.reads += 1
             cell.took((kernel_ns - due_ns) // 1000)
+            cell.read((now_ns - due_ns) // 1000)
             cell.sampled(kernel_ns - sent_ns)
             delay_ns = now_ns - kernel_ns
             cell.delayed(delay_ns)
@@ -186,14 +193,15 @@ class Accountant:
                 bucket = bucket_of_us(delay_ns // 1000)
                 self._read_delays[bucket] = self._read_delays.get(bucket, 0) + 1
 
-    def note_strange(self, kind: str, consumer: int, at_ns: int, example: str) -> None:
-        """Count a message that belongs to no account, or a breach of the protocol."""
+    def note_strange(self, kind: str, consumer: int, at_ns: int, example: str, family: int = -1) -> None:
+        """Count a message that belongs to no account or is not what was published, or a breach of the protocol."""
         self._strange += 1
-        self.strange.add(kind, consumer, at_ns, example)
+        self.strange.add(kind, consumer, at_ns, example, family)
 
     def open_touch(self, now_ns: int) -> None:
         """A fault was announced: whole slices are wanted, from the ring on until the matching close."""
         self.turn(now_ns)
+        self._clients.cut(self._slice)
         self._touch.open()
 
     def healed(self, healed_ns: int, until_ns: int) -> None:
@@ -203,7 +211,12 @@ class Accountant:
     def close_touch(self, now_ns: int) -> None:
         """The recovery of one fault was closed."""
         self.turn(now_ns)
+        self._clients.cut(self._slice)
         self._touch.close()
+
+    def warm(self, at_ns: int) -> None:
+        """The warm-up ends then: what a consumer got before is told apart from what it gets after."""
+        self._clients.cut(-(-at_ns // SLICE_NS))
 
     def flush(self, now_ns: int, *, final: bool = False) -> Iterator[Record]:
         """Everything that is due at once."""
@@ -220,13 +233,16 @@ class Accountant:
         closed, self._closed = self._closed, []
         latency = Histogram()
         for received_slice, group, read, cells in over:
-            yield from fold(read, cells)
+            yield from self._clients.begin(received_slice)
+            yield from fold(read, cells, self._clients)
             for key, cell in cells.items():
                 yield self._consumed(received_slice, group, key, cell, latency)
         self._latency = latency
         for group in self.groups:
             for (key, received_slice), cell in group.turn_kernel().items():
                 yield cell.record(group=self._group(key, group), key=key, received_slice=received_slice, clock="kernel")
+        if final:
+            yield from self._clients.take()
         yield from self._rows.records(everything=final)
         yield from self.strange.records()
         yield from self._touch.records()

@@ -6,7 +6,7 @@ Fan-out sends the same bytes to many consumers, so one batch is accounted many t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from loadtests.model.ids import SLICE_NS
 
@@ -16,8 +16,13 @@ MAX_FAMILIES: Final = 1 << FAMILY_BITS
 Message = tuple[int, int, int, int, int, int]
 """Stream index, seq, due ns, cell key, bytes, sent ns."""
 
-Odd = tuple[str, str]
-"""Kind of a `Strange` record and an example of at most 120 characters."""
+
+class Odd(NamedTuple):
+    """Something for a `Strange` record: its kind, an example of at most 120 characters, the family (-1: not known)."""
+
+    kind: str
+    example: str
+    family: int = -1
 
 
 def message(*, index: int, seq: int, due_ns: int, sent_ns: int, family: int, size: int) -> Message:

@@ -18,7 +18,7 @@ def _sparse(counts: dict[int, int]) -> Sparse:
 class Cell:
     """Sums of one cell. Unique deliveries are not counted: they are what latency and negative hold beyond repeated."""
 
-    __slots__ = ("bytes", "latency", "negative", "read_delay", "reads", "repeated", "service")
+    __slots__ = ("bytes", "latency", "negative", "read_delay", "reads", "repeated", "sampled_read", "service")
 
     def __init__(self) -> None:
         self.latency: defaultdict[int, int] = defaultdict(int)
@@ -28,6 +28,7 @@ class Cell:
         self.negative = 0
         self.service: defaultdict[int, int] = defaultdict(int)
         self.read_delay: defaultdict[int, int] = defaultdict(int)
+        self.sampled_read: defaultdict[int, int] = defaultdict(int)
 
     def took(self, us: int) -> None:
         """Count one latency in whole microseconds."""
@@ -45,6 +46,11 @@ class Cell:
         """Count how long bytes lay in the kernel; a negative time is a step of its clock."""
         if read_delay_ns >= 0:
             self.read_delay[bucket_of_us(read_delay_ns // 1000)] += 1
+
+    def read(self, us: int) -> None:
+        """Count one latency of a sampled read by the read clock."""
+        if us >= 0:
+            self.sampled_read[bucket_of_us(us)] += 1
 
     @property
     def deliveries(self) -> int:
@@ -67,6 +73,7 @@ class Cell:
             service=_sparse(self.service),
             read_delay=_sparse(self.read_delay),
             reads=self.reads,
+            sampled_read=_sparse(self.sampled_read),
         )
 
 

@@ -16,6 +16,8 @@ _WIDTH = 7
 EXAMPLE = 120
 ROWS_A_RECORD = 3000
 """Rows of one record: with seven columns it stays well below what a frame of the history holds."""
+_EXAMPLES_A_RECORD = 300
+"""Rows of one record where each shows an example, of up to four bytes a character."""
 
 
 class DeviationRows:
@@ -66,24 +68,27 @@ class DeviationRows:
 
 
 class StrangeRows:
-    """Messages of no account, counted per kind and consumer with one example each."""
+    """What is wrong with single messages, counted per kind, consumer and family with one example each."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[str, int], tuple[int, int, str]] = {}
+        self._rows: dict[tuple[str, int, int], tuple[int, int, str]] = {}
 
-    def add(self, kind: str, consumer: int, at_ns: int, example: str) -> None:
+    def add(self, kind: str, consumer: int, at_ns: int, example: str, family: int = -1) -> None:
         """Count one."""
-        count, first_ns, shown = self._rows.get((kind, consumer), (0, at_ns, example[:EXAMPLE]))
-        self._rows[kind, consumer] = (count + 1, first_ns, shown)
+        place = (kind, consumer, family)
+        count, first_ns, shown = self._rows.get(place, (0, at_ns, example[:EXAMPLE]))
+        self._rows[place] = (count + 1, first_ns, shown)
 
     def records(self) -> Iterator[Strange]:
         """What was counted since the last time."""
-        rows, self._rows = self._rows, {}
-        if rows:
+        whole, self._rows = list(self._rows.items()), {}
+        for begin in range(0, len(whole), _EXAMPLES_A_RECORD):
+            rows = whole[begin : begin + _EXAMPLES_A_RECORD]
             yield Strange(
-                kind=[kind for kind, _ in rows],
-                consumer=[consumer for _, consumer in rows],
-                count=[count for count, _, _ in rows.values()],
-                at_ns=[at_ns for _, at_ns, _ in rows.values()],
-                example=[example for _, _, example in rows.values()],
+                kind=[kind for (kind, _, _), _ in rows],
+                consumer=[consumer for (_, consumer, _), _ in rows],
+                count=[count for _, (count, _, _) in rows],
+                at_ns=[at_ns for _, (_, at_ns, _) in rows],
+                example=[example for _, (_, _, example) in rows],
+                family=[family for (_, _, family), _ in rows],
             )

@@ -1,14 +1,16 @@
 """How does a message say who it is?  The identity in a payload: packed by the publisher, found again by the consumer.
 
-Form "object" is `{"r": run, "s": packed stream, "q": seq, "d": due ns, "t": sent ns}`; form "text" is the same five in
-one string, joined by dots.  Times are nanoseconds of the run clock.  Decoders are compiled once per run.
+Form "object" is `{"r": run, "s": packed stream, "q": seq, "d": due ns, "t": sent ns, "k": check value, "c": check value
+of the content}`; form "text" is the same seven in one string, joined by dots.  Times are nanoseconds of the run clock;
+check values are hexadecimal text, which no JSON library rounds.  Decoders are compiled once per run.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple
+from hashlib import blake2b
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -16,6 +18,10 @@ Form = Literal["object", "text"]
 Envelope = Literal["websocket", "socketio"]
 
 _RUN = re.compile(r"[A-Za-z0-9_~:-]{1,120}")
+
+
+NO_VALUE: Final = -1
+"""A check value that is not there, or no number."""
 
 
 class Identity(NamedTuple):
@@ -26,10 +32,43 @@ class Identity(NamedTuple):
     seq: int
     due_ns: int
     sent_ns: int
+    check: int = NO_VALUE
+    content: int = NO_VALUE
+
+
+class Seal:
+    """The check value over a message's stream, number, due and sent, keyed by the run.
+
+    It is `base(stream) + seq * of_seq + due * of_due + sent * of_sent`.  A change of one number always shows, and so
+    do an equal shift of both times and their exchange, since their factors are above 0 and differ; other changes are
+    missed once in a thousand million.  It costs a fifth of a microsecond and is no signature: it is to catch what goes
+    wrong, not a forger.
+    """
+
+    __slots__ = ("_bases", "_run", "of_due", "of_sent", "of_seq")
+
+    def __init__(self, run: str) -> None:
+        self._run = run.encode()
+        self._bases: dict[int, int] = {}
+        key = blake2b(self._run, digest_size=12).digest()
+        self.of_seq, due, sent = (int.from_bytes(key[at : at + 4]) >> 2 | 1 << 29 for at in range(0, 12, 4))
+        self.of_due, self.of_sent = due | 1, sent & ~1
+
+    def base(self, stream: int) -> int:
+        """What the numbers of a stream are added to."""
+        base = self._bases.get(stream)
+        if base is None:
+            digest = blake2b(b"%b %d" % (self._run, stream), digest_size=8).digest()
+            base = self._bases[stream] = int.from_bytes(digest)
+        return base
+
+    def of(self, stream: int, seq: int, due_ns: int, sent_ns: int) -> int:
+        """The check value of one message."""
+        return self.base(stream) + seq * self.of_seq + due_ns * self.of_due + sent_ns * self.of_sent
 
 
 def template(form: Form, run: str, stream: int) -> bytes:
-    """JSON fragment of one stream with three places for `% (seq, due_ns, sent_ns)`.
+    """JSON fragment of one stream with places for `% (seq, due_ns, digits of sent_ns, check value)`, without its end.
 
     Raises ValueError for a run id with anything but letters, digits and `_~:-`, because a dot would split the text form
     and a quote or percent sign would break the fragment.
@@ -37,13 +76,19 @@ def template(form: Form, run: str, stream: int) -> bytes:
     if not _RUN.fullmatch(run):
         raise ValueError(f"run id {run!r} cannot travel in a message: letters, digits and _~:- only")
     if form == "object":
-        return b'{"r":"%b","s":%d,"q":%%d,"d":%%d,"t":%%d}' % (run.encode(), stream)
-    return b'"%b.%d.%%d.%%d.%%d"' % (run.encode(), stream)
+        return b'{"r":"%b","s":%d,"q":%%d,"d":%%d,"t":%%b,"k":"%%x"' % (run.encode(), stream)
+    return b'"%b.%d.%%d.%%d.%%b.%%x' % (run.encode(), stream)
 
 
-def encode(form: Form, run: str, stream: int, seq: int, due_ns: int, sent_ns: int) -> bytes:
+def ending(form: Form, content: int) -> bytes:
+    """What closes an identity: the check value of the content, which many messages share."""
+    return b',"c":"%x"}' % content if form == "object" else b'.%x"' % content
+
+
+def encode(form: Form, run: str, stream: int, seq: int, due_ns: int, sent_ns: int, content: int = 0) -> bytes:
     """JSON fragment of one identity. Raises ValueError as `template` does."""
-    return template(form, run, stream) % (seq, due_ns, sent_ns)
+    check = Seal(run).of(stream, seq, due_ns, sent_ns)
+    return template(form, run, stream) % (seq, due_ns, b"%d" % sent_ns, check) + ending(form, content)
 
 
 def probe_run(run: str) -> str:
@@ -57,6 +102,8 @@ class _Object(msgspec.Struct, frozen=True):
     q: Annotated[int, msgspec.Meta(ge=0)]
     d: int
     t: int
+    k: Any = None
+    c: Any = None
 
 
 Decode = Callable[[bytes], Identity | None]
@@ -97,17 +144,27 @@ def decoder(form: Form, path: str, envelope: Envelope) -> Decode:
 
 
 def _from_object(found: _Object) -> Identity:
-    return Identity(found.r, found.s, found.q, found.d, found.t)
+    return Identity(found.r, found.s, found.q, found.d, found.t, _value(found.k), _value(found.c))
+
+
+def _value(found: Any) -> int:
+    if not isinstance(found, str):
+        return NO_VALUE
+    try:
+        return int(found, 16)
+    except ValueError:
+        return NO_VALUE
 
 
 def _from_text(found: str) -> Identity | None:
-    parts = found.rsplit(".", 4)
-    if len(parts) != 5:
+    parts = found.split(".")
+    if not 5 <= len(parts) <= 7:
         return None
     try:
-        stream, seq, due, sent = map(int, parts[1:])
+        stream, seq, due, sent = map(int, parts[1:5])
     except ValueError:
         return None
     if seq < 0 or not 0 <= stream < 1 << 48:
         return None
-    return Identity(parts[0], stream, seq, due, sent)
+    check, content = (_value(part) for part in (*parts[5:], "", "")[:2])
+    return Identity(parts[0], stream, seq, due, sent, check, content)

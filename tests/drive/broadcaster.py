@@ -16,6 +16,8 @@ import sys
 import time
 from typing import Any
 
+from loadtests.tally.identity import encode
+
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -155,7 +157,7 @@ class Broadcaster:
 
     def message(self, stream: int, seq: int, run: str | None = None) -> tuple[bytes, bytes]:
         now = time.monotonic_ns() - self.plan["origin_ns"]
-        who = {"r": run or self.plan["run"], "s": stream, "q": seq, "d": now, "t": now}
+        who = json.loads(encode("object", run or self.plan["run"], stream, seq, now, now))
         data = json.dumps(
             {"event_type": "t", "tickstorm": who, "pad": self.payload.decode()}, separators=(",", ":")
         ).encode()

@@ -16,6 +16,8 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
+from loadtests.tally.identity import encode
+
 
 async def run(plan: dict[str, Any]) -> None:
     context = None
@@ -70,7 +72,7 @@ async def run(plan: dict[str, Any]) -> None:
                 continue
             for stream in plan["streams"]:
                 now = time.monotonic_ns() - plan["origin_ns"]
-                who = {"r": plan["run"], "s": stream, "q": seq, "d": now, "t": now}
+                who = json.loads(encode("object", plan["run"], stream, seq, now, now))
                 data = json.dumps({"tickstorm": who, "pad": "ü" * (seq % 50)}, ensure_ascii=False)
                 for ws in subscribed:
                     assert ws.request

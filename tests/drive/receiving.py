@@ -48,7 +48,9 @@ def profile(consumers: list[dict[str, Any]], **parts: Any) -> dict[str, Any]:
         "name": "test",
         "question": "does the account hold?",
         "run": {"duration_s": 10.0},
-        "families": [{"name": "all", "channel": "tickstock.events.patterns", "event": "pattern_detected"}],
+        "families": [
+            {"name": "all", "channel": "tickstock.events.patterns", "event": "pattern_detected", "content": "unchecked"}
+        ],
         "publishers": [{"name": "p", "families": ["all"], "shape": {"kind": "constant", "rate_per_s": 1.0}}],
         "consumers": consumers,
         "thresholds": [{"measure": "lost_defect", "at_most": 0.0}],

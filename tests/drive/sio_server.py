@@ -10,6 +10,8 @@ from typing import Any
 import socketio
 from aiohttp import web
 
+from loadtests.tally.identity import encode
+
 
 async def run(plan: dict[str, Any]) -> None:
     # Short pings, so that a client which does not answer them would be thrown out within the test.
@@ -43,7 +45,7 @@ async def run(plan: dict[str, Any]) -> None:
     await enough.wait()
     for seq in range(plan["count"]):
         now = time.monotonic_ns() - plan["origin_ns"]
-        who = {"r": plan["run"], "s": 0, "q": seq, "d": now, "t": now}
+        who = json.loads(encode("object", plan["run"], 0, seq, now, now))
         for sid in subscribed:
             text = {"tickstorm": who, "text": "ü" if seq % 3 else "u"}
             if seq % 10 == 0:

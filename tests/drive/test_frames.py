@@ -189,11 +189,18 @@ def test_socketio_packets_of_the_session(packet: bytes, event: str, number: int 
 
 
 @pytest.mark.parametrize(
-    "packet", [b'42/admin,["t",{}]', b'451-/admin,["t",{"_placeholder":true,"num":0}]', b"9", b"43[]", b"42"]
+    ("packet", "kind"),
+    [
+        (b'42/admin,["t",{}]', "no identity"),
+        (b'451-/admin,["t",{"_placeholder":true,"num":0}]', "no identity"),
+        (b"9", "protocol"),
+        (b"43[]", "protocol"),
+        (b"42", "protocol"),
+    ],
 )
-def test_socketio_packets_that_are_strange(packet: bytes) -> None:
+def test_socketio_packets_that_are_strange(packet: bytes, kind: str) -> None:
     batch, controls = _chunks("socketio", True).open(Cutter(), theirs(1, packet))
-    assert [kind for kind, _ in batch.strange] == ["protocol"]
+    assert [odd.kind for odd in batch.strange] == [kind]
     assert not controls
 
 

@@ -40,7 +40,7 @@ ATTACKS: dict[str, tuple[str, str, str]] = {
     "giant": ("harness", "longer than guard.message_bytes", ""),
     "highest_bit": ("error", "a length with its highest bit set", "protocol"),
     "pings": ("error", "no confirmation within 1 s", ""),
-    "empty_frames": ("error", "no confirmation within 1 s", "undecodable"),
+    "empty_frames": ("error", "no confirmation within 1 s", "no identity"),
     "compressed": ("error", "reserved bits are set", "protocol"),
     "masked": ("error", "a masked frame", "protocol"),
     "closes": ("peer closed", "1001", ""),
@@ -63,7 +63,7 @@ BATCHES = [
 INFLATED = ATTACKS | {
     "masked": ("error", "incorrect masking", "protocol"),
     "compressed": ("error", "text that is not UTF-8", "protocol"),
-    "bombs": ("error", "no confirmation within 1 s", "undecodable"),
+    "bombs": ("error", "no confirmation within 1 s", "no identity"),
     "one_bomb": ("harness", "longer than guard.message_bytes", ""),
 }
 INFLATED_BATCHES = [

@@ -18,9 +18,12 @@ from publish_servers import RUN, Books, Redis, listener, make_profile, make_wiri
 from loadtests.drive import slot
 from loadtests.drive.probing import PROBE_SLOT
 from loadtests.drive.publisher import EventPublisher
-from loadtests.drive.publishing import Publishing, read_replays
+from loadtests.drive.publishing import Publishing
+from loadtests.drive.replays import read_replays
 from loadtests.drive.timer import Timer
 from loadtests.drive.wiring import Lease, NoSlot
+from loadtests.model.contract import Contract
+from loadtests.model.errors import BadInput
 from loadtests.model.ids import NS_PER_S, unpack_stream
 from loadtests.model.profile import Identity, Profile, Shape
 from loadtests.plan.workload import Workload
@@ -379,9 +382,9 @@ def test_the_timer_fires_once_at_the_moment_that_was_armed_last(precise) -> None
 def test_a_replay_is_read_published_with_its_fields_and_refused_when_absent(redis, tmp_path) -> None:
     (tmp_path / "day.csv").write_text("time,symbol,pattern,confidence\n0,MSFT,Doji,0.5\n0.2,TSLA,Hammer,0.25\n")
     profile = make_profile(Shape(kind="replay", file="day.csv", speed=2.0), duration_s=0.4)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(BadInput, match=r"publishers\[0\].shape.file: day.csv: No such file"):
         Publishing(make_wiring(profile, redis.address)[0])
-    replays = read_replays(make_wiring(profile, redis.address)[0], tmp_path)
+    replays = read_replays(Contract(profile), tmp_path)
     with listener(redis) as heard:
         rig = Rig(profile, redis, replays=replays)
         rig.go()

@@ -25,13 +25,15 @@ FILES = ("results.json", "report.html", "junit.xml")
 TOP = [
     "schema", "run", "verdict", "reasons", "checks", "phases", "delivery", "latency_ms", "service_ms", "own_lag_ms",
     "blocked_ms", "read_delay_ms", "calm_latency_ms", "queries", "faults", "recovery", "growth", "routes", "timeline",
-    "histograms", "effective", "harness", "log", "notes", "repeated", "interference",
+    "histograms", "effective", "harness", "log", "notes", "repeated", "interference", "slowest_client_p95_ms",
 ]  # fmt: skip
 DELIVERY = [
     "published", "failed", "unknown", "not_offered", "offered", "owed", "unique", "repeated", "reordered", "foreign",
-    "undecided", "late", "lost", "rate", "received_per_s", "rpo_s",
+    "undecided", "late", "lost", "rate", "received_per_s", "rpo_s", "away", "delivered", "delivered_of_owed", "unasked",
+    "superseded", "stray", "undecodable", "protocol", "altered", "restamped", "contents_checked", "contents",
+    "slow_readers",
 ]  # fmt: skip
-LOST = ["total", "defect", "disconnected", "charged", "injector_at_most", "broker"]
+LOST = ["total", "defect", "charged", "injector_at_most", "broker", "unattributed", "not_replayed"]
 
 
 @dataclass(frozen=True, kw_only=True)

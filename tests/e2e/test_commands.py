@@ -34,6 +34,8 @@ BAD = {
     "unknown table": (["run", "{unknown}"], "nonsense", 2),
     "not TOML": (["run", "{broken}"], "broken.toml", 2),
     "missing file": (["run", "/no/such/profile.toml"], "there is no such profile", 2),
+    "no file to replay": (["run", "{replay}"], "publishers[0].shape.file: day.csv: No such file", 2),
+    "no file to replay in Locust": (["LOCUST", "--headless", "--run-profile", "{replay}"], "day.csv: No such file", 2),
     "a folder": (["run", "{folder}"], "cannot be read", 2),
     "no such run": (["analyze", "20200101-000000-nothing-0000"], "there is no such run", 2),
     "unknown port name": (["stack", "up", "--port", "rediss=7000"], "rediss", 2),
@@ -67,6 +69,9 @@ def said(bench: Bench) -> Iterator[dict[str, Said]]:
             "profile": bench.profile(texts.CALM, "calm"),
             "unknown": bench.profile(f"{texts.CALM}\n[nonsense]\na = 1\n", "unknown"),
             "broken": bench.profile("[[[", "broken"),
+            "replay": bench.profile(
+                texts.CALM.replace('kind = "constant", rate_per_s = 10', 'kind = "replay", file = "day.csv"'), "replay"
+            ),
             "folder": str(bench.folder),
             "used": str(used.getsockname()[1]),
         }

@@ -116,7 +116,8 @@ def test_what_was_lost_is_charged_to_the_fault(cut: tuple[Run, int, Started]) ->
     lost = delivery["lost"]
     assert lost["defect"] == delivery["away"]["disconnected"] == 0
     assert lost["charged"] == lost["total"] > 0
-    assert delivery["unique"] + lost["total"] + delivery["undecided"] == delivery["owed"]
+    assert delivery["delivered"] + lost["total"] == delivery["owed"]
+    assert delivery["owed"] + delivery["undecided"] + sum(delivery["away"].values()) == delivery["offered"]
     assert delivery["published"] == 4 * 10 * 9
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from loadtests.inject.database import Database
+from loadtests.inject.database import Database, SqlRefused
 from loadtests.inject.healing import heal
 from loadtests.inject.journal import Journal
 from loadtests.inject.kinds import KINDS
@@ -91,10 +93,31 @@ def test_readers_of_a_locked_table_wait(run: Run, database: Database) -> None:
     assert database.ask(OURS) == []
 
 
+@contextmanager
+def waiting_for_the_table(database: Database) -> Iterator[None]:
+    """Somebody whom the lock meets."""
+    session = database.session("somebody")
+
+    def ask() -> None:
+        with suppress(SqlRefused):
+            session.ask("SELECT 1 FROM events LIMIT 1")
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        session.cancel()
+        thread.join()
+        session.close()
+
+
 def test_a_lock_whose_holder_was_ended_is_not_proved_any_more(run: Run, database: Database) -> None:
     fault = fault_on("postgres", "lock", at_ns=run.now_ns() + SOON_NS, for_s=60, name="ended")
     run.handle.send(Schedule(faults=[fault]))
-    run.await_step("ended", "proved")
+    run.await_step("ended", "active")
+    with waiting_for_the_table(database):
+        run.await_step("ended", "proved")
     (holder,) = (pid for (pid,) in database.ask(OURS))
     database.ask("SELECT pg_terminate_backend(%s)", (holder,))
     lost = run.await_step("ended", "not proved")

@@ -85,13 +85,17 @@ def count(world: World, windows: list[tuple[str, str, int, int, int]]) -> dict[s
             if not times:
                 if owed:
                     c["owed"] += 1
-                elif edge:
-                    c["away charged" if excused else "undecided"] += 1
                 else:
                     on_path = [
                         w for w in windows if any(w[1] in p.families[contract.routes[r].family].path for r in routes)
                     ]
-                    c[f"away {_cause(stays, on_path, s, round(p.recovery.limit_s * S))}"] += 1
+                    limit = round(p.recovery.limit_s * S)
+                    if edge and excused:
+                        c["away charged"] += 1
+                    elif edge and not _shut_out(stays, on_path, s, limit):
+                        c["undecided"] += 1
+                    else:
+                        c[f"away {_cause(stays, on_path, s, limit)}"] += 1
             if owed:
                 run.append((m.due // SLICE_NS, not times))
             if not owed or times:
@@ -117,11 +121,27 @@ def count(world: World, windows: list[tuple[str, str, int, int, int]]) -> dict[s
     return {"total": total, "routes": by_route, "run": longest}
 
 
+def _shut_out(stays: list[Stay], windows: list[tuple[str, str, int, int, int]], slice_: int, limit: int) -> bool:
+    """Whether the target kept a consumer out in any part of a slice."""
+    moments = {slice_ * SLICE_NS, (slice_ + 1) * SLICE_NS - 1}
+    for stay in stays:
+        moments |= {at for at in (stay.end, stay.start - 1) if at // SLICE_NS == slice_}
+    out = [at for at in moments if not any(stay.start <= at < stay.end for stay in stays)]
+    return any(
+        any(stay.end <= at for stay in stays) and _cause_at(stays, windows, at, limit) == "disconnected" for at in out
+    )
+
+
 def _cause(stays: list[Stay], windows: list[tuple[str, str, int, int, int]], slice_: int, limit: int) -> str:
-    """Why a consumer was away at the end of a slice: who ended its connection, and what kept it from coming back."""
-    left = max((s for s in stays if s.end <= slice_ * SLICE_NS), key=lambda s: s.end)
-    back = min((s.start for s in stays if s.start > left.end), default=2**62)
-    at = min((slice_ + 1) * SLICE_NS, back) - 1
+    """Why a consumer was away at the end of a slice."""
+    at = (slice_ + 1) * SLICE_NS
+    left = max(s.end for s in stays if s.end < at)
+    return _cause_at(stays, windows, min([at, *(s.start for s in stays if s.start > left)]) - 1, limit)
+
+
+def _cause_at(stays: list[Stay], windows: list[tuple[str, str, int, int, int]], at: int, limit: int) -> str:
+    """Why a consumer was away at a moment: who ended its connection, and what kept it from coming back."""
+    left = max((s for s in stays if s.end <= at), key=lambda s: s.end)
     if left.why == "own":
         return "own_plan"
     excused = [(start, healed + limit) for _, _, start, healed, to in windows if start <= left.end < to]

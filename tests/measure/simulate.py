@@ -5,23 +5,28 @@ Writes records as the processes do; the oracle counts the same world message by 
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from loadtests.model import records as r
 from loadtests.model.codec import Frame
 from loadtests.model.contract import Contract
 from loadtests.model.ids import SLICE_NS, pack_stream
 from loadtests.model.profile import Profile
-from loadtests.tally.histogram import Histogram
+from loadtests.tally.client_latency import ClientLatencies
+from loadtests.tally.histogram import Histogram, bucket_of
 
 S = 1_000_000_000
 MS = 1_000_000
 T0 = 2 * S
+READ_DELAY_NS = 100_000
 WHY = "why it was not seen to act"
 
 
@@ -107,6 +112,7 @@ class World:
         self.processes = processes
         self.silent_workers: set[str] = set()  # killed: no closing, no left
         self.own_lag_ns = 200_000
+        self.stamped: Callable[[Message, Stay], bool] | None = None  # which reads are sampled
         self.not_offered = 0
         self.finish: r.Finish | None = None
         self.sealed = False  # every file ends in a frame that says how many there are
@@ -299,6 +305,7 @@ class World:
             r.HarnessSecond(
                 at_ns=at, cpu_percent=20.0, rss_bytes=50_000_000, hub_lag_p99_ns=MS, hub_lag_max_ns=2 * MS, connected=1,
                 publishing=1, messages=10, reads=5, read_delay_p99_ns=10_000, saturated=False,
+                frames=10 if name == "main" else 0, checked=9 if name == "main" else 0,
             )
             for at in range(T0 - S, self.end + S, S)
         ]  # fmt: skip
@@ -308,10 +315,12 @@ class World:
         found: list[r.Record] = []
         sets: dict[frozenset[int], int] = {}
         cells: dict[tuple[int, int, int], list[Any]] = {}
+        kernel: dict[tuple[int, int, int], tuple[Histogram, Histogram]] = {}  # latency by the stamps, and as read
         touched: dict[int, dict[int, list[int]]] = defaultdict(dict)
         rows: list[tuple[str, int, int, int, int, int, int]] = []
         alike: dict[tuple[tuple[int, ...], ...], list[tuple[int, int]]] = defaultdict(list)
         groups = len(self.profile.consumers)
+        timed: list[tuple[int, int, int]] = []
         families = [route.family for route in self.contract.routes]
         windows = [(f.start // SLICE_NS - 20, f.end // SLICE_NS + 200) for f in self.faults]
         run = range(T0 // SLICE_NS, self.end // SLICE_NS)
@@ -348,6 +357,8 @@ class World:
             seen: dict[int, set[int]] = defaultdict(set)
             ends: dict[int, tuple[int, int]] = {}  # of what was seen of a stream: least and greatest
             for at, m in stay.got:
+                if at >= m.due:
+                    timed.append((at, stay.consumer, at - m.due))
                 key = (families[m.route] * groups + group, m.due // SLICE_NS, at // SLICE_NS)
                 cell = cells.get(key)
                 if cell is None:
@@ -356,6 +367,11 @@ class World:
                 cell[3] += 100
                 if at >= m.due:
                     cell[2].add(at - m.due)
+                    if self.stamped is not None and self.stamped(m, stay):
+                        stamp = max(at - READ_DELAY_NS, m.due)
+                        pair = kernel.setdefault((*key[:2], stamp // SLICE_NS), (Histogram(), Histogram()))
+                        pair[0].add(stamp - m.due)
+                        pair[1].add(at - m.due)
                 else:
                     cell[4] += 1
                 if m.seq in had:
@@ -386,6 +402,15 @@ class World:
                     reads=1,
                 )
             )  # fmt: skip
+        for (group, due, at), (by_stamp, by_read) in sorted(kernel.items()):
+            found.append(
+                r.Consumed(
+                    group=group, due_slice=due, received_slice=at, clock="kernel", unique=0, repeated=0, bytes=0,
+                    latency=by_stamp.sparse(), negative=0, reads=by_read.count, sampled_read=by_read.sparse(),
+                )
+            )  # fmt: skip
+        cuts = [self.warm, *(at for f in self.faults for at in (f.start - SLICE_NS, f.end + 100 * SLICE_NS))]
+        found += _client_latencies(timed, cuts)
         for at in sorted(shown):
             cs = sorted(touched[at].items())
             cols = list(zip(*(v for _, v in cs), strict=True)) or [()] * 5
@@ -412,3 +437,19 @@ class World:
                     )
                 )  # fmt: skip
         return found
+
+
+def _client_latencies(timed: list[tuple[int, int, int]], cuts: list[int]) -> list[r.Record]:
+    """As a process writes them; `timed` is when something was received, by whom, and its latency."""
+    clients = ClientLatencies()
+    for at in cuts:
+        clients.cut(at // SLICE_NS)
+    found: list[r.Record] = []
+    for slice_, of_slice in itertools.groupby(sorted(timed), key=lambda one: one[0] // SLICE_NS):
+        rows = list(of_slice)
+        found += clients.begin(slice_)
+        clients.add(
+            np.array([consumer for _, consumer, _ in rows], dtype=np.int64),
+            np.array([bucket_of(latency) for *_, latency in rows], dtype=np.int64),
+        )
+    return [*found, *clients.take()]

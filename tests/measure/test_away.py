@@ -352,3 +352,27 @@ def test_the_frames_of_an_old_history_without_any_of_this_are_still_judged() -> 
     results = judge(world.profile, history)
     assert results.verdict is Verdict.PASS, results.reasons
     assert {c.name.split("<=")[0] for c in results.checks if c.default} >= {"lost_disconnected", "publish_failed"}
+
+
+def test_who_is_thrown_out_for_less_than_a_slice_again_and_again_is_disconnected() -> None:
+    """Each absence lies in slices that the subscriptions around it touch as well; so few could be undecided."""
+    world = World(profile(consumers=[{"name": "plain", "count": 40}]))
+    world.publish()
+    world.subscribe()
+    last = world.stays[7]
+    for epoch in (1, 2):
+        at = world.warm + epoch * 2 * S + 30 * MS
+        world.stays.append(Stay(consumer=7, epoch=epoch, start=at + 150 * MS, end=last.end))
+        last.end, last.why = at, "peer closed"
+        last = world.stays[-1]
+    world.deliver()
+    missed = [
+        m
+        for m in world.messages
+        if world.contract.routes[m.route].family == 0 or m.route in world.contract.consumer(7).routes
+        if not any(m is got for stay in world.stays if stay.consumer == 7 for _, got in stay.got)
+    ]
+    results = judge(world.profile, world.history())
+    assert results.delivery.away.disconnected == len(missed) > 0
+    assert results.delivery.undecided == 0
+    assert next(c for c in results.checks if c.name.startswith("lost_disconnected")).verdict is Verdict.FAIL

@@ -56,6 +56,12 @@ def slow(world: World) -> None:
     world.deliver(None, lambda m, stay: 800 * MS)
 
 
+def one_slow(world: World) -> None:
+    world.publish()
+    world.subscribe()
+    world.deliver(None, lambda m, stay: 80 * MS if stay.consumer == 1 else 0)
+
+
 def repeating(world: World) -> None:
     world.calm()
     got = world.stays[0].got
@@ -70,11 +76,14 @@ def swapping(world: World) -> None:
     got[same[0]], got[same[1]] = (a, y), (b, x)
 
 
-def foreign(world: World) -> None:
-    world.calm()
-    world.extra.append(
-        r.Strange(kind=["foreign run"], consumer=[1], count=[3], at_ns=[world.warm + S], example=["run-0"])
-    )
+def strange(kind: str) -> Any:
+    def plant(world: World) -> None:
+        world.calm()
+        world.extra.append(
+            r.Strange(kind=[kind], consumer=[1], count=[3], at_ns=[world.warm + S], example=["what came"])
+        )
+
+    return plant
 
 
 def cut_off(world: World) -> None:
@@ -222,13 +231,19 @@ RED: dict[str, tuple[Any, float, dict[str, Any]]] = {
     "lost_total": (losing, 0, {}),
     "repeated": (repeating, 0, {}),
     "reordered": (swapping, 0, {}),
-    "foreign": (foreign, 0, {}),
+    "foreign": (strange("foreign run"), 0, {}),
+    "stray": (strange("no identity"), 0, {}),
+    "undecodable": (strange("undecodable"), 0, {}),
+    "protocol": (strange("protocol"), 0, {}),
+    "altered": (strange("altered"), 0, {}),
+    "restamped": (strange("restamped"), 0, {}),
     "late": (slow, 0, {}),
     "latency_mean_ms": (slow, 50, {}),
     "latency_p50_ms": (slow, 50, {}),
     "latency_p95_ms": (slow, 50, {}),
     "latency_p99_ms": (slow, 50, {}),
     "latency_max_ms": (slow, 50, {}),
+    "slowest_client_p95_ms": (one_slow, 50, {}),
     "service_p95_ms": (slow, 50, {}),
     "service_p99_ms": (slow, 50, {}),
     "own_lag_p99_ms": (lagging, 10, {"publishers": FAST}),

@@ -46,9 +46,45 @@ def test_unmeasured_owes_nothing() -> None:
 def test_a_slow_groups_losses_are_no_defects() -> None:
     groups = [{"name": "plain", "count": 1}, {"name": "slow", "count": 1, "expect_slow": True, "read_bytes_per_s": 100}]
     results = run(World(profile(consumers=groups)), one)
-    assert results.delivery.lost.defect == 0
-    assert results.delivery.lost.broker == results.delivery.lost.total
+    lost = results.delivery.lost
+    assert lost.total
+    assert lost.defect == 0
+    assert lost.broker is None, "nobody saw Redis close a subscriber"
+    assert lost.unattributed == lost.total
     assert results.verdict is Verdict.PASS, results.reasons
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_what_is_slow_readers_is_told_apart_from_what_passed(who: int) -> None:
+    groups = [{"name": "plain", "count": 1}, {"name": "slow", "count": 1, "expect_slow": True, "read_bytes_per_s": 100}]
+    limits = [{"measure": m, "at_most": 0.0} for m in ("late", "lost_total")]
+    world = World(profile(consumers=groups, thresholds=limits))
+    world.publish()
+    world.subscribe()
+    world.deliver(
+        lambda m, stay: m.seq == 40 and stay.consumer == who,
+        lambda m, stay: 900 * MS if m.seq == 60 and stay.consumer == who else 0,
+    )
+    results = judge(world.profile, world.history())
+    late, lost = results.checks[:2]
+    slow, whole = results.delivery.slow_readers, results.delivery
+    assert slow is not None
+    assert slow.groups == ["slow"]
+    assert [route.expect_slow for route in results.routes] == [False, True, False, True]
+    assert whole.late
+    assert whole.lost.total
+    said = "more by slow readers, who are expected to be"
+    if who:
+        assert (late.verdict, lost.verdict) == (Verdict.PASS, Verdict.PASS)
+        assert late.summary.endswith(f"0, at most 0 allowed; {whole.late} {said}")
+        assert lost.summary.endswith(f"; {whole.lost.total} {said}")
+        assert (slow.late, slow.lost) == (whole.late, whole.lost.total)
+        assert (slow.others_latency_ms.max or 0) < 500 < (results.latency_ms.max or 0)
+    else:
+        assert (late.verdict, lost.verdict) == (Verdict.FAIL, Verdict.FAIL)
+        assert said not in late.summary + lost.summary
+        assert (slow.late, slow.lost) == (0, 0)
+        assert results.delivery.lost.unattributed == 0
 
 
 @pytest.mark.parametrize("rises", [False, True])

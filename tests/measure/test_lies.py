@@ -393,3 +393,68 @@ def test_losses_outside_the_phases_of_a_threshold_are_said() -> None:
     results = judge(world.profile, world.history())
     assert results.delivery.lost.defect == 1
     assert "1 more" in check_of(results, "lost_defect").summary
+
+
+# -- just before a fault
+
+
+def before_the_cut(**changes: Any) -> World:
+    """The link is cut, and what is judged in calm may come as late as 2 s."""
+    thresholds = [{"measure": m, "at_most": 0.0} for m in ("lost_defect", "lost_total")]
+    thresholds.append({"measure": "delivery_rate", "at_least": 0.999})
+    run = {"duration_s": 8.0, "warm_up_s": 1.0, "drain_s": 2.5, "late_s": 2.0, "settle_ms": 100}
+    world = World(profile(faults=[CUT], run=run, thresholds=thresholds))
+    world.publish()
+    world.subscribe()
+    start = world.warm + 3 * S
+    world.faults.append(FaultIn(name="cut", kind="down", link="gateway-redis", start=start, end=start + S))
+    return world
+
+
+def by_the_cut(world: World) -> Any:
+    start, end = world.faults[0].start, world.faults[0].end
+    return lambda m, stay: start - 5 * MS <= m.sent < end + 100 * MS
+
+
+def test_who_is_thrown_out_just_before_a_fault_is_judged_in_calm() -> None:
+    world = before_the_cut()
+    start, stay = world.faults[0].start, world.stays[0]
+    world.stays.append(Stay(consumer=stay.consumer, epoch=1, start=start - 100 * MS, end=stay.end))
+    stay.end, stay.why = start - 1600 * MS, "peer closed"
+    world.deliver(by_the_cut(world))
+    results = judge(world.profile, world.history())
+    assert check_of(results, "lost_disconnected").verdict is Verdict.FAIL
+    assert check_of(results, "lost_disconnected").measured == results.delivery.away.disconnected > 0
+    assert check_of(results, "delivery_rate").verdict is Verdict.FAIL
+
+
+def test_what_was_lost_just_before_a_fault_and_overtaken_is_judged_in_calm() -> None:
+    world = before_the_cut()
+    start, cut = world.faults[0].start, by_the_cut(world)
+    world.deliver(lambda m, stay: cut(m, stay) or start - 900 * MS <= m.sent < start - 600 * MS)
+    results = judge(world.profile, world.history())
+    assert results.delivery.lost.defect > 0
+    for measure in ("lost_defect", "lost_total"):
+        assert check_of(results, measure).verdict is Verdict.FAIL
+        assert check_of(results, measure).measured == results.delivery.lost.defect
+    assert check_of(results, "delivery_rate").verdict is Verdict.FAIL
+
+
+def test_what_was_refused_just_before_a_fault_is_judged_in_calm() -> None:
+    world = before_the_cut()
+    start = world.faults[0].start
+    for m in world.messages:
+        if start - 900 * MS <= m.sent < start - 600 * MS:
+            m.outcome = "FAILED"
+    world.deliver(by_the_cut(world))
+    assert check_of(judge(world.profile, world.history()), "publish_failed").verdict is Verdict.FAIL
+
+
+def test_what_a_fault_took_that_was_due_just_before_it_is_not_judged_in_calm() -> None:
+    world = before_the_cut()
+    start, end = world.faults[0].start, world.faults[0].end
+    world.deliver(lambda m, stay: start - 900 * MS <= m.sent < end + 100 * MS)
+    results = judge(world.profile, world.history())
+    assert results.delivery.lost.charged > 0
+    assert results.delivery.lost.defect == 0
+    assert results.verdict is Verdict.PASS

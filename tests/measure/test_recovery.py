@@ -364,6 +364,20 @@ def test_where_the_data_end_before_it_is_decided_nobody_is_said_to_stay_away(aft
     assert "4 clients were not back within 2 s, but the data end before that is decided" in check.summary
 
 
+def test_a_fault_that_concerns_nobody_has_nobody_who_stays_away() -> None:
+    """Its families are followed by none but those that are expected to be slow."""
+    slow = [{"name": "slow", "count": 2, "expect_slow": True}]
+    limits = [{"measure": "lost_defect", "at_most": 0.0, "group": "slow"}]
+    world = World(profile(faults=[CUT], consumers=slow, thresholds=limits))
+    world.publish()
+    world.subscribe()
+    start = world.warm + 3 * S
+    world.faults.append(FaultIn(name="cut", kind="down", link="gateway-redis", start=start, end=start + S))
+    results = judged(world, lambda m, stay: start <= m.sent < start + S)
+    assert next(c for c in results.checks if c.name.startswith("clients_not_back")).verdict is Verdict.PASS
+    assert results.recovery[0].consumers.steady.clients == 0
+
+
 def test_without_proof_nobody_is_said_to_stay_away() -> None:
     world = crowd(1)
     world.faults[0].proved = False

@@ -165,3 +165,65 @@ def test_a_consumer_that_our_trouble_keeps_away_is_not_missing() -> None:
     assert check_of(results, "connected").verdict is Verdict.UNKNOWN
     assert results.delivery.lost.total == 0
     assert results.verdict is Verdict.UNKNOWN
+
+
+def not_begun(until: int = T0) -> World:
+    """The run was given up since one consumer was missing, whom the target did not want."""
+    run = {"duration_s": 8.0, "warm_up_s": 1.0, "drain_s": 2.0, "connect_s": 2.0}
+    world = World(profile(run=run))
+    world.subscribe()
+    world.stays = world.stays[:-1]
+    for stay in world.stays:
+        stay.end = until + MS
+    world.extra += [left(4, n, T0 - S + n * MS, "refused", "too many symbols") for n in range(4)]
+    reason = "error: 4 of 5 subscriptions, 2 of 2 publishers were ready 2 s after the start"
+    world.finish = r.Finish(at_ns=until + MS, reason=reason, plan_done=False, drained=False, complete=True)
+    return world
+
+
+def never_begun(world: World) -> Any:
+    begun = ("warm-up", "baseline")
+    return [
+        (n, f._replace(records=[x for x in f.records if not (isinstance(x, r.PhaseMark) and x.phase in begun)]))
+        for n, f in world.history()
+    ]
+
+
+def test_whom_the_target_refuses_until_the_run_is_given_up_was_not_admitted() -> None:
+    world = not_begun()
+    results = judge(world.profile, never_begun(world))
+    assert results.verdict is Verdict.FAIL
+    assert check_of(results, "not_admitted").measured == 1
+    assert results.reasons[0].startswith(
+        "not_admitted<=0 calm: 1, at most 0 allowed; refused: too many symbols (4 times"
+    )
+    there = "4 of 5 planned subscriptions were confirmed at the start; refused: too many symbols"
+    assert check_of(results, "all connected").summary.startswith(there)
+
+
+def test_who_stops_while_the_clients_connect_has_seen_nobody_refused() -> None:
+    world = not_begun(T0 - S // 2)
+    results = judge(world.profile, never_begun(world))
+    assert check_of(results, "not_admitted").verdict is Verdict.UNKNOWN
+    assert results.verdict is not Verdict.FAIL
+
+
+def test_why_a_client_was_thrown_out_is_told_before_how_often_it_was_refused_then() -> None:
+    world = World(profile())
+    world.publish()
+    world.subscribe()
+    at = world.stays[0].end = world.warm + 3 * S
+    world.stays[0].why = "peer closed"
+    world.deliver()
+    world.extra.append(left(0, 0, at, "peer closed", "1008 policy: too slow"))
+    world.extra += [left(0, n, at + n * MS, "connect failed", "no seat") for n in range(1, 6)]
+
+    def gone(x: Any) -> Any:
+        return (
+            None
+            if isinstance(x, r.Subscription) and x.step == "left" and x.why == "peer closed" and not x.detail
+            else x
+        )
+
+    check = check_of(judge(world.profile, changed(world.history(), gone)), "lost_disconnected")
+    assert "peer closed: 1008 policy: too slow (once, at 4.0 s); connect failed: no seat (5 times" in check.summary

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.profile import Consumers, Family, Profile, Publishers, Run, Sampling, Shape, Threshold
-from loadtests.plan.replay import ReplayError, parse
-from loadtests.plan.workload import Rotation, SlotPlan, Workload
+from loadtests.plan.replay import Replayed, parse
+from loadtests.plan.workload import Rotation, SlotPlan, Workload, replay_words
 
 SHAPES = {
     "constant": Shape(kind="constant", rate_per_s=700.0),
@@ -98,11 +98,16 @@ def test_a_rotation_meets_every_route_once_a_turn_from_any_index(n, first, seed)
     assert turn.take(first, 3) == [turn.take(first + k, 1)[0] for k in range(3)]
 
 
+def replayed(spec: Profile, text: str, speed: float = 1.0) -> tuple[Replayed, ...]:
+    contract = Contract(spec)
+    return parse(text.encode(), routes=[contract.routes[r] for r in contract.publisher_routes(0)], speed=speed)
+
+
 def test_a_replay_keeps_its_gaps_and_its_routes() -> None:
-    text = "time,symbol,pattern,confidence\n10.0,MSFT,Doji,0.5\n10.5,TSLA,Hammer,0.75\n12.0,NOWHERE,Doji,1\n"
-    rows = parse(text, speed=2.0)
-    assert [row.due_ns for row in rows] == [0, NS_PER_S // 4, NS_PER_S]
+    text = "time,symbol,pattern,confidence\n10.0,MSFT,Doji,0.5\n10.5,TSLA,Hammer,0.75\n12.0,AAPL,Doji,1\n"
     spec = profile(Shape(kind="replay", file="x.csv", speed=2.0), count=1, canary=1.0)
+    rows = replayed(spec, text, 2.0)
+    assert [row.due_ns for row in rows] == [0, NS_PER_S // 4, NS_PER_S]
     plan = Workload(spec, Contract(spec), {"p0": rows}).publisher(0)
     blocks = [plan.block(n) for n in range(plan.blocks)]
     found = [
@@ -120,8 +125,8 @@ def test_a_replay_keeps_its_gaps_and_its_routes() -> None:
 
 
 def test_publishers_of_a_group_share_a_replay() -> None:
-    rows = parse("\n".join(f'{{"time": {n / 100}, "n": {n}}}' for n in range(30)))
     spec = profile(Shape(kind="replay", file="x.jsonl"), count=3)
+    rows = replayed(spec, "\n".join(f'{{"time": {n / 100}, "n": {n}}}' for n in range(30)))
     work = Workload(spec, Contract(spec), {"p0": rows})
     seen = [
         row["n"]
@@ -133,22 +138,19 @@ def test_publishers_of_a_group_share_a_replay() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("shape", "says"),
     [
-        ("", "no event"),
-        ("time,symbol\n1", "line 2"),
-        ("symbol\nAAPL", "no time"),
-        ('{"time": 1}\n{"time": ', "line 2"),
-        ('{"time": "yesterday"}', "line 1"),
-        ('{"time": true}', "line 1"),
-        ("time\nnan", "line 2"),
+        ({}, "30 rows over 14.5 s at speed 1, 8 of them due in the 4.0 s of the run, 22 are left over"),
+        ({"speed": 10.0}, "30 of them due in the 4.0 s of the run; nothing more is due for the last 2.5 s"),
+        ({"at_most": 1}, "30 rows over 14.5 s at speed 1, 3 of them due in the 4.0 s of the run, 27 are left over"),
     ],
-)
-def test_a_file_that_cannot_be_replayed_is_refused_with_its_line(text, says) -> None:
-    with pytest.raises(ReplayError, match=says):
-        parse(text)
-
-
-def test_iso_times_without_a_zone_are_utc() -> None:
-    rows = parse('{"timestamp":"2026-01-01T00:00:00"}\n{"timestamp":"2026-01-01T01:00:01+01:00"}')
-    assert [row.due_ns for row in rows] == [0, NS_PER_S]
+)  # fmt: skip
+def test_how_much_of_a_replay_falls_into_the_run_is_told_and_true(shape, says) -> None:
+    spec = profile(Shape(kind="replay", file="x.jsonl", **shape), count=3)
+    speed = spec.publishers[0].shape.speed
+    rows = replayed(spec, "\n".join(f'{{"time": {n / 2}, "n": {n}}}' for n in range(30)), speed)
+    work = Workload(spec, Contract(spec), {"p0": rows})
+    told = replay_words(rows, spec.publishers[0], work.span_ns)
+    assert says in told
+    played = sum(work.publisher(slot).count(0, work.span_ns) for slot in range(3))
+    assert f" {played} of them" in told

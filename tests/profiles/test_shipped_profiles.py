@@ -11,7 +11,7 @@ import pytest
 from loadtests.model.contract import Contract
 from loadtests.model.fault_times import recovery_limit_s
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.profile import Profile, Publishers
+from loadtests.model.profile import AT_LEAST, Profile, Publishers
 from loadtests.model.profile_read import read_effective, read_profile
 from loadtests.plan.schedule import plan_end_ns, planned_faults, warm_ns
 
@@ -87,6 +87,21 @@ def test_each_can_pass_only_on_clean_evidence_and_exact_delivery(name: str) -> N
     assert found["lost_defect"] == [0]
     assert found["repeated"] == [0]
     assert found["clean_coverage"][0] >= 0.8
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_none_leaves_out_what_a_calm_system_never_does(name: str) -> None:
+    profile = load(name)
+    found = limits(profile)
+    for measure in ("late", "reordered", "foreign", "lost_disconnected"):
+        assert found[measure] == [0], measure
+    assert not profile.readers or found["query_failed"] == [0]
+    assert "deliveries" in found or "received_per_s" in found, "a run that delivered nothing must not pass"
+    assert all(limit > 0 for measure in AT_LEAST for limit in found.get(measure, ()))
+    if name != "locust-quick":  # for looking, on any machine
+        assert found["health_ms"] == [100]
+        assert found["growth_mb"] == [100]
+        assert found["connected"][0] >= min(50, sum(g.count for g in profile.consumers if not g.expect_slow))
 
 
 def test_the_four_are_there() -> None:

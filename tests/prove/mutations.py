@@ -39,9 +39,9 @@ _ROW = """
 
 _STRANGE = """
     add = StrangeRows.add
-    def blind(self, kind, consumer, at_ns, example):
+    def blind(self, kind, consumer, at_ns, example, family=-1):
         if not ({when}):
-            add(self, kind, consumer, at_ns, example)
+            add(self, kind, consumer, at_ns, example, family)
     StrangeRows.add = blind
 """
 

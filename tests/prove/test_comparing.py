@@ -13,7 +13,7 @@ from books import CONTRACT, DOJI, HAMMER, JOB, MS, ORIGIN, RUN, Written
 
 from loadtests.model import records as r
 from loadtests.model.codec import pack
-from loadtests.prove.block import LOST, NUMBERS, Block, expected
+from loadtests.prove.block import LOST, NO_MESSAGE, NUMBERS, Block, expected
 from loadtests.prove.comparing import compare
 from loadtests.prove.history import Account, Edge, Found, Sum, read_history
 from loadtests.prove.sections import Row, SectionResult, compared
@@ -79,7 +79,7 @@ def right_tool(truth: Truth) -> tuple[Found, dict[str, Any]]:
         for group in sorted({group for group, _ in block.of})
     ]
     delivery = {name: block.total(name) for name in NUMBERS} | {
-        "published": block.published, "failed": 0, "unknown": 0, "foreign": block.foreign, **account_of(block),
+        "published": block.published, "failed": 0, "unknown": 0, **block.no_message, **account_of(block),
     }  # fmt: skip
     return found, {"delivery": delivery, "routes": routes}
 
@@ -189,7 +189,7 @@ def test_the_first_difference_names_consumer_stream_and_seq() -> None:
 
 @pytest.mark.parametrize(
     "number",
-    [*NUMBERS, "published", "foreign", "rate", "failed", "unknown", "total", "charged", "offered", "delivered"],
+    [*NUMBERS, *NO_MESSAGE, "published", "rate", "failed", "unknown", "total", "charged", "offered", "delivered"],
 )
 def test_each_number_of_the_results_counts(number: str) -> None:
     truth = lying_book().truth()

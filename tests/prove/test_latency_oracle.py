@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loadtests.model.contract import Contract
 from loadtests.model.profile_read import read_profile
 from loadtests.model.records import Consumed
 from loadtests.plan.replay import parse
@@ -156,12 +157,13 @@ def test_the_timetable_keeps_its_stretches_apart_and_is_a_replay_and_a_valid_pro
     table = timetable((20, 80), 2.0)
     for one, other in zip(table.stretches, table.stretches[1:], strict=False):
         assert one.to_s + DELAYS_MS[-1] / 1000 < other.from_s
-    events = parse(table.replay())
-    assert len(events) == 1 + sum(len(list(s.due_s())) for s in table.stretches)
-    assert events[-1].due_ns < table.end_s * S
-    assert [e.fields["pattern"] for e in events[1:3]] == ["cpu-20"] * 2
     file = tmp_path / "messages.csv"
     file.write_text(table.replay(), encoding="utf-8")
     read = read_profile(profile(TARGET, table, file), file="p", environment={}).profile
+    routes = Contract(read).routes
+    events = parse(file.read_bytes(), routes=routes)
+    assert len(events) == 1 + sum(len(list(s.due_s())) for s in table.stretches)
+    assert events[-1].due_ns < table.end_s * S
+    assert [routes[e.route or 0].key("pattern") for e in events[1:3]] == ["cpu-20"] * 2
     assert [f.name for f in read.families] == [s.name for s in table.stretches]
     assert RATE_PER_S * 2.0 * read.consumers[0].count >= 1000, "or the 99th percentile has no ten samples beyond it"

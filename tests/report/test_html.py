@@ -116,6 +116,19 @@ def test_every_check_fault_route_and_note_is_on_the_page(html: str) -> None:
         assert wanted in text
 
 
+def test_a_total_with_a_part_of_slow_readers_says_so_on_the_first_screen_and_in_the_route_table(
+    html: str, bare: str
+) -> None:
+    first, table = (
+        "".join(Page(html.split(f'id="{name}"')[1].split("</section>")[0]).text) for name in ("numbers", "delivery")
+    )
+    assert "of these 15,901 by slow readers, who are expected to be" in first
+    assert "of these 77 by slow readers, who are expected to be" in first
+    assert "without slow readers" in first
+    assert "of these, slow readers" in table
+    assert "slow readers" not in "".join(Page(bare.split('id="numbers"')[1].split("</section>")[0]).text)
+
+
 def test_sections_stand_in_the_order_of_a_morning_after(html: str) -> None:
     ids = [a["id"] for tag, a in Page(html).elements if tag == "section"]
     assert ids == [name for name, _ in SECTIONS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import sample
 
@@ -25,10 +26,32 @@ def test_the_verdict_comes_first_and_every_fault_and_open_check_is_named() -> No
     assert all("\n" not in line.text for line in lines)
 
 
+def test_the_reasons_come_in_their_order_so_that_a_failure_is_read_first() -> None:
+    results = sample.sample()
+    late = msgspec.structs.replace(results.checks[0], name="not_admitted<=0 calm", verdict=Verdict.FAIL, summary="1")
+    unknown = msgspec.structs.replace(late, name="lost_defect<=0 calm", verdict=Verdict.UNKNOWN, summary="no samples")
+    reasons = ["not_admitted<=0 calm: 1", "the plan had not ended", "in consequence 1 check has too little to measure"]
+    lines = summary_lines(msgspec.structs.replace(results, checks=[unknown, late], reasons=reasons))
+    assert lines[1].text.startswith("  FAIL     not_admitted<=0 calm: 1")
+    assert [line.text for line in lines[2:4]] == [f"  {reason}" for reason in reasons[1:]]
+    assert lines[4].text.startswith("  UNKNOWN  lost_defect<=0 calm: no samples")
+
+
 def test_what_a_fault_touched_that_it_should_not_is_told_and_nothing_else() -> None:
     text = [line.text for line in summary_lines(sample.sample())]
     assert text.count("  db-black-hole: stream patterns: 17 lost while it was in force") == 1
     assert not any("query symbols" in line for line in text)
+
+
+def test_what_is_slow_readers_is_told_beside_each_total_that_it_is_part_of() -> None:
+    results = sample.sample()
+    text = "\n".join(line.text for line in summary_lines(results))
+    by_slow = "by slow readers, who are expected to be"
+    for start in ("lost        64,510 (of these 15,901", "late 123 (of these 77", "repeated 2 (of these 2"):
+        assert f"{start} {by_slow})" in text
+    assert "reordered 1, foreign" in text, "a part of 0 is not told"
+    assert "(without slow readers " in text
+    assert "slow readers" not in "\n".join(line.text for line in summary_lines(sample.nothing_known()))
 
 
 def test_a_run_without_numbers_shows_dashes() -> None:

@@ -217,7 +217,7 @@ def test_kernel_cells_repeat_the_deliveries_and_count_none() -> None:
     cells = {c.clock: c for c in finish(tally, account, BEGIN) if isinstance(c, Consumed)}
     kernel, read = cells["kernel"], cells["read"]
     assert (read.unique, sum(read.latency[1]), read.reads, sum(read.service[1])) == (2, 2, 2, 1)
-    assert (kernel.unique, kernel.bytes, kernel.reads, sum(kernel.latency[1])) == (0, 0, 0, 1)
+    assert (kernel.unique, kernel.bytes, kernel.reads, sum(kernel.latency[1])) == (0, 0, 1, 1)
     assert kernel.latency[0] < read.latency[0]
     assert sum(kernel.service[1]) == sum(kernel.read_delay[1]) == 1
     assert kernel.received_slice == read.received_slice - 1

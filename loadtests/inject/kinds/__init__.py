@@ -6,7 +6,8 @@ How to add a kind
 2. `undo_of` is called before `apply` and goes to the journal. `undo` and `remaining` get nothing but a `Site` and that
    entry: another process must be able to undo the fault. `undo` may be repeated, and may find nothing to undo.
 3. `not_in_force` compares what is read back with what was asked; an answer "ok" is not a read-back.
-4. `witness` measures the effect itself. What it could not measure is not proved, and says why.
+4. `witness` measures the effect itself. What it could not measure is not proved, and says why. `meets` watches whether
+   somebody of the run or the target met it; a kind without it has a proof that demands such a somebody.
 5. `resorts` are the harder ways, mildest first, each with what else it ends.
 6. Add the row below, the kind to `model.profile.Fault`, and a test that applies, proves and lifts it on real servers
    and one in which the proof fails.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 
 from loadtests.inject.errors import NotThere, Refused
@@ -14,6 +15,7 @@ from loadtests.inject.kinds.kind import Kind, Site, Undo
 from loadtests.inject.proofs import Effective, LinkWitness, Proof, Witness
 from loadtests.inject.toxics import Missing
 from loadtests.inject.watch import Watch
+from loadtests.model.address import PATTERN, is_address
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.stackwire import SPARES, Ask
@@ -26,8 +28,7 @@ _LOOK_S = 1.0
 
 def _problems(fault: PlannedFault) -> list[str]:
     to = str(fault.asked.get("to", ""))
-    host, _, port = to.rpartition(":")
-    if to != SPARE and not (host and port.isdigit() and 0 < int(port) < 65536):
+    if to != SPARE and not (re.fullmatch(PATTERN, to) and is_address(to)):
         return [f'to "{to}": allowed are "{SPARE}" and host:port']
     return []
 

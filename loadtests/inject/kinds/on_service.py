@@ -23,6 +23,7 @@ from loadtests.inject.supervisor import Supervisor
 from loadtests.inject.touching import Encounter
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.inject.watch import Watch
+from loadtests.model.address import host_port
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.stackwire import Action, Ask
@@ -42,8 +43,8 @@ class ServiceWitness:
         self.site, self.name = site, fault.link
         self.supervisor: Supervisor = site.the_supervisor()
         service = self.supervisor.service(fault.link)
-        host, _, port = service.address.rpartition(":")
-        self.pid, self.port = service.pid, int(port)
+        host, self.port = host_port(service.address)
+        self.pid = service.pid
         self.connections: frozenset[str] | None = None
         self.answered = False  # before the fault
         self._born: float | None = None

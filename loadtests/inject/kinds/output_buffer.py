@@ -10,6 +10,7 @@ from loadtests.inject.kinds.kind import Kind, Site
 from loadtests.inject.kinds.on_redis import RedisWitness, private_name
 from loadtests.inject.kinds.on_service import wait_a_little
 from loadtests.inject.proofs import Effective, Proof
+from loadtests.inject.socketry import Cut, connected
 from loadtests.inject.touch import Touch
 from loadtests.inject.watch import Watch
 from loadtests.model.injectwire import PlannedFault
@@ -24,6 +25,10 @@ _MESSAGE = b"x" * 16 * 1024
 _AT_ONCE = 16
 _TIMEOUT_S = 3.0
 _LOOK_S = 0.1
+
+
+def _small(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
 
 
 class OutputBufferWitness(RedisWitness):
@@ -49,13 +54,11 @@ class OutputBufferWitness(RedisWitness):
             before = self.redis.info("stats", COUNTER)
             so_far = before if self._closed_before is None else self._closed_before
             effective: Effective = {"limit": self.redis.setting(SETTING).partition("pubsub ")[2]}
-            with socket.socket() as slow:
-                slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            with connected(self.redis.place, watch, _small) as slow:
                 slow.settimeout(_TIMEOUT_S)
-                slow.connect(self.redis.place)
                 sent, held, closed = self._burst(slow, watch)
             counted = self.redis.info("stats", COUNTER) - before
-        except (ControlError, OSError, ValueError) as error:
+        except (ControlError, Cut, OSError, ValueError) as error:
             return Proof(proved=False, reason=f"the slow subscriber could not be played: {error}")
         effective |= {"burst_bytes": sent, "held_bytes": held, "disconnected": counted}
         effective["subscriber"] = "closed" if closed else "kept"

@@ -1,0 +1,41 @@
+"""How does a connection come about?  Every address of a name in its order, until one takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gevent import socket as green
+
+
+def connected(address: tuple[str, int], prepare: Callable[[Any], None] = lambda _: None) -> Any:
+    """A connected gevent socket; `prepare` gets each before it connects. Raises OSError.
+
+    The caller's `gevent.Timeout` with a TimeoutError is the deadline of all addresses together.
+    """
+    failed = OSError(f"{address[0]} has no address")
+    for family, place in _addresses(*address):
+        sock = green.socket(family, green.SOCK_STREAM)
+        try:
+            prepare(sock)
+            sock.connect(place)
+        except BaseException as error:
+            sock.close()
+            deadline = isinstance(error, TimeoutError) and error.errno is None  # the kernel's own has a number
+            if deadline or not isinstance(error, OSError):
+                raise
+            failed = error
+        else:
+            return sock
+    raise failed
+
+
+def _addresses(host: str, port: int) -> list[tuple[int, Any]]:
+    """Address families and socket addresses; a name is asked for anew each time, in a thread of gevent's."""
+    for family in (green.AF_INET, green.AF_INET6):
+        try:
+            green.inet_pton(family, host)
+        except OSError:
+            continue
+        return [(family, (host, port))]
+    return [(family, place) for family, _, _, _, place in green.getaddrinfo(host, port, 0, green.SOCK_STREAM)]
