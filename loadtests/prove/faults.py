@@ -82,7 +82,7 @@ def carry_out(
 def _told(name: str, plays: Sequence[Play], outcome: RunOutcome, left: tuple[str, ...], seconds: float) -> Shared:
     results = outcome.results
     rows = tuple(row_of(play, results) for play in plays)
-    return Shared(name=name, rows=rows, loss=_losses(results["delivery"]), left=left, seconds=seconds)
+    return Shared(name=name, rows=rows, loss=_losses(results["delivery"]["lost"]), left=left, seconds=seconds)
 
 
 def row_of(play: Play, results: Mapping[str, Any]) -> Row:
@@ -145,24 +145,17 @@ def _absurd(fault: Mapping[str, Any], found: Mapping[str, Any] | None, lost: Map
     return wrong
 
 
-def _losses(delivery: Mapping[str, Any]) -> str:
-    lost, away = delivery["lost"], delivery["away"]
+def _losses(lost: Mapping[str, Any]) -> str:
     causes = {
         "charged to faults": lost["charged"],
         "of these in the injector at most": lost["injector_at_most"],
         "broker": lost["broker"],
-<<<<<<< HEAD
-=======
         "unattributed": lost["unattributed"],
         "not replayed": lost["not_replayed"],
->>>>>>> main
         "the target's defect": lost["defect"],
     }
     told = ", ".join(f"{'-' if count is None else count} {cause}" for cause, count in causes.items())
-    kept_out = "-" if away["disconnected"] is None else away["disconnected"]
-    return (
-        f"{'-' if lost['total'] is None else lost['total']} lost: {told}; {kept_out} away, disconnected by the target"
-    )
+    return f"{'-' if lost['total'] is None else lost['total']} lost: {told}"
 
 
 def _values(values: Mapping[str, Any]) -> str:
