@@ -1,5 +1,6 @@
 # make run    set up, start the local stack, run profiles/first-run.toml, judge it, stop everything
-# make test   set up, then every test
+# make test   set up, then every test but the slow ones that rarely break
+# make prove-all   those, and every proof in full
 # make check  format, lint, types
 # make bench  measure the speed beside a C floor and peers, write docs/performance.md
 PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
@@ -8,55 +9,23 @@ unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-STACK := tests/stack
-UNPATCHED := tests/benchmarks tests/lying_gateway
-ATTACKS := $(addprefix tests/drive/test_,hostile.py rfc6455.py tls_and_compression.py engineio_cases.py crew.py)
-DRIVE := tests/drive $(addprefix --ignore=,$(ATTACKS))
-SERVERS := $(wildcard tests/inject/test_kinds_*.py)
-USERS := $(addprefix tests/inject/test_,crew.py failover.py kinds.py flap.py linkprobes.py)
-FAULTS := tests/inject $(addprefix --ignore=,$(SERVERS) $(USERS))
-MUTATED := tests/prove/test_mutations.py
-PAGES := tests/report tests/webui tests/harness tests/reference_target
-LAWS := $(addprefix tests/,measure tally plan)
-PARTS := tests $(addprefix --ignore=,$(LAWS) $(PAGES) $(STACK) $(UNPATCHED) tests/drive tests/inject tests/e2e $(MUTATED))
-PROVING := tests/e2e/test_prove.py
-PROOF := $(PROVING)::test_the_command_plants_200_000_deliveries_and_finds_them_all
-PROVEN := $(PROVING) --deselect $(PROOF)
-COMMANDS := tests/e2e/test_commands.py
-CHAOS := tests/e2e/test_chaos.py
-PLAYED := $(addprefix tests/e2e/test_,gameday.py prove_faults.py)
-JUDGED := $(addprefix tests/e2e/test_,judged_faults.py crew.py tokens.py faults.py)
-WHOLE := tests/e2e $(addprefix --ignore=,$(PROVING) $(COMMANDS) $(CHAOS) $(PLAYED) $(JUDGED))
-SIDE := $(MAKE) --no-print-directory --output-sync=target
-PYTEST := $(BIN)/python -m pytest -q
+GROUPS := FAULTS PAGES SERVERS PARTS LAWS USERS STACK DRIVE ATTACKS UNPATCHED COMMANDS WHOLE PROVEN JUDGED PLAYED MUTATED PROOF CHAOS
 
-QUICK := FAULTS PAGES SERVERS PARTS LAWS USERS STACK DRIVE ATTACKS UNPATCHED COMMANDS
-RUNS := WHOLE PROVEN JUDGED PLAYED MUTATED
-ALONE := PROOF CHAOS
-AGAIN := $(addprefix again-,$(QUICK) $(RUNS) $(ALONE))
-
-.PHONY: run test check bench setup servers clean lock $(QUICK) $(RUNS) $(ALONE) $(AGAIN)
+.PHONY: run test prove-all check bench setup servers clean lock $(GROUPS)
 
 run: servers
 	@$(BIN)/tickstorm run first-run
 
-# Tests mostly wait for servers, so groups of them go side by side, each in a process of its own: Locust patches the
-# standard library of a whole process, and some must not be patched. Runs of the whole tool come after the others, because
-# what else runs beside a load generator is in its figures, and alone where a processor that is busy elsewhere would be.
-# What failed beside others is said, and played once more alone: a test that fails twice fails. One group: make DRIVE
+# Every test but the slow ones that rarely break. What failed is played once more, alone, and listed. One group: make DRIVE
 test: servers
-	@rm -rf .again && mkdir .again
-	@$(SIDE) -k -j5 $(QUICK); $(SIDE) -k -j3 $(RUNS); $(SIDE) -k $(ALONE); $(SIDE) -k $(AGAIN)
+	@$(BIN)/python tests/playing.py
 
-$(QUICK) $(RUNS) $(ALONE):
-	@mkdir -p .again; $(PYTEST) -o cache_dir=.again/$@ $($@); status=$$?; echo $$status > .again/$@.status; [ $$status = 0 ]
+$(GROUPS): servers
+	@$(BIN)/python tests/playing.py $@
 
-$(AGAIN): again-%:
-	@case $$(cat .again/$*.status 2>/dev/null || echo none) in \
-	0) ;; \
-	1) echo "once more, alone: what failed in $*"; $(PYTEST) -o cache_dir=.again/$* --last-failed --last-failed-no-failures none $($*) ;; \
-	*) echo "the tests of $* did not come to their end"; exit 1 ;; \
-	esac
+# Those, and every proof in full: about an hour; wants the machine to itself. Some of it: make prove-all ONLY="chaos burners"
+prove-all: servers
+	@$(BIN)/python tests/proving_all.py $(ONLY)
 
 check: $(READY)
 	@$(BIN)/ruff format --check .

@@ -38,7 +38,8 @@ _LEAST_CALM_NS = 600 * NS_PER_MS  # a fault asked for at once acts late rather t
 _PROOF_END_NS = 20 * NS_PER_MS  # a measurement ends so long before the lifting
 _LAST_LOOK_NS = 50 * NS_PER_MS  # the last look at it begins so long before the lifting
 _AFTER_S = 1.5
-_JOIN_S = 0.5
+_JOIN_S = 2.0  # a measurement that has ended is told within so long, also on a busy machine
+_HURRIED_JOIN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,7 +310,7 @@ class Life:
         after_ns = self._now_ns()
         self._proof_stop.set()
         if proving is not None:
-            proving.join(_JOIN_S)
+            proving.join(_HURRIED_JOIN_S if self._by in HURRIED else _JOIN_S)
             reason = "it was lifted before its effect was measured"
             self._tell_proof(Proof(proved=False, reason=reason), before_ns)
         self.lifted = lifted

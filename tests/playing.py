@@ -1,0 +1,163 @@
+"""How are all tests played?  Groups side by side, each in a process of its own; what failed once more, alone; one sum.
+
+Tests mostly wait for servers, so groups of them go side by side, each in a process of its own: Locust patches the
+standard library of a whole process, and some must not be patched. Runs of the whole tool come after the others, because
+what else runs beside a load generator is in its figures, and alone where a processor that is busy elsewhere would be.
+
+A test that fails twice fails. One that passes the second time is listed: it, or what it tests, has a race.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _of(folder: str, *names: str) -> list[str]:
+    return [f"tests/{folder}/test_{name}.py" for name in names]
+
+
+def _but(*groups: Iterable[str]) -> list[str]:
+    return [f"--ignore={path}" for group in groups for path in group]
+
+
+ATTACKS = _of("drive", "hostile", "rfc6455", "tls_and_compression", "engineio_cases", "crew")
+SERVERS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/inject/test_kinds_*.py"))
+USERS = _of("inject", "crew", "failover", "kinds", "flap", "linkprobes")
+PAGES = ["tests/report", "tests/webui", "tests/harness", "tests/reference_target"]
+LAWS = ["tests/measure", "tests/tally", "tests/plan"]
+STACK = ["tests/stack"]
+UNPATCHED = ["tests/benchmarks", "tests/lying_gateway"]
+MUTATED = _of("prove", "mutations")
+PROVING = _of("e2e", "prove")
+PROOF = f"{PROVING[0]}::test_the_command_plants_200_000_deliveries_and_finds_them_all"
+COMMANDS = _of("e2e", "commands")
+CHAOS = _of("e2e", "chaos")
+PLAYED = _of("e2e", "gameday", "prove_faults")
+JUDGED = _of("e2e", "judged_faults", "crew", "tokens", "faults")
+RUNS = ["tests/e2e", "tests/drive", "tests/inject"]
+
+GROUPS: dict[str, list[str]] = {
+    "FAULTS": ["tests/inject", *_but(SERVERS, USERS)],
+    "PAGES": PAGES,
+    "SERVERS": SERVERS,
+    "PARTS": ["tests", *_but(LAWS, PAGES, STACK, UNPATCHED, RUNS, MUTATED)],
+    "LAWS": LAWS,
+    "USERS": USERS,
+    "STACK": STACK,
+    "DRIVE": ["tests/drive", *_but(ATTACKS)],
+    "ATTACKS": ATTACKS,
+    "UNPATCHED": UNPATCHED,
+    "COMMANDS": COMMANDS,
+    "WHOLE": ["tests/e2e", *_but(PROVING, COMMANDS, CHAOS, PLAYED, JUDGED)],
+    "PROVEN": [*PROVING, "--deselect", PROOF],
+    "JUDGED": JUDGED,
+    "PLAYED": PLAYED,
+    "MUTATED": MUTATED,
+    "PROOF": [PROOF],
+    "CHAOS": CHAOS,
+}
+"""Name -> what pytest is given. PARTS takes all that no other names."""
+
+STAGES: list[tuple[int, list[str]]] = [
+    (5, ["FAULTS", "PAGES", "SERVERS", "PARTS", "LAWS", "USERS", "STACK", "DRIVE", "ATTACKS", "UNPATCHED", "COMMANDS"]),
+    (3, ["WHOLE", "PROVEN", "JUDGED", "PLAYED", "MUTATED"]),
+    (1, ["PROOF", "CHAOS"]),
+]
+"""So many at a time, in this order."""
+
+FAILED = 1  # pytest's exit status where tests failed; above it they did not come to their end
+KEPT = ".again"  # what failed, and what was told at the end
+SUMMARY = "summary.txt"
+_COUNT = re.compile(r"(\d+) (passed|failed|error)")
+
+
+@dataclass(kw_only=True)
+class Sum:
+    """What came of all groups that were played."""
+
+    passed: int = 0
+    second_time: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)  # tests, and groups that did not come to their end
+
+    def lines(self) -> list[str]:
+        """What is told last; the very last line is plain."""
+        return [
+            "failed, and passed when played once more alone:",
+            *(f"  {name}" for name in self.second_time or ["none"]),
+            "failed:",
+            *(f"  {name}" for name in self.failed or ["none"]),
+            f"{self.passed} passed, {len(self.failed)} failed",
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Played:
+    """One group, once."""
+
+    name: str
+    status: int
+    passed: int
+    failed: list[str]
+
+
+def play(name: str, args: Sequence[str], root: Path, *more: str) -> Played:
+    """Plays one group, and shows what it says when it has ended, so that no two mix."""
+    began, cache = time.monotonic(), root / KEPT / name
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-o", f"cache_dir={cache}", *more, *args],
+        cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+    )  # fmt: skip
+    said = done.stdout.decode("utf-8", "replace").rstrip()
+    print(f"{name}, {time.monotonic() - began:.0f} s\n{said}", flush=True)
+    counts = {what: int(count) for count, what in _COUNT.findall(said.rpartition("\n")[2])}
+    kept = cache / "v/cache/lastfailed"
+    failed = sorted(json.loads(kept.read_text())) if done.returncode and kept.exists() else []
+    return Played(name=name, status=done.returncode, passed=counts.get("passed", 0), failed=failed)
+
+
+def play_all(
+    groups: Mapping[str, Sequence[str]], stages: Iterable[tuple[int, Sequence[str]]], root: Path, *, again: bool
+) -> Sum:
+    """Stage after stage; then once more, one group after the other, what failed."""
+    shutil.rmtree(root / KEPT, ignore_errors=True)
+    first: list[Played] = []
+    for abreast, names in stages:
+        with ThreadPoolExecutor(abreast) as pool:
+            first += pool.map(lambda name: play(name, groups[name], root), names)
+    told = Sum()
+    for played in first:
+        told.passed += played.passed
+        if played.status == FAILED and played.failed and again:
+            print("once more, alone: ", end="")
+            second = play(played.name, groups[played.name], root, "--last-failed", "--last-failed-no-failures", "none")
+            told.passed += second.passed
+            told.second_time += sorted(set(played.failed) - set(second.failed)) if second.status <= FAILED else []
+            played = second
+        told.failed += played.failed
+        if played.status > FAILED or played.status < 0 or (played.status and not played.failed):
+            told.failed.append(f"{played.name}: its tests did not come to their end (status {played.status})")
+    (root / KEPT / SUMMARY).write_text("\n".join(told.lines()) + "\n")
+    return told
+
+
+def main(names: Sequence[str]) -> int:
+    """Plays all groups, or those that are named, which are played once."""
+    stages = [(abreast, [name for name in group if not names or name in names]) for abreast, group in STAGES]
+    told = play_all(GROUPS, [(abreast, group) for abreast, group in stages if group], ROOT, again=not names)
+    print("\n" + "\n".join(told.lines()), flush=True)
+    return 1 if told.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
