@@ -130,9 +130,10 @@ def play_all(
     groups: Mapping[str, Sequence[str]], stages: Iterable[tuple[int, Sequence[str]]], root: Path, *, again: bool
 ) -> Sum:
     """Stage after stage; then once more, one group after the other, what failed."""
-    shutil.rmtree(root / KEPT, ignore_errors=True)
     first: list[Played] = []
     for abreast, names in stages:
+        for name in names:
+            shutil.rmtree(root / KEPT / name, ignore_errors=True)
         with ThreadPoolExecutor(abreast) as pool:
             first += pool.map(lambda name: play(name, groups[name], root), names)
     told = Sum()
@@ -147,6 +148,7 @@ def play_all(
         told.failed += played.failed
         if played.status > FAILED or played.status < 0 or (played.status and not played.failed):
             told.failed.append(f"{played.name}: its tests did not come to their end (status {played.status})")
+    (root / KEPT).mkdir(exist_ok=True)
     (root / KEPT / SUMMARY).write_text("\n".join(told.lines()) + "\n")
     return told
 
