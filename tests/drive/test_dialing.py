@@ -81,11 +81,11 @@ def test_all_addresses_have_one_deadline(monkeypatch: pytest.MonkeyPatch) -> Non
             sock.setblocking(False)
             sock.connect_ex(("127.0.0.1", port))
         gevent.sleep(0.05)
-        named(monkeypatch, *["127.0.0.1"] * 5)
+        named(monkeypatch, *["127.0.0.1"] * 40)
         began = time.monotonic()
         with pytest.raises(TimeoutError, match="no answer in time"):
             dial(("localhost", port), 0.3)
-        assert time.monotonic() - began < 1.2
+        assert time.monotonic() - began < 6  # far from twelve
         for sock in waiting:
             sock.close()
 
