@@ -168,7 +168,7 @@ class _Consumer:
                 if event.seq not in replaced:
                     count[name, "owed"] += 1
                     count[name, "defect"] += 1
-            elif any(stay.may(sent) for stay in self.stays) and (replays or not self._shut_out(sent)):
+            elif any(stay.may(sent) for stay in self.stays) and (replays or latest or not self._shut_out(sent)):
                 count[name, "undecided"] += 1
             elif replays and (between := self._between(sent)) is not None:
                 if between:
@@ -176,7 +176,7 @@ class _Consumer:
                     count[name, "not_replayed"] += 1
                 else:
                     count[name, "undecided"] += 1
-            elif any(stay.may(sent) for stay in self.stays) or not latest:
+            elif not latest:
                 count[name, "own_plan" if self._left_by_plan(sent) else "disconnected"] += 1
 
     def _shut_out(self, sent: int) -> bool:
