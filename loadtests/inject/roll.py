@@ -20,7 +20,7 @@ from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING
 Roll = Callable[[], frozenset[Hashable]]
 """Who is connected. Raises ControlError."""
 
-_GONE_S = 0.4  # so soon a server knows that a connection was closed
+_GONE_S = 1.0  # so soon a server knows that a connection was closed, also on a busy machine
 _LOOK_NS = 50 * NS_PER_MS
 _SESSIONS = """
     SELECT pid, backend_start::text FROM pg_stat_activity

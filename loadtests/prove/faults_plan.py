@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,9 @@ def _rows(*rows: Play) -> Mapping[str, Play]:
 
 CUTS, SERVICES, BUSY, STORES, CREW = "links", "services", "busy", "stores", "users"
 
+_MORE_THAN_CORES = min(80, max(4, 2 * (os.cpu_count() or 1)))
+"""So many sessions that compute slow the others down; PostgreSQL takes a hundred."""
+
 _LEAVING = 'name = "leaving"\nkind = "offline-consumers"\nconsumers = "plain"\nshare = 0.5'
 """A close is passed on late only where somebody closes."""
 
@@ -55,7 +59,7 @@ PLAYS: Mapping[str, Play] = _rows(
     Play(kind="output-buffer", where="redis", keys="limit_kb = 8", run=STORES),
     Play(kind="backend-kill", where="postgres", run=STORES),
     Play(kind="connection-exhaustion", where="postgres", run=STORES),
-    Play(kind="slow-queries", where="postgres", keys="connections = 4", run=STORES, for_s=3.0),
+    Play(kind="slow-queries", where="postgres", keys=f"connections = {_MORE_THAN_CORES}", run=STORES, for_s=3.0),
     Play(kind="lock", where="postgres", run=STORES),
     Play(kind="slow-consumers", where="plain", keys="read_bytes_per_s = 200\nshare = 0.5", run=CREW, for_s=3.0),
     Play(kind="stalled-consumers", where="plain", keys="share = 0.5", run=CREW),

@@ -76,9 +76,12 @@ def test_so_many_connections_are_left_as_was_asked(run: Run) -> None:
 
 
 def test_queries_are_slower_while_others_compute(run: Run, database: Database) -> None:
-    play(run, "postgres", "slow-queries", name="slow", connections=8)
+    sessions = max(8, 2 * (os.cpu_count() or 1))  # more than the machine can compute at once
+    if sessions > 80:
+        pytest.skip("PostgreSQL takes no more sessions than this machine has processors")
+    play(run, "postgres", "slow-queries", name="slow", connections=sessions)
     found = effective(run, "slow")
-    assert found["sessions_active"] == 8
+    assert found["sessions_active"] == sessions
     assert found["query_ms"] > found["query_ms_before"]
     assert database.ask(OURS) == []
 

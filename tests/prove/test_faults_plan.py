@@ -10,7 +10,8 @@ from loadtests.inject.errors import ControlError, NotAllowedHere, Refused
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.profile import Profile
 from loadtests.model.profile_read import read_profile
-from loadtests.prove.faults import Row, row_of
+from loadtests.model.results import Lost
+from loadtests.prove.faults import Row, _losses, row_of
 from loadtests.prove.faults_plan import PLAYS, groups, profile
 
 
@@ -53,6 +54,10 @@ def told(*faults: dict[str, Any]) -> dict[str, Any]:
         "recovery": [{"fault": each["name"], **RECOVERED} for each in faults],
         "delivery": {"lost": {"total": 12}},
     }
+
+
+def test_what_a_run_lost_is_told_by_the_names_that_results_have() -> None:
+    assert _losses(dict.fromkeys(Lost.__struct_fields__)).startswith("- lost: - charged")
 
 
 RECOVERED = {"recovery_s": 1.2, "outage_s": 3.1, "verdict": "PASS", "summary": "steady 1.2 s after it was healed"}

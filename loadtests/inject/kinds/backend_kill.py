@@ -39,8 +39,10 @@ class BackendKillWitness(PostgresWitness):
         while True:
             try:
                 now = chosen(self.database, self.fault)
-            except ControlError as error:
-                return Proof(proved=False, reason=str(error))
+            except ControlError as error:  # one look that is not answered says nothing
+                if not wait_a_little(watch, 0.1):
+                    return Proof(proved=False, reason=str(error))
+                continue
             left, back = len((self.before_it | ended) & now), max(back, len(now - self.before_it))
             if (not left and back >= len(self.before_it)) or not wait_a_little(watch, 0.1):
                 break

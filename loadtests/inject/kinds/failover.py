@@ -80,7 +80,8 @@ class FailoverWitness(LinkWitness):
         """Another server that names itself, or a connection that the kernel shows at the new one alone, is proof."""
         new = str(self._site.facts[_NEW])
         named = at = None
-        while named is None and at is None and self.probe.turn(watch):  # connecting anew may need a moment
+        # Connecting anew may need a moment, and a name alone says nothing where none was known before.
+        while at is None and None in (named, self._named_before) and self.probe.turn(watch):
             named = self._named(watch)
             at = reached(self.probe, (self._old, new), watch.within_s(_LOOK_S))
         effective: Effective = {

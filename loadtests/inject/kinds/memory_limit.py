@@ -9,7 +9,6 @@ import errno
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import psutil
@@ -17,7 +16,7 @@ import psutil
 from loadtests.inject.database import OUT_OF_MEMORY, SqlRefused
 from loadtests.inject.errors import ControlError, NotAllowedHere, Refused
 from loadtests.inject.kinds.kind import Kind, Site, Undo
-from loadtests.inject.kinds.on_service import ServiceWitness, company, resorts
+from loadtests.inject.kinds.on_service import ServiceWitness, company, resorts, wait_a_little
 from loadtests.inject.processes import family_of, remember, remembered
 from loadtests.inject.proofs import Effective, Proof
 from loadtests.inject.watch import Watch
@@ -30,6 +29,7 @@ MOST_BYTES = 1_000 * MIB
 
 _BEYOND = 16 * MIB
 _PROGRAM_S = 5.0
+_LOOKS_S = 1.0
 _NONE_HERE = f"{NOT_ALLOWED_HERE}this system cannot limit the memory of a process that runs"
 _LIMIT = getattr(psutil, "RLIMIT_AS", None)  # Linux alone
 
@@ -164,8 +164,13 @@ def _limit_as_owner(process: psutil.Process, soft: int, hard: int) -> None:
 
 
 def _apply(site: Site, fault: PlannedFault) -> None:
-    family = family_of(site, fault)
-    _limit(family, limit_bytes(fault), told(family[0].pid)[1])
+    """Until none is without it: one that was just being forked has what its parent had then."""
+    watch = Watch.of_s(_LOOKS_S)
+    while True:
+        family = family_of(site, fault)
+        _limit(family, limit_bytes(fault), told(family[0].pid)[1])
+        if not _not_in_force(site, fault) or not wait_a_little(watch):
+            return
 
 
 def _not_in_force(site: Site, fault: PlannedFault) -> list[str]:
@@ -187,7 +192,7 @@ def _undo(_: Site, entry: Undo) -> None:
 def _remaining(_: Site, entry: Undo) -> list[str]:
     """A process forked while the limit was lifted may have it still, so it looks twice."""
     left: list[str] = []
-    watch = Watch.of_s(1.0)
+    watch = Watch.of_s(_LOOKS_S)
     while not watch.over:
         left = []
         for process in remembered(entry):
@@ -200,7 +205,7 @@ def _remaining(_: Site, entry: Undo) -> list[str]:
         if not left:
             return []
         _undo(_, entry)
-        watch.wait(time.monotonic_ns() + 20_000_000)
+        wait_a_little(watch)
     return left
 
 

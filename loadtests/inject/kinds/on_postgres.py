@@ -9,10 +9,11 @@ import zlib
 from loadtests.inject.database import Database, SqlRefused
 from loadtests.inject.errors import ControlError, NotThere
 from loadtests.inject.kinds.kind import Resort, Site, Undo
+from loadtests.inject.kinds.on_service import wait_a_little
 from loadtests.inject.proofs import Effective, ms
 from loadtests.inject.touch import Touch
 from loadtests.inject.watch import Watch
-from loadtests.model.ids import NS_PER_MS, NS_PER_S
+from loadtests.model.ids import NS_PER_MS
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING
 from loadtests.model.stackwire import Ask
@@ -83,7 +84,7 @@ class Queries:
                 return Touch(touched=NOT_OBSERVABLE, why="PostgreSQL does not tell who queries it")
             if more := now - self._seen:
                 return Touch(touched=ACTED, connections=len(more))
-            if not watch.wait(time.monotonic_ns() + int(_EVERY_S * NS_PER_S)) or watch.over:
+            if not wait_a_little(watch, _EVERY_S):
                 return Touch(
                     touched=NOTHING, why="nobody of the run or the target queried PostgreSQL while it was in force"
                 )
@@ -163,6 +164,13 @@ def end_sessions(site: Site, entry: Undo) -> None:
         return  # a server that is gone has no sessions
 
 
+def settled(database: Database, name: str, count: int, watch: Watch) -> int:
+    """How many sessions have this name, as soon as there are so many: one that was closed takes a moment to go."""
+    while (there := len(database.backends(name))) != count and wait_a_little(watch, _EVERY_S):
+        pass
+    return there
+
+
 def sessions_left(site: Site, entry: Undo) -> list[str]:
     """Sessions that are still there after a moment."""
     database, name = site.the_postgres(), str(entry["sessions"])
@@ -176,7 +184,7 @@ def sessions_left(site: Site, entry: Undo) -> list[str]:
             left = [str(error)]
         else:
             left = [f"backend {pid} is still there" for pid in pids]
-        if not left or not watch.wait(time.monotonic_ns() + 50 * NS_PER_MS) or watch.over:
+        if not left or not wait_a_little(watch, _EVERY_S):
             return left
 
 

@@ -23,6 +23,7 @@ LEAST_FACTOR = 1.3
 _ENDLESS = "DO $$ BEGIN LOOP PERFORM sqrt(2); END LOOP; END $$"
 _PROBE = "DO $$ BEGIN FOR n IN 1..10000 LOOP PERFORM sqrt(n); END LOOP; END $$"  # some 10 ms of computing
 _JOIN_S = 3.0
+_CANCEL_S = 0.1
 _CALM = 5
 _UNDER = 5
 _ACTIVE = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s AND state = 'active'"
@@ -43,9 +44,11 @@ class Busy:
             return  # cancelled, or ended by another process
 
     def close(self) -> None:
-        """Cancels its query and closes it; safe to repeat."""
-        self._session.cancel()
-        self._thread.join(_JOIN_S)
+        """Cancels its query and closes it; safe to repeat. A cancel that overtakes its query cancels nothing."""
+        watch = Watch.of_s(_JOIN_S)
+        while self._thread.is_alive() and not watch.over:
+            self._session.cancel()
+            self._thread.join(_CANCEL_S)
         if not self._thread.is_alive():
             self._session.close()
 
@@ -64,9 +67,9 @@ class SlowWitness(PostgresWitness):
 
     def during(self, watch: Watch) -> Proof:
         """All sessions active, and the query clearly slower, is proof."""
-        under_ns = self._times(_UNDER, watch)
         try:
-            active = int(self.database.ask(_ACTIVE, (session_name(self.fault),))[0][0])
+            active = self._active(watch)
+            under_ns = self._times(_UNDER, watch)
         except ControlError as error:
             return Proof(proved=False, reason=str(error))
         effective: Effective = {
@@ -82,6 +85,14 @@ class SlowWitness(PostgresWitness):
         elif median(under_ns) < LEAST_FACTOR * median(self.calm_ns):
             reason = "the probe query took hardly longer than before: the server has processors to spare"
         return Proof(proved=not reason, effective=effective, reason=reason)
+
+    def _active(self, watch: Watch) -> int:
+        """How many sessions compute, as soon as all do: each must get a turn first, as a thread and as a backend."""
+        soon = watch.within_s(watch.left_s / 2)
+        while True:
+            active = int(self.database.ask(_ACTIVE, (session_name(self.fault),))[0][0])
+            if active >= int(self.fault.asked["connections"]) or not wait_a_little(soon):
+                return active
 
     def _times(self, count: int, watch: Watch) -> list[int]:
         found: list[int] = []
