@@ -65,6 +65,8 @@ class _Stay:
     owed_to: int
     may_to: int
     own: bool  # its end was our own choice
+    from_ns: int
+    to_ns: int
 
     def owes(self, sent: int) -> bool:
         return self.owed_from <= sent < self.owed_to
@@ -128,6 +130,8 @@ class _Consumer:
             owed_to=(to_ns - settle_ns) // SLICE_NS,
             may_to=-(-to_ns // SLICE_NS),
             own=edge.to_ns < 0 or edge.why in OWN_CHOICE,
+            from_ns=edge.from_ns,
+            to_ns=to_ns,
         )
 
     def add(self) -> None:
@@ -165,7 +169,7 @@ class _Consumer:
                     count[name, "owed"] += 1
                     count[name, "defect"] += 1
             elif any(stay.may(sent) for stay in self.stays):
-                count[name, "undecided"] += 1
+                count[name, "disconnected" if not (replays or latest) and self._shut_out(sent) else "undecided"] += 1
             elif replays and (between := self._between(sent)) is not None:
                 if between:
                     count[name, "owed"] += 1
@@ -182,6 +186,14 @@ class _Consumer:
             if a.may_to <= sent < b.may_from:
                 return a.may_to + settle <= sent < b.may_from - settle
         return None
+
+    def _shut_out(self, sent: int) -> bool:
+        """Whether a slice holds a part of the time after the target ended a connection, until the next one."""
+        for at, stay in enumerate(self.stays):
+            back_ns = self.stays[at + 1].from_ns if at + 1 < len(self.stays) else 2**62
+            if not stay.own and stay.to_ns < back_ns and stay.to_ns // SLICE_NS <= sent < -(-back_ns // SLICE_NS):
+                return True
+        return False
 
     def _left_by_plan(self, sent: int) -> bool:
         """Whether the end of the connection before a moment was our own choice, or there was none before it."""
