@@ -180,8 +180,14 @@ class Chunks:
             except _NO_JSON:
                 parts = []
             readings = [(part, self._read(opcode, part)) for part in parts[:JOINED_MAX]]
-            several = sum(one is not None and one.identity is not None for _, one in readings) > 1
-            if several if again else any(one is not None for _, one in readings):
+            found = [one for _, one in readings if one is not None]
+            if again:
+                joined = sum(one.identity is not None for one in found) > 1
+            elif reading is None:
+                joined = bool(found)
+            else:  # what has no identity as a whole is one, unless a part of it says something
+                joined = any(one.identity is not None or one.control is not None for one in found)
+            if joined:
                 for part, one in readings:
                     self._take(opcode, part, one, messages, odd, controls)
                 if len(parts) > JOINED_MAX:
