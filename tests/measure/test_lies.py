@@ -466,8 +466,8 @@ def test_a_delivery_that_was_due_in_another_age_takes_no_room() -> None:
     for due in (17_000_000_000, -17_000_000_000):
         world.extra.append(
             r.Consumed(
-                group=0, due_slice=due, received_slice=world.warm // SLICE_NS, clock="read", unique=1, repeated=0, bytes=1,
-                latency=([], []), service=([], []), read_delay=([1], [1]), reads=1, negative=1,
+                group=0, due_slice=due, received_slice=world.warm // SLICE_NS, clock="read", unique=1,
+                repeated=0, bytes=1, latency=([], []), service=([], []), read_delay=([1], [1]), reads=1, negative=1,
             )
         )  # fmt: skip
     assert judge(world.profile, world.history()).verdict is Verdict.UNKNOWN
