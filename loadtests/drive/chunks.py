@@ -24,8 +24,10 @@ _ODD_BYTES: Final = 256
 """What a kept example costs at most beyond the bytes that it stands for."""
 _PINGS: Final = 32
 """Pings of one chunk that are answered each; of a flood only the last is, as the protocol allows."""
-_FAR: Final = 1 << 62
-"""Numbers of an identity lie below this, or no column of the history could hold what is computed of them."""
+_FAR_SEQ: Final = 1 << 32
+"""A stream has fewer messages: what has a greater number is none of them, and no account could hold it."""
+_FAR_NS: Final = 1 << 51
+"""26 days, longer than any run: times beyond are not those that were sent, say of the target's own clock."""
 _NO_JSON: Final = (msgspec.DecodeError, ValueError, RecursionError)
 _COMPRESSED: Final = (b"\x1f\x8b", b"\x78\x01", b"\x78\x9c", b"\x78\xda", b"\x28\xb5\x2f\xfd")
 """How gzip, zlib and zstd begin."""
@@ -223,9 +225,7 @@ class Chunks:
                 odd.append(Odd(self._dialect.unreadable(opcode, payload), shown(payload)))
             return
         identity, strange, control, attachments, body = reading
-        far = identity is not None and not (
-            identity.seq < _FAR and -_FAR < identity.due_ns < _FAR and -_FAR < identity.sent_ns < _FAR
-        )
+        far = identity is not None and identity.seq >= _FAR_SEQ
         if control is not None:
             controls.append(control)
         if strange is not None:
@@ -255,8 +255,8 @@ class Chunks:
         found = message(
             index=index,
             seq=identity.seq,
-            due_ns=identity.due_ns,
-            sent_ns=identity.sent_ns,
+            due_ns=_within_a_run(identity.due_ns),
+            sent_ns=_within_a_run(identity.sent_ns),
             family=self._streams.family[index],
             size=len(payload),
         )
@@ -282,6 +282,11 @@ class Chunks:
         if self._integrity is not None and self._integrity.altered(identity, index, family, body, sealed=sealed):
             found.append(Odd("altered", shown(body), family))
         return found
+
+
+def _within_a_run(time_ns: int) -> int:
+    """A time of an identity; 0 for one that lies in no run, so that no table grows with what a target makes up."""
+    return time_ns if -_FAR_NS < time_ns < _FAR_NS else 0
 
 
 def begins_json(text: bytes) -> bool:
