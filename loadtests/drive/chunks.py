@@ -207,7 +207,10 @@ class Chunks:
 
     def _astray(self, payload: bytes) -> bool:
         """Whether a frame without identity holds one of ours all the same, but not where it should be."""
-        return self._unread(payload) is not None and self._dialect.lacks(payload)
+        try:
+            return self._unread(payload) is not None and self._dialect.lacks(payload)
+        except _NO_JSON:
+            return False
 
     def _take(
         self,
