@@ -24,8 +24,10 @@ _ODD_BYTES: Final = 256
 """What a kept example costs at most beyond the bytes that it stands for."""
 _PINGS: Final = 32
 """Pings of one chunk that are answered each; of a flood only the last is, as the protocol allows."""
-_FAR: Final = 1 << 62
-"""Numbers of an identity lie below this, or no column of the history could hold what is computed of them."""
+_FAR_SEQ: Final = 1 << 32
+"""A stream has fewer messages: what has a greater number is none of them, and no account could hold it."""
+_FAR_NS: Final = 1 << 51
+"""26 days, longer than any run: times beyond are not those that were sent, say of the target's own clock."""
 _NO_JSON: Final = (msgspec.DecodeError, ValueError, RecursionError)
 _COMPRESSED: Final = (b"\x1f\x8b", b"\x78\x01", b"\x78\x9c", b"\x78\xda", b"\x28\xb5\x2f\xfd")
 """How gzip, zlib and zstd begin."""
@@ -180,8 +182,14 @@ class Chunks:
             except _NO_JSON:
                 parts = []
             readings = [(part, self._read(opcode, part)) for part in parts[:JOINED_MAX]]
-            several = sum(one is not None and one.identity is not None for _, one in readings) > 1
-            if several if again else any(one is not None for _, one in readings):
+            found = [one for _, one in readings if one is not None]
+            if again:
+                joined = sum(one.identity is not None for one in found) > 1
+            elif reading is None:
+                joined = bool(found)
+            else:  # what has no identity as a whole is one, unless a part of it says something
+                joined = any(one.identity is not None or one.control is not None for one in found)
+            if joined:
                 for part, one in readings:
                     self._take(opcode, part, one, messages, odd, controls)
                 if len(parts) > JOINED_MAX:
@@ -199,7 +207,10 @@ class Chunks:
 
     def _astray(self, payload: bytes) -> bool:
         """Whether a frame without identity holds one of ours all the same, but not where it should be."""
-        return self._unread(payload) is not None and self._dialect.lacks(payload)
+        try:
+            return self._unread(payload) is not None and self._dialect.lacks(payload)
+        except _NO_JSON:
+            return False
 
     def _take(
         self,
@@ -217,9 +228,7 @@ class Chunks:
                 odd.append(Odd(self._dialect.unreadable(opcode, payload), shown(payload)))
             return
         identity, strange, control, attachments, body = reading
-        far = identity is not None and not (
-            identity.seq < _FAR and -_FAR < identity.due_ns < _FAR and -_FAR < identity.sent_ns < _FAR
-        )
+        far = identity is not None and identity.seq >= _FAR_SEQ
         if control is not None:
             controls.append(control)
         if strange is not None:
@@ -249,8 +258,8 @@ class Chunks:
         found = message(
             index=index,
             seq=identity.seq,
-            due_ns=identity.due_ns,
-            sent_ns=identity.sent_ns,
+            due_ns=_within_a_run(identity.due_ns),
+            sent_ns=_within_a_run(identity.sent_ns),
             family=self._streams.family[index],
             size=len(payload),
         )
@@ -276,6 +285,11 @@ class Chunks:
         if self._integrity is not None and self._integrity.altered(identity, index, family, body, sealed=sealed):
             found.append(Odd("altered", shown(body), family))
         return found
+
+
+def _within_a_run(time_ns: int) -> int:
+    """A time of an identity; 0 for one that lies in no run, so that no table grows with what a target makes up."""
+    return time_ns if -_FAR_NS < time_ns < _FAR_NS else 0
 
 
 def begins_json(text: bytes) -> bool:

@@ -11,6 +11,7 @@ import msgspec
 from loadtests.inject.dialects import http_get
 from loadtests.inject.socketry import Connection, Cut
 from loadtests.inject.watch import Watch
+from loadtests.model.address import host_port
 
 TIMEOUT_S = 1.0
 """For the whole exchange."""
@@ -29,8 +30,7 @@ class GatewayCounts:
     """The statistics of one gateway, read past every proxy."""
 
     def __init__(self, address: str) -> None:
-        host, _, port = address.rpartition(":")
-        self._address = (host, int(port)) if address else None
+        self._address = host_port(address) if address else None
 
     def read(self) -> dict[str, float] | None:
         """All its numbers now; None where it does not answer, or where nobody told its address."""

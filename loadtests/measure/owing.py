@@ -259,11 +259,13 @@ class _Replay(NamedTuple):
 def _first_received(table: Streams, came: Deliveries) -> Ints:
     """Per published row the first slice in which any consumer received something of its family and due slice."""
     found: Ints = np.full(len(table.due), FOREVER, dtype=np.int64)
-    rows = came.counts & (came.unique > 0)
-    if not len(table.due) or not rows.any():
+    if not len(table.due):
         return found
-    low = min(int(table.due.min()), int(came.due[rows].min()))
-    width = max(int(table.due.max()), int(came.due[rows].max())) - low + 1
+    low, high = int(table.due.min()), int(table.due.max())
+    width = high - low + 1
+    rows = came.counts & (came.unique > 0) & (came.due >= low) & (came.due <= high)
+    if not rows.any():
+        return found
     families = max(int(came.family.max()), int(table.row_family.max())) + 1
     first: Ints = np.full(families * width, FOREVER, dtype=np.int64)
     np.minimum.at(first, came.family[rows] * width + came.due[rows] - low, came.received[rows])

@@ -168,21 +168,16 @@ class _Consumer:
                 if event.seq not in replaced:
                     count[name, "owed"] += 1
                     count[name, "defect"] += 1
-            elif any(stay.may(sent) for stay in self.stays) and (replays or not self._shut_out(sent)):
-                count[name, "undecided"] += 1
+            elif any(stay.may(sent) for stay in self.stays):
+                count[name, "disconnected" if not (replays or latest) and self._shut_out(sent) else "undecided"] += 1
             elif replays and (between := self._between(sent)) is not None:
                 if between:
                     count[name, "owed"] += 1
                     count[name, "not_replayed"] += 1
                 else:
                     count[name, "undecided"] += 1
-            elif any(stay.may(sent) for stay in self.stays) or not latest:
+            elif not latest:
                 count[name, "own_plan" if self._left_by_plan(sent) else "disconnected"] += 1
-
-    def _shut_out(self, sent: int) -> bool:
-        """Whether the target kept the consumer out in any part of a slice between two connections."""
-        begin, end = sent * SLICE_NS, (sent + 1) * SLICE_NS
-        return any(not a.own and a.to_ns < end and b.from_ns > begin for a, b in itertools.pairwise(self.stays))
 
     def _between(self, sent: int) -> bool | None:
         """Whether what was sent between two connections must be replayed for sure; None: it was not between two."""
@@ -192,10 +187,18 @@ class _Consumer:
                 return a.may_to + settle <= sent < b.may_from - settle
         return None
 
+    def _shut_out(self, sent: int) -> bool:
+        """Whether a slice holds a part of the time after the target ended a connection, until the next one."""
+        for at, stay in enumerate(self.stays):
+            back_ns = self.stays[at + 1].from_ns if at + 1 < len(self.stays) else 2**62
+            if not stay.own and stay.to_ns < back_ns and stay.to_ns // SLICE_NS <= sent < -(-back_ns // SLICE_NS):
+                return True
+        return False
+
     def _left_by_plan(self, sent: int) -> bool:
         """Whether the end of the connection before a moment was our own choice, or there was none before it."""
-        before = [stay for stay in self.stays if stay.to_ns < (sent + 1) * SLICE_NS]
-        return not before or max(before, key=lambda stay: stay.to_ns).own
+        before = [stay for stay in self.stays if stay.may_to <= sent]
+        return not before or max(before, key=lambda stay: stay.may_to).own
 
     def _replaced(self, got: Got) -> set[int]:
         """Messages of which the contract wants only the newest, and a newer one came in time."""

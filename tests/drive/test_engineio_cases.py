@@ -149,7 +149,7 @@ SOCKETIO: dict[str, tuple[bytes, Said]] = {
     "subscribed with nothing": (b'42["subscribed"]', Said(control="subscribed")),
     "an identity with a number that no column holds": (
         b'42["t",{"tickstorm":{"r":"run","s":%d,"q":1,"d":%d,"t":1}}]' % (STREAM, 1 << 70),
-        Said(odd="restamped"),
+        Said(1, "restamped"),
     ),
     "an identity below zero": (
         b'42["t",{"tickstorm":{"r":"run","s":%d,"q":-1,"d":1,"t":1}}]' % STREAM,

@@ -24,7 +24,7 @@ from loadtests.drive.socketio import SocketIoDialect
 from loadtests.drive.websocket import PlainDialect
 from loadtests.model.contract import Contract
 from loadtests.model.profile import Profile
-from loadtests.model.records import Closing, HarnessSecond, Record, Strange
+from loadtests.model.records import Closing, Consumed, HarnessSecond, Record, Strange
 from loadtests.model.results import Results, Verdict
 from loadtests.plan.payload import content_shapes
 from loadtests.plan.replay import Replayed
@@ -258,6 +258,9 @@ RESTAMPED: dict[str, Lie] = {
     "due alone": lambda event, who: [_moved(event, 500 * MS, "d")],
     "sent alone, by the least": lambda event, who: [_moved(event, 1, "t")],
     "due as sent": lambda event, who: [changed(event, d=event["tickstorm"]["t"])],
+    "the target's own clock": lambda event, who: [_moved(event, 1_795_842_000 * S, "d", "t")],
+    "no time of any run": lambda event, who: [_moved(event, -(2**62), "d")],
+    "no number at all": lambda event, who: [changed(event, t=2**100)],
     "exchanged": lambda event, who: [changed(event, d=event["tickstorm"]["t"], t=event["tickstorm"]["d"])],
     "without its check value": lambda event, who: [changed(event, k=None)],
     "moved, and the check value taken away": lambda event, who: [
@@ -285,6 +288,20 @@ def test_moved_times_are_counted_for_each_delivery_and_no_latency_is_believed(na
 def test_a_number_that_was_changed_shows_beside_what_it_breaks() -> None:
     passed = Passed(lambda event, who: [changed(event, q=event["tickstorm"]["q"] + 7)])
     assert passed.of("restamped") == [60] * CONSUMERS
+
+
+def test_a_number_that_no_message_has_is_in_no_account() -> None:
+    passed = Passed(lambda event, who: [event, changed(event, q=2**32), changed(event, q=2**61)])
+    assert passed.of("restamped") == [120] * CONSUMERS
+    assert passed.unique == 60 * CONSUMERS
+    assert passed.judged().verdict is Verdict.FAIL
+
+
+def test_no_record_is_of_a_time_that_lies_in_no_run() -> None:
+    passed = Passed(lambda event, who: [_moved(event, 1_795_842_000 * S, "d", "t")])
+    due = [x.due_slice for x in passed.records if isinstance(x, Consumed)]
+    assert due
+    assert max(abs(at) for at in due) < 1 << 25
 
 
 def test_identities_exchanged_between_messages_show() -> None:

@@ -458,3 +458,16 @@ def test_what_a_fault_took_that_was_due_just_before_it_is_not_judged_in_calm() -
     assert results.delivery.lost.charged > 0
     assert results.delivery.lost.defect == 0
     assert results.verdict is Verdict.PASS
+
+
+def test_a_delivery_that_was_due_in_another_age_takes_no_room() -> None:
+    """As a target that writes its own clock into the identity leaves it in an older history."""
+    world = World(profile()).calm()
+    for due in (17_000_000_000, -17_000_000_000):
+        world.extra.append(
+            r.Consumed(
+                group=0, due_slice=due, received_slice=world.warm // SLICE_NS, clock="read", unique=1,
+                repeated=0, bytes=1, latency=([], []), service=([], []), read_delay=([1], [1]), reads=1, negative=1,
+            )
+        )  # fmt: skip
+    assert judge(world.profile, world.history()).verdict is Verdict.UNKNOWN
