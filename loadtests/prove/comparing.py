@@ -206,7 +206,8 @@ def _block(block: Block, results: dict[str, Any], *, but: bool, calm: bool) -> I
     pairs = [
         ("owed", owed, delivery["owed"]),
         ("unique", block.total("unique"), delivery["unique"]),
-        ("offered", owed + undecided + sum(away.values()), delivery["offered"]),
+        # Of a killed process's consumers nobody can tell what they were offered, so of all there is no sum.
+        ("offered", None if but else owed + undecided + sum(away.values()), delivery["offered"]),
         ("undecided", undecided, delivery["undecided"]),
         ("away, own plan", away["own_plan"], delivery["away"]["own_plan"]),
         ("away, disconnected", away["disconnected"], delivery["away"]["disconnected"]),
