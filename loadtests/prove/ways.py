@@ -135,7 +135,7 @@ def _shared(found: Found) -> list[Row]:
 
 
 def _respawned(found: Found) -> list[Row]:
-    """Consumers were taken away and came back, or nothing was proved; publishers stayed, as an edit of the count says."""
+    """Consumers were taken away and came back, or nothing was proved; an edit of the count leaves publishers alone."""
     moved = {consumer for (consumer, _), edge in found.edges.items() if edge.why == "moved"}
     back = {consumer for consumer in moved if any(c == consumer and e > 0 for c, e in found.edges)}
     publishers = {stream >> 32 for stream in found.published if (stream >> 20) & 0xFFF}
