@@ -82,11 +82,13 @@ def expected(
     origin_ns: int,
     but: frozenset[int] = frozenset(),
     not_ok: Mapping[int, Collection[int]] = {},
+    told: Mapping[int, Collection[int]] | None = None,
 ) -> Block:
     """The numbers of a run without faults, but for some consumers.
 
-    `not_ok`: seqs by stream that Redis did not answer well: whoever sees them has them, nobody is owed them.  Raises
-    BookError where the book leaves a number open.
+    `not_ok`: seqs by stream that Redis did not answer well: whoever sees them has them, nobody is owed them.
+    `told`: seqs by stream that publishers told of, where one of them was killed before it told of all: who sees another
+    has it, and nothing more is said.  Raises BookError where the book leaves a number open.
     """
     block = Block(
         published=sum(len(s.events) for s in truth.streams.values()),
@@ -97,7 +99,7 @@ def expected(
     )
     for consumer, connections in truth.consumers().items():
         if consumer not in but:
-            _Consumer(truth, block, consumer, connections, edges, origin_ns, not_ok).add()
+            _Consumer(truth, block, consumer, connections, edges, origin_ns, not_ok, told).add()
     return block
 
 
@@ -111,9 +113,10 @@ class _Consumer:
         edges: dict[Place, Edge],
         origin_ns: int,
         not_ok: Mapping[int, Collection[int]],
+        told: Mapping[int, Collection[int]] | None,
     ) -> None:
         self.contract: Contract = truth.contract
-        self.truth, self.block, self.origin_ns, self.not_ok = truth, block, origin_ns, not_ok
+        self.truth, self.block, self.origin_ns, self.not_ok, self.told = truth, block, origin_ns, not_ok, told
         self.run = self.contract.profile.run
         self.group = self.contract.consumer_group(consumer)[0]
         self.late_ns = round(self.run.late_s * 1e9)
@@ -160,6 +163,8 @@ class _Consumer:
         unsure = self.not_ok.get(stream.packed, ())
         for event in stream.events:
             sent = event.sent_ns // SLICE_NS
+            if self.told is not None and event.seq not in self.told.get(stream.packed, ()):
+                continue
             if event.seq in seen:
                 count[name, "owed"] += 1
             elif event.seq in unsure:

@@ -46,7 +46,8 @@ def compare(truth: Truth, found: Found, results: dict[str, Any], *, but: frozens
     rows = [*_kinds(truth, found, but), *_accounts(truth, found, but)]
     rows += [compared("history is whole", [], [*found.torn, *(t.what for t in found.trouble if not but)])]
     rows += [compared("exceptions that were not kept", 0, found.not_kept)]
-    block = expected(truth, found.edges, origin_ns=found.origin_ns, but=but, not_ok=found.not_ok)
+    told = found.published if but else None
+    block = expected(truth, found.edges, origin_ns=found.origin_ns, but=but, not_ok=found.not_ok, told=told)
     return [*rows, *_published(truth, found, but), *_block(block, results, but=bool(but), calm=not found.not_ok)]
 
 
@@ -202,6 +203,10 @@ def _block(block: Block, results: dict[str, Any], *, but: bool, calm: bool) -> I
     defect, not_replayed, owed = (block.total(name) for name in ("defect", "not_replayed", "owed"))
     away = {cause: block.total(cause) for cause in ("own_plan", "disconnected")}
     undecided, delivered = block.total("undecided"), owed - defect - not_replayed
+    missed, absent = undecided + away["disconnected"], delivery["away"]
+    if but:
+        # A worker's end stalls its machine: who is disconnected then may be our own doing, or undecided in its slice.
+        undecided, away["disconnected"] = delivery["undecided"], absent["disconnected"]
     due = owed + away["disconnected"]
     pairs = [
         ("owed", owed, delivery["owed"]),
@@ -209,8 +214,8 @@ def _block(block: Block, results: dict[str, Any], *, but: bool, calm: bool) -> I
         # Of a killed process's consumers nobody can tell what they were offered, so of all there is no sum.
         ("offered", None if but else owed + undecided + sum(away.values()), delivery["offered"]),
         ("undecided", undecided, delivery["undecided"]),
-        ("away, own plan", away["own_plan"], delivery["away"]["own_plan"]),
-        ("away, disconnected", away["disconnected"], delivery["away"]["disconnected"]),
+        ("away, own plan", away["own_plan"], absent["own_plan"]),
+        ("away, disconnected", away["disconnected"], absent["disconnected"]),
         ("delivered", delivered, delivery["delivered"]),
         ("lost, total", defect + not_replayed, lost["total"]),
         ("lost, defect", defect, lost["defect"]),
@@ -218,7 +223,11 @@ def _block(block: Block, results: dict[str, Any], *, but: bool, calm: bool) -> I
         ("lost, charged", 0, lost["charged"]),
         ("rate", round(delivered / due, 9) if due else None, delivery["rate"]),
     ]
-    if not but:
+    if but:
+        pairs += [
+            ("undecided or away", missed, sum(delivery["away"].values()) + delivery["undecided"] - away["own_plan"])
+        ]
+    else:
         pairs += [
             ("repeated", block.total("repeated"), delivery["repeated"]),
             ("reordered", block.total("reordered"), delivery["reordered"]),

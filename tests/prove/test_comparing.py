@@ -218,8 +218,10 @@ def test_of_a_killed_process_nothing_is_said_and_of_all_else_everything() -> Non
     block = expected(truth, found.edges, origin_ns=ORIGIN, but=frozenset({1}))
     for name in ("owed", "unique", "undecided"):
         results["delivery"][name] = block.total(name)
-    results["delivery"] |= account_of(block)
+    results["delivery"] |= account_of(block) | {"offered": None}
     assert not wrong(compare(truth, found, results, but=frozenset({1})))
+    results["delivery"]["undecided"] += 1
+    assert list(wrong(compare(truth, found, results, but=frozenset({1})))) == ["results: undecided or away"]
     swallow(found, 3)
     assert "lost" in wrong(compare(truth, found, results, but=frozenset({1})))
 
