@@ -23,7 +23,7 @@ test: servers
 $(GROUPS): servers
 	@$(BIN)/python tests/playing.py $@
 
-# Those, and every proof in full: about an hour; wants the machine to itself. Some of it: make prove-all ONLY="chaos burners"
+# Those, and every proof in full; slow, wants the machine to itself. Some of it: make prove-all ONLY="chaos burners"
 prove-all: servers
 	@$(BIN)/python tests/proving_all.py $(ONLY)
 
