@@ -13,11 +13,11 @@ import gevent
 
 from loadtests.drive.consumer_connection import Connection
 from loadtests.drive.gauges import unread
-from loadtests.model.ids import NS_PER_MS
+from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.ports import RunClock
 
 PERIOD_S: Final = 0.5
-_PERIOD_NS: Final = 500 * NS_PER_MS
+_PERIOD_NS: Final = round(PERIOD_S * NS_PER_S)
 _LATE_NS: Final = 100 * NS_PER_MS
 """A look that comes so late found us standing still: that time counts for nobody."""
 _AT_ONCE: Final = 32

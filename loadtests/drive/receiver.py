@@ -30,7 +30,7 @@ from loadtests.drive.socketio import SocketIoDialect, patience_ns
 from loadtests.drive.websocket import PlainDialect
 from loadtests.model.contract import ConsumerPlan, Contract
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.records import Touched
+from loadtests.model.records import HARNESS, Touched
 from loadtests.plan.payload import content_shapes
 from loadtests.tally.accountant import Accountant, Sums
 from loadtests.tally.streams import STREAMS_KEPT
@@ -49,8 +49,6 @@ _LET_OTHERS_S = 0.001
 """A sleep of 0 would let other greenlets run, but no socket be read: gevent does up to 5 ms of those in one go."""
 _PROBES = 4096  # nonces that are kept, lest a target that makes them up fills the memory
 _EPOCHS = 16
-HARNESS = "harness"
-"""Why a connection is over that we ourselves ended, or could not make, for a limit or an error of our own."""
 _CLOSED_BY_PEER = (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)
 
 

@@ -13,6 +13,7 @@ from loadtests.inject.errors import ControlError
 from loadtests.inject.kinds.kind import Site
 from loadtests.inject.link import Link
 from loadtests.inject.touch import Touch
+from loadtests.inject.touching import Idle
 from loadtests.inject.watch import Watch
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING
@@ -22,11 +23,13 @@ Roll = Callable[[], frozenset[Hashable]]
 
 _GONE_S = 1.0  # so soon a server knows that a connection was closed, also on a busy machine
 _LOOK_NS = 50 * NS_PER_MS
-_SESSIONS = """
-    SELECT pid, backend_start::text FROM pg_stat_activity
+OTHERS = """
+    FROM pg_stat_activity
     WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
       AND (application_name NOT LIKE 'tickstorm%%' OR application_name = 'tickstorm-reader')
 """
+"""PostgreSQL's sessions of the run and the target: those of our own tools bear our name."""
+_SESSIONS = f"SELECT pid, backend_start::text {OTHERS}"
 
 
 def roll_of(site: Site, speaks: str) -> Roll | None:
@@ -39,16 +42,16 @@ def roll_of(site: Site, speaks: str) -> Roll | None:
     return None
 
 
-class Company:
-    """Whether somebody of the run or the target was connected when a fault began to hold for all who are."""
+class Company(Idle):
+    """Whether somebody of the run or the target was connected when a fault began to hold for all who are.
+
+    Who is there just before it counts, and it holds for all of them.
+    """
 
     def __init__(self, roll: Roll, service: str) -> None:
         self._roll, self._service = roll, service
         self._count: int | None = None
         self._why = ""
-
-    def start(self) -> None:
-        """Nothing: who is there just before it counts."""
 
     def about_to_act(self) -> None:
         """Who is there."""
@@ -57,9 +60,6 @@ class Company:
         except ControlError as error:
             self._why = f"who is connected to {self._service} could not be asked: {error}"
 
-    def has_acted(self) -> None:
-        """Nothing: it holds for all of them."""
-
     def touch(self, _: Watch) -> Touch:
         """Somebody, or nobody."""
         if self._count is None:
@@ -67,21 +67,15 @@ class Company:
         why = f"nobody of the run or the target was connected to {self._service}"
         return Touch(touched=ACTED if self._count else NOTHING, why=why, connections=self._count)
 
-    def close(self) -> None:
-        """Nothing stays open."""
 
-
-class ServerEncounter:
-    """Compares the rolls before and after a cut."""
+class ServerEncounter(Idle):
+    """Compares the rolls just before and after a cut."""
 
     def __init__(self, roll: Roll, link: Link, unseen: str) -> None:
         """`unseen` says why the kernel's table does not tell it."""
         self._roll, self._link, self._unseen = roll, link, unseen
         self._before: frozenset[Hashable] | None = None
         self._gone = self._ours = 0
-
-    def start(self) -> None:
-        """Nothing: who is there just before it counts."""
 
     def about_to_act(self) -> None:
         """Who is there; a probe of ours bears no name, but it is known how many are open."""
@@ -113,6 +107,3 @@ class ServerEncounter:
             return self._roll()
         except ControlError:
             return None
-
-    def close(self) -> None:
-        """Nothing stays open."""

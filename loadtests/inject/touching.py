@@ -39,11 +39,8 @@ class Encounter(Protocol):
         ...
 
 
-class Unseen:
-    """Whom it meets cannot be observed."""
-
-    def __init__(self, why: str) -> None:
-        self._why = why
+class Idle:
+    """Does nothing at the moments that say nothing of whom it meets; keeps nothing open."""
 
     def start(self) -> None:
         """Nothing."""
@@ -54,12 +51,19 @@ class Unseen:
     def has_acted(self) -> None:
         """Nothing."""
 
+    def close(self) -> None:
+        """Nothing."""
+
+
+class Unseen(Idle):
+    """Whom it meets cannot be observed."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
     def touch(self, _: Watch) -> Touch:
         """That it cannot."""
         return Touch(touched=NOT_OBSERVABLE, why=self._why)
-
-    def close(self) -> None:
-        """Nothing."""
 
 
 class Beside:

@@ -24,10 +24,10 @@ from loadtests.measure.facts import Bools
 from loadtests.measure.frame import Times
 from loadtests.measure.phases import Window
 from loadtests.measure.planned import Planned
-from loadtests.measure.subscriptions import HARNESS as OURS
 from loadtests.measure.subscriptions import PLANNED, Subscriptions
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S, SLICE_NS
+from loadtests.model.records import HARNESS as OURS
 
 OWN_PLAN, CHARGED, HARNESS, DISCONNECTED = range(4)
 CAUSES: Final = ("own_plan", "charged", "harness", "disconnected")

@@ -190,9 +190,8 @@ def _publishers_gone(case: Case) -> list[str]:
     end = case.times.plan_end_ns
     lost = [
         f"{t.process} published and was lost: {t.what}"
-        for _, p in case.facts.each()
-        for t in p.trouble
-        if t.to_ns < 0 and not t.consumers and t.from_ns < end and t.process in case.facts.processes
+        for t in case.facts.lost()
+        if t.from_ns < end and t.process in case.facts.processes
         if len(case.facts.processes[t.process].publish)
     ]
     count = sum(g.count for g in case.profile.publishers)

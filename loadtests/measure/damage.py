@@ -57,7 +57,7 @@ def damage(facts: Facts) -> Damage:
     of: dict[str, list[str]] = {}
     main = facts.processes.get(LEADING, ProcessFacts())
     run = next(((h.run, h.profile_sha256) for h in main.headers), None)
-    lost = {t.process for _, p in facts.each() for t in p.trouble if t.to_ns < 0 and not t.consumers}
+    lost = {t.process for t in facts.lost()}
     strangers = set()
     for name, process in facts.each():
         lines = process.holes()

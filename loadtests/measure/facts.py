@@ -300,6 +300,10 @@ class Facts:
         """Processes with what they wrote, in the order of their names."""
         return [(name, self.processes[name]) for name in self.names]
 
+    def lost(self) -> list[r.Trouble]:
+        """Trouble of whole processes that lasts to the end: each of them was lost, or its work ended, back then."""
+        return [t for _, p in self.each() for t in p.trouble if t.to_ns < 0 and not t.consumers]
+
 
 def fold(history: Iterable[tuple[str, Frame | Torn]]) -> Facts:
     """All of a history."""

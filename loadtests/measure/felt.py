@@ -7,7 +7,6 @@ due before the healing makes nothing after it unsteady.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,21 +98,19 @@ def felt(
 
 
 def _concerned(contract: Contract, plan: Planned, act: Act) -> list[int]:
-    family = np.array([r.family for r in contract.routes], dtype=np.int64)
     families = act.families or frozenset(range(len(contract.profile.families)))
     wanted: list[int] = []
+    concerned: dict[frozenset[int], bool] = {}
     if act.consumers is not None:
         return sorted(act.consumers)
     for group, slots in enumerate(plan.slots):
-        spec = contract.profile.consumers[group]
-        if spec.expect_slow:
+        if contract.profile.consumers[group].expect_slow:
             continue
-        alike = spec.subscribe.symbol_share >= 1
-        same: bool | None = None
         for slot in slots:
-            if same is None or not alike:
-                same = bool(families & {int(family[r]) for r in contract.consumer(slot).routes})
-            if same:
+            routes = contract.consumer_routes(slot)
+            if routes not in concerned:
+                concerned[routes] = not families.isdisjoint(contract.routes[r].family for r in routes)
+            if concerned[routes]:
                 wanted.append(slot)
     return wanted
 
@@ -126,7 +123,7 @@ def _silent(contract: Contract, table: Streams, seen: Slices) -> Bools:
     due, route, n = table.due[inside] - before, table.route_of[table.stream][inside], (table.end - table.start)[inside]
     width_of: dict[frozenset[int], int] = {}
     silent = np.zeros(seen.count.shape, dtype=np.bool_)
-    for row, routes in enumerate(_routes(contract, seen.consumers)):
+    for row, routes in enumerate(map(contract.consumer_routes, seen.consumers)):
         width = width_of.get(routes)
         if width is None:
             mine = np.isin(route, np.array(sorted(routes), dtype=np.int64))
@@ -135,17 +132,6 @@ def _silent(contract: Contract, table: Streams, seen: Slices) -> Bools:
             width = width_of[routes] = max(1, -int(-_EXPECTED // per_slice)) if per_slice else 10**9
         silent[row] = _long_runs(seen.count[row] == 0, width)
     return silent
-
-
-def _routes(contract: Contract, consumers: list[int]) -> Iterator[frozenset[int]]:
-    """Routes of each consumer; those of a group that follows all symbols are alike."""
-    of_group: dict[int, frozenset[int]] = {}
-    for consumer in consumers:
-        group, spec = contract.consumer_group(consumer)
-        routes = of_group.get(group)
-        if routes is None or spec.subscribe.symbol_share < 1:
-            routes = of_group[group] = contract.consumer(consumer).routes
-        yield routes
 
 
 def _long_runs(marks: Bools, width: int) -> Bools:
@@ -238,11 +224,11 @@ def _counting(contract: Contract, table: Streams, ledger: Ledger, act: Act, cons
     rows = (due_ns >= from_ns) & (due_ns + SLICE_NS + spare_ns <= until_ns) & (table.ok_count > 0)
     offered = frozenset(np.unique(table.route_of[table.stream[rows]]).tolist())
     found = np.zeros(len(consumers), dtype=np.bool_)
-    for row, (consumer, routes) in enumerate(zip(consumers, _routes(contract, consumers), strict=True)):
+    for row, consumer in enumerate(consumers):
         away = [a for a in ledger.away.get(consumer, ()) if a.from_ns < until_ns and a.to_ns > from_ns]
         # Who left by our plan and was refused when it returned is kept away by the target.
         ours = bool(away) and away[-1].cause in (OWN_PLAN, HARNESS)
-        found[row] = not ours and not offered.isdisjoint(routes)
+        found[row] = not ours and not offered.isdisjoint(contract.consumer_routes(consumer))
     return found
 
 

@@ -145,8 +145,6 @@ def incomplete(facts: Facts, broken: Damage, end_s: float | None = None) -> list
             + ("" if end_s is None else f"; the last fact is of {end_s:.1f} s")
         )
     elif not all(f.complete for _, p in facts.each() for f in p.finishes):
-        gone = sorted(
-            {f"{t.process}: {t.what}" for _, p in facts.each() for t in p.trouble if t.to_ns < 0 and not t.consumers}
-        )
+        gone = sorted({f"{t.process}: {t.what}" for t in facts.lost()})
         found.append("; ".join(["not every process's last records were acknowledged", *gone]))
     return found

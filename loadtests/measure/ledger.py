@@ -125,7 +125,7 @@ def settle(
     of_key: dict[bytes, Sight] = {s.key: s for s in views.of.values()}
     scopes = Scopes(facts, subs, views, received, blame.late_slices, damaged)
     ledger.wrong = scopes.wrong
-    routes_of = _Routes(contract)
+    ordered: dict[frozenset[int], tuple[int, ...]] = {}
     for consumer in sorted(set(planned) | scopes.epochs.keys()):
         epochs = scopes.epochs.get(consumer, [])
         reason = scopes.why_not(consumer, epochs) if epochs else None
@@ -133,12 +133,14 @@ def settle(
             ledger.unjudged[consumer] = reason
             continue
         spared = blame.spares(consumer)
-        routes = routes_of.of(consumer)
+        routes = contract.consumer_routes(consumer)
+        if routes not in ordered:
+            ordered[routes] = tuple(sorted(routes))
         seen = [e for e in epochs if (consumer, e) in views.of]
-        away = ledger.away[consumer] = absences.of(consumer, frozenset(routes))
+        away = ledger.away[consumer] = absences.of(consumer, routes)
         member = Member(
             group=contract.consumer_group(consumer)[0],
-            routes=routes,
+            routes=ordered[routes],
             stays=owing.stays(subs.intervals.get(consumer, []), spared),
             away=owing.away(away),
             sights=tuple(views.of[consumer, e].key for e in seen),
@@ -156,24 +158,6 @@ def settle(
         entry = _Entry(ledger, contract, table, blame.of(member.spared), owing)
         entry.add(member, consumers, [of_key[k] for k in member.sights])
     return ledger
-
-
-class _Routes:
-    """Routes of consumers, ascending; those of a group that follows all symbols are alike."""
-
-    def __init__(self, contract: Contract) -> None:
-        self._contract = contract
-        self._of_group: dict[int, tuple[int, ...]] = {}
-
-    def of(self, consumer: int) -> tuple[int, ...]:
-        group, spec = self._contract.consumer_group(consumer)
-        alike = spec.subscribe.symbol_share >= 1
-        if alike and group in self._of_group:
-            return self._of_group[group]
-        found = tuple(sorted(self._contract.consumer(consumer).routes))
-        if alike:
-            self._of_group[group] = found
-        return found
 
 
 class _Entry:

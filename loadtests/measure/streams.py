@@ -145,9 +145,7 @@ def _told_to(streams_: int, index: Ints, end: Ints) -> Ints:
 
 def _lost_from(facts: Facts, name: str) -> list[int]:
     """When a process was lost; empty where it was not."""
-    return [
-        t.from_ns for _, p in facts.each() for t in p.trouble if t.process == name and t.to_ns < 0 and not t.consumers
-    ]
+    return [t.from_ns for t in facts.lost() if t.process == name]
 
 
 def _open_end(facts: Facts, ids: Ints, index: Ints) -> Bools:

@@ -9,9 +9,8 @@ import numpy as np
 
 from loadtests.measure.facts import STEP_ORDER, Facts, Ints
 from loadtests.model.ids import SLICE_NS
+from loadtests.model.records import HARNESS
 
-HARNESS = "harness"
-"""Reason of leaving that is a limit or an error of ours."""
 OWN = frozenset({"own", "end", "moved", HARNESS})
 """Reasons of leaving that are no loss of the connection by the target."""
 PLANNED = OWN | {"fault"}

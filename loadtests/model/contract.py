@@ -48,6 +48,7 @@ class Contract:
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
         self.routes: tuple[Route, ...] = tuple(_routes(profile.families))
+        self._routes_of_group: dict[int, frozenset[int]] = {}
 
     @cached_property
     def routes_of_family(self) -> tuple[tuple[int, ...], ...]:
@@ -117,6 +118,15 @@ class Contract:
                 and (not symbols or r.key("symbol") in symbols)
             ),
         )
+
+    def consumer_routes(self, slot: int) -> frozenset[int]:
+        """Routes of a consumer slot; all of a group have the same ones, unless each takes a share of the symbols."""
+        group, spec = self.consumer_group(slot)
+        if spec.subscribe.symbol_share < 1:
+            return self.consumer(slot).routes
+        if group not in self._routes_of_group:
+            self._routes_of_group[group] = self.consumer(slot).routes
+        return self._routes_of_group[group]
 
     def group_index(self, family: int, consumer_group: int) -> int:
         """Index of a family x consumer group pair, as the records use it."""

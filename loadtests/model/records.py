@@ -137,6 +137,10 @@ class RouteSet(_Record, frozen=True, kw_only=True, array_like=True, tag="route_s
     routes: list[int]
 
 
+HARNESS = "harness"
+"""Why a connection is over that we ourselves ended, or could not make, for a limit or an error of our own."""
+
+
 class Subscription(_Record, frozen=True, kw_only=True, array_like=True, tag="subscription"):
     """One change in a consumer's subscription."""
 

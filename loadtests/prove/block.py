@@ -158,13 +158,14 @@ class _Consumer:
             self._late(name, got)
         count[name, "unique"] += len(seen)
         count[name, "repeated"] += seen.total() - len(seen)  # seen again over another connection
-        replays = self.contract.profile.families[stream.route.family].offline == "replayed"
-        latest = self.contract.profile.families[stream.route.family].mode == "latest"
+        family = self.contract.profile.families[stream.route.family]
+        replays, latest = family.offline == "replayed", family.mode == "latest"
         unsure = self.not_ok.get(stream.packed, ())
+        told = None if self.told is None else self.told.get(stream.packed, ())
         for event in stream.events:
-            sent = event.sent_ns // SLICE_NS
-            if self.told is not None and event.seq not in self.told.get(stream.packed, ()):
+            if told is not None and event.seq not in told:
                 continue
+            sent = event.sent_ns // SLICE_NS
             if event.seq in seen:
                 count[name, "owed"] += 1
             elif event.seq in unsure:

@@ -224,9 +224,7 @@ def _block(block: Block, results: dict[str, Any], *, but: bool, calm: bool) -> I
         ("rate", round(delivered / due, 9) if due else None, delivery["rate"]),
     ]
     if but:
-        pairs += [
-            ("undecided or away", missed, sum(delivery["away"].values()) + delivery["undecided"] - away["own_plan"])
-        ]
+        pairs += [("undecided or away", missed, sum(absent.values()) + delivery["undecided"] - away["own_plan"])]
     else:
         pairs += [
             ("repeated", block.total("repeated"), delivery["repeated"]),

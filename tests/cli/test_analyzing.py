@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -12,9 +11,8 @@ import pytest
 from loadtests.cli.analyzing import analyze_run
 from loadtests.model import records as r
 from loadtests.model.codec import Frame, decode, pack
-from loadtests.model.profile_text import canonical
 from loadtests.model.results import Results, Verdict, from_json
-from loadtests.model.runconfig import sha256_of
+from tests.cli.storing import store
 from tests.measure.simulate import World, profile
 
 FILES = ("results.json", "report.html", "junit.xml")
@@ -23,22 +21,9 @@ FILES = ("results.json", "report.html", "junit.xml")
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that passes."""
-    folder = tmp_path_factory.mktemp("run") / "run-1"
-    (folder / "history").mkdir(parents=True)
-    world = World(profile()).calm()
-    text = canonical(world.profile)
-    (folder / "profile.toml").write_text(text, encoding="utf-8")
-    for name, frame in world.history():
-        records = [_with_hash(x, sha256_of(text)) for x in frame.records]
-        with (folder / "history" / f"{name}.tsh").open("ab") as file:
-            for data in pack(frame.number, records):
-                file.write(data)
+    folder = store(tmp_path_factory.mktemp("run") / "run-1", World(profile()).calm())
     assert analyze_run(str(folder), [], out=None, quiet=True) == 0
     return folder
-
-
-def _with_hash(x: Any, sha256: str) -> Any:
-    return msgspec.structs.replace(x, profile_sha256=sha256) if isinstance(x, r.Header) else x
 
 
 def again(folder: Path, out: Path, files: tuple[str, ...] = FILES) -> tuple[Results, list[bytes]]:

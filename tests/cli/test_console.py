@@ -13,14 +13,10 @@ import termios
 import time
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from loadtests.cli.analyzing import analyze_run
-from loadtests.model import records as r
-from loadtests.model.codec import pack
-from loadtests.model.profile_text import canonical
-from loadtests.model.runconfig import sha256_of
+from tests.cli.storing import store
 from tests.measure.simulate import World, profile
 
 ANALYZE = [sys.executable, "-m", "loadtests.cli", "analyze"]
@@ -32,17 +28,7 @@ SIZES = ("0", "1", "-1", "99999999999999999999", "\u00b2", "wide", "")
 def passed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that passes; its name holds what few consoles can show."""
     folder = tmp_path_factory.mktemp("run") / "run-\u65e5\u2264"
-    (folder / "history").mkdir(parents=True)
-    world = World(profile()).calm()
-    text = canonical(world.profile)
-    (folder / "profile.toml").write_text(text, encoding="utf-8")
-    sha256 = sha256_of(text)
-    for name, frame in world.history():
-        records = [
-            msgspec.structs.replace(x, profile_sha256=sha256) if isinstance(x, r.Header) else x for x in frame.records
-        ]
-        with (folder / "history" / f"{name}.tsh").open("ab") as file:
-            file.writelines(pack(frame.number, records))
+    store(folder, World(profile()).calm())
     assert analyze_run(str(folder), [], out=None, quiet=True, html=False) == 0
     return folder
 

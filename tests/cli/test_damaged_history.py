@@ -7,7 +7,6 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -15,9 +14,8 @@ import pytest
 from loadtests.cli.analyzing import analyze_run
 from loadtests.model import records as r
 from loadtests.model.codec import decode, pack
-from loadtests.model.profile_text import canonical
 from loadtests.model.results import Results, Verdict, from_json
-from loadtests.model.runconfig import sha256_of
+from tests.cli.storing import store
 from tests.measure.simulate import MS, FaultIn, S, World, profile
 
 Edit = Callable[[Path], None]
@@ -25,6 +23,8 @@ CUT = {"name": "cut", "kind": "down", "link": "gateway-redis", "at_s": 3.0, "for
 LIMITS = [{"measure": measure, "at_most": 0.0, "phases": ["all"]} for measure in ("lost_defect", "repeated", "foreign")]
 MORE = [{"measure": "not_recovered", "at_most": 0}, {"measure": "connected", "at_least": 5}]
 FILES = ("main", "worker-0", "worker-1")
+CHUNK = 12
+"""Records of a frame: that makes some thirty frames a file."""
 
 
 def world_of(*, lose: bool) -> World:
@@ -44,37 +44,16 @@ def world_of(*, lose: bool) -> World:
     return world
 
 
-def store(folder: Path, world: World) -> Path:
-    """A run's folder, as the run left it: some thirty frames a file, and the number of each in the last of main."""
-    history = folder / "history"
-    history.mkdir(parents=True)
-    text = canonical(world.profile)
-    (folder / "profile.toml").write_text(text, encoding="utf-8")
-    frames = world.history(chunk=12)
-    count = {name: sum(of == name for of, _ in frames) for name in FILES}
-    for name, frame in frames:
-        with (history / f"{name}.tsh").open("ab") as file:
-            file.writelines(pack(frame.number, [_of_run(x, sha256_of(text), count) for x in frame.records]))
-    return folder
-
-
-def _of_run(x: Any, sha256: str, count: dict[str, int]) -> Any:
-    if isinstance(x, r.Header):
-        return msgspec.structs.replace(x, profile_sha256=sha256)
-    workers = {name: n for name, n in count.items() if name != "main"}
-    return msgspec.structs.replace(x, frames=workers) if isinstance(x, r.Finish) else x
-
-
 @pytest.fixture(scope="module")
 def passed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = store(tmp_path_factory.mktemp("passed") / "run-1", world_of(lose=False))
+    folder = store(tmp_path_factory.mktemp("passed") / "run-1", world_of(lose=False), chunk=CHUNK)
     assert analyze_run(str(folder), [], out=None, quiet=True, html=False) == 0
     return folder
 
 
 @pytest.fixture(scope="module")
 def failed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = store(tmp_path_factory.mktemp("failed") / "run-1", world_of(lose=True))
+    folder = store(tmp_path_factory.mktemp("failed") / "run-1", world_of(lose=True), chunk=CHUNK)
     assert analyze_run(str(folder), [], out=None, quiet=True, html=False) == 1
     return folder
 
@@ -289,7 +268,7 @@ def test_a_real_loss_that_is_told_by_whole_files_stays_a_failure(failed: Path, t
 def test_an_old_history_has_no_last_frame_and_lacks_nothing(tmp_path: Path) -> None:
     world = world_of(lose=False)
     world.sealed = False
-    folder = store(tmp_path / "run-1", world)
+    folder = store(tmp_path / "run-1", world, chunk=CHUNK)
     assert analyze_run(str(folder), [], out=None, quiet=True, html=False) == 0
 
 
@@ -298,7 +277,7 @@ def test_a_worker_that_was_lost_has_no_last_frame_and_its_trouble_is_the_reason(
     gone = r.Trouble(process="worker-1", from_ns=world.plan_end, to_ns=-1, what="the worker is gone")
     world.extra.append(gone)
     world.finish = r.Finish(at_ns=world.end, reason="plan done", plan_done=True, drained=True, complete=False)
-    folder = store(tmp_path / "run-1", world)
+    folder = store(tmp_path / "run-1", world, chunk=CHUNK)
     results = again(folder, tmp_path / "again", on_frames("worker-1", lambda f: f[:-1]))
     assert results.verdict is Verdict.UNKNOWN
     assert not [x for x in results.harness.trouble if "last frame" in x]

@@ -11,7 +11,9 @@ from loadtests.inject.errors import ControlError, NotThere
 from loadtests.inject.kinds.kind import Resort, Site, Undo
 from loadtests.inject.kinds.on_service import wait_a_little
 from loadtests.inject.proofs import Effective, ms
+from loadtests.inject.roll import OTHERS
 from loadtests.inject.touch import Touch
+from loadtests.inject.touching import Idle
 from loadtests.inject.watch import Watch
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.injectwire import PlannedFault
@@ -51,26 +53,19 @@ class PostgresWitness:
         """Nothing stays open."""
 
 
-_QUERIES = """
-    SELECT pid, query_start::text FROM pg_stat_activity
-    WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND query_start IS NOT NULL
-      AND (application_name NOT LIKE 'tickstorm%%' OR application_name = 'tickstorm-reader')
-"""
+_QUERIES = f"SELECT pid, query_start::text {OTHERS} AND query_start IS NOT NULL"
 _SESSIONS = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
 _EVERY_S = 0.05
 
 
-class Queries:
-    """Whether others than we query while a fault is in force: by the sessions that begin another query meanwhile."""
+class Queries(Idle):
+    """Whether others than we query while a fault is in force: by the sessions that begin another query meanwhile.
+
+    A query before it is not met.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    def start(self) -> None:
-        """Nothing: a query before it is not met."""
-
-    def about_to_act(self) -> None:
-        """Nothing; likewise."""
 
     def has_acted(self) -> None:
         """What is known so far is from before it."""
@@ -95,12 +90,12 @@ class Queries:
         except ControlError:
             return None
 
-    def close(self) -> None:
-        """Nothing stays open."""
 
+class Newcomers(Idle):
+    """Whether others than we open sessions: by PostgreSQL's own count of them in the calm before a fault.
 
-class Newcomers:
-    """Whether others than we open sessions: by PostgreSQL's own count of them in the calm before a fault."""
+    Whom it keeps out leaves no trace at the server.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -114,9 +109,6 @@ class Newcomers:
     def about_to_act(self) -> None:
         """The count now."""
         self._last, self._ours = self._counted(), self._database.opened - self._ours
-
-    def has_acted(self) -> None:
-        """Nothing: whom it keeps out leaves no trace at the server."""
 
     def touch(self, _: Watch) -> Touch:
         """Who came in the calm would have come under it."""
@@ -132,9 +124,6 @@ class Newcomers:
         except ControlError as error:
             self._why = str(error)
             return 0
-
-    def close(self) -> None:
-        """Nothing stays open."""
 
 
 def session_name(fault: PlannedFault) -> str:
