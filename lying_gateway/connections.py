@@ -17,7 +17,7 @@ from lying_gateway.event import Event
 from lying_gateway.liar import Liar
 from lying_gateway.listening import Asked, Listening
 from lying_gateway.outlet import NOTHING, Outlet
-from lying_gateway.plan import Plan
+from lying_gateway.plan import WHOLE, Plan
 from lying_gateway.rooms import Filter, Rooms
 from lying_gateway.timers import Timers
 
@@ -53,12 +53,14 @@ class Connections:
         self.subscribed = 0
         self.slow = 0
         self._next = 0  # number of the next message
-        self._listening = Listening(self, self._drops, book, timers, loop)
+        self.newest: Event | None = None  # message of a run, as soon as there was one
+        self._listening = Listening(plan, self, self._drops, book, timers, loop)
 
     def deliver(self, event: Event) -> None:
         """Send a message to all to whom it is owed."""
         self._next = event.n
         if event.may_be_spoilt:
+            self.newest = event
             self._drops.act(event)
         self._next = event.n + 1
         self._drops.keep(event)
@@ -107,13 +109,18 @@ class Connections:
         if client.state != "over":
             self._loop.watch(client)
 
+    def silent_to(self, client: Client) -> bool:
+        """Whether nothing at all is said to it at present."""
+        event, consumer = self.newest, client.name.consumer
+        return event is not None and any(
+            rule.kind == "silent" and rule.concerns(consumer) and rule.matches(event) for rule in self._plan.rules
+        )
+
     # -- subscriptions
 
     def join(self, client: Client, wanted: Filter) -> None:
         """It is owed what matches from the next message on; the answer is out already."""
-        rules = tuple(
-            r for r in self._plan.rules if r.kind != "dropped-connection" and r.concerns(client.name.consumer)
-        )
+        rules = tuple(r for r in self._plan.rules if r.kind not in WHOLE and r.concerns(client.name.consumer))
         client.room = self._rooms.join(client, wanted, rules)
         client.refresh()
         self.subscribed += 1

@@ -11,8 +11,7 @@ from lying_gateway.event import Transport
 from lying_gateway.frames import frame
 from lying_gateway.rooms import Filter
 
-PING_S: Final = 20.0
-_OPEN: Final = {"upgrades": [], "pingInterval": 20_000, "pingTimeout": 20_000, "maxPayload": 1_000_000}
+_OPEN: Final = {"upgrades": [], "maxPayload": 1_000_000}
 _EVENT: Final = re.compile(r"42(\d*)(\[.*)", re.DOTALL)
 _EVERYTHING: Final = Filter()
 _ACTIONS: Final = ("subscribe", "unsubscribe", "ping")
@@ -30,9 +29,10 @@ class Asked:
     reason: str = ""  # why it is bad
 
 
-def open_packet(connection: int) -> bytes:
+def open_packet(connection: int, ping_interval_ms: int, ping_timeout_ms: int) -> bytes:
     """What a Socket.IO server says first."""
-    return frame(b"0" + json.dumps({"sid": f"engine-{connection}"} | _OPEN).encode())
+    pings = {"pingInterval": ping_interval_ms, "pingTimeout": ping_timeout_ms}
+    return frame(b"0" + json.dumps({"sid": f"engine-{connection}"} | pings | _OPEN).encode())
 
 
 def connected_packet(connection: int) -> bytes:

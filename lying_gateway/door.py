@@ -86,9 +86,13 @@ def accept(request: Request) -> bytes:
     )
 
 
+HOSTILE: Final = (b"[" * 100_000, b'{"status":"ready","clients":1' + b"0" * 400 + b"}", None)
+"""Answers that end, overflow or hold a careless reader: too deep, too large a number, and none at all."""
+
+
 def answer(status: int, body: object) -> bytes:
-    """A whole JSON response, after which the connection ends."""
-    text = json.dumps(body).encode()
+    """A whole JSON response, after which the connection ends; bytes are sent as they are."""
+    text = body if isinstance(body, bytes) else json.dumps(body).encode()
     head = (
         f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(text)}\r\nConnection: close\r\n\r\n"

@@ -16,6 +16,7 @@ from lying_gateway.plan import Plan, Rule
 from lying_gateway.rooms import Filter
 
 DROPPED: Final = "dropped"
+EVER_NS: Final = 1 << 62
 
 
 class Ends(Protocol):
@@ -49,6 +50,9 @@ class Drops:
         self._done: set[tuple[int, str]] = set()
         self._refused: dict[int, int] = {}  # slot -> until when
         self._all_refused_ns = 0
+        for rule in plan.rules:
+            if rule.kind == "refused":
+                self._refuse(rule, EVER_NS)
         self._kept: dict[int, _Kept] = {}  # by slot
 
     def act(self, event: Event) -> None:
@@ -93,12 +97,14 @@ class Drops:
     def _note(self, rule: Rule, client: Client, event: Event, at_ns: int, out_ns: int | None, why: str) -> None:
         self._liar.note("replayed", rule.index, client, event, at_ns, out_ns=out_ns, after=0, why=why)
 
-    def _drop(self, rule: Rule, event: Event) -> None:
-        until_ns = time.monotonic_ns() + rule.refuse_ns
+    def _refuse(self, rule: Rule, until_ns: int) -> None:
         if rule.consumers is None:
             self._all_refused_ns = max(self._all_refused_ns, until_ns)
         else:
             self._refused.update(dict.fromkeys(rule.consumers, until_ns))
+
+    def _drop(self, rule: Rule, event: Event) -> None:
+        self._refuse(rule, time.monotonic_ns() + rule.refuse_ns)
         for client in sorted(self._ends.clients, key=lambda client: client.connection):
             if client.state != "open" or not rule.concerns(client.name.consumer):
                 continue

@@ -84,6 +84,12 @@ class Event:
             self.socketio = frame(envelope(transport, self.event_type, self.channel, self.payload))
         return self.socketio
 
+    def bare(self) -> bytes:
+        """The payload without anything but its type and its identity."""
+        body = json.loads(self.payload)
+        kept = {key: body[key] for key in ("event_type", IDENTITY)}
+        return json.dumps(kept, separators=(",", ":")).encode()
+
     def changed(self, **identity: Any) -> bytes:
         """The payload with parts of its identity changed; without its identity where none is given."""
         body = json.loads(self.payload)

@@ -50,6 +50,10 @@ class Liar:
         self._ways: dict[str, Callable[[Rule, Client, Event], None]] = {
             "lost": self._lose,
             "held": self._lose,
+            "silent": self._lose,
+            "altered": self._change,
+            "restamped": self._change,
+            "oversize": self._change,
             "repeated": self._repeat,
             "reordered": self._reorder,
             "queued": self._queue,
@@ -199,6 +203,14 @@ class Liar:
     def _reorder(self, rule: Rule, client: Client, event: Event) -> None:
         entry = self._put_off(rule, client, event, rule.after)
         self._timers.at(entry.at_ns + rule.within_ns, partial(self._release, entry, "late"))
+
+    def _change(self, rule: Rule, client: Client, event: Event) -> None:
+        self._outlet.put(client, self._spurious.changed(rule, client, event), event.n)
+        self.note(rule.kind, rule.index, client, event, time.monotonic_ns())
+
+    def _change(self, rule: Rule, client: Client, event: Event) -> None:
+        self._outlet.put(client, self._spurious.changed(rule, client, event), event.n)
+        self.note(rule.kind, rule.index, client, event, time.monotonic_ns())
 
     def _spoil(self, rule: Rule, client: Client, event: Event) -> None:
         data, own = self._spurious.make(rule.kind, client, event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -10,6 +11,7 @@ from lying_gateway.book import Book
 from lying_gateway.client import Client
 from lying_gateway.drops import Drops
 from lying_gateway.outlet import NOTHING
+from lying_gateway.plan import Plan
 from lying_gateway.timers import Timers
 
 if TYPE_CHECKING:
@@ -31,7 +33,11 @@ class Asked(Protocol):
 class Listening:
     """Takes what clients say and answers it."""
 
-    def __init__(self, connections: Connections, drops: Drops, book: Book, timers: Timers, loop: Asked) -> None:
+    def __init__(
+        self, plan: Plan, connections: Connections, drops: Drops, book: Book, timers: Timers, loop: Asked
+    ) -> None:
+        self._plan = plan
+        self._hostile = itertools.cycle(door.HOSTILE)
         self._connections = connections
         self._outlet = connections.outlet
         self._drops = drops
@@ -69,8 +75,9 @@ class Listening:
         self._connections.step("open", client, run=client.name.run, transport=transport)
         self._outlet.put(client, answer, NOTHING)
         if transport == "socketio":
-            self._outlet.put(client, dialogue.open_packet(client.connection), NOTHING)
-            self._timers.after(round(dialogue.PING_S * 1e9), lambda: self._ping(client))
+            pings = self._plan.ping_interval_ms, self._plan.ping_timeout_ms
+            self._outlet.put(client, dialogue.open_packet(client.connection, *pings), NOTHING)
+            self._ping_later(client)
         if request.behind:
             self._frames(client, request.behind)
 
@@ -79,7 +86,12 @@ class Listening:
         way = ways.get(request.path)
         if way is None:
             raise door.BadRequestError(404, "nothing here")
-        self._answer_and_end(client, 200, way())
+        if self._plan.health == "hostile" and request.path == "/health" and self._connections.newest is not None:
+            body = next(self._hostile)
+            if body is not None:
+                self._answer_and_end(client, 200, body)
+        else:
+            self._answer_and_end(client, 200, way())
 
     def _answer_and_end(self, client: Client, status: int, body: object) -> None:
         client.state = "open"  # for the answer; it was never booked
@@ -135,10 +147,14 @@ class Listening:
 
     # -- what clients are told unasked
 
+    def _ping_later(self, client: Client) -> None:
+        self._timers.after(self._plan.ping_interval_ms * 1_000_000, lambda: self._ping(client))
+
     def _ping(self, client: Client) -> None:
         if client.state == "open":
-            self._outlet.put(client, dialogue.ping_packet(), NOTHING)
-            self._timers.after(round(dialogue.PING_S * 1e9), lambda: self._ping(client))
+            if not self._connections.silent_to(client):
+                self._outlet.put(client, dialogue.ping_packet(), NOTHING)
+            self._ping_later(client)
 
     def _say_health(self) -> None:
         self._timers.after(_HEALTH_NS, self._say_health)

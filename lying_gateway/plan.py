@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
@@ -34,10 +34,20 @@ KINDS: Final[dict[str, frozenset[str]]] = {
     "no-identity": _SPURIOUS,
     "undecodable": _SPURIOUS,
     "truncated": _SPURIOUS,
+    "protocol": _SPURIOUS,
+    "oversize": frozenset({"bytes"}),
+    "altered": frozenset(),
+    "restamped": frozenset({"ms"}),
+    "silent": frozenset(),
+    "refused": frozenset(),
     "dropped-connection": frozenset({"code", "refuse_s", "replay_limit", "replay_max_age_s"}),
 }
-_WINDOW_NEEDED: Final = frozenset({"held", "queued", "dropped-connection"})
-_WHOLE: Final = frozenset({"dropped-connection"})  # kinds that concern a connection, not messages
+WHOLE: Final = frozenset({"dropped-connection", "refused"})
+"""Kinds that concern a connection, not messages."""
+_WINDOW_NEEDED: Final = frozenset({"held", "queued", "silent", "dropped-connection"})
+_NEEDED: Final = {"ms": frozenset({"delayed", "conflated", "restamped"}), "bytes": frozenset({"oversize"})}
+_LEAST: Final = {"every": 1, "times": 1, "after": 1, "bytes": 1, "limit": 0, "replay_limit": 0, "code": 1000}
+HEALTH: Final = ("honest", "hostile")
 
 
 class PlanError(ValueError):
@@ -78,6 +88,7 @@ class Rule:
     code: int = 1006
     refuse_ns: int = 0
     replay_limit: int = 0
+    size: int = 0  # bytes of an oversize frame
 
     def concerns(self, consumer: int | None) -> bool:
         """Whether it may lie to a consumer; None is one without a number."""
@@ -126,6 +137,9 @@ class Plan:
     leak_bytes_per_s: float = 0.0
     record_sends: bool = False
     batch_ms: float = 0.0
+    health: str = "honest"
+    ping_interval_ms: int = 20_000
+    ping_timeout_ms: int = 20_000
     rules: tuple[Rule, ...] = ()
 
 
@@ -138,11 +152,16 @@ def read_plan(text: str) -> Plan:
     if not isinstance(raw, dict):
         raise PlanError("a plan is an object")
     problems: list[str] = []
-    unknown = raw.keys() - {"seed", "leak_bytes_per_s", "record_sends", "batch_ms", "lies"}
+    unknown = raw.keys() - ({field.name for field in fields(Plan)} - {"rules"} | {"lies"})
     problems += [f"{key}: unknown key" for key in sorted(unknown)]
     seed = raw.get("seed", 0)
     if type(seed) is not int:
         problems.append("seed: an integer is wanted")
+    for key in ("ping_interval_ms", "ping_timeout_ms"):
+        if not _whole(raw.get(key, 1), 1):
+            problems.append(f"{key}: a whole number of at least 1 is wanted")
+    if raw.get("health", "honest") not in HEALTH:
+        problems.append(f"health: one of {', '.join(HEALTH)} is wanted")
     for key in ("leak_bytes_per_s", "batch_ms"):
         if not _number(raw.get(key, 0)):
             problems.append(f"{key}: a number of at least 0 is wanted")
@@ -160,13 +179,7 @@ def read_plan(text: str) -> Plan:
             rules.append(_rule(index, seed, lie))
     if problems:
         raise PlanError("; ".join(problems))
-    return Plan(
-        seed=seed,
-        leak_bytes_per_s=float(raw.get("leak_bytes_per_s", 0)),
-        record_sends=raw.get("record_sends", False),
-        batch_ms=float(raw.get("batch_ms", 0)),
-        rules=tuple(rules),
-    )
+    return Plan(rules=tuple(rules), **{key: raw[key] for key in raw if key != "lies"})
 
 
 def _number(value: object, least: float = 0) -> bool:
@@ -197,7 +210,7 @@ def _problems(lie: Any) -> list[str]:
     choices = [key for key in ("every", "share", "seqs") if key in lie]
     if len(choices) > 1:
         found.append(f"{choices[1]}: every, share and seqs exclude each other")
-    if kind in _WHOLE and choices:
+    if kind in WHOLE and choices:
         found.append(f"{choices[0]}: {kind} concerns connections, not messages")
     if "share" in lie and not (_number(lie["share"]) and lie["share"] <= 1):
         found.append("share: a number from 0 to 1 is wanted")
@@ -207,14 +220,13 @@ def _problems(lie: Any) -> list[str]:
             found.append(f"due_s: {kind} needs one")
     elif not (isinstance(window, list) and len(window) == 2 and all(map(_number, window)) and window[0] <= window[1]):
         found.append("due_s: [from, to] is wanted")
-    for key, least in (("every", 1), ("times", 1), ("after", 1), ("limit", 0), ("replay_limit", 0), ("code", 1000)):
+    for key, least in _LEAST.items():
         if key in lie and not _whole(lie[key], least):
             found.append(f"{key}: a whole number of at least {least} is wanted")
     for key in ("ms", "within_ms", "max_age_s", "replay_max_age_s", "refuse_s"):
         if key in lie and not _number(lie[key]):
             found.append(f"{key}: a number of at least 0 is wanted")
-    if "ms" in KINDS[kind] and "ms" not in lie:
-        found.append(f"ms: {kind} needs it")
+    found += [f"{key}: {kind} needs it" for key, kinds in _NEEDED.items() if kind in kinds and key not in lie]
     if not isinstance(lie.get("instead", False), bool):
         found.append("instead: true or false is wanted")
     return found
@@ -247,4 +259,5 @@ def _rule(index: int, seed: int, lie: dict[str, Any]) -> Rule:
         code=lie.get("code", 1006),
         refuse_ns=round(lie.get("refuse_s", 0) * _NS),
         replay_limit=lie.get("replay_limit", 0),
+        size=lie.get("bytes", 0),
     )

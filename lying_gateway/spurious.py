@@ -7,6 +7,7 @@ from typing import Any, Final
 from lying_gateway.client import Client
 from lying_gateway.event import ROUTE_MASK, Event, Transport, envelope
 from lying_gateway.frames import frame
+from lying_gateway.plan import Rule
 
 _KEPT: Final = 1000
 _OTHER_RUN: Final = "~lie"
@@ -19,6 +20,18 @@ class Spurious:
         self._newest: dict[tuple[str, str | None, str | None], Event] = {}  # by what filters look at, newest last
         self._made: dict[tuple[str, Transport], tuple[bytes, dict[str, Any]]] = {}
         self._made_of: Event | None = None
+
+    @staticmethod
+    def changed(rule: Rule, client: Client, event: Event) -> bytes:
+        """A message that keeps its place and is not what was published."""
+        if rule.kind == "altered":
+            payload = event.bare()
+        elif rule.kind == "restamped":
+            payload = event.changed(d=event.due_ns + rule.wait_ns, t=event.sent_ns + rule.wait_ns)
+        else:
+            assert rule.kind == "oversize", rule.kind
+            payload = event.payload + b" " * (rule.size - len(event.payload))
+        return frame(envelope(client.transport, event.event_type, event.channel, payload))
 
     def seen(self, event: Event) -> None:
         """A message that may be sent to somebody to whom it is not owed."""
@@ -54,6 +67,8 @@ class Spurious:
 def _made(kind: str, transport: Transport, event: Event) -> tuple[bytes, dict[str, Any]]:
     if kind == "undecodable":
         return frame(b'42["?",' if transport == "socketio" else b"{]"), {}
+    if kind == "protocol":
+        return frame(b"9" if transport == "socketio" else b"no object"), {}
     if kind == "truncated":
         text = envelope(transport, event.event_type, event.channel, event.payload)
         # cut between characters: a text frame has to be UTF-8, or the client may close the connection

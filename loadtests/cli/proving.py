@@ -28,6 +28,7 @@ from loadtests.prove.latency import prove_latency
 from loadtests.prove.recovery import prove_recovery
 from loadtests.prove.running import Bench
 from loadtests.prove.sections import Options, Row, SectionResult
+from loadtests.prove.verdicts import prove_verdicts
 from loadtests.stack import LocalStack
 
 Section = Callable[[Bench, Options], SectionResult]
@@ -36,6 +37,7 @@ SECTIONS: dict[str, Section] = {
     "latency": prove_latency,
     "recovery": prove_recovery,
     "growth": prove_growth,
+    "verdicts": prove_verdicts,
 }
 LEAST = 1_000
 NOT_NEEDED = ("gateway", "producer")

@@ -187,7 +187,7 @@ def health(case: Case, t: Threshold) -> Figure:
             for at, took, ok, detail in probes
             if took < 0 or not ok
         ]
-        slowest = max((took for _, took, ok, _ in probes if ok), default=None)
+        slowest = None if bad else max((took for _, took, ok, _ in probes), default=None)
         return Figure(
             value=None if slowest is None else slowest / NS_PER_MS,
             evidence=bad,

@@ -264,6 +264,7 @@ def _first_received(table: Streams, came: Deliveries) -> Ints:
     low, high = int(table.due.min()), int(table.due.max())
     width = high - low + 1
     rows = came.counts & (came.unique > 0) & (came.due >= low) & (came.due <= high)
+    rows &= came.received >= came.due  # before it was due nothing is sent: that time was written by the target
     if not rows.any():
         return found
     families = max(int(came.family.max()), int(table.row_family.max())) + 1

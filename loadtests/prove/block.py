@@ -21,14 +21,17 @@ NO_MESSAGE = {
     "foreign": frozenset({"foreign-run", "foreign-route"}),
     "stray": frozenset({"no-identity"}),
     "undecodable": frozenset({"undecodable", "truncated"}),
-    "protocol": frozenset[str](),
-    "altered": frozenset[str](),
-    "restamped": frozenset[str](),
+    "protocol": frozenset({"protocol"}),
+    "altered": frozenset({"altered"}),
+    "restamped": frozenset({"restamped"}),
 }
-"""Number of the results -> lies that it counts; nobody lies about the rest."""
+"""Number of the results -> lies that it counts."""
 
 OWN_CHOICE = frozenset({"own", "end", "moved"})
 """Reasons of leaving that are no loss of the connection."""
+
+DROPPED = "dropped"
+"""The book's word for a connection that the gateway ended by a lie."""
 
 NEAR_NS = 1_000_000_000
 """What was sent so shortly before a limit may have been read in time or not, should the machine stall: nobody can tell
@@ -132,7 +135,7 @@ class _Consumer:
             owed_from=-(-(edge.from_ns + settle_ns) // SLICE_NS),
             owed_to=(to_ns - settle_ns) // SLICE_NS,
             may_to=-(-to_ns // SLICE_NS),
-            own=edge.to_ns < 0 or edge.why in OWN_CHOICE,
+            own=edge.to_ns < 0 or (edge.why in OWN_CHOICE and connection.why != DROPPED),
             from_ns=edge.from_ns,
             to_ns=to_ns,
         )

@@ -94,7 +94,7 @@ class Book:
         return [event for event in self.events if event.run == run]
 
 
-NEVER_SENT = frozenset({"lost", "held"})
+NEVER_SENT = frozenset({"lost", "held", "silent"})
 
 
 def read_book(lines: Path | Iterable[str]) -> Book:

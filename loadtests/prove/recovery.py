@@ -8,22 +8,18 @@ recovered.
 from __future__ import annotations
 
 import csv
-import json
-import socket
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from loadtests.model import records as r
 from loadtests.model.ids import NS_PER_S
-from loadtests.prove.asking import DIRECT
 from loadtests.prove.comebacks import AmbiguousError, Comeback, Rules, comeback
+from loadtests.prove.decoy import LINK, decoy
+from loadtests.prove.decoy import target as decoy_target
 from loadtests.prove.running import Bench, ProofError, RunOutcome
 from loadtests.prove.sections import SHOWN, Options, Row, SectionResult, compared
 from loadtests.prove.sends import Sent, read_sends, records_of
@@ -35,7 +31,6 @@ _STOP_S = _WARM_UP_S + _AT_S + 0.1
 """Delivery stops that long after the first message was due: just after the fault began."""
 _HEALED_S = _WARM_UP_S + _AT_S + _FOR_S
 _EVERY_S = 0.05
-_PROXY = "tickstorm-prove-decoy"
 _FAULT = "decoy-cut"
 _CALM, _EACH, _GONE = 4, 6, 2
 """Consumers that nothing happens to; of each kind of comeback; of each kind that never comes back."""
@@ -81,7 +76,7 @@ def prove_recovery(bench: Bench, options: Options) -> SectionResult:
     options.say(f"recovery: {len(planned)} consumers that come back at times of their own, or never")
     lies = [lie for role in planned for lie in role.lies()]
     gateway = bench.start_gateway({"seed": options.seed, "record_sends": True, "lies": lies}, name="stopping-gateway")
-    with _decoy(bench.toxiproxy, bench.redis):
+    with decoy(bench.toxiproxy, bench.redis):  # a cut that closes nobody's connection proves nothing
         text = profile(bench.target(gateway), bench.toxiproxy, len(planned))
         outcome = bench.run(text, name="recovery", seed=options.seed)
     sent = read_sends(gateway.close_book(), outcome.folder)
@@ -105,9 +100,7 @@ def profile(target: str, toxiproxy: str, consumers: int) -> str:
     return f"""
 name = "prove-recovery"
 question = "When does each client get messages again, and steadily, after a fault?"
-{target}toxiproxy = "{toxiproxy}"
-proxies = {{ decoy-redis = "{_PROXY}" }}
-[run]
+{target}{decoy_target(toxiproxy)}[run]
 warm_up_s = {_WARM_UP_S}
 duration_s = {_DURATION_S}
 drain_s = {_LATE_S}
@@ -128,7 +121,7 @@ name = "patterns"
 channel = "tickstock.events.patterns"
 event = "pattern_detected"
 symbols = 2
-path = ["decoy-redis"]
+path = ["{LINK}"]
 [[publishers]]
 name = "detector"
 families = ["patterns"]
@@ -143,43 +136,13 @@ transport = "socketio"
 {reconnect}[[faults]]
 name = "{_FAULT}"
 kind = "down"
-link = "decoy-redis"
+link = "{LINK}"
 at_s = {_AT_S}
 for_s = {_FOR_S}
 [[thresholds]]
 measure = "not_recovered"
 at_most = 0
 """
-
-
-@contextmanager
-def _decoy(toxiproxy: str, redis: str) -> Iterator[None]:
-    """A proxy that carries nothing of the run, but a connection of ours: a cut that closes nobody's proves nothing."""
-    _ask(toxiproxy, "DELETE", f"/proxies/{_PROXY}", missing=True)
-    body = {"name": _PROXY, "listen": "127.0.0.1:0", "upstream": redis, "enabled": True}
-    host, _, port = str(_ask(toxiproxy, "POST", "/proxies", body)["listen"]).rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), timeout=5):
-            yield
-    finally:
-        _ask(toxiproxy, "DELETE", f"/proxies/{_PROXY}", missing=True)
-
-
-def _ask(
-    toxiproxy: str, method: str, path: str, body: Mapping[str, Any] | None = None, *, missing: bool = False
-) -> dict[str, Any]:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"http://{toxiproxy}{path}", data=data, method=method)
-    try:
-        with DIRECT.open(request, timeout=5) as answer:
-            found: dict[str, Any] = json.loads(answer.read() or b"{}")
-            return found
-    except urllib.error.HTTPError as error:
-        if not (missing and error.code == 404):
-            raise ProofError(f"Toxiproxy answered {error.code} to {method} {path}") from None
-    except OSError as error:
-        raise ProofError(f"Toxiproxy at {toxiproxy} does not answer: {error}") from None
-    return {}
 
 
 def window_of(run: Path) -> tuple[int, int]:
@@ -274,6 +237,9 @@ def compare(
     said = [c for c in gone if table.get(c) == Said(fresh_s=None, steady_s=None)]
     wrong = [f"consumer {c}: planted never, found {table.get(c)}" for c in gone if c not in said]
     rows.append(compared("never came back", f"{len(gone)} not recovered", f"{len(said)} not recovered", tuple(wrong)))
+    check = next((c for c in results["checks"] if c["name"].startswith("clients_not_back")), None)
+    not_back = None if check is None else (check["verdict"], check["measured"])
+    rows.append(compared("clients_not_back", ("FAIL", float(len(gone))), not_back))
     recovery = next((x["consumers"] for x in results["recovery"] if x["fault"] == _FAULT), None)
     for name in ("first_fresh", "steady"):
         found = None if recovery is None else recovery[name]["not_recovered"]

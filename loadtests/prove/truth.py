@@ -21,8 +21,11 @@ STRANGE = {
     "no-identity": "no identity",
     "undecodable": "undecodable",
     "truncated": "undecodable",
+    "protocol": "protocol",
+    "altered": "altered",
+    "restamped": "restamped",
 }
-"""Lies that are a frame of no account -> kind of the record that must count it."""
+"""Lies that are a frame of no account, or a message that was changed -> kind of the record that must count it."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -248,6 +248,8 @@ def told(text: str) -> Any:
 
 
 def told_in_packet(text: str) -> Any:
+    if text == "9":
+        return BAD
     if not text.startswith("42["):
         return None
     try:
@@ -284,7 +286,7 @@ def owed(book: list[dict[str, Any]], connection: int) -> Counter[Any]:
     for lie in of(book, "lie", connection=connection):
         message = (lie["stream"], lie["seq"])
         kind = lie["kind"]
-        if kind in ("lost", "held") or lie.get("instead") or ("out_ns" in lie and lie["out_ns"] is None):
+        if kind in ("lost", "held", "silent") or lie.get("instead") or ("out_ns" in lie and lie["out_ns"] is None):
             expected[message] -= kind != "replayed"
         if kind == "repeated":
             expected[message] += lie["times"]
@@ -301,7 +303,9 @@ def owed(book: list[dict[str, Any]], connection: int) -> Counter[Any]:
 
 
 _KEYS = ("channel", "pattern", "symbol")
-_WORDS = {"foreign-run": "foreign run", "no-identity": "no identity", "undecodable": BAD, "truncated": BAD}
+_WORDS = {
+    "foreign-run": "foreign run", "no-identity": "no identity", "undecodable": BAD, "truncated": BAD, "protocol": BAD,
+}  # fmt: skip
 
 
 def connection_of(book: list[dict[str, Any]], listener: PlainListener | SocketListener) -> int:

@@ -41,12 +41,20 @@ KINDS: dict[str, dict[str, Any]] = {
     "truncated": {"kind": "truncated", "every": 11},
     "truncated-too": {"kind": "truncated", "every": 11, "instead": False},
     "undecodable": {"kind": "undecodable", "every": 11},
+    "protocol": {"kind": "protocol", "every": 11},
+    "altered": {"kind": "altered", "every": 11},
+    "restamped": {"kind": "restamped", "every": 11, "ms": 500},
+    "oversize": {"kind": "oversize", "every": 11, "bytes": 70_000},
+    "silent": {"kind": "silent", "due_s": [0.2, 0.4]},
     "queued": {"kind": "queued", "due_s": [0.1, 0.3]},
     "queued-limit": {"kind": "queued", "due_s": [0.1, 0.3], "limit": 10},
     "queued-age": {"kind": "queued", "due_s": [0.1, 0.3], "max_age_s": 0},
     "queued-to-the-end": {"kind": "queued", "due_s": [0.5, 99.0]},
     "conflated": {"kind": "conflated", "ms": 4},
 }
+
+SWALLOWED = ("undecodable", "truncated", "truncated-too", "protocol")
+"""What libraries for Socket.IO do not hand on."""
 
 
 async def listen(
@@ -73,7 +81,7 @@ def test_plain_clients_get_what_the_book_says(
     check(gateway, listeners, lie)
 
 
-@pytest.mark.parametrize("name", [name for name in KINDS if name not in ("undecodable", "truncated", "truncated-too")])
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in SWALLOWED])
 def test_python_socketio_gets_what_the_book_says(start: Start, redis_server: RedisServer, name: str) -> None:
     lie = KINDS[name]
     gateway = start({"seed": 6, "lies": [lie] if lie else []})
@@ -83,7 +91,7 @@ def test_python_socketio_gets_what_the_book_says(start: Start, redis_server: Red
     check(gateway, listeners, lie)
 
 
-@pytest.mark.parametrize("name", ["undecodable", "truncated", "truncated-too", "foreign-run"])
+@pytest.mark.parametrize("name", [*SWALLOWED, "foreign-run", "silent", "altered"])
 def test_what_socketio_libraries_swallow_is_sent_as_booked(start: Start, redis_server: RedisServer, name: str) -> None:
     gateway = start({"seed": 6, "lies": [KINDS[name]]})
     listeners: list[PlainListener | SocketListener] = [PacketListener(gateway, slot) for slot in range(2)]

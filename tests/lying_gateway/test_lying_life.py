@@ -143,6 +143,75 @@ def test_a_dropped_connection_ends_at_its_message_and_is_refused(
     assert (end["why"], end["unsent"]) == ("dropped", [])
 
 
+def test_who_is_refused_from_the_first_never_comes_in(start: Start) -> None:
+    gateway = start({"lies": [{"kind": "refused", "consumers": [1]}]})
+    assert [status_of_upgrade(gateway.port, agent(slot)) for slot in (0, 1, 1)] == [101, 503, 503]
+    book = gateway.book()
+    assert [(line["consumer"], line["epoch"]) for line in of(book, "refused")] == [(1, 0)] * 2
+    assert len(of(book, "open")) == 1
+
+
+def test_a_silent_gateway_sends_no_pings_and_one_that_speaks_again_does(
+    start: Start, redis_server: RedisServer
+) -> None:
+    silent = {"kind": "silent", "consumers": [1], "due_s": [0.1, 0.2]}
+    gateway = start({"ping_interval_ms": 20, "ping_timeout_ms": 30, "lies": [silent]})
+    hears, deaf = PacketListener(gateway, 0), PacketListener(gateway, 1)
+
+    async def pings(listener: PacketListener, more: int) -> None:
+        wanted = listener.texts.count("2") + more
+        async with asyncio.timeout(DEADLINE_S):
+            while listener.texts.count("2") < wanted:
+                await asyncio.sleep(0.005)
+
+    async def listen() -> None:
+        publisher = Publisher(redis_server)
+        for listener in (hears, deaf):
+            await listener.open()
+        assert '"pingInterval": 20, "pingTimeout": 30' in deaf.texts[0]
+        await pings(deaf, 2)
+        await asyncio.to_thread(publisher.publish, 15)  # into the window
+        await hears.until('42["pattern_detected",{"event_type": "pattern_detected"')
+        await pings(hears, 1)
+        before = deaf.texts.count("2")
+        await pings(hears, 5)
+        assert deaf.texts.count("2") <= before + 1, "one may have been on its way"
+        await asyncio.to_thread(publisher.publish, 15)  # beyond it
+        await pings(deaf, 2)
+        publisher.last()
+        await hears.leave()
+        await deaf.leave()
+
+    asyncio.run(listen())
+    book = gateway.book()
+    assert len(of(book, "lie", kind="silent")) == 3 * 10, "those due from 0.1 to 0.2 s"
+    for listener in (hears, deaf):
+        assert Counter(listener.got()) == owed(book, connection_of(book, listener))
+
+
+def test_health_is_hostile_as_soon_as_a_run_is_under_way(start: Start, redis_server: RedisServer) -> None:
+    gateway = start({"health": "hostile"})
+    assert gateway.http("/health")["status"] == "ready"
+    listener = PlainListener(gateway, 0)
+
+    async def listen() -> None:
+        await listener.open()
+        await asyncio.to_thread(Publisher(redis_server).publish, 1)
+        Publisher(redis_server).last()
+        await listener.leave()
+
+    asyncio.run(listen())
+    with pytest.raises(RecursionError):
+        gateway.http("/health")
+    assert len(str(gateway.http("/health")["clients"])) == 401
+    with socket.create_connection(("127.0.0.1", gateway.port), DEADLINE_S) as held:
+        held.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        held.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            held.recv(1)
+    assert gateway.http("/stats")["received"] == 4
+
+
 def status_of_upgrade(port: int, name: str) -> int:
     with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as sock:
         sock.sendall(

@@ -5,16 +5,20 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
+from lying_gateway.client import Client
 from lying_gateway.event import Event
-from lying_gateway.frames import BadFrameError, ClientFrames
+from lying_gateway.frames import BadFrameError, ClientFrames, frame
 from lying_gateway.plan import PlanError, Rule, read_plan
 from lying_gateway.redis_feed import Replies
+from lying_gateway.spurious import Spurious
 
 places = st.lists(st.integers(0, 1 << 20), max_size=8)
 
@@ -102,8 +106,39 @@ def test_a_share_is_kept_over_consumers_and_over_messages(share: float) -> None:
     assert again == {(c, q) for c, q in hits if 100 <= c < 200}, "who else is there does not matter"
 
 
+def test_what_is_changed_is_changed_so_and_in_nothing_else() -> None:
+    who = {"r": "run", "s": 1, "q": 2, "d": 3, "t": 4, "c": "seal"}
+    body = {"event_type": "t", "pattern": "Doji", "price": 1.5, "tickstorm": who}
+    event, client = Event(0, "c", json.dumps(body).encode(), 0), cast(Client, SimpleNamespace(transport="websocket"))
+
+    def changed(text: str) -> bytes:
+        data = Spurious.changed(rule(text), client, event)
+        head = 2 if data[1] < 126 else 4 if data[1] == 126 else 10
+        assert frame(data[head:]) == data
+        return data[head:]
+
+    told = json.loads(changed('{"kind": "altered"}'))
+    assert told == {"event": "t", "channel": "c", "data": {"event_type": "t", "tickstorm": who}}
+    told = json.loads(changed('{"kind": "restamped", "ms": 500}'))
+    assert told["data"] == body | {"tickstorm": who | {"d": 500_000_003, "t": 500_000_004}}
+    text = changed('{"kind": "oversize", "bytes": 80000}')
+    assert json.loads(text)["data"] == body
+    assert len(text) > 80_000
+
+
 def test_a_plan_may_be_empty_and_must_be_an_object() -> None:
     assert read_plan("{}").rules == ()
-    for text in ("", "[]", '{"lies": {}}', '{"lies": [{"kind": "lost", "every": 2, "share": 0.5}]}'):
+    for text in (
+        "",
+        "[]",
+        '{"lies": {}}',
+        '{"lies": [{"kind": "lost", "every": 2, "share": 0.5}]}',
+        '{"lies": [{"kind": "restamped"}]}',
+        '{"lies": [{"kind": "oversize", "bytes": 0}]}',
+        '{"rules": []}',
+        '{"health": "ill"}',
+        '{"ping_interval_ms": 0}',
+        '{"ping_timeout_ms": 1.5}',
+    ):
         with pytest.raises(PlanError):
             read_plan(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -305,6 +306,20 @@ def test_a_stale_replay_under_the_contract_lost_is_unasked() -> None:
     assert check.verdict is Verdict.FAIL
     assert check.default
     assert results.delivery.lost.total == 0
+    away_of(results)
+
+
+def test_times_that_the_target_moved_on_for_one_make_no_other_client_early() -> None:
+    world = subscribed()
+    gone(world, 0, world.warm + 2 * S, world.warm + 4 * S, "own")
+    world.deliver()
+    other = next(s for s in world.stays if s.consumer == 1)
+    other.got = [
+        (at, replace(m, due=m.due + S) if at > world.warm + 2 * S else m)  # as if received a second before it was due
+        for at, m in other.got
+    ]
+    results = judge(world.profile, world.history())
+    assert results.delivery.unasked == 0
     away_of(results)
 
 

@@ -129,7 +129,11 @@ def results(*, gone: int = 1, slowest: float = 0.51, limited: bool = True) -> di
     beyond = {"max": 3.0} if limited else {}
     consumers = {name: {"max": None, "not_recovered": gone, "beyond_s": beyond} for name in both}
     distribution = {name: [0.01, most] for name, most in both.items()}
-    return {"recovery": [{"fault": "decoy-cut", "consumers": {**consumers, "distribution": distribution}}]}
+    check = {"name": "clients_not_back<=0 calm", "verdict": "FAIL" if gone else "PASS", "measured": float(gone)}
+    return {
+        "checks": [check],
+        "recovery": [{"fault": "decoy-cut", "consumers": {**consumers, "distribution": distribution}}],
+    }
 
 
 def green(table: dict[int, Said], found: dict[str, Any] | None = None) -> bool:
@@ -152,7 +156,8 @@ def test_who_is_said_to_be_back_and_is_not_and_the_other_way_round_is_seen() -> 
     assert not green(TRUTH, results(gone=0))
     assert not green(TRUTH, results(slowest=0.7))
     assert not green(TRUTH, results(limited=False))
-    assert not green(TRUTH, {"recovery": []})
+    assert not green(TRUTH, {"checks": [], "recovery": []})
+    assert not green(TRUTH, results() | {"checks": []})
 
 
 def test_a_gateway_that_did_not_stay_silent_is_no_proof() -> None:
