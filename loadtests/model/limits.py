@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from loadtests.model.profile import DEFAULT_LIMITS, Measure, Profile, Threshold
+from loadtests.model.profile import AT_ALL_TIMES, DEFAULT_LIMITS, Measure, Profile, Threshold
 from loadtests.model.threshold_rules import OF_FAULTS, selectors_of
 
 
@@ -37,21 +37,23 @@ def _defaults(profile: Profile, measure: Measure) -> Iterator[Threshold]:
     said = [t for t in profile.thresholds if t.measure == measure and {"calm", "all"} & set(t.phases)]
     if any(t.group is None and t.family is None and t.fault is None for t in said):
         return
-    limit = DEFAULT_LIMITS[measure]
+    limit = Threshold(
+        measure=measure, at_most=DEFAULT_LIMITS[measure], phases=["all" if measure in AT_ALL_TIMES else "calm"]
+    )
     if not said:
-        yield Threshold(measure=measure, at_most=limit)
+        yield limit
     elif any(t.group is not None for t in said) and "group" in selectors_of(measure):
         named = {t.group for t in said}
         for group in profile.consumers:
             if group.name not in named and not group.expect_slow:
-                yield Threshold(measure=measure, at_most=limit, group=group.name)
+                yield limit.model_copy(update={"group": group.name})
     elif any(t.family is not None for t in said) and "family" in selectors_of(measure):
         named = {t.family for t in said}
         for family in profile.families:
             if family.name not in named and family.mode != "unmeasured":
-                yield Threshold(measure=measure, at_most=limit, family=family.name)
+                yield limit.model_copy(update={"family": family.name})
     elif any(t.fault is not None for t in said):
         named = {t.fault for t in said}
         for fault in profile.faults:
             if fault.name not in named:
-                yield Threshold(measure=measure, at_most=limit, fault=fault.name)
+                yield limit.model_copy(update={"fault": fault.name})

@@ -402,7 +402,12 @@ DEFAULT_LIMITS: dict[Measure, float] = {
     "publish_unknown": 0,
     "clients_not_back": 0,
 }
-"""Limits (at_most) that hold in calm phases though a profile does not name them; `at_most = "off"` switches one off."""
+"""Limits (at_most) that hold though a profile does not name them; `at_most = "off"` switches one off."""
+
+AT_ALL_TIMES: frozenset[Measure] = frozenset(
+    {"lost_not_replayed", "undecodable", "protocol", "altered", "restamped", "unasked"}
+)
+"""Those of them that hold in every phase: no fault on a link or of a service excuses them. The others hold in calm."""
 
 
 class Threshold(Part):

@@ -268,6 +268,21 @@ def test_what_was_missed_is_owed_at_the_return_and_its_loss_has_a_name() -> None
     away_of(results)
 
 
+@pytest.mark.parametrize("replayed", [False, True])
+def test_what_a_fault_kept_from_a_client_is_owed_at_its_return_all_the_same(replayed: bool) -> None:
+    world, missed, stay = replaying()
+    world.profile = world.profile.model_copy(update={"faults": profile(faults=[CUT]).faults})
+    world.faults.append(
+        FaultIn(name="cut", kind="down", link="client-gateway", start=stay.start - 2 * S, end=stay.start - 100 * MS)
+    )
+    results = played(world, stay, missed if replayed else [])
+    check = check_of(results, "lost_not_replayed")
+    assert check.default
+    assert check.verdict is (Verdict.PASS if replayed else Verdict.FAIL)
+    assert bool(results.delivery.lost.not_replayed) is not replayed
+    assert results.delivery.lost.charged == 0, "a fault excuses an absence, and no replay that does not come"
+
+
 def test_one_message_that_was_not_replayed_fails_and_one_replayed_twice_is_repeated() -> None:
     world, missed, stay = replaying()
     hole = missed[len(missed) // 2]
