@@ -358,6 +358,10 @@ connect_s = 2
 hold_s = 0.5
 [guard]
 undecided_share = 0.1
+own_lag_p99_ms = 5000
+hub_lag_ms = 5000
+cpu_percent = 100
+clean_coverage_min = 0.05
 message_bytes = {OURS_BYTES}
 {tables}{groups}
 [[thresholds]]
