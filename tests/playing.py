@@ -3,6 +3,7 @@
 Tests mostly wait for servers, so groups of them go side by side, each in a process of its own: Locust patches the
 standard library of a whole process, and some must not be patched. Runs of the whole tool come after the others, because
 what else runs beside a load generator is in its figures, and alone where a processor that is busy elsewhere would be.
+Tests of single faults come first: each fault has seconds to show, which a busy processor takes away.
 
 A test that fails twice fails. One that passes the second time is listed: it, or what it tests, has a race.
 """
@@ -42,7 +43,6 @@ MUTATED = _of("prove", "mutations")
 PROVING = _of("e2e", "prove")
 PROOF = f"{PROVING[0]}::test_the_command_plants_200_000_deliveries_and_finds_them_all"
 COMMANDS = _of("e2e", "commands")
-CHAOS = _of("e2e", "chaos")
 PLAYED = _of("e2e", "gameday", "prove_faults")
 JUDGED = _of("e2e", "judged_faults", "crew", "tokens", "faults")
 RUNS = ["tests/e2e", "tests/drive", "tests/inject"]
@@ -59,20 +59,20 @@ GROUPS: dict[str, list[str]] = {
     "ATTACKS": ATTACKS,
     "UNPATCHED": UNPATCHED,
     "COMMANDS": COMMANDS,
-    "WHOLE": ["tests/e2e", *_but(PROVING, COMMANDS, CHAOS, PLAYED, JUDGED)],
+    "WHOLE": ["tests/e2e", *_but(PROVING, COMMANDS, PLAYED, JUDGED)],
     "PROVEN": [*PROVING, "--deselect", PROOF],
     "JUDGED": JUDGED,
     "PLAYED": PLAYED,
     "MUTATED": MUTATED,
     "PROOF": [PROOF],
-    "CHAOS": CHAOS,
 }
 """Name -> what pytest is given. PARTS takes all that no other names."""
 
 STAGES: list[tuple[int, list[str]]] = [
-    (5, ["FAULTS", "PAGES", "SERVERS", "PARTS", "LAWS", "USERS", "STACK", "DRIVE", "ATTACKS", "UNPATCHED", "COMMANDS"]),
+    (3, ["FAULTS", "SERVERS", "USERS"]),
+    (5, ["PAGES", "LAWS", "PARTS", "DRIVE", "STACK", "ATTACKS", "UNPATCHED", "COMMANDS"]),
     (3, ["WHOLE", "PROVEN", "JUDGED", "PLAYED", "MUTATED"]),
-    (1, ["PROOF", "CHAOS"]),
+    (1, ["PROOF"]),
 ]
 """So many at a time, in this order."""
 

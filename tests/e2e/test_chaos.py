@@ -17,7 +17,7 @@ import pytest
 
 from loadtests.prove.chaos_plan import SERVICES, VICTIMS
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]  # idle, it takes less than two minutes
+pytestmark = [pytest.mark.e2e, pytest.mark.prove_all, pytest.mark.timeout(600)]  # idle, it takes less than two minutes
 ROOT = Path(__file__).resolve().parents[2]
 MOMENTS = 3  # with the undisturbed run one for each stack; the command alone strikes twenty times
 LINE = re.compile(r"^ *(\d+) ([a-z -]+?) +at +[\d.]+ s, (in .+?): (\w+) \((-?\d+)\): (.+): (ok|WRONG)$", re.M)

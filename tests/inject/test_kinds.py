@@ -80,17 +80,17 @@ PARTS = {
     "latency upstream": part("latency", for_s=2, direction="upstream", latency_ms=80),
     **{f"bandwidth {way}": part("bandwidth", for_s=3, direction=way, rate_kb_per_s=50) for way in DIRECTIONS},
     "any rate": part("bandwidth", rate_kb_per_s=10_000_000),
-    "down": part("down", for_s=2.5, beside=traffic),
-    "reset": part("reset", for_s=3, beside=traffic_and_an_idle_one),
-    "black hole": part("black-hole", for_s=2.5),
+    "down": part("down", for_s=5, beside=traffic),
+    "reset": part("reset", for_s=5, beside=traffic_and_an_idle_one),
+    "black hole": part("black-hole", for_s=5),
     "misspelt": part("raw-toxic", toxic_type="latency", toxic_attributes='{"latancy": 100}', latency_ms=100),
     "spelt": part("raw-toxic", toxic_type="latency", toxic_attributes='{"latency": 100}', for_s=2, latency_ms=100),
     "cut": part("down", for_s=3),
     "slow on a cut link": part("latency", after_s=0.8, on="cut", latency_ms=50),
-    "first": part("latency", for_s=1.5, latency_ms=40),
-    "second": part("latency", after_s=0.1, on="first", latency_ms=40),
+    "first": part("latency", for_s=4, latency_ms=40),
+    "second": part("latency", after_s=1.5, on="first", latency_ms=40),
     **{
-        f"{kind}#{i}": part(kind, after_s=1.3 * i, for_s=0.9, on=f"{kind}#0" if i else "", **asked)
+        f"{kind}#{i}": part(kind, after_s=2.8 * i, for_s=2, on=f"{kind}#0" if i else "", **asked)
         for kind, asked in AGAIN.items()
         for i in range(3)
     },

@@ -20,10 +20,10 @@ from loadtests.stack import LocalStack
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]
-SIDE_BY_SIDE = 3
+SIDE_BY_SIDE = 2
 ALWAYS = ("lost", "repeated", "delayed", "dropped-connection")
 """One of each way to be blind; `make prove-all` plays all the others."""
-DEADLINE_S = 100
+DEADLINE_S = 240
 DELIVERIES = "5000"
 
 Proofs = dict[str, "Future[subprocess.CompletedProcess[str]]"]
@@ -118,6 +118,7 @@ def test_broken_systems_never_pass(proofs: Proofs) -> None:
         assert any(line.strip().startswith(row) and line.endswith(": ok") for line in done.stdout.splitlines()), row
 
 
+@pytest.mark.prove_all
 def test_a_tool_that_is_blind_to_all_of_them_is_told_so(proofs: Proofs) -> None:
     done = proofs[test_a_tool_that_is_blind_to_all_of_them_is_told_so.__name__].result()
     assert done.returncode == 1, done.stdout + done.stderr
