@@ -9,6 +9,9 @@ from typing import Any
 from loadtests.harness.places import shipped_profiles
 
 DEFAULT_PROFILE = "locust-quick"
+LOOPBACK = "127.0.0.1"
+PASSWORD = "TICKSTORM_WEB_PASSWORD"
+"""Environment: who uses Locust's web UI has to know it."""
 
 
 class ProfileChoices(list[str]):
@@ -20,6 +23,7 @@ class ProfileChoices(list[str]):
 
 def add_options(parser: Any) -> None:
     """Listener for Locust's `init_command_line_parser`."""
+    _close_doors(parser)
     group = parser.add_argument_group("Tickstorm")
     profile = group.add_argument(
         "--run-profile",
@@ -41,6 +45,17 @@ def add_options(parser: Any) -> None:
     )
     for action in (profile, sets, seed):  # the start form shows what has these; an action of a group has none
         vars(action).update(include_in_web_ui=True, is_secret=False, is_required=False, is_multiple=False)
+
+
+def _close_doors(parser: Any) -> None:
+    """Locust listens on all interfaces and asks for no login, unless it is told otherwise; here it is the other way."""
+    for action in parser._actions:
+        if action.dest == "web_host":
+            action.default = LOOPBACK
+            action.help = f"Host to bind the web interface to, {LOOPBACK} by default; others need a login ({PASSWORD})."
+        elif action.dest == "web_login":
+            action.default = bool(os.environ.get(PASSWORD))
+            action.help = f"Ask for a login; where {PASSWORD} is set, it is asked for anyway."
 
 
 def _offered() -> list[str]:

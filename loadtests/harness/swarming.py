@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from flask import g, jsonify, request
+from flask_login.utils import current_user
 from werkzeug.datastructures import ImmutableMultiDict
 
 from loadtests.capture.preflight import refuse_few_descriptors
 from loadtests.harness.loading import load
 from loadtests.harness.master import Chosen, Master
 from loadtests.harness.options import DEFAULT_PROFILE, sets_of
-from loadtests.harness.places import profile_path
+from loadtests.harness.places import profile_path, shipped_profiles
 from loadtests.model.errors import BadInput
 
 RUNNING = ("spawning", "running", "cleanup", "stopping")
@@ -20,12 +21,19 @@ OURS = ("run_profile", "run_set", "run_seed")
 
 def watch_start_form(environment: Any, master: Master) -> None:
     """Validate what the form names; answer with the problems as the form's error text."""
+    started_with = environment.parsed_options.run_profile
+    started_sets = sets_of(environment.parsed_options.run_set)
     offered = {environment.parsed_options.num_users}  # an open page goes on sending the number it was made with
 
-    @environment.web_ui.app.before_request  # type: ignore[untyped-decorator]
+    web_ui = environment.web_ui
+
+    @web_ui.app.before_request  # type: ignore[untyped-decorator]
     def check_form() -> Any:
         if request.method != "POST" or not request.path.endswith("/swarm"):
             return None
+        user: Any = current_user
+        if web_ui.web_login and not user.is_authenticated:
+            return None  # Locust sends whoever it is to the login: nothing is looked at before that
         form = request.form.to_dict(flat=False)
         kept = vars(environment.parsed_options)  # what a form does not ask for stays as it was
         asked = {key: str(kept.get(key) or "") for key in OURS}
@@ -48,7 +56,7 @@ def watch_start_form(environment: Any, master: Master) -> None:
         try:
             seed = _seed(first["run_seed"])
             name = first["run_profile"] or DEFAULT_PROFILE
-            loaded = load(name, sets_of(first["run_set"]), seed)
+            loaded = load(_of_the_form(name, started_with), _harmless(sets_of(first["run_set"]), started_sets), seed)
             chosen = Chosen(loaded=loaded, folder=profile_path(name).parent)
             explicit = first.get("user_count", "")
             if explicit.isdigit() and int(explicit) not in offered | {sum(chosen.planned.values())}:
@@ -71,6 +79,24 @@ def watch_start_form(environment: Any, master: Master) -> None:
         if (planned := g.pop("planned_users", None)) is not None:
             environment.parsed_options.num_users = planned
         return response
+
+
+def _of_the_form(name: str, started_with: str) -> str:
+    """A profile by its name alone: one of the profiles folder, or the one that the command line named."""
+    if name == started_with or name in shipped_profiles():
+        return name
+    raise BadInput(f'run profile: found "{name[:100]}", allowed from a form is one of {", ".join(shipped_profiles())}')
+
+
+def _harmless(sets: list[str], started_with: list[str]) -> list[str]:
+    """Whoever fills a form chooses neither another target nor a file of this machine."""
+    for text in sets:
+        if text in started_with:
+            continue
+        key = text.partition("=")[0].strip()
+        if key.partition(".")[0] == "target" or key.rpartition(".")[2].endswith("file"):
+            raise BadInput(f"{key}: allowed on the command line and in a profile, not in a form")
+    return sets
 
 
 def _refusal(message: str) -> Any:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import sys
 import urllib.error
 import urllib.parse
+import urllib.request
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,7 @@ from loadtests.prove.asking import DIRECT
 from loadtests.prove.planting import Planting
 from loadtests.prove.running import LOCUST, ROOT, Bench, Child, Gateway, ProofError, wait_for
 
+TOKEN_HEADER = "X-Tickstorm-Token"
 BEGIN_S = 40.0
 END_S = 90.0
 _LOCUST = (sys.executable, "-m", LOCUST, "-f", str(ROOT / "locustfile.py"), "--only-summary")
@@ -151,9 +154,18 @@ class WebUi:
 
     def _post(self, path: str, **form: str) -> dict[str, Any]:
         data = urllib.parse.urlencode(form).encode()
-        with DIRECT.open(self.url + path, data=data, timeout=30) as answer:
+        request = urllib.request.Request(self.url + path, data=data, headers={TOKEN_HEADER: token_of(self.child.said)})
+        with DIRECT.open(request, timeout=30) as answer:
             found: dict[str, Any] = json.loads(answer.read())
         return found
+
+
+def token_of(said: str) -> str:
+    """The token in the address that a start of Locust printed. Raises ProofError."""
+    found = re.findall(r"^Tickstorm: open \S+[?&]token=(\S+)$", said, re.M)
+    if not found:
+        raise ProofError("Locust printed no address with a token")
+    return str(found[-1])
 
 
 def free_port() -> int:

@@ -1,4 +1,4 @@
-// What may I do to the run?  Buttons, the form of a fault, notes, the count since a healing; every change carries the page's token.
+// What may I do to the run?  Buttons, the form of a fault, notes, the count since a healing; the browser adds the token to every change.
 "use strict";
 (() => {
   const page = document.querySelector(".page");
@@ -12,7 +12,7 @@
     try {
       answer = await fetch(`${page.dataset.base}/${what}`, {
         method: "POST", credentials: "same-origin", cache: "no-store", redirect: "manual",
-        headers: { "Content-Type": "application/json", [page.dataset.header]: page.dataset.token },
+        headers: { "Content-Type": "application/json" },
         body: JSON.stringify(body),
       });
     } catch (error) {

@@ -6,7 +6,6 @@ Nothing here judges: the harness hands in the value, and the report is a file th
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Callable
 from functools import cache
 from importlib import resources
@@ -23,12 +22,11 @@ from markupsafe import Markup
 from loadtests.model.byhand import MAX_NOTE, forms
 from loadtests.model.live import Live
 from loadtests.model.panels import PANELS, UNSAID
-from loadtests.webui.acting import HEADER, WEB_HOSTS, Hands, attach_acting, is_ours, own_names
+from loadtests.webui.acting import Hands, attach_acting
 from loadtests.webui.figures import panels_json
 
 View = Callable[..., Response]
 SCRIPTS = ("live.js", "picture.js", "hands.js")
-_TOKEN = "TOKEN-OF-THIS-PROCESS"
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 NUMBERS = (
     ("now_s", "time since T0", "s"),
@@ -44,7 +42,6 @@ NUMBERS = (
     ("latency_ms.p95", "latency p95", "ms"),
     ("latency_ms.p99", "latency p99", "ms"),
 )
-_CORS = "Access-Control-"
 _LINK = (
     '<a href="{href}" style="position:fixed;left:16px;bottom:16px;z-index:2000;padding:8px 14px;border-radius:8px;'
     "background:#0b57b8;color:#fff;font:600 14px system-ui,sans-serif;text-decoration:none;"
@@ -63,25 +60,19 @@ def attach_page(
 
     Call it before the web UI starts, for example from Locust's `init`. `live` is called about once a second for each
     browser, with the time up to which that browser has the series; `report` gives the file of a run's report or None.
-    All of it asks for the login where `--web-login` does, and none of it answers to another machine's name or lets
-    another site read it.
+    All of it asks for the login where `--web-login` does; `doors` stands before it.
     """
     web_ui = environment.web_ui
     base = web_ui.app.blueprints["locust"].url_prefix or ""
     pages = Blueprint("tickstorm", __name__, url_prefix=f"{base}/tickstorm")
     guarded: Callable[[View], View] = web_ui.auth_required_if_enabled
     # Rendered before any run: in the middle of one it would stop the load generator's hub for a second or two.
-    token = secrets.token_urlsafe(32)
-    text = _page(f"{base}/").replace(_TOKEN, token).encode()
+    text = _page(f"{base}/").encode()
 
     @pages.route("")
     @guarded
     def live_page() -> Response:
-        response = _no_store(Response(text, mimetype="text/html"))
-        # A page in somebody's frame could be clicked by a user who sees something else.
-        response.headers["Content-Security-Policy"] = "frame-ancestors 'none'"
-        response.headers["X-Frame-Options"] = "DENY"
-        return response
+        return _no_store(Response(text, mimetype="text/html"))
 
     @pages.route("/live.json")
     @guarded
@@ -98,25 +89,6 @@ def attach_page(
             return make_response(f"There is no report of such a run; see {url_for('.live_page')}.", 404)
         return _no_store(send_file(path.resolve(), mimetype="text/html"))
 
-    names = own_names(web_ui.host or "")
-
-    @pages.before_request
-    def only_under_our_name() -> Response | None:
-        if is_ours(request.host, names):
-            return None
-        said = f'"{request.host}" is no name of this machine: use its address, or name it in {WEB_HOSTS}'
-        return make_response({"ok": False, "error": said}, 403)
-
-    def without_cors(response: Response) -> Response:
-        """Locust lets every site read every answer; these carry the token."""
-        if request.path == pages.url_prefix or request.path.startswith(f"{pages.url_prefix}/"):
-            for header in [name for name, _ in response.headers if name.startswith(_CORS)]:
-                del response.headers[header]
-        return response
-
-    # Handlers are called last to first: the first of the list has the last word, after Locust's own.
-    web_ui.app.after_request_funcs.setdefault(None, []).insert(0, without_cors)
-
     @web_ui.app.after_request  # type: ignore[untyped-decorator]
     def link_to_the_page(response: Response) -> Response:
         if request.endpoint != "locust.index" or response.status_code != 200 or response.mimetype != "text/html":
@@ -125,7 +97,7 @@ def attach_page(
         response.set_data(response.get_data(as_text=True).replace("</body>", f"{link}</body>"))
         return response
 
-    attach_acting(pages, guarded, hands, token)
+    attach_acting(pages, guarded, hands)
     web_ui.app.register_blueprint(pages)
 
 
@@ -136,15 +108,13 @@ def _no_store(response: Response) -> Response:
 
 @cache
 def _page(base: str) -> str:
-    """The page; it holds nothing of any run, and a word in the token's place."""
+    """The page; it holds nothing of any run, and no token."""
     shared = resources.files("loadtests.report")  # the look that the report has: data, not code
     own = resources.files("loadtests.webui")
     made = Environment(loader=PackageLoader("loadtests.webui", "."), autoescape=True, undefined=StrictUndefined)
     bokeh = "\n".join(Resources(mode="inline", components=["bokeh"], log_level="error").js_raw)
     text: str = made.get_template("live.html.j2").render(
         base=base,
-        header=HEADER,
-        token=_TOKEN,
         numbers=NUMBERS,
         panels=PANELS,
         unsaid=UNSAID,

@@ -25,6 +25,7 @@ import psutil
 
 from loadtests.model.codec import Frame, decode
 from loadtests.model.records import Record
+from loadtests.prove.locusts import TOKEN_HEADER as HEADER
 from loadtests.stack import LocalStack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -233,11 +234,11 @@ def get(url: str, timeout_s: float = 5.0) -> Any:
         return json.loads(answer.read())
 
 
-def post(url: str, form: Mapping[str, str]) -> Any:
+def post(url: str, form: Mapping[str, str], *, token: str = "") -> Any:
     """JSON that a form is answered with."""
-    data = urllib.parse.urlencode(form).encode()
+    request = urllib.request.Request(url, data=urllib.parse.urlencode(form).encode(), headers={HEADER: token})
     try:
-        with urllib.request.urlopen(url, data=data, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return json.loads(answer.read())
     except urllib.error.HTTPError as error:
         raise AssertionError(f"{error.code}: {error.read()[:500]!r}") from None

@@ -84,6 +84,7 @@ def status_of(url: str, body: object, **headers: str) -> int:
 
 def test_a_link_is_cut_healed_and_judged_by_hand(web: Web, chromium: Any, elsewhere: str, tmp_path: Path) -> None:
     page = chromium.new_page(viewport={"width": 1280, "height": 1000})
+    page.goto(web.address)
     page.goto(f"{web.url}/tickstorm")
     assert web.start(run_profile=web.profile)["success"] is True
     page.wait_for_function("() => document.documentElement.dataset.shown === 'running'", timeout=60_000)
@@ -124,7 +125,7 @@ def test_a_link_is_cut_healed_and_judged_by_hand(web: Web, chromium: Any, elsewh
     shown = next(f for f in web.live()["faults"] if f["name"] == "by-hand-1")
     assert (shown["state"], shown["by_hand"], shown["fresh"]) == ("healed", True, 10)
     until(lambda: web.live()["now_s"] > shown["fresh_s"] + 3, 20, "steady for the hold time")
-    stop = threading.Thread(target=urllib.request.urlopen, args=(f"{web.url}/stop", b"", 200))
+    stop = threading.Thread(target=web.post, args=("/stop", {}))
     stop.start()  # Locust answers when the verdict is there
     done = web.until("done", 150)
     stop.join()

@@ -15,6 +15,7 @@ import texts
 from launching import PAGE, Bench, Run, Started, free_port, get, post, until
 
 from loadtests.harness.places import shipped_profiles
+from loadtests.prove.locusts import token_of
 
 pytestmark = pytest.mark.e2e
 OWED = texts.PUBLISHED * texts.CONSUMERS
@@ -38,8 +39,21 @@ class Web:
     def start(self, **form: str) -> dict[str, Any]:
         """Press start, with what the form sends."""
         self.seen.clear()
-        found: dict[str, Any] = post(f"{self.url}/swarm", {"host": "", "run_set": "", "run_seed": "", **form})
+        found: dict[str, Any] = self.post("/swarm", {"host": "", "run_set": "", "run_seed": "", **form})
         return found
+
+    def post(self, path: str, form: dict[str, str]) -> Any:
+        return post(self.url + path, form, token=self.token)
+
+    @property
+    def token(self) -> str:
+        """What the terminal printed."""
+        return token_of(self.child.said)
+
+    @property
+    def address(self) -> str:
+        """As it was printed."""
+        return f"{self.url}/?token={self.token}"
 
     def until(self, state: str, timeout_s: float = 60) -> dict[str, Any]:
         found: dict[str, Any] = until(
@@ -146,7 +160,7 @@ def test_locusts_own_page_has_the_true_counts(shown: Shown) -> None:
 def stopped(shown: Shown, web: Web) -> Run:
     assert web.start(run_profile=web.profile, run_set="run.duration_s=60")["success"] is True
     until(lambda: (live := web.live())["phase"] == "baseline" and live["delivered"] > 0, 40, "the baseline")
-    post(f"{web.url}/stop", {})
+    web.post("/stop", {})
     done = web.until("done")
     web.until_free()
     assert done["run"] != shown.done["run"]
@@ -175,7 +189,7 @@ def edited(stopped: Run, web: Web) -> Edited:
     until(lambda: (live := web.live())["phase"] == "baseline" and live["delivered"] > 0, 40, "the baseline")
     everybody = texts.CONSUMERS + texts.PUBLISHERS
     answers = {
-        users: post(f"{web.url}/swarm", {"host": "", "user_count": str(users), "spawn_rate": "100"})
+        users: web.post("/swarm", {"host": "", "user_count": str(users), "spawn_rate": "100"})
         for users in (1, texts.PUBLISHERS, everybody + 20, everybody - 7)
     }
     until(lambda: web.live()["connected"] == texts.CONSUMERS - 7, 20, "seven consumers have left")

@@ -162,7 +162,11 @@ class Served:
         self.environment = Environment(user_classes=[])
         self.environment.create_local_runner()
         self.ui = self.environment.create_web_ui("127.0.0.1", 0, delayed_start=True, **web)
+        from loadtests.webui.doors import Doors
         from loadtests.webui.page import attach_page
+
+        self.doors = Doors(bound="127.0.0.1", port=0, login="/login")
+        self.doors.attach(self.ui.app)
 
         attach_page(self.environment, lambda since_s: self.live, self.reports.get, self.hands)
 
@@ -201,12 +205,12 @@ def healing() -> Live:
 
 
 def main(folder: str) -> None:
-    """Serve until the input ends; the first line of output is the address."""
+    """Serve until the input ends; the first line of output is the address with the token."""
     from gevent.fileobject import FileObject
 
     sys.argv[1:] = []  # Locust reads the command line for its start form
     served = Served(Path(folder))
-    print(served.start(), flush=True)
+    print(f"{served.start()}/?token={served.doors.token}", flush=True)
     for line in FileObject(sys.stdin, "r"):
         word = line.strip()
         served.hands.refusal = Refused("not allowed", "this is no test system") if word == "refuse" else None

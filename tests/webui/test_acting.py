@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +11,8 @@ import pytest
 from served import Served
 
 from loadtests.model.byhand import Refused
-from loadtests.webui.acting import HEADER, MOST_BYTES, WEB_HOSTS, is_ours, own_names
+from loadtests.webui.acting import MOST_BYTES
+from loadtests.webui.doors import HEADER, WEB_HOSTS, is_ours, own_names
 
 CUT = {"kind": "down", "link": "gateway-redis", "for_s": 5}
 
@@ -48,23 +48,16 @@ def served(shared: Served) -> Served:
     return shared
 
 
-def token_of(client: Any) -> str:
-    found = re.search(r'data-token="([^"]+)"', client.get("/tickstorm").text)
-    assert found is not None
-    return found[1]
-
-
-def post(client: Any, what: str, body: object, **headers: str) -> Any:
-    return client.post(f"/tickstorm/{what}", json=body, headers={HEADER: token_of(client), **headers})
+def post(served: Served, what: str, body: object, **headers: str) -> Any:
+    return served.client.post(f"/tickstorm/{what}", json=body, headers={HEADER: served.doors.token, **headers})
 
 
 def test_what_the_page_asks_reaches_the_run(served: Served) -> None:
-    client = served.client
-    assert post(client, "fault", CUT).json == {"ok": True, "fault": "by-hand-1"}
-    assert post(client, "heal", {"fault": "by-hand-1"}).json == {"ok": True, "faults": ["by-hand-1"]}
-    assert post(client, "heal", {"place": "gateway-redis"}).status_code == 200
-    assert post(client, "heal", {"plan": True}).status_code == 200
-    assert post(client, "note", {"text": "look"}).json == {"ok": True}
+    assert post(served, "fault", CUT).json == {"ok": True, "fault": "by-hand-1"}
+    assert post(served, "heal", {"fault": "by-hand-1"}).json == {"ok": True, "faults": ["by-hand-1"]}
+    assert post(served, "heal", {"place": "gateway-redis"}).status_code == 200
+    assert post(served, "heal", {"plan": True}).status_code == 200
+    assert post(served, "note", {"text": "look"}).json == {"ok": True}
     assert served.hands.asked == [
         ("begin", CUT),
         ("end", "by-hand-1"),
@@ -89,7 +82,7 @@ def test_what_the_page_asks_reaches_the_run(served: Served) -> None:
     ],
 )
 def test_a_forged_request_is_refused_and_does_nothing(served: Served, what: str, headers: dict[str, str]) -> None:
-    answer = post(served.client, what, CUT, **headers)
+    answer = post(served, what, CUT, **headers)
     assert answer.status_code == 403
     assert answer.json["error"]
     assert served.hands.asked == []
@@ -97,18 +90,18 @@ def test_a_forged_request_is_refused_and_does_nothing(served: Served, what: str,
 
 def test_a_request_of_our_own_page_may_say_where_it_comes_from(served: Served) -> None:
     for headers in ({"Sec-Fetch-Site": "same-origin"}, {"Origin": "http://localhost"}):
-        assert post(served.client, "fault", CUT, **headers).status_code == 200
+        assert post(served, "fault", CUT, **headers).status_code == 200
 
 
 def test_each_start_has_a_token_of_its_own(serve: Callable[..., Served]) -> None:
-    first, second = token_of(serve().client), token_of(serve().client)
+    first, second = serve().doors.token, serve().doors.token
     assert first != second
     assert len(first) >= 40
 
 
 def test_a_form_of_another_kind_is_refused(served: Served) -> None:
     client = served.client
-    headers = {HEADER: token_of(client)}
+    headers = {HEADER: served.doors.token}
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
         assert client.post("/tickstorm/fault", data=b"{}", content_type=kind, headers=headers).status_code == 415
     assert client.get("/tickstorm/fault", headers=headers).status_code == 405
@@ -118,7 +111,7 @@ def test_a_form_of_another_kind_is_refused(served: Served) -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b'{"x":"' + b"y" * MOST_BYTES + b'"}'])
 def test_what_is_no_small_object_is_refused(served: Served, body: bytes) -> None:
     client = served.client
-    headers = {HEADER: token_of(client)}
+    headers = {HEADER: served.doors.token}
     answer = client.post("/tickstorm/fault", data=body, content_type="application/json", headers=headers)
     assert answer.status_code == 400
     assert served.hands.asked == []
@@ -126,15 +119,15 @@ def test_what_is_no_small_object_is_refused(served: Served, body: bytes) -> None
 
 @pytest.mark.parametrize("body", [{"fault": 1}, {"place": None}, {"plan": "yes"}, {"everything": True}])
 def test_a_strange_healing_is_refused(served: Served, body: dict[str, Any]) -> None:
-    assert post(served.client, "heal", body).status_code == 400
+    assert post(served, "heal", body).status_code == 400
     assert served.hands.asked == []
 
 
 @pytest.mark.parametrize(("why", "status"), [("bad", 400), ("not allowed", 403), ("conflict", 409)])
 def test_a_refusal_of_the_run_is_answered_with_its_sentence(served: Served, why: Any, status: int) -> None:
     served.hands.refusal = Refused(why, "the plan is over")
-    answer = post(served.client, "fault", CUT)
-    assert (answer.status_code, answer.json) == (status, {"ok": False, "error": "the plan is over"})
+    answer = post(served, "fault", CUT)
+    assert (answer.status_code, answer.json["ok"], answer.json["error"]) == (status, False, "the plan is over")
 
 
 def test_the_login_of_locust_guards_what_changes_a_run(serve: Callable[..., Served]) -> None:
@@ -143,7 +136,7 @@ def test_the_login_of_locust_guards_what_changes_a_run(serve: Callable[..., Serv
     served.ui.app.secret_key = "only for this test"
     served.ui.login_manager.user_loader(lambda _: None)
     for what in ("fault", "heal", "note"):
-        answer = served.client.post(f"/tickstorm/{what}", json=CUT, headers={HEADER: "x"})
+        answer = post(served, what, CUT)
         assert answer.status_code == 302
         assert "/login" in answer.headers["Location"]
     assert served.hands.asked == []
@@ -159,10 +152,9 @@ def test_nobody_can_put_the_page_into_a_frame(served: Served) -> None:
     "base", ["http://evil.example:8089", "http://127.0.0.1.evil.example", "http://localhost.example"]
 )
 def test_another_name_that_leads_here_gets_neither_the_token_nor_a_fault(served: Served, base: str) -> None:
-    headers = {HEADER: token_of(served.client), "Origin": base, "Sec-Fetch-Site": "same-origin"}
+    headers = {HEADER: served.doors.token, "Origin": base, "Sec-Fetch-Site": "same-origin"}
     page = served.client.get("/tickstorm", base_url=base)
     assert page.status_code == 403
-    assert "data-token" not in page.text
     assert served.client.get("/tickstorm/live.json", base_url=base).status_code == 403
     answer = served.client.post("/tickstorm/fault", base_url=base, json=CUT, headers=headers)
     assert answer.status_code == 403
@@ -172,7 +164,7 @@ def test_another_name_that_leads_here_gets_neither_the_token_nor_a_fault(served:
 
 @pytest.mark.parametrize("base", ["http://127.0.0.1:8089", "http://[::1]:8089", "http://10.0.0.5", "http://LOCALHOST"])
 def test_an_address_of_this_machine_is_fine(served: Served, base: str) -> None:
-    headers = {HEADER: token_of(served.client), "Origin": base.lower(), "Sec-Fetch-Site": "same-origin"}
+    headers = {HEADER: served.doors.token, "Origin": base.lower(), "Sec-Fetch-Site": "same-origin"}
     assert served.client.post("/tickstorm/fault", base_url=base, json=CUT, headers=headers).status_code == 200
 
 
@@ -189,9 +181,61 @@ def test_what_is_no_host_is_not_ours(asked: str) -> None:
     assert not is_ours(asked, own_names(""))
 
 
-def test_no_other_site_may_read_what_is_served_here(served: Served) -> None:
-    elsewhere = {"Origin": "http://attacker.test"}
-    for path in ("/tickstorm", "/tickstorm/live.json", "/tickstorm/fault", "/tickstorm/none"):
-        for answer in (served.client.get(path, headers=elsewhere), served.client.options(path, headers=elsewhere)):
-            assert not [name for name, _ in answer.headers if name.startswith("Access-Control-")], path
-    assert "Access-Control-Allow-Origin" in dict(served.client.get("/", headers=elsewhere).headers)  # Locust's own
+READ = ("/", "/stats/requests", "/logs", "/exceptions", "/stats/report", "/tickstorm", "/tickstorm/live.json")
+CHANGED = ("/swarm", "/stop", "/stats/reset", "/user", "/tickstorm/fault", "/tickstorm/heal", "/tickstorm/note")
+FOREIGN = (
+    {"Origin": "http://attacker.test"},
+    {"Origin": "null"},
+    {"Origin": "http://localhost:9999"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
+    {"Host": "attacker.test"},
+)
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+def test_no_other_site_may_read_or_change_what_is_served_here(served: Served, headers: dict[str, str]) -> None:
+    for path in READ:
+        for answer in (served.client.get(path, headers=headers), served.client.options(path, headers=headers)):
+            assert answer.status_code == 403, path
+    for path in CHANGED:
+        answer = served.client.post(path, headers={HEADER: served.doors.token, **headers})
+        assert answer.status_code == 403, path
+    assert served.hands.asked == []
+
+
+@pytest.mark.parametrize("path", [*READ, "/none", "/assets/none"])
+def test_no_answer_may_be_framed_or_read_by_another_site(served: Served, path: str) -> None:
+    for answer in (served.client.get(path), served.client.options(path)):
+        assert not [name for name, _ in answer.headers if name.startswith("Access-Control-")]
+        assert answer.headers["X-Frame-Options"] == "DENY"
+        assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("path", CHANGED)
+@pytest.mark.parametrize("token", ["", "x", "ü", "0" * 43])
+def test_nothing_is_changed_without_the_printed_token(served: Served, path: str, token: str) -> None:
+    client = served.client
+    for answer in (client.post(path, headers={HEADER: token}), client.put(path), client.delete(path)):
+        assert answer.status_code == 403
+        assert "the terminal printed" in answer.json["message"]
+    client.set_cookie(served.doors.cookie, token or "y")
+    assert client.post(path).status_code == 403
+
+
+def test_the_printed_address_brings_the_token_once_and_hides_it(served: Served) -> None:
+    client = served.client
+    answer = client.get(f"/tickstorm?token={served.doors.token}&a=1")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/tickstorm?a=1")
+    cookie = answer.headers["Set-Cookie"]
+    assert all(word in cookie for word in ("HttpOnly", "SameSite=Strict", "Path=/"))
+    assert client.post("/tickstorm/note", json={"text": "look"}).status_code == 200
+    assert served.client.get("/?token=wrong").status_code == 403
+    assert "Set-Cookie" not in served.client.get("/?token=wrong").headers
+
+
+def test_a_link_in_another_page_may_be_followed_to_ours(served: Served) -> None:
+    followed = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    assert served.client.get("/tickstorm", headers=followed).status_code == 200
+    assert served.client.post("/stop", headers={HEADER: served.doors.token, **followed}).status_code == 403

@@ -105,7 +105,7 @@ def test_the_login_of_locust_guards_every_page(serve: Callable[..., Served]) -> 
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Callable[[str], None]]]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, Callable[[str], None]]]:
     """The web UI in a process of its own, for a browser to look at; ends with its input."""
     here = Path(__file__).parent
     with subprocess.Popen(
@@ -117,22 +117,22 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Call
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        address = process.stdout.readline().strip()
+        address, _, token = process.stdout.readline().strip().partition("/?token=")
 
         def tell(word: str) -> None:
             process.stdin.write(f"{word}\n")  # type: ignore[union-attr]
             process.stdin.flush()  # type: ignore[union-attr]
             assert process.stdout.readline().strip() == word  # type: ignore[union-attr]
 
-        yield address, tell
+        yield address, token, tell
         process.stdin.close()
         process.wait(timeout=60)
 
 
 @pytest.fixture
-def server(shared: tuple[str, Callable[[str], None]]) -> tuple[str, Callable[[str], None]]:
+def server(shared: tuple[str, str, Callable[[str], None]]) -> tuple[str, str, Callable[[str], None]]:
     """The shared web UI with the run in its first fault."""
-    shared[1]("running")
+    shared[2]("running")
     return shared
 
 
@@ -141,7 +141,7 @@ def server(shared: tuple[str, Callable[[str], None]]) -> tuple[str, Callable[[st
 def test_in_a_browser_the_page_follows_the_run_to_its_verdict(
     chromium: Any, server: tuple[str, Any], width: int, scheme: str
 ) -> None:
-    address, tell = server
+    address, token, tell = server
     context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page = context.new_page()
     complaints: list[str] = []
@@ -149,7 +149,7 @@ def test_in_a_browser_the_page_follows_the_run_to_its_verdict(
     page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
     page.on("pageerror", lambda e: complaints.append(str(e)))
     page.on("request", lambda r: foreign.append(r.url) if not r.url.startswith((address, "data:")) else None)
-    page.goto(f"{address}/tickstorm")
+    page.goto(f"{address}/tickstorm?token={token}")
     page.wait_for_function("() => document.documentElement.dataset.shown === 'running'", timeout=30_000)
     assert page.inner_text("#phase") == "recovery; fault now: slow-clients"
     assert page.inner_text("[data-key='owed']") == "842,200"
@@ -172,12 +172,12 @@ def test_in_a_browser_the_page_follows_the_run_to_its_verdict(
 
 
 @pytest.fixture(scope="module")
-def running_page(chromium: Any, shared: tuple[str, Callable[[str], None]]) -> Iterator[Any]:
+def running_page(chromium: Any, shared: tuple[str, str, Callable[[str], None]]) -> Iterator[Any]:
     """The live page of the run in its first fault: whoever looks on it leaves the run there."""
-    address, tell = shared
+    address, token, tell = shared
     tell("running")
     page = chromium.new_page()
-    page.goto(f"{address}/tickstorm")
+    page.goto(f"{address}/tickstorm?token={token}")
     page.wait_for_function("() => document.documentElement.dataset.shown === 'running'", timeout=60_000)
     yield page
     page.close()
@@ -242,10 +242,10 @@ def test_in_a_browser_each_link_says_what_its_probe_saw(running_page: Any) -> No
 
 @pytest.mark.browser
 def test_in_a_browser_a_recovery_is_counted_up_between_two_answers(chromium: Any, server: tuple[str, Any]) -> None:
-    address, tell = server
+    address, token, tell = server
     tell("healing")
     page = chromium.new_page()
-    page.goto(f"{address}/tickstorm")
+    page.goto(f"{address}/tickstorm?token={token}")
     counted = page.locator("#recovering li", has_text="since heal, 120 of 200 clients fresh")
     counted.wait_for(timeout=30_000)
     first = counted.inner_text()
@@ -257,10 +257,10 @@ def test_in_a_browser_a_recovery_is_counted_up_between_two_answers(chromium: Any
 
 @pytest.mark.browser
 def test_in_a_browser_the_link_stands_beside_locusts_own_page(chromium: Any, server: tuple[str, Any]) -> None:
-    address, tell = server
+    address, token, tell = server
     tell("idle")
     page = chromium.new_page()
-    page.goto(address)
+    page.goto(f"{address}/?token={token}")
     page.get_by_text("Tickstorm live page").click()
     page.wait_for_function("() => document.documentElement.dataset.shown === 'idle'", timeout=30_000)
     assert "no run yet" in page.inner_text("#run")
