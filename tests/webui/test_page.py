@@ -188,7 +188,7 @@ def running_page(chromium: Any, shared: tuple[str, str, Callable[[str], None]]) 
 def test_in_a_browser_a_fault_is_played_with_the_keyboard_alone(
     running_page: Any, server: tuple[str, Any], width: int
 ) -> None:
-    _, tell = server
+    _, _, tell = server
     page = running_page
     page.set_viewport_size({"width": width, "height": 900})
     card = page.get_by_role("group", name="link client-gateway", exact=True)
