@@ -35,7 +35,9 @@ def _but(*groups: Iterable[str]) -> list[str]:
 ATTACKS = _of("drive", "hostile", "rfc6455", "tls_and_compression", "engineio_cases", "crew")
 SERVERS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/inject/test_kinds_*.py"))
 USERS = _of("inject", "crew", "failover", "kinds", "flap", "linkprobes")
-PAGES = ["tests/report", "tests/webui", "tests/harness", "tests/reference_target"]
+LIFE = _of("inject", "on_stack", "process", "wedge", "ending", "life", "touching")
+PAGES = ["tests/report", "tests/webui", "tests/harness"]
+TARGET = ["tests/reference_target"]
 LAWS = ["tests/measure", "tests/tally", "tests/plan"]
 STACK = ["tests/stack"]
 UNPATCHED = ["tests/benchmarks", "tests/lying_gateway"]
@@ -45,13 +47,16 @@ PROOF = f"{PROVING[0]}::test_the_command_plants_200_000_deliveries_and_finds_the
 COMMANDS = _of("e2e", "commands")
 PLAYED = _of("e2e", "gameday", "prove_faults")
 JUDGED = _of("e2e", "judged_faults", "crew", "tokens", "faults")
+BLAMED = _of("e2e", "blame", "verdicts")
 RUNS = ["tests/e2e", "tests/drive", "tests/inject"]
 
 GROUPS: dict[str, list[str]] = {
-    "FAULTS": ["tests/inject", *_but(SERVERS, USERS)],
+    "FAULTS": ["tests/inject", *_but(SERVERS, USERS, LIFE)],
+    "LIFE": LIFE,
     "PAGES": PAGES,
+    "TARGET": TARGET,
     "SERVERS": SERVERS,
-    "PARTS": ["tests", *_but(LAWS, PAGES, STACK, UNPATCHED, RUNS, MUTATED)],
+    "PARTS": ["tests", *_but(LAWS, PAGES, TARGET, STACK, UNPATCHED, RUNS, MUTATED)],
     "LAWS": LAWS,
     "USERS": USERS,
     "STACK": STACK,
@@ -59,9 +64,10 @@ GROUPS: dict[str, list[str]] = {
     "ATTACKS": ATTACKS,
     "UNPATCHED": UNPATCHED,
     "COMMANDS": COMMANDS,
-    "WHOLE": ["tests/e2e", *_but(PROVING, COMMANDS, PLAYED, JUDGED)],
+    "WHOLE": ["tests/e2e", *_but(PROVING, COMMANDS, PLAYED, JUDGED, BLAMED)],
     "PROVEN": [*PROVING, "--deselect", PROOF],
     "JUDGED": JUDGED,
+    "BLAMED": BLAMED,
     "PLAYED": PLAYED,
     "MUTATED": MUTATED,
     "PROOF": [PROOF],
@@ -69,9 +75,9 @@ GROUPS: dict[str, list[str]] = {
 """Name -> what pytest is given. PARTS takes all that no other names."""
 
 STAGES: list[tuple[int, list[str]]] = [
-    (3, ["FAULTS", "SERVERS", "USERS"]),
-    (5, ["PAGES", "LAWS", "PARTS", "DRIVE", "STACK", "ATTACKS", "UNPATCHED", "COMMANDS"]),
-    (3, ["WHOLE", "PROVEN", "JUDGED", "PLAYED", "MUTATED"]),
+    (4, ["FAULTS", "SERVERS", "LIFE", "USERS"]),
+    (5, ["PARTS", "LAWS", "DRIVE", "PAGES", "TARGET", "ATTACKS", "STACK", "UNPATCHED", "COMMANDS"]),
+    (3, ["WHOLE", "JUDGED", "BLAMED", "MUTATED", "PROVEN", "PLAYED"]),
     (1, ["PROOF"]),
 ]
 """So many at a time, in this order."""

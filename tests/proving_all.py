@@ -16,6 +16,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from playing import GROUPS
+
+ALL_EXAMPLES = "TICKSTORM_ALL_EXAMPLES"  # tests/examples.py
 ROOT = Path(__file__).resolve().parents[1]
 TICKSTORM = [sys.executable, "-m", "loadtests.cli"]
 SHIPPED, TIMES = ("first-run", "tickstock-baseline", "burst"), 3
@@ -37,11 +40,13 @@ def command(*argv: str) -> list[str]:
 
 
 def slow_tests() -> list[str]:
-    """Those that `make test` leaves out, a folder at a time: tests of two may have the same name."""
+    """Those that `make test` leaves out, a folder at a time: tests of two may have the same name; then all examples."""
     marked = (path for path in ROOT.glob("tests/*/test_*.py") if "mark.prove_all" in path.read_text("utf-8"))
     folders = sorted({str(path.parent.relative_to(ROOT)) for path in marked})
     pytest = [sys.executable, "-m", "pytest", "-q", "-m", "prove_all"]
-    return [wrong for folder in folders for wrong in command(*pytest, folder)]
+    wrong = [text for folder in folders for text in command(*pytest, folder)]
+    os.environ[ALL_EXAMPLES] = "1"
+    return wrong + command(*pytest[:-2], *GROUPS["LAWS"], "tests/cli/test_damaged_history.py")
 
 
 def run(profile: str) -> tuple[int, dict[str, Any]]:

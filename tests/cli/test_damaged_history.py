@@ -16,6 +16,7 @@ from loadtests.model import records as r
 from loadtests.model.codec import decode, pack
 from loadtests.model.results import Results, Verdict, from_json
 from tests.cli.storing import store
+from tests.examples import examples
 from tests.measure.simulate import MS, FaultIn, S, World, profile
 
 Edit = Callable[[Path], None]
@@ -221,7 +222,7 @@ def test_wherever_a_byte_is_flipped_or_the_file_is_cut_a_pass_is_unknown(
     passed: Path, tmp_path: Path, name: str
 ) -> None:
     dice = random.Random(name)
-    for share in [0.0, *(dice.random() for _ in range(12)), 0.99999]:
+    for share in [0.0, *(dice.random() for _ in range(examples(12))), 0.99999]:
         for edit in (flipped(name, share), cut(name, share)):
             results = again(passed, tmp_path, edit)
             assert results.verdict is Verdict.UNKNOWN, (share, results.reasons)

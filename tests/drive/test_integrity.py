@@ -341,6 +341,7 @@ def test_one_client_that_gets_another_content_shows_in_full() -> None:
     assert passed.of("altered") == [60 * (who == 3) for who in range(CONSUMERS)]
 
 
+@pytest.mark.prove_all
 def test_of_frames_that_differ_per_client_a_part_is_checked_that_does_not_grow_with_the_clients() -> None:
     passed = Passed(lambda event, who: [event | {"for": who}], consumers=80, count=400)
     frames, checked = passed.sampling.take()

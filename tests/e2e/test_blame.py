@@ -17,6 +17,7 @@ from loadtests.model.records import Effective, PhaseMark
 from loadtests.stack import LocalStack
 
 pytestmark = pytest.mark.e2e
+RARELY = pytest.mark.prove_all
 SHORT = ("--set", "run.duration_s=2")
 
 
@@ -46,7 +47,7 @@ def calm(bench: Bench) -> str:
 @pytest.mark.parametrize(
     ("program", "argv"),
     [(TICKSTORM, ("run", "{calm}", *SHORT)),
-     (LOCUST, ("--headless", "--run-profile", "{calm}", "--run-set", "run.duration_s=2"))],
+     pytest.param(LOCUST, ("--headless", "--run-profile", "{calm}", "--run-set", "run.duration_s=2"), marks=RARELY)],
     ids=["tickstorm run", "locust"],
 )  # fmt: skip
 def test_a_pass_is_a_pass_on_a_console_that_takes_nothing(
@@ -63,6 +64,7 @@ def test_a_pass_is_a_pass_on_a_console_that_takes_nothing(
 # -- foreign set-ups
 
 
+@pytest.mark.prove_all
 def test_a_foreign_set_up_does_not_rule_a_run(bench: Bench, calm: str, tmp_path: Path) -> None:
     (tmp_path / ".locust.conf").write_text("run-time = 1s\nusers = 5\n", encoding="utf-8")
     before = folders(bench)
@@ -119,6 +121,7 @@ def test_too_few_descriptors_are_refused_before_anything_starts(
     assert not (bench.folder / "stacks" / "few").exists()
 
 
+@pytest.mark.prove_all
 def test_a_low_soft_limit_is_raised(bench: Bench, calm: str) -> None:
     argv = ("--headless", "--run-profile", calm, "--run-set", "run.duration_s=2")
     child = bench.start(*argv, program=through('ulimit -Sn 100; exec "$@"', LOCUST))
@@ -128,7 +131,10 @@ def test_a_low_soft_limit_is_raised(bench: Bench, calm: str) -> None:
 # -- the stack
 
 
-@pytest.mark.parametrize("programs", [("run", "run"), ("run", "locust"), ("locust", "locust")])
+@pytest.mark.parametrize(
+    "programs",
+    [("run", "locust"), pytest.param(("run", "run"), marks=RARELY), pytest.param(("locust", "locust"), marks=RARELY)],
+)
 def test_of_two_starts_in_the_same_instant_one_runs_and_the_other_is_refused(
     bench: Bench, calm: str, programs: tuple[str, str]
 ) -> None:
@@ -164,7 +170,7 @@ def gone(bench: Bench, name: str, how: str) -> tuple[Started, dict[str, Any]]:
     return child, run.results
 
 
-@pytest.mark.parametrize("how", ["brought down", "its supervisor killed"])
+@pytest.mark.parametrize("how", ["brought down", pytest.param("its supervisor killed", marks=RARELY)])
 def test_a_stack_that_vanishes_under_a_run_is_not_the_targets_failure(bench: Bench, how: str) -> None:
     child, results = gone(bench, how.replace(" ", "-"), how)
     assert results["verdict"] == "UNKNOWN"

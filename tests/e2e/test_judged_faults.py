@@ -212,6 +212,7 @@ def test_what_the_target_dropped_is_its_defect_although_another_link_was_slow(
     assert "more outside the phase calm" in run.check("lost_defect<=0 calm")["summary"]
 
 
+@pytest.mark.prove_all
 def test_what_the_target_dropped_is_its_defect_under_a_delay_of_the_very_link(bench: Bench) -> None:
     """Ten milliseconds more take no message: what later ones overtook on a lasting connection was dropped."""
     child = bench.start("run", bench.profile(DELAYED, "delayed"))
@@ -287,6 +288,7 @@ def test_it_lifts_the_faults_before_the_load_ends(guarded: tuple[Run, int, Start
     assert last_sent * 100_000_000 >= lifted.before_ns - 100_000_000, "the load went on until the fault was lifted"
 
 
+@pytest.mark.prove_all
 def test_a_burst_onto_squeezed_buffers_that_closes_nobody_of_the_target_is_said_to_have_met_nobody(
     bench: Bench,
 ) -> None:

@@ -8,6 +8,7 @@ from launching import Bench
 pytestmark = pytest.mark.e2e
 
 
+@pytest.mark.prove_all
 def test_two_kinds_are_played_proved_and_lifted(bench: Bench) -> None:
     child = bench.start("prove", "--faults", "--only-kinds", "slow-close,down")
     assert child.wait(150) == 0, child.said

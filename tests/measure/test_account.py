@@ -14,6 +14,7 @@ from loadtests.measure.case import case
 from loadtests.measure.facts import Facts, fold
 from loadtests.measure.judge import conclude, judge
 from loadtests.model.results import Results, to_json
+from tests.examples import examples
 from tests.measure.oracle import count
 from tests.measure.simulate import MS, FaultIn, S, Stay, World, profile
 
@@ -130,7 +131,7 @@ def compare(world: World, results: Results) -> None:
         assert (route.lost.defect, route.lost.charged) == (c["defect"], c["charged"]), route.group
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     faults=st.booleans(),

@@ -19,6 +19,7 @@ from loadtests.model.codec import MAX_BODY, Frame
 from loadtests.model.results import Check, Results, Verdict
 from loadtests.tally.client_latency import COARSE, COARSE_BITS, ClientLatencies, coarse_bounds_ms
 from loadtests.tally.histogram import BUCKETS, bounds_us, bucket_of
+from tests.examples import examples
 from tests.measure.simulate import MS, S, World, profile
 
 
@@ -58,7 +59,7 @@ def test_every_64th_read_of_64_clients_is_contradicted_and_a_random_part_is_not(
     assert not honest.contradicted
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     clients=st.sampled_from([1, 20, 64, 200]),
@@ -83,7 +84,7 @@ def test_a_random_part_of_the_reads_is_never_contradicted(seed: int, clients: in
 # -- single clients
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, BUCKETS - 1)), max_size=60))
 def test_a_stretch_holds_every_delivery_of_every_consumer(rows: list[tuple[int, int]]) -> None:
     clients = ClientLatencies()

@@ -13,6 +13,7 @@ from loadtests.measure.expected import Sampled, sampled, without
 from loadtests.measure.judge import judge
 from loadtests.model import records as r
 from loadtests.model.results import Check, Results, Verdict
+from tests.examples import examples
 from tests.measure.simulate import MS, T0, FaultIn, S, World, profile
 
 PERIOD = S // 4
@@ -28,7 +29,7 @@ def regular(dice: random.Random, phase: int, jitter: int) -> list[tuple[int, int
     return [(at + phase + int(dice.random() * jitter), 2 * MS) for at in range(-PERIOD, 61 * S, PERIOD)]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.integers(0, 2**32), st.integers(0, PERIOD), st.integers(0, PERIOD // 5), st.integers(1, 9))
 def test_a_sampler_that_is_late_by_chance_gives_enough_however_the_phases_cut_it(
     seed: int, phase: int, jitter: int, pieces: int
@@ -40,7 +41,7 @@ def test_a_sampler_that_is_late_by_chance_gives_enough_however_the_phases_cut_it
         assert sampled("x", regular(dice, phase, jitter), PERIOD, some).enough
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.integers(0, 2**32), st.floats(0.12, 1.0))
 def test_too_few_are_never_enough_wherever_they_lie(seed: int, missing: float) -> None:
     dice = random.Random(seed)

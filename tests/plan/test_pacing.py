@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.profile import Shape
 from loadtests.plan import pacing
+from tests.examples import examples
 
 RATES = st.floats(0.05, 20_000)
 SEEDS = st.integers(0, 1 << 30).map(str)
@@ -33,7 +34,7 @@ def indexed(draw: st.DrawFn) -> pacing.Constant | pacing.Ramp | pacing.Burst:
 
 
 @given(indexed(), st.integers(0, 40 * NS_PER_S), st.integers(0, NS_PER_S // 50))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_the_count_in_any_interval_is_the_integral_of_the_rate_within_one(pacer, start, length) -> None:
     found = pacer.between(start, start + length)
     expected = pacer.planned(start + length) - pacer.planned(start)
@@ -43,7 +44,7 @@ def test_the_count_in_any_interval_is_the_integral_of_the_rate_within_one(pacer,
 
 
 @given(indexed(), st.lists(st.integers(0, 3 * NS_PER_S), min_size=1, max_size=6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_cutting_the_plan_into_blocks_neither_loses_nor_repeats(pacer, cuts) -> None:
     edges = [0, *sorted(cuts)]
     if pacer.planned(edges[-1]) > 20_000:
@@ -53,7 +54,7 @@ def test_cutting_the_plan_into_blocks_neither_loses_nor_repeats(pacer, cuts) -> 
 
 
 @given(st.floats(0.5, 5000), SEEDS, st.integers(0, NS_PER_S), st.integers(0, NS_PER_S))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_poisson_is_the_same_from_any_start(rate, seed, a, b) -> None:
     a, b = sorted((a, b))
     whole = pacing.Poisson(rate, seed).between(0, b)
@@ -108,7 +109,7 @@ def test_at_most_stops_wherever_one_begins(kind, limit, cut) -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 def test_same_seed_same_plan_whatever_was_drawn_elsewhere(seed) -> None:
     shape = Shape(kind="poisson", rate_per_s=200.0)
     first = pacing.pacer(shape, seed=seed, warm_up_s=0, duration_s=2).between(0, NS_PER_S)

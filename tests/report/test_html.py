@@ -229,6 +229,7 @@ def test_the_page_stays_small_even_for_a_long_run(html: str, long_run: str) -> N
     assert len(html.encode()) < len(long_run.encode()) < 3_000_000
 
 
+@pytest.mark.prove_all
 def test_equal_results_give_equal_bytes_also_in_another_process(html: str) -> None:
     """Ours is not the first page of its process, the other one is: Bokeh has counted on in between."""
     script = (

@@ -13,6 +13,7 @@ from loadtests.model.records import Closing, Consumed, Deviations, FirstAfter, R
 from loadtests.tally.account import Account
 from loadtests.tally.accountant import Accountant
 from loadtests.tally.batch import Batch, Message, message
+from tests.examples import examples
 
 STREAMS = [pack_stream(slot, 0, route) for slot, route in ((0, 0), (1, 0), (1, 1), (2, 1))]
 BEGIN = 50 * SLICE_NS
@@ -74,7 +75,7 @@ def numbers(found: Iterable[Record], kind: str) -> Counter[tuple[int, int]]:
     return Counter((stream, seq) for stream, first, last in rows(found, kind) for seq in range(first, last + 1))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(came=deliveries, sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5))
 def test_any_interleaving_has_an_exact_account(came: list[tuple[int, int, int]], sizes: list[int]) -> None:
     def reads() -> Iterator[int]:
@@ -113,7 +114,7 @@ def test_any_interleaving_has_an_exact_account(came: list[tuple[int, int, int]],
     assert tally.sums().missing == 0, "closed accounts owe nothing any more"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(came=deliveries)
 def test_one_read_equals_many(came: list[tuple[int, int, int]]) -> None:
     whole, single = accountant(), accountant()
@@ -227,7 +228,7 @@ def touched(found: Iterable[Record]) -> list[Touched]:
     return [r for r in found if isinstance(r, Touched)]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(st.integers(0, 40), st.integers(1, 30))
 def test_an_announced_fault_finds_the_last_two_seconds(quiet: int, last: int) -> None:
     """One message a slice; the fault is announced in slice `quiet` and closed `last` slices later."""

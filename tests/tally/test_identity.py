@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.tally.identity import NO_VALUE, Envelope, Form, Identity, Seal, decoder, encode, probe_run
+from tests.examples import examples
 
 forms = st.sampled_from(["object", "text"])
 envelopes = st.sampled_from(["websocket", "socketio"])
@@ -34,7 +35,7 @@ def wrap(envelope: Envelope, payload: object) -> bytes:
     return json.dumps(whole).encode()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(forms, envelopes, identities, st.sampled_from(["tickstorm", "a.b-c", "meta.deep.er"]), anything)
 def test_what_was_packed_is_found(form: Form, envelope: Envelope, who: Identity, path: str, beside: object) -> None:
     run, stream, seq, due_ns, sent_ns, _, content = who
@@ -45,7 +46,7 @@ def test_what_was_packed_is_found(form: Form, envelope: Envelope, who: Identity,
     assert decoder(form, path, envelope)(wrap(envelope, value)) == who._replace(check=check)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(forms, envelopes, anything)
 def test_other_payloads_have_no_identity(form: Form, envelope: Envelope, payload: object) -> None:
     assert decoder(form, "tickstorm", envelope)(wrap(envelope, payload)) is None
@@ -67,7 +68,7 @@ numbers = st.tuples(st.integers(0, 2**48 - 1), *(st.integers(0, 2**60) for _ in 
 shifts = st.integers(-(2**59), 2**59).filter(bool)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(numbers, st.integers(0, 3), shifts)
 def test_a_change_of_one_number_always_shows(whole: tuple[int, ...], at: int, shift: int) -> None:
     seal = Seal("r1")
@@ -76,7 +77,7 @@ def test_a_change_of_one_number_always_shows(whole: tuple[int, ...], at: int, sh
     assert (seal.of(*whole) == seal.of(*other)) == ([*whole] == other)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(numbers, shifts)
 def test_an_equal_shift_of_both_times_and_their_exchange_always_show(whole: tuple[int, ...], shift: int) -> None:
     seal = Seal("r1")
@@ -85,7 +86,7 @@ def test_an_equal_shift_of_both_times_and_their_exchange_always_show(whole: tupl
     assert (seal.of(*whole) == seal.of(stream, seq, sent, due)) == (due == sent)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(numbers, numbers)
 def test_what_is_joined_of_two_messages_shows(one: tuple[int, ...], other: tuple[int, ...]) -> None:
     """Identities exchanged in part: any mixture of two, with the check value of either."""

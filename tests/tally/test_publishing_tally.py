@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from loadtests.model.records import Published, PublishTimes, Settled
 from loadtests.tally.histogram import Histogram
 from loadtests.tally.publishing import PublishTally
+from tests.examples import examples
 
 BATCHES = st.lists(
     st.tuples(
@@ -23,7 +24,7 @@ BATCHES = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(BATCHES)
 def test_rows_of_a_stream_are_gapless_from_0_and_counts_agree(batches) -> None:
     tally, records = PublishTally(), []

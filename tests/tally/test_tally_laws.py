@@ -30,6 +30,7 @@ from loadtests.tally.accountant import Accountant
 from loadtests.tally.batch import Batch, Message, message
 from loadtests.tally.histogram import Histogram
 from loadtests.tally.publishing import PublishTally
+from tests.examples import examples
 
 BEGIN = 50 * SLICE_NS
 STREAMS = [pack_stream(slot, 0, route) for slot, route in ((0, 0), (1, 1), (2, 1))]
@@ -156,20 +157,20 @@ def same(one: list[Record], other: list[Record]) -> None:
     assert deviations(one) == deviations(other)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(worlds(), st.sets(st.integers(0, 24)))
 def test_when_it_is_flushed_changes_no_sum(world: list[Read], flushes: set[int]) -> None:
     flushed = hand_over(accountant(), world, flush_after=frozenset(flushes))
     same(hand_over(accountant(), world), flushed)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(worlds())
 def test_reads_of_many_equal_reads_of_one(world: list[Read]) -> None:
     same(hand_over(accountant(), world), hand_over(accountant(), world, single=True))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(worlds(), st.lists(st.integers(0, 2), min_size=CONSUMERS, max_size=CONSUMERS))
 def test_consumers_spread_over_processes_equal_one_process(world: list[Read], process_of: list[int]) -> None:
     apart: list[Record] = []
@@ -179,7 +180,7 @@ def test_consumers_spread_over_processes_equal_one_process(world: list[Read], pr
     same(hand_over(accountant(), world), apart)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(worlds())
 def test_shared_batches_and_shared_closings_equal_those_of_one_consumer_each(world: list[Read]) -> None:
     """Every consumer gets what the world has, from one batch for all; as the fan-out of a target does."""
@@ -200,7 +201,7 @@ def test_shared_batches_and_shared_closings_equal_those_of_one_consumer_each(wor
     assert len([r for r in together if isinstance(r, Closing)]) == 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(worlds(), st.integers(1, 3))
 def test_a_budget_of_exceptions_changes_no_total(world: list[Read], budget: int) -> None:
     wide = hand_over(accountant(), world, flush_after=frozenset(range(25)))
@@ -211,7 +212,7 @@ def test_a_budget_of_exceptions_changes_no_total(world: list[Read], budget: int)
     assert (deviations(tight) == deviations(wide)) == (more(tight) == 0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(worlds(), st.integers(0, 3))
 def test_memory_that_is_exceeded_changes_no_total_and_says_so(world: list[Read], ranges_kept: int) -> None:
     wide, tight = hand_over(accountant(), world), hand_over(accountant(ranges_kept=ranges_kept), world)
@@ -231,7 +232,7 @@ def test_memory_that_is_exceeded_changes_no_total_and_says_so(world: list[Read],
     ), "the sum closes with any memory"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(worlds())
 def test_slices_per_consumer_hold_what_the_cells_hold(world: list[Read]) -> None:
     found = hand_over(accountant(), world, open_touch=True)
@@ -251,7 +252,7 @@ def test_slices_per_consumer_hold_what_the_cells_hold(world: list[Read]) -> None
         assert worst[at] >= max(ms for *_, ms in read.came) * NS_PER_MS
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(worlds(), st.integers(0, 20), st.integers(0, 19), st.sets(st.integers(0, 24)))
 def test_firsts_since_a_healing_are_exact_whenever_it_is_told(
     world: list[Read], healed_slice: int, told_after_slices: int, flushes: set[int]
@@ -291,7 +292,7 @@ def test_firsts_since_a_healing_are_exact_whenever_it_is_told(
     assert said == right
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     st.lists(st.lists(st.integers(0, 2**43), max_size=20), min_size=1, max_size=5), st.randoms(use_true_random=False)
 )
@@ -327,7 +328,7 @@ def sends(draw: st.DrawFn) -> list[tuple[int, int, int, list[int], list[int]]]:
     return found
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(sends(), st.booleans(), st.sets(st.integers(0, 9)))
 def test_publishes_one_by_one_or_together_flushed_whenever_are_the_same(
     batches: list[tuple[int, int, int, list[int], list[int]]], single: bool, flushes: set[int]
