@@ -20,8 +20,8 @@ from loadtests.capture.readings import (
     ProcessReader,
     Reading,
     RedisReader,
+    StatsReader,
     printable,
-    read_stats,
     time_health,
 )
 from loadtests.capture.sampler import Sampler
@@ -109,7 +109,8 @@ class Probes:
                 self._tell(source, at_ns, reading)
 
     def _stats(self, source: str, address: str) -> Callable[[], None]:
-        return lambda: self._source(source, lambda: read_stats(address, self._config.timeout_s))
+        reader = StatsReader(address, timeout_s=self._config.timeout_s)
+        return lambda: self._source(source, reader.read)
 
     def _health(self) -> None:
         at_ns = self._now_ns()

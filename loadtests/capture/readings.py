@@ -29,7 +29,7 @@ Reading = dict[str, float]
 MOST_REPLY = 1 << 24
 """Bytes of one reply of Redis: that many hold a list of forty thousand clients."""
 MOST_NUMBERS = 500
-"""Of one page of statistics: more are no statistics."""
+"""Of the statistics of a service: more are no statistics."""
 MOST_TEXT = 120
 """Characters of what a server calls a thing."""
 
@@ -235,24 +235,37 @@ class PostgresReader:
             self._connection = None
 
 
-def read_stats(address: str, timeout_s: float) -> Reading | None:
-    """The numbers of `/stats`, nested ones as `clients.plain`, each behind `stats.`: a service's own word on itself.
+class StatsReader:
+    """A service's own word on itself: the numbers of `/stats`, nested ones as `clients.plain`, each behind `stats.`.
 
-    Numbers that no float holds are left out, and so is everything where there are more than belong there.
+    Numbers that no float holds are left out, and so is everything where there are more than belong there, in one page
+    or, by ever new names, in all that were read.
     """
-    try:
-        status, body = get_json(address, "/stats", timeout_s)
-    except (OSError, http.client.HTTPException):
-        return None
-    if status != 200 or not isinstance(body, dict):
-        return None
-    found = dict(itertools.islice(_numbers(body, "stats"), MOST_NUMBERS + 1))
-    return found if len(found) <= MOST_NUMBERS else None
+
+    def __init__(self, address: str, *, timeout_s: float) -> None:
+        self._address, self._timeout_s = address, timeout_s
+        self._names: set[str] = set()
+
+    def read(self) -> Reading | None:
+        """The numbers now."""
+        try:
+            status, body = get_json(self._address, "/stats", self._timeout_s)
+        except (OSError, http.client.HTTPException):
+            return None
+        if status != 200 or not isinstance(body, dict):
+            return None
+        found = dict(itertools.islice(_numbers(body, "stats"), MOST_NUMBERS + 1))
+        if len(self._names | found.keys()) > MOST_NUMBERS:
+            return None
+        self._names |= found.keys()
+        return found
 
 
 def _numbers(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
     for key, value in table.items():
         name = f"{prefix}.{printable(key)}"
+        if len(name) > MOST_TEXT:
+            continue
         if isinstance(value, dict):
             yield from _numbers(value, name)
         elif isinstance(value, int | float) and (number := _number(value)) is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from loadtests.cli.console import err
 from loadtests.cli.console import out as console
 from loadtests.harness.places import reports_folder
+from loadtests.measure.plausible import implausible
 from loadtests.model.codec import Frame, Torn, decode_file
 from loadtests.model.errors import BadInput
 from loadtests.model.profile import Profile
@@ -44,8 +45,14 @@ def read_history(folder: Path) -> Iterator[tuple[str, Frame | Torn]]:
         except OSError as error:
             yield path.stem, Torn(0, error.strerror or type(error).__name__)
             continue
-        for frame in decode_file(data):
-            yield path.stem, frame
+        for number, frame in enumerate(decode_file(data)):
+            yield path.stem, frame if isinstance(frame, Torn) else _believable(number, frame)
+
+
+def _believable(offset: int, frame: Frame) -> Frame | Torn:
+    """The frame, unless it holds what no run can have."""
+    wrong = next(filter(None, map(implausible, frame.records)), "")
+    return Torn(offset, f"frame {frame.number} holds a {wrong}, which no run can have") if wrong else frame
 
 
 def write_reports(folder: Path, results: Results, *, html: bool = True) -> None:

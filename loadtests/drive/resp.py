@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_LIMIT = 512 * 1024 * 1024
-"""What Redis itself allows for one value; a longer one is not RESP."""
-_LINE_LIMIT = 64 * 1024
+_LIMIT = 64 * 1024
+"""Bytes of a line or a value. What we ask is answered in a few; who sends more is no Redis, or means harm: a reply that
+is not whole yet is parsed anew with every read."""
+_ITEMS, _DEEPEST, _DIGITS = 64, 3, 20
 
 
 class ProtocolError(ValueError):
@@ -75,7 +76,7 @@ class Replies:
 def _one(data: bytes, at: int, depth: int) -> tuple[Reply, int] | None:
     end = data.find(b"\r\n", at)
     if end < 0:
-        if len(data) - at > _LINE_LIMIT:
+        if len(data) - at > _LIMIT:
             raise ProtocolError("a line without an end")
         if len(data) > at and data[at] not in b":+-$*":
             raise ProtocolError(f"unknown reply type {data[at : at + 1]!r}")
@@ -111,7 +112,7 @@ def _bulk(data: bytes, length: int, at: int) -> tuple[Reply, int] | None:
 def _array(data: bytes, count: int, at: int, depth: int) -> tuple[Reply, int] | None:
     if count == -1:
         return None, at
-    if not 0 <= count <= 1_000_000 or depth > 7:
+    if not 0 <= count <= _ITEMS or depth >= _DEEPEST:
         raise ProtocolError(f"impossible array of {count}")
     items: list[Reply] = []
     for _ in range(count):
@@ -125,6 +126,6 @@ def _array(data: bytes, count: int, at: int, depth: int) -> tuple[Reply, int] | 
 
 def _integer(text: bytes) -> int:
     # int() also takes spaces, underscores and other signs.
-    if not text.lstrip(b"-").isdigit() or text.count(b"-") > 1 or b"-" in text[1:]:
+    if len(text) > _DIGITS or not text.lstrip(b"-").isdigit() or text.count(b"-") > 1 or b"-" in text[1:]:
         raise ProtocolError(f"no integer: {text[:40]!r}")
     return int(text)

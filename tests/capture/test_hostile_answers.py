@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from target_servers import until
 
 from loadtests.capture.probes import Probes, SamplerConfig
-from loadtests.capture.readings import MOST_NUMBERS, PostgresReader, RedisReader, read_stats, time_health
+from loadtests.capture.readings import MOST_NUMBERS, PostgresReader, RedisReader, StatsReader, time_health
 from loadtests.model.records import NO_ANSWER, PathProbe, Record, Samples
 
 TIMEOUT_S = 0.4
@@ -144,7 +145,7 @@ def test_a_hostile_answer_is_a_bad_sample_within_the_deadline(how: str) -> None:
     with serving(last=HOSTILE[how]) as address:
         began = time.monotonic()
         took_ns, ok, detail = time_health(address, TIMEOUT_S)
-        stats = read_stats(address, TIMEOUT_S)
+        stats = StatsReader(address, timeout_s=TIMEOUT_S).read()
         assert time.monotonic() - began < 2 * TIMEOUT_S + LATE_S
     assert (took_ns, ok) == (-1, False)
     assert detail
@@ -155,7 +156,7 @@ def test_a_hostile_answer_is_a_bad_sample_within_the_deadline(how: str) -> None:
 def test_what_is_odd_in_an_answer_is_left_out(how: str) -> None:
     with serving(last=ODD[how]) as address:
         took_ns, ok, detail = time_health(address, 2.0)
-        stats = read_stats(address, 2.0)
+        stats = StatsReader(address, timeout_s=2.0).read()
     assert took_ns > 0
     assert ok
     assert 0 < len(detail) <= 120
@@ -165,6 +166,21 @@ def test_what_is_odd_in_an_answer_is_left_out(how: str) -> None:
         assert abs(value) < float("inf")
         assert len(name) < 200
     assert len(stats or {}) <= MOST_NUMBERS
+
+
+def test_ever_new_names_are_no_statistics() -> None:
+    pages = [says(http(json.dumps({f"key {n}.{i}": i for i in range(200)}).encode())) for n in range(5)]
+    with serving(*pages) as address:
+        reader = StatsReader(address, timeout_s=2.0)
+        found = [reader.read() for _ in range(6)]
+    assert [reading is not None for reading in found] == [True, True, False, False, False, True]
+    assert sum(map(len, filter(None, found))) <= 2 * MOST_NUMBERS
+
+
+def test_names_do_not_grow_with_their_depth() -> None:
+    page = json.dumps({"a" * 60: {"b" * 60: {str(i): i for i in range(400)}}, "c": 1}).encode()
+    with serving(last=says(http(page))) as address:
+        assert StatsReader(address, timeout_s=2.0).read() == {"stats.c": 1.0}
 
 
 @pytest.mark.parametrize("how", sorted(HOSTILE.keys() | ODD.keys()))

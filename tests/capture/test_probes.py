@@ -17,7 +17,7 @@ import pytest
 from target_servers import Gateway, Postgres, Redis, free_port, until
 
 from loadtests.capture.probes import Probes, Sampler, SamplerConfig
-from loadtests.capture.readings import PostgresReader, ProcessReader, RedisReader, read_stats, time_health
+from loadtests.capture.readings import PostgresReader, ProcessReader, RedisReader, StatsReader, time_health
 from loadtests.model.records import NO_ANSWER, Note, PathProbe, Record, Samples
 
 ROOT = Path(__file__).parents[2]
@@ -267,7 +267,7 @@ def test_a_hanging_health_endpoint_takes_no_longer_than_its_timeout(silent: str)
     took_ns, ok, detail = time_health(silent, 0.2)
     assert (took_ns, ok) == (-1, False)
     assert detail
-    assert read_stats(silent, 0.2) is None
+    assert StatsReader(silent, timeout_s=0.2).read() is None
 
 
 def test_the_period_does_not_drift() -> None:

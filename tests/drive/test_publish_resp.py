@@ -56,6 +56,10 @@ def test_runs_of_integers_are_counted(numbers, step) -> None:
         b"$-2\r\n",
         b"$1\r\nabc",
         b"*9999999\r\n",
+        b"*65\r\n",
+        b"$70000\r\n",
+        b"*1\r\n" * 4 + b":1\r\n",
+        b":" + b"1" * 5000 + b"\r\n",
         b"x",
     ],
 )
