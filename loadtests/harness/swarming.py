@@ -85,7 +85,7 @@ def _of_the_form(name: str, started_with: str) -> str:
     """A profile by its name alone: one of the profiles folder, or the one that the command line named."""
     if name == started_with or name in shipped_profiles():
         return name
-    raise BadInput(f'run profile: found "{name[:100]}", allowed from a form is one of {", ".join(shipped_profiles())}')
+    raise BadInput(f"{name[:100]}: there is no such profile in a form; it knows {', '.join(shipped_profiles())}")
 
 
 def _harmless(sets: list[str], started_with: list[str]) -> list[str]:

@@ -1,0 +1,150 @@
+"""Does Locust's web UI open to its user alone?  As the README starts it, tried without token, login or manners."""
+
+from __future__ import annotations
+
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import texts
+from launching import PAGE, Bench, free_port, until
+from test_web import Web, is_up
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+PASSWORD = "canary-Pa55word-of-the-web-ui"
+FORM = {"host": "", "run_set": "", "run_seed": "", "user_count": "", "spawn_rate": "1"}
+
+
+def begin(bench: Bench, *argv: str, **environment: str) -> Web:
+    port = free_port()
+    profile = bench.profile(texts.CALM, "calm")
+    child = bench.locust("--web-port", str(port), *argv, TICKSTORM_PROFILE=profile, **PAGE, **environment)
+    url = f"http://127.0.0.1:{port}"
+    until(lambda: is_up(url) or child.process.poll() is not None, 40, f"the web UI:\n{child.said}")
+    return Web(url=url, child=child, bench=bench, profile=profile)
+
+
+@pytest.fixture(scope="module")
+def web(bench: Bench) -> Iterator[Web]:
+    found = begin(bench)
+    yield found
+    found.child.end()
+
+
+@pytest.fixture(scope="module")
+def guarded(bench: Bench) -> Iterator[Web]:
+    found = begin(bench, TICKSTORM_WEB_PASSWORD=PASSWORD)
+    yield found
+    found.child.end()
+
+
+def refusal(web: Web, path: str, form: dict[str, str] | None = None, **headers: str) -> int:
+    data = None if form is None else urllib.parse.urlencode(form).encode()
+    request = urllib.request.Request(web.url + path, data=data, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_it_listens_on_loopback_alone(web: Web) -> None:
+    port = int(web.url.rpartition(":")[2])
+    family = [web.child.process.pid, *(p.pid for p in web.child.family())]
+    bound = {c.laddr.ip for pid in family for c in psutil.Process(pid).net_connections("tcp")
+             if c.status == psutil.CONN_LISTEN and c.laddr.port == port}  # fmt: skip
+    assert bound == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("path", ["/swarm", "/stop", "/stats/reset", "/user", "/tickstorm/note"])
+def test_nothing_starts_or_stops_without_the_printed_token(web: Web, path: str) -> None:
+    for headers in ({}, {"X-Tickstorm-Token": "guess"}, {"Cookie": "tickstorm_token=guess"}):
+        assert refusal(web, path, {**FORM, "run_profile": "locust-quick"}, **headers) == 403
+    assert web.live()["state"] == "idle"
+
+
+def test_the_token_is_in_no_page_and_in_no_log(web: Web) -> None:
+    for path in ("/", "/logs", "/tickstorm", "/stats/report", "/tickstorm/live.json"):
+        with urllib.request.urlopen(web.url + path, timeout=10) as answer:
+            assert web.token.encode() not in answer.read(), path
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        ({"run_profile": "/etc/passwd"}, "no such profile"),
+        ({"run_profile": "/dev/zero"}, "no such profile"),
+        ({"run_profile": "../docs/profile"}, "no such profile"),
+        ({"run_profile": "locust-quick", "run_set": "target.redis=127.0.0.1:1"}, "target.redis"),
+        ({"run_profile": "locust-quick", "run_set": " target.test_system = true"}, "target.test_system"),
+        ({"run_profile": "locust-quick", "run_set": "publishers.detector.shape.file=/etc/passwd"}, "shape.file"),
+    ],
+)
+def test_a_form_names_no_file_and_no_target(web: Web, form: dict[str, str], text: str) -> None:
+    answer = web.start(**form)
+    assert answer["success"] is False
+    assert text in answer["message"]
+    assert web.live()["state"] == "idle"
+
+
+def test_a_pipe_in_a_form_hangs_nobody(web: Web, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert web.start(run_profile=str(tmp_path / "pipe"))["success"] is False
+    assert web.live()["state"] == "idle"
+
+
+def test_before_the_login_nothing_is_read_started_or_looked_at(guarded: Web) -> None:
+    for path in ("/", "/stats/requests", "/logs", "/tickstorm", "/tickstorm/live.json", "/exceptions"):
+        with urllib.request.urlopen(guarded.url + path, timeout=10) as answer:
+            assert answer.url.endswith("/login"), path
+    request = urllib.request.Request(
+        f"{guarded.url}/swarm", data=b"run_profile=/etc/shadow", headers={"X-Tickstorm-Token": guarded.token}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.url.endswith("/login")
+        assert b"shadow" not in answer.read()
+
+
+@pytest.mark.browser
+def test_in_a_browser_the_password_lets_in_and_the_printed_address_lets_start(guarded: Web, chromium: Any) -> None:
+    page = chromium.new_page()
+    page.goto(guarded.address)
+    page.wait_for_url("**/login*")
+    for given in ("wrong-password", PASSWORD):
+        page.fill("[name=username]", "me")
+        page.fill("[name=password]", given)
+        page.click("button[type=submit]")
+        if given != PASSWORD:
+            page.get_by_text("This is not the password.").wait_for(timeout=10_000)
+            page.wait_for_timeout(1100)  # the next try is looked at a second later
+    page.wait_for_url(f"{guarded.url}/", timeout=10_000)
+    page.goto(f"{guarded.url}/tickstorm")
+    status = page.evaluate("() => fetch('/stats/reset', {method: 'POST'}).then((answer) => answer.status)")
+    assert status == 200
+    page.close()
+
+
+@pytest.mark.parametrize(
+    ("argv", "environment", "text"),
+    [
+        (("--web-host", "0.0.0.0"), {}, "other machines would reach the load generator"),
+        (("--web-host", "*"), {}, "other machines would reach the load generator"),
+        (("--web-login",), {}, "nobody could log in"),
+        ((), {"TICKSTORM_WEB_PASSWORD": "short"}, "TICKSTORM_WEB_PASSWORD: found 5 characters, allowed 8 or more"),
+    ],
+)
+def test_what_would_stand_open_or_shut_everybody_out_does_not_start(
+    bench: Bench, argv: tuple[str, ...], environment: dict[str, str], text: str
+) -> None:
+    port = free_port()
+    child = bench.locust("--web-port", str(port), *argv, **environment)
+    assert child.wait(40) == 2, child.said
+    assert text in child.said
+    assert "Traceback" not in child.said
+    assert not is_up(f"http://127.0.0.1:{port}")
