@@ -22,7 +22,7 @@ ALL_EXAMPLES = "TICKSTORM_ALL_EXAMPLES"  # tests/examples.py
 ROOT = Path(__file__).resolve().parents[1]
 TICKSTORM = [sys.executable, "-m", "loadtests.cli"]
 SHIPPED, TIMES = ("first-run", "tickstock-baseline", "burst"), 3
-BURNERS, BURNED = 2, 4
+BURNERS, BURNED = 2, 10
 """So many busy loops, beside so many runs."""
 
 UNKNOWN_STATUS = 3
