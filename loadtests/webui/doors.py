@@ -33,6 +33,8 @@ PARAMETER = "token"
 WEB_HOSTS = "TICKSTORM_WEB_HOSTS"
 """Environment: more names, with commas between, under which browsers may reach the page, such as a proxy's."""
 
+EXTENSION = "tickstorm-doors"
+"""Under which name Flask's application keeps its doors."""
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _CORS = "Access-Control-"
 
@@ -50,13 +52,14 @@ class Doors:
         app.before_request_funcs.setdefault(None, []).insert(0, self._admit)
         # Handlers are called last to first: the first of the list has the last word, after Locust's own.
         app.after_request_funcs.setdefault(None, []).insert(0, _closed)
+        app.extensions[EXTENSION] = self
 
     def _admit(self) -> Response | None:
         if (why := self._foreign()) is not None:
             return refused(403, why)
         if request.method in READING:
             return self._let_in() if PARAMETER in request.args else None
-        if request.path != self._login and not self._known(request.headers.get(HEADER, "")):
+        if request.path != self._login and not self.lets_change():
             return refused(
                 403, "the token of this start of Locust is missing: open the address that the terminal printed"
             )
@@ -83,6 +86,10 @@ class Doors:
         answer.set_cookie(self.cookie, self.token, httponly=True, samesite="Strict", secure=request.is_secure)
         answer.headers["Cache-Control"], answer.headers["Referrer-Policy"] = "no-store", "no-referrer"
         return answer
+
+    def lets_change(self) -> bool:
+        """Whether the present request may change anything."""
+        return self._known(request.headers.get(HEADER, ""))
 
     def _known(self, sent: str) -> bool:
         return self._is_token(sent or request.cookies.get(self.cookie, ""))

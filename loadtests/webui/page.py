@@ -23,6 +23,7 @@ from loadtests.model.byhand import MAX_NOTE, forms
 from loadtests.model.live import Live
 from loadtests.model.panels import PANELS, UNSAID
 from loadtests.webui.acting import Hands, attach_acting
+from loadtests.webui.doors import EXTENSION
 from loadtests.webui.figures import panels_json
 
 View = Callable[..., Response]
@@ -48,6 +49,12 @@ _LINK = (
     'box-shadow:0 1px 6px rgba(0,0,0,.4)">Tickstorm live page</a>'
 )
 """React owns everything inside Locust's root element, so the link stands beside it."""
+_READ_ONLY = (
+    '<p role="status" style="position:fixed;right:16px;bottom:16px;z-index:2000;margin:0;max-width:min(420px,60vw);'
+    "padding:8px 14px;border-radius:8px;background:#7a4b00;color:#fff;font:600 14px system-ui,sans-serif;"
+    'box-shadow:0 1px 6px rgba(0,0,0,.4)">Read only: to start, stop or change a run, open the address that the '
+    "terminal printed.</p>"
+)
 
 
 def attach_page(
@@ -93,7 +100,10 @@ def attach_page(
     def link_to_the_page(response: Response) -> Response:
         if request.endpoint != "locust.index" or response.status_code != 200 or response.mimetype != "text/html":
             return response
+        doors = web_ui.app.extensions.get(EXTENSION)
         link = _LINK.format(href=url_for("tickstorm.live_page"))
+        if doors is not None and not doors.lets_change():
+            link += _READ_ONLY
         response.set_data(response.get_data(as_text=True).replace("</body>", f"{link}</body>"))
         return response
 

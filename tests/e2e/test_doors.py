@@ -102,12 +102,12 @@ def test_a_pipe_in_a_form_hangs_nobody(web: Web, tmp_path: Path) -> None:
 def test_before_the_login_nothing_is_read_started_or_looked_at(guarded: Web) -> None:
     for path in ("/", "/stats/requests", "/logs", "/tickstorm", "/tickstorm/live.json", "/exceptions"):
         with urllib.request.urlopen(guarded.url + path, timeout=10) as answer:
-            assert answer.url.endswith("/login"), path
+            assert "/login" in answer.url, path
     request = urllib.request.Request(
         f"{guarded.url}/swarm", data=b"run_profile=/etc/shadow", headers={"X-Tickstorm-Token": guarded.token}
     )
     with urllib.request.urlopen(request, timeout=10) as answer:
-        assert answer.url.endswith("/login")
+        assert "/login" in answer.url
         assert b"shadow" not in answer.read()
 
 

@@ -220,7 +220,7 @@ def test_in_a_browser_the_form_starts_a_run_and_the_live_page_shows_its_verdict(
     edited: Edited, web: Web, chromium: Any, tmp_path: Path
 ) -> None:
     page = chromium.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(web.url)
+    page.goto(web.address)
     page.get_by_role("button", name="New").click()
     page.get_by_text("Custom parameters").click()
     offered = page.locator("select[name=runProfile] option").all_inner_texts()

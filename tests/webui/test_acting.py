@@ -235,6 +235,15 @@ def test_the_printed_address_brings_the_token_once_and_hides_it(served: Served) 
     assert "Set-Cookie" not in served.client.get("/?token=wrong").headers
 
 
+def test_who_may_only_read_is_told_so_on_locusts_own_page(served: Served) -> None:
+    client = served.client
+    assert "Read only" in client.get("/").text
+    client.set_cookie(served.doors.cookie, "of an earlier start")
+    assert "Read only" in client.get("/").text
+    client.get(f"/?token={served.doors.token}")
+    assert "Read only" not in client.get("/").text
+
+
 def test_a_link_in_another_page_may_be_followed_to_ours(served: Served) -> None:
     followed = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
     assert served.client.get("/tickstorm", headers=followed).status_code == 200
