@@ -32,7 +32,7 @@ class Progress:
         self._bar.start()
         err.print(f"run {self._run}", markup=False)
         if self._web_port is not None:
-            err.print(f"web UI: http://127.0.0.1:{self._web_port}/ and /tickstorm; Ctrl-C ends it", markup=False)
+            err.print("Locust's web UI, whose page /tickstorm shows the run; Ctrl-C ends it", markup=False)
         return self
 
     def __exit__(

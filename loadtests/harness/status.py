@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from loadtests.harness.places import report_of
@@ -29,6 +30,14 @@ class StatusLine:
         """A sentence."""
         log.info("%s", text)
         self._put({"say": text})
+
+    def secret(self, text: str) -> None:
+        """A sentence for the terminal alone: no log may have it, and Locust shows its own log to everybody."""
+        if self._fd is None:
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+        else:  # our output is a file then
+            self._put({"say": text})
 
     def failed(self, text: str, status: int) -> None:
         """The run cannot begin."""

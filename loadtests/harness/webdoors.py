@@ -6,12 +6,12 @@ Raises BadInput for a user's mistake: it would stand open, or let nobody in.
 from __future__ import annotations
 
 import ipaddress
-import sys
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
 from loadtests.harness.options import LOOPBACK, PASSWORD
+from loadtests.harness.status import StatusLine
 from loadtests.model.errors import BadInput
 from loadtests.webui.doors import PARAMETER, Doors
 from loadtests.webui.login import PATH, attach_login
@@ -38,9 +38,7 @@ def close_doors(web_ui: Any, environment: Mapping[str, str]) -> Doors:
     base = web_ui.app.blueprints["locust"].url_prefix or ""
     doors = Doors(bound=web_ui.host, port=web_ui.port, login=f"{base}{PATH}")
     doors.attach(web_ui.app)
-    # Not by a logger: Locust shows its log to everybody who asks for /logs.
-    sys.stderr.write(f"Tickstorm: open {address(web_ui, base)}/?{urlencode({PARAMETER: doors.token})}\n")
-    sys.stderr.flush()
+    StatusLine().secret(f"Tickstorm: open {address(web_ui, base)}/?{urlencode({PARAMETER: doors.token})}")
     return doors
 
 

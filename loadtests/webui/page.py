@@ -50,7 +50,7 @@ _LINK = (
 )
 """React owns everything inside Locust's root element, so the link stands beside it."""
 _READ_ONLY = (
-    '<p role="status" style="position:fixed;right:16px;bottom:16px;z-index:2000;margin:0;max-width:min(420px,60vw);'
+    '<p role="status" style="position:fixed;left:16px;bottom:64px;z-index:2000;margin:0 16px 0 0;max-width:420px;'
     "padding:8px 14px;border-radius:8px;background:#7a4b00;color:#fff;font:600 14px system-ui,sans-serif;"
     'box-shadow:0 1px 6px rgba(0,0,0,.4)">Read only: to start, stop or change a run, open the address that the '
     "terminal printed.</p>"

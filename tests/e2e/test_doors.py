@@ -16,6 +16,8 @@ import texts
 from launching import PAGE, Bench, free_port, until
 from test_web import Web, is_up
 
+from loadtests.prove.locusts import token_of
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 PASSWORD = "canary-Pa55word-of-the-web-ui"
 FORM = {"host": "", "run_set": "", "run_seed": "", "user_count": "", "spawn_rate": "1"}
@@ -148,3 +150,20 @@ def test_what_would_stand_open_or_shut_everybody_out_does_not_start(
     assert text in child.said
     assert "Traceback" not in child.said
     assert not is_up(f"http://127.0.0.1:{port}")
+
+
+def test_the_address_of_a_run_with_a_page_is_on_the_terminal_and_in_no_file(bench: Bench) -> None:
+    port = free_port()
+    child = bench.start("run", bench.profile(texts.long(60), "doors"), "--web", "--web-port", str(port))
+    try:
+        until(lambda: "?token=" in child.said or child.process.poll() is not None, 40, child.said)
+        token = token_of(child.said)
+        run = bench.run_of(child)
+        assert not [path for path in run.folder.rglob("*") if path.is_file() and token.encode() in path.read_bytes()]
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/stop", data=b"", headers={"X-Tickstorm-Token": token}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert answer.status == 200
+    finally:
+        child.end()
