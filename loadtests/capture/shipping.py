@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 IN_FLIGHT = 4
 RESEND_S = 3.0
+AHEAD = 16 * IN_FLIGHT
+"""A frame so far ahead is none that a worker of ours would send."""
 
 
 class _Spooled(NamedTuple):
@@ -95,8 +97,8 @@ class Inbox:
         self._early: dict[int, bytes] = {}
 
     def take(self, number: int, frame: bytes) -> None:
-        """A frame came; a repeated one is dropped, an early one waits for those before it."""
-        if number < self._next:
+        """A frame came; a repeated one is dropped, an early one waits for those before it, one far ahead is ignored."""
+        if not self._next <= number < self._next + AHEAD:
             return
         self._early[number] = frame
         while (ready := self._early.pop(self._next, None)) is not None:

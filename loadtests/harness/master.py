@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-import msgspec
 from gevent.event import Event
 from locust.runners import MasterRunner
 
@@ -29,7 +28,7 @@ from loadtests.harness.holding import StackHold
 from loadtests.harness.interrupting import heed_ctrl_c
 from loadtests.harness.opening import begin_faults, begin_sampling, begin_vigil, opening_records
 from loadtests.harness.overriding import of_the_crew, told_to_locust
-from loadtests.harness.part import Part, PartStatus
+from loadtests.harness.part import Part
 from loadtests.harness.places import reports_folder
 from loadtests.harness.slots import LocalSlots
 from loadtests.harness.software import VERSION, versions
@@ -116,13 +115,10 @@ class Master:
         if self.distributed:
             bound = environment.parsed_options.master_bind_host
             self._clock = ClockServer("" if bound == "*" else bound)
-            for name, function in (
-                (orders.TAKE, self._take),
-                (orders.GIVE, self._give),
-                (orders.CHUNK, self._chunk),
-                (orders.STATUS, self._heard),
-            ):
-                runner.register_message(name, orders.handler(function))
+            runner.register_message(orders.TAKE, orders.checked(self._take, orders.Take))
+            runner.register_message(orders.GIVE, orders.checked(self._give, orders.Give))
+            runner.register_message(orders.CHUNK, orders.checked(self._chunk, orders.Chunk))
+            runner.register_message(orders.STATUS, orders.checked(self._heard, orders.Status))
         events = environment.events
         events.test_start.add_listener(lambda **_: self._begin())
         events.test_stopping.add_listener(lambda **_: self._ending("test_stopping"))
@@ -322,21 +318,21 @@ class Master:
     def _process(self, node: str) -> str:
         return f"worker-{self._runner.get_worker_index(node)}"
 
-    def _take(self, node: str, data: dict[str, Any]) -> None:
-        found = self.conductor.book.take(data["kind"], self._process(node)) if self.conductor is not None else None
-        self._runner.send_message(orders.SLOT, {"number": data["number"], "slot": found}, client_id=node)
+    def _take(self, node: str, asked: orders.Take) -> None:
+        found = self.conductor.book.take(asked.kind, self._process(node)) if self.conductor is not None else None
+        self._runner.send_message(orders.SLOT, {"number": asked.number, "slot": found}, client_id=node)
 
-    def _give(self, _node: str, data: dict[str, Any]) -> None:
+    def _give(self, _node: str, given: orders.Give) -> None:
         if self.conductor is not None:
             book, now_ns = self.conductor.book, self.conductor.clock.now_ns()
-            book.give_back(data["kind"], data["slot"], data["next_epoch"], now_ns)
+            book.give_back(given.kind, given.slot, given.next_epoch, now_ns)
 
-    def _chunk(self, node: str, data: dict[str, Any]) -> None:
+    def _chunk(self, node: str, chunk: orders.Chunk) -> None:
         conductor = self.conductor
-        if conductor is None or data["run"] != conductor.config.run or conductor.state in ("judging", "done"):
+        if conductor is None or chunk.run != conductor.config.run or conductor.state in ("judging", "done"):
             return
         waker = gevent.get_hub().loop.async_()
-        answer = {"run": data["run"], "number": data["number"]}
+        answer = {"run": chunk.run, "number": chunk.number}
         failed: list[OSError] = []
 
         def acknowledge() -> None:
@@ -351,11 +347,11 @@ class Master:
             waker.send()
 
         waker.start(acknowledge)
-        conductor.arrived(data["process"], data["number"], data["frame"], written)
+        conductor.arrived(chunk.process, chunk.number, chunk.frame, written)
 
-    def _heard(self, _node: str, data: dict[str, Any]) -> None:
-        if self.conductor is not None and data["run"] == self.conductor.config.run:
-            self.conductor.heard(msgspec.convert(data["status"], PartStatus))
+    def _heard(self, _node: str, told: orders.Status) -> None:
+        if self.conductor is not None and told.run == self.conductor.config.run:
+            self.conductor.heard(told.status)
 
     # -- changes and the end
 
