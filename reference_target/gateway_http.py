@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -67,6 +68,9 @@ class GatewayHttp:
         """Set the named switches, leave the others; answers the values in force."""
         if not self._gateway.settings.allow_switches:
             return json_response({"reason": "GATEWAY_ALLOW_SWITCHES is not 1"}, 403)
+        token = self._gateway.settings.switch_token.encode()
+        if not hmac.compare_digest(request.headers.get("X-Switch-Token", "").encode("utf-8", "replace"), token):
+            return json_response({"reason": "X-Switch-Token is not GATEWAY_SWITCH_TOKEN"}, 403)
         try:
             values = parse_switches(await request.read(), self._gateway.broadcaster.switches.now)
         except ValueError as error:

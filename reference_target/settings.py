@@ -104,6 +104,9 @@ class GatewaySettings(_Common):
     queue_bytes: int = _setting("GATEWAY_QUEUE_BYTES", 8_000_000, "bytes that may wait for one client", _positive)
     heartbeat_s: float = _setting("GATEWAY_HEARTBEAT_S", 25.0, "seconds of a client's silence before a ping", _seconds)
     allow_switches: bool = _setting("GATEWAY_ALLOW_SWITCHES", False, "1 = POST /switch is allowed", _flag)
+    switch_token: str = _setting(
+        "GATEWAY_SWITCH_TOKEN", "", "POST /switch needs it as X-Switch-Token; empty = none", secret=True
+    )
     switches: str = _setting("GATEWAY_SWITCHES", "", 'switches at start, JSON such as {"drop_every":500}')
     token_secret: str = _setting(
         "GATEWAY_TOKEN_SECRET", "", "clients need a token signed with it; empty = none", secret=True

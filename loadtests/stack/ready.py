@@ -102,11 +102,13 @@ async def _pg_answer(reader: asyncio.StreamReader) -> AsyncIterator[tuple[bytes,
             return
 
 
-async def http(address: str, path: str, body: Mapping[str, int] | None = None) -> tuple[int, bytes]:
+async def http(address: str, path: str, body: Mapping[str, int] | None = None, *, token: str = "") -> tuple[int, bytes]:
     """GET, or POST of JSON where there is a body; status and answer. HTTP/1.0, so the answer ends with the stream."""
     async with _opened(address) as (reader, writer):
         payload = b"" if body is None else msgspec.json.encode(body)
         head = f"{'GET' if body is None else 'POST'} {path} HTTP/1.0\r\nHost: {address}\r\n"
+        if token:
+            head += f"X-Switch-Token: {token}\r\n"
         if body is not None:
             head += f"Content-Type: application/json\r\nContent-Length: {len(payload)}\r\n"
         writer.write(head.encode("ascii") + b"\r\n" + payload)

@@ -68,6 +68,7 @@ def plans(
     ports: Mapping[str, int],
     place: Place,
     gateway_env: Mapping[str, str],
+    switch_token: str,
     environ: Mapping[str, str] = os.environ,
 ) -> dict[str, Plan]:
     """Every service, in the order in which they start."""
@@ -80,6 +81,7 @@ def plans(
         "GATEWAY_HOST": HOST,
         "GATEWAY_PORT": str(ports["gateway"]),
         "GATEWAY_ALLOW_SWITCHES": "1",  # the stack is a test system
+        "GATEWAY_SWITCH_TOKEN": switch_token,
         "GATEWAY_TOKEN_SECRET": secret,
     }
     producer = _target_env(table, "producer", "app_readwrite") | {

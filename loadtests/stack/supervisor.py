@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -54,6 +55,7 @@ class Supervisor:
         self._folder = folder
         self._wanted = wanted_ports
         self._gateway_env = dict(gateway_env)
+        self._switch_token = secrets.token_urlsafe(32)  # nobody but us sets the gateway's switches
         self._tell = tell
         self._began = time.monotonic()
         self._ports: Ports | None = None
@@ -107,8 +109,9 @@ class Supervisor:
         self._private += filter(None, [place.private])
         self._note()
         table = plans(
-            folder=folder, servers=servers, ports=self._ports.numbers, place=place, gateway_env=self._gateway_env
-        )
+            folder=folder, servers=servers, ports=self._ports.numbers, place=place, gateway_env=self._gateway_env,
+            switch_token=self._switch_token,
+        )  # fmt: skip
         self._members = {name: Member(plan, self._note) for name, plan in table.items()}
         await self._listen()
         for name in START_ORDER:
@@ -246,6 +249,7 @@ class Supervisor:
         ports = self._ports.numbers | {service: self._ports.one_more()}
         table = plans(
             folder=self._folder, servers=self._servers, ports=ports, place=place, gateway_env=self._gateway_env,
+            switch_token=self._switch_token,
         )  # fmt: skip
         plan = table[service]
         if service == "postgres":
@@ -260,7 +264,9 @@ class Supervisor:
         except ValueError as error:
             raise StackError(f"Switches are whole numbers: {error}.") from None
         before_ns = time.monotonic_ns()
-        status, answer = await ready.http(self._members["gateway"].plan.address, "/switch", values)
+        status, answer = await ready.http(
+            self._members["gateway"].plan.address, "/switch", values, token=self._switch_token
+        )
         if status != 200:
             raise StackError(f"The gateway refused with {status}: {answer.decode('utf-8', 'replace').strip()}")
         return before_ns, time.monotonic_ns()

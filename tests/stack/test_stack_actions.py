@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
 import urllib.error
+import urllib.request
 from pathlib import Path
 
 import msgspec
@@ -168,6 +170,17 @@ def test_stop_and_start_of_the_gateway(stack: LocalStack) -> None:
         get(address, "/health")
     did(stack, Ask(do="start", service="gateway"))
     assert get(address, "/health")["status"] == "ready"
+
+
+@pytest.mark.parametrize("token", [None, "", "guess"])
+def test_nobody_else_sets_the_gateways_switches(stack: LocalStack, token: str | None) -> None:
+    address = stack.status().services["gateway"].address
+    headers = {"Content-Type": "application/json"} | ({} if token is None else {"X-Switch-Token": token})
+    request = urllib.request.Request(f"http://{address}/switch", data=b'{"drop_every": 1}', headers=headers)
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(request, timeout=5)
+    with urllib.request.urlopen(f"http://{address}/switch", timeout=5) as answer:
+        assert json.load(answer)["drop_every"] == 0
 
 
 def test_switches_reach_the_gateway_and_bad_ones_are_refused(stack: LocalStack) -> None:
