@@ -24,6 +24,7 @@ from loadtests.harness.software import VERSION, versions
 from loadtests.model.errors import HarnessError
 from loadtests.model.profile_read import read_effective
 from loadtests.model.runconfig import OPTION, RunConfig, decode_config, sha256_of
+from loadtests.stack import adopt, stack_folder
 
 log = logging.getLogger("tickstorm")
 PARENT_GONE_S = 4.0
@@ -116,6 +117,9 @@ class Worker:
 
     def _open(self, config: RunConfig, process: str, offset: Offset) -> None:
         run, sent = config.run, self._send
+        profile = read_effective(config.profile_text)
+        if profile.target.kind == "local":
+            adopt(stack_folder())
         spool = Path(tempfile.gettempdir()) / f"tickstorm-{os.getuid()}" / f"{run}-{process}.tsh"
         spool.parent.mkdir(mode=0o700, exist_ok=True)
         self._outbox = Outbox(
@@ -127,7 +131,7 @@ class Worker:
         )
         self._part = Part(
             config,
-            read_effective(config.profile_text),
+            profile,
             process=process,
             role="worker",
             environment=self._environment,

@@ -5,5 +5,6 @@ from __future__ import annotations
 from loadtests.stack.errors import MissingServer, PortInUse, StackError
 from loadtests.stack.folder import servers_folder, stack_folder
 from loadtests.stack.local import LocalStack
+from loadtests.stack.passwords import adopt
 
-__all__ = ["LocalStack", "MissingServer", "PortInUse", "StackError", "servers_folder", "stack_folder"]
+__all__ = ["LocalStack", "MissingServer", "PortInUse", "StackError", "adopt", "servers_folder", "stack_folder"]

@@ -29,6 +29,7 @@ LOCK_S = 2.0
 
 
 PRIVATE_PREFIX = "tickstorm-"
+PASSWORDS = "passwords.json"
 
 
 class Owned(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,7 +162,7 @@ class StackFolder:
         for private in self.read_state().private:
             self.remove_private(private)
         shutil.rmtree(self.data, ignore_errors=True)
-        for path in (self.socket_note, self.root / "socket", self.links_config, self.state):
+        for path in (self.socket_note, self.root / "socket", self.links_config, self.state, self.root / PASSWORDS):
             path.unlink(missing_ok=True)
 
 

@@ -26,6 +26,7 @@ from loadtests.stack.errors import OwnedByAnother, StackError, from_wire
 from loadtests.stack.folder import StackFolder
 from loadtests.stack.obtaining import ensure, silent
 from loadtests.stack.owner import myself
+from loadtests.stack.passwords import adopt
 from loadtests.stack.postgresql import python_environment
 
 START_S = 90.0
@@ -44,11 +45,15 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LocalStack:
-    """A running local stack. As a context manager it brings down what it started itself."""
+    """A running local stack. As a context manager it brings down what it started itself.
+
+    Its passwords are in this process's environment from now on, and in that of the children that it starts.
+    """
 
     def __init__(self, folder: StackFolder, keeper: subprocess.Popen[bytes] | None = None) -> None:
         self._folder = folder
         self._keeper = keeper
+        adopt(folder.root)
 
     @classmethod
     def up(

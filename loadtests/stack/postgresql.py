@@ -48,6 +48,10 @@ timezone = 'UTC'
 """
 
 
+HOSTS = "host all all 127.0.0.1/32 scram-sha-256\n"
+"""pg_hba.conf of a stack: whoever comes knows a password. There is no socket in a folder."""
+
+
 def login() -> Login | None:
     """As whom the server runs: ourselves, or `nobody` when we are root. Raises MissingServer."""
     if not runs_as_root():
@@ -241,6 +245,17 @@ def clone(source: Path, goal: Path, owner: Login) -> None:
                 os.close(to)
 
 
+def set_passwords(programs: Path, data: Path, owner: Login | None, statements: str) -> None:
+    """Give the roles of a data folder their passwords, before its server starts and anybody can come. Raises
+    StackError."""
+    hosts = data / "pg_hba.conf"
+    hosts.write_text(HOSTS, encoding="ascii")
+    _run(
+        [str(programs / "postgres"), "--single", "-D", str(data), DATABASE],
+        cwd=data, env=environment(data), owner=owner, told=statements.encode("ascii"),
+    )  # fmt: skip
+
+
 def python_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """What a Python process of the stack gets to see: ours, without settings of a target of somebody else."""
     strange = ("GATEWAY_", "PRODUCER_", "REDIS_", "PG")
@@ -249,10 +264,10 @@ def python_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return kept | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
 
 
-def _run(argv: list[str], *, cwd: Path, env: Mapping[str, str], owner: Login | None = None) -> None:
+def _run(argv: list[str], *, cwd: Path, env: Mapping[str, str], owner: Login | None = None, told: bytes = b"") -> None:
     try:
         done = subprocess.run(
-            argv, cwd=cwd, env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            argv, cwd=cwd, env=dict(env), input=told, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             user=owner.uid if owner else None, group=owner.gid if owner else None, extra_groups=[] if owner else None,
             timeout=TEMPLATE_S, check=False,
         )  # fmt: skip

@@ -19,7 +19,6 @@ from loadtests.model.stackwire import LinkAddress
 ANSWER_S = 1.0
 """A probe that has no answer after this counts as unanswered; the next one follows at once."""
 
-PG_PROTOCOL = 196_608  # version 3.0 of PostgreSQL's wire protocol
 PG_DATABASE = "tickstock_test"
 PG_PROBE_USER = "app_readonly"  # the role that the gateway uses
 LIMIT_BYTES = 4_000_000
@@ -63,43 +62,32 @@ async def redis(address: str) -> str:
         return f"redis {info.get('redis_version', '?')}"
 
 
-async def postgres(address: str) -> str:
+async def postgres(address: str, password: str) -> str:
     """Log in as the gateway does, read one row of the schema; the version that the server states."""
-    async with _opened(address) as (reader, writer):
-        hello = struct.pack("!I", PG_PROTOCOL) + b"".join(
-            part.encode() + b"\0" for part in ("user", PG_PROBE_USER, "database", PG_DATABASE)
-        )
-        writer.write(struct.pack("!I", len(hello) + 5) + hello + b"\0")
-        version = "?"
-        async for kind, body in _pg_answer(reader):
-            if kind == b"S":
-                name, value, *_ = body.split(b"\0")
-                if name == b"server_version":
-                    version = value.decode("utf-8", "replace").split()[0]
-            elif kind == b"R" and body != b"\0\0\0\0":
-                raise NotReady(f"{PG_PROBE_USER} may not log in without a password")
-        query = b"SELECT symbol FROM symbols WHERE EXISTS (SELECT 1) AND to_regclass('events') IS NOT NULL LIMIT 1\0"
-        writer.write(b"Q" + struct.pack("!I", len(query) + 4) + query)
-        rows = [body async for kind, body in _pg_answer(reader) if kind == b"D"]
-        if not rows:
-            raise NotReady("the schema is not there, or holds no symbols")
-        writer.write(b"X\0\0\0\4")
-        await writer.drain()
-        return version
+    return await asyncio.to_thread(_postgres, address, password)
 
 
-async def _pg_answer(reader: asyncio.StreamReader) -> AsyncIterator[tuple[bytes, bytes]]:
-    """Messages up to ReadyForQuery. Raises NotReady for an error."""
-    while True:
-        kind = await reader.readexactly(1)
-        (length,) = struct.unpack("!I", await reader.readexactly(4))
-        body = await reader.readexactly(length - 4)
-        if kind == b"E":
-            fields = {part[:1]: part[1:] for part in body.split(b"\0")}
-            raise NotReady(fields.get(b"M", body).decode("utf-8", "replace"))
-        yield kind, body
-        if kind == b"Z":
-            return
+def _postgres(address: str, password: str) -> str:
+    import psycopg2  # of all that a stack does only this needs it
+
+    host, port = host_port(address)
+    try:
+        connection = psycopg2.connect(
+            host=host, port=port, user=PG_PROBE_USER, password=password, dbname=PG_DATABASE,
+            connect_timeout=round(ANSWER_S), options=f"-c statement_timeout={round(ANSWER_S * 1000)}",
+        )  # fmt: skip
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT symbol FROM symbols WHERE to_regclass('events') IS NOT NULL LIMIT 1")
+                found = cursor.fetchone()
+            version: str = connection.get_parameter_status("server_version") or "?"
+        finally:
+            connection.close()
+    except psycopg2.Error as error:
+        raise NotReady(f"{address}: {str(error).strip()}") from None
+    if found is None:
+        raise NotReady("the schema is not there, or holds no symbols")
+    return version.split()[0]
 
 
 async def http(address: str, path: str, body: Mapping[str, int] | None = None, *, token: str = "") -> tuple[int, bytes]:

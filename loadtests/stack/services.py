@@ -17,6 +17,7 @@ from loadtests.stack import postgresql, ready
 from loadtests.stack.child import Command, Login
 from loadtests.stack.folder import StackFolder, open_to_all
 from loadtests.stack.links import HOST, addresses, links
+from loadtests.stack.passwords import Passwords
 from loadtests.stack.servers import Program, Servers
 
 COPY = "programs"
@@ -54,11 +55,12 @@ def place_postgres(folder: StackFolder, program: Program) -> Place:
     return Place(programs=programs, data=private / "data", owner=owner, private=private)
 
 
-def lay_postgres(place: Place, template: Path) -> None:
-    """Copy the template to its place, and the programs where their own place cannot be reached."""
+def lay_postgres(place: Place, template: Path, passwords: Passwords) -> None:
+    """Copy the template to its place, and the programs where their own place cannot be reached; set the passwords."""
     postgresql.clone(template, place.data, place.owner or Login(uid=os.geteuid(), gid=os.getegid()))
     if place.private is not None and place.private in place.programs.parents:
         postgresql.copy_carried(place.private / COPY)
+    postgresql.set_passwords(place.programs, place.data, place.owner, "".join(passwords.statements()))
 
 
 def plans(
@@ -68,7 +70,7 @@ def plans(
     ports: Mapping[str, int],
     place: Place,
     gateway_env: Mapping[str, str],
-    switch_token: str,
+    passwords: Passwords,
     environ: Mapping[str, str] = os.environ,
 ) -> dict[str, Plan]:
     """Every service, in the order in which they start."""
@@ -77,14 +79,14 @@ def plans(
     server_env = {"PATH": os.defpath, "HOME": str(folder.data), "LC_ALL": "C", "TZ": "UTC"}
     python = postgresql.python_environment(environ)
     secret = python.pop(TOKEN_SECRET, "")
-    gateway = _target_env(table, "gateway", "app_readonly") | {
+    gateway = _target_env(table, "gateway", "app_readonly", passwords.app_readonly) | {
         "GATEWAY_HOST": HOST,
         "GATEWAY_PORT": str(ports["gateway"]),
         "GATEWAY_ALLOW_SWITCHES": "1",  # the stack is a test system
-        "GATEWAY_SWITCH_TOKEN": switch_token,
+        "GATEWAY_SWITCH_TOKEN": passwords.switches,
         "GATEWAY_TOKEN_SECRET": secret,
     }
-    producer = _target_env(table, "producer", "app_readwrite") | {
+    producer = _target_env(table, "producer", "app_readwrite", passwords.app_readwrite) | {
         "PRODUCER_HOST": HOST,
         "PRODUCER_PORT": str(ports["producer"]),
     }
@@ -111,7 +113,7 @@ def plans(
                 login=place.owner,
                 stop_signal=signal.SIGINT,  # SIGTERM would wait until all clients have left
             ),
-            probe=functools.partial(ready.postgres, at["postgres"]),
+            probe=functools.partial(ready.postgres, at["postgres"], passwords.app_readonly),
             ports=("postgres",),
         ),
         "toxiproxy": Plan(
@@ -159,7 +161,7 @@ def _redis(program: Program, port: int) -> list[str]:
     return argv
 
 
-def _target_env(table: Mapping[str, LinkAddress], who: str, user: str) -> dict[str, str]:
+def _target_env(table: Mapping[str, LinkAddress], who: str, user: str, password: str) -> dict[str, str]:
     """A process of the target reaches Redis and PostgreSQL through its own links only."""
     redis_host, redis_port = host_port(table[f"{who}-redis"].listen)
     pg_host, pg_port = host_port(table[f"{who}-postgres"].listen)
@@ -170,4 +172,5 @@ def _target_env(table: Mapping[str, LinkAddress], who: str, user: str) -> dict[s
         "PG_PORT": str(pg_port),
         "PG_DATABASE": postgresql.DATABASE,
         "PG_USER": user,
+        "PG_PASSWORD": password,
     }

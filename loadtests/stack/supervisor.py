@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 import shutil
 import signal
 import sys
@@ -27,6 +26,7 @@ from loadtests.stack.leftovers import end_left, owned_by
 from loadtests.stack.links import Ports, links, write_config
 from loadtests.stack.member import Member
 from loadtests.stack.obtaining import ensure
+from loadtests.stack.passwords import Passwords
 from loadtests.stack.postgresql import template_path
 from loadtests.stack.servers import Servers
 from loadtests.stack.services import Place, Plan, lay_postgres, place_postgres, plans
@@ -55,7 +55,7 @@ class Supervisor:
         self._folder = folder
         self._wanted = wanted_ports
         self._gateway_env = dict(gateway_env)
-        self._switch_token = secrets.token_urlsafe(32)  # nobody but us sets the gateway's switches
+        self._passwords = Passwords()
         self._tell = tell
         self._began = time.monotonic()
         self._ports: Ports | None = None
@@ -100,6 +100,7 @@ class Supervisor:
         folder = self._folder
         folder.data.mkdir(parents=True)
         folder.logs.mkdir(exist_ok=True)
+        self._passwords.keep(folder.root)
         for service in SERVICES:
             with contextlib.suppress(FileNotFoundError):
                 folder.log(service).replace(folder.log(f"{service}.before"))
@@ -110,13 +111,13 @@ class Supervisor:
         self._note()
         table = plans(
             folder=folder, servers=servers, ports=self._ports.numbers, place=place, gateway_env=self._gateway_env,
-            switch_token=self._switch_token,
+            passwords=self._passwords,
         )  # fmt: skip
         self._members = {name: Member(plan, self._note) for name, plan in table.items()}
         await self._listen()
         for name in START_ORDER:
             if name == "postgres":
-                lay_postgres(place, template_path(servers.postgres))
+                lay_postgres(place, template_path(servers.postgres), self._passwords)
             self._launch(name)
         await self._all_ready()
 
@@ -249,12 +250,12 @@ class Supervisor:
         ports = self._ports.numbers | {service: self._ports.one_more()}
         table = plans(
             folder=self._folder, servers=self._servers, ports=ports, place=place, gateway_env=self._gateway_env,
-            switch_token=self._switch_token,
+            passwords=self._passwords,
         )  # fmt: skip
         plan = table[service]
         if service == "postgres":
             shutil.rmtree(place.data, ignore_errors=True)
-            lay_postgres(place, template_path(self._servers.postgres))
+            lay_postgres(place, template_path(self._servers.postgres), self._passwords)
         plan = replace(plan, command=replace(plan.command, log=self._folder.log(f"{service}-spare")))
         return plan, place.data if service == "postgres" else None
 
@@ -265,7 +266,7 @@ class Supervisor:
             raise StackError(f"Switches are whole numbers: {error}.") from None
         before_ns = time.monotonic_ns()
         status, answer = await ready.http(
-            self._members["gateway"].plan.address, "/switch", values, token=self._switch_token
+            self._members["gateway"].plan.address, "/switch", values, token=self._passwords.switches
         )
         if status != 200:
             raise StackError(f"The gateway refused with {status}: {answer.decode('utf-8', 'replace').strip()}")

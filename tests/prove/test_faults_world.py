@@ -13,6 +13,7 @@ import psycopg2
 import pytest
 import redis
 
+from loadtests.model.environment import DB_ADMIN_PASSWORD
 from loadtests.model.stackwire import Ask
 from loadtests.prove.faults_world import look, standing
 from loadtests.prove.running import wait_for
@@ -45,10 +46,16 @@ def key(stack: LocalStack) -> Iterator[None]:
         client.delete("tickstorm:probe:planted")
 
 
+def admin() -> str:
+    return os.environ[DB_ADMIN_PASSWORD]  # as the stack told when it was brought up
+
+
 @contextmanager
 def lock(stack: LocalStack) -> Iterator[None]:
     host, port = address(stack, "postgres")
-    with contextlib.closing(psycopg2.connect(host=host, port=port, dbname="tickstock_test", user="postgres")) as holder:
+    with contextlib.closing(
+        psycopg2.connect(host=host, port=port, dbname="tickstock_test", user="postgres", password=admin())
+    ) as holder:
         holder.cursor().execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
         yield
         holder.rollback()
@@ -59,7 +66,9 @@ def session(stack: LocalStack) -> Iterator[None]:
     host, port = address(stack, "postgres")
     name = "tickstorm-fault-1-planted"
     with contextlib.closing(
-        psycopg2.connect(host=host, port=port, dbname="tickstock_test", user="postgres", application_name=name)
+        psycopg2.connect(
+            host=host, port=port, dbname="tickstock_test", user="postgres", password=admin(), application_name=name
+        )
     ):
         yield
 

@@ -18,6 +18,8 @@ from stack_peers import family, get, redis_says, runs, until
 
 from loadtests.model.stackwire import LINKS, SERVICES, Answer, Ask
 from loadtests.stack import LocalStack, StackError
+from loadtests.stack.folder import PASSWORDS
+from loadtests.stack.passwords import kept
 
 pytestmark = pytest.mark.e2e
 
@@ -27,6 +29,42 @@ def did(stack: LocalStack, ask: Ask) -> Answer:
     assert answer.ok, answer.error
     assert 0 < answer.before_ns <= answer.after_ns <= time.monotonic_ns()
     return answer
+
+
+def password_of(stack: LocalStack, role: str) -> str:
+    found = kept(stack.folder)
+    assert found is not None
+    return str(getattr(found, role))
+
+
+@pytest.mark.parametrize("role", ["postgres", "app_readonly", "app_readwrite"])
+@pytest.mark.parametrize("password", [None, "", "postgres", "another role's"])
+def test_postgres_lets_nobody_in_without_the_roles_own_password(
+    stack: LocalStack, role: str, password: str | None
+) -> None:
+    if password == "another role's":
+        password = password_of(stack, "app_readonly" if role != "app_readonly" else "app_readwrite")
+    for place in ("services", "links"):
+        status = stack.status()
+        where = status.services["postgres"].address if place == "services" else status.links["gateway-postgres"].listen
+        host, port = where.rsplit(":", 1)
+        with pytest.raises(psycopg2.OperationalError, match="password"):
+            psycopg2.connect(host=host, port=port, user=role, password=password, dbname="tickstock_test")
+
+
+def test_the_passwords_are_all_different_and_for_their_user_alone(stack: LocalStack) -> None:
+    found = kept(stack.folder)
+    assert found is not None
+    words = [str(word) for word in msgspec.structs.astuple(found)]
+    assert len(set(words)) == len(words)
+    assert all(len(word) >= 32 for word in words)
+    assert (stack.folder / PASSWORDS).stat().st_mode & 0o777 == 0o600
+    files = [path for path in stack.folder.rglob("*") if path.is_file() and path.name != PASSWORDS]
+    assert len(files) > 5
+    assert not [path for path in files if any(word.encode() in path.read_bytes() for word in words)]
+    said = [" ".join(process.cmdline()) for process in psutil.Process(stack.status().supervisor_pid).children(True)]
+    assert len(said) >= 5
+    assert not [line for line in said if any(word in line for word in words)]
 
 
 def test_every_service_is_ready_and_every_link_leads_to_its_upstream(stack: LocalStack) -> None:
@@ -48,7 +86,9 @@ def test_every_service_is_ready_and_every_link_leads_to_its_upstream(stack: Loca
 )
 def test_the_schema_is_there_behind_the_links(stack: LocalStack, link: str, user: str) -> None:
     host, port = stack.status().links[link].listen.rsplit(":", 1)
-    connection = psycopg2.connect(host=host, port=port, user=user, dbname="tickstock_test", connect_timeout=5)
+    connection = psycopg2.connect(
+        host=host, port=port, user=user, password=password_of(stack, user), dbname="tickstock_test", connect_timeout=5
+    )
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM symbols")
@@ -92,7 +132,13 @@ def test_rows_that_were_committed_survive_a_kill_of_postgres(stack: LocalStack) 
     where = stack.status().services["postgres"].address.rsplit(":", 1)
 
     def connect() -> psycopg2.extensions.connection:
-        return psycopg2.connect(host=where[0], port=where[1], user="app_readwrite", dbname="tickstock_test")
+        return psycopg2.connect(
+            host=where[0],
+            port=where[1],
+            user="app_readwrite",
+            dbname="tickstock_test",
+            password=password_of(stack, "app_readwrite"),
+        )
 
     connection = connect()
     with connection, connection.cursor() as cursor:
@@ -113,7 +159,9 @@ def test_rows_that_were_committed_survive_a_kill_of_postgres(stack: LocalStack) 
 
 def test_pause_freezes_all_of_postgres_and_resume_thaws_it(stack: LocalStack) -> None:
     host, port = stack.status().services["postgres"].address.rsplit(":", 1)
-    connection = psycopg2.connect(host=host, port=port, user="app_readonly", dbname="tickstock_test")
+    connection = psycopg2.connect(
+        host=host, port=port, user="app_readonly", dbname="tickstock_test", password=password_of(stack, "app_readonly")
+    )
     answered = threading.Event()
 
     def query() -> None:

@@ -1,0 +1,77 @@
+"""Which passwords has a stack?  Drawn anew at each start, no two alike, in one file that only its user can read.
+
+The servers get verifiers or their own environment, our own processes find the passwords in their environment: nothing
+of it is an argument, a log line or a record.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Iterator, MutableMapping
+from pathlib import Path
+
+import msgspec
+
+from loadtests.model.environment import DB_ADMIN_PASSWORD, DB_PASSWORD
+from loadtests.stack.folder import PASSWORDS
+
+_ITERATIONS = 4096  # as PostgreSQL's own
+
+
+def _drawn() -> str:
+    return secrets.token_urlsafe(24)
+
+
+class Passwords(msgspec.Struct, frozen=True, kw_only=True):
+    """One for each role of PostgreSQL, and one for the switches of the gateway."""
+
+    postgres: str = msgspec.field(default_factory=_drawn)
+    app_readonly: str = msgspec.field(default_factory=_drawn)
+    app_readwrite: str = msgspec.field(default_factory=_drawn)
+    switches: str = msgspec.field(default_factory=_drawn)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What our own processes look for."""
+        return {DB_ADMIN_PASSWORD: self.postgres, DB_PASSWORD: self.app_readonly}
+
+    def statements(self) -> Iterator[str]:
+        """SQL that gives each role its password; it holds verifiers, of which nobody can make the passwords."""
+        for role in ("postgres", "app_readonly", "app_readwrite"):
+            yield f"ALTER ROLE {role} LOGIN PASSWORD '{scram(getattr(self, role))}';\n"
+
+    def keep(self, folder: Path) -> None:
+        """Write them down in a stack's folder, for its user alone."""
+        path = folder / PASSWORDS
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(self))
+
+
+def kept(folder: Path) -> Passwords | None:
+    """Those of the stack in a folder; None where it has none that we may read."""
+    try:
+        return msgspec.json.decode((folder / PASSWORDS).read_bytes(), type=Passwords)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def adopt(folder: Path, environ: MutableMapping[str, str] = os.environ) -> None:
+    """Put the passwords of a stack into this process's environment, where all that speaks to its servers looks."""
+    if (found := kept(folder)) is not None:
+        environ.update(found.environment)
+
+
+def scram(password: str, salt: bytes | None = None) -> str:
+    """A verifier of SCRAM-SHA-256 as PostgreSQL keeps it (RFC 5802 and RFC 7677)."""
+    salt = salt or secrets.token_bytes(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode("ascii"), salt, _ITERATIONS)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    server = hmac.digest(salted, b"Server Key", "sha256")
+    in_base64 = [base64.b64encode(part).decode("ascii") for part in (salt, stored, server)]
+    return "SCRAM-SHA-256${}:{}${}:{}".format(_ITERATIONS, *in_base64)
