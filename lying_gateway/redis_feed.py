@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import time
 from collections import deque
@@ -119,6 +120,10 @@ class RedisFeed:
                 return
             self.connecting = False
             self._watch(self)
+            user, password = os.environ.get("REDIS_USER", "default"), os.environ.get("REDIS_PASSWORD", "")
+            if password:
+                words = [word.encode() for word in ("AUTH", user, password)]
+                self._say(b"*3\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words))
             self._say(_SUBSCRIBE)
             return
         for _ in range(_MOST_READS):

@@ -95,6 +95,8 @@ class Producer:
         client = redis.Redis(
             host=self.settings.redis_host,
             port=self.settings.redis_port,
+            username=self.settings.redis_user if self.settings.redis_password else None,
+            password=self.settings.redis_password or None,
             socket_timeout=REDIS_TIMEOUT_S,
             socket_connect_timeout=REDIS_TIMEOUT_S,
             client_name="tickstock-pl-health",

@@ -52,6 +52,8 @@ class RedisSettings:
 
     host: str
     port: int
+    user: str
+    password: str = field(repr=False)
     ping_s: float
     ping_timeout_s: float
 
@@ -71,12 +73,14 @@ class PostgresSettings:
 class _Common:
     redis_host: str = _setting("REDIS_HOST", "127.0.0.1", "host of Redis")
     redis_port: int = _setting("REDIS_PORT", 6379, "port of Redis", _port)
+    redis_user: str = _setting("REDIS_USER", "default", "user of Redis")
+    redis_password: str = _setting("REDIS_PASSWORD", "", "its password; empty = none", secret=True)
     redis_ping_s: float = _setting("REDIS_PING_S", 1.0, "seconds between PINGs on the subscription", _seconds)
     redis_ping_timeout_s: float = _setting("REDIS_PING_TIMEOUT_S", 1.0, "seconds that its answer may take", _seconds)
     pg_host: str = _setting("PG_HOST", "127.0.0.1", "host of PostgreSQL")
     pg_port: int = _setting("PG_PORT", 5432, "port of PostgreSQL", _port)
     pg_database: str = _setting("PG_DATABASE", "tickstock_test", "database")
-    pg_password: str = _setting("PG_PASSWORD", "", "password; empty = none")
+    pg_password: str = _setting("PG_PASSWORD", "", "password; empty = none", secret=True)
 
     @property
     def redis(self) -> RedisSettings:
@@ -84,6 +88,8 @@ class _Common:
         return RedisSettings(
             host=self.redis_host,
             port=self.redis_port,
+            user=self.redis_user,
+            password=self.redis_password,
             ping_s=self.redis_ping_s,
             ping_timeout_s=self.redis_ping_timeout_s,
         )

@@ -33,6 +33,8 @@ class _Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's has the methods, not the base class
+        if (login := self._owner.login) is not None:
+            self._transport.write(command("AUTH", *login))
         self._transport.write(command("CLIENT", "SETNAME", self._owner.name))
         self._transport.write(command("SUBSCRIBE", *self._owner.channels))
 
@@ -97,6 +99,7 @@ class Subscriber:
         name: str,
     ) -> None:
         self._settings = settings
+        self.login = (settings.user, settings.password) if settings.password else None
         self.channels = tuple(channels)
         self.on_messages = on_messages
         self.name = name

@@ -22,6 +22,7 @@ from psycopg2 import extensions
 
 from loadtests.capture.asking import BadAnswer, Bounded, get_json, left_s
 from loadtests.model.address import host_port
+from loadtests.model.logins import redis_login
 
 Reading = dict[str, float]
 """Metric -> value."""
@@ -130,6 +131,7 @@ class RedisReader:
 
     def __init__(self, address: str, timeout_s: float) -> None:
         self._address, self._timeout_s = host_port(address), timeout_s
+        self._login = redis_login(address)
         self._socket: socket.socket | None = None
 
     def read(self) -> Reading | None:
@@ -138,6 +140,8 @@ class RedisReader:
         try:
             if self._socket is None:
                 self._socket = socket.create_connection(self._address, self._timeout_s)
+                if self._login is not None:
+                    self._ask(deadline, b"AUTH", *(word.encode() for word in self._login))
                 self._ask(deadline, b"CLIENT", b"SETNAME", b"tickstorm-probe")
             info = dict(line.partition(":")[::2] for line in self._ask(deadline, b"INFO").splitlines())
             clients = self._ask(deadline, b"CLIENT", b"LIST", b"TYPE", b"pubsub").splitlines()

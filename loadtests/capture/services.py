@@ -14,6 +14,7 @@ import psycopg2
 from loadtests.capture.asking import get_json
 from loadtests.capture.findings import Finding
 from loadtests.model.address import host_port
+from loadtests.model.logins import client_options
 from loadtests.model.profile import Profile, Target
 from loadtests.model.stackwire import Status
 
@@ -105,6 +106,7 @@ def redis_answers(address: str) -> Finding:
         socket_timeout=TIMEOUT_S,
         socket_connect_timeout=TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),
+        **client_options(address),
     )
     try:
         client.ping()

@@ -14,13 +14,15 @@ import gevent
 
 from loadtests.drive.dialing import connected
 from loadtests.drive.resp import ProtocolError, Replies, Reply, command
+from loadtests.model.address import written
+from loadtests.model.logins import redis_login
 
 _READ, _WRITE = 1, 2
 _CHUNK = 65536
 
 
 def dial(address: tuple[str, int], timeout_s: float) -> Any:
-    """A gevent socket on which Redis answered a PING.
+    """A gevent socket on which Redis answered a PING, logged in where a login is known for it.
 
     A connect alone proves nothing: through Toxiproxy it succeeds also when nobody is behind.  Raises OSError.
     """
@@ -28,6 +30,10 @@ def dial(address: tuple[str, int], timeout_s: float) -> Any:
         sock = connected(address)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if (login := redis_login(written(*address))) is not None:
+                reply = ask(sock, command(b"AUTH", login.user.encode(), login.password.encode()), timeout_s)
+                if reply != "OK":
+                    raise ConnectionError(f"Redis does not let {login.user} in: {str(reply)[:80]}")
             reply = ask(sock, command(b"PING"), timeout_s)
             if reply != "PONG":
                 raise ConnectionError(f"PING was answered by {str(reply)[:80]}")

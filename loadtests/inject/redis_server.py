@@ -7,6 +7,7 @@ from typing import Any
 
 from loadtests.inject.errors import NoAnswer, NotThere, Refused
 from loadtests.model.address import host_port
+from loadtests.model.logins import client_options
 
 NAME = "tickstorm-inject"
 OWN = "tickstorm-"
@@ -36,6 +37,7 @@ class RedisServer:
             socket_connect_timeout=_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
             client_name=NAME,
+            **client_options(address),
         )
 
     def ask(self, *words: str | bytes | int) -> Any:

@@ -15,6 +15,7 @@ import redis
 from loadtests.model.address import host_port
 from loadtests.model.codec import Frame, decode
 from loadtests.model.ids import NS_PER_S
+from loadtests.model.logins import client_options
 from loadtests.model.records import FaultStep, Header, PhaseMark, Record
 from loadtests.model.stackwire import Status
 from loadtests.prove.faults_world import ASK_S, UnreachableError, held, postgres_at, toxiproxy
@@ -53,9 +54,12 @@ class Lookout:
         return [f"{what}: {how}" for what, how in found.items() if what.startswith("toxic") or "disabled" in how]
 
     def _redis(self) -> list[str]:
-        host, port = host_port(self._services["redis"].address)
+        address = self._services["redis"].address
+        host, port = host_port(address)
         try:
-            with contextlib.closing(redis.Redis(host=host, port=port, socket_timeout=ASK_S)) as client:
+            with contextlib.closing(
+                redis.Redis(host=host, port=port, socket_timeout=ASK_S, **client_options(address))
+            ) as client:
                 now = str(client.config_get(BUFFERS))
         except (OSError, redis.RedisError):
             return []

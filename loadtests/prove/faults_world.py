@@ -17,6 +17,7 @@ import psycopg2
 import redis
 
 from loadtests.model.address import host_port
+from loadtests.model.logins import client_options
 from loadtests.model.stackwire import Service, Status
 from loadtests.prove.asking import DIRECT
 from loadtests.prove.faults_left import World
@@ -101,7 +102,9 @@ def _gateway(address: str) -> dict[str, str]:
 def _redis(address: str) -> dict[str, str]:
     host, port = host_port(address)
     try:
-        with contextlib.closing(redis.Redis(host=host, port=port, socket_timeout=ASK_S)) as client:
+        with contextlib.closing(
+            redis.Redis(host=host, port=port, socket_timeout=ASK_S, **client_options(address))
+        ) as client:
             config = {_text(k): _text(v) for k, v in client.config_get("*").items()}
             keys = [_text(key) for key in client.scan_iter(match=f"{KEYS}*", count=1_000)]
     except (OSError, redis.RedisError) as error:

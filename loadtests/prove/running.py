@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from loadtests.model.errors import HarnessError
+from loadtests.model.logins import Login, redis_login
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 15.0
@@ -125,8 +126,9 @@ class Gateway(Child):
     address: str  # host:port of WebSocket, Socket.IO and HTTP
     book: Path
 
-    def __init__(self, argv: Sequence[str], log: Path, book: Path) -> None:
-        super().__init__(argv, log)
+    def __init__(self, argv: Sequence[str], log: Path, book: Path, login: Login | None) -> None:
+        told = {} if login is None else {"REDIS_USER": login.user, "REDIS_PASSWORD": login.password}
+        super().__init__(argv, log, told)
         self.book = book
         self.address = wait_for(self._ready, READY_S, f"the lying gateway is ready; {self.said}")
 
@@ -209,7 +211,7 @@ class Bench:
         (at / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
         argv = [sys.executable, "-m", "lying_gateway", "--port", str(port), "--redis", redis or self.redis]
         argv += ["--plan", str(at / "plan.json"), "--book", str(at / "book.jsonl")]
-        gateway = Gateway(argv, at / "gateway.log", at / "book.jsonl")
+        gateway = Gateway(argv, at / "gateway.log", at / "book.jsonl", redis_login(redis or self.redis))
         self._children.append(gateway)
         return gateway
 

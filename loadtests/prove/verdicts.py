@@ -25,6 +25,7 @@ from loadtests.model import records as r
 from loadtests.model.codec import Frame, decode_file, pack
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S, SLICE_NS
+from loadtests.model.logins import client_options
 from loadtests.model.profile_read import read_profile
 from loadtests.prove.asking import DIRECT
 from loadtests.prove.block import expected
@@ -184,7 +185,7 @@ def few_rows(results: Mapping[str, Any]) -> Iterable[Row]:
 def refuse_publishes(address: str) -> int:
     """Keeps Redis busy with a script, which it then says instead of answering; how many PUBLISH it so refused."""
     host, _, port = address.rpartition(":")
-    with redis.Redis(host=host, port=int(port), socket_timeout=30) as server:
+    with redis.Redis(host=host, port=int(port), socket_timeout=30, **client_options(address)) as server:
         known = server.config_get("lua-time-limit")
         before = _rejected(server)
         server.config_set("lua-time-limit", 20)

@@ -11,12 +11,13 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 
 import msgspec
 
 from loadtests.model.environment import DB_ADMIN_PASSWORD, DB_PASSWORD
+from loadtests.model.logins import Login, learn
 from loadtests.stack.folder import PASSWORDS
 
 _ITERATIONS = 4096  # as PostgreSQL's own
@@ -26,12 +27,27 @@ def _drawn() -> str:
     return secrets.token_urlsafe(24)
 
 
+ADMIN, PUBLISHER, GATEWAY, PRODUCER = "admin", "publisher", "gateway", "producer"
+"""Users of Redis. Each has a password of its own: whoever leads a link elsewhere reads what passes there in clear."""
+_MAY = {
+    ADMIN: "~* &* +@all",
+    PUBLISHER: "resetkeys &* +publish +ping +echo +auth +hello +client|setname +client|setinfo",
+    GATEWAY: "resetkeys &* +@pubsub +ping +auth +hello +client|setname +client|setinfo",
+    PRODUCER: "resetkeys &* +@pubsub +ping +auth +hello +client|setname +client|setinfo",
+}
+_LINK_USERS = {"publisher-redis": PUBLISHER, "gateway-redis": GATEWAY, "producer-redis": PRODUCER}
+
+
 class Passwords(msgspec.Struct, frozen=True, kw_only=True):
-    """One for each role of PostgreSQL, and one for the switches of the gateway."""
+    """One for each role of PostgreSQL and each user of Redis, and one for the switches of the gateway."""
 
     postgres: str = msgspec.field(default_factory=_drawn)
     app_readonly: str = msgspec.field(default_factory=_drawn)
     app_readwrite: str = msgspec.field(default_factory=_drawn)
+    admin: str = msgspec.field(default_factory=_drawn)
+    publisher: str = msgspec.field(default_factory=_drawn)
+    gateway: str = msgspec.field(default_factory=_drawn)
+    producer: str = msgspec.field(default_factory=_drawn)
     switches: str = msgspec.field(default_factory=_drawn)
 
     @property
@@ -39,24 +55,43 @@ class Passwords(msgspec.Struct, frozen=True, kw_only=True):
         """What our own processes look for."""
         return {DB_ADMIN_PASSWORD: self.postgres, DB_PASSWORD: self.app_readonly}
 
+    def logins(self, ports: Mapping[str, int]) -> dict[str, Login]:
+        """Address -> as whom one logs in to the Redis behind it."""
+        users = {"redis": ADMIN} | _LINK_USERS
+        return {f"127.0.0.1:{ports[place]}": Login(user, getattr(self, user)) for place, user in users.items()}
+
+    def redis_users(self) -> Iterator[str]:
+        """Lines of Redis' configuration: who comes without a name may be heard, and no more."""
+        yield "user default on nopass resetkeys resetchannels -@all +ping +echo +auth +hello"
+        for user, may in _MAY.items():
+            digest = hashlib.sha256(getattr(self, user).encode("ascii")).hexdigest()
+            yield f"user {user} on #{digest} {may}"
+
     def statements(self) -> Iterator[str]:
         """SQL that gives each role its password; it holds verifiers, of which nobody can make the passwords."""
         for role in ("postgres", "app_readonly", "app_readwrite"):
             yield f"ALTER ROLE {role} LOGIN PASSWORD '{scram(getattr(self, role))}';\n"
 
-    def keep(self, folder: Path) -> None:
+    def keep(self, folder: Path, ports: Mapping[str, int]) -> None:
         """Write them down in a stack's folder, for its user alone."""
         path = folder / PASSWORDS
         path.unlink(missing_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(self))
+            file.write(msgspec.json.encode(Kept(passwords=self, logins=self.logins(ports))))
 
 
-def kept(folder: Path) -> Passwords | None:
-    """Those of the stack in a folder; None where it has none that we may read."""
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """The file."""
+
+    passwords: Passwords
+    logins: dict[str, Login]
+
+
+def kept(folder: Path) -> Kept | None:
+    """That of the stack in a folder; None where it has none that we may read."""
     try:
-        return msgspec.json.decode((folder / PASSWORDS).read_bytes(), type=Passwords)
+        return msgspec.json.decode((folder / PASSWORDS).read_bytes(), type=Kept)
     except (OSError, msgspec.DecodeError):
         return None
 
@@ -64,7 +99,8 @@ def kept(folder: Path) -> Passwords | None:
 def adopt(folder: Path, environ: MutableMapping[str, str] = os.environ) -> None:
     """Put the passwords of a stack into this process's environment, where all that speaks to its servers looks."""
     if (found := kept(folder)) is not None:
-        environ.update(found.environment)
+        environ.update(found.passwords.environment)
+        learn(found.logins, environ)
 
 
 def scram(password: str, salt: bytes | None = None) -> str:

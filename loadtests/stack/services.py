@@ -12,12 +12,13 @@ from pathlib import Path
 
 from loadtests.model.address import host_port
 from loadtests.model.environment import TOKEN_SECRET
+from loadtests.model.logins import Login as RedisLogin
 from loadtests.model.stackwire import LinkAddress
 from loadtests.stack import postgresql, ready
 from loadtests.stack.child import Command, Login
 from loadtests.stack.folder import StackFolder, open_to_all
 from loadtests.stack.links import HOST, addresses, links
-from loadtests.stack.passwords import Passwords
+from loadtests.stack.passwords import ADMIN, Passwords
 from loadtests.stack.servers import Program, Servers
 
 COPY = "programs"
@@ -79,14 +80,14 @@ def plans(
     server_env = {"PATH": os.defpath, "HOME": str(folder.data), "LC_ALL": "C", "TZ": "UTC"}
     python = postgresql.python_environment(environ)
     secret = python.pop(TOKEN_SECRET, "")
-    gateway = _target_env(table, "gateway", "app_readonly", passwords.app_readonly) | {
+    gateway = _target_env(table, "gateway", "app_readonly", passwords) | {
         "GATEWAY_HOST": HOST,
         "GATEWAY_PORT": str(ports["gateway"]),
         "GATEWAY_ALLOW_SWITCHES": "1",  # the stack is a test system
         "GATEWAY_SWITCH_TOKEN": passwords.switches,
         "GATEWAY_TOKEN_SECRET": secret,
     }
-    producer = _target_env(table, "producer", "app_readwrite", passwords.app_readwrite) | {
+    producer = _target_env(table, "producer", "app_readwrite", passwords) | {
         "PRODUCER_HOST": HOST,
         "PRODUCER_PORT": str(ports["producer"]),
     }
@@ -96,9 +97,10 @@ def plans(
             address=at["redis"],
             origin=servers.redis.origin,
             command=Command(
-                argv=_redis(servers.redis, ports["redis"]), env=server_env, cwd=folder.data, log=folder.log("redis")
+                argv=_redis(servers.redis, folder.data / f"redis-{ports['redis']}.conf", ports["redis"], passwords),
+                env=server_env, cwd=folder.data, log=folder.log("redis"),
             ),
-            probe=functools.partial(ready.redis, at["redis"]),
+            probe=functools.partial(ready.redis, at["redis"], RedisLogin(ADMIN, passwords.admin)),
             ports=("redis",),
         ),
         "postgres": Plan(
@@ -153,15 +155,17 @@ def plans(
     }  # fmt: skip
 
 
-def _redis(program: Program, port: int) -> list[str]:
-    options = {"bind": HOST, "port": str(port), "save": "", "appendonly": "no", "daemonize": "no", "logfile": ""}
-    argv = [str(program.path)]
-    for name, value in options.items():
-        argv += [f"--{name}", value]
-    return argv
+def _redis(program: Program, path: Path, port: int, passwords: Passwords) -> list[str]:
+    """The command; what it is told is in a file that only we can read, since everybody can read a command line."""
+    options = {"bind": HOST, "port": str(port), "save": '""', "appendonly": "no", "daemonize": "no", "logfile": '""'}
+    lines = [f"{name} {value}" for name, value in options.items()] + list(passwords.redis_users())
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        file.write("\n".join(lines) + "\n")
+    return [str(program.path), str(path)]
 
 
-def _target_env(table: Mapping[str, LinkAddress], who: str, user: str, password: str) -> dict[str, str]:
+def _target_env(table: Mapping[str, LinkAddress], who: str, user: str, passwords: Passwords) -> dict[str, str]:
     """A process of the target reaches Redis and PostgreSQL through its own links only."""
     redis_host, redis_port = host_port(table[f"{who}-redis"].listen)
     pg_host, pg_port = host_port(table[f"{who}-postgres"].listen)
@@ -172,5 +176,7 @@ def _target_env(table: Mapping[str, LinkAddress], who: str, user: str, password:
         "PG_PORT": str(pg_port),
         "PG_DATABASE": postgresql.DATABASE,
         "PG_USER": user,
-        "PG_PASSWORD": password,
+        "PG_PASSWORD": str(getattr(passwords, user)),
+        "REDIS_USER": who,
+        "REDIS_PASSWORD": str(getattr(passwords, who)),
     }

@@ -100,7 +100,7 @@ class Supervisor:
         folder = self._folder
         folder.data.mkdir(parents=True)
         folder.logs.mkdir(exist_ok=True)
-        self._passwords.keep(folder.root)
+        self._passwords.keep(folder.root, self._ports.numbers)
         for service in SERVICES:
             with contextlib.suppress(FileNotFoundError):
                 folder.log(service).replace(folder.log(f"{service}.before"))

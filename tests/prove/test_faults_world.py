@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from loadtests.model.environment import DB_ADMIN_PASSWORD
+from loadtests.model.logins import client_options
 from loadtests.model.stackwire import Ask
 from loadtests.prove.faults_world import look, standing
 from loadtests.prove.running import wait_for
@@ -30,7 +31,7 @@ def address(stack: LocalStack, service: str) -> tuple[str, int]:
 @contextmanager
 def setting(stack: LocalStack) -> Iterator[None]:
     host, port = address(stack, "redis")
-    with contextlib.closing(redis.Redis(host=host, port=port)) as client:
+    with contextlib.closing(redis.Redis(host=host, port=port, **client_options(f"{host}:{port}"))) as client:
         was = client.config_get("maxmemory")["maxmemory"]
         client.config_set("maxmemory", 64_000_000)
         yield
@@ -40,7 +41,7 @@ def setting(stack: LocalStack) -> Iterator[None]:
 @contextmanager
 def key(stack: LocalStack) -> Iterator[None]:
     host, port = address(stack, "redis")
-    with contextlib.closing(redis.Redis(host=host, port=port)) as client:
+    with contextlib.closing(redis.Redis(host=host, port=port, **client_options(f"{host}:{port}"))) as client:
         client.set("tickstorm:probe:planted", "x", ex=60)
         yield
         client.delete("tickstorm:probe:planted")

@@ -20,12 +20,15 @@ def until(what: str, condition: Callable[[], bool], *, within_s: float = 40.0) -
         time.sleep(0.03)
 
 
-def redis_says(address: str, command: bytes = b"PING\r\n", *, timeout_s: float = 2.0) -> bytes:
-    """The first bytes that a Redis answers."""
+def redis_says(address: str, command: bytes = b"PING\r\n", *, answers: int = 1, timeout_s: float = 2.0) -> bytes:
+    """The first bytes that a Redis answers, so many lines at least."""
     host, port = address.rsplit(":", 1)
     with socket.create_connection((host, int(port)), timeout_s) as link:
         link.sendall(command)
-        return link.recv(4096)
+        said = link.recv(4096)
+        while said.count(b"\n") < answers and (more := link.recv(4096)):
+            said += more
+        return said
 
 
 def get(address: str, path: str, *, timeout_s: float = 5.0) -> dict[str, Any]:

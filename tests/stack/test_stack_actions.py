@@ -31,10 +31,13 @@ def did(stack: LocalStack, ask: Ask) -> Answer:
     return answer
 
 
+WHO = ("publisher", "gateway", "producer")
+
+
 def password_of(stack: LocalStack, role: str) -> str:
     found = kept(stack.folder)
     assert found is not None
-    return str(getattr(found, role))
+    return str(getattr(found.passwords, role))
 
 
 @pytest.mark.parametrize("role", ["postgres", "app_readonly", "app_readwrite"])
@@ -52,10 +55,41 @@ def test_postgres_lets_nobody_in_without_the_roles_own_password(
             psycopg2.connect(host=host, port=port, user=role, password=password, dbname="tickstock_test")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("CONFIG GET maxmemory", "REPLICAOF 127.0.0.1 1", "PUBLISH a b", "KEYS *", "CLIENT LIST"),
+        *("AUTH wrong", "AUTH admin wrong", "EVAL return 0", "SHUTDOWN"),
+    ],
+)
+def test_redis_answers_strangers_nothing_but_a_ping(stack: LocalStack, command: str) -> None:
+    status = stack.status()
+    for where in (status.services["redis"].address, *(status.links[f"{who}-redis"].listen for who in WHO)):
+        assert redis_says(where, f"{command}\r\n".encode()).startswith(b"-"), where
+        assert redis_says(where) == b"+PONG\r\n"
+
+
+@pytest.mark.parametrize("user", ["publisher", "gateway", "producer"])
+def test_whoever_reads_a_password_on_a_link_can_do_what_that_link_does_and_no_more(
+    stack: LocalStack, user: str
+) -> None:
+    address = stack.status().services["redis"].address
+    login = f"AUTH {user} {password_of(stack, user)}\r\n".encode()
+    for command in (
+        b"CONFIG GET maxmemory",
+        b"CLIENT LIST",
+        b"CLIENT KILL TYPE pubsub",
+        b"EVAL 'return 0' 0",
+        b"KEYS *",
+    ):
+        assert redis_says(address, login) == b"+OK\r\n"
+        assert redis_says(address, login + command + b"\r\n", answers=2).splitlines()[1].startswith(b"-"), command
+
+
 def test_the_passwords_are_all_different_and_for_their_user_alone(stack: LocalStack) -> None:
     found = kept(stack.folder)
     assert found is not None
-    words = [str(word) for word in msgspec.structs.astuple(found)]
+    words = [str(word) for word in msgspec.structs.astuple(found.passwords)]
     assert len(set(words)) == len(words)
     assert all(len(word) >= 32 for word in words)
     assert (stack.folder / PASSWORDS).stat().st_mode & 0o777 == 0o600

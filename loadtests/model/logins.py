@@ -1,0 +1,43 @@
+"""As whom does one log in to a Redis?  By its address, as the local stack tells it; else as the environment says.
+
+Never by argument, never from a file that a profile names. A name without a password is nobody.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, MutableMapping
+from typing import Any, NamedTuple
+
+LOGINS = "TICKSTORM_LOGINS"
+"""JSON: address -> [user, password], of the local stacks that this process knows."""
+REDIS_USER, REDIS_PASSWORD = "TICKSTORM_REDIS_USER", "TICKSTORM_REDIS_PASSWORD"
+"""Of every other Redis; without a user it is `default`."""
+
+
+class Login(NamedTuple):
+    """A user and a password."""
+
+    user: str
+    password: str
+
+
+def redis_login(address: str, environ: Mapping[str, str] = os.environ) -> Login | None:
+    """Of the Redis at host:port; None where none is known."""
+    known = json.loads(environ.get(LOGINS) or "{}").get(address)
+    if known is not None:
+        return Login(*known)
+    password = environ.get(REDIS_PASSWORD)
+    return Login(environ.get(REDIS_USER) or "default", password) if password else None
+
+
+def client_options(address: str) -> dict[str, Any]:
+    """What `redis.Redis` needs to log in there."""
+    login = redis_login(address)
+    return {} if login is None else {"username": login.user, "password": login.password}
+
+
+def learn(logins: Mapping[str, Login], environ: MutableMapping[str, str] = os.environ) -> None:
+    """Remember whom to be at these addresses, in this process and its children."""
+    environ[LOGINS] = json.dumps(json.loads(environ.get(LOGINS) or "{}") | dict(logins))
