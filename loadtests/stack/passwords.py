@@ -61,8 +61,8 @@ class Passwords(msgspec.Struct, frozen=True, kw_only=True):
         return {f"127.0.0.1:{ports[place]}": Login(user, getattr(self, user)) for place, user in users.items()}
 
     def redis_users(self) -> Iterator[str]:
-        """Lines of Redis' configuration: who comes without a name may be heard, and no more."""
-        yield "user default on nopass resetkeys resetchannels -@all +ping +echo +auth +hello"
+        """Lines of Redis' configuration. Who comes without a name may do what our pings through links do, no more."""
+        yield "user default on nopass resetkeys resetchannels ~tickstorm:* -@all +ping +echo +exists +info +auth +hello"
         for user, may in _MAY.items():
             digest = hashlib.sha256(getattr(self, user).encode("ascii")).hexdigest()
             yield f"user {user} on #{digest} {may}"

@@ -14,6 +14,7 @@ from loadtests.inject.socketry import Cut, connected
 from loadtests.inject.touch import Touch
 from loadtests.inject.watch import Watch
 from loadtests.model.injectwire import PlannedFault
+from loadtests.model.logins import redis_login
 from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING
 
 SETTING = "client-output-buffer-limit"
@@ -83,6 +84,9 @@ class OutputBufferWitness(RedisWitness):
 
     def _burst(self, slow: socket.socket, watch: Watch) -> tuple[int, int, bool]:
         """Bytes sent to it, the most that Redis was seen to hold for it, and whether Redis closed it."""
+        if (login := redis_login(self.redis.address)) is not None:
+            slow.sendall(f"AUTH {login.user} {login.password}\r\n".encode())
+            slow.recv(64)
         slow.sendall(b"CLIENT ID\r\n")
         number = int(slow.recv(64).strip(b":\r\n"))
         channel = private_name()
