@@ -30,6 +30,7 @@ class StackEnds:
         self._status, self._is_there = status, is_there
         self.whole = False  # at the last call every service was ready
         self.vanished = ""  # how the whole stack went, all at once
+        self._seen: dict[str, int] | None = None  # service -> how often it had ended by itself
 
     def __call__(self) -> dict[str, str]:
         """Service -> how it ended."""
@@ -48,7 +49,13 @@ class StackEnds:
             self.vanished = "all its services ended at once"
         if self.vanished:
             return {}
-        return {n: _first_words(n, service.error) for n, service in found.services.items() if service.state == "dead"}
+        before, self._seen = self._seen, {name: service.ends for name, service in found.services.items()}
+        return {
+            name: _first_words(name, service.last_end or service.error)
+            for name, service in found.services.items()
+            # One that somebody started again before we looked had ended all the same.
+            if service.state == "dead" or (before is not None and service.ends > before.get(name, 0))
+        }
 
 
 def ends_of_stack(status: Callable[[], Status], is_there: Callable[[], bool] = lambda: True) -> StackEnds:

@@ -46,6 +46,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=F
     down_ns: int | None = None  # monotonic time at which it last ceased to serve: stopped, killed, paused, found dead
     started_ns: int | None = None  # monotonic time of the last start or resumption
     error: str = ""  # of a dead one: exit status and last words
+    ends: int = 0  # how often it ended by itself, since the stack is there
+    last_end: str = ""  # exit status and last words of the last time
 
 
 class LinkAddress(msgspec.Struct, frozen=True, kw_only=True):

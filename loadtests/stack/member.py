@@ -27,6 +27,7 @@ class Member:
         self._changed = changed
         self._version = ""
         self._error = ""
+        self._ends, self._last_end = 0, ""
         self._missing = ""
         self._ready_ns: int | None = None
         self._down_ns: int | None = None
@@ -48,6 +49,8 @@ class Member:
             down_ns=self._down_ns,
             started_ns=self._started_ns,
             error=self._error,
+            ends=self._ends,
+            last_end=self._last_end,
         )
 
     @property
@@ -176,7 +179,8 @@ class Member:
         if status is not None:
             self.state = "dead"
             self._down_ns = time.monotonic_ns()
-            self._error = f"{self.plan.name} {exit_text(status)}.{self._said()}"
+            self._error = self._last_end = f"{self.plan.name} {exit_text(status)}.{self._said()}"
+            self._ends += 1
             self._changed()
 
     def _said(self) -> str:

@@ -35,6 +35,24 @@ def test_only_a_service_that_nobody_told_to_end_has_ended() -> None:
     }
 
 
+def test_one_that_was_started_again_before_anybody_looked_had_ended_all_the_same() -> None:
+    alive = service("ready")
+    killed = msgspec.structs.replace(alive, ends=1, last_end="toxiproxy ended by SIGKILL. It said nothing.")
+    now = [status(toxiproxy=alive)]
+    told: list[ServiceEnded] = []
+    vigil = Vigil(ends_of_stack(lambda: now[-1]), iter(range(99)).__next__, told.append)
+    for state in (alive, killed, killed, alive_again := msgspec.structs.replace(killed, ends=2), alive_again):
+        now.append(status(toxiproxy=state))
+        vigil.look()
+    assert [(t.service, t.what) for t in told] == [("toxiproxy", "ended by SIGKILL")] * 2
+
+
+def test_ends_of_before_the_run_are_none_of_it() -> None:
+    ended = msgspec.structs.replace(service("ready"), ends=3, last_end="redis ended by SIGKILL. It said nothing.")
+    ends = ends_of_stack(lambda: status(redis=ended))
+    assert ends() == ends() == {}
+
+
 def test_every_end_is_told_once_and_again_after_a_start() -> None:
     told: list[ServiceEnded] = []
     now = {"gateway": "ended by SIGKILL"}
