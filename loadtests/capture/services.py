@@ -163,7 +163,11 @@ def toxiproxy_answers(address: str) -> Finding:
     if status != 200:
         return _unreachable("toxiproxy", address, f"/version said status {status}")
     version = body.get("version", "?") if isinstance(body, dict) else "?"
-    return Finding(check="toxiproxy", level="ok", text=f"toxiproxy at {address} answers (version {version}).")
+    text = (
+        f"toxiproxy at {address} answers (version {version}). Its API asks for no login: whoever reaches it can cut and "
+        "repoint its proxies, and read what passes (docs/security.md)."
+    )
+    return Finding(check="toxiproxy", level="ok", text=text)
 
 
 def role_is_read_only(services: Services, *, needed: bool) -> Iterator[Finding]:
