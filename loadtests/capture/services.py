@@ -164,8 +164,8 @@ def toxiproxy_answers(address: str) -> Finding:
         return _unreachable("toxiproxy", address, f"/version said status {status}")
     version = body.get("version", "?") if isinstance(body, dict) else "?"
     text = (
-        f"toxiproxy at {address} answers (version {version}). Its API asks for no login: whoever reaches it can cut and "
-        "repoint its proxies, and read what passes (docs/security.md)."
+        f"toxiproxy at {address} answers (version {version}). Its API asks for no login: whoever reaches it can cut"
+        " and lead away its links, and read what passes (docs/security.md)."
     )
     return Finding(check="toxiproxy", level="ok", text=text)
 
