@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
 import threading
 import time
 import urllib.error
@@ -32,6 +34,30 @@ def did(stack: LocalStack, ask: Ask) -> Answer:
 
 
 WHO = ("publisher", "gateway", "producer")
+STRANGER = "nobody"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_another_user_of_the_machine_gains_nothing(stack: LocalStack) -> None:
+    def as_stranger(script: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            ["bash", "-c", script], user=STRANGER, group="nogroup", extra_groups=[], cwd="/", timeout=10,
+            stdin=subprocess.DEVNULL, capture_output=True, check=False,
+        )  # fmt: skip
+
+    assert as_stranger("id -un").stdout.strip() == STRANGER.encode()
+    assert as_stranger(f"cat '{stack.folder / PASSWORDS}'").returncode != 0
+    status = stack.status()
+    for pid in filter(None, (status.services[name].pid for name in ("gateway", "producer", "redis"))):
+        assert as_stranger(f"cat /proc/{pid}/environ").stdout == b""
+    host, port = status.services["redis"].address.rsplit(":", 1)
+    heard = 'read -r -t 5 answer <&3; echo "$answer"'
+    ask = f"exec 3<>/dev/tcp/{host}/{port}; printf 'CONFIG GET maxmemory\\r\\n' >&3; {heard}"
+    assert as_stranger(ask).stdout.startswith(b"-NOPERM")
+    host, port = status.services["gateway"].address.rsplit(":", 1)
+    said = 'POST /switch HTTP/1.0\\r\\nContent-Length: 17\\r\\n\\r\\n{"drop_every": 1}\\n'
+    ask = f"exec 3<>/dev/tcp/{host}/{port}; printf '{said}' >&3; {heard}"
+    assert b" 403 " in as_stranger(ask).stdout
 
 
 def password_of(stack: LocalStack, role: str) -> str:
