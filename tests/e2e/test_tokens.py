@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+import psutil
 import pytest
-from launching import Bench, Run, Started
+from launching import Bench, Run, Started, until
 from test_crew import PROFILE
 
 from loadtests.model.records import CrewFault, FaultStep
+from loadtests.stack.folder import PASSWORDS
+from loadtests.stack.passwords import kept
 
 pytestmark = pytest.mark.e2e
 SECRET = "a-secret-that-no-file-may-hold-4711"
@@ -28,12 +33,31 @@ HEAD, _, REST = PROFILE.partition("[[faults]]")
 PROFILE_OF_IT = HEAD.replace("duration_s = 15", "duration_s = 8") + BAD_TOKEN + REST[REST.index("[[thresholds]]") :]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """Passwords of the run's own stack, and all command lines while it ran."""
+
+    words: list[str]
+    command_lines: list[str]
+
+
 @pytest.fixture(scope="module")
-def played(bench: Bench) -> tuple[Run, Started]:
+def known() -> list[Known]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def played(bench: Bench, known: list[Known]) -> tuple[Run, Started]:
     own = bench.own("tokens") | {"TICKSTORM_TOKEN_SECRET": SECRET}
     child = bench.start("run", bench.profile(PROFILE_OF_IT, "tokens"), "--workers", "2", **own)
+    run = bench.run_of(child)
+    found = kept(Path(own["TICKSTORM_STACK"]))
+    assert found is not None
+    until(lambda: run.of(FaultStep) or child.process.poll() is not None, 60, "a fault is announced, all are there")
+    lines = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    known.append(Known(words=[str(word) for word in msgspec.structs.astuple(found.passwords)], command_lines=lines))
     child.wait(150)
-    return bench.run_of(child), child
+    return run, child
 
 
 def test_expired_tokens_are_refused_by_the_gateway_and_good_ones_come_back(played: tuple[Run, Started]) -> None:
@@ -56,6 +80,20 @@ def test_neither_secret_nor_token_is_in_any_file(played: tuple[Run, Started], be
     assert run.folder / "results.json" in files
     holding = [str(path) for path in files if holds_it(path)]
     assert holding == []
+
+
+def test_no_password_of_the_stack_is_in_a_file_a_command_line_or_what_is_said(
+    played: tuple[Run, Started], bench: Bench, known: list[Known]
+) -> None:
+    _, child = played
+    (all_of_it,) = known
+    words = [SECRET, *all_of_it.words]
+    assert len(words) == 9
+    assert any("toxiproxy" in line for line in all_of_it.command_lines)
+    assert not [line for line in all_of_it.command_lines if any(word in line for word in words)]
+    assert not [word for word in words if word in child.said]
+    files = [path.read_bytes() for path in bench.folder.rglob("*") if path.is_file() and path.name != PASSWORDS]
+    assert not [word for word in words if any(word.encode() in data for data in files)]
 
 
 def holds_it(path: Path) -> bool:
