@@ -131,7 +131,7 @@ class RedisReader:
 
     def __init__(self, address: str, timeout_s: float) -> None:
         self._address, self._timeout_s = host_port(address), timeout_s
-        self._login = redis_login(address)
+        self._login = redis_login(address, os.environ)
         self._socket: socket.socket | None = None
 
     def read(self) -> Reading | None:

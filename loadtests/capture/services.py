@@ -106,7 +106,7 @@ def redis_answers(address: str) -> Finding:
         socket_timeout=TIMEOUT_S,
         socket_connect_timeout=TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),
-        **client_options(address),
+        **client_options(address, os.environ),
     )
     try:
         client.ping()

@@ -5,6 +5,7 @@ Callbacks run in the hub: they must not wait and must not raise.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Sequence
 from itertools import accumulate
@@ -30,7 +31,7 @@ def dial(address: tuple[str, int], timeout_s: float) -> Any:
         sock = connected(address)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if (login := redis_login(written(*address))) is not None:
+            if (login := redis_login(written(*address), os.environ)) is not None:
                 reply = ask(sock, command(b"AUTH", login.user.encode(), login.password.encode()), timeout_s)
                 if reply != "OK":
                     raise ConnectionError(f"Redis does not let {login.user} in: {str(reply)[:80]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,7 +38,7 @@ class RedisServer:
             socket_connect_timeout=_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
             client_name=NAME,
-            **client_options(address),
+            **client_options(address, os.environ),
         )
 
     def ask(self, *words: str | bytes | int) -> Any:

@@ -6,7 +6,6 @@ Never by argument, never from a file that a profile names. A name without a pass
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, MutableMapping
 from typing import Any, NamedTuple
 
@@ -23,7 +22,7 @@ class Login(NamedTuple):
     password: str
 
 
-def redis_login(address: str, environ: Mapping[str, str] = os.environ) -> Login | None:
+def redis_login(address: str, environ: Mapping[str, str]) -> Login | None:
     """Of the Redis at host:port; None where none is known."""
     known = json.loads(environ.get(LOGINS) or "{}").get(address)
     if known is not None:
@@ -32,12 +31,12 @@ def redis_login(address: str, environ: Mapping[str, str] = os.environ) -> Login 
     return Login(environ.get(REDIS_USER) or "default", password) if password else None
 
 
-def client_options(address: str) -> dict[str, Any]:
+def client_options(address: str, environ: Mapping[str, str]) -> dict[str, Any]:
     """What `redis.Redis` needs to log in there."""
-    login = redis_login(address)
+    login = redis_login(address, environ)
     return {} if login is None else {"username": login.user, "password": login.password}
 
 
-def learn(logins: Mapping[str, Login], environ: MutableMapping[str, str] = os.environ) -> None:
+def learn(logins: Mapping[str, Login], environ: MutableMapping[str, str]) -> None:
     """Remember whom to be at these addresses, in this process and its children."""
     environ[LOGINS] = json.dumps(json.loads(environ.get(LOGINS) or "{}") | dict(logins))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -58,7 +59,7 @@ class Lookout:
         host, port = host_port(address)
         try:
             with contextlib.closing(
-                redis.Redis(host=host, port=port, socket_timeout=ASK_S, **client_options(address))
+                redis.Redis(host=host, port=port, socket_timeout=ASK_S, **client_options(address, os.environ))
             ) as client:
                 now = str(client.config_get(BUFFERS))
         except (OSError, redis.RedisError):

@@ -103,7 +103,7 @@ def _redis(address: str) -> dict[str, str]:
     host, port = host_port(address)
     try:
         with contextlib.closing(
-            redis.Redis(host=host, port=port, socket_timeout=ASK_S, **client_options(address))
+            redis.Redis(host=host, port=port, socket_timeout=ASK_S, **client_options(address, os.environ))
         ) as client:
             config = {_text(k): _text(v) for k, v in client.config_get("*").items()}
             keys = [_text(key) for key in client.scan_iter(match=f"{KEYS}*", count=1_000)]

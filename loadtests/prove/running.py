@@ -211,7 +211,7 @@ class Bench:
         (at / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
         argv = [sys.executable, "-m", "lying_gateway", "--port", str(port), "--redis", redis or self.redis]
         argv += ["--plan", str(at / "plan.json"), "--book", str(at / "book.jsonl")]
-        gateway = Gateway(argv, at / "gateway.log", at / "book.jsonl", redis_login(redis or self.redis))
+        gateway = Gateway(argv, at / "gateway.log", at / "book.jsonl", redis_login(redis or self.redis, os.environ))
         self._children.append(gateway)
         return gateway
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import shutil
 import sys
@@ -185,7 +186,7 @@ def few_rows(results: Mapping[str, Any]) -> Iterable[Row]:
 def refuse_publishes(address: str) -> int:
     """Keeps Redis busy with a script, which it then says instead of answering; how many PUBLISH it so refused."""
     host, _, port = address.rpartition(":")
-    with redis.Redis(host=host, port=int(port), socket_timeout=30, **client_options(address)) as server:
+    with redis.Redis(host=host, port=int(port), socket_timeout=30, **client_options(address, os.environ)) as server:
         known = server.config_get("lua-time-limit")
         before = _rejected(server)
         server.config_set("lua-time-limit", 20)

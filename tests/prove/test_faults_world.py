@@ -31,7 +31,9 @@ def address(stack: LocalStack, service: str) -> tuple[str, int]:
 @contextmanager
 def setting(stack: LocalStack) -> Iterator[None]:
     host, port = address(stack, "redis")
-    with contextlib.closing(redis.Redis(host=host, port=port, **client_options(f"{host}:{port}"))) as client:
+    with contextlib.closing(
+        redis.Redis(host=host, port=port, **client_options(f"{host}:{port}", os.environ))
+    ) as client:
         was = client.config_get("maxmemory")["maxmemory"]
         client.config_set("maxmemory", 64_000_000)
         yield
@@ -41,10 +43,16 @@ def setting(stack: LocalStack) -> Iterator[None]:
 @contextmanager
 def key(stack: LocalStack) -> Iterator[None]:
     host, port = address(stack, "redis")
-    with contextlib.closing(redis.Redis(host=host, port=port, **client_options(f"{host}:{port}"))) as client:
+    with contextlib.closing(
+        redis.Redis(host=host, port=port, **client_options(f"{host}:{port}", os.environ))
+    ) as client:
         client.set("tickstorm:probe:planted", "x", ex=60)
         yield
         client.delete("tickstorm:probe:planted")
+
+
+def client_of(host: str, port: int) -> redis.Redis:
+    return redis.Redis(host=host, port=port, **client_options(f"{host}:{port}", os.environ))
 
 
 def admin() -> str:

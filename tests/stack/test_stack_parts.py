@@ -8,11 +8,13 @@ import os
 import socket
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from loadtests.model.errors import BadInput, HarnessError
+from loadtests.model.logins import Login
 from loadtests.model.stackwire import LINKS, SERVICES
 from loadtests.stack import MissingServer, PortInUse, StackError, ready, stack_folder
 from loadtests.stack.building import _go_on_path
@@ -302,6 +304,8 @@ def test_exit_statuses_read_as_words() -> None:
 
 # -- readiness
 
+redis_probe = partial(ready.redis, login=Login("admin", "x"))
+
 
 @pytest.mark.parametrize(
     ("answer", "missing"),
@@ -321,19 +325,21 @@ def test_the_target_is_ready_only_when_it_says_so_of_both_its_servers(answer: by
 @pytest.mark.parametrize(
     ("answer", "missing"),
     [
-        (b"+PONG\r\n$22\r\nredis_version:7.4.1\r\n\r\n\r\n", None),
+        (b"+OK\r\n+PONG\r\n$22\r\nredis_version:7.4.1\r\n\r\n\r\n", None),
+        (b"+OK\r\n-LOADING Redis is loading\r\n", "LOADING"),
+        (b"-WRONGPASS invalid password\r\n", "WRONGPASS"),
         (b"-LOADING Redis is loading\r\n", "LOADING"),
         (b"", "0 bytes read"),
         (b"$nonsense\r\n", "nonsense"),
     ],
 )
 def test_redis_is_ready_only_when_it_answers_ping(answer: bytes, missing: str | None) -> None:
-    assert _probe(answer, missing, ready.redis) == ("redis 7.4.1" if missing is None else "")
+    assert _probe(answer, missing, redis_probe) == ("redis 7.4.1" if missing is None else "")
 
 
 def test_a_port_where_nobody_listens_is_not_ready() -> None:
     async def scenario() -> None:
-        for probe in (ready.redis, ready.postgres, ready.target):
+        for probe in (redis_probe, partial(ready.postgres, password="x"), ready.target):
             with pytest.raises(ready.NotReady):
                 await probe("127.0.0.1:1")
 

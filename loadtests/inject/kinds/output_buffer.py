@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 from loadtests.inject.errors import ControlError
@@ -84,7 +85,7 @@ class OutputBufferWitness(RedisWitness):
 
     def _burst(self, slow: socket.socket, watch: Watch) -> tuple[int, int, bool]:
         """Bytes sent to it, the most that Redis was seen to hold for it, and whether Redis closed it."""
-        if (login := redis_login(self.redis.address)) is not None:
+        if (login := redis_login(self.redis.address, os.environ)) is not None:
             slow.sendall(f"AUTH {login.user} {login.password}\r\n".encode())
             slow.recv(64)
         slow.sendall(b"CLIENT ID\r\n")
