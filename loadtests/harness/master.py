@@ -222,6 +222,7 @@ class Master:
             publishers=planned["EventPublisher"] if "EventPublisher" in wanted else 0,
             readers=planned["DatabaseReader"] if "DatabaseReader" in wanted else 0,
             profile_folder=str(self.chosen.folder),
+            stack=target.supervisor,
         )
         workers = self._runner.worker_count if self.distributed else 0
         conductor = Conductor(

@@ -24,7 +24,7 @@ from loadtests.harness.software import VERSION, versions
 from loadtests.model.errors import HarnessError
 from loadtests.model.profile_read import read_effective
 from loadtests.model.runconfig import OPTION, RunConfig, decode_config, sha256_of
-from loadtests.stack import adopt, stack_folder
+from loadtests.stack import adopt
 
 log = logging.getLogger("tickstorm")
 PARENT_GONE_S = 4.0
@@ -118,8 +118,8 @@ class Worker:
     def _open(self, config: RunConfig, process: str, offset: Offset) -> None:
         run, sent = config.run, self._send
         profile = read_effective(config.profile_text)
-        if profile.target.kind == "local":
-            adopt(stack_folder())
+        if config.stack:
+            adopt(Path(config.stack))
         spool = Path(tempfile.gettempdir()) / f"tickstorm-{os.getuid()}" / f"{run}-{process}.tsh"
         spool.parent.mkdir(mode=0o700, exist_ok=True)
         self._outbox = Outbox(

@@ -29,6 +29,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     publishers: int
     readers: int
     profile_folder: str  # files that the profile names are relative to it
+    stack: str = ""  # folder of the local stack, where its user finds its passwords; empty: an external target
 
 
 def sha256_of(text: str) -> str:
