@@ -22,7 +22,7 @@ from psycopg2 import extensions
 
 from loadtests.capture.asking import BadAnswer, Bounded, get_json, left_s
 from loadtests.model.address import host_port
-from loadtests.model.logins import redis_login
+from loadtests.model.logins import database_password, redis_login
 
 Reading = dict[str, float]
 """Metric -> value."""
@@ -198,7 +198,7 @@ class PostgresReader:
             "application_name": "tickstorm-probe",
             "options": f"-c statement_timeout={round(timeout_s * 1000)}",
         }
-        if password := os.environ.get("TEST_DB_PASSWORD"):
+        if password := database_password(address, user, os.environ):
             self._options["password"] = password
         self._timeout_s = timeout_s
         self._connection: Any = None

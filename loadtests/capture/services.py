@@ -14,7 +14,7 @@ import psycopg2
 from loadtests.capture.asking import get_json
 from loadtests.capture.findings import Finding
 from loadtests.model.address import host_port
-from loadtests.model.logins import client_options
+from loadtests.model.logins import client_options, database_password
 from loadtests.model.profile import Profile, Target
 from loadtests.model.stackwire import Status
 
@@ -173,7 +173,7 @@ def toxiproxy_answers(address: str) -> Finding:
 def role_is_read_only(services: Services, *, needed: bool) -> Iterator[Finding]:
     """Reading works, and each kind of writing is refused for want of privilege; another error proves nothing."""
     host, port = host_port(services.postgres)
-    password = os.environ.get("TEST_DB_PASSWORD")
+    password = database_password(services.postgres, services.read_user, os.environ)
     options: dict[str, Any] = {"password": password} if password else {}
     try:
         connection = psycopg2.connect(

@@ -11,6 +11,9 @@ import gevent
 import psycopg2
 import psycopg2.extensions
 
+from loadtests.model.address import written
+from loadtests.model.logins import database_password
+
 QUERIES: Mapping[str, str] = {
     "symbols_count": "SELECT COUNT(*) FROM symbols",
     "symbols_first": "SELECT symbol, name FROM symbols ORDER BY symbol LIMIT 10",
@@ -49,8 +52,8 @@ def is_cooperative() -> bool:
 def connect(account: Account) -> Any:
     """A connection that can only read, each statement a transaction of its own, cancelled at the timeout.
 
-    The password, if there is one, comes from TEST_DB_PASSWORD, else from libpq's own environment (PGPASSWORD).
-    Raises QueryError.
+    The password, if there is one, comes from the local stack or TEST_DB_PASSWORD, else from libpq's own environment
+    (PGPASSWORD). Raises QueryError.
     """
     host, port = account.address
     try:
@@ -60,7 +63,7 @@ def connect(account: Account) -> Any:
                 port=port,
                 dbname=account.database,
                 user=account.user,
-                password=os.environ.get("TEST_DB_PASSWORD") or None,
+                password=database_password(written(host, port), account.user, os.environ),
                 application_name="tickstorm-reader",
                 options=f"-c default_transaction_read_only=on -c statement_timeout={round(account.timeout_s * 1000)}",
             )

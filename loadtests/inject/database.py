@@ -16,6 +16,8 @@ import psycopg2
 from loadtests.inject.errors import ControlError, NoAnswer, NotThere, Refused
 from loadtests.inject.socketry import OwnPorts
 from loadtests.model.address import host_port
+from loadtests.model.environment import DB_ADMIN_PASSWORD, DB_PASSWORD
+from loadtests.model.logins import database_password
 
 ADMIN = "postgres"
 """The administrator where PG_ADMIN_USER names none; the local stack's superuser."""
@@ -40,12 +42,11 @@ class Database:
         A server that has no connection left is Refused with `full`.
         """
         host, port = host_port(self.address)
-        who: dict[str, Any] = {"user": self.user, "password": os.environ.get("TEST_DB_PASSWORD")}
-        if admin:
-            password = os.environ.get("PG_ADMIN_PASSWORD")
-            who = {"user": os.environ.get("PG_ADMIN_USER", ADMIN), "password": password}
-        if not who["password"]:
-            del who["password"]
+        user = os.environ.get("PG_ADMIN_USER", ADMIN) if admin else self.user
+        variable = DB_ADMIN_PASSWORD if admin else DB_PASSWORD
+        who: dict[str, Any] = {"user": user}
+        if (password := database_password(self.address, user, os.environ, variable)) is not None:
+            who["password"] = password
         options = {"statement_timeout": _STATEMENT_MS} | dict(settings or {})
         try:
             connection = psycopg2.connect(

@@ -1,4 +1,4 @@
-"""As whom does one log in to a Redis?  By its address, as the local stack tells it; else as the environment says.
+"""As whom does one log in to a Redis or PostgreSQL?  By its address, as the local stack says; else by the environment.
 
 Never by argument, never from a file that a profile names. A name without a password is nobody.
 """
@@ -9,8 +9,11 @@ import json
 from collections.abc import Mapping, MutableMapping
 from typing import Any, NamedTuple
 
+from loadtests.model.environment import DB_PASSWORD
+
 LOGINS = "TICKSTORM_LOGINS"
-"""JSON: address -> [user, password], of the local stacks that this process knows."""
+"""JSON: address of a Redis, or role@address of a PostgreSQL -> [user, password], of the local stacks that this process
+knows."""
 REDIS_USER, REDIS_PASSWORD = "TICKSTORM_REDIS_USER", "TICKSTORM_REDIS_PASSWORD"
 """Of every other Redis; without a user it is `default`."""
 
@@ -37,6 +40,12 @@ def client_options(address: str, environ: Mapping[str, str]) -> dict[str, Any]:
     return {} if login is None else {"username": login.user, "password": login.password}
 
 
+def database_password(address: str, role: str, environ: Mapping[str, str], name: str = DB_PASSWORD) -> str | None:
+    """Of a role of the PostgreSQL at host:port; `name` is the variable that has it where no local stack tells it."""
+    known = json.loads(environ.get(LOGINS) or "{}").get(f"{role}@{address}")
+    return Login(*known).password if known is not None else environ.get(name) or None
+
+
 def learn(logins: Mapping[str, Login], environ: MutableMapping[str, str]) -> None:
-    """Remember whom to be at these addresses, in this process and its children."""
+    """Remember whom to be at these addresses, in this process and its children; several stacks may be up."""
     environ[LOGINS] = json.dumps(json.loads(environ.get(LOGINS) or "{}") | dict(logins))

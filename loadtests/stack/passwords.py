@@ -16,7 +16,6 @@ from pathlib import Path
 
 import msgspec
 
-from loadtests.model.environment import DB_ADMIN_PASSWORD, DB_PASSWORD
 from loadtests.model.logins import Login, learn
 from loadtests.stack.folder import PASSWORDS
 
@@ -35,6 +34,8 @@ _MAY = {
     GATEWAY: "resetkeys &* +@pubsub +ping +auth +hello +client|setname +client|setinfo",
     PRODUCER: "resetkeys &* +@pubsub +ping +auth +hello +client|setname +client|setinfo",
 }
+ROLES = ("postgres", "app_readonly", "app_readwrite")
+"""Of PostgreSQL."""
 _LINK_USERS = {"publisher-redis": PUBLISHER, "gateway-redis": GATEWAY, "producer-redis": PRODUCER}
 
 
@@ -50,15 +51,14 @@ class Passwords(msgspec.Struct, frozen=True, kw_only=True):
     producer: str = msgspec.field(default_factory=_drawn)
     switches: str = msgspec.field(default_factory=_drawn)
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """What our own processes look for."""
-        return {DB_ADMIN_PASSWORD: self.postgres, DB_PASSWORD: self.app_readonly}
-
     def logins(self, ports: Mapping[str, int]) -> dict[str, Login]:
-        """Address -> as whom one logs in to the Redis behind it."""
+        """Address of Redis, or role@address of PostgreSQL -> as whom one logs in there, past and through the links."""
         users = {"redis": ADMIN} | _LINK_USERS
-        return {f"127.0.0.1:{ports[place]}": Login(user, getattr(self, user)) for place, user in users.items()}
+        found = {f"127.0.0.1:{ports[place]}": Login(user, getattr(self, user)) for place, user in users.items()}
+        for place in ("postgres", "gateway-postgres", "producer-postgres"):
+            for role in ROLES:
+                found[f"{role}@127.0.0.1:{ports[place]}"] = Login(role, getattr(self, role))
+        return found
 
     def redis_users(self) -> Iterator[str]:
         """Lines of Redis' configuration. Who comes without a name may do what our pings through links do, no more."""
@@ -69,7 +69,7 @@ class Passwords(msgspec.Struct, frozen=True, kw_only=True):
 
     def statements(self) -> Iterator[str]:
         """SQL that gives each role its password; it holds verifiers, of which nobody can make the passwords."""
-        for role in ("postgres", "app_readonly", "app_readwrite"):
+        for role in ROLES:
             yield f"ALTER ROLE {role} LOGIN PASSWORD '{scram(getattr(self, role))}';\n"
 
     def keep(self, folder: Path, ports: Mapping[str, int]) -> None:
@@ -99,7 +99,6 @@ def kept(folder: Path) -> Kept | None:
 def adopt(folder: Path, environ: MutableMapping[str, str] = os.environ) -> None:
     """Put the passwords of a stack into this process's environment, where all that speaks to its servers looks."""
     if (found := kept(folder)) is not None:
-        environ.update(found.passwords.environment)
         learn(found.logins, environ)
 
 

@@ -13,8 +13,7 @@ import psycopg2
 import pytest
 import redis
 
-from loadtests.model.environment import DB_ADMIN_PASSWORD
-from loadtests.model.logins import client_options
+from loadtests.model.logins import client_options, database_password
 from loadtests.model.stackwire import Ask
 from loadtests.prove.faults_world import look, standing
 from loadtests.prove.running import wait_for
@@ -55,15 +54,17 @@ def client_of(host: str, port: int) -> redis.Redis:
     return redis.Redis(host=host, port=port, **client_options(f"{host}:{port}", os.environ))
 
 
-def admin() -> str:
-    return os.environ[DB_ADMIN_PASSWORD]  # as the stack told when it was brought up
+def admin(where: str) -> str | None:
+    return database_password(where, "postgres", os.environ)
 
 
 @contextmanager
 def lock(stack: LocalStack) -> Iterator[None]:
     host, port = address(stack, "postgres")
     with contextlib.closing(
-        psycopg2.connect(host=host, port=port, dbname="tickstock_test", user="postgres", password=admin())
+        psycopg2.connect(
+            host=host, port=port, dbname="tickstock_test", user="postgres", password=admin(f"{host}:{port}")
+        )
     ) as holder:
         holder.cursor().execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
         yield
@@ -76,7 +77,12 @@ def session(stack: LocalStack) -> Iterator[None]:
     name = "tickstorm-fault-1-planted"
     with contextlib.closing(
         psycopg2.connect(
-            host=host, port=port, dbname="tickstock_test", user="postgres", password=admin(), application_name=name
+            host=host,
+            port=port,
+            dbname="tickstock_test",
+            user="postgres",
+            password=admin(f"{host}:{port}"),
+            application_name=name,
         )
     ):
         yield
