@@ -83,7 +83,8 @@ def _shut(bench: Bench, options: Options) -> Iterable[Row]:
     options.say("verdicts: a gateway that lets one of three in never")
     gateway = bench.start_gateway({"lies": [{"kind": "refused", "consumers": [2]}]}, name="shut-gateway")
     text = _profile(
-        bench.target(gateway), "shut", duration_s=2.0, families=("patterns",), consumers=(("plain", 3, ""),)
+        bench.target(gateway), "shut", duration_s=2.0, families=("patterns",), connect_s=2.0,
+        consumers=(("plain", 3, ""),),
     )  # fmt: skip
     results = bench.run(text, name="shut", seed=options.seed).results
     gateway.close_book()
@@ -333,6 +334,7 @@ def _profile(
     families: Iterable[str],
     consumers: Iterable[tuple[str, int, str]],
     rate_per_s: float = RATE_PER_S,
+    connect_s: float = 20.0,
     path: str = "",
 ) -> str:
     tables = "".join(
@@ -356,7 +358,7 @@ duration_s = {duration_s}
 drain_s = 1.0
 late_s = 0.8
 settle_ms = 50
-connect_s = 2
+connect_s = {connect_s}
 [steady]
 hold_s = 0.5
 [guard]
