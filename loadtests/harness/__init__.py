@@ -62,6 +62,10 @@ def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
         if options.num_users is not None:
             chosen = chosen.with_users(options.num_users)
         refuse_few_descriptors(loaded.profile, chosen.users_here(options), processes=options.processes or 1)
+        if web_ui is not None:
+            from loadtests.harness.webdoors import close_doors
+
+            close_doors(web_ui, os.environ)
     except (BadInput, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
@@ -71,14 +75,8 @@ def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
     if web_ui is not None:
         from loadtests.harness.hands import Hands
         from loadtests.harness.swarming import watch_start_form
-        from loadtests.harness.webdoors import close_doors
         from loadtests.webui.page import attach_page
 
         watch_start_form(environment, master)
-        try:
-            close_doors(web_ui, os.environ)
-        except BadInput as error:
-            sys.stderr.write(f"{error}\n")
-            sys.exit(2)
         hands = Hands(lambda: master.conductor)
         attach_page(environment, lambda since_s: hands.live(master.live(since_s)), master.report, hands)

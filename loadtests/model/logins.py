@@ -27,8 +27,7 @@ class Login(NamedTuple):
 
 def redis_login(address: str, environ: Mapping[str, str]) -> Login | None:
     """Of the Redis at host:port; None where none is known."""
-    known = json.loads(environ.get(LOGINS) or "{}").get(address)
-    if known is not None:
+    if (known := _known(environ).get(address)) is not None:
         return Login(*known)
     password = environ.get(REDIS_PASSWORD)
     return Login(environ.get(REDIS_USER) or "default", password) if password else None
@@ -42,10 +41,15 @@ def client_options(address: str, environ: Mapping[str, str]) -> dict[str, Any]:
 
 def database_password(address: str, role: str, environ: Mapping[str, str], name: str = DB_PASSWORD) -> str | None:
     """Of a role of the PostgreSQL at host:port; `name` is the variable that has it where no local stack tells it."""
-    known = json.loads(environ.get(LOGINS) or "{}").get(f"{role}@{address}")
+    known = _known(environ).get(f"{role}@{address}")
     return Login(*known).password if known is not None else environ.get(name) or None
 
 
 def learn(logins: Mapping[str, Login], environ: MutableMapping[str, str]) -> None:
     """Remember whom to be at these addresses, in this process and its children; several stacks may be up."""
-    environ[LOGINS] = json.dumps(json.loads(environ.get(LOGINS) or "{}") | dict(logins))
+    environ[LOGINS] = json.dumps(_known(environ) | dict(logins))
+
+
+def _known(environ: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(environ.get(LOGINS) or "{}")
+    return found

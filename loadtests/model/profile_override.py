@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loadtests.model.address import written
+from loadtests.model.environment import DB_PASSWORD
 from loadtests.model.profile_fields import PROFILE, Kind, Loc, default_at, found_words, path_of
 from loadtests.model.profile_words import nearest, unknown_key
 
 PREFIX = "TICKSTORM_SET_"
-SECRET = "TEST_DB_PASSWORD"
 ADDRESSES: tuple[tuple[str, str, str, int], ...] = (
     ("redis", "TEST_REDIS_HOST", "TEST_REDIS_PORT", 6379),
     ("postgres", "TEST_DB_HOST", "TEST_DB_PORT", 5432),
@@ -88,8 +88,8 @@ def override(
 def _of_the_sources(done: Overrides, environment: Mapping[str, str]) -> None:
     """The variables that the sources of the requirements name; our own settings outrank them."""
     target = done.raw.get("target", {})
-    if environment.get(SECRET):
-        done.noted.append((SECRET, "set", f"environment {SECRET}"))
+    if environment.get(DB_PASSWORD):
+        done.noted.append((DB_PASSWORD, "set", f"environment {DB_PASSWORD}"))
     names = [name for _, host, port, _ in ADDRESSES for name in (host, port)] + [name for _, name in TEXTS]
     given = [name for name in names if environment.get(name)]
     if not isinstance(target, dict) or target.get("kind") != "external":

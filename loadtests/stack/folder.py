@@ -166,6 +166,13 @@ class StackFolder:
             path.unlink(missing_ok=True)
 
 
+def write_private(path: Path, data: bytes) -> None:
+    """Make a file anew that only its user can read, from its first moment on."""
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(data)
+
+
 def project_root(start: Path | None = None) -> Path | None:
     """The nearest folder, upward, that is a checkout of Tickstorm."""
     here = (start or Path.cwd()).resolve()

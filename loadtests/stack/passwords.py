@@ -17,7 +17,8 @@ from pathlib import Path
 import msgspec
 
 from loadtests.model.logins import Login, learn
-from loadtests.stack.folder import PASSWORDS
+from loadtests.stack.folder import PASSWORDS, write_private
+from loadtests.stack.links import HOST
 
 _ITERATIONS = 4096  # as PostgreSQL's own
 
@@ -54,10 +55,10 @@ class Passwords(msgspec.Struct, frozen=True, kw_only=True):
     def logins(self, ports: Mapping[str, int]) -> dict[str, Login]:
         """Address of Redis, or role@address of PostgreSQL -> as whom one logs in there, past and through the links."""
         users = {"redis": ADMIN} | _LINK_USERS
-        found = {f"127.0.0.1:{ports[place]}": Login(user, getattr(self, user)) for place, user in users.items()}
+        found = {f"{HOST}:{ports[place]}": Login(user, getattr(self, user)) for place, user in users.items()}
         for place in ("postgres", "gateway-postgres", "producer-postgres"):
             for role in ROLES:
-                found[f"{role}@127.0.0.1:{ports[place]}"] = Login(role, getattr(self, role))
+                found[f"{role}@{HOST}:{ports[place]}"] = Login(role, getattr(self, role))
         return found
 
     def redis_users(self) -> Iterator[str]:
@@ -74,11 +75,7 @@ class Passwords(msgspec.Struct, frozen=True, kw_only=True):
 
     def keep(self, folder: Path, ports: Mapping[str, int]) -> None:
         """Write them down in a stack's folder, for its user alone."""
-        path = folder / PASSWORDS
-        path.unlink(missing_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(Kept(passwords=self, logins=self.logins(ports))))
+        write_private(folder / PASSWORDS, msgspec.json.encode(Kept(passwords=self, logins=self.logins(ports))))
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):

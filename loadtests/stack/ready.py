@@ -6,7 +6,6 @@ Every probe returns what the service says of itself, or raises NotReady with wha
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -41,7 +40,7 @@ async def _opened(address: str) -> AsyncIterator[tuple[asyncio.StreamReader, asy
                 writer.transport.abort()
     except TimeoutError:
         raise NotReady(f"no answer from {address} within {ANSWER_S:g} s") from None
-    except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, struct.error, ValueError) as error:
+    except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
         raise NotReady(f"{address}: {error}") from None
 
 

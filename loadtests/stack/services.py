@@ -16,7 +16,7 @@ from loadtests.model.logins import Login as RedisLogin
 from loadtests.model.stackwire import LinkAddress
 from loadtests.stack import postgresql, ready
 from loadtests.stack.child import Command, Login
-from loadtests.stack.folder import StackFolder, open_to_all
+from loadtests.stack.folder import StackFolder, open_to_all, write_private
 from loadtests.stack.links import HOST, addresses, links
 from loadtests.stack.passwords import ADMIN, Passwords
 from loadtests.stack.servers import Program, Servers
@@ -64,6 +64,18 @@ def lay_postgres(place: Place, template: Path, passwords: Passwords) -> None:
     postgresql.set_passwords(place.programs, place.data, place.owner, "".join(passwords.statements()))
 
 
+def redis_config(folder: StackFolder, port: int) -> Path:
+    """What the Redis on a port is told; in a file, since everybody can read a command line."""
+    return folder.data / f"redis-{port}.conf"
+
+
+def lay_redis(folder: StackFolder, port: int, passwords: Passwords) -> None:
+    """Write what the Redis on a port is told."""
+    options = {"bind": HOST, "port": str(port), "save": '""', "appendonly": "no", "daemonize": "no", "logfile": '""'}
+    lines = [f"{name} {value}" for name, value in options.items()] + list(passwords.redis_users())
+    write_private(redis_config(folder, port), "".join(f"{line}\n" for line in lines).encode("ascii"))
+
+
 def plans(
     *,
     folder: StackFolder,
@@ -97,7 +109,7 @@ def plans(
             address=at["redis"],
             origin=servers.redis.origin,
             command=Command(
-                argv=_redis(servers.redis, folder.data / f"redis-{ports['redis']}.conf", ports["redis"], passwords),
+                argv=[str(servers.redis.path), str(redis_config(folder, ports["redis"]))],
                 env=server_env, cwd=folder.data, log=folder.log("redis"),
             ),
             probe=functools.partial(ready.redis, at["redis"], RedisLogin(ADMIN, passwords.admin)),
@@ -153,16 +165,6 @@ def plans(
             ports=("producer",),
         ),
     }  # fmt: skip
-
-
-def _redis(program: Program, path: Path, port: int, passwords: Passwords) -> list[str]:
-    """The command; what it is told is in a file that only we can read, since everybody can read a command line."""
-    options = {"bind": HOST, "port": str(port), "save": '""', "appendonly": "no", "daemonize": "no", "logfile": '""'}
-    lines = [f"{name} {value}" for name, value in options.items()] + list(passwords.redis_users())
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-        file.write("\n".join(lines) + "\n")
-    return [str(program.path), str(path)]
 
 
 def _target_env(table: Mapping[str, LinkAddress], who: str, user: str, passwords: Passwords) -> dict[str, str]:

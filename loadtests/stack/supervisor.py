@@ -29,7 +29,7 @@ from loadtests.stack.obtaining import ensure
 from loadtests.stack.passwords import Passwords
 from loadtests.stack.postgresql import template_path
 from loadtests.stack.servers import Servers
-from loadtests.stack.services import Place, Plan, lay_postgres, place_postgres, plans
+from loadtests.stack.services import Place, Plan, lay_postgres, lay_redis, place_postgres, plans
 from loadtests.stack.spares import Spares
 
 START_S = 30.0
@@ -101,6 +101,7 @@ class Supervisor:
         folder.data.mkdir(parents=True)
         folder.logs.mkdir(exist_ok=True)
         self._passwords.keep(folder.root, self._ports.numbers)
+        lay_redis(folder, self._ports["redis"], self._passwords)
         for service in SERVICES:
             with contextlib.suppress(FileNotFoundError):
                 folder.log(service).replace(folder.log(f"{service}.before"))
@@ -253,6 +254,8 @@ class Supervisor:
             passwords=self._passwords,
         )  # fmt: skip
         plan = table[service]
+        if service == "redis":
+            lay_redis(self._folder, ports["redis"], self._passwords)
         if service == "postgres":
             shutil.rmtree(place.data, ignore_errors=True)
             lay_postgres(place, template_path(self._servers.postgres), self._passwords)

@@ -89,10 +89,7 @@ def test_the_token_is_in_no_page_and_in_no_log(web: Web) -> None:
     ],
 )
 def test_a_form_names_no_file_and_no_target(web: Web, form: dict[str, str], text: str) -> None:
-    answer = web.start(**form)
-    assert answer["success"] is False
-    assert text in answer["message"]
-    assert web.live()["state"] == "idle"
+    web.refuses(text, **form)
 
 
 def test_a_pipe_in_a_form_hangs_nobody(web: Web, tmp_path: Path) -> None:

@@ -42,6 +42,13 @@ class Web:
         found: dict[str, Any] = self.post("/swarm", {"host": "", "run_set": "", "run_seed": "", **form})
         return found
 
+    def refuses(self, text: str, **form: str) -> None:
+        """Such a form is answered with a text, and starts nothing."""
+        answer = self.start(**form)
+        assert answer["success"] is False
+        assert text in answer["message"]
+        assert self.live()["state"] == "idle"
+
     def post(self, path: str, form: dict[str, str]) -> Any:
         return post(self.url + path, form, token=self.token)
 
@@ -100,10 +107,7 @@ def web(bench: Bench) -> Iterator[Web]:
     ],
 )
 def test_a_bad_form_is_answered_with_its_problem_and_starts_nothing(web: Web, form: dict[str, str], text: str) -> None:
-    answer = web.start(**form)
-    assert answer["success"] is False
-    assert text in answer["message"]
-    assert web.live()["state"] == "idle"
+    web.refuses(text, **form)
 
 
 @dataclass(frozen=True, kw_only=True)
