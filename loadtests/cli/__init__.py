@@ -188,6 +188,16 @@ def stack_heal() -> None:
     raise typer.Exit(heal())
 
 
+@stack_app.command("passwords")
+def stack_passwords(
+    file: Annotated[Path, typer.Option("--file", help="Made anew; only its user can read it.")] = Path(".env"),
+) -> None:
+    """Draw passwords for docker-compose.yml, into the file that `docker compose` reads."""
+    from loadtests.cli.stacking import draw_passwords
+
+    raise typer.Exit(draw_passwords(file))
+
+
 def main() -> None:
     """Entry point: turns errors with a name into a sentence and an exit status; all others are ours, and no verdict."""
     outlive_the_console()

@@ -16,7 +16,9 @@ from loadtests.inject.healing import heal as heal_by_journal
 from loadtests.inject.journal import Journal
 from loadtests.model.errors import BadInput
 from loadtests.stack import LocalStack, stack_folder
+from loadtests.stack.folder import write_private
 from loadtests.stack.leftovers import end_left_in
+from loadtests.stack.passwords import Passwords
 
 PORTS = (
     "redis",
@@ -46,6 +48,20 @@ def _ports(pairs: Sequence[str]) -> dict[str, int]:
     if problems:
         raise BadInput("\n".join(problems))
     return ports
+
+
+def draw_passwords(file: Path) -> int:
+    """Write them as lines that both Docker Compose and a shell read."""
+    lines = [f"{name}='{value}'\n" for name, value in Passwords().environment().items()]
+    try:
+        write_private(file, "".join(lines).encode("ascii"))
+    except OSError as error:
+        raise BadInput(f"{file}: cannot be written: {error.strerror}") from None
+    out.print(
+        f"Passwords for docker-compose.yml are in {file}. `docker compose up -d` reads them; so does a shell, for "
+        f"tickstorm and locust in it, after: set -a; . {file.absolute()}; set +a", markup=False, soft_wrap=True,
+    )  # fmt: skip
+    return 0
 
 
 def up(pairs: Sequence[str]) -> int:

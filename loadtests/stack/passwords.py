@@ -16,9 +16,9 @@ from pathlib import Path
 
 import msgspec
 
-from loadtests.model.logins import Login, learn
+from loadtests.model.logins import LOGINS, Login, learn
 from loadtests.stack.folder import PASSWORDS, write_private
-from loadtests.stack.links import HOST
+from loadtests.stack.links import HOST, PREFERRED
 
 _ITERATIONS = 4096  # as PostgreSQL's own
 
@@ -76,6 +76,19 @@ class Passwords(msgspec.Struct, frozen=True, kw_only=True):
     def keep(self, folder: Path, ports: Mapping[str, int]) -> None:
         """Write them down in a stack's folder, for its user alone."""
         write_private(folder / PASSWORDS, msgspec.json.encode(Kept(passwords=self, logins=self.logins(ports))))
+
+    def environment(self) -> dict[str, str]:
+        """What docker-compose.yml is filled in with, and the logins for our own commands."""
+        return {
+            "REDIS_USERS": ";".join(self.redis_users()),
+            "POSTGRES_PASSWORD": self.postgres,
+            "APP_READONLY_PASSWORD": self.app_readonly,
+            "APP_READWRITE_PASSWORD": self.app_readwrite,
+            "GATEWAY_REDIS_PASSWORD": self.gateway,
+            "PRODUCER_REDIS_PASSWORD": self.producer,
+            "GATEWAY_SWITCH_TOKEN": self.switches,
+            LOGINS: msgspec.json.encode(self.logins(PREFERRED)).decode("ascii"),
+        }
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):

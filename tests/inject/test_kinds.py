@@ -213,6 +213,11 @@ def test_the_measurement_alone_tells_a_fault_that_does_nothing(link: TestLink) -
     assert judge(fault, calm_ns=[*calm, 300 * MS], took_ns=[201 * MS] * 3, silent_ns=None).proved
     assert not judge(fault, calm_ns=[MS, 100 * MS, 200 * MS], took_ns=[301 * MS] * 3, silent_ns=None).proved
     assert not judge(fault, calm_ns=calm, took_ns=[150 * MS, 120 * MS, 201 * MS], silent_ns=None).proved
+    # Busy before and not during: no round trip of the fault was as short as some were before, or one was.
+    busy = [MS, *[120 * MS] * 9]
+    assert judge(fault, calm_ns=busy, took_ns=[201 * MS] * 9, silent_ns=None).proved
+    assert not judge(fault, calm_ns=busy, took_ns=[*[201 * MS] * 9, 20 * MS], silent_ns=None).proved
+    assert not judge(fault, calm_ns=[120 * MS] * 9, took_ns=[201 * MS] * 9, silent_ns=None).proved
     assert not judge(fault, calm_ns=[], took_ns=[201 * MS], silent_ns=None).proved
     assert not judge(fault, calm_ns=calm, took_ns=[], silent_ns=20 * MS).proved
     assert judge(fault, calm_ns=calm, took_ns=[], silent_ns=201 * MS).proved

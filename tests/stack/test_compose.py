@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+import redis
 import yaml
+from stack_peers import until
 
+from loadtests.cli.stacking import draw_passwords
+from loadtests.model.errors import BadInput
 from loadtests.model.stackwire import LINKS, PROXY_PREFIX, SERVICES
+from loadtests.prove.locusts import free_port
+from loadtests.stack import LocalStack
 from loadtests.stack.folder import package_root
 from loadtests.stack.links import PREFERRED
-from loadtests.stack.servers import TOXIPROXY_VERSION
+from loadtests.stack.passwords import Passwords, kept
+from loadtests.stack.servers import TOXIPROXY_VERSION, find_redis
 
 ROOT = package_root()
 
@@ -83,6 +92,14 @@ def compose() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def proxies() -> dict[str, dict[str, Any]]:
     return {each["name"]: each for each in json.loads((ROOT / "docker" / "toxiproxy.json").read_text(encoding="utf-8"))}
+
+
+def accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
 
 
 def published(service: dict[str, Any]) -> dict[int, int]:
@@ -160,9 +177,79 @@ def test_each_waits_until_what_it_needs_is_healthy(compose: dict[str, Any]) -> N
     }
 
 
-def test_no_secret_is_written_down(compose: dict[str, Any]) -> None:
+def test_every_secret_comes_from_the_file_of_passwords(compose: dict[str, Any]) -> None:
+    drawn = Passwords().environment()
     for service in compose["services"].values():
-        assert not [name for name in service.get("environment", {}) if re.search("PASSWORD|SECRET|TOKEN", name)]
+        for name, value in service.get("environment", {}).items():
+            if re.search("PASSWORD|SECRET|TOKEN|REDIS_USERS", name):
+                asked = re.fullmatch(r"\$\{([A-Z_]+):\?run `tickstorm stack passwords` first\}", value)
+                assert asked, name
+                assert drawn[asked[1]]
+    assert "trust" not in json.dumps(compose)
+
+
+@pytest.mark.parametrize("who", ["gateway", "producer"])
+def test_redis_asks_for_the_password(compose: dict[str, Any], who: str, tmp_path: Path) -> None:
+    passwords, service = Passwords(), compose["services"]["redis"]
+    program, port = find_redis(), free_port()
+    assert program is not None
+    entry = tmp_path / "docker-entrypoint.sh"
+    entry.write_text(f'#!/bin/sh\nshift\nexec {program.path} --bind 127.0.0.1 --port {port} "$@"\n', encoding="ascii")
+    entry.chmod(0o755)
+    command = [part.replace("$$", "$").replace("/tmp/", f"{tmp_path}/") for part in service["command"]]
+    env = passwords.environment() | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with subprocess.Popen(command, env=env, cwd=tmp_path, stdout=subprocess.DEVNULL) as server:
+        try:
+            until("Redis answers", lambda: accepts(port))
+            known = redis.Redis(port=port, username=who, password=getattr(passwords, who))
+            assert known.pubsub_channels() == []
+            with pytest.raises(redis.NoPermissionError):
+                known.config_get("*")
+            with pytest.raises(redis.NoPermissionError):
+                redis.Redis(port=port).publish("a", "b")
+        finally:
+            server.terminate()
+
+
+def test_postgresql_gives_its_roles_the_passwords(tmp_path: Path) -> None:
+    if (psql := shutil.which("psql")) is None:
+        pytest.skip("psql is not here")
+    passwords = Passwords()
+    with LocalStack.up(tmp_path / "stack") as stack:  # its roles have other passwords
+        host, port = stack.status().services["postgres"].address.split(":")
+        as_postgres = [psql, "-h", host, "-p", port, "-d", "tickstock_test", "-v", "ON_ERROR_STOP=1", "-X"]
+        env = passwords.environment() | {"PATH": os.environ["PATH"]}
+        own = kept(tmp_path / "stack")
+        assert own is not None
+        script = ROOT / "docker" / "passwords.sql"
+        subprocess.run(
+            [*as_postgres, "-U", "postgres", "-f", str(script)],
+            env=env | {"PGPASSWORD": own.passwords.postgres}, check=True, capture_output=True,
+        )  # fmt: skip
+        for role in ("app_readonly", "app_readwrite"):
+            for password, status in ((getattr(passwords, role), 0), (getattr(own.passwords, role), 2)):
+                done = subprocess.run(
+                    [*as_postgres, "-U", role, "-c", "SELECT 1"],
+                    env=env | {"PGPASSWORD": password}, check=False, capture_output=True,
+                )  # fmt: skip
+                assert done.returncode == status
+
+
+def test_a_shell_and_compose_read_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "env"
+    assert draw_passwords(file) == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    told = subprocess.run(
+        ["sh", "-c", f'set -a; . {file}; printf %s "$TICKSTORM_LOGINS"'], capture_output=True, check=True, env={}
+    ).stdout
+    logins = json.loads(told)
+    assert f"127.0.0.1:{PREFERRED['publisher-redis']}" in logins
+    assert f"app_readonly@127.0.0.1:{PREFERRED['postgres']}" in logins
+    first = file.read_bytes()
+    draw_passwords(file)
+    assert file.read_bytes() != first
+    with pytest.raises(BadInput, match="cannot be written"):
+        draw_passwords(tmp_path / "none" / "env")
 
 
 def test_what_it_builds_from_is_there(compose: dict[str, Any]) -> None:
