@@ -114,8 +114,12 @@ def test_every_attack_is_tried() -> None:
 
 @pytest.mark.parametrize(
     ("source", "names"),
-    [(source, names) for source in ("hub-epoll", "greenlet") for names in BATCHES]
-    + [pytest.param("library", names, marks=pytest.mark.prove_all) for names in INFLATED_BATCHES],
+    [("hub-epoll", names) for names in BATCHES]
+    + [
+        pytest.param(source, names, marks=pytest.mark.prove_all)
+        for source, batches in (("greenlet", BATCHES), ("library", INFLATED_BATCHES))
+        for names in batches
+    ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
 def test_an_attack_is_a_record_and_nothing_else(attack: Attack, names: list[str], source: str, calm_kb: int) -> None:

@@ -50,6 +50,7 @@ def calm(bench: Bench) -> str:
      pytest.param(LOCUST, ("--headless", "--run-profile", "{calm}", "--run-set", "run.duration_s=2"), marks=RARELY)],
     ids=["tickstorm run", "locust"],
 )  # fmt: skip
+@pytest.mark.prove_all
 def test_a_pass_is_a_pass_on_a_console_that_takes_nothing(
     bench: Bench, calm: str, program: list[str], argv: tuple[str, ...]
 ) -> None:
@@ -81,6 +82,7 @@ def test_a_foreign_set_up_does_not_rule_a_run(bench: Bench, calm: str, tmp_path:
     assert f"{texts.CONSUMERS}/{texts.CONSUMERS} connected" in child.said
 
 
+@pytest.mark.prove_all
 def test_plain_locust_heeds_it_and_the_verdict_names_it(bench: Bench, calm: str) -> None:
     child = bench.locust("--headless", "--run-profile", calm, LOCUST_RUN_TIME="6s")
     assert child.wait(60) == 4, child.said
@@ -108,6 +110,7 @@ def test_without_publishers_the_load_was_not_offered(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("program", "argv"), [(TICKSTORM, ("run", "{calm}")), (LOCUST, ("--headless", "--run-profile", "{calm}"))]
 )
+@pytest.mark.prove_all
 def test_too_few_descriptors_are_refused_before_anything_starts(
     bench: Bench, calm: str, program: list[str], argv: tuple[str, ...], limit: str
 ) -> None:

@@ -187,6 +187,7 @@ def fault(run: Run, name: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.prove_all
 def test_each_waited_for_the_recovery_of_the_one_before(several: tuple[Run, int, Started]) -> None:
     run, _, child = several
     slow, cut, dead = (fault(run, name) for name in ("slow", "cut", "dead-redis"))
@@ -197,6 +198,7 @@ def test_each_waited_for_the_recovery_of_the_one_before(several: tuple[Run, int,
     assert all(f["proved"] for f in run.results["faults"]), run.results["faults"]
 
 
+@pytest.mark.prove_all
 def test_what_the_target_dropped_is_its_defect_although_another_link_was_slow(
     several: tuple[Run, int, Started],
 ) -> None:
@@ -228,6 +230,7 @@ def test_what_the_target_dropped_is_its_defect_under_a_delay_of_the_very_link(be
     assert all('although "slow" (latency) delays and takes nothing' in line for line in check["evidence"])
 
 
+@pytest.mark.prove_all
 def test_a_killed_server_says_when_it_was_ready_apart_from_the_recovery(several: tuple[Run, int, Started]) -> None:
     dead = next(r for r in several[0].results["recovery"] if r["fault"] == "dead-redis")
     assert dead["verdict"] == "PASS", dead
@@ -244,6 +247,7 @@ def test_a_killed_server_says_when_it_was_ready_apart_from_the_recovery(several:
     assert next(r for r in several[0].results["recovery"] if r["fault"] == "slow")["ready_s"] is None
 
 
+@pytest.mark.prove_all
 def test_the_streams_beside_a_slow_database_were_not_touched_and_the_queries_were_looked_at(
     several: tuple[Run, int, Started],
 ) -> None:

@@ -139,6 +139,7 @@ def test_a_run_whose_users_do_not_answer_says_so(crew) -> None:
 
 @beside
 @pytest.mark.e2e
+@pytest.mark.prove_all
 def test_users_who_go_on_are_told_again_and_then_reported(crew) -> None:
     users = Users(STALLED, stops=False)
     run = crew(users)

@@ -136,6 +136,7 @@ def begin_with_login(stack: LocalStack, folder: Path) -> Begin:
     )
 
 
+@pytest.mark.prove_all
 def test_the_stack_starts_a_spare_of_each_and_ends_it(stack: LocalStack, tmp_path: Path) -> None:
     run = Run(begin_with_login(stack, tmp_path), tmp_path)
     run.handle.wait_ready(READY_S)
@@ -210,6 +211,7 @@ def dead_with_a_spare(stack: LocalStack, folder: Path, at_s: float, **asked: obj
 
 
 @pytest.mark.parametrize("asked", [{}, {"keep": 1}])
+@pytest.mark.prove_all
 def test_a_spare_whose_fault_never_began_is_ended_by_the_journal(stack: LocalStack, tmp_path: Path, asked) -> None:
     run = dead_with_a_spare(stack, tmp_path, 16, **asked)
     (entry,) = Journal(Path(run.begin.journal)).pending()

@@ -154,6 +154,7 @@ def test_a_limit_that_cannot_be_met_without_harm_is_not_proved(stack: LocalStack
     assert "without ending it" in run.ear.step("gateway", "not proved").detail
 
 
+@pytest.mark.prove_all
 def test_memory_that_is_granted_is_no_proof(stack: LocalStack) -> None:
     proof = witnessed(site_on(stack), fault_on("postgres", "memory-limit", memory_mb=120), applied=False)
     assert not proof.proved

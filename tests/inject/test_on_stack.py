@@ -84,6 +84,7 @@ def played(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.mark.parametrize("kind", TURNS)
+@pytest.mark.prove_all
 def test_every_sort_of_link_is_proved_at_once(played: Run, kind: str) -> None:
     for link in SPEAKS:
         name = f"{kind} on {link}"
@@ -91,6 +92,7 @@ def test_every_sort_of_link_is_proved_at_once(played: Run, kind: str) -> None:
         assert played.ear.step(name, "lifted").effective["clean"] == 1, played.ear.told(name)
 
 
+@pytest.mark.prove_all
 def test_a_toxiproxy_that_stands_still_is_restarted_by_the_stack(stack: LocalStack, tmp_path: Path) -> None:
     status = stack.status()
     begin = begin_on(status, stack, tmp_path)

@@ -21,7 +21,7 @@ from loadtests.model.contract import Contract
 from loadtests.model.ids import SLICE_NS, pack_stream
 from loadtests.model.profile import Profile
 from loadtests.tally.client_latency import ClientLatencies
-from loadtests.tally.histogram import Histogram, bucket_of
+from loadtests.tally.histogram import Histogram, buckets_of_us
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -450,6 +450,6 @@ def _client_latencies(timed: list[tuple[int, int, int]], cuts: list[int]) -> lis
         found += clients.begin(slice_)
         clients.add(
             np.array([consumer for _, consumer, _ in rows], dtype=np.int64),
-            np.array([bucket_of(latency) for *_, latency in rows], dtype=np.int64),
+            buckets_of_us(np.array([latency for *_, latency in rows], dtype=np.int64) // 1000),
         )
     return [*found, *clients.take()]

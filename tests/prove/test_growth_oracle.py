@@ -33,6 +33,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     return results
 
 
+@pytest.mark.prove_all
 def test_the_rule_as_it_is_is_green(found: dict[str, dict[str, Any]]) -> None:
     rows = generated_rows(found)
     assert [row.what for row in rows if not row.equal] == []
@@ -52,6 +53,7 @@ def test_the_rule_as_it_is_is_green(found: dict[str, dict[str, Any]]) -> None:
         ("short", "short", {"verdict": "CLEAN"}),
     ],
 )
+@pytest.mark.prove_all
 def test_a_wrong_verdict_is_seen(
     found: dict[str, dict[str, Any]], series: str, process: str, change: dict[str, str]
 ) -> None:
@@ -60,6 +62,7 @@ def test_a_wrong_verdict_is_seen(
     assert not all(row.equal for row in generated_rows(spoilt))
 
 
+@pytest.mark.prove_all
 def test_slopes_beside_their_intervals_and_missing_processes_are_seen(found: dict[str, dict[str, Any]]) -> None:
     spoilt = copy.deepcopy(found)
     for g in spoilt["leak"]["growth"]:

@@ -86,6 +86,7 @@ def test_payloads_arrive_with_all_their_keys(gateway: Gateway, redis_server: Red
     asyncio.run(scene())
 
 
+@pytest.mark.prove_all
 def test_a_hundred_clients_get_everything_once_and_in_order(gateway: Gateway, redis_server: Redis) -> None:
     async def scene() -> None:
         peers: list[PlainPeer | SocketPeer] = [

@@ -43,6 +43,7 @@ def killed_while_paused(folder: Path) -> list[psutil.Process]:
     return family
 
 
+@pytest.mark.prove_all
 def test_stack_heal_ends_what_was_left_standing(tmp_path: Path) -> None:
     folder = tmp_path / "stack"
     family = killed_while_paused(folder)
