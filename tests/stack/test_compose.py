@@ -203,9 +203,9 @@ def test_redis_asks_for_the_password(compose: dict[str, Any], who: str, tmp_path
             until("Redis answers", lambda: accepts(port))
             known = redis.Redis(port=port, username=who, password=getattr(passwords, who))
             assert known.pubsub_channels() == []
-            with pytest.raises(redis.NoPermissionError):
+            with pytest.raises(redis.exceptions.NoPermissionError):
                 known.config_get("*")
-            with pytest.raises(redis.NoPermissionError):
+            with pytest.raises(redis.exceptions.NoPermissionError):
                 redis.Redis(port=port).publish("a", "b")
         finally:
             server.terminate()
