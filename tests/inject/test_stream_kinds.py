@@ -36,7 +36,7 @@ PARTS = {
         for limit in LIMITS
         for way in DIRECTIONS
     },
-    **{f"close {way}": part("slow-close", for_s=3, direction=way, close_delay_ms=120) for way in DIRECTIONS},
+    **{f"close {way}": part("slow-close", for_s=4, direction=way, close_delay_ms=120) for way in DIRECTIONS},
     "a close that outlasts it": part("slow-close", for_s=1.6, direction="upstream", close_delay_ms=1700),
     **{
         f"slicer {way}": part(
