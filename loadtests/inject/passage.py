@@ -39,6 +39,7 @@ class _Passer:
     now: Counted | None
     was_there: bool  # at the first look already
     ended: bool = False
+    left: bool = False  # it closed first
 
 
 class Passage:
@@ -103,6 +104,7 @@ class Passage:
                 if passer is None:
                     passer = self._passers[peer] = _Passer(now_ns, now_ns, None, None, None, False)
                 passer.ended = True
+                passer.left = passer.left or peer in found.left
         return found
 
     def _is_room(self) -> bool:
@@ -148,7 +150,7 @@ class Passage:
             )
         if meets == "cuts later":
             return told(
-                closed > 0,
+                any(peer not in there and not passer.left for peer, passer in held.items()),
                 f"no connection through {self._where} reached the limit; {before} went through it in the 2 s before",
             )
         if meets == "closes late":

@@ -38,6 +38,7 @@ class Look:
 
     held: dict[Peer, Counted | None]  # established; None where no bytes are told
     ended: frozenset[Peer]  # a close of either side is known, and not yet forgotten
+    left: frozenset[Peer]  # of those: who connected from this machine and closed first
     listeners: frozenset[int]  # inodes of the sockets that listen
 
 
@@ -60,7 +61,7 @@ def look(port: int, pid: int | None = None) -> Look | None:
     if rows is None:
         return None
     held: dict[Peer, Counted | None] = {}
-    ended, listeners, entrances = set(), set(), set()
+    ended, left, listeners, entrances = set(), set(), set(), set()
     for row in rows:
         if row.local[1] != port:
             continue
@@ -72,10 +73,10 @@ def look(port: int, pid: int | None = None) -> Look | None:
         elif row.state not in _OPENING:
             ended.add(row.remote)
     anywhere = bool(entrances & {"0.0.0.0", "::"})
-    for row in rows:  # the end of whoever connected from this machine, and closed first
+    for row in rows:
         if row.local[1] != port and row.state == _TIME_WAIT and (anywhere or row.remote[0] in entrances):
-            ended.add(row.local)
-    return Look(held=held, ended=frozenset(ended), listeners=frozenset(listeners))
+            left.add(row.local)
+    return Look(held=held, ended=frozenset(ended | left), left=frozenset(left), listeners=frozenset(listeners))
 
 
 def why_unseen(port: int, api_port: int, pid: int | None) -> str:

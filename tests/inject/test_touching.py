@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import ExitStack
 from typing import Any
 
@@ -24,8 +24,12 @@ from .conftest import Place, TestLink, planned
 A, B, OURS = ("10.0.0.1", 4001), ("10.0.0.2", 4002), ("127.0.0.1", 9)
 
 
-def at(held: dict[Peer, tuple[int, int] | None] | None = None, ended: set[Peer] = frozenset()) -> Look:
-    return Look(held=held or {}, ended=frozenset(ended), listeners=frozenset({1}))
+def at(
+    held: dict[Peer, tuple[int, int] | None] | None = None,
+    ended: Set[Peer] = frozenset(),
+    left: Set[Peer] = frozenset(),
+) -> Look:
+    return Look(held=held or {}, ended=frozenset(ended), left=frozenset(left), listeners=frozenset({1}))
 
 
 def met(meets: Meets, *looks: Look | None, ways: tuple[str, ...] = ("upstream", "downstream")) -> Any:
@@ -58,6 +62,8 @@ MORE, UP_ONLY = at({A: (10, 900)}), at({A: (20, 10)})
         ("resets", (THERE, THERE, THERE, THERE, QUIET), ACTED),
         ("resets", (THERE,) * 5, NOTHING),
         ("cuts later", (THERE, THERE, THERE, THERE, QUIET), ACTED),
+        ("cuts later", (THERE, THERE, THERE, THERE, at(ended={A})), ACTED),
+        ("cuts later", (THERE, THERE, THERE, THERE, at(ended={A}, left={A})), NOTHING),  # it left by itself
         ("cuts later", (QUIET, at(ended={A}), at(ended={A}), at(ended={A}), at(ended={A})), NOTHING),
         ("delays", (THERE, THERE, THERE, THERE, MORE), ACTED),
         ("delays", (THERE, MORE, MORE, MORE, MORE), NOTHING),  # idle while it was in force
@@ -104,7 +110,7 @@ def test_the_kernel_tells_who_is_connected_and_who_was() -> None:
         gone = sockets.look(port)
     assert gone is not None
     assert not gone.held
-    assert gone.ended == {peer}
+    assert gone.ended == gone.left == {peer}
 
 
 def test_a_port_that_somebody_else_holds_for_a_container_cannot_be_observed(place: Place) -> None:
