@@ -1,4 +1,6 @@
-"""How does a run become a golden history?  `python tests/golden/keeping.py NAME FOLDER` packs it beside what it says.
+"""How does a run become a golden history?  `python -m tests.golden.keeping NAME FOLDER` packs it beside what it says.
+
+Without arguments all histories are judged again, and all recordings are made again.
 
 A golden history is a run that happened once: profile and records, and the results as they were judged then. What a
 change of the code judges otherwise is either meant, and the results are kept anew in the same commit, or a mistake.
@@ -16,7 +18,7 @@ from typing import Any
 from loadtests.cli.analyzing import analyze_run
 
 HERE = Path(__file__).resolve().parent
-HISTORIES, RESULTS = HERE / "histories", HERE / "results"
+HISTORIES, RESULTS, RECORDED_IN = HERE / "histories", HERE / "results", HERE / "recorded"
 
 
 def judged(archive: Path, folder: Path) -> dict[str, Any]:
@@ -32,7 +34,9 @@ def differences(kept: Any, found: Any, at: str = "results") -> list[str]:
     """Where something that was kept is missing or otherwise; what was added since is none."""
     if isinstance(kept, dict) and isinstance(found, dict):
         lacks = [f"{at}.{key}: missing" for key in kept.keys() - found.keys()]
-        return lacks + [text for key in kept if key in found for text in differences(kept[key], found[key], f"{at}.{key}")]
+        return lacks + [
+            text for key in kept if key in found for text in differences(kept[key], found[key], f"{at}.{key}")
+        ]
     if isinstance(kept, list) and isinstance(found, list) and len(kept) == len(found):
         pairs = enumerate(zip(kept, found, strict=True))
         return [text for index, (one, other) in pairs for text in differences(one, other, f"{at}[{index}]")]
@@ -67,3 +71,7 @@ if __name__ == "__main__":
     else:
         for each in sorted(HISTORIES.glob("*.tar.xz")):
             judge_again(each)
+        from tests.golden.recording import RECORDED, as_json
+
+        for name in RECORDED:
+            (RECORDED_IN / f"{name}.json").write_text(as_json(name), encoding="utf-8")

@@ -13,7 +13,7 @@ NAMES = sorted(path.name.partition(".")[0] for path in HISTORIES.glob("*.tar.xz"
 
 
 def test_all_sorts_of_runs_are_kept() -> None:
-    assert NAMES == sorted(path.stem for path in RESULTS.glob("*.json"))
+    assert sorted(path.stem for path in RESULTS.glob("*.json")) == NAMES
     verdicts = {json.loads((RESULTS / f"{name}.json").read_bytes())["verdict"] for name in NAMES}
     assert verdicts >= {"PASS", "FAIL", "UNKNOWN"}
 

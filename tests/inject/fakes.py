@@ -16,6 +16,7 @@ class FakeToxiproxy:
     def __init__(self) -> None:
         self.trouble: dict[tuple[str, str], int | str] = {}
         self.calls: list[tuple[str, str]] = []
+        self.bodies: list[Any] = []  # of the calls
         self.proxies: dict[str, dict[str, Any]] = {"tickstorm.x": self.fresh()}
         self.release = threading.Event()
         fake = self
@@ -26,6 +27,7 @@ class FakeToxiproxy:
                 body = json.loads(self.rfile.read(length) or b"null")
                 call = (self.command, self.path)
                 fake.calls.append(call)
+                fake.bodies.append(body)
                 trouble = fake.trouble.get(call, 0)
                 if trouble == "hang":
                     fake.release.wait(30)
