@@ -40,7 +40,7 @@ def command(*argv: str) -> list[str]:
 
 
 def slow_tests() -> list[str]:
-    """Those that `make test` leaves out, a folder at a time: tests of two may have the same name; then all examples."""
+    """Those that `make test` leaves out, a folder at a time: some patch their whole process; then all examples."""
     marked = (path for path in ROOT.glob("tests/*/test_*.py") if "mark.prove_all" in path.read_text("utf-8"))
     folders = sorted({str(path.parent.relative_to(ROOT)) for path in marked})
     pytest = [sys.executable, "-m", "pytest", "-q", "-m", "prove_all"]
