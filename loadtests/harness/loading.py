@@ -12,6 +12,8 @@ from loadtests.drive.replays import read_bounded, read_replays
 from loadtests.harness.places import profile_path, shipped_profiles
 from loadtests.model.contract import Contract
 from loadtests.model.errors import BadInput
+from loadtests.model.profile_effective import leaves
+from loadtests.model.profile_fields import Loc, path_of
 from loadtests.model.profile_read import MAX_CHARACTERS, Loaded, printable, read_profile
 from loadtests.model.records import Effective
 from loadtests.plan.workload import Workload, replay_words
@@ -20,8 +22,12 @@ REPLAYS = "replays."
 """Keys of the effective values that say how much of a file a publisher group replays."""
 
 
-def load(name: str, sets: Sequence[str] = (), seed: int | None = None) -> Loaded:
-    """The effective profile: file < environment < `--set`. Raises BadInput with every problem."""
+def load(name: str, sets: Sequence[str] = (), seed: int | None = None, *, bound: Sequence[str] | None = None) -> Loaded:
+    """The effective profile: file < environment < `--set`. Raises BadInput with every problem.
+
+    Where `bound` is given, target and files are those of the profile with these settings, whatever `sets` says: whoever
+    fills a form chooses neither another target nor a file of this machine.
+    """
     path = profile_path(name)
     try:
         data = read_bounded(path, 4 * MAX_CHARACTERS)
@@ -31,7 +37,26 @@ def load(name: str, sets: Sequence[str] = (), seed: int | None = None) -> Loaded
     except OSError as error:
         raise BadInput(f"{name}: cannot be read: {error.strerror}") from None
     loaded = read_profile(data, file=name, environment=dict(os.environ), sets=sets, seed=seed)
+    if bound is not None:
+        _refuse_reaching_out(loaded, read_profile(data, file=name, environment=dict(os.environ), sets=bound))
     return _with_replays(loaded, name, path.parent)
+
+
+def _refuse_reaching_out(loaded: Loaded, bound: Loaded) -> None:
+    """By what came of the settings, not by how they are spelt; no file has been opened yet."""
+    known = dict(leaves(bound.profile.model_dump()))
+    files = {value for loc, value in known.items() if _names_a_file(loc)}
+    now = dict(leaves(loaded.profile.model_dump()))
+    places = [loc for loc in {**known, **now} if loc[0] == "target" and known.get(loc) != now.get(loc)]
+    places += [loc for loc, value in now.items() if _names_a_file(loc) and value not in files and value is not None]
+    if places:
+        raise BadInput(
+            [f"{path_of(loc)}: allowed on the command line and in a profile, not in a form" for loc in places]
+        )
+
+
+def _names_a_file(loc: Loc) -> bool:
+    return str(loc[-1]).endswith("file")
 
 
 def _with_replays(loaded: Loaded, name: str, folder: Path) -> Loaded:

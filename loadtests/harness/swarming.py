@@ -14,9 +14,12 @@ from loadtests.harness.master import Chosen, Master
 from loadtests.harness.options import DEFAULT_PROFILE, sets_of
 from loadtests.harness.places import profile_path, shipped_profiles
 from loadtests.model.errors import BadInput
+from loadtests.webui.doors import refused
 
 RUNNING = ("spawning", "running", "cleanup", "stopping")
 OURS = ("run_profile", "run_set", "run_seed")
+FIELDS = frozenset({"user_count", "spawn_rate", "run_time", "host", "user_classes", "shape_class", "profile", *OURS})
+"""All that Locust's own start form and ours send."""
 
 
 def watch_start_form(environment: Any, master: Master) -> None:
@@ -35,6 +38,11 @@ def watch_start_form(environment: Any, master: Master) -> None:
         if web_ui.web_login and not user.is_authenticated:
             return None  # Locust sends whoever it is to the login: nothing is looked at before that
         form = request.form.to_dict(flat=False)
+        if unknown := sorted(form.keys() - FIELDS):
+            # Locust takes each of its options from a form, also those that name a file to write.
+            return refused(
+                403, f"{unknown[0][:100]}: no field of the start form, which has {', '.join(sorted(FIELDS))}"
+            )
         kept = vars(environment.parsed_options)  # what a form does not ask for stays as it was
         asked = {key: str(kept.get(key) or "") for key in OURS}
         first = asked | {key: values[0] for key, values in form.items() if values}
@@ -56,7 +64,7 @@ def watch_start_form(environment: Any, master: Master) -> None:
         try:
             seed = _seed(first["run_seed"])
             name = first["run_profile"] or DEFAULT_PROFILE
-            loaded = load(_of_the_form(name, started_with), _harmless(sets_of(first["run_set"]), started_sets), seed)
+            loaded = load(_of_the_form(name, started_with), sets_of(first["run_set"]), seed, bound=started_sets)
             chosen = Chosen(loaded=loaded, folder=profile_path(name).parent)
             explicit = first.get("user_count", "")
             if explicit.isdigit() and int(explicit) not in offered | {sum(chosen.planned.values())}:
@@ -86,17 +94,6 @@ def _of_the_form(name: str, started_with: str) -> str:
     if name == started_with or name in shipped_profiles():
         return name
     raise BadInput(f"{name[:100]}: there is no such profile in a form; it knows {', '.join(shipped_profiles())}")
-
-
-def _harmless(sets: list[str], started_with: list[str]) -> list[str]:
-    """Whoever fills a form chooses neither another target nor a file of this machine."""
-    for text in sets:
-        if text in started_with:
-            continue
-        key = text.partition("=")[0].strip()
-        if key.partition(".")[0] == "target" or key.rpartition(".")[2].endswith("file"):
-            raise BadInput(f"{key}: allowed on the command line and in a profile, not in a form")
-    return sets
 
 
 def _refusal(message: str) -> Any:

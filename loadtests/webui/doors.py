@@ -36,6 +36,8 @@ WEB_HOSTS = "TICKSTORM_WEB_HOSTS"
 EXTENSION = "tickstorm-doors"
 """Under which name Flask's application keeps its doors."""
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
+MOST_BYTES = 64 * 1024
+"""No request has a longer body; the largest is a start form with many `key=value`."""
 _CORS = "Access-Control-"
 
 
@@ -55,6 +57,7 @@ class Doors:
         app.extensions[EXTENSION] = self
 
     def _admit(self) -> Response | None:
+        request.max_content_length = MOST_BYTES
         if (why := self._foreign()) is not None:
             return refused(403, why)
         if request.method in READING:
@@ -73,7 +76,7 @@ class Doors:
         origin = request.headers.get("Origin")
         if site != "same-origin" and not typed and not _followed():
             return "this request comes from another site"
-        if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():
+        if origin is not None and _netloc(origin) != request.host.lower():
             return "this request comes from another site"
         return None
 
@@ -143,6 +146,14 @@ def own_names(bound: str) -> frozenset[str]:
 @cache
 def _machine() -> tuple[str, ...]:
     return (socket.gethostname(),)
+
+
+def _netloc(origin: str) -> str:
+    """Host and port of an origin; what is none equals no host."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _host(asked: str) -> str:

@@ -86,10 +86,23 @@ def test_the_token_is_in_no_page_and_in_no_log(web: Web) -> None:
         ({"run_profile": "locust-quick", "run_set": "target.redis=127.0.0.1:1"}, "target.redis"),
         ({"run_profile": "locust-quick", "run_set": " target.test_system = true"}, "target.test_system"),
         ({"run_profile": "locust-quick", "run_set": "publishers.detector.shape.file=/etc/passwd"}, "shape.file"),
+        ({"run_profile": "locust-quick", "run_set": "target[test_system]=true"}, "target.test_system"),
+        ({"run_profile": "locust-quick", "run_set": 'target={kind="local", database="x"}'}, "target.database"),
+        (
+            {"run_profile": "locust-quick", "run_set": 'publishers[0].shape={kind="replay",file="/etc/passwd"}'},
+            "publishers[0].shape.file: allowed on the command line",
+        ),
     ],
 )
 def test_a_form_names_no_file_and_no_target(web: Web, form: dict[str, str], text: str) -> None:
     web.refuses(text, **form)
+
+
+@pytest.mark.parametrize("field", ["json_file", "html_file", "csv_prefix", "web_host", "locustfile", "anything"])
+def test_a_form_has_no_field_but_its_own(web: Web, tmp_path: Path, field: str) -> None:
+    form = {**FORM, "run_profile": "locust-quick", field: str(tmp_path / "written")}
+    assert refusal(web, "/swarm", form, **{"X-Tickstorm-Token": web.token}) == 403
+    assert web.live()["state"] == "idle"
 
 
 def test_a_pipe_in_a_form_hangs_nobody(web: Web, tmp_path: Path) -> None:
@@ -111,6 +124,23 @@ def test_before_the_login_nothing_is_read_started_or_looked_at(guarded: Web) -> 
 
 
 @pytest.mark.browser
+def test_a_stranger_at_the_login_fills_nothing_and_keeps_nobody_out(guarded: Web) -> None:
+    path = "/tickstorm-login"
+    assert refusal(guarded, path, {"password": "x" * 100_000}) == 413
+    multipart = {"Content-Type": "multipart/form-data; boundary=b"}
+    assert refusal(guarded, path, {"password": "x"}, **multipart) == 403
+
+    def led_to(password: str, **headers: str) -> str:
+        data = urllib.parse.urlencode({"password": password}).encode()
+        request = urllib.request.Request(guarded.url + path, data=data, headers=headers)
+        with urllib.request.build_opener(urllib.request.HTTPCookieProcessor()).open(request, timeout=10) as answer:
+            return str(answer.url)
+
+    for _ in range(5):
+        assert "/login" in led_to("wrong")
+        assert "/login" not in led_to(PASSWORD, **{"X-Tickstorm-Token": guarded.token})
+
+
 def test_in_a_browser_the_password_lets_in_and_the_printed_address_lets_start(guarded: Web, chromium: Any) -> None:
     page = chromium.new_page()
     page.goto(guarded.address)

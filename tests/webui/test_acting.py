@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from served import Served
 
 from loadtests.model.byhand import Refused
 from loadtests.webui.acting import MOST_BYTES
 from loadtests.webui.doors import HEADER, WEB_HOSTS, is_ours, own_names
+from tests.examples import examples
 
 CUT = {"kind": "down", "link": "gateway-redis", "for_s": 5}
 
@@ -50,6 +53,18 @@ def served(shared: Served) -> Served:
 
 def post(served: Served, what: str, body: object, **headers: str) -> Any:
     return served.client.post(f"/tickstorm/{what}", json=body, headers={HEADER: served.doors.token, **headers})
+
+
+@given(st.text(max_size=30), st.text(max_size=30), st.sampled_from(["", "http://", "https://", "//"]))
+@example("[", "[", "http://")
+@example("[::1", "same-origin", "http://")
+@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_header_holds_is_answered(served: Served, one: str, other: str, scheme: str) -> None:
+    for name in ("Origin", "Sec-Fetch-Site", "Host", "Referer", "Cookie"):
+        value = (scheme + (one if name == "Origin" else other)).encode("ascii", "replace").decode()
+        plain = "".join(letter for letter in value if letter.isprintable())
+        answer = served.client.get("/tickstorm/live.json", headers={name: plain})
+        assert answer.status_code in (200, 400, 403), (name, plain)
 
 
 def test_what_the_page_asks_reaches_the_run(served: Served) -> None:
