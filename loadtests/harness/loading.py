@@ -12,8 +12,9 @@ from loadtests.drive.replays import read_bounded, read_replays
 from loadtests.harness.places import profile_path, shipped_profiles
 from loadtests.model.contract import Contract
 from loadtests.model.errors import BadInput
-from loadtests.model.profile_read import MAX_CHARACTERS, Loaded, printable, read_profile
+from loadtests.model.profile_read import MAX_CHARACTERS, Loaded, read_profile
 from loadtests.model.records import Effective
+from loadtests.model.words import printable
 from loadtests.plan.workload import Workload, replay_words
 
 REPLAYS = "replays."
