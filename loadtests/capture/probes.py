@@ -21,12 +21,12 @@ from loadtests.capture.readings import (
     Reading,
     RedisReader,
     StatsReader,
-    printable,
     time_health,
 )
 from loadtests.capture.sampler import Sampler
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.records import HEALTH_EVERY_S, NO_ANSWER, PathProbe, Record, Samples, Trouble
+from loadtests.model.words import plain
 
 __all__ = ["Probes", "Sampler", "SamplerConfig", "main"]
 
@@ -88,7 +88,7 @@ class Probes:
 
     def died(self, thread: str, error: str) -> None:
         """A thread ended by an error that nobody foresaw: what it read is read no more, and that is our trouble."""
-        what = f"the sampler reads no more of {thread}: {printable(error)}"
+        what = f"the sampler reads no more of {thread}: {plain(error)}"
         self._emit(Trouble(process="sampler", from_ns=self._now_ns(), to_ns=-1, what=what))
 
     def _source(self, source: str, read: Callable[[], Reading | None]) -> None:

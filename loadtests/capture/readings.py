@@ -8,21 +8,17 @@ from __future__ import annotations
 import http.client
 import itertools
 import math
-import os
-import re
-import select
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import psutil
 import psycopg2
-from psycopg2 import extensions
 
-from loadtests.capture.asking import BadAnswer, Bounded, get_json, left_s
-from loadtests.model.address import host_port
-from loadtests.model.logins import database_password, redis_login
+from loadtests.capture.asking import BadAnswer, get_json
+from loadtests.capture.asking_postgres import AskedPostgres
+from loadtests.capture.asking_redis import AskedRedis
+from loadtests.model.words import plain
 
 Reading = dict[str, float]
 """Metric -> value."""
@@ -130,21 +126,18 @@ class RedisReader:
     """INFO and the output buffers of the subscribers, from the server itself; one deadline for both answers."""
 
     def __init__(self, address: str, timeout_s: float) -> None:
-        self._address, self._timeout_s = host_port(address), timeout_s
-        self._login = redis_login(address, os.environ)
-        self._socket: socket.socket | None = None
+        self._address, self._timeout_s = address, timeout_s
+        self._server: AskedRedis | None = None
 
     def read(self) -> Reading | None:
         """INFO's numbers under INFO's names, and subscriber_buffers_bytes (all, max) of its client list."""
         deadline = time.monotonic() + self._timeout_s
         try:
-            if self._socket is None:
-                self._socket = socket.create_connection(self._address, self._timeout_s)
-                if self._login is not None:
-                    self._ask(deadline, b"AUTH", *(word.encode() for word in self._login))
-                self._ask(deadline, b"CLIENT", b"SETNAME", b"tickstorm-probe")
-            info = dict(line.partition(":")[::2] for line in self._ask(deadline, b"INFO").splitlines())
-            clients = self._ask(deadline, b"CLIENT", b"LIST", b"TYPE", b"pubsub").splitlines()
+            if self._server is None:
+                self._server = AskedRedis(self._address, deadline, MOST_REPLY)
+                self._server.ask(deadline, b"CLIENT", b"SETNAME", b"tickstorm-probe")
+            info = dict(line.partition(":")[::2] for line in self._server.ask(deadline, b"INFO").splitlines())
+            clients = self._server.ask(deadline, b"CLIENT", b"LIST", b"TYPE", b"pubsub").splitlines()
         except (OSError, BadAnswer):
             self.close()
             return None
@@ -155,25 +148,11 @@ class RedisReader:
         reading["subscriber_buffer_max_bytes"] = max(buffers, default=0)
         return reading
 
-    def _ask(self, deadline: float, *words: bytes) -> str:
-        """The one string that answers. Raises OSError or BadAnswer; what comes after it is none of this exchange."""
-        assert self._socket is not None
-        self._socket.settimeout(left_s(deadline))
-        self._socket.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words))
-        answer = Bounded(self._socket, deadline, MOST_REPLY).makefile("rb")
-        line = answer.readline(MOST_TEXT)
-        if line.startswith(b"+"):
-            return line[1:].strip().decode("latin-1")
-        length = int(line[1:]) if re.fullmatch(rb"\$\d{1,9}\r\n", line) else MOST_REPLY
-        if length >= MOST_REPLY or len(body := answer.read(length + 2)) < length + 2:
-            raise BadAnswer("no string")
-        return body[:-2].decode("latin-1")
-
     def close(self) -> None:
         """Give the connection back to the server."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        if self._server is not None:
+            self._server.close()
+            self._server = None
 
 
 def _read_number(text: str) -> float | None:
@@ -185,58 +164,39 @@ def _read_number(text: str) -> float | None:
 
 
 class PostgresReader:
-    """Connections, temporary files and dead rows of the target's database."""
+    """Connections, temporary files and dead rows of the target's database; one deadline for all of an exchange."""
 
     def __init__(self, address: str, *, database: str, user: str, timeout_s: float) -> None:
-        host, port = host_port(address)
-        self._options: dict[str, Any] = {
-            "host": host,
-            "port": port,
-            "dbname": database,
-            "user": user,
-            "async_": 1,  # so that one deadline holds for all of an exchange, however slowly the server speaks
-            "application_name": "tickstorm-probe",
-            "options": f"-c statement_timeout={round(timeout_s * 1000)}",
-        }
-        if password := database_password(address, user, os.environ):
-            self._options["password"] = password
+        self._address, self._database, self._user = address, database, user
         self._timeout_s = timeout_s
-        self._connection: Any = None
+        self._server: AskedPostgres | None = None
 
     def read(self) -> Reading | None:
         """connections without our own, temp_files, temp_bytes, deadlocks, commits, rollbacks, dead_rows, live_rows."""
         deadline = time.monotonic() + self._timeout_s
         try:
-            if self._connection is None or self._connection.closed:
-                self._connection = psycopg2.connect(**self._options)
-                self._wait(deadline)
-            with self._connection.cursor() as cursor:
-                cursor.execute(_POSTGRES)
-                self._wait(deadline)
-                row = cursor.fetchone()
+            if self._server is None or self._server.closed:
+                self._server = AskedPostgres(
+                    self._address,
+                    deadline,
+                    database=self._database,
+                    user=self._user,
+                    name="tickstorm-probe",
+                    options=f"-c statement_timeout={round(self._timeout_s * 1000)}",
+                )
+            row = self._server.ask(deadline, _POSTGRES) or ()
             reading = dict(zip(_POSTGRES_METRICS, map(float, row), strict=True))
-        except (psycopg2.Error, OSError, TypeError, ValueError):  # the last two: a row that is none of ours
+        except (psycopg2.Error, OSError, BadAnswer, TypeError, ValueError):  # the last two: a row that is none of ours
             self.close()
             return None
         reading["connections"] -= 1
         return reading
 
-    def _wait(self, deadline: float) -> None:
-        """Until the connection is done with what it does. Raises psycopg2.Error or OSError."""
-        while (state := self._connection.poll()) != extensions.POLL_OK:
-            wanted = select.POLLIN if state == extensions.POLL_READ else select.POLLOUT
-            poll = select.poll()
-            poll.register(self._connection.fileno(), wanted)
-            poll.poll(left_s(deadline) * 1000)
-
     def close(self) -> None:
         """Give the connection back to the server."""
-        if self._connection is not None:
-            try:
-                self._connection.close()
-            except psycopg2.Error:
-                pass  # it was gone already, which is all that is wanted
-            self._connection = None
+        if self._server is not None:
+            self._server.close()
+            self._server = None
 
 
 class StatsReader:
@@ -267,7 +227,7 @@ class StatsReader:
 
 def _numbers(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
     for key, value in table.items():
-        name = f"{prefix}.{printable(key)}"
+        name = f"{prefix}.{plain(key, MOST_TEXT)}"
         if len(name) > MOST_TEXT:
             continue
         if isinstance(value, dict):
@@ -284,11 +244,6 @@ def _number(value: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def printable(text: str) -> str:
-    """The first of a text that a server chose, as it can be written down anywhere."""
-    return "".join(c if c.isprintable() else "?" for c in text[:MOST_TEXT])
-
-
 def time_health(address: str, timeout_s: float) -> tuple[int, bool, str]:
     """How long `/health` took in ns (-1: no answer in time), whether it was 200, and what it said or why not."""
     began = time.monotonic_ns()
@@ -297,5 +252,5 @@ def time_health(address: str, timeout_s: float) -> tuple[int, bool, str]:
     except (OSError, http.client.HTTPException) as error:
         return -1, False, type(error).__name__
     took = time.monotonic_ns() - began
-    word = printable(str(body.get("status", ""))) if isinstance(body, dict) else ""
+    word = plain(str(body.get("status", "")), MOST_TEXT) if isinstance(body, dict) else ""
     return took, status == 200, word or f"status {status}"

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import http.client
-import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg2
 
-from loadtests.capture.asking import get_json
-from loadtests.capture.findings import Finding
+from loadtests.capture.asking import BadAnswer, get_json
+from loadtests.capture.asking_postgres import AskedPostgres, Row
+from loadtests.capture.asking_redis import AskedRedis
+from loadtests.capture.findings import Finding, Level
 from loadtests.model.address import host_port
-from loadtests.model.logins import client_options, database_password
 from loadtests.model.profile import Profile, Target
 from loadtests.model.stackwire import Status
+from loadtests.model.words import plain
 
 TIMEOUT_S = 2.0
+ROLE_S = 10.0
+"""For all that a role is asked: a count, and writing in every way."""
+MOST_REPLY = 1 << 16
+"""Bytes of one reply of Redis."""
+MOST_WORD = 60
+"""Characters of a state or version that a service tells."""
 INSUFFICIENT_PRIVILEGE = "42501"
 
 _FORBIDDEN: tuple[tuple[str, str], ...] = (
@@ -83,40 +90,37 @@ def service_findings(services: Services, profile: Profile | None) -> Iterator[Fi
         yield from role_is_read_only(services, needed=needed)
 
 
-def _unreachable(check: str, address: str, why: object, level: str = "bad") -> Finding:
-    first = str(why).strip().splitlines()[0] if str(why).strip() else type(why).__name__
+def _unreachable(check: str, address: str, why: object, level: Level = "bad") -> Finding:
+    first = plain(str(why).strip().partition("\n")[0]) or type(why).__name__
     return Finding(
         check=check,
-        level="bad" if level == "bad" else "warn",
+        level=level,
         text=f"{check} at {address} does not answer: {first}.",
         remedy="Start it, or correct its address (`tickstorm stack status`, or the profile's [target]).",
     )
 
 
+def _word(said: object) -> str:
+    return plain(str(said), MOST_WORD)
+
+
 def redis_answers(address: str) -> Finding:
     """PING and the version, past the link."""
-    import redis  # takes as long to import as the rest of a command together
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
-    host, port = host_port(address)
-    client = redis.Redis(
-        host=host,
-        port=port,
-        socket_timeout=TIMEOUT_S,
-        socket_connect_timeout=TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-        **client_options(address, os.environ),
-    )
+    deadline = time.monotonic() + TIMEOUT_S
     try:
-        client.ping()
-        info: dict[str, Any] = client.info("server")
-    except (redis.RedisError, OSError) as error:
+        server = AskedRedis(address, deadline, MOST_REPLY)
+        try:
+            said = server.ask(deadline, b"PING")
+            if said != "PONG":
+                raise BadAnswer(f"it answered PING with {said}")
+            lines = server.ask(deadline, b"INFO", b"server").splitlines()
+        finally:
+            server.close()
+    except (OSError, BadAnswer) as error:
         return _unreachable("redis", address, error)
-    finally:
-        client.close()
+    info = dict(line.partition(":")[::2] for line in lines)
     name = "Valkey" if "valkey_version" in info else "Redis"
-    version = info.get("valkey_version") or info.get("redis_version", "?")
+    version = plain(info.get("valkey_version") or info.get("redis_version", "?"), MOST_WORD)
     return Finding(check="redis", level="ok", text=f"redis at {address} answers PING ({name} {version}).")
 
 
@@ -128,10 +132,10 @@ def gateway_answers(address: str) -> Finding:
         return _unreachable("gateway", address, error)
     if status != 200:
         return _unreachable("gateway", address, f"/health said status {status}")
-    word = body.get("status", "ready") if isinstance(body, dict) else "ready"
+    word = _word(body.get("status", "ready")) if isinstance(body, dict) else "ready"
     if word == "ready":
         return Finding(check="gateway", level="ok", text=f"gateway at {address} answers /health: ready.")
-    parts = ", ".join(f"{key} {body[key]}" for key in ("redis", "postgres") if key in body)
+    parts = ", ".join(f"{key} {_word(body[key])}" for key in ("redis", "postgres") if key in body)
     return Finding(
         check="gateway",
         level="warn",
@@ -162,7 +166,7 @@ def toxiproxy_answers(address: str) -> Finding:
         return _unreachable("toxiproxy", address, error)
     if status != 200:
         return _unreachable("toxiproxy", address, f"/version said status {status}")
-    version = body.get("version", "?") if isinstance(body, dict) else "?"
+    version = _word(body.get("version", "?")) if isinstance(body, dict) else "?"
     text = (
         f"toxiproxy at {address} answers (version {version}). Its API asks for no login: whoever reaches it can cut"
         " and lead away its links, and read what passes (docs/security.md)."
@@ -172,52 +176,50 @@ def toxiproxy_answers(address: str) -> Finding:
 
 def role_is_read_only(services: Services, *, needed: bool) -> Iterator[Finding]:
     """Reading works, and each kind of writing is refused for want of privilege; another error proves nothing."""
-    host, port = host_port(services.postgres)
-    password = database_password(services.postgres, services.read_user, os.environ)
-    options: dict[str, Any] = {"password": password} if password else {}
+    level: Level = "bad" if needed else "warn"
+    deadline = time.monotonic() + ROLE_S
     try:
-        connection = psycopg2.connect(
-            host=host,
-            port=port,
-            dbname=services.database,
+        server = AskedPostgres(
+            services.postgres,
+            min(deadline, time.monotonic() + TIMEOUT_S),
+            database=services.database,
             user=services.read_user,
-            connect_timeout=round(TIMEOUT_S),
-            application_name="tickstorm-doctor",
-            **options,
+            name="tickstorm-doctor",
         )
-    except psycopg2.Error as error:
-        yield _unreachable("postgres", services.postgres, error, "bad" if needed else "warn")
-        return
-    try:
-        count = _ask(connection, "SELECT count(*) FROM symbols")
-        if not isinstance(count, int):
-            yield Finding(
-                check="postgres",
-                level="bad" if needed else "warn",
-                text=f"postgres at {services.postgres}: {services.read_user} cannot read table symbols ({count}).",
-                remedy="Apply the schema (`python -m reference_target.schema`), or grant SELECT.",
-            )
-            return
+        try:
+            yield from _of_role(lambda statement, *values: _ask(server, deadline, statement, *values), services, level)
+        finally:
+            server.close()
+    except (psycopg2.Error, OSError, BadAnswer) as error:
+        yield _unreachable("postgres", services.postgres, error, level)
+
+
+def _of_role(ask: Callable[..., int | str | None], services: Services, level: Level) -> Iterator[Finding]:
+    count = ask("SELECT count(*) FROM symbols")
+    if not isinstance(count, int):
         yield Finding(
             check="postgres",
-            level="ok",
-            text=f"postgres at {services.postgres} answers; {services.read_user} reads {count} symbols.",
+            level=level,
+            text=f"postgres at {services.postgres}: {services.read_user} cannot read table symbols ({count}).",
+            remedy="Apply the schema (`python -m reference_target.schema`), or grant SELECT.",
         )
-        yield _writes_refused(connection, services, needed=needed)
-    finally:
-        connection.close()
+        return
+    yield Finding(
+        check="postgres",
+        level="ok",
+        text=f"postgres at {services.postgres} answers; {services.read_user} reads {count} symbols.",
+    )
+    yield _writes_refused(ask, services, level)
 
 
-def _writes_refused(connection: Any, services: Services, *, needed: bool) -> Finding:
+def _writes_refused(ask: Callable[..., int | str | None], services: Services, level: Level) -> Finding:
     tries = list(_FORBIDDEN)
     other = services.write_user
-    if _ask(
-        connection, "SELECT count(*) FROM pg_roles WHERE rolname = %s", other
-    ):  # a role that is not there is no door
+    if ask("SELECT count(*) FROM pg_roles WHERE rolname = %s", other):  # a role that is not there is no door
         tries.append(("SET ROLE", f'SET ROLE "{other.replace(chr(34), chr(34) * 2)}"'))
     open_doors = []
     for name, statement in tries:
-        code = _ask(connection, statement)
+        code = ask(statement)
         if code != INSUFFICIENT_PRIVILEGE:
             open_doors.append(f"{name} ({'allowed' if code is None or isinstance(code, int) else f'SQLSTATE {code}'})")
     if not open_doors:
@@ -229,22 +231,30 @@ def _writes_refused(connection: Any, services: Services, *, needed: bool) -> Fin
         )
     return Finding(
         check="read-only role",
-        level="bad" if needed else "warn",
+        level=level,
         text=f"{services.read_user} is no read-only role: {', '.join(open_doors)} instead of SQLSTATE "
         f"{INSUFFICIENT_PRIVILEGE}.",
         remedy="Name another target.read_user, or revoke what it has.",
     )
 
 
-def _ask(connection: Any, statement: str, *values: str) -> int | str | None:
+def _ask(server: AskedPostgres, deadline: float, statement: str, *values: str) -> int | str | None:
     """The first value of a result, None where there is none, or the SQLSTATE; always rolled back."""
+    server.ask(deadline, "BEGIN")
     try:
-        with connection.cursor() as cursor:
-            cursor.execute(statement, values or None)
-            row = cursor.fetchone() if cursor.description else None
+        row = server.ask(deadline, statement, *values)
     except psycopg2.Error as error:
-        return str(error.pgcode or type(error).__name__)
-    finally:
-        if not connection.closed:
-            connection.rollback()
-    return None if row is None else int(row[0])
+        if server.closed:
+            raise
+        row, code = None, _word(error.pgcode or type(error).__name__)
+    else:
+        code = ""
+    server.ask(deadline, "ROLLBACK")
+    return code or (None if row is None else _count(row))
+
+
+def _count(row: Row) -> int:
+    """Raises BadAnswer."""
+    if not row or type(row[0]) is not int or not 0 <= row[0] < 1 << 63:
+        raise BadAnswer("what it counted is no number")
+    return row[0]

@@ -23,11 +23,15 @@ class _Spooled(NamedTuple):
     length: int
 
 
+def _for_us_alone(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+
+
 class Outbox:
     """A worker's side: spool file, window of frames in flight, acknowledgements.
 
-    `send(number, frame)` hands one frame to the messages of Locust. Where the spool cannot be written, `error` keeps
-    why, and frames go out from memory only.
+    `spool` is made anew, in a folder that is there for it alone. `send(number, frame)` hands one frame to the messages
+    of Locust. Where the spool cannot be written, `error` keeps why, and frames go out from memory only.
     """
 
     def __init__(self, spool: Path, send: Callable[[int, bytes], None], now_s: Callable[[], float]) -> None:
@@ -39,8 +43,7 @@ class Outbox:
         self._memory: dict[int, bytes] = {}
         self._end = 0
         self.error: OSError | None = None
-        spool.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(spool, "w+b", buffering=0)  # noqa: SIM115  closed by close()
+        self._file = open(spool, "x+b", buffering=0, opener=_for_us_alone)  # noqa: SIM115  closed by close()
 
     def put(self, number: int, frame: bytes) -> None:
         """Spool a frame and ship it as soon as the window allows."""
@@ -86,6 +89,7 @@ class Outbox:
         self._file.close()
         if not keep:
             self._path.unlink(missing_ok=True)
+            self._path.parent.rmdir()
 
 
 class Inbox:

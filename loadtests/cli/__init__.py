@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,7 @@ import typer
 
 from loadtests.harness.streams import outlive_the_console
 from loadtests.model.errors import BadInput, HarnessError
+from loadtests.model.words import printable
 
 app = typer.Typer(
     name="tickstorm",
@@ -198,16 +200,21 @@ def stack_passwords(
     raise typer.Exit(draw_passwords(file))
 
 
+def _complain(sentences: Sequence[str]) -> None:
+    for sentence in sentences:
+        sys.stderr.write(f"{printable(sentence)}\n")
+
+
 def main() -> None:
     """Entry point: turns errors with a name into a sentence and an exit status; all others are ours, and no verdict."""
     outlive_the_console()
     try:
         app()
     except BadInput as error:
-        sys.stderr.write(f"{error}\n")
+        _complain(error.problems)
         sys.exit(2)
     except HarnessError as error:
-        sys.stderr.write(f"{error}\n")
+        _complain(str(error).split("\n"))
         sys.exit(3)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -8,18 +8,22 @@ from pathlib import Path
 
 from loadtests.cli.console import err
 from loadtests.cli.console import out as console
+from loadtests.drive.replays import read_bounded
 from loadtests.harness.places import reports_folder
-from loadtests.measure.plausible import implausible
+from loadtests.harness.replacing import replace_file
+from loadtests.measure.plausible import implausible, longest_ns
 from loadtests.model.codec import Frame, Torn, decode_file
 from loadtests.model.errors import BadInput
 from loadtests.model.profile import Profile
-from loadtests.model.profile_read import read_effective, read_profile
+from loadtests.model.profile_read import MAX_CHARACTERS, read_effective, read_profile
 from loadtests.model.results import Results, to_json
 from loadtests.model.runconfig import sha256_of
 from loadtests.report.text import summary_lines
 
 JUDGING = ("thresholds", "guard", "steady", "recovery")
 """Tables of a profile that say how a history is judged, not what happens in a run."""
+MOST_BYTES = 2 << 30
+"""Of one file in a run's folder: a history so long holds a day of five thousand consumers."""
 HEAD = 2_000
 """Characters of a page in which it says which results it shows."""
 
@@ -34,24 +38,25 @@ def run_folder(run: str) -> Path:
     )
 
 
-def read_history(folder: Path) -> Iterator[tuple[str, Frame | Torn]]:
+def read_history(folder: Path, profile: Profile) -> Iterator[tuple[str, Frame | Torn]]:
     """Frames of every process's file, in the order (process, number); what else lies there is torn from its begin."""
+    longest = longest_ns(profile)
     for path in sorted(p for p in (folder / "history").iterdir() if not p.name.startswith(".")):
         if path.suffix != ".tsh":
             yield path.name, Torn(0, "no file of a history")
             continue
         try:
-            data = path.read_bytes()
+            data = read_bounded(path, MOST_BYTES, links=False)
         except OSError as error:
             yield path.stem, Torn(0, error.strerror or type(error).__name__)
             continue
         for number, frame in enumerate(decode_file(data)):
-            yield path.stem, frame if isinstance(frame, Torn) else _believable(number, frame)
+            yield path.stem, frame if isinstance(frame, Torn) else _believable(number, frame, longest)
 
 
-def _believable(offset: int, frame: Frame) -> Frame | Torn:
+def _believable(offset: int, frame: Frame, longest: int) -> Frame | Torn:
     """The frame, unless it holds what no run can have."""
-    wrong = next(filter(None, map(implausible, frame.records)), "")
+    wrong = next(filter(None, (implausible(record, longest) for record in frame.records)), "")
     return Torn(offset, f"frame {frame.number} holds a {wrong}, which no run can have") if wrong else frame
 
 
@@ -60,13 +65,13 @@ def write_reports(folder: Path, results: Results, *, html: bool = True) -> None:
     from loadtests.report.junit import render_junit
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_bytes(to_json(results))
-    (folder / "junit.xml").write_text(render_junit(results), encoding="utf-8")
+    replace_file(folder / "results.json", to_json(results))
+    replace_file(folder / "junit.xml", render_junit(results).encode())
     page = folder / "report.html"
     if html:
         from loadtests.report.html import render_html  # charts take a second to load: `show` does without
 
-        page.write_text(render_html(results), encoding="utf-8")
+        replace_file(page, render_html(results).encode())
     elif page.exists() and page_of(folder) is None:
         err.print(f"{page}: of an earlier judging; results.json beside it is newer", markup=False)
 
@@ -75,21 +80,25 @@ def page_of(folder: Path) -> Path | None:
     """The page of a folder, if it shows the very results that lie beside it."""
     page, results = folder / "report.html", folder / "results.json"
     try:
-        begin, text = page.read_text(encoding="utf-8")[:HEAD], results.read_text(encoding="utf-8")
+        begin, text = (read_bounded(path, MOST_BYTES, links=False).decode() for path in (page, results))
     except (OSError, UnicodeDecodeError):
         return None
-    return page if sha256_of(text) in begin else None
+    return page if sha256_of(text) in begin[:HEAD] else None
 
 
-def profile_of(folder: Path, sets: Sequence[str]) -> Profile:
-    """The run's effective profile, with other values where asked."""
-    path = folder / "profile.toml"
+def profile_text(folder: Path) -> str:
+    """What a run's folder keeps of its profile. Raises BadInput."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return read_bounded(folder / "profile.toml", 4 * MAX_CHARACTERS, links=False).decode()
     except (OSError, UnicodeDecodeError):
         raise BadInput(
             f"{folder.name}: profile.toml is missing or unreadable; a run is judged by its profile"
         ) from None
+
+
+def profile_of(folder: Path, sets: Sequence[str]) -> Profile:
+    """The run's effective profile, with other values where asked."""
+    text = profile_text(folder)
     foreign = [s for s in sets if re.split(r"[.\[=]", s, maxsplit=1)[0].strip() not in JUDGING]
     if foreign:
         raise BadInput(
@@ -117,10 +126,12 @@ def analyze_run(
 
     folder = run_folder(run)
     profile = profile_of(folder, sets)
-    stored = sha256_of((folder / "profile.toml").read_text(encoding="utf-8"))
-    found = case(profile, fold(read_history(folder)))
+    stored = sha256_of(profile_text(folder))
+    found = case(profile, fold(read_history(folder, profile)))
     results = concluded(found, profile_sha256=stored)
     target = out or (folder / "again" if sets else folder)
+    if out is None and target.is_symlink() and sets:
+        raise BadInput(f"{target}: found a link, allowed a folder; say with --out where to write")
     write_reports(target, results, html=html)
     if consumers is not None:
         try:

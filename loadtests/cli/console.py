@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 from rich.theme import Theme
+
+from loadtests.model.words import printable
 
 _THEME = Theme(
     {
@@ -25,5 +29,14 @@ _environment = {
     if name not in _SIZES or (text.isdecimal() and len(text) < 5 and int(text) in _SIZES[name])
 }
 """Without sizes that no terminal has."""
-out = Console(highlight=False, soft_wrap=True, theme=_THEME, _environ=_environment)
-err = Console(stderr=True, highlight=False, soft_wrap=True, theme=_THEME, _environ=_environment)
+
+
+class _Lines(Console):
+    """Every text is one line, whoever wrote it: what a terminal would obey, line feeds too, is spelled out."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+
+out = _Lines(highlight=False, soft_wrap=True, theme=_THEME, _environ=_environment)
+err = _Lines(stderr=True, highlight=False, soft_wrap=True, theme=_THEME, _environ=_environment)

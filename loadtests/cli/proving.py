@@ -63,7 +63,8 @@ def prove(only: Sequence[str], *, full: bool, deliveries: int, keep: bool, seed:
                     result = SECTIONS[name](bench, options)
                 except HarnessError as error:  # the others can still be carried out
                     failed.append(f"section {name} could not be carried out: {error}")
-                    err.print(failed[-1], markup=False)
+                    for line in failed[-1].split("\n"):
+                        err.print(line, markup=False)
                     continue
             results.append(result)
             _show(result)

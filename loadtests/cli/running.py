@@ -210,8 +210,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 def _tell(run: str, ended: _Ended, *, show_it: bool, html: bool) -> int:
     if ended.failed:
-        kind = BadInput if ended.status == 2 else HarnessError
-        raise kind(ended.failed)
+        raise BadInput(ended.failed.split("\n")) if ended.status == 2 else HarnessError(ended.failed)
     results = _results(run)
     if not results.exists():
         return _judge_what_is_there(run, ended, html=html)
@@ -228,7 +227,8 @@ def _judge_what_is_there(run: str, ended: _Ended, *, html: bool) -> int:
     except (BadInput, OSError) as error:
         _results(run).unlink(missing_ok=True)  # half of one
         raise HarnessError(f"{said}\nwhat it stored could not be judged: {error}") from None
-    err.print(f"{said}\nwhat it stored was judged:", markup=False)
+    for line in [*said.split("\n"), "what it stored was judged:"]:
+        err.print(line, markup=False)
     return _summary(run) or Verdict.UNKNOWN.exit_status  # whatever is stored, a run without an end is no pass
 
 

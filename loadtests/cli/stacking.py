@@ -46,7 +46,7 @@ def _ports(pairs: Sequence[str]) -> dict[str, int]:
         else:
             ports[name] = int(number)
     if problems:
-        raise BadInput("\n".join(problems))
+        raise BadInput(problems)
     return ports
 
 

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 import gevent
 
-from loadtests.drive import words
+from loadtests.model import words
 from loadtests.model.address import written
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

@@ -13,7 +13,7 @@ import gevent
 from gevent.event import AsyncResult
 from gevent.lock import RLock
 
-from loadtests.drive import frames, stamps, words
+from loadtests.drive import frames, stamps
 from loadtests.drive.chunks import Chunks, Control
 from loadtests.drive.consumer_connection import OUTGOING_MAX, Answer, Connection, End, Speaking
 from loadtests.drive.epoll_source import EpollSource
@@ -28,6 +28,7 @@ from loadtests.drive.sample_gaps import SampleGaps
 from loadtests.drive.settling import settle
 from loadtests.drive.socketio import SocketIoDialect, patience_ns
 from loadtests.drive.websocket import PlainDialect
+from loadtests.model import words
 from loadtests.model.contract import ConsumerPlan, Contract
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.records import HARNESS, Touched

@@ -15,9 +15,12 @@ MAX_BYTES = 512 * 1024 * 1024
 """Longer files are no replays: that many bytes are about as many rows as one may have."""
 
 
-def read_bounded(path: Path, most: int) -> bytes:
-    """Bytes of a regular file.  Raises OSError, also where it is none or longer."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer waits for ever
+def read_bounded(path: Path, most: int, *, links: bool = True) -> bytes:
+    """Bytes of a regular file.  Raises OSError, also where it is none or longer; `links`: it may be a link to one."""
+    if not links and path.is_symlink():
+        raise OSError(0, "found a link, allowed a file")
+    flags = os.O_RDONLY | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags | os.O_NONBLOCK)  # a pipe without a writer waits for ever
     try:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):

@@ -14,8 +14,9 @@ from loadtests.model.contract import Contract
 from loadtests.model.errors import BadInput
 from loadtests.model.profile_effective import leaves
 from loadtests.model.profile_fields import Loc, path_of
-from loadtests.model.profile_read import MAX_CHARACTERS, Loaded, printable, read_profile
+from loadtests.model.profile_read import MAX_CHARACTERS, Loaded, read_profile
 from loadtests.model.records import Effective
+from loadtests.model.words import printable
 from loadtests.plan.workload import Workload, replay_words
 
 REPLAYS = "replays."

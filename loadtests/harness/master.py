@@ -30,6 +30,7 @@ from loadtests.harness.opening import begin_faults, begin_sampling, begin_vigil,
 from loadtests.harness.overriding import of_the_crew, told_to_locust
 from loadtests.harness.part import Part
 from loadtests.harness.places import reports_folder
+from loadtests.harness.replacing import replace_file
 from loadtests.harness.slots import LocalSlots
 from loadtests.harness.software import VERSION, versions
 from loadtests.harness.status import StatusLine
@@ -41,6 +42,7 @@ from loadtests.model.profile import Profile
 from loadtests.model.profile_read import Loaded, read_effective
 from loadtests.model.results import Verdict
 from loadtests.model.runconfig import OPTION, RunConfig, encode_config
+from loadtests.model.words import printable
 from loadtests.stack import stack_folder
 
 log = logging.getLogger("tickstorm")
@@ -181,7 +183,8 @@ class Master:
             self._ready.set()
 
     def _cannot_begin(self, why: str, status: int) -> None:
-        log.error("%s", why)
+        for line in why.split("\n"):
+            log.error("%s", printable(line))
         self._part = None
         self._environment.process_exit_code = status
         if self.conductor is not None and not self.conductor.done.is_set():  # there is a history already: it says why
@@ -202,7 +205,7 @@ class Master:
         self._take_hold(profile, run)
         self._target = target = self._target_of(loaded)
         (folder / "history").mkdir(parents=True, exist_ok=True)
-        (folder / "profile.toml").write_text(loaded.text, encoding="utf-8")
+        replace_file(folder / "profile.toml", loaded.text.encode())
         planned = self.chosen.planned
         wanted = {c.__name__ for c in self._environment.user_classes}
         config = RunConfig(

@@ -31,6 +31,7 @@ from loadtests.model.injectwire import CrewOrder
 from loadtests.model.profile import Profile
 from loadtests.model.records import HarnessSecond, Header, Trouble
 from loadtests.model.runconfig import RunConfig
+from loadtests.model.words import plain
 
 log = logging.getLogger("tickstorm")
 FLUSH_S = 1.0
@@ -163,7 +164,7 @@ class Part:
         try:
             self.wiring.publishing.probe(family, nonce, route=route)
         except OSError as error:
-            log.warning("a probe message could not be published: %s", error)
+            log.warning("a probe message could not be published: %s", plain(str(error)))
 
     def status(self) -> PartStatus:
         """How far this part is."""

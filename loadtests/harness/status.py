@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from loadtests.harness.places import report_of
+from loadtests.model.words import printable
 
 if TYPE_CHECKING:
     from loadtests.harness.conductor import Conductor
@@ -28,7 +29,7 @@ class StatusLine:
 
     def say(self, text: str) -> None:
         """A sentence."""
-        log.info("%s", text)
+        log.info("%s", printable(text))
         self._put({"say": text})
 
     def secret(self, text: str) -> None:
@@ -51,7 +52,7 @@ class StatusLine:
             self._last = now
             log.info("run %s: %s, %s; %d consumers connected", live.run, live.state, live.phase, live.connected)
             if live.state == "done":
-                log.info("run %s: %s", live.run, "; ".join([live.verdict, *live.reasons[:3]]))
+                log.info("run %s: %s", live.run, printable("; ".join([live.verdict, *live.reasons[:3]])))
                 if (report := report_of(conductor.folder)).exists():
                     log.info("report: %s", report)
         self._put(

@@ -120,10 +120,8 @@ class Worker:
         profile = read_effective(config.profile_text)
         if config.stack:
             adopt(Path(config.stack))
-        spool = Path(tempfile.gettempdir()) / f"tickstorm-{os.getuid()}" / f"{run}-{process}.tsh"
-        spool.parent.mkdir(mode=0o700, exist_ok=True)
         self._outbox = Outbox(
-            spool,
+            Path(tempfile.mkdtemp(prefix="tickstorm-spool-")) / f"{run}-{process}.tsh",
             lambda number, frame: sent(
                 orders.CHUNK, {"run": run, "process": process, "number": number, "frame": frame}
             ),

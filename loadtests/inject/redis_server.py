@@ -9,6 +9,7 @@ from typing import Any
 from loadtests.inject.errors import NoAnswer, NotThere, Refused
 from loadtests.model.address import host_port
 from loadtests.model.logins import client_options
+from loadtests.model.words import plain
 
 NAME = "tickstorm-inject"
 OWN = "tickstorm-"
@@ -56,17 +57,17 @@ class RedisServer:
             answers = list(pipeline.execute(raise_on_error=False))
         except redis.ConnectionError as error:
             if isinstance(error.__cause__, ConnectionRefusedError) or "refused" in str(error):
-                raise NotThere(f"Redis: {error}") from error
-            raise NoAnswer(f"Redis: {error}") from error
+                raise NotThere(f"Redis: {plain(str(error))}") from error
+            raise NoAnswer(f"Redis: {plain(str(error))}") from error
         except redis.TimeoutError as error:
-            raise NoAnswer(f"Redis: {error}") from error
+            raise NoAnswer(f"Redis: {plain(str(error))}") from error
         except redis.RedisError as error:
-            raise Refused(f"Redis: {error}") from error
+            raise Refused(f"Redis: {plain(str(error))}") from error
         for answer in answers:
             if isinstance(answer, redis.OutOfMemoryError):
-                raise Full(f"Redis: {answer}")
+                raise Full(f"Redis: {plain(str(answer))}")
             if isinstance(answer, redis.RedisError):
-                raise Refused(f"Redis: {answer}")
+                raise Refused(f"Redis: {plain(str(answer))}")
         return answers
 
     def info(self, section: str, name: str) -> int:

@@ -1,24 +1,26 @@
 """What does Toxiproxy hold, and how is it changed?  The only user of toxiproxy-python (0.1.1), mended around here.
 
-Mended: the address belongs to one object, not to a class of the process; every call has a timeout; every status that is
-not a success raises; a toxic and a proxy can be updated by PATCH; environment variables for HTTP proxies are ignored.
+Of it remains how it reads an answer. Mended: the address belongs to one object, not to a class of the process; every
+call has one deadline and a cap on its answer; every status that is not a success raises; a toxic and a proxy can be
+updated by PATCH; environment variables for HTTP proxies are ignored.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Literal, TypeVar, cast
+from typing import Literal, TypeVar, cast
 from urllib.parse import quote
 
 import msgspec
-import requests
-from toxiproxy.api import APIConsumer, validate_response
+from toxiproxy.api import validate_response
 from toxiproxy.exceptions import InvalidToxic, NotFound, ProxyExists
 
-from loadtests.inject.errors import NoAnswer, NotThere, Refused
-from loadtests.model.address import bracketed, host_port
+from loadtests.inject.asking import Reply, ask
+from loadtests.inject.errors import Refused
+from loadtests.model.address import host_port
+from loadtests.model.words import plain
 
 CALL_TIMEOUT_S = 5.0
 TOXIC_PREFIX = "tickstorm-"
@@ -126,18 +128,14 @@ class ToxiproxyServer:
         self.address = address
         self.host, self.port = host_port(address)
         self._timeout_s = timeout_s
-        # A subclass per server: the library keeps host and port on the class, where two servers would share them.
-        self._api = cast(
-            "type[APIConsumer]", type("_Api", (APIConsumer,), {"host": bracketed(self.host), "port": self.port})
-        )
 
     def version(self) -> str:
         """The server's version, as it states it itself."""
-        text = self._call("GET", "/version").text.strip()
+        text = self._call("GET", "/version").content.decode(errors="replace").strip()
         try:
-            return msgspec.json.decode(text, type=dict[str, str]).get("version", text)
+            return plain(msgspec.json.decode(text, type=dict[str, str]).get("version", text))
         except msgspec.MsgspecError:
-            return text  # servers before 2.5 answer plain text
+            return plain(text)  # servers before 2.5 answer plain text
 
     def proxies(self) -> dict[str, Proxy]:
         """All proxies with their toxics."""
@@ -187,56 +185,31 @@ class ToxiproxyServer:
         with suppress(Missing):
             self._call("DELETE", f"/proxies/{_quoted(proxy)}")
 
-    def _call(self, method: str, path: str, body: object = None) -> requests.Response:
-        kwargs: dict[str, Any] = {
-            "timeout": self._timeout_s,
-            "allow_redirects": False,
-            "proxies": {"http": ""},  # an HTTP_PROXY of the environment is not for this
-        }
-        if body is not None:
-            kwargs["json"] = body
+    def _call(self, method: str, path: str, body: object = None) -> Reply:
+        reply = ask("Toxiproxy", self.address, method, path, body, timeout_s=self._timeout_s)
         try:
-            response = self._send(method, path, kwargs)
+            validate_response(reply)  # type: ignore[no-untyped-call]
         except _LIBRARY_ERRORS as error:
             kind = Missing if isinstance(error, NotFound) else Refused
-            raise kind(f"Toxiproxy refused {method} {path}: {_short(error.args[0])}") from error
-        except requests.ConnectTimeout as error:
-            raise NoAnswer(f"Toxiproxy at {self.address} did not accept within {self._timeout_s:g} s") from error
-        except requests.Timeout as error:
-            raise NoAnswer(f"Toxiproxy did not answer {method} {path} within {self._timeout_s:g} s") from error
-        except requests.ConnectionError as error:
-            if "NewConnectionError" in repr(error):
-                raise NotThere(f"nobody listens at {self.address}, where Toxiproxy should") from error
-            raise NoAnswer(f"Toxiproxy broke off {method} {path}") from error
-        except requests.RequestException as error:
-            raise Refused(f"the answer to {method} {path} is not HTTP as it should be: {error}") from error
-        if not 200 <= response.status_code < 300:  # the library lets 403, 500 and 503 pass
-            raise Refused(f"Toxiproxy answered {response.status_code} to {method} {path}: {_short(response.content)}")
-        return response
-
-    def _send(self, method: str, path: str, kwargs: dict[str, Any]) -> requests.Response:
-        if method == "PATCH":  # the library has none
-            response = requests.patch(f"http://{self.address}{path}", **kwargs)
-            validate_response(response)  # type: ignore[no-untyped-call]
-            return response
-        call: Callable[..., requests.Response] = getattr(self._api, method.lower())
-        return call(path, **kwargs)
+            raise kind(f"Toxiproxy refused {method} {path}: {_short(reply.content)}") from error
+        if not 200 <= reply.status_code < 300:  # the library lets 403, 500 and 503 pass
+            raise Refused(f"Toxiproxy answered {reply.status_code} to {method} {path}: {_short(reply.content)}")
+        return reply
 
 
 _T = TypeVar("_T")
 
 
-def _decode(response: requests.Response, type_: type[_T]) -> _T:
+def _decode(reply: Reply, type_: type[_T]) -> _T:
     try:
-        return msgspec.json.decode(response.content, type=type_)
-    except msgspec.MsgspecError as error:
-        raise Refused(f"Toxiproxy's answer cannot be read: {error}") from error
+        return msgspec.json.decode(reply.content, type=type_)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise Refused(f"Toxiproxy's answer cannot be read: {plain(str(error))}") from error
 
 
 def _quoted(name: str) -> str:
     return quote(name, safe="")
 
 
-def _short(content: object) -> str:
-    text = content.decode(errors="replace") if isinstance(content, bytes) else str(content)
-    return " ".join(text.split())[:200]
+def _short(content: bytes) -> str:
+    return plain(content.decode(errors="replace"))

@@ -1,7 +1,7 @@
 """Can a record of a history be true at all?  Numbers that no run can have are damage: whoever wrote them forged them.
 
-A history may come from somebody else. Its times span the arrays of the judge, so that one time a thousand years away
-would ask for more memory than there is.
+A history may come from somebody else. Its times span the arrays of the judge, so that one time a month away costs
+gigabytes, and one a thousand years away more memory than there is.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from typing import Any
 import msgspec
 
 from loadtests.model.ids import NS_PER_S, SLICE_NS
+from loadtests.model.profile import Profile
 from loadtests.model.records import Record
 from loadtests.tally.client_latency import COARSE
 from loadtests.tally.histogram import BUCKETS
 
-LONGEST_NS = 30 * 24 * 3600 * NS_PER_S
-"""A plan lasts a week at most."""
+MARGIN_S = 3600.0
+"""A run that overran its plan by more has had no machine to run on."""
 MOST = 1 << 53
 """Messages, bytes, and whatever else is counted: what a float can count exactly."""
 MOST_OF_A_CROWD = 10_000_000
 """Consumers, users, processes, frames, epochs."""
 
-_ABSOLUTE = frozenset({"origin_ns", "origin_unix_ns", "stream"})
-"""Any number of 63 bits: times of the machine's own clocks; a stream is three numbers in one."""
+_ABSOLUTE = frozenset({"origin_ns", "origin_unix_ns", "clock_offset_ns", "stream"})
+"""Any number of 63 bits: times of the machine's own clocks, and between those of two; a stream is three in one."""
 _CROWD = frozenset({"consumer", "consumers", "epoch", "group", "publishers", "workers", "frames", "wanted", "index",
                     "routes", "route_set", "buckets"})  # fmt: skip
 _MEASURED = frozenset({"asked", "effective"})
@@ -33,14 +34,20 @@ _MEASURED = frozenset({"asked", "effective"})
 _BUCKETED = frozenset({"own_lag", "blocked", "latency", "service", "read_delay", "sampled_read"})
 
 
-def implausible(record: Record) -> str:
-    """The field that cannot be true, with what it holds; empty where all can."""
+def longest_ns(profile: Profile) -> int:
+    """No time of a run of this profile lies further from its origin."""
+    run = profile.run
+    return round((run.connect_s + run.warm_up_s + run.duration_s + run.drain_s + MARGIN_S) * NS_PER_S)
+
+
+def implausible(record: Record, longest: int) -> str:
+    """The field that cannot be true, with what it holds; empty where all can. `longest`: no time is further away."""
     for name, value in zip(_fields(type(record)), msgspec.structs.astuple(record), strict=True):
         if name in _MEASURED:
             continue
         if name in _BUCKETED and (wrong := _of_many(value[0], 0, BUCKETS - 1)) is not None:
             return f"{type(record).__name__}.{name} of {wrong}"
-        low, high = _bounds(name)
+        low, high = _bounds(name, longest)
         if (wrong := _beyond(value, low, high)) is not None:
             return f"{type(record).__name__}.{name} of {wrong}"
     return ""
@@ -52,7 +59,7 @@ def _fields(kind: type[Any]) -> tuple[str, ...]:
 
 
 @cache
-def _bounds(name: str) -> tuple[int, int]:
+def _bounds(name: str, longest: int) -> tuple[int, int]:
     if name in _ABSOLUTE:
         return -(1 << 63), (1 << 63) - 1
     if name == "bucket":
@@ -62,9 +69,9 @@ def _bounds(name: str) -> tuple[int, int]:
     if name in _BUCKETED:
         return 0, MOST
     if name.endswith("_ns"):
-        return -LONGEST_NS, LONGEST_NS
+        return -longest, longest
     if name.endswith("_slice"):
-        return -LONGEST_NS // SLICE_NS, LONGEST_NS // SLICE_NS
+        return -longest // SLICE_NS, longest // SLICE_NS
     return -1, MOST
 
 

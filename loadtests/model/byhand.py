@@ -19,6 +19,7 @@ from loadtests.model.injectwire import PlannedFault
 from loadtests.model.profile import Fault, Profile
 from loadtests.model.profile_words import problems_of
 from loadtests.model.proof_rules import proof_problems
+from loadtests.model.words import plain
 
 AT_ONCE = 4
 """Faults by hand that may be asked for or in force at a time."""
@@ -166,7 +167,7 @@ def annotation(text: object) -> str:
         raise Refused("bad", "text: found nothing, allowed a sentence")
     if len(found) > MAX_NOTE:
         raise Refused("bad", f"text: found {len(found)} characters, allowed up to {MAX_NOTE}")
-    return "".join(letter if letter.isprintable() else "?" for letter in found)
+    return plain(found, MAX_NOTE)
 
 
 class Amount(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ from loadtests.model.profile_repair import problems_between
 from loadtests.model.profile_text import canonical
 from loadtests.model.profile_words import Problem, problems_of
 from loadtests.model.records import Effective
+from loadtests.model.words import printable
 
 MAX_CHARACTERS = 4_000_000
 """Longer text is no profile."""
@@ -104,11 +105,6 @@ def _sentence(problem: Problem, file: str, done: Overrides) -> str:
     source = done.source(_loc(problem.path))
     where = f"{problem.path}: " if problem.path else ""
     return f"{source or file}: {where}{problem.text}"
-
-
-def printable(sentence: str) -> str:
-    """On one line and fit for any terminal, whatever the user's text held."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in sentence)
 
 
 def _loc(path: str) -> Loc:

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 from loadtests.model.results import Check, Results, Verdict
 from loadtests.report.formats import bound, plain, recovery_line, unit_of
 
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NOT_XML = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}")
 _NO_TIME = "1970-01-01T00:00:00"
 """The schema demands a time; this one says that the run's start is not known."""
@@ -35,7 +35,7 @@ def render_junit(results: Results) -> str:
         {
             "id": "0",
             "package": "tickstorm",
-            "name": _clean(run.profile),
+            "name": run.profile,
             **totals,
             "skipped": "0",
             "timestamp": started.group() if started else _NO_TIME,
@@ -44,11 +44,14 @@ def render_junit(results: Results) -> str:
     )
     properties = ElementTree.SubElement(suite, "properties")
     for name, value in _properties(results).items():
-        ElementTree.SubElement(properties, "property", {"name": name, "value": _clean(value)})
+        ElementTree.SubElement(properties, "property", {"name": name, "value": value})
     for check in checks:
         _testcase(suite, run.profile, check)
-    ElementTree.SubElement(suite, "system-out").text = _clean("\n".join(results.log))
-    ElementTree.SubElement(suite, "system-err").text = _clean("\n".join(results.harness.trouble))
+    ElementTree.SubElement(suite, "system-out").text = "\n".join(results.log)
+    ElementTree.SubElement(suite, "system-err").text = "\n".join(results.harness.trouble)
+    for element in top.iter():
+        element.attrib = {name: _clean(value) for name, value in element.attrib.items()}
+        element.text = element.text and _clean(element.text)
     ElementTree.indent(top)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(top, encoding="unicode") + "\n"
 
@@ -86,12 +89,12 @@ def _properties(results: Results) -> dict[str, str]:
 
 def _testcase(suite: ElementTree.Element, profile: str, check: Check) -> None:
     case = ElementTree.SubElement(
-        suite, "testcase", {"classname": _clean(f"tickstorm.{profile}"), "name": _clean(check.name), "time": "0"}
+        suite, "testcase", {"classname": f"tickstorm.{profile}", "name": check.name, "time": "0"}
     )
     if check.verdict is Verdict.PASS:
         return
     kind = "failure" if check.verdict is Verdict.FAIL else "error"
-    found = ElementTree.SubElement(case, kind, {"type": check.verdict.value, "message": _clean(check.summary)})
+    found = ElementTree.SubElement(case, kind, {"type": check.verdict.value, "message": check.summary})
     unit = unit_of(check.name)
     facts = [
         check.summary,
@@ -99,9 +102,9 @@ def _testcase(suite: ElementTree.Element, profile: str, check: Check) -> None:
     ]
     if check.phases:
         facts.append("phases " + ", ".join(check.phases))
-    found.text = _clean("\n".join([*facts, *check.evidence]))
+    found.text = "\n".join([*facts, *check.evidence])
 
 
 def _clean(text: str) -> str:
-    """XML cannot hold control characters, not even escaped."""
+    """XML cannot hold most control characters, not even escaped; the others are none for a terminal either."""
     return _NOT_XML.sub("�", text)

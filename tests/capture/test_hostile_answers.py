@@ -8,11 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 
 import msgspec
 import pytest
+from hostile import Answer, drips, floods, http, nested, says, serving, waits
 from target_servers import until
 
 from loadtests.capture.probes import Probes, SamplerConfig
@@ -23,46 +23,6 @@ TIMEOUT_S = 0.4
 LATE_S = 10.0
 """A busy machine may be so late; what drips or waits goes on for ever."""
 OK = b'{"status": "ready", "received": 7}'
-Answer = Callable[[socket.socket], None]
-
-
-def http(body: bytes, *headers: bytes, length: int | None = None) -> bytes:
-    head = [b"HTTP/1.1 200 OK", b"Content-Length: %d" % (len(body) if length is None else length), *headers]
-    return b"\r\n".join(head) + b"\r\n\r\n" + body
-
-
-def says(data: bytes) -> Answer:
-    return lambda sock: sock.sendall(data)
-
-
-def drips(head: bytes) -> Answer:
-    def answer(sock: socket.socket) -> None:
-        sock.sendall(head)
-        while True:
-            sock.sendall(b"x")
-            time.sleep(0.02)
-
-    return answer
-
-
-def floods(head: bytes) -> Answer:
-    def answer(sock: socket.socket) -> None:
-        sock.sendall(head)
-        while True:
-            sock.sendall(b"x" * 65536)
-
-    return answer
-
-
-def waits(sock: socket.socket) -> None:
-    while sock.recv(1000):
-        pass
-
-
-def nested(depth: int) -> bytes:
-    return b'{"a":' * depth + b"1" + b"}" * depth
-
-
 HOSTILE: Mapping[str, Answer] = {
     "never answers": waits,
     "drips its head": drips(b"HTTP/1.1 200 OK\r\nX-A: "),
@@ -101,43 +61,7 @@ ODD: Mapping[str, Answer] = {
     "control characters": says(http(b'{"status": "\\u001b[31m\\u0000", "\\u0007": 1}')),
 }
 """Answers in time, of which not everything is believed."""
-
-
 GOOD = says(http(OK))
-
-
-@contextmanager
-def serving(*answers: Answer, last: Answer = GOOD) -> Iterator[str]:
-    """A server that gives one answer after the other, and then always the last."""
-    left, over = list(answers), threading.Event()
-    open_: list[socket.socket] = []
-
-    def serve(sock: socket.socket, answer: Answer) -> None:
-        with sock, suppress(OSError):
-            sock.settimeout(20)
-            sock.recv(4000)
-            answer(sock)
-
-    def accept() -> None:
-        with suppress(OSError):
-            while not over.is_set():
-                sock, _ = listening.accept()
-                open_.append(sock)
-                answer = left.pop(0) if left else last
-                threading.Thread(target=serve, args=(sock, answer), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            over.set()
-            for sock in open_:
-                with suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
-            listening.shutdown(socket.SHUT_RDWR)
-            thread.join(5)
 
 
 @pytest.mark.parametrize("how", sorted(HOSTILE))
@@ -170,7 +94,7 @@ def test_what_is_odd_in_an_answer_is_left_out(how: str) -> None:
 
 def test_ever_new_names_are_no_statistics() -> None:
     pages = [says(http(json.dumps({f"key {n}.{i}": i for i in range(200)}).encode())) for n in range(5)]
-    with serving(*pages) as address:
+    with serving(*pages, last=GOOD) as address:
         reader = StatsReader(address, timeout_s=2.0)
         found = [reader.read() for _ in range(6)]
     assert [reading is not None for reading in found] == [True, True, False, False, False, True]
@@ -191,7 +115,7 @@ def test_the_threads_live_on_and_read_the_next_good_answer(how: str) -> None:
     dead: list[str] = []
     hook, threading.excepthook = threading.excepthook, lambda args: dead.append(str(args.exc_value))
     try:
-        with serving(*[answer] * 4) as address:
+        with serving(*[answer] * 4, last=GOOD) as address:
             config = SamplerConfig(
                 origin_ns=time.monotonic_ns(), every_s=0.05, gateway_http=address, timeout_s=TIMEOUT_S
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -75,3 +76,20 @@ def test_an_unwritable_spool_still_ships(tmp_path: Path) -> None:
     outbox.put(0, b"frame")
     assert outbox.error is not None
     assert link.sent == [(0, b"frame")]
+
+
+def test_a_spool_is_made_anew_and_goes_with_its_folder(tmp_path: Path) -> None:
+    """Whoever could put a link at its place would have a file of ours overwritten."""
+    ours, folder = tmp_path / "ours", tmp_path / "spool"
+    ours.write_bytes(b"kept")
+    folder.mkdir()
+    for there in (ours, tmp_path / "nothing yet"):
+        (folder / "s.tsh").symlink_to(there)
+        with pytest.raises(FileExistsError):
+            Outbox(folder / "s.tsh", Link().send, lambda: 0.0)
+        (folder / "s.tsh").unlink()
+    assert ours.read_bytes() == b"kept"
+    outbox = Outbox(folder / "s.tsh", Link().send, lambda: 0.0)
+    assert (folder / "s.tsh").stat().st_mode & 0o777 == 0o600
+    outbox.close(keep=False)
+    assert not folder.exists()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections.abc import Iterator
 
 import pytest
+from hostile import Answer, drips, floods, http, nested, says, serving
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadtests.inject import asking
 from loadtests.inject.errors import NoAnswer, NotThere, Refused
 from loadtests.inject.toxics import Missing, Toxic, ToxiproxyServer, differences, problems, toxic_name
 
@@ -69,6 +72,44 @@ def test_something_that_speaks_no_http_raises() -> None:
         server = ToxiproxyServer(f"127.0.0.1:{listener.getsockname()[1]}", timeout_s=0.2)
         with pytest.raises(NoAnswer):
             server.version()
+
+
+HOSTILE: dict[str, tuple[Answer, type[Exception]]] = {
+    "drips its head": (drips(b"HTTP/1.1 200 OK\r\nX-A: "), NoAnswer),
+    "drips headers": (drips(b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 50), NoAnswer),
+    "drips a body": (drips(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n{"), NoAnswer),
+    "drips chunks": (drips(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n"), NoAnswer),
+    "a body without end": (floods(b"HTTP/1.1 200 OK\r\n\r\n"), Refused),
+    "a length beyond memory": (floods(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % 10**11), Refused),
+    "a refusal without end": (floods(b"HTTP/1.1 404 Not Found\r\n\r\n"), Refused),
+    "cut short": (says(http(b"{}", length=50)), NoAnswer),
+    "nested": (says(http(nested(100_000))), Refused),
+    "no status": (says(b"HTTP/1.1 \x1b[31m" + b"x" * 9_000 + b"\r\n\r\n"), Refused),
+    "an error that a terminal would obey": (says(http(b"\x1b[31m\n" * 9_000).replace(b"200", b"500", 1)), Refused),
+    "no HTTP": (says(b"\x00\xff" * 1000), Refused),
+    "nothing": (says(b""), NoAnswer),
+}
+
+
+@pytest.mark.parametrize("how", sorted(HOSTILE))
+def test_a_hostile_answer_raises_within_the_deadline_and_a_few_bytes(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "MOST_BYTES", 1 << 16)  # a busy machine takes its time for more
+    answer, error = HOSTILE[how]
+    with serving(last=answer) as address:
+        began = time.monotonic()
+        with pytest.raises(error) as raised:
+            ToxiproxyServer(address, timeout_s=0.5).proxies()
+        assert time.monotonic() - began < 10
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 400
+
+
+def test_many_proxies_in_chunks_are_read(fake: FakeToxiproxy) -> None:
+    """Go sends long answers so."""
+    body = json.dumps({f"p{n}": fake.proxies["tickstorm.x"] | {"name": f"p{n}"} for n in range(1_000)}).encode()
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:9_000], body[9_000:])) + b"0\r\n\r\n"
+    with serving(last=says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)) as address:
+        assert len(ToxiproxyServer(address).proxies()) == 1_000
 
 
 def test_nobody_there_is_told_from_no_answer() -> None:

@@ -165,7 +165,7 @@ def test_which_process_holds_a_consumer_changes_no_figure(
 def test_what_is_read_back_from_the_disk_is_judged_alike(tmp_path_factory: Any, world: World, body: int) -> None:
     folder = stored(tmp_path_factory.mktemp("stored"), world, body)
     assert profile_of(folder, []) == world.profile
-    assert said(world, read_history(folder)) == said(world, world.history())
+    assert said(world, read_history(folder, world.profile)) == said(world, world.history())
 
 
 @settings(few, max_examples=2)

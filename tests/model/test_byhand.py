@@ -124,7 +124,7 @@ def test_there_is_a_form_for_every_kind_with_every_key_that_it_needs() -> None:
 
 
 def test_a_note_is_one_line() -> None:
-    assert annotation("  new\nbuild \x07 ") == "new build ?"
+    assert annotation("  new\nbuild \x07 ") == "new build \N{REPLACEMENT CHARACTER}"
     for bad in ("", " \n ", None, 5, "x" * (MAX_NOTE + 1)):
         with pytest.raises(Refused):
             annotation(bad)

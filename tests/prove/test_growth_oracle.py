@@ -29,7 +29,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
         for name, shapes, span_s in (("leak", LEAK, 1800), ("calm", CALM, 1800), ("short", SHORT, 240)):
             folder: Path = tmp_path_factory.mktemp("series") / name
             write_history(folder, shapes, seed=7, span_s=span_s)
-            results[name] = msgspec.json.decode(to_json(judge(profile_of(folder, []), read_history(folder))))
+            profile = profile_of(folder, [])
+            results[name] = msgspec.json.decode(to_json(judge(profile, read_history(folder, profile))))
     return results
 
 
