@@ -6,9 +6,7 @@ import re
 from pathlib import Path
 
 from loadtests.drive.crew import READING
-from loadtests.model.fault_kinds import KINDS
-from loadtests.model.fault_pairs import TOXICS, UNREAD
-from loadtests.model.proof_rules import LEAST_OF_KIND_S, PROCESS_KINDS
+from loadtests.model.fault_kinds import KINDS, named
 from tests.golden.recording import NEED_A_SERVER, acting
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,19 +16,17 @@ PATH = re.compile(r"`((?:loadtests|tests|benchmarks|docs|profiles|reference_targ
 def test_kinds_that_add_a_toxic_are_those_that_wedge_toxiproxy_beside_readers_who_stand_still() -> None:
     """Recorded is what a kind asks of Toxiproxy: a toxic is posted, or the proxy is changed."""
     posts = {name for name, kind in acting().items() if any(act.startswith("POST ") for act in kind["acts"])}
-    assert posts == TOXICS
-    assert not TOXICS & set(NEED_A_SERVER)
+    assert posts == named(lambda kind: kind.toxic)
+    assert not posts & set(NEED_A_SERVER)
 
 
 def test_kinds_in_which_bytes_wait_unread_are_those_that_change_how_users_read() -> None:
-    assert UNREAD == READING
-    assert {KINDS[name].place for name in UNREAD} == {"consumers"}
+    assert {KINDS[name].place for name in READING} == {"consumers"}
 
 
-def test_least_lengths_and_kinds_of_processes_name_kinds() -> None:
-    assert LEAST_OF_KIND_S.keys() <= KINDS.keys()
-    assert {KINDS[name].place for name in PROCESS_KINDS} == {"service"}
-    assert {name for name, kind in KINDS.items() if kind.stops} <= PROCESS_KINDS
+def test_kinds_that_act_on_processes_are_kinds_of_services() -> None:
+    assert {KINDS[name].place for name in named(lambda kind: kind.on_process)} == {"service"}
+    assert named(lambda kind: kind.stops) <= named(lambda kind: kind.on_process)
 
 
 def test_every_path_in_the_documents_exists() -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import gevent
 
 from loadtests.model.crew import place_of
+from loadtests.model.fault_kinds import named
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.injectwire import CrewOrder
 
@@ -21,7 +22,7 @@ _LET_OTHERS_S: Final = 0.001
 _GAUGED: Final = 256  # users of whom the kernel is asked, at most
 _GAUGE_AGAIN_NS: Final = NS_PER_S // 4
 
-READING: Final = frozenset({"slow-consumers", "stalled-consumers", "half-open-consumers"})
+READING: Final = named(lambda kind: kind.unread)
 """Kinds that change how a connection is read; they are proved by what the kernel says."""
 
 

@@ -12,11 +12,12 @@ import msgspec
 from pydantic import ValidationError
 
 from loadtests.model.errors import TickstormError
-from loadtests.model.fault_kinds import KINDS, OWN_KEYS
+from loadtests.model.fault_kinds import KINDS
 from loadtests.model.fault_pairs import CLIENT_LINK, Act, hidden, wedges
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.injectwire import PlannedFault
-from loadtests.model.profile import Fault, Profile
+from loadtests.model.profile import Profile
+from loadtests.model.profile_faults import Fault, fault_of
 from loadtests.model.profile_words import problems_of
 from loadtests.model.proof_rules import proof_problems
 from loadtests.model.words import plain
@@ -60,7 +61,7 @@ def fault_by_hand(profile: Profile, asked: Mapping[str, Any], moment: Moment) ->
     if unknown := sorted(set(asked) & _NOT_BY_HAND):
         raise Refused("bad", f"{unknown[0]}: a fault by hand begins now and once")
     try:
-        fault = Fault.model_validate({"name": _name(moment), "at_s": 0.0, **asked})
+        fault = fault_of({"name": _name(moment), "at_s": 0.0, **asked})
     except ValidationError as error:
         raise Refused("bad", "; ".join(_sentences(error))) from None
     _allowed(profile, fault, moment)
@@ -194,7 +195,7 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
 
 def forms() -> list[Form]:
     """One form for each kind, from the table and the profile's own limits."""
-    schema = Fault.model_json_schema()["properties"]
+    schema = Fault.all_keys.model_json_schema()["properties"]
     return [
         Form(
             kind=kind.name,
@@ -202,7 +203,7 @@ def forms() -> list[Form]:
             places=list(kind.services),
             destructive=kind.destructive,
             directions=kind.directions,
-            amounts=[_amount(key, key in kind.needs, schema[key]) for key in OWN_KEYS if key in kind.needs | kind.may],
+            amounts=[_amount(key, key in kind.needs, schema[key]) for key in kind.keys],
         )
         for kind in KINDS.values()
     ]

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from loadtests.model.fault_pairs import CLIENT_LINK, Act, wedges
 from loadtests.model.fault_times import bounds
-from loadtests.model.profile import Fault, Profile
+from loadtests.model.profile import Profile
+from loadtests.model.profile_faults import Fault
 
 
 def crew_problems(profile: Profile) -> Iterator[str]:

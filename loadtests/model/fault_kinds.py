@@ -1,13 +1,14 @@
 """Which kinds of fault may a profile name, where does each act, and which keys does it take?  The table; data only.
 
-What a kind does is a file in `inject/kinds`; a test holds the two tables together.
+What a kind does is the file of its name in `inject/kinds`. Profiles, forms, documents, rules and the proofs know a kind
+by its row alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from loadtests.model.stackwire import SERVICES
 
@@ -18,14 +19,34 @@ Place = Literal["link", "service", "consumers", "publishers", "target"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """What a key of a fault takes: limits as pydantic names them (ge, gt, le, lt, pattern), or a choice of words."""
+
+    of: Literal["whole", "number", "yes", "text", "address or spare", "choice"]
+    limits: Mapping[str, float | str] = field(default_factory=dict)
+    choices: tuple[str, ...] = ()
+
+
+def _whole(ge: int, le: int) -> Key:
+    return Key(of="whole", limits={"ge": ge, "le": le})
+
+
+def _choice(*words: str) -> Key:
+    return Key(of="choice", choices=words)
+
+
+Keys = Mapping[str, Key]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FaultKind:
     """One row."""
 
     name: str
     place: Place  # what the fault names: a link, a service, a consumer or publisher group; target: its own switches
     services: tuple[str, ...] = ()  # that it may act on; one alone need not be named
-    needs: frozenset[str] = frozenset()  # keys of its own
-    may: frozenset[str] = frozenset()
+    needs: Keys = field(default_factory=dict)  # keys of its own
+    may: Keys = field(default_factory=dict)
     directions: bool = False  # acts on one stream of a link where asked
     hides: bool = False  # nothing else on the same place can be seen under it
     destructive: bool = False  # only on a target that the profile marks as a test system
@@ -34,136 +55,106 @@ class FaultKind:
     loses: bool = True  # may take from the middle of a stream whose connection lasts; what only delays takes nothing
     stops: bool = False  # its service does not serve: down and started again count, the time until it is ready apart
     may_end: bool = False  # the process that it acts on may end of it without having been told to
+    toxic: bool = False  # adds a toxic to a link and removes it; others disable the proxy, which works beside readers
+    unread: bool = False  # bytes wait unread at a consumer, and then in Toxiproxy
+    on_process: bool = False  # acts on a process, and only the local stack's are ours
+    least_s: float = 0.5  # shorter, it is over before its probe has seen it
+
+    @property
+    def keys(self) -> Keys:
+        """All of its own."""
+        return {**self.needs, **self.may}
 
 
-def _rows(*rows: FaultKind) -> Mapping[str, FaultKind]:
-    return {row.name: row for row in rows}
-
-
-def _on_link(
-    name: str,
-    *needs: str,
-    may: tuple[str, ...] = (),
-    directions: bool = False,
-    hides: bool = False,
-    loses: bool = True,
-) -> FaultKind:
-    return FaultKind(
-        name=name,
-        place="link",
-        needs=frozenset(needs),
-        may=frozenset(may),
-        directions=directions,
-        hides=hides,
-        loses=loses,
-    )
-
-
-def _on_service(
-    name: str,
-    *needs: str,
-    services: tuple[str, ...] = SERVICES,
-    may: tuple[str, ...] = (),
-    hides: bool = False,
-    instant: bool = False,
-    stops: bool = False,
-    may_end: bool = False,
-) -> FaultKind:
-    return FaultKind(
-        name=name,
-        place="service",
-        services=services,
-        needs=frozenset(needs),
-        may=frozenset(may),
-        destructive=True,
-        hides=hides,
-        instant=instant,
-        stops=stops,
-        may_end=may_end,
-    )
-
-
-def _on_consumers(name: str, *needs: str) -> FaultKind:
-    return FaultKind(name=name, place="consumers", needs=frozenset(needs), may=frozenset({"share"}))
-
-
+MS, BYTES = _whole(1, 600_000), _whole(1, 1_000_000)
+SHARE = Key(of="number", limits={"gt": 0, "le": 1})
 REDIS: tuple[str, ...] = ("redis",)
 POSTGRES: tuple[str, ...] = ("postgres",)
+A_LOAD_S, A_DELAY_S = 1.0, 0.2
+"""How long a fault lasts at least that is measured by a load, or by one answer that is waited for."""
 
-KINDS: Mapping[str, FaultKind] = _rows(
-    _on_link("latency", "latency_ms", may=("jitter_ms",), directions=True, loses=False),
-    _on_link("bandwidth", "rate_kb_per_s", directions=True, loses=False),
-    _on_link("slicer", "average_size_bytes", may=("size_variation_bytes", "delay_us"), directions=True, loses=False),
-    _on_link("limit-data", "limit_bytes", directions=True, hides=True),
-    _on_link("slow-close", "close_delay_ms", directions=True, loses=False),
-    _on_link("down", hides=True),
-    _on_link("flap", "period_s", may=("down_share",), hides=True),
-    _on_link("reset", directions=True, hides=True),
-    _on_link("black-hole", directions=True, hides=True),
-    _on_link("failover", "to", may=("keep",), hides=True),
-    _on_service("kill", hides=True, stops=True),
-    _on_service("restart", hides=True, instant=True, stops=True),
-    _on_service("pause", hides=True, stops=True),
-    _on_service("cpu-limit", "cpu_percent"),
-    _on_service("memory-limit", "memory_mb", services=REDIS + POSTGRES, may_end=True),
-    _on_service("client-kill", services=REDIS, may=("clients",), instant=True),
-    _on_service("memory-pressure", "headroom_kb", services=REDIS, may=("policy",)),
-    _on_service("output-buffer", "limit_kb", services=REDIS),
-    _on_service("backend-kill", services=POSTGRES, may=("user",), instant=True),
-    _on_service("connection-exhaustion", services=POSTGRES, may=("leave",)),
-    _on_service("slow-queries", "connections", services=POSTGRES),
-    _on_service("lock", services=POSTGRES, may=("table",)),
-    _on_consumers("slow-consumers", "read_bytes_per_s"),
-    _on_consumers("stalled-consumers"),
-    _on_consumers("half-open-consumers"),
-    _on_consumers("vanishing-consumers"),
-    _on_consumers("offline-consumers"),
-    _on_consumers("reconnect-storm"),
-    _on_consumers("bad-token", "token"),
-    FaultKind(
-        name="bad-input",
-        place="publishers",
-        needs=frozenset({"form"}),
-        may=frozenset({"share"}),
+
+def _rows(place: Place, *rows: dict[str, Any]) -> Iterator[FaultKind]:
+    for row in rows:
+        yield FaultKind(place=place, **row)
+
+
+_KINDS = (
+    *_rows(
+        "link",
+        {"name": "latency", "needs": {"latency_ms": MS}, "may": {"jitter_ms": _whole(0, 600_000)},
+         "directions": True, "loses": False, "toxic": True, "least_s": A_DELAY_S},
+        {"name": "bandwidth", "needs": {"rate_kb_per_s": _whole(1, 10_000_000)},
+         "directions": True, "loses": False, "toxic": True, "least_s": A_LOAD_S},
+        {"name": "slicer", "needs": {"average_size_bytes": BYTES},
+         "may": {"size_variation_bytes": _whole(0, 1_000_000), "delay_us": _whole(0, 60_000_000)},
+         "directions": True, "loses": False, "toxic": True, "least_s": A_LOAD_S},
+        {"name": "limit-data", "needs": {"limit_bytes": _whole(1, 4_000_000)},  # so much a measurement can carry
+         "directions": True, "hides": True, "toxic": True, "least_s": A_LOAD_S},
+        {"name": "slow-close", "needs": {"close_delay_ms": MS},
+         "directions": True, "loses": False, "toxic": True, "least_s": A_DELAY_S},
+        {"name": "down", "hides": True},
+        {"name": "flap", "needs": {"period_s": Key(of="number", limits={"ge": 0.2, "le": 3600})},
+         "may": {"down_share": Key(of="number", limits={"gt": 0, "lt": 1})}, "hides": True},
+        {"name": "reset", "directions": True, "hides": True, "toxic": True},
+        {"name": "black-hole", "directions": True, "hides": True, "toxic": True},
+        {"name": "failover", "needs": {"to": Key(of="address or spare")}, "may": {"keep": Key(of="yes")},
+         "hides": True},
     ),
-    FaultKind(
-        name="planted-defect",
-        place="target",
-        needs=frozenset({"defect", "amount"}),
-        destructive=True,
-        charges=False,
+    *(
+        replace(row, destructive=True, services=row.services or SERVICES)
+        for row in _rows(
+            "service",
+            {"name": "kill", "hides": True, "stops": True, "on_process": True},
+            {"name": "restart", "hides": True, "instant": True, "stops": True, "on_process": True, "least_s": A_LOAD_S},
+            {"name": "pause", "hides": True, "stops": True, "on_process": True},
+            {"name": "cpu-limit", "needs": {"cpu_percent": Key(of="number", limits={"ge": 1, "le": 100})},
+             "on_process": True, "least_s": 2.0},
+            {"name": "memory-limit", "needs": {"memory_mb": _whole(1, 10**6)}, "services": REDIS + POSTGRES,
+             "may_end": True, "on_process": True, "least_s": A_LOAD_S},
+            {"name": "client-kill", "services": REDIS, "may": {"clients": _choice("pubsub", "all")}, "instant": True},
+            {"name": "memory-pressure", "needs": {"headroom_kb": _whole(0, 10**9)}, "services": REDIS,
+             "may": {"policy": _choice("noeviction", "allkeys-lru", "allkeys-random", "volatile-lru")}},
+            {"name": "output-buffer", "needs": {"limit_kb": _whole(1, 10**9)}, "services": REDIS},
+            {"name": "backend-kill", "services": POSTGRES, "may": {"user": Key(of="text")}, "instant": True},
+            {"name": "connection-exhaustion", "services": POSTGRES, "may": {"leave": _whole(0, 1000)},
+             "least_s": A_LOAD_S},
+            {"name": "slow-queries", "needs": {"connections": _whole(1, 200)}, "services": POSTGRES,
+             "least_s": A_LOAD_S},
+            {"name": "lock", "services": POSTGRES,
+             "may": {"table": Key(of="text", limits={"pattern": r"^[a-z_][a-z0-9_]{0,62}$"})}},
+        )
     ),
-)
+    *_rows(
+        "consumers",
+        {"name": "slow-consumers", "needs": {"read_bytes_per_s": _whole(1, 10**9)}, "may": {"share": SHARE},
+         "unread": True},
+        {"name": "stalled-consumers", "may": {"share": SHARE}, "unread": True},
+        {"name": "half-open-consumers", "may": {"share": SHARE}, "unread": True},
+        {"name": "vanishing-consumers", "may": {"share": SHARE}},
+        {"name": "offline-consumers", "may": {"share": SHARE}},
+        {"name": "reconnect-storm", "may": {"share": SHARE}},
+        {"name": "bad-token", "needs": {"token": _choice("missing", "wrong", "expired")}, "may": {"share": SHARE}},
+    ),
+    *_rows(
+        "publishers",
+        {"name": "bad-input", "needs": {"form": _choice("malformed", "oversize", "unknown")}, "may": {"share": SHARE}},
+    ),
+    *_rows(
+        "target",
+        {"name": "planted-defect", "destructive": True, "charges": False,
+         "needs": {"defect": _choice("drop", "duplicate", "reorder", "fail", "delay", "leak"),
+                   "amount": _whole(1, 10_000_000)}},
+    ),
+)  # fmt: skip
+
+KINDS: Mapping[str, FaultKind] = {row.name: row for row in _KINDS}
 """By name, in the order of the manual."""
 
-OWN_KEYS: tuple[str, ...] = (
-    "latency_ms",
-    "jitter_ms",
-    "rate_kb_per_s",
-    "average_size_bytes",
-    "size_variation_bytes",
-    "delay_us",
-    "limit_bytes",
-    "close_delay_ms",
-    "period_s",
-    "down_share",
-    "to",
-    "keep",
-    "cpu_percent",
-    "memory_mb",
-    "clients",
-    "headroom_kb",
-    "policy",
-    "limit_kb",
-    "user",
-    "leave",
-    "connections",
-    "table",
-    "share",
-    "read_bytes_per_s",
-    "token",
-    "form",
-    "defect",
-    "amount",
-)
-"""Keys of a fault that only some kinds take; what a fault asks is told by them."""
+OWN_KEYS: Keys = {name: key for row in _KINDS for name, key in row.keys.items()}
+"""Keys of a fault that only some kinds take; what a fault asks is told by them. One name means one thing."""
+
+
+def named(has: Callable[[FaultKind], bool]) -> frozenset[str]:
+    """The kinds of which something holds."""
+    return frozenset(name for name, kind in KINDS.items() if has(kind))

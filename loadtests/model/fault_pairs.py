@@ -8,21 +8,10 @@ from dataclasses import dataclass
 from loadtests.model.crew import CONSUMERS
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.injectwire import PlannedFault
-from loadtests.model.profile import Fault
+from loadtests.model.profile_faults import Fault
 
 CLIENT_LINK = "client-gateway"
 """The link that consumers connect through, where the local stack and the manual's targets have one."""
-
-HIDES: frozenset[str] = frozenset(name for name, kind in KINDS.items() if kind.hides)
-"""Kinds under which nothing else on the same place can be seen."""
-
-UNREAD: frozenset[str] = frozenset({"slow-consumers", "stalled-consumers", "half-open-consumers"})
-"""Kinds in which bytes wait unread at a consumer, and then in Toxiproxy."""
-
-TOXICS: frozenset[str] = frozenset(
-    {"latency", "bandwidth", "slicer", "limit-data", "slow-close", "reset", "black-hole"}
-)
-"""Kinds that add a toxic to a link and remove it; the others disable the proxy, which works beside a stalled reader."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,16 +31,15 @@ class Act:
 
 def hidden(a: Act, b: Act, consumers: Collection[str]) -> bool:
     """Whether one cannot be told from the other while both are in force; `consumers` are the names of all groups."""
-    if a.where == b.where and (a.kind in HIDES or b.kind in HIDES or (a.kind == b.kind and _same_way(a, b))):
+    if a.where == b.where and (KINDS[a.kind].hides or KINDS[b.kind].hides or (a.kind == b.kind and _same_way(a, b))):
         return True
     return _same_users(a, b, consumers) or _under_toxiproxy(a, b) or _under_toxiproxy(b, a)
 
 
 def wedges(unread: Act, other: Act) -> bool:
     """Whether the other one changes a toxic in a stream that consumers do not read: Toxiproxy would hang."""
-    return (
-        unread.kind in UNREAD and other.kind in TOXICS and other.where == CLIENT_LINK and other.direction != "upstream"
-    )
+    meets = KINDS[unread.kind].unread and KINDS[other.kind].toxic
+    return meets and other.where == CLIENT_LINK and other.direction != "upstream"
 
 
 def _same_users(a: Act, b: Act, consumers: Collection[str]) -> bool:
@@ -63,7 +51,7 @@ def _same_users(a: Act, b: Act, consumers: Collection[str]) -> bool:
 
 def _under_toxiproxy(fault: Act, other: Act) -> bool:
     """A Toxiproxy that does not serve has no links, and one that was killed has forgotten what was done to them."""
-    return fault.where == "toxiproxy" and fault.kind in HIDES and KINDS[other.kind].place == "link"
+    return fault.where == "toxiproxy" and KINDS[fault.kind].hides and KINDS[other.kind].place == "link"
 
 
 def _same_way(a: Act, b: Act) -> bool:

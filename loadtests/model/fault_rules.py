@@ -19,7 +19,8 @@ from loadtests.model.fault_times import (
     recovery_limit_s,
     room_s,
 )
-from loadtests.model.profile import Fault, Profile
+from loadtests.model.profile import Profile
+from loadtests.model.profile_faults import Fault
 from loadtests.model.proof_rules import proof_problems
 
 

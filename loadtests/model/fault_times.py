@@ -9,7 +9,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from loadtests.model.profile import Fault, Profile
+from loadtests.model.profile import Profile
+from loadtests.model.profile_faults import Fault
 
 LEAD_S = 1.0
 """So much later than asked may a fault with `after` begin: it is announced, and the calm before it is measured."""

@@ -7,27 +7,24 @@ Seconds and milliseconds are the user's units here; everything behind the profil
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from loadtests.model.fault_kinds import KINDS, OWN_KEYS
 from loadtests.model.ids import MAX_ROUTES
 from loadtests.model.profile_aborts import Abort
 from loadtests.model.profile_base import (
     Address,
-    AddressOrSpare,
     Name,
     Part,
-    Positive,
     Seconds,
     Share,
     Text,
     UrlPath,
-    needs_of_kind,
     quoted,
     refuse,
 )
+from loadtests.model.profile_faults import AnyFault
 from loadtests.model.profile_workload import (
     SHAPE_KEYS,
     SHAPE_NEEDS,
@@ -50,7 +47,6 @@ __all__ = [
     "Abort",
     "Consumers",
     "Family",
-    "Fault",
     "Guard",
     "Identity",
     "Measure",
@@ -60,7 +56,6 @@ __all__ = [
     "Readers",
     "Reconnect",
     "Recovery",
-    "Repeat",
     "Run",
     "Sampling",
     "Shape",
@@ -71,42 +66,6 @@ __all__ = [
     "generated_symbols",
     "problems_between",
 ]
-
-
-FaultName = Literal[
-    "latency",
-    "bandwidth",
-    "slicer",
-    "limit-data",
-    "slow-close",
-    "down",
-    "flap",
-    "reset",
-    "black-hole",
-    "failover",
-    "kill",
-    "restart",
-    "pause",
-    "cpu-limit",
-    "memory-limit",
-    "client-kill",
-    "memory-pressure",
-    "output-buffer",
-    "backend-kill",
-    "connection-exhaustion",
-    "slow-queries",
-    "lock",
-    "slow-consumers",
-    "stalled-consumers",
-    "half-open-consumers",
-    "vanishing-consumers",
-    "offline-consumers",
-    "reconnect-storm",
-    "bad-token",
-    "bad-input",
-    "planted-defect",
-]
-assert get_args(FaultName) == tuple(KINDS)  # a type must be written out
 
 
 class Target(Part):
@@ -177,119 +136,6 @@ class Identity(Part):
 
     path: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,5}$")] = "tickstorm"
     form: Literal["object", "text"] = "object"
-
-
-class Repeat(Part):
-    """How often a fault comes, and how far apart its starts are."""
-
-    times: Annotated[int, Field(ge=1, le=1000)]
-    every_s: Positive
-    random: bool = False  # once in each every_s, at an instant that the run's seed draws
-
-
-class Fault(Part):
-    """One planned fault. Times count from the end of the warm-up, or from another fault's recovery."""
-
-    name: Name
-    kind: FaultName
-    link: Name | None = None
-    service: Literal["redis", "postgres", "toxiproxy", "gateway", "producer"] | None = None
-    consumers: Name | None = None  # a group; absent = all groups
-    publishers: Name | None = None  # a group; absent = all groups
-    at_s: Seconds
-    for_s: Annotated[float, Field(gt=0, le=24 * 3600)]
-    after: Name | None = None  # a fault: at_s counts from when that one was recovered from, or its limit had passed
-    direction: Literal["both", "downstream", "upstream"] = "both"  # downstream: from the server to who connected
-    latency_ms: Annotated[int, Field(ge=1, le=600_000)] | None = None
-    jitter_ms: Annotated[int, Field(ge=0, le=600_000)] | None = None
-    rate_kb_per_s: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    average_size_bytes: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    size_variation_bytes: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    delay_us: Annotated[int, Field(ge=0, le=60_000_000)] | None = None
-    limit_bytes: Annotated[int, Field(ge=1, le=4_000_000)] | None = None  # so much a measurement can carry
-    close_delay_ms: Annotated[int, Field(ge=1, le=600_000)] | None = None
-    period_s: Annotated[float, Field(ge=0.2, le=3600)] | None = None
-    down_share: Annotated[float, Field(gt=0, lt=1)] | None = None
-    to: AddressOrSpare | None = None
-    keep: bool | None = None
-    cpu_percent: Annotated[float, Field(ge=1, le=100)] | None = None
-    memory_mb: Annotated[int, Field(ge=1, le=10**6)] | None = None
-    clients: Literal["pubsub", "all"] | None = None
-    headroom_kb: Annotated[int, Field(ge=0, le=10**9)] | None = None
-    policy: Literal["noeviction", "allkeys-lru", "allkeys-random", "volatile-lru"] | None = None
-    limit_kb: Annotated[int, Field(ge=1, le=10**9)] | None = None
-    user: Text | None = None
-    leave: Annotated[int, Field(ge=0, le=1000)] | None = None
-    connections: Annotated[int, Field(ge=1, le=200)] | None = None
-    table: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] | None = None
-    share: Annotated[float, Field(gt=0, le=1)] | None = None
-    read_bytes_per_s: Annotated[int, Field(ge=1, le=10**9)] | None = None
-    token: Literal["missing", "wrong", "expired"] | None = None
-    form: Literal["malformed", "oversize", "unknown"] | None = None
-    defect: Literal["drop", "duplicate", "reorder", "fail", "delay", "leak"] | None = None
-    amount: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    recovery_limit_s: Annotated[float, Field(gt=0, le=3600)] | None = None  # else recovery.limit_s
-    repeat: Repeat | None = None
-
-    @model_validator(mode="after")
-    def _has_what_its_kind_needs(self) -> Fault:
-        kind = KINDS[self.kind]
-        given = {key for key in OWN_KEYS if getattr(self, key) is not None}
-        problems = needs_of_kind(self, self.kind, set(kind.needs), given, set(kind.needs | kind.may))
-        problems += self._place_problems()
-        if (self.jitter_ms or 0) > (self.latency_ms or 0):
-            problems.append(f"jitter_ms: found {self.jitter_ms}, allowed at most latency_ms, {self.latency_ms or 0}")
-        if self.average_size_bytes and (self.size_variation_bytes or 0) >= self.average_size_bytes:
-            problems.append(
-                f"size_variation_bytes: found {self.size_variation_bytes}, allowed below average_size_bytes, "
-                f"{self.average_size_bytes}: Toxiproxy would crash"
-            )
-        if self.direction != "both" and not kind.directions:
-            problems.append(f'direction: found "{self.direction}" with kind "{self.kind}", allowed "both"')
-        if self.period_s is not None and self.period_s > self.for_s:
-            problems.append(f"period_s: found {self.period_s:g}, allowed up to for_s, {self.for_s:g}")
-        if self.repeat is not None and self.repeat.every_s <= self.for_s:
-            problems.append(f"repeat.every_s: found {self.repeat.every_s}, allowed above for_s, {self.for_s}")
-        refuse(problems)
-        return self
-
-    def _place_problems(self) -> list[str]:
-        kind = KINDS[self.kind]
-        problems = [
-            f'{key}: found "{getattr(self, key)}", allowed nothing with kind "{self.kind}"'
-            for key in ("link", "service", "consumers", "publishers")
-            if key != kind.place and getattr(self, key) is not None
-        ]
-        if kind.place == "link" and self.link is None:
-            problems.append(f'link: found nothing, allowed a link, which kind "{self.kind}" needs')
-        if kind.place == "service":
-            allowed = ", ".join(f'"{name}"' for name in kind.services)
-            if self.service is None and len(kind.services) > 1:
-                problems.append(f'service: found nothing, allowed one of {allowed}, which kind "{self.kind}" needs')
-            elif self.service is not None and self.service not in kind.services:
-                problems.append(f'service: found "{self.service}", allowed with kind "{self.kind}": {allowed}')
-        return problems
-
-    @property
-    def where(self) -> str:
-        """What it acts on: a link, a service, a group, or `consumers` and `publishers` for all of them."""
-        kind = KINDS[self.kind]
-        match kind.place:
-            case "link":
-                return self.link or ""
-            case "service":
-                return self.service or kind.services[0]
-            case "consumers":
-                return self.consumers or "consumers"
-            case "publishers":
-                return self.publishers or "publishers"
-        return "gateway"
-
-    @property
-    def asked(self) -> dict[str, int | float | str]:
-        """What it asks of the place, under the profile's own names."""
-        given = {key: value for key in OWN_KEYS if (value := getattr(self, key)) is not None}
-        return {key: int(value) if isinstance(value, bool) else value for key, value in given.items()}
 
 
 class Steady(Part):
@@ -473,7 +319,7 @@ class Profile(Part):
     publishers: Annotated[list[Publishers], Field(min_length=1)]
     consumers: Annotated[list[Consumers], Field(min_length=1)]
     readers: list[Readers] = []
-    faults: list[Fault] = []
+    faults: list[AnyFault] = []
     steady: Steady = Steady()
     recovery: Recovery = Recovery()
     sampling: Sampling = Sampling()

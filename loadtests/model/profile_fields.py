@@ -18,6 +18,7 @@ from pydantic_core import PydanticUndefined
 
 from loadtests.model.address import PATTERN, PATTERN_OR_SPARE
 from loadtests.model.profile import Profile
+from loadtests.model.profile_faults import Fault
 
 Loc = tuple[str | int, ...]
 """Where in a profile: keys of tables and indices of lists."""
@@ -110,6 +111,8 @@ def kind_of(annotation: Any, limits: tuple[tuple[str, Any], ...] = ()) -> Kind:
         return replace(inner, limits=(*inner.limits, *limits))
     if origin in (Union, types.UnionType):
         rest = [part for part in args if part is not type(None)]
+        if all(isinstance(part, type) and issubclass(part, Fault) for part in rest):
+            return Kind(of="table", model=Fault.all_keys)
         first = kind_of(rest[0], limits)
         return first if len(rest) == 1 else replace(first, other=kind_of(rest[1]))
     if origin is Literal:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from loadtests.model.profile import AT_LEAST, Profile
 from loadtests.model.profile_fields import Kind, Loc, default_at, kind_at
-from loadtests.model.profile_words import Problem, rule_problems
+from loadtests.model.profile_words import Problem, fault_kind_at, rule_problems
 
 _ROUNDS = 6
 _LONG_S = 86_400.0
@@ -26,6 +26,8 @@ def problems_between(raw: dict[str, Any], error: ValidationError, spoken: list[P
     for _ in range(_ROUNDS):
         for detail in sorted(error.errors(include_url=False), key=lambda d: len(d["loc"]), reverse=True):
             loc: Loc = detail["loc"]
+            if fault_kind_at(loc) is not None:
+                loc = (*loc[:2], *loc[3:])
             if not loc:
                 known = [problem.path for problem in spoken]
                 text = detail["msg"].removeprefix(_RULE)

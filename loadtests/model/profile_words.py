@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from loadtests.model.fault_kinds import KINDS, OWN_KEYS
+from loadtests.model.profile_faults import Fault
 from loadtests.model.profile_fields import Kind, Loc, found_words, kind_at, path_of
 
 
@@ -23,13 +25,21 @@ class Problem:
 def problems_of(error: ValidationError, *, below: Loc = ()) -> Iterator[Problem]:
     """Every problem of a validation, in the order of the file's keys; `below` is where what was validated stands."""
     for detail in error.errors(include_url=False):
-        yield from _problems({**detail, "loc": (*below, *detail["loc"])})
+        loc: Loc = (*below, *detail["loc"])
+        kind = fault_kind_at(loc)
+        yield from _problems(detail, loc if kind is None else (*loc[:2], *loc[3:]), kind)
 
 
-def _problems(detail: ErrorDetails) -> Iterator[Problem]:
-    loc: Loc = detail["loc"]
+def _problems(detail: ErrorDetails, loc: Loc, kind: str | None) -> Iterator[Problem]:
+    """`kind`: of the fault in which it is."""
     path = path_of(loc)
     match detail["type"]:
+        case "union_tag_invalid" | "union_tag_not_found":
+            yield from _without_kind(detail["input"], loc)
+        case "missing" if kind is not None and loc[-1] in OWN_KEYS:
+            yield Problem(path=path, text=f'found nothing, allowed a value, which kind "{kind}" needs')
+        case "extra_forbidden" if kind is not None and loc[-1] in OWN_KEYS:
+            yield Problem(path=path, text=f'found {detail["input"]}, allowed nothing with kind "{kind}"')
         case "value_error":
             yield from rule_problems(detail["msg"].removeprefix("Value error, "), path)
         case "extra_forbidden":
@@ -40,6 +50,20 @@ def _problems(detail: ErrorDetails) -> Iterator[Problem]:
             yield Problem(path=path, text=f"found an unknown key, allowed {_allowed(loc)}")
         case _:
             yield Problem(path=path, text=f"found {found_words(detail['input'])}, allowed {_allowed(loc)}")
+
+
+def _without_kind(fault: object, loc: Loc) -> Iterator[Problem]:
+    """What else is wrong with a fault of which nobody knows the kind."""
+    try:
+        Fault.all_keys.model_validate(fault)
+    except ValidationError as error:
+        yield from problems_of(error, below=loc)
+
+
+def fault_kind_at(loc: Loc) -> str | None:
+    """The kind of the fault in which a place is that pydantic names; it puts the kind where no key is."""
+    kind = loc[2] if len(loc) > 2 and loc[0] == "faults" else None
+    return kind if isinstance(kind, str) and kind in KINDS else None
 
 
 def _allowed(loc: Loc) -> str:

@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from loadtests.model.crew import CONSUMERS, PUBLISHERS
 from loadtests.model.fault_kinds import KINDS
-from loadtests.model.profile import Fault, Profile
+from loadtests.model.profile import Profile
+from loadtests.model.profile_faults import Fault
 from loadtests.model.stackwire import SPARES
 
 Problem = tuple[str, str]
 """A key of the fault, and `found ..., allowed ...`."""
-
-LEAST_S = 0.5
-"""A fault that is shorter than this is over before its probe has seen it."""
-
-LEAST_OF_KIND_S: Mapping[str, float] = {
-    "latency": 0.2,
-    "slow-close": 0.2,
-    "bandwidth": 1.0,
-    "slicer": 1.0,
-    "limit-data": 1.0,
-    "restart": 1.0,
-    "cpu-limit": 2.0,
-    "memory-limit": 1.0,
-    "connection-exhaustion": 1.0,
-    "slow-queries": 1.0,
-}
-"""Kinds whose measurement takes less, or more: a load, a server that starts, or a share of a processor's time."""
-
-PROCESS_KINDS: frozenset[str] = frozenset({"kill", "restart", "pause", "cpu-limit", "memory-limit"})
-"""Kinds that act on a process, and only the local stack's are ours."""
 
 _LOOK_S = 0.1  # for the answer that comes after a delay
 _FEWEST_PIECES = 6  # of a slicer's measurement
@@ -38,16 +19,17 @@ _FEWEST_PIECES = 6  # of a slicer's measurement
 
 def least_s(fault: Fault) -> float:
     """How long a fault must at least be so that its proof is possible; a delay must have passed once."""
-    delay_s = max(fault.latency_ms or 0, fault.close_delay_ms or 0) / 1000
-    pieces_s = _FEWEST_PIECES * (fault.delay_us or 0) / 1_000_000
-    return max(LEAST_OF_KIND_S.get(fault.kind, LEAST_S), delay_s + _LOOK_S if delay_s else 0.0, pieces_s)
+    asked = fault.asked
+    delay_s = max(float(asked.get(key, 0)) for key in ("latency_ms", "close_delay_ms")) / 1000
+    pieces_s = _FEWEST_PIECES * float(asked.get("delay_us", 0)) / 1_000_000
+    return max(KINDS[fault.kind].least_s, delay_s + _LOOK_S if delay_s else 0.0, pieces_s)
 
 
 def proof_problems(profile: Profile, fault: Fault) -> Iterator[Problem]:
     """What makes one fault impossible to prove or to judge."""
     if fault.for_s < (least := least_s(fault)):
         yield "for_s", f'found {fault.for_s:g}, allowed from {least:g}: a shorter "{fault.kind}" can never be proved'
-    if fault.kind == "slicer" and not fault.delay_us and fault.direction != "downstream":
+    if fault.kind == "slicer" and not fault.asked.get("delay_us") and fault.direction != "downstream":
         yield (
             "delay_us",
             f'found nothing with direction "{fault.direction}", allowed from 1, or direction = "downstream": '
@@ -64,9 +46,7 @@ def proof_problems(profile: Profile, fault: Fault) -> Iterator[Problem]:
 
 
 def _failover(profile: Profile, fault: Fault) -> Iterator[Problem]:
-    if fault.to is None:
-        return
-    if fault.to != "spare":
+    if fault.asked.get("to") != "spare":
         return
     if profile.target.kind != "local":
         yield "to", 'found "spare", allowed host:port unless target.kind = "local": the local stack starts spares'
@@ -78,7 +58,7 @@ def _elsewhere(profile: Profile, fault: Fault) -> Iterator[Problem]:
     """A service that nobody here may or can act on."""
     if profile.target.kind == "local" or KINDS[fault.kind].place != "service":
         return
-    if fault.kind in PROCESS_KINDS:
+    if KINDS[fault.kind].on_process:
         yield "kind", f'found "{fault.kind}", which acts on a process, allowed only with target.kind = "local"'
     elif getattr(profile.target, fault.where) is None:
         yield "kind", f'found "{fault.kind}", allowed only with target.{fault.where} = "host:port"'

@@ -115,8 +115,8 @@ def test_there_is_a_form_for_every_kind_with_every_key_that_it_needs() -> None:
     assert found.keys() == KINDS.keys()
     for name, kind in KINDS.items():
         amounts = {amount.key: amount for amount in found[name].amounts}
-        assert amounts.keys() == kind.needs | kind.may
-        assert {key for key, amount in amounts.items() if amount.needed} == kind.needs
+        assert amounts.keys() == kind.keys.keys()
+        assert {key for key, amount in amounts.items() if amount.needed} == kind.needs.keys()
     latency = next(amount for amount in found["latency"].amounts if amount.key == "latency_ms")
     assert (latency.kind, latency.at_least, latency.at_most) == ("whole", 1, 600_000)
     token = next(amount for amount in found["bad-token"].amounts if amount.key == "token")

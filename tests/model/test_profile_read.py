@@ -280,3 +280,21 @@ def test_every_value_of_the_table_is_json() -> None:
 def test_nothing_is_opened() -> None:
     assert not Path("x.toml").exists()
     read()
+
+
+def test_a_fault_has_the_keys_of_its_kind_alone() -> None:
+    planted = TEXT.replace("for_s = 1\n", "for_s = 1\nlatency_ms = 3\nlatancy = 1\n")
+    first, second = refused(planted)
+    assert first == 'x.toml: faults[0].latency_ms: found 3, allowed nothing with kind "down"'
+    assert second.startswith("x.toml: faults[0].latancy: found an unknown key, allowed one of name, kind, link")
+    (lacks,) = refused(TEXT.replace('kind = "down"', 'kind = "latency"'))
+    assert lacks == 'x.toml: faults[0].latency_ms: found nothing, allowed a value, which kind "latency" needs'
+
+
+@pytest.mark.parametrize("kind", ['kind = "dawn"\n', ""])
+def test_without_a_kind_all_else_that_is_wrong_with_a_fault_is_said_as_well(kind: str) -> None:
+    found = refused(TEXT.replace('kind = "down"\n', kind).replace("for_s = 1\n", 'for_s = 0\nshare = 2\ntoken = "x"\n'))
+    assert [text.split(":")[1].strip() for text in found] == [
+        "faults[0].kind", "faults[0].for_s", "faults[0].share", "faults[0].token",
+    ]  # fmt: skip
+    assert 'allowed one of "latency", "bandwidth"' in found[0]

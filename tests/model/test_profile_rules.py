@@ -168,7 +168,6 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"publishers.0.shape": {"kind": "burst", "rate_per_s": 3}},
         'rate_per_s: found 3.0, allowed nothing with kind "burst"',
     ),
-    ({"faults.0.latency_ms": 3}, 'latency_ms: found 3, allowed nothing with kind "down"'),
     ({"faults.0": KILL}, 'faults[0].kind: found "kill", which is destructive, allowed only with target.test_system'),
     ({"faults.0": {**KILL, "service": None}}, 'service: found nothing, allowed one of "redis", "postgres"'),
     ({"faults.0": {**KILL, "link": "gateway-redis"}}, 'link: found "gateway-redis", allowed nothing with kind "kill"'),

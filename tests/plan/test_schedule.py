@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.profile import Fault, Profile
+from loadtests.model.profile import Profile
+from loadtests.model.profile_faults import Fault, fault_of
 from loadtests.model.profile_read import read_profile
 from loadtests.plan.schedule import followers, last_end_ns, plan_end_ns, planned_faults, warm_ns
 
@@ -34,7 +35,7 @@ def test_times_count_from_the_end_of_the_warm_up() -> None:
 
 def test_a_repeated_fault_is_several() -> None:
     profile = with_faults(
-        Fault.model_validate(
+        fault_of(
             {
                 "name": "cut",
                 "kind": "down",
@@ -44,7 +45,7 @@ def test_a_repeated_fault_is_several() -> None:
                 "repeat": {"times": 3, "every_s": 4},
             }
         ),
-        Fault.model_validate(
+        fault_of(
             {"name": "thin", "kind": "bandwidth", "link": "client-gateway", "at_s": 3, "for_s": 1, "rate_kb_per_s": 9}
         ),
     )
@@ -75,7 +76,7 @@ def test_occurrences_never_overlap_and_do_not_drift(
     every_s = for_s + gap_s
     fault = {"name": "f", "kind": "down", "link": "gateway-redis", "at_s": at_s, "for_s": for_s}
     repeat = {"repeat": {"times": times, "every_s": every_s}}
-    planned = planned_faults(with_faults(Fault.model_validate(fault | repeat)), t0)
+    planned = planned_faults(with_faults(fault_of(fault | repeat)), t0)
     assert len({p.name for p in planned}) == times
     assert all(p.until_ns > p.at_ns for p in planned)
     assert all(a.until_ns < b.at_ns for a, b in pairwise(planned))
@@ -84,7 +85,7 @@ def test_occurrences_never_overlap_and_do_not_drift(
 
 
 def cut(name: str, **more: object) -> Fault:
-    return Fault.model_validate({"name": name, "kind": "down", "link": "gateway-redis", "for_s": 1.0, **more})
+    return fault_of({"name": name, "kind": "down", "link": "gateway-redis", "for_s": 1.0, **more})
 
 
 @given(seed=st.integers(0, 2**31), times=st.integers(2, 30), slack_s=st.floats(0, 20))

@@ -97,7 +97,7 @@ def crew_kind(name: str, judge: Judge) -> Kind:
     """A kind that is played by the run's own users."""
 
     def problems(fault: PlannedFault) -> list[str]:
-        missing = sorted(NAMED[name].needs - fault.asked.keys())
+        missing = sorted(NAMED[name].needs.keys() - fault.asked.keys())
         return [f"{key} is missing" for key in missing]
 
     return Kind(
