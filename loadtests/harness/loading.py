@@ -13,7 +13,7 @@ from loadtests.harness.places import profile_path, shipped_profiles
 from loadtests.model.contract import Contract
 from loadtests.model.errors import BadInput
 from loadtests.model.profile_reach import beyond
-from loadtests.model.profile_read import MAX_CHARACTERS, Loaded, printable, read_profile
+from loadtests.model.profile_read import MAX_CHARACTERS, Loaded, read_profile
 from loadtests.model.records import Effective
 from loadtests.model.words import printable
 from loadtests.plan.workload import Workload, replay_words
@@ -44,23 +44,6 @@ def load(
         if keys := beyond(loaded.profile, named.profile):  # before any file is opened
             raise BadInput(f"{', '.join(keys)}: allowed on the command line and in a profile, not in a form")
     return _with_replays(loaded, name, path.parent)
-
-
-def _refuse_reaching_out(loaded: Loaded, bound: Loaded) -> None:
-    """By what came of the settings, not by how they are spelt; no file has been opened yet."""
-    known = dict(leaves(bound.profile.model_dump()))
-    files = {value for loc, value in known.items() if _names_a_file(loc)}
-    now = dict(leaves(loaded.profile.model_dump()))
-    places = [loc for loc in {**known, **now} if loc[0] == "target" and known.get(loc) != now.get(loc)]
-    places += [loc for loc, value in now.items() if _names_a_file(loc) and value not in files and value is not None]
-    if places:
-        raise BadInput(
-            [f"{path_of(loc)}: allowed on the command line and in a profile, not in a form" for loc in places]
-        )
-
-
-def _names_a_file(loc: Loc) -> bool:
-    return str(loc[-1]).endswith("file")
 
 
 def _with_replays(loaded: Loaded, name: str, folder: Path) -> Loaded:

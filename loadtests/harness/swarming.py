@@ -51,11 +51,6 @@ def watch_start_form(environment: Any, master: Master) -> None:
         if (refusal := _stray(request.form, fields)) is not None:
             return refusal
         form = request.form.to_dict(flat=False)
-        if unknown := sorted(form.keys() - FIELDS):
-            # Locust takes each of its options from a form, also those that name a file to write.
-            return refused(
-                403, f"{unknown[0][:100]}: no field of the start form, which has {', '.join(sorted(FIELDS))}"
-            )
         kept = vars(environment.parsed_options)  # what a form does not ask for stays as it was
         asked = {key: str(kept.get(key) or "") for key in OURS}
         first = asked | {key: values[0] for key, values in form.items() if values}

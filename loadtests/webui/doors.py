@@ -39,8 +39,6 @@ WEB_HOSTS = "TICKSTORM_WEB_HOSTS"
 EXTENSION = "tickstorm-doors"
 """Under which name Flask's application keeps its doors."""
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
-MOST_BYTES = 64 * 1024
-"""No request has a longer body; the largest is a start form with many `key=value`."""
 _CORS = "Access-Control-"
 MOST_BYTES = 65_536
 """Of a body; the login's is the only one that somebody sends who has no token."""
@@ -65,7 +63,6 @@ class Doors:
         app.extensions[EXTENSION] = self
 
     def _admit(self) -> Response | None:
-        request.max_content_length = MOST_BYTES
         if (why := self._foreign()) is not None:
             return refused(403, why)
         if request.method in READING:
@@ -175,14 +172,6 @@ def own_names(bound: str) -> frozenset[str]:
 @cache
 def _machine() -> tuple[str, ...]:
     return (socket.gethostname(),)
-
-
-def _netloc(origin: str) -> str:
-    """Host and port of an origin; what is none equals no host."""
-    try:
-        return urlsplit(origin).netloc.lower()
-    except ValueError:
-        return ""
 
 
 def _host(asked: str) -> str:

@@ -2,36 +2,31 @@
 
 Locust brings the page and guards its routes once `--web-login` is given; whom it lets in is left to others. The name is
 free: there is one password, and the name only says who is there.
-
-Only wrong passwords wait: who knows the right one is let in, whoever else is trying.
 """
 
 from __future__ import annotations
 
 import hmac
 import secrets
+import time
 from collections.abc import Callable
 from typing import Any
 
-import gevent
 from flask import Response, redirect, request, session, url_for
 from flask_login import UserMixin, login_user
 
-from loadtests.webui.doors import EXTENSION, refused
+from loadtests.webui.doors import EXTENSION
 
 PATH = "/tickstorm-login"
-FORM = "application/x-www-form-urlencoded"
-LONGEST = 1024
-"""Characters of a password."""
 AGAIN_S = 1.0
-"""So late comes the answer to a wrong password: a million of them take their time."""
+"""After a wrong password the next one of a stranger is looked at so much later: nobody tries a million of them."""
 
 
 class _User(UserMixin):
     id = "tickstorm"
 
 
-def attach_login(web_ui: Any, wanted: str, *, pause: Callable[[float], object] = gevent.sleep) -> None:
+def attach_login(web_ui: Any, wanted: str, *, now_s: Callable[[], float] = time.monotonic) -> None:
     """Let in who knows the password. Call it before the web UI starts."""
     app = web_ui.app
     base = app.blueprints["locust"].url_prefix or ""
@@ -42,13 +37,19 @@ def attach_login(web_ui: Any, wanted: str, *, pause: Callable[[float], object] =
         "title": "Tickstorm",
         "username_password_callback": f"{base}{PATH}",
     }
+    again_s = 0.0
 
     @app.route(f"{base}{PATH}", methods=["POST"])  # type: ignore[untyped-decorator]
     def log_in() -> Response:
+        nonlocal again_s
         given = request.form.get("password", "").encode("utf-8", "replace")
-        if hmac.compare_digest(given, wanted.encode()):
+        # Whoever keeps on guessing keeps nobody out who opened the printed address.
+        if now_s() < again_s and not app.extensions[EXTENSION].lets_change():
+            session["auth_error"] = "Too many tries: wait a second, or open the address that the terminal printed."
+        elif hmac.compare_digest(given, wanted.encode()):
             login_user(_User())  # type: ignore[no-untyped-call]
             return redirect(url_for("locust.index"), 303)  # type: ignore[return-value]
-        pause(AGAIN_S)
-        session["auth_error"] = "This is not the password."
+        else:
+            again_s = now_s() + AGAIN_S
+            session["auth_error"] = "This is not the password."
         return redirect(url_for("locust.login"), 303)  # type: ignore[return-value]

@@ -58,18 +58,6 @@ def post(served: Served, what: str, body: object, **headers: str) -> Any:
     return served.client.post(f"/tickstorm/{what}", json=body, headers={HEADER: served.doors.token, **headers})
 
 
-@given(st.text(max_size=30), st.text(max_size=30), st.sampled_from(["", "http://", "https://", "//"]))
-@example("[", "[", "http://")
-@example("[::1", "same-origin", "http://")
-@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_a_header_holds_is_answered(served: Served, one: str, other: str, scheme: str) -> None:
-    for name in ("Origin", "Sec-Fetch-Site", "Host", "Referer", "Cookie"):
-        value = (scheme + (one if name == "Origin" else other)).encode("ascii", "replace").decode()
-        plain = "".join(letter for letter in value if letter.isprintable())
-        answer = served.client.get("/tickstorm/live.json", headers={name: plain})
-        assert answer.status_code in (200, 400, 403), (name, plain)
-
-
 def test_what_the_page_asks_reaches_the_run(served: Served) -> None:
     assert post(served, "fault", CUT).json == {"ok": True, "fault": "by-hand-1"}
     assert post(served, "heal", {"fault": "by-hand-1"}).json == {"ok": True, "faults": ["by-hand-1"]}
