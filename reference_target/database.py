@@ -25,6 +25,11 @@ class DatabaseDownError(Exception):
     """PostgreSQL did not answer in time, or not at all."""
 
 
+def asked_by(password: str | None) -> str:
+    """How a server may ask for it (libpq 16 or newer): never in clear, and it has to know it too. No password: not."""
+    return "scram-sha-256" if password else "none"
+
+
 def connect(settings: PostgresSettings, *, name: str) -> Any:
     """A connection of psycopg2. Raises psycopg2.OperationalError."""
     return psycopg2.connect(
@@ -33,6 +38,7 @@ def connect(settings: PostgresSettings, *, name: str) -> Any:
         dbname=settings.database,
         user=settings.user,
         password=settings.password or None,
+        require_auth=asked_by(settings.password),
         application_name=name,
         connect_timeout=CONNECT_S,
         options=f"-c statement_timeout={STATEMENT_MS} -c timezone=UTC",

@@ -11,6 +11,8 @@ from typing import Any
 import psycopg2
 from psycopg2 import errors, sql
 
+from reference_target.database import asked_by
+
 CONNECT_S = 5
 
 
@@ -26,6 +28,7 @@ def apply(*, host: str, port: int, user: str, password: str | None, database: st
         "port": port,
         "user": user,
         "password": password,
+        "require_auth": asked_by(password),
         "connect_timeout": CONNECT_S,
     }
     try:

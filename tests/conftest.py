@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,16 @@ from loadtests.stack import LocalStack
 # A fresh checkout builds Hypothesis' tables first, and other groups of tests run beside: neither is a failure.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+
+def pytest_configure() -> None:
+    """No test, and no process that one starts, leaves anything in the state folder of whoever plays them."""
+    os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="tickstorm-state-")
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["XDG_STATE_HOME"], ignore_errors=True)
+
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 QUIET = [

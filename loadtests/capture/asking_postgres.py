@@ -11,7 +11,7 @@ from psycopg2 import extensions
 
 from loadtests.capture.asking import BadAnswer, left_s
 from loadtests.model.address import host_port
-from loadtests.model.logins import database_password
+from loadtests.model.logins import database_options
 
 Row = tuple[Any, ...]
 
@@ -26,8 +26,6 @@ class AskedPostgres:
         self, address: str, deadline: float, *, database: str, user: str, name: str, options: str = ""
     ) -> None:
         host, port = host_port(address)
-        password = database_password(address, user, os.environ)
-        login: dict[str, Any] = {"password": password} if password else {}
         self._connection: Any = psycopg2.connect(
             host=host,
             port=port,
@@ -36,7 +34,7 @@ class AskedPostgres:
             async_=1,
             application_name=name,
             options=options,
-            **login,
+            **database_options(address, user, os.environ),
         )
         try:
             self._wait(deadline)

@@ -183,11 +183,16 @@ def stack_status(as_json: Annotated[bool, typer.Option("--json", help="For progr
 
 
 @stack_app.command("heal")
-def stack_heal() -> None:
+def stack_heal(
+    trust: Annotated[
+        list[Path] | None,
+        typer.Option("--trust", exists=True, dir_okay=False, help="A faults.journal that none of your own runs wrote."),
+    ] = None,
+) -> None:
     """Lift every fault that a run may have left behind."""
     from loadtests.cli.stacking import heal
 
-    raise typer.Exit(heal())
+    raise typer.Exit(heal(trust or ()))
 
 
 @stack_app.command("passwords")

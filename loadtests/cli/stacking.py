@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -119,18 +119,22 @@ def _show(stack: LocalStack) -> int:
     return 0 if all(s.state == "ready" for s in state.services.values()) else 3
 
 
-def heal() -> int:
-    """Lift what runs left, by journal and, where the local stack is up, by name; 3 while anything stays open."""
+def heal(trust: Sequence[Path] = ()) -> int:
+    """Lift what runs left, by journal and, where the local stack is up, by name; 3 while anything stays open.
+
+    `trust`: journals for which the user vouches, whoever wrote them.
+    """
+    trusted = {path.absolute() for path in trust}
     stack = LocalStack.attach(stack_folder())
     sentences = end_left_in(stack_folder()) if stack is None else []
-    found = journals()
-    gone = _gone(found)
+    found = [*(path for path in journals() if path.absolute() not in trusted), *sorted(trusted)]
+    gone = _gone(found, trusted)
     for folder in gone:
         sentences += end_left_in(Path(folder))
     toxiproxy = "" if stack is None else stack.status().services["toxiproxy"].address
-    sentences += heal_by_journal(toxiproxy, found, None if stack is None else stack.folder, gone=gone)
+    sentences += heal_by_journal(toxiproxy, found, None if stack is None else stack.folder, gone=gone, trusted=trusted)
     for sentence in sentences:
-        out.print(sentence, markup=False)
+        out.print(sentence, markup=False, soft_wrap=True)
     if stack is None:
         out.print("the local stack is not up: only what the journals of stored runs name could be looked for")
     if not sentences:
@@ -138,7 +142,8 @@ def heal() -> int:
     return 3 if any("not lifted" in s or "Still there" in s or s.startswith(LEFT_ALONE) for s in sentences) else 0
 
 
-def _gone(found: Sequence[Path]) -> set[str]:
+def _gone(found: Sequence[Path], trusted: Collection[Path]) -> set[str]:
     """Folders of local stacks that journals name and that are down."""
-    named = {entry.supervisor for path in found for entry in Journal(path).pending() if entry.supervisor}
+    known = [Journal(path, vouched=path in trusted) for path in found]
+    named = {entry.supervisor for journal in known for entry in journal.pending() if entry.supervisor}
     return {folder for folder in named if LocalStack.attach(Path(folder)) is None}

@@ -12,7 +12,7 @@ import psycopg2
 import psycopg2.extensions
 
 from loadtests.model.address import written
-from loadtests.model.logins import database_password
+from loadtests.model.logins import database_options
 
 QUERIES: Mapping[str, str] = {
     "symbols_count": "SELECT COUNT(*) FROM symbols",
@@ -63,9 +63,9 @@ def connect(account: Account) -> Any:
                 port=port,
                 dbname=account.database,
                 user=account.user,
-                password=database_password(written(host, port), account.user, os.environ),
                 application_name="tickstorm-reader",
                 options=f"-c default_transaction_read_only=on -c statement_timeout={round(account.timeout_s * 1000)}",
+                **database_options(written(host, port), account.user, os.environ),
             )
     except psycopg2.Error as error:
         raise QueryError(_text(error, "connect")) from error

@@ -24,9 +24,10 @@ class StackHold:
 
     def __init__(self, folder: Path, run: str) -> None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             lent = _lent(folder)
             self.fd = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) if lent is None else lent
+            os.fchmod(self.fd, 0o600)  # who may read a file may lock it, and keep us out
         except OSError as error:
             raise BadInput(f"the local stack cannot live in {folder}: {error.strerror or error}") from None
         self._lent = lent is not None

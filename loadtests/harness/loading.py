@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +12,7 @@ from loadtests.drive.replays import read_bounded, read_replays
 from loadtests.harness.places import profile_path, shipped_profiles
 from loadtests.model.contract import Contract
 from loadtests.model.errors import BadInput
-from loadtests.model.profile_effective import leaves
-from loadtests.model.profile_fields import Loc, path_of
+from loadtests.model.profile_reach import beyond
 from loadtests.model.profile_read import MAX_CHARACTERS, Loaded, read_profile
 from loadtests.model.records import Effective
 from loadtests.model.words import printable
@@ -23,11 +22,12 @@ REPLAYS = "replays."
 """Keys of the effective values that say how much of a file a publisher group replays."""
 
 
-def load(name: str, sets: Sequence[str] = (), seed: int | None = None, *, bound: Sequence[str] | None = None) -> Loaded:
+def load(
+    name: str, sets: Sequence[str] = (), seed: int | None = None, *, trusted: Collection[str] | None = None
+) -> Loaded:
     """The effective profile: file < environment < `--set`. Raises BadInput with every problem.
 
-    Where `bound` is given, target and files are those of the profile with these settings, whatever `sets` says: whoever
-    fills a form chooses neither another target nor a file of this machine.
+    `trusted`: those of `sets` that may choose a target, a file or an address; None: all.
     """
     path = profile_path(name)
     try:
@@ -37,27 +37,13 @@ def load(name: str, sets: Sequence[str] = (), seed: int | None = None, *, bound:
         raise BadInput(f"{name}: there is no such profile; shipped are {shipped}, or give the path of a file") from None
     except OSError as error:
         raise BadInput(f"{name}: cannot be read: {error.strerror}") from None
-    loaded = read_profile(data, file=name, environment=dict(os.environ), sets=sets, seed=seed)
-    if bound is not None:
-        _refuse_reaching_out(loaded, read_profile(data, file=name, environment=dict(os.environ), sets=bound))
+    environment = dict(os.environ)
+    loaded = read_profile(data, file=name, environment=environment, sets=sets, seed=seed)
+    if trusted is not None:
+        named = read_profile(data, file=name, environment=environment, sets=[s for s in sets if s in trusted])
+        if keys := beyond(loaded.profile, named.profile):  # before any file is opened
+            raise BadInput(f"{', '.join(keys)}: allowed on the command line and in a profile, not in a form")
     return _with_replays(loaded, name, path.parent)
-
-
-def _refuse_reaching_out(loaded: Loaded, bound: Loaded) -> None:
-    """By what came of the settings, not by how they are spelt; no file has been opened yet."""
-    known = dict(leaves(bound.profile.model_dump()))
-    files = {value for loc, value in known.items() if _names_a_file(loc)}
-    now = dict(leaves(loaded.profile.model_dump()))
-    places = [loc for loc in {**known, **now} if loc[0] == "target" and known.get(loc) != now.get(loc)]
-    places += [loc for loc, value in now.items() if _names_a_file(loc) and value not in files and value is not None]
-    if places:
-        raise BadInput(
-            [f"{path_of(loc)}: allowed on the command line and in a profile, not in a form" for loc in places]
-        )
-
-
-def _names_a_file(loc: Loc) -> bool:
-    return str(loc[-1]).endswith("file")
 
 
 def _with_replays(loaded: Loaded, name: str, folder: Path) -> Loaded:

@@ -1,11 +1,17 @@
-"""May this run start?  A hook on the web UI's start form: checks the profile before Locust takes the form's numbers."""
+"""May this run start?  A hook on the web UI's start form: checks the profile before Locust takes the form's numbers.
+
+Locust puts what a form says into its own options, whichever that is, and into attributes of its users' classes. So only
+fields that its page sends reach it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from flask import g, jsonify, request
 from flask_login.utils import current_user
+from locust.argument_parser import ui_extra_args_dict
 from werkzeug.datastructures import ImmutableMultiDict
 
 from loadtests.capture.preflight import refuse_few_descriptors
@@ -18,8 +24,10 @@ from loadtests.webui.doors import refused
 
 RUNNING = ("spawning", "running", "cleanup", "stopping")
 OURS = ("run_profile", "run_set", "run_seed")
-FIELDS = frozenset({"user_count", "spawn_rate", "run_time", "host", "user_classes", "shape_class", "profile", *OURS})
-"""All that Locust's own start form and ours send."""
+FIELDS = frozenset({"user_count", "spawn_rate", "host", "run_time", "user_classes", "shape_class", "profile"})
+"""What Locust's own page sends to start or edit a run, besides the options that the locustfile adds to it."""
+OF_A_CLASS = frozenset({"user_class_name", "host", "weight", "fixed_count", "tasks"})
+"""What it sends to edit a class of users."""
 
 
 def watch_start_form(environment: Any, master: Master) -> None:
@@ -29,20 +37,20 @@ def watch_start_form(environment: Any, master: Master) -> None:
     offered = {environment.parsed_options.num_users}  # an open page goes on sending the number it was made with
 
     web_ui = environment.web_ui
+    fields = FIELDS | set(ui_extra_args_dict())
 
     @web_ui.app.before_request  # type: ignore[untyped-decorator]
     def check_form() -> Any:
-        if request.method != "POST" or not request.path.endswith("/swarm"):
+        if request.method != "POST" or request.endpoint not in ("locust.swarm", "locust.update_user"):
             return None
         user: Any = current_user
         if web_ui.web_login and not user.is_authenticated:
             return None  # Locust sends whoever it is to the login: nothing is looked at before that
+        if request.endpoint == "locust.update_user":
+            return _stray(request.get_json(force=True, silent=True), OF_A_CLASS)
+        if (refusal := _stray(request.form, fields)) is not None:
+            return refusal
         form = request.form.to_dict(flat=False)
-        if unknown := sorted(form.keys() - FIELDS):
-            # Locust takes each of its options from a form, also those that name a file to write.
-            return refused(
-                403, f"{unknown[0][:100]}: no field of the start form, which has {', '.join(sorted(FIELDS))}"
-            )
         kept = vars(environment.parsed_options)  # what a form does not ask for stays as it was
         asked = {key: str(kept.get(key) or "") for key in OURS}
         first = asked | {key: values[0] for key, values in form.items() if values}
@@ -64,7 +72,7 @@ def watch_start_form(environment: Any, master: Master) -> None:
         try:
             seed = _seed(first["run_seed"])
             name = first["run_profile"] or DEFAULT_PROFILE
-            loaded = load(_of_the_form(name, started_with), sets_of(first["run_set"]), seed, bound=started_sets)
+            loaded = load(_of_the_form(name, started_with), sets_of(first["run_set"]), seed, trusted=started_sets)
             chosen = Chosen(loaded=loaded, folder=profile_path(name).parent)
             explicit = first.get("user_count", "")
             if explicit.isdigit() and int(explicit) not in offered | {sum(chosen.planned.values())}:
@@ -94,6 +102,15 @@ def _of_the_form(name: str, started_with: str) -> str:
     if name == started_with or name in shipped_profiles():
         return name
     raise BadInput(f"{name[:100]}: there is no such profile in a form; it knows {', '.join(shipped_profiles())}")
+
+
+def _stray(sent: Any, known: Collection[str]) -> Any:
+    """Refuse what no page of ours sends."""
+    if not isinstance(sent, Mapping):
+        return refused(400, "found no JSON object")
+    if stray := sorted(set(sent) - set(known)):
+        return refused(403, f"{stray[0][:100]}: not known here, known are {', '.join(sorted(known))}")
+    return None
 
 
 def _refusal(message: str) -> Any:

@@ -17,7 +17,7 @@ from loadtests.inject.errors import ControlError, NoAnswer, NotThere, Refused
 from loadtests.inject.socketry import OwnPorts
 from loadtests.model.address import host_port
 from loadtests.model.environment import DB_ADMIN_PASSWORD, DB_PASSWORD
-from loadtests.model.logins import database_password
+from loadtests.model.logins import database_options
 
 ADMIN = "postgres"
 """The administrator where PG_ADMIN_USER names none; the local stack's superuser."""
@@ -44,19 +44,17 @@ class Database:
         host, port = host_port(self.address)
         user = os.environ.get("PG_ADMIN_USER", ADMIN) if admin else self.user
         variable = DB_ADMIN_PASSWORD if admin else DB_PASSWORD
-        who: dict[str, Any] = {"user": user}
-        if (password := database_password(self.address, user, os.environ, variable)) is not None:
-            who["password"] = password
         options = {"statement_timeout": _STATEMENT_MS} | dict(settings or {})
         try:
             connection = psycopg2.connect(
                 host=host,
                 port=port,
                 dbname=self.database,
+                user=user,
                 connect_timeout=_CONNECT_S,
                 application_name=name,
                 options=" ".join(f"-c {key}={value}" for key, value in options.items()),
-                **who,
+                **database_options(self.address, user, os.environ, variable),
             )
         except psycopg2.Error as error:
             raise _named(error) from error

@@ -1,10 +1,12 @@
 """What had an earlier process left behind, and how is it lifted?  By journal, and by the names that we give.
 
-A journal whose injector lives is left alone, and so is its Toxiproxy: that injector lifts its faults itself.
+A journal whose injector lives is left alone, and so is its Toxiproxy: that injector lifts its faults itself. A journal
+that no injector of this user wrote is told and left: nothing is asked of a server that only it names.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -39,13 +41,15 @@ def heal(
     supervisor: Path | None = None,
     *,
     gone: Collection[str] = (),
+    trusted: Collection[Path] = (),
     patience_s: float = PATIENCE_S,
 ) -> list[str]:
     """Lifts all that earlier runs left: what is open in the journals, then our toxics and our disabled proxies.
 
     `toxiproxy` is swept by name besides; empty: no one is, and each entry is lifted where it says. `supervisor` is the
     folder of the local stack, which restarts a Toxiproxy that is wedged. `gone`: folders of local stacks of which no
-    process is left; what was in force there is over. `patience_s`: how long an injector at this Toxiproxy is waited for
+    process is left; what was in force there is over. `trusted`: journals for which the user vouches, whoever wrote
+    them. `patience_s`: how long an injector at this Toxiproxy is waited for
     that may be about to end. Returns a sentence for each thing done, for each that is still not lifted, and for each
     run in progress that was left alone; empty when all was clean.
     Raises ControlError where Toxiproxy cannot be reached, and OSError where a journal cannot be read.
@@ -53,7 +57,9 @@ def heal(
     server = ToxiproxyServer(toxiproxy) if toxiproxy else None
     done: list[str] = []
     with ExitStack() as holds:
-        free, used = _free(journals, toxiproxy, patience_s, holds)
+        known = [Journal(path, vouched=path in trusted) for path in journals]
+        free, used = _free(known, toxiproxy, patience_s, holds)
+        done += [_of_others(journal) for journal in known if journal not in used and journal.of_others()]
         for journal in free:
             done += _buried(journal, gone)
         for on_links in (False, True):  # Toxiproxy itself may be under a fault
@@ -78,22 +84,23 @@ def heal(
 def users_of(toxiproxy: str, journals: Sequence[Path]) -> list[str]:
     """Runs whose injector lives and works at this Toxiproxy, as far as the journals tell."""
     with ExitStack() as holds:
-        _, used = _free(journals, toxiproxy, 0.0, holds)
+        _, used = _free([Journal(path) for path in journals], toxiproxy, 0.0, holds)
     return [journal.path.parent.name for journal in used if _works_at(journal, toxiproxy)]
 
 
 def _free(
-    journals: Sequence[Path], toxiproxy: str, patience_s: float, holds: ExitStack
+    journals: Sequence[Journal], toxiproxy: str, patience_s: float, holds: ExitStack
 ) -> tuple[list[Journal], list[Journal]]:
     """Journals with something open that nobody holds, now held by us; and those that their injectors hold."""
     free, used = [], []
-    for path in journals:
-        journal = Journal(path)
+    for journal in journals:
         try:
             hold = journal.hold()
             if hold is None and toxiproxy and _works_at(journal, toxiproxy):
                 hold = journal.hold(patience_s)
-        except FileNotFoundError:
+        except OSError:
+            if journal.is_own():
+                raise
             continue
         if hold is None:
             used.append(journal)
@@ -115,6 +122,16 @@ def _left_alone(journal: Journal) -> str:
         f'{LEFT_ALONE}: run "{journal.path.parent.name}" goes on and lifts its faults itself; in force may be '
         f"{', '.join(entry.fault for entry in journal.pending())}."
     )
+
+
+def _of_others(journal: Journal) -> str:
+    path = str(journal.path.absolute())
+    said = (
+        f"Faults that are open in {path} are not lifted ({journal.of_others()}): no injector of this user wrote them, "
+        "and whoever lifts them shows passwords to the servers that they name. If they are yours: "
+        f"tickstorm stack heal --trust {shlex.quote(path)}"
+    )
+    return "".join(letter if letter.isprintable() else "?" for letter in said)
 
 
 def _buried(journal: Journal, gone: Collection[str]) -> list[str]:

@@ -2,6 +2,9 @@
 
 Any process can undo what is open in it, whatever became of the one that wrote it; but nobody while its injector lives:
 that one holds the file, and the system lets it go when the process ends, however it ends.
+
+Whoever undoes shows passwords to the servers that a line names. So only lines of this user's own injectors count, by
+the sum beside each (`seal`), in a file of this user. Others are counted, and left until the user vouches for the file.
 """
 
 from __future__ import annotations
@@ -9,7 +12,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -17,10 +22,12 @@ from typing import Literal, Self
 import msgspec
 
 from loadtests.inject.kinds.kind import Undo
+from loadtests.inject.seal import fits, known_key, own_key, seal
 from loadtests.inject.watch import Watch
 from loadtests.model.ids import NS_PER_MS
 
 _LOOK_NS = 50 * NS_PER_MS
+_ITSELF = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # no link, and no pipe that would let us wait
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -38,6 +45,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     database: str = ""
     user: str = ""  # of PostgreSQL, for probes; passwords are in no file
     undo: Undo = {}
+    seal: str = ""  # of the line without it; an older version wrote none
 
 
 class Hold:
@@ -62,15 +70,18 @@ class Hold:
 class Journal:
     """The journal of one run. Raises OSError where it cannot be written: then no fault may be applied."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, vouched: bool = False) -> None:
+        """`vouched`: the user says that its lines are to be believed, whoever wrote them."""
         self.path = path
+        self._vouched = vouched
+        self._key: bytes | None = None
 
     def begin(self, toxiproxy: str, patience_s: float) -> Hold:
         """Holds it for an injector that works at this Toxiproxy, and creates it where there is none.
 
         Raises OSError where it cannot be written, or somebody else still holds it after so long.
         """
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | _ITSELF, 0o600)
         hold = _held(fd, patience_s)
         if hold is None:
             raise BlockingIOError(errno.EAGAIN, "another injector or a healing holds it")
@@ -83,11 +94,11 @@ class Journal:
 
     def hold(self, patience_s: float = 0.0) -> Hold | None:
         """Holds it to undo what is open; None while its injector lives. Raises OSError where it cannot be opened."""
-        return _held(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC), patience_s)
+        return _held(os.open(self.path, os.O_RDONLY | _ITSELF), patience_s)
 
     def toxiproxies(self) -> set[str]:
-        """Every Toxiproxy that its injectors worked at."""
-        return {entry.toxiproxy for entry in self._entries() if entry.toxiproxy}
+        """Every Toxiproxy that its injectors worked at, whoever they were."""
+        return {entry.toxiproxy for entry, _ in self._entries() if entry.toxiproxy}
 
     def open(self, entry: Entry) -> None:
         """The fault may be in force from now on."""
@@ -99,29 +110,49 @@ class Journal:
 
     def pending(self) -> list[Entry]:
         """What is open, oldest first. A torn last line is dropped: its fault was not applied yet."""
-        pending: dict[str, Entry] = {}
-        for entry in self._entries():
-            pending.pop(entry.fault, None)
-            if entry.do == "open":
-                pending[entry.fault] = entry
-        return list(pending.values())
+        return _open(entry for entry, ours in self._entries() if ours)
 
-    def _entries(self) -> list[Entry]:
+    def of_others(self) -> int:
+        """How many faults are open by lines that no injector of this user wrote."""
+        entries = self._entries()
+        return len(_open(entry for entry, _ in entries)) - len(_open(entry for entry, ours in entries if ours))
+
+    def is_own(self) -> bool:
+        """Whether it is a file of this user: no link, and nobody else's."""
         try:
-            lines = self.path.read_bytes().split(b"\n")
-        except FileNotFoundError:
+            found = self.path.lstat()
+        except OSError:
+            return False
+        return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+
+    def _entries(self) -> list[tuple[Entry, bool]]:
+        """Every whole line, and whether it is to be believed."""
+        try:
+            fd = os.open(self.path, os.O_RDONLY | _ITSELF)
+        except OSError:
+            if self.is_own():
+                raise
             return []
+        with open(fd, "rb") as file:
+            status = os.fstat(fd)
+            lines = file.read().split(b"\n") if stat.S_ISREG(status.st_mode) else []
+        key = known_key() if status.st_uid == os.geteuid() else None
         found = []
         for line in lines:
             try:
-                found.append(msgspec.json.decode(line, type=Entry))
+                entry = msgspec.json.decode(line, type=Entry)
             except msgspec.MsgspecError:
                 continue
+            bare = msgspec.structs.replace(entry, seal="")
+            sealed = key is not None and fits(msgspec.json.encode(bare), entry.seal, key)
+            found.append((bare, self._vouched or sealed))
         return found
 
     def _append(self, entry: Entry) -> None:
+        self._key = self._key or own_key()
+        entry = msgspec.structs.replace(entry, seal=seal(msgspec.json.encode(entry), self._key))
         is_new = not self.path.exists() or self.path.stat().st_size == 0
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _ITSELF, 0o600)
         try:
             size = os.fstat(fd).st_size
             torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"  # by a writer that was killed
@@ -135,6 +166,15 @@ class Journal:
                 os.fsync(folder)
             finally:
                 os.close(folder)
+
+
+def _open(entries: Iterable[Entry]) -> list[Entry]:
+    pending: dict[str, Entry] = {}
+    for entry in entries:
+        pending.pop(entry.fault, None)
+        if entry.do == "open":
+            pending[entry.fault] = entry
+    return list(pending.values())
 
 
 def _held(fd: int, patience_s: float) -> Hold | None:

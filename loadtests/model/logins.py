@@ -45,6 +45,19 @@ def database_password(address: str, role: str, environ: Mapping[str, str], name:
     return Login(*known).password if known is not None else environ.get(name) or None
 
 
+def database_options(address: str, role: str, environ: Mapping[str, str], name: str = DB_PASSWORD) -> dict[str, Any]:
+    """What `psycopg2.connect` needs to log in there. No server is answered with a password in clear.
+
+    A local stack's server has to prove that it knows the password too (SCRAM). Another one may ask as it likes, but for
+    the password itself; where it must (PAM, LDAP, a token), the user says so by libpq's PGREQUIREAUTH. A libpq older
+    than 16 does not know the option and refuses to connect.
+    """
+    password = database_password(address, role, environ, name)
+    local = f"{role}@{address}" in _known(environ)
+    how = "scram-sha-256" if local else environ.get("PGREQUIREAUTH") or "!password"
+    return {"require_auth": how} | ({} if password is None else {"password": password})
+
+
 def learn(logins: Mapping[str, Login], environ: MutableMapping[str, str]) -> None:
     """Remember whom to be at these addresses, in this process and its children; several stacks may be up."""
     environ[LOGINS] = json.dumps(_known(environ) | dict(logins))

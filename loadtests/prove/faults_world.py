@@ -17,7 +17,7 @@ import psycopg2
 import redis
 
 from loadtests.model.address import host_port
-from loadtests.model.logins import client_options, database_password
+from loadtests.model.logins import client_options, database_options
 from loadtests.model.stackwire import Service, Status
 from loadtests.prove.asking import DIRECT
 from loadtests.prove.faults_left import World
@@ -128,7 +128,7 @@ def postgres_at(address: str) -> Any:
     host, port = host_port(address)
     connection = psycopg2.connect(
         host=host, port=port, dbname="tickstock_test", user="app_readonly",
-        password=database_password(address, "app_readonly", os.environ), connect_timeout=int(ASK_S),
+        connect_timeout=int(ASK_S), **database_options(address, "app_readonly", os.environ),
     )  # fmt: skip
     connection.autocommit = True
     return connection

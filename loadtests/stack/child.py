@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from loadtests.model.address import host_port
 from loadtests.stack.errors import StackError
 from loadtests.stack.folder import Owned
 
@@ -113,6 +114,19 @@ class Child:
             return [self.pid, *(each.pid for each in root.children(recursive=True))]
         except psutil.NoSuchProcess:
             return []
+
+    def listens(self, address: str) -> bool:
+        """Whether it, or what it forked, listens there; yes where the system does not tell."""
+        try:
+            return any(
+                each.status == psutil.CONN_LISTEN and each.laddr == host_port(address)
+                for pid in self.tree()
+                for each in psutil.Process(pid).net_connections("tcp4")
+            )
+        except psutil.NoSuchProcess:
+            return False
+        except psutil.AccessDenied:
+            return True
 
     def log_tail(self) -> str:
         """The last lines that it wrote since it was started."""

@@ -120,10 +120,15 @@ class StackFolder:
         fresh.chmod(0o600)
         fresh.replace(self.state)
 
+    def make(self) -> None:
+        """The folder, where it is not there yet: for its user alone."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+
     def take(self, wait_s: float = LOCK_S) -> IO[bytes] | None:
         """The lock, or None while another one holds it. It is free again when every copy of the file is closed."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        handle = self.lock.open("ab")
+        self.make()
+        handle = os.fdopen(os.open(self.lock, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+        os.fchmod(handle.fileno(), 0o600)  # who may read a file may lock it, and keep us out
         deadline = time.monotonic() + wait_s
         while True:
             try:

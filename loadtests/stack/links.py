@@ -46,7 +46,8 @@ SPARE = "spare"  # name of a port that is sought later than the others
 
 
 class Ports:
-    """The stack's ports, all taken at once and each let go just before its server takes it."""
+    """The stack's ports, all taken at once; each is let go just before its server takes it, and held while that one is
+    gone."""
 
     def __init__(self, wanted: Mapping[str, int] | None = None) -> None:
         """Raises PortInUse for a wanted port that is taken, BadInput for a name or number that cannot be."""
@@ -139,6 +140,24 @@ class Ports:
             holder = self._held.pop(name, None)
             if holder is not None:
                 holder.close()
+
+    def hold(self, *names: str) -> bool:
+        """Take again what a server has left: nobody else listens there, and who connects is refused. Whether all are
+        held now; where somebody was faster, the server's next start tells who."""
+        for name in names:
+            if name in self._held:
+                continue
+            holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            try:
+                holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections may not be forgotten yet
+                holder.bind((HOST, self._numbers[name]))
+                # else Linux lets a second socket bind here, and listen
+                holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+            except OSError:
+                holder.close()
+            else:
+                self._held[name] = holder
+        return all(name in self._held for name in names)
 
     def close(self) -> None:
         """The stack is gone: free everything. Safe to repeat."""

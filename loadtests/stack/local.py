@@ -111,7 +111,8 @@ class LocalStack:
     ) -> LocalStack:
         ensure(os.environ, tell)
         try:
-            home.logs.mkdir(parents=True, exist_ok=True)
+            home.make()
+            home.logs.mkdir(exist_ok=True)
         except OSError as error:
             raise BadInput(f"The stack cannot live in {home.root}: {error.strerror or error}.") from None
         argv = [sys.executable, "-P", "-m", "loadtests.stack", "--folder", str(home.root)]

@@ -9,19 +9,25 @@ from collections.abc import Callable
 from loadtests.model.stackwire import Action, Service, ServiceState
 from loadtests.stack.child import Child, exit_text
 from loadtests.stack.errors import StackError
+from loadtests.stack.links import Ports
 from loadtests.stack.ready import NotReady
 from loadtests.stack.services import Plan
 
 FIRST_PAUSE_S = 0.005
 LAST_PAUSE_S = 0.05
+HOLD_S = 0.001
 STOP_S = 5.0  # after which a server that was asked to end is ended
 
 
 class Member:
-    """One service of the stack. `changed` is called after every start and end of its process."""
+    """One service of the stack. `changed` is called after every start and end of its process.
 
-    def __init__(self, plan: Plan, changed: Callable[[], None]) -> None:
+    `ports` holds its ports while it does not run; a spare has none.
+    """
+
+    def __init__(self, plan: Plan, changed: Callable[[], None], ports: Ports | None = None) -> None:
         self.plan = plan
+        self._ports = ports
         self.child: Child | None = None
         self.state: ServiceState = "stopped"
         self._changed = changed
@@ -79,10 +85,13 @@ class Member:
             raise StackError("The local stack is ending.")
         self._error, self._missing, self._ready_ns = "", "", None
         self._started_ns = time.monotonic_ns()
+        if self._ports is not None:
+            self._ports.let_go(*self.plan.ports)
         try:
             self.child = Child.start(self.plan.command)
         except StackError as error:
             self.state, self._error = "dead", str(error)
+            self._hold()
             raise
         self.state = "starting"
         self._changed()
@@ -113,6 +122,7 @@ class Member:
         if self.state != "stopped":
             self._down_ns = time.monotonic_ns()
         if self.child is not None:
+            self._hold_soon(0.0)
             await self.child.stop(min(deadline, time.monotonic() + STOP_S))
         self._gone()
 
@@ -123,6 +133,7 @@ class Member:
             raise StackError(f"{self.plan.name} does not run, so it was not killed.")
         await self._forget()
         self._down_ns = time.monotonic_ns()
+        self._hold_soon(0.0)
         async with asyncio.timeout_at(_loop_time(deadline)):
             await self.child.kill()
         self._gone()
@@ -181,13 +192,27 @@ class Member:
             self._down_ns = time.monotonic_ns()
             self._error = self._last_end = f"{self.plan.name} {exit_text(status)}.{self._said()}"
             self._ends += 1
+            self._hold()
             self._changed()
 
     def _said(self) -> str:
         said = self.child.log_tail() if self.child is not None else ""
         return f" Its last words:\n{said}" if said else " It said nothing."
 
+    def _hold_soon(self, after_s: float = HOLD_S) -> None:
+        """Again and again from when it is asked to end: a server may let a port go long before it has ended."""
+        asyncio.get_running_loop().call_later(after_s, self._hold)
+
+    def _hold(self) -> None:
+        """Nobody else may listen where it is missed, and be told what was meant for it."""
+        child = self.child
+        if self._ports is None or child is None or not (child.asked_to_end or child.ended() is not None):
+            return
+        if not self._ports.hold(*self.plan.ports) and child.ended() is None:
+            self._hold_soon()
+
     def _gone(self) -> None:
+        self._hold()
         self.state, self._ready_ns, self._error = "stopped", None, ""
         self._changed()
 
@@ -205,12 +230,15 @@ class Member:
         while self.child is not None and self.child.ended() is None:
             try:
                 self._version = await self.plan.probe()
+                ready_ns = time.monotonic_ns()
+                if not self.child.listens(self.plan.address):
+                    raise NotReady(f"another process listens on {self.plan.address}")
             except NotReady as missing:
                 self._missing = str(missing)
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 1.3, LAST_PAUSE_S)
             else:
-                self._ready_ns = time.monotonic_ns()
+                self._ready_ns = ready_ns
                 self.state = "ready"
                 return
 

@@ -79,7 +79,8 @@ def _copied_postgres(environ: Mapping[str, str], progress: Progress) -> Program:
 def _locked(folder: Path, progress: Progress) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + LOCK_S
-    with (folder / "lock").open("ab") as handle:
+    with open(os.open(folder / "lock", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as handle:
+        os.fchmod(handle.fileno(), 0o600)  # who may read a file may lock it, and keep us out
         told = False
         while True:
             try:

@@ -1,6 +1,9 @@
 """How does PostgreSQL run here, also when we are root, without leaving anything behind?  Makes data folders.
 
 A template with the schema in it is made once per server and schema; a stack starts from a copy of it.
+
+As root we open, write and own nothing by its path in a folder that another user can write: a data folder is given away
+when all is in it, and what its user wrote is read without following links.
 """
 
 from __future__ import annotations
@@ -8,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import os
 import pwd
+import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -27,6 +32,7 @@ ADMIN = "postgres"
 DATABASE = "tickstock_test"
 TEMPLATE_S = 60.0
 UNPRIVILEGED = "nobody"
+READY = b"database system is ready to accept connections"
 
 # No fsync: nobody needs this data after a power cut. synchronous_commit stays on: a commit that was answered must
 # survive SIGKILL of the server, or the stack would lose rows that the target was promised.
@@ -84,7 +90,7 @@ def template_path(program: Program, environ: Mapping[str, str] = os.environ) -> 
     binary = (program.path / "postgres").resolve()
     seen = binary.stat()
     key = hashlib.sha256(
-        f"{os.geteuid()}:{binary}:{seen.st_size}:{seen.st_mtime_ns}:{SETTINGS}".encode() + schema_text()
+        f"{os.geteuid()}:{binary}:{seen.st_size}:{seen.st_mtime_ns}:{SETTINGS}{HOSTS}".encode() + schema_text()
     )
     return servers_folder(environ) / f"template-{key.hexdigest()[:16]}"
 
@@ -100,12 +106,20 @@ def private_folder(owner: Login | None) -> Iterator[Path]:
 
 
 def make_private(owner: Login | None) -> Path:
-    """A new folder below the system's temporary one, reachable for `owner` and for nobody else."""
+    """A new folder below the system's temporary one. Only we write there; `owner` gets through to what is his."""
     candidates = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]
     parent = next((each for each in candidates if each.is_dir() and (owner is None or open_to_all(each))), None)
     if parent is None:
         raise StackError(f"No temporary folder is reachable for the user {UNPRIVILEGED}; set TMPDIR to one that is.")
     folder = Path(tempfile.mkdtemp(prefix=PRIVATE_PREFIX, dir=parent))
+    if owner is not None:
+        folder.chmod(0o711)
+    return folder
+
+
+def _give(folder: Path, owner: Login | None) -> Path:
+    """An empty folder that `owner` alone may enter."""
+    folder.mkdir(mode=0o700)
     if owner is not None:
         os.chown(folder, owner.uid, owner.gid)
     return folder
@@ -117,7 +131,7 @@ def make_template(program: Program, environ: Mapping[str, str], progress: Callab
     progress(f"postgres: preparing a database with {program.path / 'postgres'}")
     owner = login()
     with private_folder(owner) as work:
-        data = work / "data"
+        data = _give(work / "data", owner)
         programs = reachable_programs(program, owner, work)
         _run(
             [str(programs / "initdb"), "-D", str(data), "-U", ADMIN, "-E", "UTF8", "--locale=C", "--auth=trust",
@@ -125,31 +139,36 @@ def make_template(program: Program, environ: Mapping[str, str], progress: Callab
             owner=owner, cwd=work, env=environment(work),
         )  # fmt: skip
         settings = SETTINGS
-        if int((data / "PG_VERSION").read_text(encoding="ascii").split(".")[0]) >= 18:
+        said = _run([str(programs / "postgres"), "--version"], owner=owner, cwd=work, env=environment(work))
+        version = re.search(r"\d+", said)
+        if version is not None and int(version[0]) >= 18:
             settings += "io_method = 'sync'\n"  # three processes less
-        with (data / "postgresql.conf").open("a", encoding="utf-8") as conf:
-            conf.write(settings)
+        _run(
+            ["/bin/sh", "-c", 'printf %s "$1" >> postgresql.conf', "sh", settings],
+            owner=owner, cwd=data, env=environment(work),
+        )  # fmt: skip
         _apply_schema(programs, data, work, owner, environ)
         fresh = goal.with_name(f"{goal.name}.{os.getpid()}")
         shutil.rmtree(fresh, ignore_errors=True)
-        clone(data, fresh, Login(uid=os.geteuid(), gid=os.getegid()))
+        clone(data, fresh, None, writer=owner)
+        (fresh / "pg_hba.conf").write_text(HOSTS, encoding="ascii")
         fresh.replace(goal)
 
 
 def _apply_schema(programs: Path, data: Path, work: Path, owner: Login | None, environ: Mapping[str, str]) -> None:
-    log = work / "log"
+    log, socket_folder = work / "log", _give(work / "socket", owner)
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [str(programs / "postgres"), "-D", str(data), "-h", "", "-k", str(work)],
+            [str(programs / "postgres"), "-D", str(data), "-h", "", "-k", str(socket_folder)],
             env=environment(work), cwd=work, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             user=owner.uid if owner else None, group=owner.gid if owner else None, extra_groups=[] if owner else None,
             start_new_session=True,
         )  # fmt: skip
     try:
-        _await_ready(server, data, log)
-        where = {"PG_HOST": str(work), "PG_PORT": "5432", "PG_ADMIN_USER": ADMIN, "PG_DATABASE": DATABASE}
+        _await_ready(server, log)
+        where = {"PG_HOST": str(socket_folder), "PG_PORT": "5432", "PG_ADMIN_USER": ADMIN, "PG_DATABASE": DATABASE}
         _run([sys.executable, "-P", "-m", "reference_target.schema"], cwd=work, env=python_environment(environ) | where)
-        _drop_others(work)
+        _drop_others(socket_folder)
         server.send_signal(signal.SIGINT)  # fast: SIGTERM would wait for clients
         server.wait(TEMPLATE_S)
     except subprocess.TimeoutExpired:
@@ -168,7 +187,7 @@ def _drop_others(socket_folder: Path) -> None:
     """Half of the files that every start would copy belong to databases that nobody here uses."""
     import psycopg2  # only here, where a template is made: it would slow every start
 
-    where = psycopg2.connect(host=str(socket_folder), port=5432, user=ADMIN, dbname=DATABASE)
+    where = psycopg2.connect(host=str(socket_folder), port=5432, user=ADMIN, dbname=DATABASE, require_auth="none")
     try:
         where.autocommit = True  # DROP DATABASE runs in no transaction
         with where.cursor() as cursor:
@@ -181,14 +200,9 @@ def _drop_others(socket_folder: Path) -> None:
         where.close()
 
 
-def _await_ready(server: subprocess.Popen[bytes], data: Path, log: Path) -> None:
+def _await_ready(server: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + TEMPLATE_S
-    while True:
-        try:  # the server's own word: the last line of its pid file
-            if (data / "postmaster.pid").read_text(encoding="utf-8").rstrip().endswith("ready"):
-                return
-        except FileNotFoundError:
-            pass
+    while READY not in log.read_bytes():
         if server.poll() is not None or time.monotonic() > deadline:
             raise StackError(f"PostgreSQL did not start. It said:\n{tail(log)}")
         time.sleep(0.01)
@@ -228,28 +242,47 @@ def copy_carried(goal: Path) -> None:
     fresh.replace(goal)
 
 
-def clone(source: Path, goal: Path, owner: Login) -> None:
-    """Copy a data folder for `owner`, modes as PostgreSQL wants them; twice as fast as shutil with a chown after it."""
-    for folder, _, names in os.walk(source):
+def clone(source: Path, goal: Path, owner: Login | None, *, writer: Login | None = None) -> None:
+    """Copy a data folder for `owner`, modes as PostgreSQL wants them; twice as fast as shutil with a chown after it.
+
+    Nobody but us enters the copy before all is in it. Raises StackError for what is no file of `writer`'s own (else
+    ours): a link could lead to any file that we may read.
+    """
+    wrote = os.geteuid() if writer is None else writer.uid
+    for folder, _, names, at in os.fwalk(source):
         into = f"{goal}{folder[len(str(source)) :]}"
         os.mkdir(into, 0o700)
-        os.chown(into, owner.uid, owner.gid)
+        if owner is not None and into != str(goal):
+            os.chown(into, owner.uid, owner.gid)
         for name in names:
-            content = Path(folder, name).read_bytes()
+            content = _plain_file(name, at, wrote)
             to = os.open(f"{into}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 while content:
                     content = content[os.write(to, content) :]
-                os.fchown(to, owner.uid, owner.gid)
+                if owner is not None:
+                    os.fchown(to, owner.uid, owner.gid)
             finally:
                 os.close(to)
+    if owner is not None:
+        os.chown(goal, owner.uid, owner.gid)
+
+
+def _plain_file(name: str, at: int, uid: int) -> bytes:
+    """What a file in an open folder holds. Raises StackError."""
+    try:
+        with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at), "rb") as file:
+            seen = os.fstat(file.fileno())
+            if stat.S_ISREG(seen.st_mode) and seen.st_uid == uid:  # a hard link is owned by whom it was taken from
+                return file.read()
+    except OSError:
+        pass
+    raise StackError(f"A data folder of PostgreSQL holds what its server did not write: {name}.")
 
 
 def set_passwords(programs: Path, data: Path, owner: Login | None, statements: str) -> None:
     """Give the roles of a data folder their passwords, before its server starts and anybody can come. Raises
     StackError."""
-    hosts = data / "pg_hba.conf"
-    hosts.write_text(HOSTS, encoding="ascii")
     _run(
         [str(programs / "postgres"), "--single", "-D", str(data), DATABASE],
         cwd=data, env=environment(data), owner=owner, told=statements.encode("ascii"),
@@ -264,7 +297,8 @@ def python_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return kept | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
 
 
-def _run(argv: list[str], *, cwd: Path, env: Mapping[str, str], owner: Login | None = None, told: bytes = b"") -> None:
+def _run(argv: list[str], *, cwd: Path, env: Mapping[str, str], owner: Login | None = None, told: bytes = b"") -> str:
+    """What it said. Raises StackError."""
     try:
         done = subprocess.run(
             argv, cwd=cwd, env=dict(env), input=told, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -275,6 +309,7 @@ def _run(argv: list[str], *, cwd: Path, env: Mapping[str, str], owner: Login | N
         raise StackError(f"{argv[0]} cannot be started: {error.strerror or error}") from None
     except subprocess.TimeoutExpired:
         raise StackError(f"{argv[0]} did not end within {TEMPLATE_S:g} s.") from None
+    said = done.stdout.decode("utf-8", "replace").strip()
     if done.returncode != 0:
-        said = done.stdout.decode("utf-8", "replace").strip()
         raise StackError(f"{argv[0]} ended with exit status {done.returncode}. It said:\n{said}")
+    return said

@@ -12,13 +12,12 @@ from pathlib import Path
 
 from loadtests.model.address import host_port
 from loadtests.model.environment import TOKEN_SECRET
-from loadtests.model.logins import Login as RedisLogin
 from loadtests.model.stackwire import LinkAddress
 from loadtests.stack import postgresql, ready
 from loadtests.stack.child import Command, Login
 from loadtests.stack.folder import StackFolder, open_to_all, write_private
 from loadtests.stack.links import HOST, addresses, links
-from loadtests.stack.passwords import ADMIN, Passwords
+from loadtests.stack.passwords import Passwords
 from loadtests.stack.servers import Program, Servers
 
 COPY = "programs"
@@ -58,7 +57,7 @@ def place_postgres(folder: StackFolder, program: Program) -> Place:
 
 def lay_postgres(place: Place, template: Path, passwords: Passwords) -> None:
     """Copy the template to its place, and the programs where their own place cannot be reached; set the passwords."""
-    postgresql.clone(template, place.data, place.owner or Login(uid=os.geteuid(), gid=os.getegid()))
+    postgresql.clone(template, place.data, place.owner)
     if place.private is not None and place.private in place.programs.parents:
         postgresql.copy_carried(place.private / COPY)
     postgresql.set_passwords(place.programs, place.data, place.owner, "".join(passwords.statements()))
@@ -112,7 +111,7 @@ def plans(
                 argv=[str(servers.redis.path), str(redis_config(folder, ports["redis"]))],
                 env=server_env, cwd=folder.data, log=folder.log("redis"),
             ),
-            probe=functools.partial(ready.redis, at["redis"], RedisLogin(ADMIN, passwords.admin)),
+            probe=functools.partial(ready.redis, at["redis"]),
             ports=("redis",),
         ),
         "postgres": Plan(

@@ -114,19 +114,13 @@ class Supervisor:
             folder=folder, servers=servers, ports=self._ports.numbers, place=place, gateway_env=self._gateway_env,
             passwords=self._passwords,
         )  # fmt: skip
-        self._members = {name: Member(plan, self._note) for name, plan in table.items()}
+        self._members = {name: Member(plan, self._note, self._ports) for name, plan in table.items()}
         await self._listen()
         for name in START_ORDER:
             if name == "postgres":
                 lay_postgres(place, template_path(servers.postgres), self._passwords)
-            self._launch(name)
+            self._members[name].launch()
         await self._all_ready()
-
-    def _launch(self, name: str) -> None:
-        assert self._ports is not None
-        member = self._members[name]
-        self._ports.let_go(*member.plan.ports)
-        member.launch()
 
     async def _all_ready(self) -> None:
         """Wait for them together; the first that fails is the error."""
@@ -268,9 +262,12 @@ class Supervisor:
         except ValueError as error:
             raise StackError(f"Switches are whole numbers: {error}.") from None
         before_ns = time.monotonic_ns()
-        status, answer = await ready.http(
-            self._members["gateway"].plan.address, "/switch", values, token=self._passwords.switches
-        )
+        gateway = self._members["gateway"]
+        if gateway.child is None or not gateway.child.listens(
+            gateway.plan.address
+        ):  # a stranger may, and gets no token
+            raise StackError("The gateway does not listen, so it was not told its switches.")
+        status, answer = await ready.http(gateway.plan.address, "/switch", values, token=self._passwords.switches)
         if status != 200:
             raise StackError(f"The gateway refused with {status}: {answer.decode('utf-8', 'replace').strip()}")
         return before_ns, time.monotonic_ns()

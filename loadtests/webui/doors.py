@@ -5,11 +5,13 @@ browser. So a request has to
 
 - ask for this machine by a name that is its own (a name of somebody else may lead here as well: DNS rebinding),
 - come from our own page, or from no page at all, by the browser's word (`Sec-Fetch-Site`, `Origin`),
-- and, where it changes anything, carry the token of this start of Locust.
+- where it changes anything, carry the token of this start of Locust,
+- and be small: nothing of a body is read before the rest holds, and no more than a form needs.
 
 The terminal prints an address with the token. Who opens it gets the token as a cookie that no other site's request
 carries, and is led to the same address without it. Programs send it as the header `X-Tickstorm-Token`. Whatever is
-refused is answered with 403 and one sentence. No answer may be framed, or read by another site.
+refused is answered with 403 and one sentence, what is too long with 413. No answer may be framed, or read by another
+site.
 
 What this does not do: a program that serves pages on another port of this machine gets the cookie when the user opens
 one of them, for browsers keep cookies by host and not by port (docs/security.md).
@@ -27,6 +29,7 @@ from functools import cache
 from urllib.parse import urlencode, urlsplit
 
 from flask import Flask, Response, jsonify, make_response, redirect, request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 HEADER = "X-Tickstorm-Token"
 PARAMETER = "token"
@@ -36,9 +39,11 @@ WEB_HOSTS = "TICKSTORM_WEB_HOSTS"
 EXTENSION = "tickstorm-doors"
 """Under which name Flask's application keeps its doors."""
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
-MOST_BYTES = 64 * 1024
-"""No request has a longer body; the largest is a start form with many `key=value`."""
 _CORS = "Access-Control-"
+MOST_BYTES = 65_536
+"""Of a body; the login's is the only one that somebody sends who has no token."""
+MOST_AT_LOGIN = 4_096
+FORM = "application/x-www-form-urlencoded"
 
 
 class Doors:
@@ -54,18 +59,24 @@ class Doors:
         app.before_request_funcs.setdefault(None, []).insert(0, self._admit)
         # Handlers are called last to first: the first of the list has the last word, after Locust's own.
         app.after_request_funcs.setdefault(None, []).insert(0, _closed)
+        app.register_error_handler(413, lambda _: refused(413, "this is longer than anything that is asked for here"))
         app.extensions[EXTENSION] = self
 
     def _admit(self) -> Response | None:
-        request.max_content_length = MOST_BYTES
         if (why := self._foreign()) is not None:
             return refused(403, why)
         if request.method in READING:
             return self._let_in() if PARAMETER in request.args else None
-        if request.path != self._login and not self.lets_change():
-            return refused(
-                403, "the token of this start of Locust is missing: open the address that the terminal printed"
-            )
+        if request.path != self._login:
+            if not self.lets_change():
+                return refused(
+                    403, "the token of this start of Locust is missing: open the address that the terminal printed"
+                )
+            _read(MOST_BYTES)
+        elif request.mimetype != FORM:  # others may bring files, which would be stored
+            return refused(415, "a login is a form")
+        else:
+            _read(MOST_AT_LOGIN)
         return None
 
     def _foreign(self) -> str | None:
@@ -76,7 +87,7 @@ class Doors:
         origin = request.headers.get("Origin")
         if site != "same-origin" and not typed and not _followed():
             return "this request comes from another site"
-        if origin is not None and _netloc(origin) != request.host.lower():
+        if origin is not None and _place(origin) != request.host.lower():
             return "this request comes from another site"
         return None
 
@@ -101,6 +112,13 @@ class Doors:
         return hmac.compare_digest(sent.encode("utf-8", "replace"), self.token.encode())
 
 
+def _read(most: int) -> None:
+    """The whole body, however its length is told: whoever looks at it later finds it here."""
+    request.max_content_length = most + 1  # of a body in chunks Werkzeug drops what is beyond, and says nothing
+    if len(request.get_data()) > most:
+        raise RequestEntityTooLarge
+
+
 def _followed() -> bool:
     """A link that a person followed in another page: it shows our page and tells its maker nothing."""
     return (
@@ -108,6 +126,14 @@ def _followed() -> bool:
         and request.headers.get("Sec-Fetch-Mode") == "navigate"
         and request.headers.get("Sec-Fetch-Dest") == "document"
     )
+
+
+def _place(origin: str) -> str | None:
+    """Its host and port; None where it is no address at all."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _closed(response: Response) -> Response:
@@ -146,14 +172,6 @@ def own_names(bound: str) -> frozenset[str]:
 @cache
 def _machine() -> tuple[str, ...]:
     return (socket.gethostname(),)
-
-
-def _netloc(origin: str) -> str:
-    """Host and port of an origin; what is none equals no host."""
-    try:
-        return urlsplit(origin).netloc.lower()
-    except ValueError:
-        return ""
 
 
 def _host(asked: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,30 @@ def test_an_external_target_is_healed_from_the_journal(
     assert journal.pending() == []
     assert heal() == 0
     assert "nothing to heal" in capsys.readouterr().out
+
+
+def test_a_copied_run_of_a_colleague_sends_no_password_anywhere(
+    fake: FakeToxiproxy, journal: Journal, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TICKSTORM_REDIS_PASSWORD", "canary")
+    fake.proxies["theirs"] = FakeToxiproxy.fresh() | {"name": "theirs", "enabled": False}
+    with socket.create_server(("127.0.0.1", 0)) as lure:
+        lure.settimeout(0.2)
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setenv("XDG_STATE_HOME", str(journal.path.parent / "of a colleague"))
+            Journal(journal.path).open(cut(fake.address, supervisor=str(journal.path.parent)))
+            redis = f"127.0.0.1:{lure.getsockname()[1]}"
+            Journal(journal.path).open(
+                Entry(do="open", fault="memory", kind="memory-pressure", link="redis", redis=redis)
+            )
+        assert heal() == 3
+        with pytest.raises(TimeoutError):
+            lure.accept()
+    assert fake.calls == []
+    assert "tickstorm stack heal --trust" in capsys.readouterr().out
+    journal.path.write_text("")
+    journal.open(cut(fake.address))
+    assert heal([journal.path]) == 0
 
 
 def test_what_cannot_be_lifted_stays_open_and_is_the_status(

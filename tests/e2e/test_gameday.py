@@ -32,7 +32,29 @@ limit_s = 8
 [guard]""",
 )  # fmt: skip
 FORGED = """<!doctype html><form method="post" enctype="text/plain" action="URL/tickstorm/fault">
-<input name='{"kind":"down","link":"gateway-redis","for_s":5,"x":"' value='"}'><button>Win a prize</button></form>"""
+<input name='{"kind":"down","link":"gateway-redis","for_s":5,"x":"' value='"}'><button>Win a prize</button></form>
+<form method="post" action="URL/swarm"><input name="user_count" value="14"><button>Start a run</button></form>"""
+REACHING_OVER = """async (url) => {
+  const gained = {}, form = new URLSearchParams({user_count: "14", spawn_rate: "1"});
+  const asks = {"/swarm": {method: "POST", body: form}, "/stop": {method: "POST"}, "/stats/requests": {}, "/logs": {}};
+  for (const [path, how] of Object.entries(asks)) {
+    const said = {credentials: "include", ...how};
+    gained[path] = await fetch(url + path, said).then((answer) => answer.text(), () => "nothing");
+    await fetch(url + path, {...said, mode: "no-cors"}).then((answer) => answer.type, () => "nothing").then((found) => {
+      if (found !== "opaque" && found !== "nothing") gained[path] = found;
+    });
+  }
+  for (const path of FRAMED) {
+    const frame = document.createElement("iframe");
+    const loaded = new Promise((done) => { frame.onload = done; setTimeout(done, 3000); });
+    frame.src = url + path;
+    document.body.append(frame);
+    await loaded;
+  }
+  return gained;
+}"""
+"""What a page of another site comes by, with the user's cookies where the browser sends them."""
+FRAMED = ["/", "/tickstorm", "/tickstorm/live.json"]
 
 
 @pytest.fixture(scope="module")
@@ -83,20 +105,30 @@ def status_of(url: str, body: object, **headers: str) -> int:
 
 
 def test_a_link_is_cut_healed_and_judged_by_hand(web: Web, chromium: Any, elsewhere: str, tmp_path: Path) -> None:
-    page = chromium.new_page(viewport={"width": 1280, "height": 1000})
+    browser = chromium.new_context(viewport={"width": 1280, "height": 1000})
+    page = browser.new_page()
     page.goto(web.address)
     page.goto(f"{web.url}/tickstorm")
     assert web.start(run_profile=web.profile)["success"] is True
     page.wait_for_function("() => document.documentElement.dataset.shown === 'running'", timeout=60_000)
     until(lambda: web.live()["phase"] == "baseline" and web.live()["now_s"] > 3, 40, "the baseline")
 
+    run = web.live()["run"]
+
     # Who may not: another site, and a script without the page's token.
-    stranger = chromium.new_page()
+    stranger = browser.new_page()  # where the user's cookies are
     stranger.goto(elsewhere)
-    with stranger.expect_navigation() as sent:
-        stranger.click("text=Win a prize")
-    assert sent.value.status == 403
+    gained = stranger.evaluate(REACHING_OVER.replace("FRAMED", json.dumps(FRAMED)), web.url)
+    assert gained == dict.fromkeys(("/swarm", "/stop", "/stats/requests", "/logs"), "nothing")
+    assert [frame.url for frame in stranger.frames[1:]] == ["chrome-error://chromewebdata/"] * len(FRAMED)
+    for text in ("Start a run", "Win a prize"):
+        stranger.goto(elsewhere)
+        with stranger.expect_navigation() as sent:
+            stranger.click(f"text={text}")
+        assert sent.value.status == 403
     stranger.close()
+    assert web.live()["state"] == "running"
+    assert web.live()["run"] == run
     fault = {"kind": "down", "link": "gateway-redis", "for_s": 5}
     assert status_of(f"{web.url}/tickstorm/fault", fault, **{"Content-Type": "application/json"}) == 403
     assert web.live()["faults"] == []

@@ -24,6 +24,15 @@ def test_a_second_run_is_refused_by_the_name_of_the_first(tmp_path: Path) -> Non
     StackHold(tmp_path, "run-three").release()
 
 
+def test_no_other_user_keeps_runs_away_by_locking_the_file(tmp_path: Path) -> None:
+    folder = tmp_path / "stack"
+    for _ in ("made", "made by an earlier version"):
+        StackHold(folder, "run").release()
+        assert (folder / "run.lock").stat().st_mode & 0o777 == 0o600
+        (folder / "run.lock").chmod(0o644)
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_killed_run_holds_nothing(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"

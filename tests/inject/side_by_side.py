@@ -39,7 +39,7 @@ class Part:
 def part(
     kind: str,
     *,
-    for_s: float = 0.8,
+    for_s: float = 1.6,
     direction: str = "both",
     after_s: float = 0.0,
     beside: Callable[[TestLink], AbstractContextManager[Any]] = lambda _: nullcontext(),

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtests.inject.healing import heal, users_of
 from loadtests.inject.journal import Entry, Journal
+from loadtests.inject.seal import key_file, known_key, own_key
 
 from .fakes import FakeToxiproxy
 
@@ -57,6 +62,78 @@ def test_a_torn_tail_hides_no_earlier_fault(tmp_path_factory: pytest.TempPathFac
     journal.open(entry("three"))
     assert journal.pending()[-1] == entry("three")
     assert journal.pending()[0] == entry("one")
+
+
+def test_lines_of_another_user_or_an_older_version_are_read_and_not_believed(
+    fake: FakeToxiproxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.proxies["theirs"] = FakeToxiproxy.fresh() | {"name": "theirs", "enabled": False}
+    undo = {"proxy": "theirs", "listen": "127.0.0.1:9", "upstream": "127.0.0.1:10", "toxics": [], "listens": "again"}
+    theirs = Entry(do="open", fault="theirs", kind="down", proxy="theirs", toxiproxy=fake.address, undo=undo)
+    path = tmp_path / "it's; theirs" / "faults.journal"
+    path.parent.mkdir()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("XDG_STATE_HOME", str(tmp_path / "of a colleague"))
+        Journal(path).open(theirs)
+    with path.open("ab") as file:
+        file.write(msgspec.json.encode(msgspec.structs.replace(theirs, fault="old")) + b"\n")
+        file.write(msgspec.json.encode(msgspec.structs.replace(theirs, fault="forged", seal="0" * 32)) + b"\n")
+    Journal(path).open(entry("ours", redis="127.0.0.1:1"))
+    Journal(path).close("ours")
+
+    assert Journal(path).pending() == []
+    assert users_of(fake.address, [path]) == []
+    (told,) = heal("", [path])
+    assert "(3)" in told
+    assert "not lifted" in told
+    assert shlex.split(told.partition("yours: ")[2]) == ["tickstorm", "stack", "heal", "--trust", str(path)]
+    assert fake.calls == []
+
+    assert sum("Lifted fault" in text for text in heal("", [path], trusted=[path])) == 3
+    assert fake.proxies["theirs"]["enabled"]
+    assert heal("", [path]) == []
+
+
+@pytest.mark.parametrize("changed", ["redis", "fault", "do"])
+def test_a_line_that_was_changed_is_not_believed(tmp_path: Path, changed: str) -> None:
+    Journal(tmp_path / "j").open(entry("one", redis="10.0.0.1:1"))
+    to = {"redis": ("10.0.0.1", "10.0.0.2"), "fault": ('"one"', '"two"'), "do": ('"open"', '"held"')}[changed]
+    (tmp_path / "j").write_text((tmp_path / "j").read_text().replace(*to))
+    assert Journal(tmp_path / "j").pending() == []
+
+
+def test_a_link_a_pipe_and_a_file_of_somebody_else_are_no_journals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Journal(tmp_path / "j").open(entry("one"))
+    (tmp_path / "link").symlink_to(tmp_path / "j")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe"):
+        assert Journal(tmp_path / name).pending() == []
+        assert heal("", [tmp_path / name]) == []
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert Journal(tmp_path / "j").pending() == []
+
+
+def test_the_key_is_for_this_user_alone_and_all_draw_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert known_key() is None
+    with ThreadPoolExecutor(8) as many:
+        assert len(set(many.map(lambda _: own_key(), range(32)))) == 1
+    (only,) = key_file().parent.iterdir()
+    assert only.stat().st_mode & 0o777 == 0o600
+    assert only.parent.stat().st_mode & 0o077 == 0
+    only.chmod(0o640)
+    assert known_key() is None
+    with pytest.raises(PermissionError, match="XDG_STATE_HOME may name another folder"):
+        Journal(tmp_path / "j").open(entry("one"))
+
+
+def test_without_a_place_for_the_key_no_fault_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "state").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with pytest.raises(OSError, match="the key of its lines cannot be kept"):
+        Journal(tmp_path / "j").begin("127.0.0.1:1", 0.0)
 
 
 HOLDER = """

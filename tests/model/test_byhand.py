@@ -78,6 +78,11 @@ def test_its_name_is_nobody_elses() -> None:
         ({**CUT, "at_s": 3}, "bad", "at_s: a fault by hand begins now and once"),
         ({**CUT, "repeat": {"times": 2, "every_s": 3}}, "bad", "repeat"),
         ({**CUT, "kind": "explode"}, "bad", 'kind: found "explode"'),
+        (
+            {**CUT, "kind": "failover", "to": "192.0.2.1:6379"},
+            "not allowed",
+            'to: found "192.0.2.1:6379", allowed by hand',
+        ),
         ({"kind": "kill", "service": "redis", "for_s": 1}, "not allowed", "target.test_system = true"),
         ({"kind": "stalled-consumers", "consumers": "nobody", "for_s": 1}, "bad", 'consumers: "nobody" is not known'),
         ({**CUT, "for_s": 30}, "conflict", "allowed up to 15.0: the plan ends then"),

@@ -49,3 +49,16 @@ def family(pid: int) -> list[int]:
     """A process and all its descendants."""
     root = psutil.Process(pid)
     return [pid, *(child.pid for child in root.children(recursive=True))]
+
+
+def listening(number: int) -> socket.socket:
+    """As every server does it, and whoever wants its port."""
+    server = socket.socket()
+    try:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("127.0.0.1", number))
+        server.listen()
+    except OSError:
+        server.close()
+        raise
+    return server

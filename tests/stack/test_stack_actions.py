@@ -16,7 +16,7 @@ import msgspec
 import psutil
 import psycopg2
 import pytest
-from stack_peers import family, get, redis_says, runs, until
+from stack_peers import family, get, listening, redis_says, runs, until
 
 from loadtests.model.stackwire import LINKS, SERVICES, Answer, Ask
 from loadtests.stack import LocalStack, StackError
@@ -185,6 +185,26 @@ def test_kill_ends_it_at_once_and_start_makes_it_ready_again(stack: LocalStack, 
     assert again.ready_ns is not None
     assert started.before_ns < again.ready_ns <= started.after_ns
     gateway = stack.status().services["gateway"].address
+    until("the gateway has recovered", lambda: get(gateway, "/health")["status"] == "ready")
+
+
+@pytest.mark.parametrize("service", ["redis", "postgres", "gateway", "toxiproxy"])
+def test_nobody_else_can_listen_where_a_killed_server_is_missed(stack: LocalStack, service: str) -> None:
+    """He would be told passwords that hold again when the server is back."""
+    status = stack.status()
+    places = [status.services[service].address]
+    places += [link.listen for link in status.links.values()] if service == "toxiproxy" else []
+    did(stack, Ask(do="kill", service=service))
+    for where in places:
+        host, port = where.rsplit(":", 1)
+        with pytest.raises(OSError, match="in use"):
+            listening(int(port))
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((host, int(port)), 5)
+    if service == "gateway":
+        assert "does not listen" in stack.ask(Ask(do="switch", settings={"drop_every": "0"})).error
+    did(stack, Ask(do="start", service=service))
+    gateway = status.services["gateway"].address
     until("the gateway has recovered", lambda: get(gateway, "/health")["status"] == "ready")
 
 

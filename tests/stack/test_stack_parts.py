@@ -12,16 +12,19 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from stack_peers import listening
 
 from loadtests.model.errors import BadInput, HarnessError
-from loadtests.model.logins import Login
 from loadtests.model.stackwire import LINKS, SERVICES
 from loadtests.stack import MissingServer, PortInUse, StackError, ready, stack_folder
 from loadtests.stack.building import _go_on_path
 from loadtests.stack.child import Child, Command, alive, exit_text, stopped, tail
 from loadtests.stack.folder import StackFolder, State, open_to_all, project_root, servers_folder
 from loadtests.stack.links import FREE_FROM, FREE_TO, PREFERRED, Ports, links, write_config
+from loadtests.stack.member import Member
+from loadtests.stack.obtaining import _locked
 from loadtests.stack.servers import find_postgres, find_redis, find_toxiproxy
+from loadtests.stack.services import Plan
 
 
 def program(folder: Path, name: str, body: str = "") -> Path:
@@ -120,6 +123,27 @@ def test_the_config_is_what_toxiproxy_reads(tmp_path: Path) -> None:
     assert all(set(each) == {"name", "listen", "upstream", "enabled"} for each in written)
 
 
+def test_nobody_listens_where_a_server_is_missed_and_who_connects_is_refused() -> None:
+    ports = Ports()
+    number = ports["redis"]
+    ports.let_go("redis")
+    server = listening(number)
+    assert not ports.hold("redis"), "it listens still"
+    client = socket.create_connection(("127.0.0.1", number), 5)
+    peer, _ = server.accept()
+    for one in (server, peer, client):  # the server closes first, so its end of the connection is remembered
+        one.close()
+    assert ports.hold("redis")
+    assert ports.hold("redis"), "safe to repeat"
+    with pytest.raises(OSError, match="in use"):
+        listening(number)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", number), 5)
+    ports.let_go("redis")
+    listening(number).close()
+    ports.close()
+
+
 # -- folders
 
 
@@ -148,6 +172,20 @@ def test_one_folder_has_one_owner(tmp_path: Path) -> None:
     assert folder.take(wait_s=0.05) is None
     lock.close()
     assert not folder.held()
+
+
+def test_no_other_user_keeps_a_stack_from_its_folder_by_locking_a_file(tmp_path: Path) -> None:
+    folder = StackFolder(root=tmp_path / "stack")
+    for _ in ("made", "made by an earlier version"):
+        lock = folder.take()
+        assert lock is not None
+        lock.close()
+        assert folder.lock.stat().st_mode & 0o777 == 0o600
+        folder.lock.chmod(0o644)
+    assert folder.root.stat().st_mode & 0o777 == 0o700
+    (tmp_path / "lock").touch(0o644)
+    with _locked(tmp_path, print):
+        assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_socket_whose_path_is_too_long_moves_and_is_found_again(tmp_path: Path) -> None:
@@ -288,6 +326,50 @@ def test_one_whose_child_has_ended_and_was_not_reaped_stands_still_too(tmp_path:
     assert asyncio.run(scenario())
 
 
+def test_who_listens_is_told_from_who_only_answers_in_its_place(tmp_path: Path) -> None:
+    body = (
+        "import socket, time\nown = socket.create_server(('127.0.0.1', 0))\nprint(own.getsockname()[1], flush=True)\n"
+    )
+    server = program(tmp_path, "server", f"{body}time.sleep(60)")
+
+    async def scenario() -> None:
+        child = Child.start(Command(argv=[str(server)], env={}, cwd=tmp_path, log=tmp_path / "log"))
+        deadline = time.monotonic() + 20
+        while not child.log_tail() and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            assert not child.listens(f"127.0.0.1:{other.getsockname()[1]}")
+        assert child.listens(f"127.0.0.1:{child.log_tail()}")
+        await child.kill()
+        assert not child.listens(f"127.0.0.1:{child.log_tail()}")
+
+    asyncio.run(scenario())
+
+
+def test_a_service_in_whose_place_another_process_answers_is_not_ready(tmp_path: Path) -> None:
+    sleeper = program(tmp_path, "sleeper", "import time\ntime.sleep(60)")
+
+    async def answers() -> str:
+        return "9.9"
+
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            member = Member(
+                Plan(
+                    name="redis", address=f"127.0.0.1:{other.getsockname()[1]}", origin="PATH", probe=answers, ports=(),
+                    command=Command(argv=[str(sleeper)], env={}, cwd=tmp_path, log=tmp_path / "log"),
+                ),
+                lambda: None,
+            )  # fmt: skip
+            try:
+                with pytest.raises(StackError, match="another process listens"):
+                    await member.start(time.monotonic() + 1)
+            finally:
+                await member.close()
+
+    asyncio.run(scenario())
+
+
 def test_the_tail_of_a_log_is_what_the_last_start_wrote(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert tail(log) == ""
@@ -303,8 +385,6 @@ def test_exit_statuses_read_as_words() -> None:
 
 
 # -- readiness
-
-redis_probe = partial(ready.redis, login=Login("admin", "x"))
 
 
 @pytest.mark.parametrize(
@@ -325,21 +405,19 @@ def test_the_target_is_ready_only_when_it_says_so_of_both_its_servers(answer: by
 @pytest.mark.parametrize(
     ("answer", "missing"),
     [
-        (b"+OK\r\n+PONG\r\n$22\r\nredis_version:7.4.1\r\n\r\n\r\n", None),
-        (b"+OK\r\n-LOADING Redis is loading\r\n", "LOADING"),
-        (b"-WRONGPASS invalid password\r\n", "WRONGPASS"),
+        (b"+PONG\r\n$22\r\nredis_version:7.4.1\r\n\r\n\r\n", None),
         (b"-LOADING Redis is loading\r\n", "LOADING"),
         (b"", "0 bytes read"),
         (b"$nonsense\r\n", "nonsense"),
     ],
 )
 def test_redis_is_ready_only_when_it_answers_ping(answer: bytes, missing: str | None) -> None:
-    assert _probe(answer, missing, redis_probe) == ("redis 7.4.1" if missing is None else "")
+    assert _probe(answer, missing, ready.redis) == ("redis 7.4.1" if missing is None else "")
 
 
 def test_a_port_where_nobody_listens_is_not_ready() -> None:
     async def scenario() -> None:
-        for probe in (redis_probe, partial(ready.postgres, password="x"), ready.target):
+        for probe in (ready.redis, partial(ready.postgres, password="x"), ready.target):
             with pytest.raises(ready.NotReady):
                 await probe("127.0.0.1:1")
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from served import Served
+from werkzeug.test import create_environ, run_wsgi_app
 
 from loadtests.model.byhand import Refused
 from loadtests.webui.acting import MOST_BYTES
-from loadtests.webui.doors import HEADER, WEB_HOSTS, is_ours, own_names
-from tests.examples import examples
+from loadtests.webui.doors import FORM, HEADER, WEB_HOSTS, is_ours, own_names
+from loadtests.webui.doors import MOST_BYTES as MOST_BODY
 
+LOGIN = "/login"
 CUT = {"kind": "down", "link": "gateway-redis", "for_s": 5}
 
 
@@ -53,18 +56,6 @@ def served(shared: Served) -> Served:
 
 def post(served: Served, what: str, body: object, **headers: str) -> Any:
     return served.client.post(f"/tickstorm/{what}", json=body, headers={HEADER: served.doors.token, **headers})
-
-
-@given(st.text(max_size=30), st.text(max_size=30), st.sampled_from(["", "http://", "https://", "//"]))
-@example("[", "[", "http://")
-@example("[::1", "same-origin", "http://")
-@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_a_header_holds_is_answered(served: Served, one: str, other: str, scheme: str) -> None:
-    for name in ("Origin", "Sec-Fetch-Site", "Host", "Referer", "Cookie"):
-        value = (scheme + (one if name == "Origin" else other)).encode("ascii", "replace").decode()
-        plain = "".join(letter for letter in value if letter.isprintable())
-        answer = served.client.get("/tickstorm/live.json", headers={name: plain})
-        assert answer.status_code in (200, 400, 403), (name, plain)
 
 
 def test_what_the_page_asks_reaches_the_run(served: Served) -> None:
@@ -263,3 +254,59 @@ def test_a_link_in_another_page_may_be_followed_to_ours(served: Served) -> None:
     followed = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
     assert served.client.get("/tickstorm", headers=followed).status_code == 200
     assert served.client.post("/stop", headers={HEADER: served.doors.token, **followed}).status_code == 403
+
+
+NAMES = st.sampled_from(["Host", "Origin", "Referer", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Cookie"])
+WORDS = st.sampled_from(
+    ["http://", "[", "]", "::1", "localhost", "127.0.0.1", ":", "99999", "@", "/", "%", "none", "\xff"]
+)
+SAID = st.lists(WORDS | st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), max_size=5), max_size=6)
+
+
+@given(said=st.dictionaries(NAMES, SAID.map("".join)), token=st.booleans())
+@example(said={"Origin": "http://["}, token=True)
+@example(said={"Host": "[", "Origin": "http://["}, token=True)
+def test_whatever_a_request_says_of_itself_it_passes_or_is_refused(
+    shared: Served, said: dict[str, str], token: bool
+) -> None:
+    environ = {f"HTTP_{name.upper().replace('-', '_')}": text for name, text in said.items()}
+    headers = {HEADER: shared.doors.token} if token else {}
+    for method, path in (("GET", "/tickstorm/live.json"), ("POST", "/tickstorm/note"), ("GET", "/?token=x")):
+        json = {"text": "look"} if method == "POST" else None
+        answer = shared.client.open(path, method=method, json=json, headers=headers, environ_overrides=environ)
+        assert answer.status_code in (200, 403), (method, path, answer.status_code)
+
+
+class Endless(io.RawIOBase):
+    """A body of chunks; it counts what was read of it."""
+
+    taken = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any) -> int:
+        self.taken += len(into)
+        into[:] = b"a" * len(into)
+        return len(into)
+
+
+@pytest.mark.parametrize("path", [*CHANGED, LOGIN])
+def test_no_body_is_read_beyond_what_a_form_needs(served: Served, path: str) -> None:
+    for headers in ({HEADER: served.doors.token}, {}):
+        body = Endless()
+        asked = create_environ(path, method="POST", headers=headers, content_type=FORM)
+        del asked["CONTENT_LENGTH"]
+        asked |= {"wsgi.input": body, "wsgi.input_terminated": True}  # as gevent says of a body in chunks
+        found, status, _ = run_wsgi_app(served.ui.app, asked)
+        allowed = headers or path == LOGIN
+        assert status.partition(" ")[0] == ("413" if allowed else "403")
+        assert b'"message"' in b"".join(found)
+        assert body.taken <= (2 * MOST_BODY if allowed else 0)
+        told = served.client.post(path, headers=headers, data=b"a" * (MOST_BODY + 1), content_type=FORM)
+        assert told.status_code == (413 if allowed else 403)
+
+
+def test_a_login_with_files_is_none(served: Served) -> None:
+    form = {"password": "x", "file": (io.BytesIO(b"a"), "name")}
+    assert served.client.post(LOGIN, data=form, content_type="multipart/form-data").status_code == 415
