@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from loadtests.drive.crew import READING
+from loadtests.drive.user_faults import READING
 from loadtests.model.fault_kinds import KINDS, named
 from tests.golden.recording import NEED_A_SERVER, acting
 

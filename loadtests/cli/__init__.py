@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from loadtests.harness.streams import outlive_the_console
+from loadtests.harness.standard_streams import outlive_the_console
 from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.words import printable
 

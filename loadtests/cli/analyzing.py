@@ -9,8 +9,8 @@ from pathlib import Path
 from loadtests.cli.console import err
 from loadtests.cli.console import out as console
 from loadtests.drive.replays import read_bounded
-from loadtests.harness.places import reports_folder
-from loadtests.harness.replacing import replace_file
+from loadtests.harness.paths import reports_folder
+from loadtests.harness.replace_file import replace_file
 from loadtests.measure.plausible import implausible, longest_ns
 from loadtests.model.codec import Frame, Torn, decode_file
 from loadtests.model.errors import BadInput
@@ -119,10 +119,10 @@ def analyze_run(
     consumers: Path | None = None,
 ) -> int:
     """Judge again; the exit status of the verdict. `consumers`: where to write what each consumer felt, as CSV."""
-    from loadtests.measure.case import case  # as above
-    from loadtests.measure.facts import fold
-    from loadtests.measure.felt_by import consumer_table
+    from loadtests.measure.analysis import case  # as above
+    from loadtests.measure.history_tables import fold
     from loadtests.measure.judge import concluded
+    from loadtests.measure.recovery_spread import consumer_table
 
     folder = run_folder(run)
     profile = profile_of(folder, sets)

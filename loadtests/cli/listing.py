@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.table import Table
 
 from loadtests.cli.console import out
-from loadtests.harness.loading import load
-from loadtests.harness.places import shipped_profiles
+from loadtests.harness.paths import shipped_profiles
+from loadtests.harness.profile_loading import load
 
 
 def list_profiles() -> None:

@@ -23,12 +23,12 @@ from loadtests.cli.analyzing import analyze_run, show
 from loadtests.cli.console import err, out
 from loadtests.cli.progress import Progress
 from loadtests.harness.commandline import ruled
-from loadtests.harness.holding import LENT, StackHold
-from loadtests.harness.loading import REPLAYS, load
-from loadtests.harness.places import ROOT, profile_path, report_of, reports_folder
+from loadtests.harness.paths import ROOT, profile_path, report_of, reports_folder
+from loadtests.harness.profile_loading import REPLAYS, load
+from loadtests.harness.stack_lock import LENT, StackHold
 from loadtests.harness.status import STATUS_FD
 from loadtests.harness.target import resolve
-from loadtests.inject.healing import heal
+from loadtests.inject.startup_sweep import heal
 from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.results import Verdict, from_json
 from loadtests.stack import stack_folder

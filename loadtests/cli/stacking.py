@@ -9,15 +9,15 @@ import msgspec
 from rich.table import Table
 
 from loadtests.cli.console import err, out
-from loadtests.harness.holding import user_of
-from loadtests.harness.places import journals
-from loadtests.inject.healing import LEFT_ALONE
-from loadtests.inject.healing import heal as heal_by_journal
+from loadtests.harness.paths import journals
+from loadtests.harness.stack_lock import user_of
 from loadtests.inject.journal import Journal
+from loadtests.inject.startup_sweep import LEFT_ALONE
+from loadtests.inject.startup_sweep import heal as heal_by_journal
 from loadtests.model.errors import BadInput
 from loadtests.stack import LocalStack, stack_folder
 from loadtests.stack.folder import write_private
-from loadtests.stack.leftovers import end_left_in
+from loadtests.stack.orphans import end_left_in
 from loadtests.stack.passwords import Passwords
 
 PORTS = (

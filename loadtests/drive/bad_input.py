@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import gevent
 
-from loadtests.drive.crew import Key, Play, Reading
 from loadtests.drive.redis_connection import dial
 from loadtests.drive.resp import ErrorReply, ProtocolError, Replies, command
+from loadtests.drive.user_faults import Key, Play, Reading
 from loadtests.model.crew import PUBLISHERS
 
 if TYPE_CHECKING:
-    from loadtests.drive.wiring import Wiring
+    from loadtests.drive.run_context import Wiring
     from loadtests.plan.workload import SlotPlan
 
 OVERSIZE_BYTES: Final = 1_100_000

@@ -13,8 +13,8 @@ import msgspec
 
 from loadtests.drive.frames import BINARY, CLOSE, PING, TEXT, Cutter, TooLongError, wire
 from loadtests.drive.integrity import Integrity
+from loadtests.tally.anomalies import EXAMPLE
 from loadtests.tally.batch import Batch, Message, Odd, message
-from loadtests.tally.exceptions import EXAMPLE
 from loadtests.tally.identity import Identity, Seal, probe_run
 from loadtests.tally.streams import FOREIGN, TOO_MANY, Streams
 

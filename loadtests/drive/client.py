@@ -6,7 +6,7 @@ from gevent.event import Event
 from locust import User, task
 
 from loadtests.drive.consuming import Consuming
-from loadtests.drive.wiring import NoSlot, Wired
+from loadtests.drive.run_context import NoSlot, Wired
 from loadtests.model.ids import NS_PER_MS
 
 

@@ -12,16 +12,16 @@ from gevent import socket as gsocket
 
 from loadtests.drive import tls
 from loadtests.drive.consumer_connection import Connection
+from loadtests.drive.consumer_fault import Role
 from loadtests.drive.dialing import connected
 from loadtests.drive.handshake import BeyondUsError, RefusedError, UnauthorizedError, agent, upgrade
 from loadtests.drive.inability import is_ours
-from loadtests.drive.role import Role
 from loadtests.drive.socketio import QUERY
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.profile import Reconnect
 
 if TYPE_CHECKING:
-    from loadtests.drive.wiring import Lease, Wiring
+    from loadtests.drive.run_context import Lease, Wiring
 
 OPEN_S: Final = 10.0
 """How long connecting and upgrading together may take, and then the subscription's confirmation."""

@@ -11,7 +11,7 @@ import random
 from loadtests.drive.commands import Stamp
 from loadtests.drive.redis_connection import ask, dial
 from loadtests.drive.resp import ErrorReply, command
-from loadtests.drive.wiring import Wiring
+from loadtests.drive.run_context import Wiring
 from loadtests.model.ids import MAX_SLOTS, pack_stream
 from loadtests.plan.payload import Payloads
 from loadtests.tally.identity import encode, probe_run

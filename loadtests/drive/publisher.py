@@ -5,7 +5,7 @@ from __future__ import annotations
 from gevent.event import Event
 from locust import User, task
 
-from loadtests.drive.wiring import NoSlot, Wired, Wiring
+from loadtests.drive.run_context import NoSlot, Wired, Wiring
 
 
 class EventPublisher(User):

@@ -21,9 +21,9 @@ from loadtests.drive.probing import probe
 from loadtests.drive.publish_display import PublishDisplay
 from loadtests.drive.redis_connection import RedisConnection, dial
 from loadtests.drive.replays import read_replays
+from loadtests.drive.run_context import Lease, Wiring
 from loadtests.drive.slot import Slot
 from loadtests.drive.timer import Timer
-from loadtests.drive.wiring import Lease, Wiring
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
 from loadtests.plan.replay import Replayed
 from loadtests.plan.workload import Workload

@@ -14,7 +14,7 @@ from locust.env import Environment
 
 from loadtests.drive import postgres
 from loadtests.drive.locust_stats import merge
-from loadtests.drive.wiring import NoSlot, Wired, Wiring
+from loadtests.drive.run_context import NoSlot, Wired, Wiring
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, slice_of
 from loadtests.model.profile import Readers
 from loadtests.plan.pacing import Constant

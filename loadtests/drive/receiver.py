@@ -23,9 +23,9 @@ from loadtests.drive.heartbeat import Heartbeat
 from loadtests.drive.hub_lag import HubLag
 from loadtests.drive.inability import Inabilities
 from loadtests.drive.integrity import Integrity, Sampling
+from loadtests.drive.read_accounting import settle
 from loadtests.drive.receive_display import HarnessReading, Health, Readings, merge_received
 from loadtests.drive.sample_gaps import SampleGaps
-from loadtests.drive.settling import settle
 from loadtests.drive.socketio import SocketIoDialect, patience_ns
 from loadtests.drive.websocket import PlainDialect
 from loadtests.model import words
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from locust.env import Environment
 
-    from loadtests.drive.wiring import Wiring
+    from loadtests.drive.run_context import Wiring
     from loadtests.plan.replay import Replayed
 
 _RECORDS_A_TURN = 64

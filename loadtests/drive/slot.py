@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from gevent.event import Event
 
-from loadtests.drive.blocking import Blocking
+from loadtests.drive.backpressure import Blocking
 from loadtests.drive.commands import Commands
 from loadtests.drive.cursor import Cursor
 from loadtests.drive.redis_connection import RedisConnection

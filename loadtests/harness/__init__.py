@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from loadtests.harness.options import add_options, sets_of
-from loadtests.harness.streams import outlive_the_console
+from loadtests.harness.standard_streams import outlive_the_console
 
 log = logging.getLogger("tickstorm")
 
@@ -20,7 +20,7 @@ def attach() -> None:
     """Register Tickstorm with Locust; called by the locustfile."""
     import locust
 
-    from loadtests.harness.forking import end_forks_with_us
+    from loadtests.harness.parent_death import end_forks_with_us
 
     outlive_the_console()
     end_forks_with_us()
@@ -48,10 +48,10 @@ def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
     import os
 
     from loadtests.capture.preflight import refuse_few_descriptors
-    from loadtests.harness.dispatching import BalancedDispatcher
-    from loadtests.harness.loading import load
-    from loadtests.harness.master import Chosen, Master
-    from loadtests.harness.places import profile_path
+    from loadtests.harness.leader import Chosen, Master
+    from loadtests.harness.paths import profile_path
+    from loadtests.harness.profile_loading import load
+    from loadtests.harness.worker_dispatch import BalancedDispatcher
     from loadtests.model.errors import BadInput
 
     options = environment.parsed_options
@@ -73,8 +73,8 @@ def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
     master = environment.tickstorm = Master(environment, runner, chosen, os.environ.get("TICKSTORM_RUN_ID") or None)
     master.choose(chosen)
     if web_ui is not None:
-        from loadtests.harness.hands import Hands
-        from loadtests.harness.swarming import watch_start_form
+        from loadtests.harness.manual_faults import Hands
+        from loadtests.harness.start_form import watch_start_form
         from loadtests.webui.page import attach_page
 
         watch_start_form(environment, master)

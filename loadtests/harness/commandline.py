@@ -2,7 +2,7 @@
 
 Locust also listens to variables (LOCUST_RUN_TIME and its like) and to three files (~/.locust.conf, locust.conf and
 pyproject.toml of the folder): they belong to some other set-up of the user, and would change what the profile asks for.
-With plain Locust they are the user's own way; there the history names them (`overriding`).
+With plain Locust they are the user's own way; there the history names them (`locust_overrides`).
 """
 
 from __future__ import annotations

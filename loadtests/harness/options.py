@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from loadtests.harness.places import shipped_profiles
+from loadtests.harness.paths import shipped_profiles
 
 DEFAULT_PROFILE = "locust-quick"
 LOOPBACK = "127.0.0.1"

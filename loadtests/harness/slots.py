@@ -13,7 +13,7 @@ from typing import NamedTuple
 import gevent
 from gevent.event import AsyncResult
 
-from loadtests.drive.wiring import Kind, Lease, NoSlot
+from loadtests.drive.run_context import Kind, Lease, NoSlot
 
 LOST_EPOCHS = 64
 """How many epochs are skipped for a slot whose holder vanished without saying how far it had come."""

@@ -8,11 +8,11 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from loadtests.harness.places import report_of
+from loadtests.harness.paths import report_of
 from loadtests.model.words import printable
 
 if TYPE_CHECKING:
-    from loadtests.harness.conductor import Conductor
+    from loadtests.harness.run import Conductor
 
 log = logging.getLogger("tickstorm")
 STATUS_FD = "TICKSTORM_STATUS_FD"

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from loadtests.capture.asking import get_json
-from loadtests.harness.places import journals
-from loadtests.harness.vigil import Ends, ends_of_processes, ends_of_stack
-from loadtests.inject.healing import heal
+from loadtests.harness.paths import journals
+from loadtests.harness.service_watch import Ends, ends_of_processes, ends_of_stack
+from loadtests.inject.startup_sweep import heal
 from loadtests.model.environment import TOKEN_SECRET
 from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.profile import Profile

@@ -16,11 +16,11 @@ import msgspec
 from loadtests.capture.clock import clock_identity
 from loadtests.capture.clocksync import EVERY_S, Offset, measure
 from loadtests.capture.shipping import Outbox
-from loadtests.drive.wiring import Kind, Wiring
-from loadtests.harness import orders
-from loadtests.harness.part import SAME_CLOCK, Part, PartStatus
+from loadtests.drive.run_context import Kind, Wiring
+from loadtests.harness import messages
+from loadtests.harness.environment_info import VERSION, versions
+from loadtests.harness.participant import SAME_CLOCK, Part, PartStatus
 from loadtests.harness.slots import RemoteSlots, Taken
-from loadtests.harness.software import VERSION, versions
 from loadtests.model.errors import HarnessError
 from loadtests.model.profile_read import read_effective
 from loadtests.model.runconfig import OPTION, RunConfig, decode_config, sha256_of
@@ -40,13 +40,13 @@ class Worker:
         self._outbox: Outbox | None = None
         self._config: RunConfig | None = None
         self._slots = RemoteSlots(
-            lambda number, kind: self._send(orders.TAKE, {"number": number, "kind": kind}),
-            lambda kind, slot, epoch: self._send(orders.GIVE, {"kind": kind, "slot": slot, "next_epoch": epoch}),
+            lambda number, kind: self._send(messages.TAKE, {"number": number, "kind": kind}),
+            lambda kind, slot, epoch: self._send(messages.GIVE, {"kind": kind, "slot": slot, "next_epoch": epoch}),
             timeout_s=10.0,
         )
-        runner.register_message(orders.SLOT, orders.handler(self._slot))
-        runner.register_message(orders.ACK, orders.handler(self._acknowledged))
-        runner.register_message(orders.ORDER, orders.handler(self._ordered))
+        runner.register_message(messages.SLOT, messages.handler(self._slot))
+        runner.register_message(messages.ACK, messages.handler(self._acknowledged))
+        runner.register_message(messages.ORDER, messages.handler(self._ordered))
         environment.events.test_start.add_listener(lambda **_: self._begin())
         environment.events.test_stopping.add_listener(lambda **_: self._stopping())
         environment.events.quitting.add_listener(lambda **_: self._stopping())
@@ -72,7 +72,7 @@ class Worker:
         found = data["slot"]
         if not self._slots.answer(data["number"], Taken(*found) if found else None) and found:
             kind: Kind = data["kind"]
-            self._send(orders.GIVE, {"kind": kind, "slot": found[0], "next_epoch": found[1]})
+            self._send(messages.GIVE, {"kind": kind, "slot": found[0], "next_epoch": found[1]})
 
     def _acknowledged(self, _node: str, data: dict[str, Any]) -> None:
         if self._outbox is not None and self._config is not None and data["run"] == self._config.run:
@@ -123,7 +123,7 @@ class Worker:
         self._outbox = Outbox(
             Path(tempfile.mkdtemp(prefix="tickstorm-spool-")) / f"{run}-{process}.tsh",
             lambda number, frame: sent(
-                orders.CHUNK, {"run": run, "process": process, "number": number, "frame": frame}
+                messages.CHUNK, {"run": run, "process": process, "number": number, "frame": frame}
             ),
             time.monotonic,
         )
@@ -161,7 +161,7 @@ class Worker:
 
     def _tell(self, status: PartStatus) -> None:
         if self._config is not None:
-            self._send(orders.STATUS, {"run": self._config.run, "status": msgspec.to_builtins(status)})
+            self._send(messages.STATUS, {"run": self._config.run, "status": msgspec.to_builtins(status)})
 
     def _pump(self, outbox: Outbox) -> None:
         while not (self._part is None or self._part.closed) or outbox.pending:

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from loadtests.inject.errors import ControlError
-from loadtests.inject.healing import heal
 from loadtests.inject.process import serve
+from loadtests.inject.startup_sweep import heal
 
 
 def main() -> int:

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import NoAnswer, NotThere, Refused
 from loadtests.inject.socketry import Cut, connected
-from loadtests.inject.watch import Watch
 from loadtests.model.address import host_port
 from loadtests.model.words import plain
 

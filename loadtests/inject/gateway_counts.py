@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from loadtests.inject.dialects import http_get
+from loadtests.inject.deadline import Watch
+from loadtests.inject.probe_protocols import http_get
 from loadtests.inject.socketry import Connection, Cut
-from loadtests.inject.watch import Watch
 from loadtests.model.address import host_port
 
 TIMEOUT_S = 1.0

@@ -8,25 +8,25 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from loadtests.inject.crew import CrewControl
 from loadtests.inject.database import database_at
+from loadtests.inject.deadline import Watch
 from loadtests.inject.emitting import Emitter
 from loadtests.inject.errors import ControlError, NoAnswer, NotThere
-from loadtests.inject.healing import dirt, sentence, sweep_or_restart, undo_pending
-from loadtests.inject.held import Held
+from loadtests.inject.exclusions import Held
+from loadtests.inject.fault_run import CALM_NS, GO_NS, Life, Surroundings
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.kind import Site
-from loadtests.inject.layers import Tls
-from loadtests.inject.life import CALM_NS, GO_NS, Life, Surroundings
 from loadtests.inject.lifting import COMMAND, Lifted
 from loadtests.inject.link import Link
 from loadtests.inject.linkprobes import LinkProbes
 from loadtests.inject.redis_server import RedisServer
 from loadtests.inject.spares import end_strays
+from loadtests.inject.startup_sweep import dirt, sentence, sweep_or_restart, undo_pending
 from loadtests.inject.supervisor import Supervisor
+from loadtests.inject.tls_layer import Tls
 from loadtests.inject.toxics import ToxiproxyServer
-from loadtests.inject.watch import Watch
+from loadtests.inject.user_faults import CrewControl
 from loadtests.model.fault_kinds import KINDS as NAMED
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.injectwire import Begin, CrewState, PlannedFault, Ready

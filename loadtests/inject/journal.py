@@ -21,9 +21,9 @@ from typing import Literal, Self
 
 import msgspec
 
+from loadtests.inject.deadline import Watch
 from loadtests.inject.kinds.kind import Undo
 from loadtests.inject.seal import fits, known_key, own_key, seal
-from loadtests.inject.watch import Watch
 from loadtests.model.ids import NS_PER_MS
 
 _LOOK_NS = 50 * NS_PER_MS

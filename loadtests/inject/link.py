@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from loadtests.inject.connections import open_connections, without_port
-from loadtests.inject.dialects import DIALECTS
 from loadtests.inject.errors import Refused
-from loadtests.inject.layers import Layer
 from loadtests.inject.passage import Passage
 from loadtests.inject.probe import Carried, Pace, Ping, Probe
+from loadtests.inject.probe_protocols import DIALECTS
 from loadtests.inject.socketry import OwnPorts
 from loadtests.inject.sockets import look, why_unseen
+from loadtests.inject.tls_layer import Layer
 from loadtests.inject.toxics import Missing, Proxy, Toxic, ToxiproxyServer, differences
 from loadtests.model.address import host_port
 from loadtests.model.ids import NS_PER_S

@@ -11,10 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError
 from loadtests.inject.link import ANSWER_S, Link
 from loadtests.inject.probe import Pace, Ping, Probe
-from loadtests.inject.watch import Watch
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.records import LINK_PROBE, PathProbe
 

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from loadtests.inject.dialects import DIALECTS, Load
-from loadtests.inject.layers import Layer
+from loadtests.inject.deadline import Watch
+from loadtests.inject.probe_protocols import DIALECTS, Load
 from loadtests.inject.socketry import Connection, Cut, OwnPorts, Piece, Seen
-from loadtests.inject.watch import Watch
+from loadtests.inject.tls_layer import Layer
 from loadtests.model.ids import NS_PER_S
 
 

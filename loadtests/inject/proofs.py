@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Protocol
 
+from loadtests.inject.deadline import Watch
 from loadtests.inject.link import Link
 from loadtests.inject.probe import Ping
-from loadtests.inject.watch import Watch
 from loadtests.model.ids import NS_PER_MS
 
 Effective = dict[str, float | int | str | None]

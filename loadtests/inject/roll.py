@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable
 
+from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError
 from loadtests.inject.kinds.kind import Site
 from loadtests.inject.link import Link
 from loadtests.inject.touch import Touch
 from loadtests.inject.touching import Idle
-from loadtests.inject.watch import Watch
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from loadtests.inject.layers import Layer, Plain
-from loadtests.inject.watch import Watch
+from loadtests.inject.deadline import Watch
+from loadtests.inject.tls_layer import Layer, Plain
 
 Seen = Literal["answer", "silent", "refused", "reset", "closed", "no connect"]
 """What a probe saw: bytes; none in time; connect refused; RST; FIN; connect not answered in time or unreachable."""

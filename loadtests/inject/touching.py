@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
+from loadtests.inject.deadline import Watch
 from loadtests.inject.proofs import Effective, Proof, Witness
 from loadtests.inject.touch import Touch
-from loadtests.inject.watch import Watch
 from loadtests.model.records import ACTED, NOT_OBSERVABLE
 
 

@@ -20,8 +20,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from loadtests.measure.facts import Bools
-from loadtests.measure.frame import Times
+from loadtests.measure.fault_windows import Times
+from loadtests.measure.history_tables import Bools
 from loadtests.measure.phases import Window
 from loadtests.measure.planned import Planned
 from loadtests.measure.subscriptions import PLANNED, Subscriptions

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from loadtests.measure.attribution import Attribution
-from loadtests.measure.facts import KIND_CODE, NOT_KEPT_TEXT, Facts, Ints
-from loadtests.measure.line import EMPTY, SHIFT, Line, beyond
+from loadtests.measure.history_tables import KIND_CODE, NOT_KEPT_TEXT, Facts, Ints
+from loadtests.measure.interval_set import EMPTY, SHIFT, Line, beyond
 from loadtests.measure.streams import Streams
 from loadtests.model.contract import Contract
 

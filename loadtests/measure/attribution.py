@@ -17,9 +17,9 @@ from typing import TypedDict
 
 import numpy as np
 
-from loadtests.measure.facts import Bools, Facts, Ints
-from loadtests.measure.frame import Act, escalated
-from loadtests.measure.line import EMPTY, Line
+from loadtests.measure.fault_windows import Act, escalated
+from loadtests.measure.history_tables import Bools, Facts, Ints
+from loadtests.measure.interval_set import EMPTY, Line
 from loadtests.measure.phases import Window
 from loadtests.measure.streams import Streams
 from loadtests.model.contract import Contract

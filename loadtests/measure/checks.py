@@ -1,4 +1,4 @@
-"""Does each limit hold?  Thresholds of the profile; what else must hold for a run to be believed is `conditions`.
+"""Does each limit hold?  Thresholds of the profile; what else must hold for a run to be believed is `validity`.
 
 A threshold FAILs on evidence outside harness trouble only; it is UNKNOWN where data are missing.
 """
@@ -8,15 +8,15 @@ from __future__ import annotations
 import numpy as np
 
 from loadtests.measure.absences import HARNESS
-from loadtests.measure.case import Case
+from loadtests.measure.analysis import Case
 from loadtests.measure.deliveries import quantile_ms
-from loadtests.measure.figures import MEASURES
-from loadtests.measure.figures_delivery import STRANGE, moved_times
-from loadtests.measure.figures_time import publish_table
-from loadtests.measure.harness import incomplete
+from loadtests.measure.harness_trouble import incomplete
+from loadtests.measure.measures import MEASURES
+from loadtests.measure.measures_delivery import STRANGE, moved_times
+from loadtests.measure.measures_time import publish_table
 from loadtests.measure.phases import CALM, chosen
 from loadtests.measure.planned import left_out
-from loadtests.measure.select import Figure
+from loadtests.measure.selectors import Figure
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.limits import limits
 from loadtests.model.profile import AT_LEAST, Measure, Threshold

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from loadtests.measure.facts import Facts, ProcessFacts
+from loadtests.measure.history_tables import Facts, ProcessFacts
 from loadtests.model.ids import unpack_stream
 from loadtests.model.records import Header, Trouble
 from loadtests.model.results import Check, Verdict

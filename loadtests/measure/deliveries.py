@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loadtests.measure.facts import KERNEL, READ, Bools, Columns, Facts, Floats, Ints
+from loadtests.measure.history_tables import KERNEL, READ, Bools, Columns, Facts, Floats, Ints
 from loadtests.model.results import Bars, Spread
 from loadtests.tally.histogram import BUCKETS, bounds_us, bucket_of, middle_ms
 

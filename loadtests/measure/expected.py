@@ -1,85 +1,279 @@
-"""Were there as many samples as had to be?  What nobody sampled may be anything, so that it is never judged good."""
+"""Which published rows was a consumer owed, which are undecided, and which did it miss while it was away, and why?
+
+The subscriptions of one consumer are laid over the slices in which messages were sent.  Each row of its routes is then
+in exactly one place: *owed* (inside a subscription, or to be replayed after an absence), *undecided* (within the settle
+time of an end of one), or *away* with a cause (`absences`).  A row of a slice that lies on both sides of an end is
+away where the target made that end, else undecided.  So
+offered = owed + undecided + away holds row by row; what the consumer saw all the same is moved to owed when the account
+is made (`ledger`).
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from loadtests.model.ids import NS_PER_S
+import numpy as np
+import numpy.typing as npt
 
-LEAST_SHARE = 0.9
-LONGEST_PERIODS = 5
-"""A longer hole could hide what happened in it, however many samples there are besides."""
+from loadtests.measure.absences import CHARGED, DISCONNECTED, HARNESS, OWN_PLAN, Absence
+from loadtests.measure.deliveries import Deliveries
+from loadtests.measure.history_tables import Bools, Ints
+from loadtests.measure.interval_set import Line
+from loadtests.measure.phases import Window
+from loadtests.measure.streams import Streams
+from loadtests.measure.subscriptions import Interval
+from loadtests.model.contract import Contract
+from loadtests.model.ids import SLICE_NS
 
-Span = tuple[int, int]
-"""From one moment to before another, in ns of the run clock."""
+FOREVER = 2**40
+NOT_AWAY = -1
+Causes = npt.NDArray[np.int8]
+
+
+class Away(NamedTuple):
+    """Sent slices, from one to before another, in which a consumer had no subscription, and the cause."""
+
+    first: int
+    end: int
+    cause: int
+
+
+class Opened(NamedTuple):
+    """One connection in slices: when it was open, and when leaving was confirmed; clipped to what was sent."""
+
+    first: int
+    left: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sampled:
-    """How many samples a source gave of those that it had to give, and its longest hole."""
+class Stay:
+    """One subscription in slices: undecided, owed, undecided.  Equal for all consumers that could not be told apart."""
 
-    source: str
-    got: int
-    expected: int
-    hole: Span | None
-
-    @property
-    def enough(self) -> bool:
-        """One less is chance: that of where in a period the phases begin and end."""
-        return self.hole is None and self.got + 1 >= LEAST_SHARE * self.expected
-
-    def said(self, seconds: Callable[[int], float]) -> str:
-        """`health: 36 of 264 expected samples, none from 3.2 s to 60.1 s`."""
-        text = f"{self.source}: {min(self.got, self.expected)} of {self.expected} expected samples"
-        if self.hole is None:
-            return text
-        return f"{text}, none from {seconds(self.hole[0]):.1f} s to {seconds(self.hole[1]):.1f} s"
+    routes: tuple[int, ...]
+    may_from: int  # first slice whose messages may have been sent after it was confirmed
+    owed_from: int
+    owed_to: int  # first slice that is not owed for sure
+    may_to: int
+    start_faults: int  # bit per family: a fault or its recovery was on its path at the start edge
+    end_faults: int
 
 
-def sampled(source: str, samples: Iterable[tuple[int, int]], period_ns: int, spans: Sequence[Span]) -> Sampled:
-    """Of samples that begin at a moment and last so long: one that lasts stands for those that could not be taken.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Due:
+    """What the stays and absences of a consumer make of the published rows; a row is in one of the three at most."""
 
-    Neither do samples that come closer together than they should make up for those that are missing elsewhere.
-    """
-    taken = sorted(samples)
-    until = [*(at for at, _ in taken[1:]), 2**62]
-    got = expected = 0
-    worst: Span = (0, 0)
-    for from_ns, to_ns in spans:
-        expected += (to_ns - from_ns) // period_ns
-        count = stands_ns = 0
-        covered, counted = from_ns, from_ns - period_ns
-        for (at_ns, took_ns), next_ns in zip(taken, until, strict=False):
-            end_ns = at_ns + took_ns
-            first, last = max(at_ns, from_ns), min(next_ns, end_ns + period_ns + period_ns // 4, to_ns)
-            stands_ns += max(last - first, 0)
-            if from_ns <= end_ns and at_ns < to_ns:
-                worst = _longer(worst, (covered, first))
-                covered = max(covered, min(end_ns, to_ns))
-                if first - counted >= period_ns // 2:
-                    count += max((covered - first) // period_ns, 1)
-                    counted = first
-        worst = _longer(worst, (covered, to_ns))
-        got += min(count, stands_ns // period_ns)
-    long = worst[1] - worst[0] > LONGEST_PERIODS * period_ns
-    return Sampled(source=source, got=got, expected=expected, hole=worst if long else None)
+    owed: Bools
+    undecided: Bools
+    away: Causes  # per row the cause, NOT_AWAY where it is none
+    replayed: Bools  # of the owed ones those that the contract wants replayed at the return
+    rows: Bools  # all that its routes have, of the families that are measured
+    owed_line: Line  # OK ones
+    undecided_line: Line
 
 
-def _longer(one: Span, other: Span) -> Span:
-    return other if other[1] - other[0] > one[1] - one[0] else one
+class Owing:
+    """Stays and their rows, remembered for consumers with equal ones."""
+
+    def __init__(
+        self, table: Streams, came: Deliveries, contract: Contract, windows: list[Window], *, end_ns: int
+    ) -> None:
+        self.table = table
+        self._contract = contract
+        profile = contract.profile
+        self._settle_ns = profile.run.settle_ms * 1_000_000
+        self._settle = -(-self._settle_ns // SLICE_NS)
+        self._end_ns = end_ns
+        self._first = int(table.sent.min()) if len(table.sent) else 0
+        self._last = int(table.sent.max()) if len(table.sent) else 0
+        self._windows = windows
+        families = profile.families
+        self._measured = np.array([f.mode != "unmeasured" for f in families] + [False])
+        self._in_seconds = np.array([f.mode == "latest" for f in families] + [False])[table.row_family]
+        self._forgets = np.array([f.offline == "lost" for f in families] + [False])[table.row_family]
+        # What was missed comes back at the return, or its absence counts in seconds.
+        self._returns = np.array([f.mode == "latest" or f.offline == "replayed" for f in families] + [False])[
+            table.row_family
+        ]
+        self._replays = [i for i, f in enumerate(families) if f.offline == "replayed"]
+        self._first_received = _first_received(table, came)
+        self._rows_of: dict[tuple[int, ...], Bools] = {}
+        self._due: dict[tuple[object, ...], Due] = {}
+
+    def stays(self, intervals: list[Interval], spared: frozenset[int] = frozenset()) -> tuple[Stay, ...]:
+        """The stays of one consumer, whom some windows (by index) do not concern."""
+        return tuple(self._stay(i, spared) for i in intervals)
+
+    def away(self, absences: tuple[Absence, ...]) -> tuple[Away, ...]:
+        """Absences in slices; those in which nothing was sent are left out."""
+        found = []
+        for absence in absences:
+            first = max(absence.from_ns // SLICE_NS, self._first)
+            end = min(-(-absence.to_ns // SLICE_NS), self._last + 1)
+            if end > first:
+                found.append(Away(first, end, absence.cause))
+        return tuple(found)
+
+    def opened(self, opened_ns: int, left_ns: int | None) -> Opened:
+        """A connection in slices, clipped so that those who were there all the time are alike."""
+        left = FOREVER if left_ns is None else -(-left_ns // SLICE_NS)
+        return Opened(max(opened_ns // SLICE_NS, self._first), left if left <= self._last else FOREVER)
+
+    def _stay(self, interval: Interval, spared: frozenset[int]) -> Stay:
+        to_ns = self._end_ns if interval.to_ns is None else interval.to_ns
+        low, high = self._first, self._last + 1
+        return Stay(
+            routes=interval.routes,
+            may_from=min(max(interval.from_ns // SLICE_NS, low), high),
+            owed_from=min(max(-(-(interval.from_ns + self._settle_ns) // SLICE_NS), low), high),
+            owed_to=max(min((to_ns - self._settle_ns) // SLICE_NS, high), low),
+            may_to=max(min(-(-to_ns // SLICE_NS), high), low),
+            start_faults=self._faults_at(interval.from_ns, spared) if low <= interval.from_ns // SLICE_NS < high else 0,
+            end_faults=self._faults_at(to_ns, spared) if -(-to_ns // SLICE_NS) < high else 0,
+        )
+
+    def _faults_at(self, at_ns: int, spared: frozenset[int]) -> int:
+        bits = 0
+        for index, window in enumerate(self._windows):
+            if index not in spared and window.from_ns <= at_ns < window.to_ns:
+                for family in window.act.families:
+                    bits |= 1 << family
+        return bits
+
+    def rows(self, routes: tuple[int, ...]) -> Bools:
+        """Rows of some routes, of the families that are measured."""
+        rows = self._rows_of.get(routes)
+        if rows is None:
+            wanted = np.isin(self.table.route_of, np.array(routes, dtype=np.int64))
+            wanted &= self._measured[self.table.family_of]
+            rows = self._rows_of[routes] = wanted[self.table.stream]
+        return rows
+
+    def due(
+        self,
+        routes: tuple[int, ...],
+        stays: tuple[Stay, ...],
+        away: tuple[Away, ...] = (),
+        excluded: tuple[tuple[int, int], ...] = (),
+    ) -> Due:
+        """Rows of some routes by stays and absences; of excluded stretches of sent slices (harness trouble) nothing is
+        owed."""
+        key = (routes, stays, away, excluded)
+        found = self._due.get(key)
+        if found is None:
+            found = self._due[key] = self._lay(routes, stays, away, excluded)
+        return found
+
+    def _lay(
+        self,
+        routes: tuple[int, ...],
+        stays: tuple[Stay, ...],
+        absences: tuple[Away, ...],
+        excluded: tuple[tuple[int, int], ...],
+    ) -> Due:
+        sent, families = self.table.sent, self.table.row_family
+        every = self.rows(routes)
+        owed, edge, excused, inside = (np.zeros(len(sent), dtype=np.bool_) for _ in range(4))
+        for stay in stays:
+            rows = self.rows(stay.routes)
+            owed |= rows & (sent >= stay.owed_from) & (sent < stay.owed_to)
+            start = rows & (sent >= stay.may_from) & (sent < min(stay.owed_from, stay.may_to))
+            end = rows & (sent >= max(stay.owed_to, stay.may_from)) & (sent < stay.may_to)
+            edge |= start | end
+            inside |= rows & (sent >= stay.may_from) & (sent < stay.may_to)
+            if stay.start_faults:
+                excused |= start & _bit(stay.start_faults, families)
+            if stay.end_faults:
+                excused |= end & _bit(stay.end_faults, families)
+        away: Causes = np.full(len(sent), NOT_AWAY, dtype=np.int8)
+        # What the history does not date is as if nobody had been there by our plan: before T0, say.
+        away[every & ~inside] = OWN_PLAN
+        shut_out = np.zeros(len(sent), dtype=np.bool_)
+        for absence in absences:
+            during = every & (sent >= absence.first) & (sent < absence.end)
+            away[during & ~inside] = absence.cause
+            shut_out |= during & (absence.cause == DISCONNECTED)
+        away[edge & excused & ~owed] = CHARGED
+        # A slice in which the target ended the connection, or took it back, holds messages of both sides.
+        shut_out &= edge & ~excused & ~owed & ~self._returns
+        away[shut_out] = DISCONNECTED
+        replayed = self._replay(stays, every & ~inside)
+        owed |= replayed.owed
+        undecided = (edge & ~excused & ~owed & ~shut_out) | replayed.undecided
+        for first, last in excluded:
+            out = every & (sent >= first) & (sent <= last)
+            owed &= ~out
+            undecided &= ~out
+            away[out] = HARNESS
+        away[owed | undecided | (self._in_seconds & ~inside)] = NOT_AWAY
+        ok = self.table.ok
+        return Due(
+            owed=owed,
+            undecided=undecided,
+            away=away,
+            replayed=replayed.owed & owed,
+            rows=every,
+            owed_line=self.table.of_rows(owed).both(ok),
+            undecided_line=self.table.of_rows(undecided).both(ok),
+        )
+
+    def _replay(self, stays: tuple[Stay, ...], outside: Bools) -> _Replay:
+        """What was sent between two connections is owed at the return: the newest ones, up to number and age.
+
+        Beyond those bounds, and within the settle time of either end, it is undecided.
+        """
+        sent = self.table.sent
+        found = _Replay(np.zeros(len(sent), dtype=np.bool_), np.zeros(len(sent), dtype=np.bool_))
+        if not self._replays:
+            return found
+        ordered = sorted(stays, key=lambda s: (s.may_from, s.may_to))
+        for before, after in itertools.pairwise(ordered):
+            for family in self._replays:
+                spec = self._contract.profile.families[family]
+                rows = outside & (self.table.row_family == family)
+                rows &= (sent >= before.may_to) & (sent < after.may_from)
+                sure = rows & (sent >= before.may_to + self._settle) & (sent < after.may_from - self._settle)
+                sure &= sent > after.may_from - round(spec.replay_age_s * 1e9) // SLICE_NS
+                newest = np.flatnonzero(rows)
+                newest = newest[np.argsort(-sent[newest], kind="stable")]
+                # A row of which only a part is within the number is beyond it.
+                within = np.cumsum(self.table.ok_count[newest]) <= spec.replay_messages
+                sure[newest[~within]] = False
+                found.owed[sure] = True
+                found.undecided[rows & ~sure] = True
+        return found
+
+    def unasked(self, connection: Opened) -> Bools:
+        """Rows that a connection may not bring: sent well after leaving was confirmed; or, where the contract replays
+        nothing, received by another consumer well before the connection was open."""
+        rows: Bools = self.table.sent > connection.left + self._settle
+        return rows | (self._forgets & (self._first_received + 1 + self._settle < connection.first))
 
 
-def without(spans: Iterable[Span], held: Iterable[Span]) -> list[Span]:
-    """What is left of spans."""
-    left = list(spans)
-    for begin, end in held:
-        cut = ((a, min(b, begin)) for a, b in left)
-        left = [(a, b) for a, b in itertools.chain(cut, ((max(a, end), b) for a, b in left)) if a < b]
-    return sorted(left)
+class _Replay(NamedTuple):
+    owed: Bools
+    undecided: Bools
 
 
-def every_ns(seconds: float) -> int:
-    """A period in ns."""
-    return max(round(seconds * NS_PER_S), 1)
+def _first_received(table: Streams, came: Deliveries) -> Ints:
+    """Per published row the first slice in which any consumer received something of its family and due slice."""
+    found: Ints = np.full(len(table.due), FOREVER, dtype=np.int64)
+    if not len(table.due):
+        return found
+    low, high = int(table.due.min()), int(table.due.max())
+    width = high - low + 1
+    rows = came.counts & (came.unique > 0) & (came.due >= low) & (came.due <= high)
+    rows &= came.received >= came.due  # before it was due nothing is sent: that time was written by the target
+    if not rows.any():
+        return found
+    families = max(int(came.family.max()), int(table.row_family.max())) + 1
+    first: Ints = np.full(families * width, FOREVER, dtype=np.int64)
+    np.minimum.at(first, came.family[rows] * width + came.due[rows] - low, came.received[rows])
+    known = table.row_family >= 0
+    found[known] = first[(table.row_family * width + table.due - low)[known]]
+    return found
+
+
+def _bit(bits: int, families: Ints) -> Bools:
+    return ((np.int64(bits) >> np.maximum(families, 0)) & 1).astype(np.bool_) & (families >= 0)

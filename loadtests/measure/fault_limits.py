@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from loadtests.measure.case import Case
+from loadtests.measure.analysis import Case
 from loadtests.measure.checks import threshold_check
-from loadtests.measure.figures_recovery import concerned
+from loadtests.measure.measures_recovery import concerned
 from loadtests.model.limits import Limit
 from loadtests.model.results import FaultLimit, RecoveryResult, worst
 from loadtests.model.threshold_rules import OF_FAULTS

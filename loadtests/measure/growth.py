@@ -8,9 +8,9 @@ from math import sqrt
 
 import numpy as np
 
-from loadtests.measure.expected import Sampled, every_ns, sampled, without
-from loadtests.measure.facts import Facts, Floats
+from loadtests.measure.history_tables import Facts, Floats
 from loadtests.measure.phases import Window
+from loadtests.measure.sample_counts import Sampled, every_ns, sampled, without
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.profile import Profile
 from loadtests.model.records import NO_ANSWER

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from loadtests.measure.case import Case
+from loadtests.measure.analysis import Case
 from loadtests.measure.deliveries import latency_spread, spread_of
-from loadtests.measure.facts import Bools, Ints
-from loadtests.measure.frame import Act
+from loadtests.measure.fault_windows import Act
+from loadtests.measure.history_tables import Bools, Ints
 from loadtests.measure.recovery import meanwhile
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.profile import Steady

@@ -8,16 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from loadtests.measure.asked import with_queries
-from loadtests.measure.case import Case, case
+from loadtests.measure.analysis import Case, case
 from loadtests.measure.checks import plan_done, threshold_check
-from loadtests.measure.conditions import OFFERED, ROOTS, harness_checks, own_profile
 from loadtests.measure.damage import outside
-from loadtests.measure.facts import Facts, fold
 from loadtests.measure.fault_limits import with_limits
-from loadtests.measure.harness import harness_result, reported
+from loadtests.measure.harness_trouble import harness_result, reported
+from loadtests.measure.history_tables import Facts, fold
 from loadtests.measure.interference import interferences
 from loadtests.measure.planned import changed_counts, overrides, total_planned
+from loadtests.measure.query_gaps import with_queries
 from loadtests.measure.repeats import repeats
 from loadtests.measure.summary import (
     delivery,
@@ -33,6 +32,7 @@ from loadtests.measure.summary import (
     user_notes,
 )
 from loadtests.measure.timeline import timeline
+from loadtests.measure.validity import OFFERED, ROOTS, harness_checks, own_profile
 from loadtests.model.codec import Frame, Torn
 from loadtests.model.contract import Contract
 from loadtests.model.limits import limits, switched_off

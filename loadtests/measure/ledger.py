@@ -14,12 +14,12 @@ import numpy as np
 
 from loadtests.measure.absences import CAUSES, Absence, Absences
 from loadtests.measure.absences import CHARGED as AWAY_CHARGED
+from loadtests.measure.account_validity import Scopes
 from loadtests.measure.accounts import Sight, seen_too_often, sights, union
 from loadtests.measure.attribution import CATEGORIES, CHARGED, DEFECT, Attribution
-from loadtests.measure.facts import Facts, Ints
-from loadtests.measure.line import EMPTY, SHIFT, Line
-from loadtests.measure.owing import Away, Due, Opened, Owing, Stay
-from loadtests.measure.scopes import Scopes
+from loadtests.measure.expected import Away, Due, Opened, Owing, Stay
+from loadtests.measure.history_tables import Facts, Ints
+from loadtests.measure.interval_set import EMPTY, SHIFT, Line
 from loadtests.measure.streams import Streams
 from loadtests.measure.subscriptions import Subscriptions
 from loadtests.model.contract import Contract

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loadtests.measure.facts import Bools, Ints
-from loadtests.measure.frame import Act, Times
+from loadtests.measure.fault_windows import Act, Times
+from loadtests.measure.history_tables import Bools, Ints
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.results import PhaseSpan
 

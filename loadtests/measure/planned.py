@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from loadtests.measure.facts import Facts, Ints
-from loadtests.measure.frame import Times
+from loadtests.measure.fault_windows import Times
+from loadtests.measure.history_tables import Facts, Ints
 from loadtests.measure.streams import Streams
 from loadtests.measure.subscriptions import Subscriptions
 from loadtests.model.contract import Contract

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from loadtests.measure.deliveries import Deliveries, rank_of
-from loadtests.measure.facts import Bools, Facts, Ints
-from loadtests.measure.frame import Act, Times, unproved
+from loadtests.measure.fault_windows import Act, Times, unproved
+from loadtests.measure.history_tables import Bools, Facts, Ints
 from loadtests.measure.planned import Planned
 from loadtests.measure.streams import Streams
 from loadtests.measure.subscriptions import Subscriptions

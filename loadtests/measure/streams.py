@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loadtests.measure.facts import OUTCOME_CODE, Bools, Facts, Ints
-from loadtests.measure.line import EMPTY, SHIFT, Line
+from loadtests.measure.history_tables import OUTCOME_CODE, Bools, Facts, Ints
+from loadtests.measure.interval_set import EMPTY, SHIFT, Line
 from loadtests.model.contract import Contract
 from loadtests.model.ids import MAX_ROUTES, SLICE_NS
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from loadtests.measure.facts import STEP_ORDER, Facts, Ints
+from loadtests.measure.history_tables import STEP_ORDER, Facts, Ints
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.records import HARNESS
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from loadtests.measure.absences import CAUSES
+from loadtests.measure.analysis import Case
 from loadtests.measure.attribution import BROKER, CHARGED, DEFECT, NOT_REPLAYED, UNATTRIBUTED
-from loadtests.measure.case import Case
 from loadtests.measure.deliveries import bars, latency_spread, spread_of
-from loadtests.measure.facts import Bools, Ints
-from loadtests.measure.figures_clients import slowest
-from loadtests.measure.figures_delivery import STRANGE, contents, late, reordered, repeated, strange_rows
-from loadtests.measure.figures_time import publish_table, service_spread
-from loadtests.measure.frame import escalated
+from loadtests.measure.fault_windows import escalated
+from loadtests.measure.history_tables import Bools, Ints
+from loadtests.measure.measures_clients import slowest
+from loadtests.measure.measures_delivery import STRANGE, contents, late, reordered, repeated, strange_rows
+from loadtests.measure.measures_time import publish_table, service_spread
 from loadtests.measure.phases import CALM
-from loadtests.measure.said import all_said
+from loadtests.measure.target_words import all_said
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.records import ACTED, TOUCHED
 from loadtests.model.results import (

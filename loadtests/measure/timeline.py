@@ -6,10 +6,10 @@ import itertools
 
 import numpy as np
 
-from loadtests.measure.case import Case
+from loadtests.measure.analysis import Case
 from loadtests.measure.deliveries import quantile_ms
-from loadtests.measure.facts import LINK_DELAY, Bools, Floats, Ints
-from loadtests.measure.figures_time import publish_table
+from loadtests.measure.history_tables import LINK_DELAY, Bools, Floats, Ints
+from loadtests.measure.measures_time import publish_table
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.results import Series
 from loadtests.tally.histogram import BUCKETS

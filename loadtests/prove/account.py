@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from loadtests.prove.book import read_book
 from loadtests.prove.comparing import compare
+from loadtests.prove.ground_truth_log import read_book
 from loadtests.prove.history import read_history
 from loadtests.prove.planting import Planting, planting
+from loadtests.prove.run_modes import prove_ways
 from loadtests.prove.running import Bench, Gateway, RunOutcome
 from loadtests.prove.sections import Options, Row, SectionResult
 from loadtests.prove.truth import Truth
-from loadtests.prove.ways import prove_ways
 
 FULL = 10_200_000
 """Some more than ten million, since lies take some away."""

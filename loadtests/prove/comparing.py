@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from loadtests.prove.block import LOST, OWN_CHOICE, Block, expected
+from loadtests.prove.expected_results import LOST, OWN_CHOICE, Block, expected
 from loadtests.prove.history import Account, Found, Place
 from loadtests.prove.sections import SHOWN, Row, compared
 from loadtests.prove.truth import STRANGE, Got, Truth

@@ -17,12 +17,12 @@ from typing import Any
 
 from loadtests.model import records as r
 from loadtests.model.ids import NS_PER_S
-from loadtests.prove.comebacks import AmbiguousError, Comeback, Rules, comeback
 from loadtests.prove.decoy import LINK, decoy
 from loadtests.prove.decoy import target as decoy_target
 from loadtests.prove.running import Bench, ProofError, RunOutcome
 from loadtests.prove.sections import SHOWN, Options, Row, SectionResult, compared
 from loadtests.prove.sends import Sent, read_sends, records_of
+from loadtests.prove.true_recoveries import AmbiguousError, Comeback, Rules, comeback
 
 TOLERANCE_S = 0.05
 _WARM_UP_S, _AT_S, _FOR_S, _LIMIT_S, _HOLD_S, _LATE_S = 1.0, 1.2, 1.0, 3.0, 0.8, 1.0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loadtests.model import records as r
 from loadtests.model.codec import Frame, decode
-from loadtests.prove.book import Book, BookError, Event, read_book
+from loadtests.prove.ground_truth_log import Book, BookError, Event, read_book
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from loadtests.model.contract import Contract, Route
 from loadtests.model.ids import unpack_stream
-from loadtests.prove.book import Book, BookError, Connection, Event, Lie
+from loadtests.prove.ground_truth_log import Book, BookError, Connection, Event, Lie
 from loadtests.prove.history import Account, Place
 
 STRANGE = {

@@ -29,10 +29,10 @@ from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.logins import client_options
 from loadtests.model.profile_read import read_profile
 from loadtests.prove.asking import DIRECT
-from loadtests.prove.block import expected
-from loadtests.prove.book import read_book
 from loadtests.prove.decoy import LINK, decoy
 from loadtests.prove.decoy import target as decoy_target
+from loadtests.prove.expected_results import expected
+from loadtests.prove.ground_truth_log import read_book
 from loadtests.prove.history import read_history
 from loadtests.prove.running import Bench, ProofError, RunOutcome, wait_for
 from loadtests.prove.sections import Options, Row, SectionResult, compared

@@ -22,7 +22,7 @@ from loadtests.model.errors import BadInput, TickstormError
 from loadtests.stack.child import LINUX, die_with, signal_pid
 from loadtests.stack.errors import OwnedByAnother
 from loadtests.stack.folder import StackFolder
-from loadtests.stack.leftovers import end_left
+from loadtests.stack.orphans import end_left
 from loadtests.stack.owner import watch
 from loadtests.stack.supervisor import Supervisor
 

@@ -6,7 +6,7 @@ import os
 import sys
 
 from loadtests.model.errors import BadInput, TickstormError
-from loadtests.stack.obtaining import ensure
+from loadtests.stack.install import ensure
 
 
 def tell(line: str) -> None:

@@ -1,4 +1,4 @@
-"""Which redis, postgres and toxiproxy does this machine have?  Looks only; `obtaining` gets what is missing.
+"""Which redis, postgres and toxiproxy does this machine have?  Looks only; `install` gets what is missing.
 
 Order: on PATH and where distributions put servers, then what an installed package carries or was fetched before.
 TICKSTORM_PREFER_FETCHED=1 leaves PATH out.

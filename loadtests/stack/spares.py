@@ -14,7 +14,7 @@ from pathlib import Path
 
 from loadtests.model.stackwire import SPARES, Service
 from loadtests.stack.errors import StackError
-from loadtests.stack.member import Member
+from loadtests.stack.service import Member
 from loadtests.stack.services import Plan
 
 

@@ -22,13 +22,13 @@ from loadtests.model.stackwire import SERVICES, Answer, Ask, Status
 from loadtests.stack import ready
 from loadtests.stack.errors import StackError
 from loadtests.stack.folder import StackFolder, State
-from loadtests.stack.leftovers import end_left, owned_by
+from loadtests.stack.install import ensure
 from loadtests.stack.links import Ports, links, write_config
-from loadtests.stack.member import Member
-from loadtests.stack.obtaining import ensure
+from loadtests.stack.orphans import end_left, owned_by
 from loadtests.stack.passwords import Passwords
 from loadtests.stack.postgresql import template_path
 from loadtests.stack.servers import Servers
+from loadtests.stack.service import Member
 from loadtests.stack.services import Place, Plan, lay_postgres, lay_redis, place_postgres, plans
 from loadtests.stack.spares import Spares
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from loadtests.tally.cells import GroupCells
 from loadtests.tally.gaps import Gaps
-from loadtests.tally.reference import NOWHERE, Reference, Step
+from loadtests.tally.shared_prefix import NOWHERE, Reference, Step
 
 if TYPE_CHECKING:
-    from loadtests.tally.kin import Kin
+    from loadtests.tally.followers import Kin
 
 _EXTRA_KEPT = 4096
 

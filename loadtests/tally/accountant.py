@@ -13,18 +13,18 @@ from typing import Any, Final, Literal
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.records import Consumed, Record
 from loadtests.tally.account import Account
+from loadtests.tally.anomalies import DeviationRows, StrangeRows
 from loadtests.tally.batch import Batch, key_parts
 from loadtests.tally.cells import Cell, GroupCells
 from loadtests.tally.client_latency import ClientLatencies
-from loadtests.tally.closings import closings
-from loadtests.tally.exceptions import DeviationRows, StrangeRows
+from loadtests.tally.final_counts import closings
 from loadtests.tally.folding import fold
+from loadtests.tally.followers import BUDGET_BYTES, Kinship
 from loadtests.tally.gaps import Gaps
 from loadtests.tally.histogram import Histogram, bucket_of_us
-from loadtests.tally.kin import BUDGET_BYTES, Kinship
-from loadtests.tally.reference import NEVER, NOWHERE
+from loadtests.tally.recent_slices import TouchRing
+from loadtests.tally.shared_prefix import NEVER, NOWHERE
 from loadtests.tally.streams import STREAMS_KEPT, Streams
-from loadtests.tally.touch import TouchRing
 
 _Taken = Literal["unique", "repeated", "strange"]
 RANGES_KEPT = 4_000_000

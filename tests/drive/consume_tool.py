@@ -23,7 +23,7 @@ from loadtests.capture.clock import MonotonicClock  # noqa: E402
 from loadtests.drive import consuming  # noqa: E402
 from loadtests.drive.consuming import Consuming  # noqa: E402
 from loadtests.drive.receiver import Receiver  # noqa: E402
-from loadtests.drive.wiring import Addresses, Lease, Wiring  # noqa: E402
+from loadtests.drive.run_context import Addresses, Lease, Wiring  # noqa: E402
 from loadtests.model.contract import Contract  # noqa: E402
 from loadtests.model.profile import Profile  # noqa: E402
 

@@ -16,7 +16,7 @@ from gevent import socket as green
 
 from loadtests.drive.redis_connection import ask, dial
 from loadtests.drive.resp import Replies, command
-from loadtests.drive.wiring import Addresses, Wiring
+from loadtests.drive.run_context import Addresses, Wiring
 from loadtests.model.contract import Contract
 from loadtests.model.profile import Consumers, Family, Identity, Profile, Publishers, Run, Sampling, Shape, Threshold
 from loadtests.model.records import Published, PublishTimes, Record, Settled

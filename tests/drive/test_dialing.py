@@ -14,8 +14,8 @@ from gevent import socket as green
 from publish_servers import Redis
 
 from loadtests.drive import dialing
+from loadtests.drive.deflate import agree
 from loadtests.drive.handshake import RefusedError, upgrade
-from loadtests.drive.inflating import agree
 from loadtests.drive.redis_connection import dial
 
 

@@ -18,8 +18,8 @@ from loadtests.drive.chunks import Chunks
 from loadtests.drive.commands import Commands
 from loadtests.drive.frames import BINARY, Cutter, wire
 from loadtests.drive.integrity import Integrity, Sampling
+from loadtests.drive.read_accounting import settle
 from loadtests.drive.resp import Replies
-from loadtests.drive.settling import settle
 from loadtests.drive.socketio import SocketIoDialect
 from loadtests.drive.websocket import PlainDialect
 from loadtests.model.contract import Contract

@@ -9,16 +9,16 @@ import pytest
 
 from loadtests.drive.chunks import Chunks
 from loadtests.drive.frames import Cutter, wire
-from loadtests.drive.settling import settle
+from loadtests.drive.read_accounting import settle
 from loadtests.drive.websocket import PlainDialect
 from loadtests.model.ids import SLICE_NS, pack_stream
 from loadtests.model.records import Deviations, Record, Strange
-from loadtests.tally import kin as kinship
-from loadtests.tally import reference
+from loadtests.tally import followers as kinship
+from loadtests.tally import shared_prefix
 from loadtests.tally.account import Account
 from loadtests.tally.accountant import Accountant
 from loadtests.tally.identity import encode
-from loadtests.tally.reference import Reference, Step
+from loadtests.tally.shared_prefix import Reference, Step
 
 BEGIN = 50 * SLICE_NS
 ROUTES = 64
@@ -184,7 +184,7 @@ def test_bytes_that_differ_for_each_recipient_end_the_trying(calls: Calls, ahead
 
 
 def test_some_whose_bytes_differ_do_not_keep_the_others_from_following() -> None:
-    """Though they read first, and so would found every reference."""
+    """Though they read first, and so would found every shared_prefix."""
     hall = Hall()
     odd, alike = [hall.line() for _ in range(2)], [hall.line() for _ in range(8)]
     for seq in range(1500):
@@ -239,7 +239,7 @@ def test_all_references_of_a_process_stay_within_their_budget() -> None:
         if seq % 100 == 99:
             hall.forget()
             most = max(most, alive(Step) - before)
-    assert 0 < most <= budget // reference.STEP_BYTES
+    assert 0 < most <= budget // shared_prefix.STEP_BYTES
     assert all(line.account.reference is not None for lines in pairs for line in lines), "shorter ones, not none"
     hall.close()
     assert {uniques(line) for line in hall.lines} == {700}
@@ -259,7 +259,7 @@ def test_more_kin_than_the_budget_has_room_for_are_parsed() -> None:
 
 def test_who_stalls_pins_no_old_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each stalls inside a frame of another reference; when the rest comes, nothing is amiss."""
-    monkeypatch.setattr(reference, "STEPS", 20)
+    monkeypatch.setattr(shared_prefix, "STEPS", 20)
     hall = Hall()
     lines = [hall.line() for _ in range(10)]
     before = alive(Reference)
@@ -327,6 +327,6 @@ def test_what_kin_read_together_is_kept_by_its_messages_not_by_its_reads() -> No
             at += 40 + n
     kept = leader.account.reference
     assert kept is not None
-    assert sum(len(batch.messages) for batch in kept._spans.values()) <= reference._SPANNED + 5 * 1500
+    assert sum(len(batch.messages) for batch in kept._spans.values()) <= shared_prefix._SPANNED + 5 * 1500
     hall.close()
     assert {uniques(line) for line in hall.lines} == {1500}

@@ -20,8 +20,8 @@ from loadtests.drive.probing import PROBE_SLOT
 from loadtests.drive.publisher import EventPublisher
 from loadtests.drive.publishing import Publishing
 from loadtests.drive.replays import read_replays
+from loadtests.drive.run_context import Lease, NoSlot
 from loadtests.drive.timer import Timer
-from loadtests.drive.wiring import Lease, NoSlot
 from loadtests.model.contract import Contract
 from loadtests.model.errors import BadInput
 from loadtests.model.ids import NS_PER_S, unpack_stream

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from publish_servers import RUN, Books, make_profile
 
-from loadtests.drive.blocking import Blocking
+from loadtests.drive.backpressure import Blocking
 from loadtests.drive.commands import Commands
 from loadtests.drive.resp import ErrorReply
 from loadtests.drive.slot import Slot

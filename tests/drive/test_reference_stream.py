@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from loadtests.drive.chunks import Chunks
 from loadtests.drive.frames import Cutter, wire
-from loadtests.drive.settling import settle
+from loadtests.drive.read_accounting import settle
 from loadtests.drive.socketio import SocketIoDialect
 from loadtests.drive.websocket import PlainDialect
 from loadtests.model.ids import NS_PER_MS, SLICE_NS, pack_stream
 from loadtests.model.records import Consumed, Deviations, Record, Strange, Touched
-from loadtests.tally import reference
+from loadtests.tally import shared_prefix
 from loadtests.tally.account import Account
 from loadtests.tally.accountant import Accountant
 from loadtests.tally.identity import encode
@@ -166,13 +166,13 @@ def comparable(found: list[Record]) -> list[object]:
 def test_following_changes_no_account(
     plan: list[tuple[int, int, str]], sizes: list[float], order: list[int], late: int, steps: int
 ) -> None:
-    kept = reference.STEPS
-    reference.STEPS = steps  # type: ignore[misc]
+    kept = shared_prefix.STEPS
+    shared_prefix.STEPS = steps  # type: ignore[misc]
     try:
         followed = carried(plan, sizes, order, late, kin=True)
         one_by_one = carried(plan, sizes, order, late, kin=False)
     finally:
-        reference.STEPS = kept  # type: ignore[misc]
+        shared_prefix.STEPS = kept  # type: ignore[misc]
     assert comparable(followed) == comparable(one_by_one)
 
 

@@ -23,10 +23,10 @@ from websockets.frames import Frame as TheirFrame
 from websockets.frames import Opcode
 from websockets.server import ServerProtocol
 
-from loadtests.drive import inflating
+from loadtests.drive import deflate
+from loadtests.drive.deflate import Inflater
 from loadtests.drive.frames import MAX_MESSAGE, Cutter, Frame
 from loadtests.drive.handshake import RefusedError
-from loadtests.drive.inflating import Inflater
 from loadtests.model.ids import pack_stream
 from loadtests.model.records import Consumed, Strange, Subscription
 
@@ -218,7 +218,7 @@ class Stream:
 
 def connected(options: dict[str, Any]) -> tuple[ServerProtocol, Inflater]:
     stream = Stream(options)
-    inflater, behind = inflating.agree(stream, "127.0.0.1", 80, "/ws?x=1", "me")
+    inflater, behind = deflate.agree(stream, "127.0.0.1", 80, "/ws?x=1", "me")
     assert behind == b""
     return stream.server, inflater
 
@@ -270,7 +270,7 @@ def test_what_comes_out_is_what_was_said_however_it_was_cut(
 def test_messages_behind_the_answer_are_not_lost() -> None:
     stream = Stream({}, lambda server: server.send_text(b"first"))
     sock = Socket(stream)
-    wrapped, behind = inflating.upgrade(sock, "127.0.0.1", 80, "/")
+    wrapped, behind = deflate.upgrade(sock, "127.0.0.1", 80, "/")
     assert Cutter().cut(behind) == [(1, b"first")]
     assert wrapped.recv(100) == b""
 
@@ -285,7 +285,7 @@ class Socket:
 
 def test_without_agreement_there_is_no_connection() -> None:
     with pytest.raises(RefusedError, match="does not agree"):
-        inflating.agree(Stream(None), "127.0.0.1", 80, "/")
+        deflate.agree(Stream(None), "127.0.0.1", 80, "/")
 
 
 def bomb(size: int) -> bytes:

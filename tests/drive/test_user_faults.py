@@ -18,11 +18,11 @@ from publish_servers import RUN, Clock, Redis, free_port, until
 
 from loadtests.drive.bad_input import OVERSIZE_BYTES, payloads
 from loadtests.drive.consuming import Consuming
-from loadtests.drive.gauges import gauge
 from loadtests.drive.publishing import Publishing
 from loadtests.drive.receiver import Receiver
+from loadtests.drive.run_context import Addresses, Lease, Wiring
+from loadtests.drive.socket_gauges import gauge
 from loadtests.drive.tokens import Tokens
-from loadtests.drive.wiring import Addresses, Lease, Wiring
 from loadtests.model.contract import Contract
 from loadtests.model.crew import chosen
 from loadtests.model.errors import BadInput

@@ -14,7 +14,7 @@ from loadtests.capture.clock import MonotonicClock
 from loadtests.drive.client import WebSocketClient
 from loadtests.drive.locust_stats import merge
 from loadtests.drive.receiver import Receiver
-from loadtests.drive.wiring import Addresses, Lease, NoSlot, Wiring
+from loadtests.drive.run_context import Addresses, Lease, NoSlot, Wiring
 from loadtests.model.contract import Contract
 from loadtests.model.profile import Profile
 

@@ -25,7 +25,7 @@ import psutil
 
 from loadtests.model.codec import Frame, decode
 from loadtests.model.records import Record
-from loadtests.prove.locusts import TOKEN_HEADER as HEADER
+from loadtests.prove.launchers import TOKEN_HEADER as HEADER
 from loadtests.stack import LocalStack
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,9 +19,9 @@ from launching import until
 
 from loadtests.model.stackwire import Ask
 from loadtests.prove.planting import Planting, planting
+from loadtests.prove.run_modes import WAYS
 from loadtests.prove.running import Bench
 from loadtests.prove.sections import Row
-from loadtests.prove.ways import WAYS
 from loadtests.stack import LocalStack
 
 pytestmark = pytest.mark.e2e

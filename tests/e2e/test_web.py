@@ -14,8 +14,8 @@ import pytest
 import texts
 from launching import PAGE, Bench, Run, Started, free_port, get, post, until
 
-from loadtests.harness.places import shipped_profiles
-from loadtests.prove.locusts import token_of
+from loadtests.harness.paths import shipped_profiles
+from loadtests.prove.launchers import token_of
 
 pytestmark = pytest.mark.e2e
 OWED = texts.PUBLISHED * texts.CONSUMERS

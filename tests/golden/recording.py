@@ -14,7 +14,7 @@ from loadtests.drive.chunks import Chunks, Control
 from loadtests.drive.commands import Commands, Stamp
 from loadtests.drive.frames import Cutter, wire
 from loadtests.drive.handshake import agent
-from loadtests.drive.settling import settle
+from loadtests.drive.read_accounting import settle
 from loadtests.drive.socketio import SocketIoDialect
 from loadtests.drive.websocket import PlainDialect
 from loadtests.inject.kinds import KINDS

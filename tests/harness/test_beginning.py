@@ -52,7 +52,10 @@ NURSERY = """
 import json, os, sys, traceback
 from locust.main import main
 import loadtests.drive.client, loadtests.drive.publisher, loadtests.drive.reader
-from loadtests.harness import forking, master, part, worker
+from loadtests.harness import worker
+from loadtests.harness import parent_death
+from loadtests.harness import leader
+from loadtests.harness import participant
 def broken(*_, **__):
     raise RuntimeError("nobody foresaw this")
 def play(module, place, argv, environment, said):
@@ -69,7 +72,7 @@ def play(module, place, argv, environment, said):
         traceback.print_exc()
         return 1
     return 0
-forking.end_forks_with_us()
+parent_death.end_forks_with_us()
 pids = []
 for case in json.load(sys.stdin):
     pids.append(os.fork())

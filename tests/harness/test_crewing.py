@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtests.harness.crewing import CrewBook
+from loadtests.harness.user_faults import CrewBook
 from loadtests.model.injectwire import CrewOrder
 from loadtests.model.profile import Profile
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from locust import User
 from locust.runners import WorkerNode
 
-from loadtests.harness.dispatching import BalancedDispatcher
+from loadtests.harness.worker_dispatch import BalancedDispatcher
 
 
 def user_class(name: str, count: int) -> type[User]:

@@ -11,7 +11,7 @@ import psutil
 
 PARENT = """
 import os, time
-from loadtests.harness.forking import end_forks_with_us
+from loadtests.harness.parent_death import end_forks_with_us
 end_forks_with_us()
 child = os.fork()
 if not child:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from loadtests.harness.following import Following
-from loadtests.harness.guarding import AbortGuards
-from loadtests.harness.livefold import LiveFold
+from loadtests.harness.abort_guards import AbortGuards
+from loadtests.harness.fault_chain import Following
+from loadtests.harness.live_fold import LiveFold
 from loadtests.model.codec import pack
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S, pack_stream

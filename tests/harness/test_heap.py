@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from loadtests.harness.heap import QuietHeap
+from loadtests.harness.gc_tuning import QuietHeap
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.harness.holding import StackHold, user_of
+from loadtests.harness.stack_lock import StackHold, user_of
 from loadtests.model.errors import BadInput
 
 
@@ -36,7 +36,7 @@ def test_no_other_user_keeps_runs_away_by_locking_the_file(tmp_path: Path) -> No
 def test_a_killed_run_holds_nothing(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from loadtests.harness.holding import StackHold\n"
+        "from loadtests.harness.stack_lock import StackHold\n"
         "hold = StackHold(Path(sys.argv[1]), 'killed')\n"
         "print('held', flush=True); sys.stdin.read()\n"
     )

@@ -11,7 +11,7 @@ import gevent
 from gevent import monkey
 monkey.patch_all()
 import os, signal
-from loadtests.harness.interrupting import heed_ctrl_c
+from loadtests.harness.ctrl_c import heed_ctrl_c
 if {heeded}:
     heed_ctrl_c()
 

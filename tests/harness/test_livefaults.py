@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from loadtests.harness.livefaults import LiveFaults
-from loadtests.harness.picture import drawn
+from loadtests.harness.live_faults import LiveFaults
+from loadtests.harness.topology import drawn
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.profile_read import read_profile
 from loadtests.model.records import FaultStep, FirstAfter, Note

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtests.harness.livefold import _LATE_S, KEPT_S, OURS, LiveFold
+from loadtests.harness.live_fold import _LATE_S, KEPT_S, OURS, LiveFold
 from loadtests.model.codec import pack
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S, SLICE_NS, pack_stream

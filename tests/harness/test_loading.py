@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.drive import replays
-from loadtests.harness.loading import load
+from loadtests.harness.profile_loading import load
 from loadtests.model.errors import BadInput
 
 PROFILE = """

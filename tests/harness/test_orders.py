@@ -9,32 +9,32 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadtests.harness import orders
-from loadtests.harness.part import PartStatus
+from loadtests.harness import messages
+from loadtests.harness.participant import PartStatus
 
 GOOD: list[tuple[type[Any], dict[str, Any]]] = [
-    (orders.Take, {"number": 1, "kind": "consumer"}),
-    (orders.Give, {"kind": "publisher", "slot": 3, "next_epoch": 2}),
-    (orders.Chunk, {"run": "r", "process": "worker-0", "number": 7, "frame": b"x"}),
-    (orders.Status, {"run": "r", "status": msgspec.to_builtins(PartStatus(process="worker-1", connected=3))}),
+    (messages.Take, {"number": 1, "kind": "consumer"}),
+    (messages.Give, {"kind": "publisher", "slot": 3, "next_epoch": 2}),
+    (messages.Chunk, {"run": "r", "process": "worker-0", "number": 7, "frame": b"x"}),
+    (messages.Status, {"run": "r", "status": msgspec.to_builtins(PartStatus(process="worker-1", connected=3))}),
 ]
 BAD: list[tuple[type[Any], Any]] = [
     *((shape, None) for shape, _ in GOOD),
     *((shape, {}) for shape, _ in GOOD),
     *((shape, {**data, "more": 1}) for shape, data in GOOD),
-    (orders.Take, {"number": -1, "kind": "consumer"}),
-    (orders.Take, {"number": 1, "kind": "master"}),
-    (orders.Give, {"kind": "consumer", "slot": 1 << 50, "next_epoch": 0}),
-    (orders.Chunk, {"run": "r", "process": "../../etc", "number": 0, "frame": b""}),
-    (orders.Chunk, {"run": "r", "process": "main", "number": 0, "frame": b""}),
-    (orders.Chunk, {"run": "r", "process": "worker-0", "number": 0, "frame": b"x" * (1 << 21)}),
-    (orders.Status, {"run": "r", "status": {"process": 7}}),
+    (messages.Take, {"number": -1, "kind": "consumer"}),
+    (messages.Take, {"number": 1, "kind": "master"}),
+    (messages.Give, {"kind": "consumer", "slot": 1 << 50, "next_epoch": 0}),
+    (messages.Chunk, {"run": "r", "process": "../../etc", "number": 0, "frame": b""}),
+    (messages.Chunk, {"run": "r", "process": "main", "number": 0, "frame": b""}),
+    (messages.Chunk, {"run": "r", "process": "worker-0", "number": 0, "frame": b"x" * (1 << 21)}),
+    (messages.Status, {"run": "r", "status": {"process": 7}}),
 ]
 
 
 def heard(shape: type[Any], data: Any, times: int = 1) -> list[Any]:
     found: list[Any] = []
-    listener = orders.checked(lambda node, told: found.append((node, told)), shape)
+    listener = messages.checked(lambda node, told: found.append((node, told)), shape)
     for _ in range(times):
         listener(None, SimpleNamespace(node_id="node", data=data))
     return found

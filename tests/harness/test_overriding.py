@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.harness.commandline import ruled
-from loadtests.harness.overriding import Override, effective, of_the_crew, told_to_locust
+from loadtests.harness.locust_overrides import Override, effective, of_the_crew, told_to_locust
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {

@@ -9,7 +9,7 @@ import pytest
 from locust.env import Environment
 
 from loadtests.capture.clock import clock_identity
-from loadtests.harness.part import Part
+from loadtests.harness.participant import Part
 from loadtests.harness.slots import LocalSlots, SlotBook
 from loadtests.model.codec import Frame, decode
 from loadtests.model.ids import NS_PER_MS

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.harness.loading import load
-from loadtests.harness.master import Chosen
+from loadtests.harness.leader import Chosen
+from loadtests.harness.profile_loading import load
 from loadtests.model.errors import BadInput
 
 

@@ -18,7 +18,7 @@ from typing import Self
 import pytest
 from beside import ABREAST, begun
 
-from loadtests.inject.handle import InjectorHandle
+from loadtests.inject.injector_client import InjectorHandle
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.model.injectwire import Announce, Begin, Emitted, FromInjector, Go, PlannedFault
 from loadtests.model.records import FaultStep

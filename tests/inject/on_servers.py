@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from loadtests.inject.database import Database
+from loadtests.inject.deadline import Watch
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.kind import Site
 from loadtests.inject.lifting import lift
 from loadtests.inject.redis_server import RedisServer
 from loadtests.inject.supervisor import Supervisor
-from loadtests.inject.watch import Watch
 from loadtests.model.fault_kinds import KINDS as NAMED
 from loadtests.model.injectwire import Begin, End, PlannedFault, Schedule
 from loadtests.model.records import FaultStep

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from loadtests.capture.asking import get_json
+from loadtests.inject.deadline import Watch
 from loadtests.inject.gateway_counts import GatewayCounts
 from loadtests.inject.link import Link
 from loadtests.inject.socketry import Connection, Cut, connected
 from loadtests.inject.toxics import ToxiproxyServer
-from loadtests.inject.watch import Watch
 from loadtests.model.address import written
 
 

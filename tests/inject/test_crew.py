@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from beside import beside
 
-from loadtests.inject.handle import InjectorHandle
+from loadtests.inject.injector_client import InjectorHandle
 from loadtests.inject.kinds import (
     KINDS,
     bad_input,

@@ -13,9 +13,9 @@ import msgspec
 import pytest
 from beside import beside
 
-from loadtests.inject.healing import heal
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.link import Link
+from loadtests.inject.startup_sweep import heal
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.model.injectwire import Begin, End, PlannedFault, Schedule
 from loadtests.model.stackwire import Ask

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from beside import beside
 
-from loadtests.inject.healing import heal
 from loadtests.inject.kinds.flap import Look, Phase, judge
+from loadtests.inject.startup_sweep import heal
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.model.injectwire import Schedule
 

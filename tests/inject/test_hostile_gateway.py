@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from loadtests.inject.dialects import DIALECTS
+from loadtests.inject.deadline import Watch
 from loadtests.inject.gateway_counts import TIMEOUT_S, GatewayCounts
 from loadtests.inject.probe import Pace, Probe
-from loadtests.inject.watch import Watch
+from loadtests.inject.probe_protocols import DIALECTS
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 

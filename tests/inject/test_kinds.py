@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 import pytest
 
+from loadtests.inject.deadline import Watch
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.bandwidth import rates, reached
 from loadtests.inject.kinds.latency import judge
 from loadtests.inject.probe import Carried
-from loadtests.inject.watch import Watch
 from loadtests.model.injectwire import End, Schedule
 
 from .conftest import NS_PER_S, Place, Run, TestLink, planned

@@ -15,11 +15,11 @@ import pytest
 from websockets.sync.client import connect
 
 from loadtests.inject.errors import ControlError
-from loadtests.inject.healing import heal
 from loadtests.inject.journal import Journal
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.memory_limit import told
 from loadtests.inject.redis_server import RedisServer
+from loadtests.inject.startup_sweep import heal
 from loadtests.model.injectwire import End, Schedule
 from loadtests.stack.local import LocalStack
 

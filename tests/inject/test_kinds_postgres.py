@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from loadtests.inject.database import Database, SqlRefused
-from loadtests.inject.healing import heal
+from loadtests.inject.deadline import Watch
 from loadtests.inject.journal import Journal
 from loadtests.inject.kinds import KINDS
-from loadtests.inject.watch import Watch
+from loadtests.inject.startup_sweep import heal
 from loadtests.model.injectwire import End, Schedule
 from loadtests.stack.local import LocalStack
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.inject.healing import heal
+from loadtests.inject.deadline import Watch
 from loadtests.inject.journal import Journal
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.redis_server import RedisServer
-from loadtests.inject.watch import Watch
+from loadtests.inject.startup_sweep import heal
 from loadtests.model.injectwire import End, Schedule
 from loadtests.stack.local import LocalStack
 

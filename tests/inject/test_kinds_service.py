@@ -10,11 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from loadtests.inject.healing import heal
 from loadtests.inject.journal import Journal
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.kind import Site
 from loadtests.inject.lifting import lift
+from loadtests.inject.startup_sweep import heal
 from loadtests.inject.supervisor import Supervisor
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.model.injectwire import PlannedFault, Schedule

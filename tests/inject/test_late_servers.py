@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from loadtests.inject.database import FULL, NAME, Session, SqlRefused
+from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import NoAnswer
 from loadtests.inject.kinds import KINDS, memory_limit
 from loadtests.inject.kinds.connection_exhaustion import ENDING
@@ -17,7 +18,6 @@ from loadtests.inject.kinds.memory_limit import MIB
 from loadtests.inject.kinds.on_postgres import session_name, settled
 from loadtests.inject.kinds.output_buffer import OutputBufferWitness
 from loadtests.inject.kinds.slow_queries import Busy
-from loadtests.inject.watch import Watch
 
 from .on_servers import fault_on
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import NoAnswer, NotThere
-from loadtests.inject.held import Held
+from loadtests.inject.exclusions import Held
+from loadtests.inject.fault_run import Life, Surroundings
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds.kind import Kind, Looks, Resort, Site
-from loadtests.inject.life import Life, Surroundings
 from loadtests.inject.proofs import Effective, Proof
-from loadtests.inject.watch import Watch
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.records import FaultStep, Note
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.inject.healing import heal, sweep
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.kind import Site
 from loadtests.inject.lifting import Lifted, lift
 from loadtests.inject.link import Link
+from loadtests.inject.startup_sweep import heal, sweep
 from loadtests.inject.supervisor import Supervisor
 from loadtests.inject.toxics import ToxiproxyServer
 

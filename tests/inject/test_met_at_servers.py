@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import NoAnswer
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.lock import LockWitness
@@ -17,7 +18,6 @@ from loadtests.inject.roll import Company, ServerEncounter
 from loadtests.inject.socketry import OwnPorts
 from loadtests.inject.touch import Touch
 from loadtests.inject.touching import Encounter
-from loadtests.inject.watch import Watch
 from loadtests.model.fault_kinds import KINDS as NAMED
 from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING
 

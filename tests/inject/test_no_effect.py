@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from loadtests.inject.deadline import Watch
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.cpu_limit import CpuWitness, Limiter
 from loadtests.inject.kinds.kind import Site
 from loadtests.inject.proofs import Proof
-from loadtests.inject.watch import Watch
 
 from .on_servers import fault_on
 

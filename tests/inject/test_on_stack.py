@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.inject.healing import dirt
+from loadtests.inject.startup_sweep import dirt
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.model.injectwire import Begin, PlannedFault, Schedule
 from loadtests.model.stackwire import Status

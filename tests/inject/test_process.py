@@ -15,9 +15,9 @@ import pytest
 from beside import beside
 
 from loadtests.inject.errors import InjectorGone
-from loadtests.inject.handle import InjectorHandle
-from loadtests.inject.healing import heal
+from loadtests.inject.injector_client import InjectorHandle
 from loadtests.inject.journal import Journal
+from loadtests.inject.startup_sweep import heal
 from loadtests.inject.toxics import Toxic, ToxiproxyServer
 from loadtests.model.injectwire import Begin, Healed, Ready, Schedule
 from loadtests.model.records import Trouble
@@ -30,7 +30,7 @@ PARENT = """
 import sys, threading
 from pathlib import Path
 import msgspec
-from loadtests.inject.handle import InjectorHandle
+from loadtests.inject.injector_client import InjectorHandle
 from loadtests.model.injectwire import Begin, Schedule
 begin = msgspec.json.decode(sys.argv[1], type=Begin)
 handle = InjectorHandle(begin, lambda message: None, Path(sys.argv[2]))
@@ -295,7 +295,7 @@ from gevent import monkey; monkey.patch_all()
 import sys, time, gevent
 from pathlib import Path
 import msgspec
-from loadtests.inject.handle import InjectorHandle
+from loadtests.inject.injector_client import InjectorHandle
 from loadtests.model.injectwire import Announce, Begin, Emitted, Go, PlannedFault, Schedule
 begin = msgspec.json.decode(sys.argv[1], type=Begin)
 steps, beats = [], 0

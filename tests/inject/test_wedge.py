@@ -15,7 +15,7 @@ import pytest
 from beside import beside
 
 from loadtests.inject.errors import NoAnswer
-from loadtests.inject.healing import heal
+from loadtests.inject.startup_sweep import heal
 from loadtests.inject.toxics import CALL_TIMEOUT_S, Toxic, ToxiproxyServer
 from loadtests.model.injectwire import Schedule
 from loadtests.model.records import Note

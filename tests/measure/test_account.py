@@ -10,8 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from loadtests.measure.absences import CAUSES
-from loadtests.measure.case import case
-from loadtests.measure.facts import Facts, fold
+from loadtests.measure.analysis import case
+from loadtests.measure.history_tables import Facts, fold
 from loadtests.measure.judge import conclude, judge
 from loadtests.model.results import Results, to_json
 from tests.examples import examples

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.measure.deliveries import Deliveries, across_limit_ms, contradicts, deliveries, judged
-from loadtests.measure.facts import Facts
+from loadtests.measure.history_tables import Facts
 from loadtests.measure.judge import judge
 from loadtests.model import records as r
 from loadtests.model.codec import MAX_BODY, Frame

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import msgspec
 import pytest
 
-from loadtests.measure.case import case
-from loadtests.measure.conditions import harness_checks
-from loadtests.measure.facts import fold
-from loadtests.measure.figures import MEASURES
+from loadtests.measure.analysis import case
+from loadtests.measure.history_tables import fold
+from loadtests.measure.measures import MEASURES
+from loadtests.measure.validity import harness_checks
 from loadtests.model import results
 from loadtests.model.profile import DEFAULT_LIMITS
 from loadtests.model.profile_read import read_profile

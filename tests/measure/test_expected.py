@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.measure.expected import Sampled, sampled, without
 from loadtests.measure.judge import judge
+from loadtests.measure.sample_counts import Sampled, sampled, without
 from loadtests.model import records as r
 from loadtests.model.results import Check, Results, Verdict
 from tests.examples import examples

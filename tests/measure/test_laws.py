@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loadtests.cli.analyzing import analyze_run, profile_of, read_history
-from loadtests.harness.livefold import LiveFold
+from loadtests.harness.live_fold import LiveFold
 from loadtests.measure.judge import judge
 from loadtests.model import records as r
 from loadtests.model.codec import Frame, pack

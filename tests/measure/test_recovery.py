@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadtests.measure.case import case
-from loadtests.measure.facts import fold
-from loadtests.measure.felt_by import consumer_table
+from loadtests.measure.analysis import case
+from loadtests.measure.history_tables import fold
 from loadtests.measure.judge import judge
+from loadtests.measure.recovery_spread import consumer_table
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.records import FirstAfter, PhaseMark, Touched
 from loadtests.model.results import Results, Verdict

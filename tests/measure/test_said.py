@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from loadtests.measure.case import case
-from loadtests.measure.facts import fold
+from loadtests.measure.analysis import case
+from loadtests.measure.history_tables import fold
 from loadtests.measure.judge import judge
-from loadtests.measure.said import GROUPS, all_said, said
+from loadtests.measure.target_words import GROUPS, all_said, said
 from loadtests.model import records as r
 from loadtests.model.ids import pack_stream
 from loadtests.model.results import Verdict

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from loadtests.measure.analysis import Case, case
 from loadtests.measure.attribution import UNATTRIBUTED
-from loadtests.measure.case import Case, case
-from loadtests.measure.facts import fold
+from loadtests.measure.history_tables import fold
 from loadtests.measure.judge import judge
 from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING
 from loadtests.model.results import Check, RecoveryResult, Results, Verdict

@@ -8,7 +8,7 @@ from typing import Any
 from loadtests.model.contract import Contract
 from loadtests.model.ids import pack_stream
 from loadtests.model.profile_read import read_profile
-from loadtests.prove.book import Book, read_book
+from loadtests.prove.ground_truth_log import Book, read_book
 from loadtests.prove.truth import Truth
 
 ORIGIN = 5_000_000_000_000

@@ -16,7 +16,7 @@ _IMPORTS = """
     from loadtests.tally.accountant import Accountant
     from loadtests.tally.batch import Batch
     from loadtests.tally.cells import Cell
-    from loadtests.tally.exceptions import DeviationRows, StrangeRows
+    from loadtests.tally.anomalies import DeviationRows, StrangeRows
     from loadtests.tally.subscriptions import Subscriptions
     Account.adds_up = lambda self: True
 """
@@ -100,9 +100,9 @@ def _(module):
 """
 
 _NEVER_LOOKS = """
-@once("loadtests.measure.figures")
+@once("loadtests.measure.measures")
 def _(module):
-    from loadtests.measure.select import Figure
+    from loadtests.measure.selectors import Figure
     module.MEASURES["{measure}"] = lambda case, t: Figure(value=0.0)
 """
 
@@ -114,7 +114,7 @@ def _(module):
 """
 
 _UNHEARD = """
-@once("loadtests.tally.exceptions")
+@once("loadtests.tally.anomalies")
 def _(module):
     add = module.StrangeRows.add
     module.StrangeRows.add = lambda self, kind, *rest: None if kind == "{kind}" else add(self, kind, *rest)
@@ -174,7 +174,7 @@ VERDICTS = {
     "a fault that touched nobody": _TOUCHES,
     "frames longer than we take": _METHOD.format(module="drive.inability", name="Inabilities.begin", answer="None"),
     "four of five samples gone: health_ms": """
-@once("loadtests.measure.expected")
+@once("loadtests.measure.sample_counts")
 def _(module):
     module.Sampled.enough = True
 """,

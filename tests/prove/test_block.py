@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from books import DOJI, JOB, MS, ORIGIN, PRICE, Written
 
-from loadtests.prove.block import Block, expected
-from loadtests.prove.book import BookError
+from loadtests.prove.expected_results import Block, expected
+from loadtests.prove.ground_truth_log import BookError
 from loadtests.prove.history import Edge, Place
 
 

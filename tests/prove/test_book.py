@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from books import DOJI, HAMMER, JOB, MS, ORIGIN, RUN, Written
 
-from loadtests.prove.book import BookError, read_book
+from loadtests.prove.ground_truth_log import BookError, read_book
 from loadtests.prove.history import Account
 from loadtests.prove.truth import Truth
 

@@ -13,8 +13,8 @@ from books import CONTRACT, DOJI, HAMMER, JOB, MS, ORIGIN, RUN, Written
 
 from loadtests.model import records as r
 from loadtests.model.codec import pack
-from loadtests.prove.block import LOST, NO_MESSAGE, NUMBERS, Block, expected
 from loadtests.prove.comparing import compare
+from loadtests.prove.expected_results import LOST, NO_MESSAGE, NUMBERS, Block, expected
 from loadtests.prove.history import Account, Edge, Found, Sum, read_history
 from loadtests.prove.sections import Row, SectionResult, compared
 from loadtests.prove.truth import STRANGE, Truth

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from loadtests.prove.comebacks import AmbiguousError, Comeback, Rules, comeback
 from loadtests.prove.recovery import Role, Said, compare, profile, read_table, roles, truths
 from loadtests.prove.running import ProofError
+from loadtests.prove.true_recoveries import AmbiguousError, Comeback, Rules, comeback
 from tests.prove.sendings import MS, S, Sendings
 
 HEALED, END = 4 * S, 9 * S

@@ -15,7 +15,7 @@ from stack_peers import until
 from loadtests.model.stackwire import Ask
 from loadtests.stack import LocalStack
 from loadtests.stack.folder import Owned, StackFolder, State
-from loadtests.stack.leftovers import end_left_in, owned_by
+from loadtests.stack.orphans import end_left_in, owned_by
 
 pytestmark = pytest.mark.e2e
 

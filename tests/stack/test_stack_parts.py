@@ -20,10 +20,10 @@ from loadtests.stack import MissingServer, PortInUse, StackError, ready, stack_f
 from loadtests.stack.building import _go_on_path
 from loadtests.stack.child import Child, Command, alive, exit_text, stopped, tail
 from loadtests.stack.folder import StackFolder, State, open_to_all, project_root, servers_folder
+from loadtests.stack.install import _locked
 from loadtests.stack.links import FREE_FROM, FREE_TO, PREFERRED, Ports, links, write_config
-from loadtests.stack.member import Member
-from loadtests.stack.obtaining import _locked
 from loadtests.stack.servers import find_postgres, find_redis, find_toxiproxy
+from loadtests.stack.service import Member
 from loadtests.stack.services import Plan
 
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from loadtests.drive.chunks import STREAMS, Chunks, Control
 from loadtests.drive.frames import Cutter, wire
-from loadtests.drive.settling import settle
+from loadtests.drive.read_accounting import settle
 from loadtests.drive.websocket import PlainDialect
 from loadtests.model.ids import SLICE_NS, pack_stream
 from loadtests.model.records import Closing, Strange

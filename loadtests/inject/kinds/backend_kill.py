@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from loadtests.inject.database import Database
+from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError
 from loadtests.inject.kinds.kind import Kind, Site
 from loadtests.inject.kinds.on_postgres import PostgresWitness
 from loadtests.inject.kinds.on_service import wait_a_little
 from loadtests.inject.proofs import Proof
-from loadtests.inject.watch import Watch
 from loadtests.model.injectwire import PlannedFault
 
 _CHOSEN = """

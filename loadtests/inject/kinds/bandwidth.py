@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
+from loadtests.inject.deadline import Watch
 from loadtests.inject.kinds.on_link import one_per_direction, toxic_kind, whole
 from loadtests.inject.link import Link
 from loadtests.inject.probe import Carried
 from loadtests.inject.proofs import Effective, LinkWitness, Proof, directions, ms
 from loadtests.inject.toxics import Toxic
-from loadtests.inject.watch import Watch
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.injectwire import PlannedFault
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from loadtests.inject.deadline import Watch
 from loadtests.inject.kinds.on_link import one_per_direction, toxic_kind
 from loadtests.inject.link import Link
 from loadtests.inject.probe import Ping
 from loadtests.inject.proofs import Effective, LinkWitness, Proof, ms
 from loadtests.inject.toxics import Toxic
-from loadtests.inject.watch import Watch
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.injectwire import PlannedFault
 

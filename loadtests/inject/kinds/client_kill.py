@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError
 from loadtests.inject.kinds.kind import Kind, Site, Undo
 from loadtests.inject.kinds.on_redis import RedisWitness
 from loadtests.inject.kinds.on_service import holds, wait_a_little
 from loadtests.inject.proofs import Proof
 from loadtests.inject.redis_server import RedisServer
-from loadtests.inject.watch import Watch
 from loadtests.model.injectwire import PlannedFault
 
 WHOM = ("pubsub", "all")

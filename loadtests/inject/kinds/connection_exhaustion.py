@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from loadtests.inject.database import FULL, NAME, Database, Session, SqlRefused
+from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError, Refused
 from loadtests.inject.kinds import on_postgres
 from loadtests.inject.kinds.kind import Kind, Site
 from loadtests.inject.kinds.on_postgres import GONE_S, PostgresWitness, session_name, settled
 from loadtests.inject.kinds.on_service import wait_a_little
 from loadtests.inject.proofs import Proof
-from loadtests.inject.watch import Watch
 from loadtests.model.injectwire import PlannedFault
 
 MOST = 2_000

@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 
+from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import NotThere, Refused
-from loadtests.inject.identity import named_by_itself, reached
 from loadtests.inject.kinds import on_link
 from loadtests.inject.kinds.kind import Kind, Site, Undo
 from loadtests.inject.proofs import Effective, LinkWitness, Proof, Witness
+from loadtests.inject.server_identity import named_by_itself, reached
 from loadtests.inject.toxics import Missing
-from loadtests.inject.watch import Watch
 from loadtests.model.address import PATTERN, is_address
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.injectwire import PlannedFault

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
+from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError
 from loadtests.inject.kinds import on_link
 from loadtests.inject.kinds.kind import Kind, Site
 from loadtests.inject.link import Link
 from loadtests.inject.proofs import Effective, LinkWitness, Proof, Witness, ms
-from loadtests.inject.watch import Watch
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.injectwire import PlannedFault
 

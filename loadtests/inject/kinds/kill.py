@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from loadtests.inject.deadline import Watch
 from loadtests.inject.kinds.on_service import ServiceWitness, service_kind, wait_a_little
 from loadtests.inject.proofs import Effective, Proof
-from loadtests.inject.watch import Watch
 
 
 class KillWitness(ServiceWitness):

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from loadtests.inject.crew import CrewControl
 from loadtests.inject.database import Database
 from loadtests.inject.errors import Refused
 from loadtests.inject.link import Link
@@ -17,6 +16,7 @@ from loadtests.inject.proofs import Effective, Witness
 from loadtests.inject.redis_server import RedisServer
 from loadtests.inject.supervisor import Supervisor
 from loadtests.inject.touching import Encounter
+from loadtests.inject.user_faults import CrewControl
 from loadtests.model.injectwire import PlannedFault
 
 Looks = Literal["each second", "at its end", "never"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from statistics import median
 
+from loadtests.inject.deadline import Watch
 from loadtests.inject.kinds.on_link import one_per_direction, toxic_kind, whole
 from loadtests.inject.link import Link
 from loadtests.inject.proofs import Effective, LinkWitness, Proof, directions, ms, spread
 from loadtests.inject.toxics import Toxic
-from loadtests.inject.watch import Watch
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.injectwire import PlannedFault
 

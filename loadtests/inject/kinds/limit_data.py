@@ -5,12 +5,12 @@ A connection that was open before counts from when the fault began; whichever di
 
 from __future__ import annotations
 
+from loadtests.inject.deadline import Watch
 from loadtests.inject.kinds.on_link import one_per_direction, toxic_kind, whole
 from loadtests.inject.link import Link
 from loadtests.inject.probe import Spent
 from loadtests.inject.proofs import Effective, LinkWitness, Proof, directions
 from loadtests.inject.toxics import Toxic
-from loadtests.inject.watch import Watch
 from loadtests.model.injectwire import PlannedFault
 
 _STEPS = 8  # requests until the limit

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from loadtests.inject.database import LOCKED, SqlRefused
+from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError
 from loadtests.inject.kinds import on_postgres
 from loadtests.inject.kinds.kind import Kind, Site
@@ -12,7 +13,6 @@ from loadtests.inject.kinds.on_postgres import PostgresWitness, longest_ms, sess
 from loadtests.inject.kinds.on_service import wait_a_little
 from loadtests.inject.proofs import Effective, Proof
 from loadtests.inject.touch import Touch
-from loadtests.inject.watch import Watch
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import psutil
 
 from loadtests.inject.database import OUT_OF_MEMORY, SqlRefused
+from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError, NotAllowedHere, Refused
 from loadtests.inject.kinds.kind import Kind, Site, Undo
 from loadtests.inject.kinds.on_service import ServiceWitness, company, resorts, wait_a_little
 from loadtests.inject.processes import family_of, remember, remembered
 from loadtests.inject.proofs import Effective, Proof
-from loadtests.inject.watch import Watch
 from loadtests.model.fault_kinds import NOT_ALLOWED_HERE
 from loadtests.model.injectwire import PlannedFault
 

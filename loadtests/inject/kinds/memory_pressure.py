@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError
 from loadtests.inject.kinds import on_redis
 from loadtests.inject.kinds.kind import Kind, Site
@@ -9,7 +10,6 @@ from loadtests.inject.kinds.on_redis import RedisWitness, private_name
 from loadtests.inject.kinds.on_service import company
 from loadtests.inject.proofs import Effective, Proof
 from loadtests.inject.redis_server import Full
-from loadtests.inject.watch import Watch
 from loadtests.model.injectwire import PlannedFault
 
 POLICIES = ("noeviction", "allkeys-lru", "allkeys-random", "volatile-lru")

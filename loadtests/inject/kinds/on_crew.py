@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from loadtests.inject.crew import Counts, CrewControl
+from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import Refused
 from loadtests.inject.gateway_counts import GatewayCounts, total
 from loadtests.inject.kinds.kind import Kind, Resort, Site, Undo
 from loadtests.inject.proofs import Effective, Proof
-from loadtests.inject.watch import Watch
+from loadtests.inject.user_faults import Counts, CrewControl
 from loadtests.model.fault_kinds import KINDS as NAMED
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.injectwire import PlannedFault

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import Refused
 from loadtests.inject.kinds.kind import Kind, Resort, Site, Undo
 from loadtests.inject.link import Link
@@ -13,7 +14,6 @@ from loadtests.inject.roll import ServerEncounter, roll_of
 from loadtests.inject.touch import Touch
 from loadtests.inject.touching import Encounter, Unseen
 from loadtests.inject.toxics import Direction, Missing, Toxic, problems, toxic_name
-from loadtests.inject.watch import Watch
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.stackwire import Ask
 

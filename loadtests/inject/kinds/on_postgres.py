@@ -7,6 +7,7 @@ import time
 import zlib
 
 from loadtests.inject.database import Database, SqlRefused
+from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError, NotThere
 from loadtests.inject.kinds.kind import Resort, Site, Undo
 from loadtests.inject.kinds.on_service import wait_a_little
@@ -14,7 +15,6 @@ from loadtests.inject.proofs import Effective, ms
 from loadtests.inject.roll import OTHERS
 from loadtests.inject.touch import Touch
 from loadtests.inject.touching import Idle
-from loadtests.inject.watch import Watch
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING

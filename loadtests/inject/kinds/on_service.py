@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable
 import psutil
 
 from loadtests.inject.connections import open_connections, without_port
+from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError, NotAllowedHere, NotThere, Refused
 from loadtests.inject.kinds.kind import Kind, Resort, Site, Undo
 from loadtests.inject.probe import Pace, Probe
@@ -22,7 +23,6 @@ from loadtests.inject.socketry import Seen
 from loadtests.inject.supervisor import Supervisor
 from loadtests.inject.touching import Encounter
 from loadtests.inject.toxics import ToxiproxyServer
-from loadtests.inject.watch import Watch
 from loadtests.model.address import host_port
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.injectwire import PlannedFault

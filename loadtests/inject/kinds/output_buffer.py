@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
+from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError
 from loadtests.inject.kinds import on_redis
 from loadtests.inject.kinds.kind import Kind, Site
@@ -13,7 +14,6 @@ from loadtests.inject.kinds.on_service import wait_a_little
 from loadtests.inject.proofs import Effective, Proof
 from loadtests.inject.socketry import Cut, connected
 from loadtests.inject.touch import Touch
-from loadtests.inject.watch import Watch
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.logins import redis_login
 from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING

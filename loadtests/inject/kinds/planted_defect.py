@@ -9,11 +9,11 @@ from collections.abc import Mapping
 
 import msgspec
 
+from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError, NoAnswer, NotThere, Refused
 from loadtests.inject.kinds.kind import Kind, Resort, Site, Undo
 from loadtests.inject.kinds.on_service import resorts, wait_a_little
 from loadtests.inject.proofs import Effective, Proof, ms
-from loadtests.inject.watch import Watch
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.stackwire import Ask

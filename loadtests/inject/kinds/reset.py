@@ -5,11 +5,11 @@ An idle connection is not reset: the probe nudges its own; the others are nudged
 
 from __future__ import annotations
 
+from loadtests.inject.deadline import Watch
 from loadtests.inject.kinds.on_link import one_per_direction, toxic_kind
 from loadtests.inject.link import Link
 from loadtests.inject.proofs import LinkWitness, Proof
 from loadtests.inject.toxics import Toxic
-from loadtests.inject.watch import Watch
 from loadtests.model.injectwire import PlannedFault
 
 _CUT = ("reset", "closed")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError
 from loadtests.inject.kinds.on_service import ServiceWitness, service_kind, wait_a_little
 from loadtests.inject.proofs import Effective, Proof, ms
-from loadtests.inject.watch import Watch
 from loadtests.model.ids import NS_PER_S
 
 

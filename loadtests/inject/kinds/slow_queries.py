@@ -7,13 +7,13 @@ import time
 from statistics import median
 
 from loadtests.inject.database import Session
+from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError
 from loadtests.inject.kinds import on_postgres
 from loadtests.inject.kinds.kind import Kind, Site
 from loadtests.inject.kinds.on_postgres import PostgresWitness, longest_ms, session_name
 from loadtests.inject.kinds.on_service import wait_a_little
 from loadtests.inject.proofs import Effective, Proof, ms
-from loadtests.inject.watch import Watch
 from loadtests.model.injectwire import PlannedFault
 
 MOST = 200

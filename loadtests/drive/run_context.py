@@ -1,0 +1,95 @@
+"""What is a Locust user given to work with?  Everything that it needs, wired once per run and process by the harness.
+
+A user class reads `self.environment.tickstorm` (a `Wired`) when it starts and holds no arithmetic and no policy itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from gevent.event import AsyncResult, Event
+
+from loadtests.drive.inability import Trouble
+from loadtests.drive.user_faults import Crew
+from loadtests.model.contract import Contract
+from loadtests.model.ports import Emit, RunClock
+from loadtests.model.profile import Profile
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from loadtests.drive.publishing import Publishing
+    from loadtests.drive.receiver import Receiver
+    from loadtests.drive.tokens import Tokens
+
+Kind = Literal["publisher", "consumer", "reader"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A slot that this user holds until it gives it back; `epoch` is the first that it may use.
+
+    `vacant_from_ns` says since when nobody had held it (run clock), so that its new holder can count what was not
+    offered; -1: not known, or never held before.
+    """
+
+    kind: Kind
+    slot: int
+    epoch: int
+    vacant_from_ns: int = -1
+
+
+class Slots(Protocol):
+    """Where slots come from: the master, asked over Locust's own messages."""
+
+    def take(self, kind: Kind) -> Lease:
+        """The lowest free slot of a kind. Blocks this greenlet; raises NoSlot when the run is over."""
+        ...
+
+    def give_back(self, lease: Lease, next_epoch: int) -> None:
+        """Free the slot; whoever takes it next begins at `next_epoch`."""
+        ...
+
+
+class NoSlot(Exception):  # noqa: N818  it names what was found
+    """The run is over or this process was refused: the user parks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """host, port of what users connect to, each through its link's proxy where there is one."""
+
+    redis: tuple[str, int]
+    gateway: tuple[str, int]
+    postgres: tuple[str, int] | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Wiring:
+    """One run in one process."""
+
+    run: str
+    profile: Profile
+    contract: Contract
+    clock: RunClock
+    emit: Emit
+    slots: Slots
+    addresses: Addresses
+    trouble: Trouble  # harness trouble of this process
+    t0: AsyncResult[int] = field(default_factory=AsyncResult)  # run-clock time of the start of the warm-up
+    plan_over: Event = field(default_factory=Event)  # publishers and readers stop offering
+    crew: Crew = field(default_factory=Crew)  # faults that this process's users play
+    tokens: Tokens | None = None  # what consumers present, where the target asks for one
+    tls: SSLContext | None = None  # made by the first consumer that needs it
+    over: Event = field(default_factory=Event)  # after the drain: consumers unsubscribe and close
+    receiver: Receiver = field(init=False)  # one per process and run
+    publishing: Publishing = field(init=False)  # one per process and run
+
+
+class Wired(Protocol):
+    """What `environment.tickstorm` is: waits for a run's wiring, None when this process takes no part."""
+
+    def wiring(self) -> Wiring | None:
+        """Blocks this greenlet until the run that is starting is wired."""
+        ...

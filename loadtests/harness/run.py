@@ -1,0 +1,426 @@
+"""How does a run live from its start to its verdict?  One conductor per run, in the master or the only process.
+
+connect -> probe the path -> T0 -> warm-up -> plan -> drain -> close -> judge.  `finish` is idempotent: whoever comes
+later joins it.  The conductor gives orders to parts; it does not know whether a part is in this process or on a worker.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import gevent
+from gevent.event import Event
+
+from loadtests.capture.clock import MonotonicClock
+from loadtests.capture.machine import free_memory_mb
+from loadtests.capture.recorder import Recorder
+from loadtests.capture.shipping import Inbox
+from loadtests.capture.writing import HistoryWriter
+from loadtests.harness.abort_guards import AbortGuards
+from loadtests.harness.fault_chain import Following
+from loadtests.harness.fault_control import FaultControl
+from loadtests.harness.live_fold import LiveFold
+from loadtests.harness.participant import PartStatus
+from loadtests.harness.slots import SlotBook
+from loadtests.model.contract import Contract
+from loadtests.model.errors import HarnessError
+from loadtests.model.ids import NS_PER_MS, NS_PER_S
+from loadtests.model.live import Live
+from loadtests.model.profile import Profile
+from loadtests.model.records import Finish, Header, Note, PathProbe, Phase, PhaseMark, Record, Trouble, Users
+from loadtests.model.runconfig import RunConfig
+from loadtests.plan.schedule import plan_end_ns, planned_faults
+
+LEAD_NS = 300 * NS_PER_MS
+"""From the broadcast of T0 to T0, so that it reaches every worker before."""
+CLOSE_S = 10.0
+"""How long parts may take to close and ship their last frames."""
+GUARD = "guard: "
+"""How the reason of a run begins that a guard of its profile ended."""
+LEAVE_S = 5.0
+"""How long consumers may take to unsubscribe."""
+PROBE_S = 10.0
+
+
+class Crew(Protocol):
+    """The parts of a run, wherever they are."""
+
+    def order(self, what: str, data: dict[str, Any]) -> None:
+        """Tell every part; never waits."""
+        ...
+
+    def alive(self) -> set[str]:
+        """Process names of the parts that are there."""
+        ...
+
+
+class Closer(Protocol):
+    """Something that ends with the run, such as the sampler of the target."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Ended:
+    """How a run ended."""
+
+    reason: str
+    plan_done: bool
+    verdict: str = "UNKNOWN"
+    exit_status: int = 3
+    reasons: tuple[str, ...] = ()
+
+
+class Conductor:
+    """One run. `judge(folder)` runs analyze in a child process and returns verdict, exit status and reasons."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        profile: Profile,
+        *,
+        folder: Path,
+        crew: Crew,
+        opening: list[Record],
+        judge: Callable[[Path], tuple[str, int, tuple[str, ...]]],
+        on_state: Callable[[Conductor], None],
+    ) -> None:
+        self.config, self.profile, self.folder = config, profile, folder
+        self.contract = Contract(profile)
+        self.clock = MonotonicClock(config.origin_ns)
+        self.fold = LiveFold(config.run, profile, self.contract)
+        self.writer = HistoryWriter(folder / "history", self.fold.take)
+        self.recorder = Recorder(lambda _number, frame: self.writer.write("main", frame))
+        self.guards = AbortGuards(profile, self.fold, free_mb=free_memory_mb, emit=self.emit)
+        self.following: Following | None = None
+        self.book = SlotBook({"publisher": config.publishers, "consumer": None, "reader": config.readers})
+        self.crew = crew
+        self.faults: FaultControl | None = None
+        self.closers: list[Closer] = []
+        self.state = "connecting"
+        self.phase: Phase = "connect"
+        self.t0_ns: int | None = None
+        self.ended: Ended | None = None
+        self.done = Event()
+        self.hurry = Event()
+        self._judge, self._on_state = judge, on_state
+        self._status: dict[str, PartStatus] = {}
+        self._inboxes: dict[str, Inbox] = {}
+        self._lost: set[str] = set()
+        self._heard_ns: dict[str, int] = {}  # when each part's last frame came
+        self._refused: set[str] = set()
+        self._stop = Event()
+        self._finisher: gevent.Greenlet[..., Any] | None = None
+        self._plan_done = False
+        self._over_ns: int | None = None  # when there was nothing more to see
+        self._header = next(r for r in opening if isinstance(r, Header))
+        self.recorder.emit_all(opening)
+        self.mark("connect")
+        self._life = gevent.spawn(self._live)
+        self._life.link_exception(lambda g: self.abandon(f"error: {type(g.exception).__name__}: {g.exception}"))
+        self._flusher = gevent.spawn(self._flush_forever)
+
+    # -- what comes in
+
+    def emit(self, record: Record) -> None:
+        """Queue a record of this process."""
+        self.recorder.emit(record)
+
+    def heard(self, status: PartStatus) -> None:
+        """A part told how far it is."""
+        self._status[status.process] = status
+        if self.faults is not None and any(part.crew for part in self._status.values()):
+            self.faults.crew_told([part.crew for part in self._status.values()])
+        if status.refused:
+            self._refused.add(status.process)
+            self.emit(Trouble(process=status.process, from_ns=0, to_ns=-1, what=status.refused))
+            self.abandon(f"error: {status.process} {status.refused}")
+
+    def arrived(self, process: str, number: int, frame: bytes, done: Callable[[OSError | None], None] | None) -> None:
+        """A worker's frame came; it is written in order, and acknowledged when it is written."""
+        inbox = self._inboxes.get(process)
+        if inbox is None:
+            inbox = self._inboxes[process] = Inbox(lambda _n, f, p=process: self.writer.write(p, f))  # type: ignore[misc]
+        inbox.take(number, frame)
+        self._heard_ns[process] = self.clock.now_ns()
+        if done is not None:
+            self.writer.write(process, b"", done)
+
+    def lost(self, process: str, what: str) -> None:
+        """A part is gone for good."""
+        if process in self._lost or self.state in ("judging", "done"):
+            return
+        closed = self._status.get(process)
+        if closed is not None and closed.frames >= 0:
+            return
+        self._lost.add(process)
+        # Locust tells seconds after a worker died; what is known of it ends with its last frame.
+        since = self._heard_ns.get(process, self.clock.now_ns())
+        self.emit(Trouble(process=process, from_ns=since, to_ns=-1, what=what))
+        self.book.lose(process)
+        self._status.pop(process, None)
+
+    def all_in_trouble(self, from_ns: int, what: str) -> None:
+        """From a moment on nothing that any part saw says something about the target."""
+        for process in sorted(self._status):
+            self.emit(Trouble(process=process, from_ns=from_ns, to_ns=-1, what=what))
+
+    def seconds(self, at_ns: int) -> float:
+        """Seconds since T0, or since the run clock's 0 before there was one."""
+        return (at_ns - (self.t0_ns or 0)) / NS_PER_S
+
+    def users(self, wanted: dict[str, int]) -> None:
+        """The wanted user count changed."""
+        self.emit(Users(at_ns=self.clock.now_ns(), wanted=wanted))
+
+    def note(self, text: str) -> None:
+        """A sentence for the report's log."""
+        self.emit(Note(at_ns=self.clock.now_ns(), text=text))
+
+    def mark(self, phase: Phase, detail: str = "", at_ns: int | None = None) -> None:
+        """A phase begins, now or when all parts were told that it does."""
+        self.phase = phase
+        self.emit(PhaseMark(phase=phase, at_ns=self.clock.now_ns() if at_ns is None else at_ns, detail=detail))
+        self._on_state(self)
+
+    # -- the life
+
+    @property
+    def connected(self) -> int:
+        """Consumers with a confirmed subscription."""
+        return sum(s.connected for s in self._status.values())
+
+    @property
+    def publishing(self) -> int:
+        """Publishers with a slot."""
+        return sum(s.publishing for s in self._status.values())
+
+    def _live(self) -> None:
+        try:
+            self._run_plan()
+        except HarnessError as error:
+            self.abandon(f"error: {error}")
+
+    def _run_plan(self) -> None:
+        wanted, publishers = self.config.consumers, self.config.publishers
+        if not self._until(
+            lambda: self.connected >= wanted and self.publishing >= publishers, self.profile.run.connect_s
+        ):
+            if not self._stop.is_set():
+                self.abandon(
+                    f"error: {self.connected} of {wanted} subscriptions, {self.publishing} of {publishers} publishers"
+                    f" were ready {self.profile.run.connect_s:g} s after the start"
+                )
+            return
+        if not self._path_is_proved():
+            return
+        self.t0_ns = self.fold.t0_ns = self.clock.now_ns() + LEAD_NS
+        self.crew.order("t0", {"t0_ns": self.t0_ns})
+        if self.faults is not None:
+            planned = planned_faults(self.profile, self.t0_ns)
+            self.following = Following(self.profile, self.fold, planned, self.config.consumers)
+            self.faults.schedule(planned)
+        self._wait_to(self.t0_ns)
+        self.state = "running"
+        self.mark("warm-up", at_ns=self.t0_ns)  # a hub that wakes late moves no T0: parts began at theirs
+        self._wait_to(self.t0_ns + round(self.profile.run.warm_up_s * NS_PER_S))
+        if not self._stop.is_set():
+            self.mark("baseline")
+        self._wait_to(plan_end_ns(self.profile, self.t0_ns))
+        if not self._stop.is_set():
+            self._plan_done = True
+            self.abandon("plan done")
+
+    def _path_is_proved(self) -> bool:
+        followed = self._followed()
+        for index, family in enumerate(self.profile.families):
+            began, nonce = self.clock.now_ns(), index
+            route = next((r for r in self.contract.routes_of_family[index] if r in followed), None)
+            if route is None:
+                continue
+            deadline, seen = began + round(PROBE_S * NS_PER_S), False
+            while not seen and self.clock.now_ns() < deadline and not self._stop.is_set():
+                self.crew.order("probe", {"family": index, "nonce": nonce, "route": route})
+                seen = self._until(lambda n=str(nonce): any(s.probes.get(n) for s in self._status.values()), 1.0)  # type: ignore[misc]
+                nonce += 1000
+            took = self.clock.now_ns() - began
+            self.emit(PathProbe(what=f"family:{family.name}", at_ns=began, took_ns=took if seen else -1, ok=seen))
+            if not seen and not self._stop.is_set():
+                self.abandon(
+                    f'error: no consumer saw a probe message of family "{family.name}" within {PROBE_S:g} s:'
+                    f" is the target subscribed to {family.channel}?"
+                )
+            if not seen:
+                return False
+        return True
+
+    def _followed(self) -> set[int]:
+        return {r for slot in range(min(self.config.consumers, 2000)) for r in self.contract.consumer(slot).routes}
+
+    def _until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if self._stop.is_set() or time.monotonic() > deadline:
+                return condition()
+            gevent.sleep(0.05)
+        return True
+
+    def _wait_to(self, at_ns: int) -> None:
+        while not self._stop.is_set() and (left := at_ns - self.clock.now_ns()) > 0:
+            self._stop.wait(min(left / NS_PER_S, 1.0))
+
+    def _flush_forever(self) -> None:
+        while not self.done.is_set():
+            gevent.sleep(0.5)
+            self.recorder.flush()
+            for process in set(self._status) - self.crew.alive() - self._lost:
+                self.lost(process, "the worker is gone")
+            self._look()
+            if self.writer.error is not None:
+                self.abandon(f"error: the history cannot be written: {self.writer.error.strerror}")
+            self._on_state(self)
+
+    def _look(self) -> None:
+        """What the live figures call for: the next fault of a chain, or the end that a guard demands."""
+        if self.state != "running":
+            return
+        now_ns = self.clock.now_ns()
+        if (why := self.guards.look(now_ns)) is not None:
+            self.abandon(f"{GUARD}{why}")
+        elif self.following is not None and self.faults is not None:
+            for sentence, next_ in self.following.look(now_ns):
+                self.note(sentence)
+                self.faults.schedule(next_)
+
+    # -- the end
+
+    def abandon(self, reason: str) -> None:
+        """Begin to finish; does not wait. The first reason counts."""
+        if self._finisher is None:
+            self._stop.set()
+            self._finisher = gevent.spawn(self._finish, reason)
+
+    def finish(self, reason: str) -> Ended:
+        """End the run and wait for its verdict; whoever comes later joins."""
+        self.abandon(reason)
+        self.done.wait()
+        assert self.ended is not None
+        return self.ended
+
+    def _finish(self, reason: str) -> None:
+        self.ended = Ended(
+            reason=reason, plan_done=self._plan_done, reasons=("the run could not be ended in good order",)
+        )
+        try:
+            self._end(reason, self.ended)
+        finally:  # whatever went wrong, whoever waits for the end must not wait for ever
+            self.state = "done"
+            self.done.set()
+            self._on_state(self)
+
+    def _end(self, reason: str, ended: Ended) -> None:
+        self.state = "draining"
+        by_guard = reason.startswith(GUARD)
+        if not by_guard:
+            self.crew.order("plan_over", {})
+        left = []
+        if self.faults is not None:
+            left = self.faults.heal("guard" if by_guard else "finish")
+        if by_guard:  # a guard lifts first: the load that is left shows what the target makes of it
+            self.crew.order("plan_over", {})
+        for sentence in left:
+            self.note(sentence)
+        drained = self._drain()
+        complete = self._close_parts()
+        self.mark("end")
+        self._over_ns = self.clock.now_ns()
+        for closer in self.closers:
+            closer.close()
+        if self.faults is not None:
+            self.faults.close()
+        self.emit(
+            Finish(
+                at_ns=self.clock.now_ns(),
+                reason=reason,
+                plan_done=self._plan_done,
+                drained=drained,
+                complete=complete,
+                frames={p: s.frames for p, s in sorted(self._status.items()) if s.frames >= 0},
+            )
+        )
+        self.recorder.seal(self._header)
+        self._flusher.kill(block=False)
+        try:
+            self.writer.close(self._wait, CLOSE_S)
+        except HarnessError as error:
+            ended.reasons = (str(error),)
+            return
+        self.state = "judging"
+        self._on_state(self)
+        ended.verdict, ended.exit_status, ended.reasons = self._judge(self.folder)
+
+    def _drain(self) -> bool:
+        if self.t0_ns is None:
+            return False
+        self.mark("drain")
+        deadline = time.monotonic() + self.profile.run.drain_s
+        while (left := deadline - time.monotonic()) > 0:
+            if self.hurry.wait(min(left, 0.5)):
+                return False
+        return True
+
+    def _close_parts(self) -> bool:
+        self.crew.order("over", {})
+        self._wait(lambda: self.connected == 0, LEAVE_S)
+        self.crew.order("close", {})
+        mine = self.crew.alive() - self._lost - self._refused  # who refused has nothing to tell
+        closed = self._wait(lambda: all(self._is_whole(p) for p in mine), CLOSE_S)
+        if not closed:
+            for process in sorted(mine):
+                if not self._is_whole(process):
+                    self.emit(Trouble(process=process, from_ns=0, to_ns=-1, what="its last records never came"))
+        for inbox in self._inboxes.values():
+            inbox.give_up()
+        return closed and not self._lost and not self._refused
+
+    def _is_whole(self, process: str) -> bool:
+        status = self._status.get(process)
+        if status is None or status.frames < 0:
+            return False
+        inbox = self._inboxes.get(process)
+        return inbox is None or not inbox.missing(status.frames)
+
+    def _wait(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline:
+                return False
+            gevent.sleep(0.02)
+        return True
+
+    # -- what is shown
+
+    def _has_page(self) -> bool:
+        return self.state == "done" and (self.folder / "report.html").exists()
+
+    def live(self, *, with_series: bool = True, since_s: float | None = None) -> Live:
+        """The run so far; `since_s` as in `LiveFold.live`."""
+        warm_up = self.profile.run.warm_up_s
+        base: dict[str, object] = {
+            "state": self.state,
+            "phase": self.phase,
+            "plan_s": warm_up + self.profile.run.duration_s,
+            "planned": self.config.consumers,
+            "connected": self.connected,
+            "publishing": self.publishing,
+            "verdict": self.ended.verdict if self.ended and self.state == "done" else "",
+            "reasons": list(self.ended.reasons) if self.ended else [],
+            "report": f"/tickstorm/reports/{self.config.run}/report.html" if self._has_page() else "",
+        }
+        now_ns = self.clock.now_ns() if self._over_ns is None else self._over_ns
+        planned = self.faults.planned if self.faults is not None else None
+        return self.fold.live(now_ns, base, planned=planned, with_series=with_series, since_s=since_s)

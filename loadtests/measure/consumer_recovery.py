@@ -1,0 +1,260 @@
+"""How did each consumer feel a fault: when did it notice, and when did bytes, fresh messages and steadiness come back?
+
+From the slices that `Touched` keeps for every consumer, and the exact firsts since the healing; where the slices are
+not complete, nothing is said.  A gap stands where the missing message was due, whenever a later one showed it: what was
+due before the healing makes nothing after it unsteady.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from loadtests.measure.absences import HARNESS, OWN_PLAN
+from loadtests.measure.consumer_slices import Slices, Touches, firsts, slices
+from loadtests.measure.fault_windows import Act, Times
+from loadtests.measure.history_tables import FIRST_CODE, LATE_NOT_TOLD, Bools, Facts, Ints
+from loadtests.measure.ledger import Ledger
+from loadtests.measure.planned import Planned
+from loadtests.measure.streams import Streams
+from loadtests.measure.subscriptions import OWN, Subscriptions
+from loadtests.model.contract import Contract
+from loadtests.model.ids import NS_PER_S, SLICE_NS
+
+NEVER = -1
+_BEFORE = 50
+"""Slices before a fault that say how often messages come."""
+_EXPECTED = 5
+"""A consumer is silent when nothing came for as long as so many messages were planned for it, one slice at least."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Felt:
+    """One act as its consumers felt it: moments of the run clock, NEVER where there was none."""
+
+    act: str
+    injected_ns: int
+    healed_ns: int
+    limit_ns: int
+    consumers: list[int]
+    detected: Ints
+    byte: Ints
+    fresh: Ints
+    steady: Ints
+    counts: Bools  # who could come back: something was due for it, and neither our plan nor our trouble kept it away
+    open: Bools  # not steady as far as the data go, but they end before that is decided
+    cut_off: bool  # the data end before the recovery limit does
+
+
+def felt(
+    facts: Facts,
+    contract: Contract,
+    table: Streams,
+    subs: Subscriptions,
+    plan: Planned,
+    ledger: Ledger,
+    found: Touches,
+    act: Act,
+    times: Times,
+    *,
+    limit_ms: float | None,
+    next_ns: int | None,
+) -> Felt | None:
+    """One act, for all consumers with a route over its link, or all where none has; None where nothing is known."""
+    if act.began_ns is None or act.injected_ns is None or act.healed_ns is None:
+        return None
+    who = _concerned(contract, plan, act)
+    low = act.began_ns // SLICE_NS
+    hold = round(contract.profile.steady.hold_s * NS_PER_S) // SLICE_NS
+    end_ns = min([act.healed_ns + act.limit_ns + hold * SLICE_NS, times.plan_end_ns] + ([next_ns] if next_ns else []))
+    high = found.complete_until(low, max(end_ns // SLICE_NS, low))
+    if high <= act.healed_ns // SLICE_NS + 1 or not len(found.rows[0]):
+        return None
+    seen = slices(found, who, low, high)
+    silent = _silent(contract, table, seen)
+    byte = _first(facts, seen, act, "byte", seen.last >= act.healed_ns, seen.first >= act.healed_ns)
+    sure = seen.first - seen.worst >= act.healed_ns
+    fresh = _first(facts, seen, act, "fresh", (seen.due >= act.healed_ns) & (seen.count > 0), sure)
+    good, since = _good(contract, table, subs, ledger, seen, silent)
+    steady, open_ = _steady(seen, good, since, act, hold)
+    # A silence too short to count is no steadiness yet, and one in which nothing fresh ever came is none at all.
+    steady = np.where((steady == NEVER) | (fresh == NEVER), NEVER, np.maximum(steady, fresh))
+    cut_off = high < (act.healed_ns + act.limit_ns) // SLICE_NS
+    return Felt(
+        act=act.name,
+        injected_ns=act.injected_ns,
+        healed_ns=act.healed_ns,
+        limit_ns=act.limit_ns,
+        consumers=seen.consumers,
+        detected=_detected(subs, act, seen, silent, limit_ms),
+        byte=byte,
+        fresh=fresh,
+        steady=steady,
+        counts=_counting(contract, table, ledger, act, seen.consumers),
+        open=(steady == NEVER) & (open_ & (fresh != NEVER) | cut_off),
+        cut_off=cut_off,
+    )
+
+
+def _concerned(contract: Contract, plan: Planned, act: Act) -> list[int]:
+    families = act.families or frozenset(range(len(contract.profile.families)))
+    wanted: list[int] = []
+    concerned: dict[frozenset[int], bool] = {}
+    if act.consumers is not None:
+        return sorted(act.consumers)
+    for group, slots in enumerate(plan.slots):
+        if contract.profile.consumers[group].expect_slow:
+            continue
+        for slot in slots:
+            routes = contract.consumer_routes(slot)
+            if routes not in concerned:
+                concerned[routes] = not families.isdisjoint(contract.routes[r].family for r in routes)
+            if concerned[routes]:
+                wanted.append(slot)
+    return wanted
+
+
+def _silent(contract: Contract, table: Streams, seen: Slices) -> Bools:
+    """Slices in which a consumer received nothing for as long as `_EXPECTED` messages were due for it."""
+    high = seen.low + seen.count.shape[1]
+    before = seen.low - _BEFORE
+    inside = (table.due >= before) & (table.due < high)
+    due, route, n = table.due[inside] - before, table.route_of[table.stream][inside], (table.end - table.start)[inside]
+    width_of: dict[frozenset[int], int] = {}
+    silent = np.zeros(seen.count.shape, dtype=np.bool_)
+    for row, routes in enumerate(map(contract.consumer_routes, seen.consumers)):
+        width = width_of.get(routes)
+        if width is None:
+            mine = np.isin(route, np.array(sorted(routes), dtype=np.int64))
+            calm = int(n[mine & (due < _BEFORE)].sum())
+            per_slice = calm / _BEFORE if calm else int(n[mine].sum()) / (high - before)
+            width = width_of[routes] = max(1, -int(-_EXPECTED // per_slice)) if per_slice else 10**9
+        silent[row] = _long_runs(seen.count[row] == 0, width)
+    return silent
+
+
+def _long_runs(marks: Bools, width: int) -> Bools:
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], marks.astype(np.int64), [0]))))
+    found = np.zeros(len(marks), dtype=np.bool_)
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        if end - start >= width:
+            found[start:end] = True
+    return found
+
+
+def _detected(subs: Subscriptions, act: Act, seen: Slices, silent: Bools, limit_ms: float | None) -> Ints:
+    """First silence, error or message beyond the band's latency after the fault began; NEVER where there was none."""
+    assert act.injected_ns is not None
+    assert act.began_ns is not None
+    until = act.end_ns or act.injected_ns
+    moments = np.full(silent.shape, 2**62, dtype=np.int64)
+    starts = (seen.low + np.arange(silent.shape[1])) * SLICE_NS
+    moments = np.where(silent, np.maximum(starts, act.injected_ns)[None, :], moments)
+    if limit_ms is not None:
+        moments = np.where(seen.worst > limit_ms * 1e6, np.maximum(seen.first, act.injected_ns), moments)
+    found = moments.min(axis=1, initial=2**62)
+    for row, consumer in enumerate(seen.consumers):
+        for epoch_end, why in (v for (c, _), v in _left_of(subs, consumer)):
+            if why not in OWN and act.began_ns <= epoch_end <= until:
+                found[row] = min(found[row], max(epoch_end, act.injected_ns))
+    return np.where(found > until, NEVER, found)
+
+
+def _left_of(subs: Subscriptions, consumer: int) -> list[tuple[tuple[int, int], tuple[int, str]]]:
+    epochs = range(len(subs.intervals.get(consumer, ())) + 64)
+    return [((consumer, e), subs.left[consumer, e]) for e in epochs if (consumer, e) in subs.left]
+
+
+def _first(facts: Facts, seen: Slices, act: Act, kind: str, there: Bools, sure: Bools) -> Ints:
+    """First moment since the healing at which something was there: the exact one where a record tells it.
+
+    Else a slice's first message where that surely is one, and its last as the bound where it may not be.
+    """
+    assert act.healed_ns is not None
+    until_ns = min(act.healed_ns + act.limit_ns, (seen.low + there.shape[1]) * SLICE_NS - 1)
+    moment = np.where(there, np.where(sure, seen.first, seen.last), 2**62)
+    moment = np.where(moment >= act.healed_ns, moment, 2**62)
+    found = moment.min(axis=1, initial=2**62)
+    told_ns = act.healed_ns if act.lifted_ns is None else act.lifted_ns
+    exact = firsts(facts, told_ns, FIRST_CODE[kind], seen.consumers)
+    # Consumers are told when the lifting is read back: where an act counts from earlier on, that is a bound as well.
+    exact = exact if told_ns == act.healed_ns else np.where(exact >= 0, np.minimum(exact, found), -1)
+    found = np.where(exact >= 0, exact, found)
+    return np.where(found > until_ns, NEVER, found)
+
+
+def _good(
+    contract: Contract, table: Streams, subs: Subscriptions, ledger: Ledger, seen: Slices, silent: Bools
+) -> tuple[Bools, Ints]:
+    """Slices without silence, gap or late message, and with a subscription.
+
+    With them, of a slice that only a gap or a late message spoilt, the moment since which it was good; else -1.
+    """
+    late_ns = round(contract.profile.run.late_s * 1e9)
+    late = seen.worst > late_ns
+    since = np.where(late, seen.late, LATE_NOT_TOLD)
+    spoilt: Bools = silent | (late & (since <= 0))
+    width = spoilt.shape[1]
+    gaps: dict[int, Ints] = {}  # those who miss the same share one line
+    for row, consumer in enumerate(seen.consumers):
+        if (line := ledger.missing.get(consumer)) is not None:
+            if id(line) not in gaps:
+                due = np.unique(table.due[table.cut(line)[0]])
+                gaps[id(line)] = due[(due >= seen.low) & (due < seen.low + width)]
+            due = gaps[id(line)]
+            # Of a due time the slice is known: its middle is at most half a slice off.
+            since[row, due - seen.low] = np.maximum(since[row, due - seen.low], due * SLICE_NS + SLICE_NS // 2)
+        subscribed = np.zeros(width, dtype=np.bool_)
+        for start, end in subs.spans(consumer):
+            first = max(start // SLICE_NS - seen.low, 0)
+            last = width if end is None else max(end // SLICE_NS - seen.low, 0)
+            subscribed[first:last] = True
+        spoilt[row] |= ~subscribed
+    return ~spoilt & (since < 0), np.where(spoilt, -1, since)
+
+
+def _counting(contract: Contract, table: Streams, ledger: Ledger, act: Act, consumers: list[int]) -> Bools:
+    """Who could have shown within the limit that it is back."""
+    assert act.healed_ns is not None
+    from_ns, until_ns = act.healed_ns, act.healed_ns + act.limit_ns
+    # What is due at the very end of the limit may come after it.
+    spare_ns = min(round(contract.profile.run.late_s * NS_PER_S), act.limit_ns // 2)
+    due_ns = table.due * SLICE_NS
+    rows = (due_ns >= from_ns) & (due_ns + SLICE_NS + spare_ns <= until_ns) & (table.ok_count > 0)
+    offered = frozenset(np.unique(table.route_of[table.stream[rows]]).tolist())
+    found = np.zeros(len(consumers), dtype=np.bool_)
+    for row, consumer in enumerate(consumers):
+        away = [a for a in ledger.away.get(consumer, ()) if a.from_ns < until_ns and a.to_ns > from_ns]
+        # Who left by our plan and was refused when it returned is kept away by the target.
+        ours = bool(away) and away[-1].cause in (OWN_PLAN, HARNESS)
+        found[row] = not ours and not offered.isdisjoint(contract.consumer_routes(consumer))
+    return found
+
+
+def _steady(seen: Slices, good: Bools, since: Ints, act: Act, hold: int) -> tuple[Ints, Bools]:
+    """Start of the first stretch of the hold time, from the healing on; and who has none, but one that was cut off."""
+    assert act.healed_ns is not None
+    at = max(act.healed_ns // SLICE_NS - seen.low, 0)
+    last = (act.healed_ns + act.limit_ns) // SLICE_NS - seen.low
+    found = np.full(len(seen.consumers), NEVER, dtype=np.int64)
+    width = good.shape[1]
+    bad_at = np.where(good, -1, np.arange(width)).max(axis=1, initial=-1)
+    tail = np.maximum(bad_at + 1, at)
+    unfinished: Bools = (tail < width) & (tail <= last) & (width - tail < hold)
+    if width < hold:
+        return found, unfinished
+    total = np.concatenate((np.zeros((len(found), 1), dtype=np.int64), np.cumsum(good, axis=1)), axis=1)
+    held: Bools = np.equal(total[:, hold:], total[:, :-hold] + hold)
+    held[:, : min(at, held.shape[1])] = False
+    held = held[:, : last + 1]
+    for row in np.flatnonzero(held.any(axis=1)):
+        start = int(np.argmax(held[row]))
+        began = (seen.low + start) * SLICE_NS
+        if start > 0 and not good[row, start - 1]:
+            if since[row, start - 1] >= 0:
+                began = int(since[row, start - 1])
+            elif seen.count[row, start]:
+                began = max(began, int(seen.first[row, start]))
+        found[row] = max(began, act.healed_ns)
+    return found, unfinished

@@ -1,0 +1,79 @@
+"""How long did it take, and how much was our own doing?  One function per measure of time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from loadtests.measure.analysis import Case
+from loadtests.measure.deliveries import QUANTILES, Bins, across_limit_ms, bins, judged, latency_spread, spread_of
+from loadtests.measure.history_tables import KERNEL, READ, Bools, Ints
+from loadtests.measure.phases import chosen
+from loadtests.measure.selectors import Figure, came_rows
+from loadtests.model.profile import Threshold
+from loadtests.model.results import Spread
+
+CONTRADICTED = "by the read clock of all reads, which the sampled ones contradict"
+
+# -- times
+
+
+def of_spread(which: str, spread: Callable[[Case, Threshold], Spread]) -> Callable[[Case, Threshold], Figure]:
+    def measure(case: Case, t: Threshold) -> Figure:
+        found = spread(case, t)
+        return Figure(
+            value=getattr(found, which),
+            why_not=f"{found.count} samples are too few" if found.count else "no samples",
+            samples=CONTRADICTED if which in found.contradicted else "",
+        )
+
+    return measure
+
+
+def latency(case: Case, t: Threshold) -> Spread:
+    return latency_spread(case.came, came_rows(case, t) & case.clean, case.slow_read)
+
+
+FEW = "by the read clock of all reads; the sampled ones, {:.4g} ms, are too few for this limit"
+
+
+def latency_percentile(which: str) -> Callable[[Case, Threshold], Figure]:
+    """By the sampled reads, unless they and all reads lie on two sides of the limit and only chance can be why."""
+
+    def measure(case: Case, t: Threshold) -> Figure:
+        figure = of_spread(which, latency)(case, t)
+        if figure.value is None or figure.samples:
+            return figure
+        rows = came_rows(case, t) & case.clean
+        whole = across_limit_ms(case.came, rows, case.slow_read, QUANTILES[which], figure.value, t.limit)
+        return figure if whole is None else Figure(value=whole, samples=FEW.format(figure.value))
+
+    return measure
+
+
+def service(case: Case, t: Threshold) -> Spread:
+    return service_spread(case, came_rows(case, t) & case.clean)
+
+
+def service_spread(case: Case, rows: Bools) -> Spread:
+    """Sent -> received of sampled reads."""
+    kernel = case.came.service.dense(rows & (case.came.clock == KERNEL))
+    read = case.came.service.dense(rows & (case.came.clock == READ))
+    return judged(kernel, read if read.any() else kernel, count=int(kernel.sum() + read.sum()))
+
+
+def publish_table(case: Case) -> tuple[Ints, Bins, Bins]:
+    """PublishTimes rows with their histograms of own lag and blocked time."""
+    held = [(p, p.publish.numpy()) for _, p in case.facts.each()]
+    rows = np.concatenate([r for _, r in held] or [np.zeros((9, 0), dtype=np.int64)], 1)
+    return rows, bins([(p.own_lag, r[7]) for p, r in held]), bins([(p.blocked, r[8]) for p, r in held])
+
+
+def own_lag(case: Case, t: Threshold) -> Spread:
+    rows, lag, _ = publish_table(case)
+    wanted = chosen(t.phases)
+    keep = np.ones(rows.shape[1], dtype=np.bool_)
+    if wanted is not None:
+        keep = np.isin(case.phases.codes(rows[1], rows[1]), sorted(wanted))
+    return spread_of(lag.dense(keep))

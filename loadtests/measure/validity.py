@@ -1,0 +1,344 @@
+"""Can the run be believed?  Conditions of the harness, and one of the target: that it recovered from every fault.
+
+A condition of the harness is PASS or UNKNOWN, since it says nothing bad about the target.  Not to have recovered is
+FAIL whatever thresholds the profile has.
+"""
+
+from __future__ import annotations
+
+from loadtests.measure.absences import HARNESS
+from loadtests.measure.accounts import not_kept
+from loadtests.measure.analysis import Case
+from loadtests.measure.checks import LINES, disconnected_breaks, harness_share, not_offered, own_lag_ms, undecided_share
+from loadtests.measure.fault_windows import Act, never_in_force, unproved
+from loadtests.measure.harness_trouble import incomplete
+from loadtests.measure.measures_target import own_readings
+from loadtests.measure.phases import CALM
+from loadtests.measure.planned import left_out
+from loadtests.measure.query_gaps import NOT_MEASURED, unanswered
+from loadtests.measure.streams import overlaps
+from loadtests.measure.target_words import said
+from loadtests.model.fault_kinds import KINDS
+from loadtests.model.ids import NS_PER_S
+from loadtests.model.records import THE_STACK
+from loadtests.model.results import Check, Verdict
+
+_LOOKED_AFTER_NS = 2 * NS_PER_S
+"""The injector asks whether a fault is gone within this time after its lifting."""
+
+
+def _condition(
+    name: str, bad: bool, summary: str, *, limit: float | None = None, measured: float | None = None,
+    evidence: list[str] | None = None, verdict: Verdict = Verdict.UNKNOWN,
+) -> Check:  # fmt: skip
+    return Check(
+        name=name,
+        verdict=verdict if bad else Verdict.PASS,
+        summary=summary,
+        limit=limit,
+        measured=measured,
+        phases=[],
+        evidence=(evidence or [])[:LINES],
+    )
+
+
+def harness_checks(case: Case) -> list[Check]:
+    """Conditions without which the run cannot be believed."""
+    return [
+        _crew(case),
+        _lived(case),
+        _injector(case),
+        _complete(case),
+        _account(case),
+        _offered(case),
+        _undecided(case),
+        _kept_away_by_us(case),
+        _coverage(case),
+        _taken(case),
+        _own_lag(case),
+        _path(case),
+        _all_connected(case),
+        *_faults(case),
+        *_queries(case),
+        _failed_seen(case),
+    ]
+
+
+CONNECTED = "all connected at the start"
+OFFERED = "load offered as planned"
+CREW = "every kind of user took part"
+TAKEN = "what came could be taken"
+ROOTS = (
+    "the target's services lived",
+    "the injector lived",
+    "the history is whole",
+    CREW,
+    "not_admitted",
+    CONNECTED,
+    "path proved before the start",
+    OFFERED,
+    TAKEN,
+    "clean coverage",
+)
+"""Checks, or the measures of thresholds, whose breach explains those of others: their reasons come first, in turn."""
+
+
+def _crew(case: Case) -> Check:
+    """What rests on users whom nobody started says nothing of the target."""
+    lines = list(left_out(case.facts).values())
+    return _condition(CREW, bool(lines), lines[0] if lines else "those that the profile plans", evidence=lines)
+
+
+def _lived(case: Case) -> Check:
+    """A target's process that ends by itself is the target's failure; Toxiproxy is ours."""
+    ends = sorted((e.at_ns, e.service, e.what) for _, p in case.facts.each() for e in p.services_ended)
+    ends = [e for e in ends if not any(a.link == e[1] and _may_have_ended_it(a, e[0]) for a in case.acts)]
+    lines = [f"{service} {what} at {case.times.seconds(at):.1f} s" for at, service, what in ends]
+    theirs = any(service not in ("toxiproxy", THE_STACK) for _, service, _ in ends)
+    return _condition(
+        ROOTS[0],
+        bool(lines),
+        lines[0] if lines else "none ended by itself",
+        evidence=lines,
+        verdict=Verdict.FAIL if theirs else Verdict.UNKNOWN,
+    )
+
+
+def _may_have_ended_it(act: Act, at_ns: int) -> bool:
+    """Whether a fault on that very service may have ended it.  Whom the supervisor was asked to end is never told."""
+    kind = KINDS.get(act.kind)
+    if kind is None or not kind.may_end or act.began_ns is None:
+        return False
+    return act.began_ns <= at_ns and (act.healed_ns is None or at_ns <= act.healed_ns)
+
+
+def _still_there(case: Case, act: Act) -> str:
+    """What a probe saw after its lifting; empty where it was an answer, or where another fault may be the reason."""
+    if not act.still_there or act.healed_ns is None:
+        return ""
+    until = act.healed_ns + _LOOKED_AFTER_NS
+    for other in case.acts:
+        begin = other.tried_ns if other.began_ns is None else other.began_ns
+        lasted = other.healed_ns is None or other.healed_ns > act.healed_ns
+        if other is not act and begin is not None and begin < until and lasted:
+            return ""
+    return act.still_there
+
+
+def _injector(case: Case) -> Check:
+    lines = [
+        f"{case.times.seconds(t.from_ns):.1f} s: {t.what}"
+        for t in sorted((t for _, p in case.facts.each() for t in p.trouble), key=lambda t: t.from_ns)
+        if t.process == "injector"
+    ]
+    return _condition(ROOTS[1], bool(lines), lines[0] if lines else "from its start to its end", evidence=lines)
+
+
+def own_profile(case: Case, sha256: str) -> Check:
+    """Whether the stored profile is the one that every process had."""
+    other = sorted({h.process for _, p in case.facts.each() for h in p.headers if h.profile_sha256 != sha256})
+    text = "profile.toml is not the one that the run was started with" if other else "profile.toml is as it was"
+    return _condition("judged by its own profile", bool(other), text, evidence=other)
+
+
+def _account(case: Case) -> Check:
+    ledger = case.ledger
+    wrong = ledger.wrong + overlaps(case.table)
+    wrong += [f"consumer {c}: {why}" for c, why in sorted(ledger.unjudged.items())]
+    kept = not_kept(case.facts)
+    text = "the tally does not add up" if ledger.wrong else f"nothing is known of {len(ledger.unjudged)} consumers"
+    if wrong and kept:
+        text = f"{text}: {kept[0]} (guard.exceptions_per_s)"
+    nobody = not ledger.judged
+    return _condition(
+        "the account adds up",
+        bool(wrong) or nobody,
+        text
+        if wrong
+        else "no consumer's account is there"
+        if nobody
+        else f"{ledger.judged} consumers, each stream's sum closes",
+        measured=float(len(ledger.unjudged)),
+        limit=0.0,
+        evidence=wrong,
+    )
+
+
+def _complete(case: Case) -> Check:
+    missing = incomplete(case.facts, case.damage, case.times.seconds(case.times.end_ns))
+    return _condition(
+        ROOTS[2],
+        bool(missing),
+        missing[0] if missing else "every file from 0 to its end",
+        evidence=missing,
+    )
+
+
+def _offered(case: Case) -> Check:
+    limit, found = case.profile.guard.not_offered_share, not_offered(case, calm=True)
+    if found is None:
+        return _condition(OFFERED, True, "nothing was published in a calm phase", limit=limit)
+    if gone := _publishers_gone(case):
+        return _condition(OFFERED, True, gone[0], limit=limit, evidence=gone)
+    share, missed, planned = found
+    text = f"{missed} of {planned} planned messages were not offered in calm phases"
+    return _condition(OFFERED, share > limit, text, limit=limit, measured=round(share, 6))
+
+
+def _publishers_gone(case: Case) -> list[str]:
+    """Publishers whose part of the plan nobody counted: of a lost process, or taken away by hand."""
+    end = case.times.plan_end_ns
+    lost = [
+        f"{t.process} published and was lost: {t.what}"
+        for t in case.facts.lost()
+        if t.from_ns < end and t.process in case.facts.processes
+        if len(case.facts.processes[t.process].publish)
+    ]
+    count = sum(g.count for g in case.profile.publishers)
+    fewer = [
+        f"{u.wanted['EventPublisher']} of {count} publishers were left at {case.times.seconds(u.at_ns):.1f} s"
+        for _, p in case.facts.each()
+        for u in p.users
+        if case.times.t0_ns < u.at_ns < end and u.wanted.get("EventPublisher", count) < count
+    ]
+    return lost + fewer
+
+
+def _undecided(case: Case) -> Check:
+    share, limit = undecided_share(case), case.profile.guard.undecided_share
+    if share is None:
+        return _condition("little is undecided", True, "nothing was offered", limit=limit)
+    text = f"{int(case.ledger.undecided_rows.sum())} messages at the ends of subscriptions are undecided"
+    bad = share > limit and not disconnected_breaks(case)
+    return _condition("little is undecided", bad, text, limit=limit, measured=round(share, 6))
+
+
+def _kept_away_by_us(case: Case) -> Check:
+    """What single consumers could not take is told by a condition of its own."""
+    name, limit, share = "little was missed by our own trouble", case.profile.guard.undecided_share, harness_share(case)
+    if share is None:
+        return _condition(name, True, "nothing was offered", limit=limit)
+    told = any(t.consumers for _, p in case.facts.each() for t in p.trouble)
+    text = f"{share:.2%} of what was offered went to consumers that our own trouble kept away"
+    lines = case.ledger.away_evidence.get(HARNESS, [])
+    return _condition(
+        name, share > limit and not told, text, limit=limit, measured=round(share, 6), evidence=lines if share else []
+    )
+
+
+def _coverage(case: Case) -> Check:
+    limit, share = case.profile.guard.clean_coverage_min, case.coverage
+    text = (
+        "no calm reading of the load generator"
+        if share is None
+        else f"the load generator kept up in {share:.1%} of the calm time"
+    )
+    thin = [s.said(case.times.seconds) for s in own_readings(case) if not s.enough]
+    bad = share is None or share < limit
+    text = thin[0] if thin and not bad else text
+    return _condition("clean coverage", bad or bool(thin), text, limit=limit, measured=share, evidence=thin)
+
+
+def _taken(case: Case) -> Check:
+    """Trouble of single consumers is left out of their account: what it hid is neither lost nor not owed."""
+    lines = []
+    for t in sorted((t for _, p in case.facts.each() for t in p.trouble if t.consumers), key=lambda t: t.from_ns):
+        more = f" and {len(t.consumers) - 1} more" if len(t.consumers) > 1 else ""
+        until = "the end" if t.to_ns < 0 else f"{case.times.seconds(t.to_ns):.1f} s"
+        span = f"{case.times.seconds(t.from_ns):.1f} s to {until}"
+        lines.append(f"{t.what} (consumer {t.consumers[0]}{more}, {span})")
+    return _condition(TAKEN, bool(lines), lines[0] if lines else "of every consumer", evidence=lines)
+
+
+def _own_lag(case: Case) -> Check:
+    limit, lag = case.profile.guard.own_lag_p99_ms, own_lag_ms(case, {CALM})
+    text = "too few publish times" if lag is None else f"p99 of our own lag {lag:.3f} ms"
+    # Too few to say p99 is no trouble of its own: whether enough was published is a threshold's matter.
+    return _condition("own lag", lag is not None and lag > limit, text, limit=limit, measured=lag)
+
+
+def _path(case: Case) -> Check:
+    probes = sorted(
+        (p.at_ns, p.what, p.ok) for _, f in case.facts.each() for p in f.probes if p.what.startswith("family:")
+    )
+    proved = {what.removeprefix("family:") for at, what, ok in probes if ok and at <= case.times.t0_ns}
+    published = {n for g in case.profile.publishers for n in g.families}
+    followed = {
+        case.profile.families[case.contract.routes[r].family].name
+        for intervals in case.subs.intervals.values()
+        for i in intervals[:1]
+        for r in i.routes[:1] + i.routes[-1:]
+    }
+    needed = published & followed if followed else published
+    lacking = sorted(needed - proved)
+    text = (
+        f"no probe message came through before the start: {', '.join(lacking)}"
+        if lacking
+        else "every family's path was proved"
+    )
+    return _condition("path proved before the start", bool(lacking), text, evidence=lacking)
+
+
+def _all_connected(case: Case) -> Check:
+    ready_ns = case.times.t0_ns if case.times.ready_ns is None else case.times.ready_ns
+    there = case.subs.confirmed_at(ready_ns)
+    planned = [s for g, slots in enumerate(case.plan.slots) for s in slots[: case.plan.count_at(ready_ns, g)]]
+    missing = [s for s in planned if s not in there]
+    text = f"{len(planned) - len(missing)} of {len(planned)} planned subscriptions were confirmed at the start"
+    bad = bool(missing) or not case.times.started
+    words = said(case, to_ns=case.times.ready_ns) if missing else []
+    if words:
+        text = f"{text}; {words[0]}"
+    if case.times.ready_ns is None:
+        text = "the history does not say when the run started"
+    return _condition(
+        CONNECTED, bad, text, limit=float(len(planned)), measured=float(len(planned) - len(missing)),
+        evidence=words + [f"consumer {s}" for s in missing],
+    )  # fmt: skip
+
+
+def _faults(case: Case) -> list[Check]:
+    never = [f"{name}: never in force" for name in never_in_force(case.profile, case.acts)]
+    if not never and not case.acts:
+        return []
+    lines = list(never)
+    lines += [f"{a.name}: {unproved(a)}" for a in case.acts if a.began_ns is not None and not a.proved]
+    lines += [f"{a.name}: not lifted" for a in case.acts if a.began_ns is not None and a.healed_ns is None]
+    lines += [f"{a.name}: {why}" for a in case.acts if (why := _still_there(case, a))]
+    bad = [r.summary for r in case.recovery if r.verdict is Verdict.FAIL]
+    unsure = [r.summary for r in case.recovery if r.verdict is Verdict.UNKNOWN]
+    if left_out(case.facts).keys() & {"publishers", "consumers"}:  # nothing was offered, or nobody was there to see it
+        bad, unsure = [], bad + unsure
+    told = {r.fault for r in case.recovery}
+    unsure += [line for line in never if line.partition(":")[0] not in told]
+    return [
+        _condition("every fault acted and was lifted", bool(lines), (lines or ["all did"])[0], evidence=lines),
+        _condition(
+            "recovered from every fault",
+            bool(bad or unsure),
+            (bad or unsure or ["within its limit"])[0],
+            limit=0.0,
+            measured=float(len(bad)),
+            evidence=bad + unsure,
+            verdict=Verdict.FAIL if bad else Verdict.UNKNOWN,
+        ),
+    ]  # fmt: skip
+
+
+def _queries(case: Case) -> list[Check]:
+    """Whether something went wrong with the queries in or after a fault; how they came back is not measured."""
+    if not case.acts or not case.profile.readers:
+        return []
+    lines = [line for found in unanswered(case).values() for line in found]
+    text = f"{lines[0]}; {NOT_MEASURED}" if lines else "none failed in or after a fault, and no reader fell silent"
+    return [_condition("recovery of queries", bool(lines), text, evidence=lines)]
+
+
+def _failed_seen(case: Case) -> Check:
+    n = case.ledger.failed_seen
+    text = (
+        f"{n} messages were delivered although their publishing had failed" if n else "no failed publish was delivered"
+    )
+    return _condition(
+        "what failed stays away", n > 0, text, limit=0.0, measured=float(n), evidence=case.ledger.failed_evidence
+    )
