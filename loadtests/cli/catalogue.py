@@ -13,7 +13,7 @@ from pathlib import Path
 
 from loadtests.cli.console import err, out
 from loadtests.model.errors import BadInput
-from loadtests.prove.faults import Row, Shared, carry_out
+from loadtests.prove.faults import CatalogueRow, Shared, carry_out
 from loadtests.prove.faults_left import World
 from loadtests.prove.faults_plan import PLAYS, groups
 from loadtests.prove.faults_world import look
@@ -66,7 +66,7 @@ def _show(told: Shared | str) -> None:
         _line(f"  WRONG still in force after run {told.name}: {text}")
 
 
-def _words(row: Row) -> str:
+def _words(row: CatalogueRow) -> str:
     if row.refused:
         return f"refused here: {row.refused}"
     parts = [

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 import gevent
 
 from loadtests.drive.redis_connection import dial
-from loadtests.drive.resp import ErrorReply, ProtocolError, Replies, command
-from loadtests.drive.user_faults import Key, Play, Reading
+from loadtests.drive.resp import ErrorReply, Replies, RespError, command
+from loadtests.drive.user_faults import Key, PlayedFault, UserFaultReading
 from loadtests.model.crew import PUBLISHERS
 
 if TYPE_CHECKING:
-    from loadtests.drive.run_context import Wiring
+    from loadtests.drive.run_context import RunContext
     from loadtests.plan.workload import SlotPlan
 
 OVERSIZE_BYTES: Final = 1_100_000
@@ -67,10 +67,10 @@ _FORMS: Final[dict[str, Callable[[random.Random, Sequence[str]], bytes]]] = {
 }
 
 
-class BadInput:
+class BadInputFault:
     """The bad messages of one publisher slot."""
 
-    def __init__(self, wiring: Wiring, plan: SlotPlan) -> None:
+    def __init__(self, wiring: RunContext, plan: SlotPlan) -> None:
         self._wiring, self._plan = wiring, plan
         self._senders: dict[str, gevent.Greenlet[..., Any]] = {}
         self._connected: set[str] = set()
@@ -80,21 +80,21 @@ class BadInput:
         """Its place and slot."""
         return PUBLISHERS, self._plan.slot
 
-    def begin(self, play: Play) -> None:
+    def begin(self, play: PlayedFault) -> None:
         """Send them from now on."""
         self._senders[play.order.fault] = gevent.spawn(self._send, play)
 
-    def finish(self, play: Play) -> None:
+    def finish(self, play: PlayedFault) -> None:
         """Send no more."""
         sender = self._senders.pop(play.order.fault, None)
         if sender is not None:
             sender.kill(block=False)
 
-    def in_force(self, play: Play) -> bool:
+    def in_force(self, play: PlayedFault) -> bool:
         """Whether they are being sent."""
         return play.order.fault in self._senders and play.order.fault in self._connected
 
-    def reading(self, play: Play) -> Reading | None:
+    def reading(self, play: PlayedFault) -> UserFaultReading | None:
         """A publisher reads nothing."""
         return None
 
@@ -103,7 +103,7 @@ class BadInput:
         gevent.killall(list(self._senders.values()), block=False)
         self._senders.clear()
 
-    def _send(self, play: Play) -> None:
+    def _send(self, play: PlayedFault) -> None:
         fault = play.order.fault
         t0_ns: int = self._wiring.t0.get()  # type: ignore[assignment]  # gevent says Optional for a get that does not block
         while fault in self._senders:
@@ -122,7 +122,7 @@ class BadInput:
                 self._connected.discard(fault)
                 sock.close()
 
-    def _send_over(self, sock: Any, play: Play, t0_ns: int) -> None:
+    def _send_over(self, sock: Any, play: PlayedFault, t0_ns: int) -> None:
         clock, form = self._wiring.clock, str(play.order.asked["form"])
         share = float(play.order.asked.get("share", SHARE))
         channels = self._channels()
@@ -144,7 +144,7 @@ class BadInput:
             self._hear(sock, play, count)
             gevent.sleep(_TICK_S)
 
-    def _hear(self, sock: Any, play: Play, count: int) -> None:
+    def _hear(self, sock: Any, play: PlayedFault, count: int) -> None:
         replies = Replies()
         with gevent.Timeout(_ANSWER_S, TimeoutError("no answer in time")):
             while count > 0:
@@ -153,7 +153,7 @@ class BadInput:
                     raise ConnectionError("closed by the peer")
                 try:
                     found = replies.feed(data)
-                except ProtocolError as error:
+                except RespError as error:
                     raise ConnectionError(str(error)) from error
                 for reply, times in found:
                     for _ in range(times):

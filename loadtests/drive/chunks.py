@@ -15,7 +15,7 @@ from loadtests.drive.frames import BINARY, CLOSE, PING, TEXT, Cutter, TooLongErr
 from loadtests.drive.integrity import Integrity
 from loadtests.tally.anomalies import EXAMPLE
 from loadtests.tally.batch import Batch, Message, Odd, message
-from loadtests.tally.identity import Identity, Seal, probe_run
+from loadtests.tally.identity import MessageIdentity, Seal, probe_run
 from loadtests.tally.streams import FOREIGN, TOO_MANY, Streams
 
 _ENTRIES: Final = 4096
@@ -51,10 +51,10 @@ class Control(NamedTuple):
     number: int | None = None  # of the request that it answers
 
 
-class Reading(NamedTuple):
+class FrameReading(NamedTuple):
     """What one data frame holds: at most one of each."""
 
-    identity: Identity | None = None
+    identity: MessageIdentity | None = None
     odd: Odd | None = None
     control: Control | None = None
     attachments: int = 0  # binary frames that follow and belong to it
@@ -64,7 +64,7 @@ class Reading(NamedTuple):
 class Dialect(Protocol):
     """How a transport wraps payloads."""
 
-    def read(self, opcode: int, payload: bytes) -> Reading:
+    def read(self, opcode: int, payload: bytes) -> FrameReading:
         """Open one data frame. Raises msgspec.DecodeError where it is not JSON though it should be."""
         ...
 
@@ -172,7 +172,7 @@ class Chunks:
 
     def _decode(
         self, opcode: int, payload: bytes, messages: list[Message], odd: list[Odd], controls: list[Control]
-    ) -> Reading | None:
+    ) -> FrameReading | None:
         """Open one data frame; None where it joined several messages."""
         reading = self._read(opcode, payload)
         again = reading is not None and reading.identity is not None and payload.count(self._mark) > 1
@@ -198,7 +198,7 @@ class Chunks:
         self._take(opcode, payload, reading, messages, odd, controls)
         return reading or _NOTHING
 
-    def _read(self, opcode: int, payload: bytes) -> Reading | None:
+    def _read(self, opcode: int, payload: bytes) -> FrameReading | None:
         """What a frame holds; None where it is no JSON."""
         try:
             return self._dialect.read(opcode, payload)
@@ -216,7 +216,7 @@ class Chunks:
         self,
         opcode: int,
         payload: bytes,
-        reading: Reading | None,
+        reading: FrameReading | None,
         messages: list[Message],
         odd: list[Odd],
         controls: list[Control],
@@ -274,7 +274,7 @@ class Chunks:
             if spoilt:
                 self._spoilt[payload] = spoilt
 
-    def _spoiling(self, identity: Identity, index: int, body: bytes) -> list[Odd]:
+    def _spoiling(self, identity: MessageIdentity, index: int, body: bytes) -> list[Odd]:
         """How a message of this run differs from what was published."""
         family = self._streams.family[index]
         _, stream, seq, due_ns, sent_ns, check, _ = identity
@@ -297,9 +297,9 @@ def begins_json(text: bytes) -> bool:
     return text.lstrip()[:1] in (b"{", b"[")
 
 
-_NOTHING: Final = Reading()
+_NOTHING: Final = FrameReading()
 
 
-def strange(payload: bytes, kind: str = "protocol") -> Reading:
+def strange(payload: bytes, kind: str = "protocol") -> FrameReading:
     """A frame that belongs to no account; `kind` as a `Strange` record has it."""
-    return Reading(odd=Odd(kind, shown(payload)))
+    return FrameReading(odd=Odd(kind, shown(payload)))

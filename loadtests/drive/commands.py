@@ -85,12 +85,12 @@ class Commands:
         text = publish_template(channel, payload.before, payload.between, end + payload.after, timed=payload.timed)
         return text, payload.size + len(end)
 
-    def streams(self, slot: int, epoch: int) -> Streams:
+    def streams(self, slot: int, epoch: int) -> PublishStreams:
         """Fresh streams."""
-        return Streams(self, slot, epoch)
+        return PublishStreams(self, slot, epoch)
 
 
-class Streams:
+class PublishStreams:
     """The streams of one slot and epoch: their `seq`, gapless from 0 in the order of sending."""
 
     def __init__(self, commands: Commands, slot: int, epoch: int) -> None:

@@ -41,7 +41,7 @@ class Speaking(Dialect, Protocol):
         ...
 
 
-class Answer(NamedTuple):
+class RequestAnswer(NamedTuple):
     """What the target said to a request, and when we read it."""
 
     at_ns: int
@@ -49,7 +49,7 @@ class Answer(NamedTuple):
     refused: str = ""
 
 
-class End(NamedTuple):
+class ConnectionEnd(NamedTuple):
     """Why a connection is over."""
 
     at_ns: int
@@ -111,15 +111,15 @@ class Connection:
         self.patience_ns = 0  # how long to wait for the next; 0: for ever
         self.confirmed = False
         self.ready = Event()  # requests may be made
-        self.answers: dict[int, AsyncResult[Answer]] = {}
+        self.answers: dict[int, AsyncResult[RequestAnswer]] = {}
         self.numbers = 0
         self.outgoing = bytearray()
         self.writing = False
         self.resume: Any = None  # timer of a slow reader
-        self.end: End | None = None
+        self.end: ConnectionEnd | None = None
         self.over = Event()
 
-    def settle(self, answer: Answer, number: int | None) -> None:
+    def settle(self, answer: RequestAnswer, number: int | None) -> None:
         """Hand an answer to who asked; one without a number answers the oldest question."""
         if number is None and self.answers:
             number = next(iter(self.answers))

@@ -13,31 +13,31 @@ import gevent
 from gevent.event import Event
 
 from loadtests.drive.socket_gauges import Gauge, close_with_reset, gauge
-from loadtests.drive.user_faults import READING, Key, Play, Reading
+from loadtests.drive.user_faults import READING, Key, PlayedFault, UserFaultReading
 from loadtests.model.crew import CONSUMERS
 
 if TYPE_CHECKING:
     from loadtests.drive.consumer_connection import Connection
-    from loadtests.drive.run_context import Wiring
+    from loadtests.drive.run_context import RunContext
 
 VANISH_AGAIN_S: Final = 1.0
 STORM_PAUSE_S: Final = 0.02
 """In a storm nobody waits before the first attempt, and only so long after one that failed."""
 
 
-class Role:
+class ConsumerFault:
     """The faults that one consumer slot plays. Nothing here waits but `wait_turn`."""
 
     __slots__ = (
         "_connection", "_own_pace", "_plays", "_presented", "_since", "_slot", "_stirred", "_wiring", "go",
     )  # fmt: skip
 
-    def __init__(self, wiring: Wiring, slot: int, read_bytes_per_s: int | None) -> None:
+    def __init__(self, wiring: RunContext, slot: int, read_bytes_per_s: int | None) -> None:
         self._wiring, self._slot, self._own_pace = wiring, slot, read_bytes_per_s
-        self._plays: dict[str, Play] = {}
+        self._plays: dict[str, PlayedFault] = {}
         self._connection: Connection | None = None  # the one whose subscription was confirmed last
         self._since: dict[str, tuple[Connection, Gauge, int]] = {}
-        self._presented: Play | None = None  # the fault whose bad token was presented last
+        self._presented: PlayedFault | None = None  # the fault whose bad token was presented last
         self._stirred = Event()
         self.go = Event()
         """It shall leave in good order."""
@@ -49,12 +49,12 @@ class Role:
 
     # -- the crew
 
-    def begin(self, play: Play) -> None:
+    def begin(self, play: PlayedFault) -> None:
         """Play it from now on."""
         self._plays[play.order.fault] = play
         self._act(play)
 
-    def finish(self, play: Play) -> None:
+    def finish(self, play: PlayedFault) -> None:
         """Play it no more."""
         if self._plays.pop(play.order.fault, None) is None:
             return
@@ -68,7 +68,7 @@ class Role:
             self.go.clear()
         self._stirred.set()
 
-    def in_force(self, play: Play) -> bool:
+    def in_force(self, play: PlayedFault) -> bool:
         """Whether it is with this consumer as the fault asks."""
         if play.order.fault not in self._plays:
             return False
@@ -82,7 +82,7 @@ class Role:
                 return connection is None
         return self._slot in play.once.get("closed", ())
 
-    def reading(self, play: Play) -> Reading | None:
+    def reading(self, play: PlayedFault) -> UserFaultReading | None:
         """How the connection was read since it is held or slow."""
         began = self._since.get(play.order.fault)
         connection = self._open
@@ -91,7 +91,7 @@ class Role:
         now = gauge(connection.sock)
         if now is None:
             return None
-        return Reading(now.unread, now.read - began[1].read, time.monotonic_ns() - began[2])
+        return UserFaultReading(now.unread, now.read - began[1].read, time.monotonic_ns() - began[2])
 
     # -- the consumer
 
@@ -167,10 +167,10 @@ class Role:
         ]
         return min(asked, default=None) if self._own_pace is None else min([*asked, self._own_pace])
 
-    def _playing(self, kind: str) -> Play | None:
+    def _playing(self, kind: str) -> PlayedFault | None:
         return next((play for play in self._plays.values() if play.order.kind == kind), None)
 
-    def _act(self, play: Play) -> None:
+    def _act(self, play: PlayedFault) -> None:
         connection, kind = self._open, play.order.kind
         if kind == "offline-consumers":
             self.go.set()
@@ -186,7 +186,7 @@ class Role:
         elif kind in ("reconnect-storm", "bad-token"):
             self._drop(connection, play, goodbye=True)
 
-    def _measure_from(self, connection: Connection, play: Play) -> None:
+    def _measure_from(self, connection: Connection, play: PlayedFault) -> None:
         now = gauge(connection.sock)
         if now is not None:
             self._since[play.order.fault] = (connection, now, time.monotonic_ns())
@@ -201,12 +201,12 @@ class Role:
         else:
             source.hold(connection)
 
-    def _vanish(self, play: Play, connection: Connection) -> None:
+    def _vanish(self, play: PlayedFault, connection: Connection) -> None:
         if play.order.fault in self._plays and connection.end is None:
             close_with_reset(connection.sock)
             self._drop(connection, play, goodbye=False)
 
-    def _drop(self, connection: Connection, play: Play, *, goodbye: bool) -> None:
+    def _drop(self, connection: Connection, play: PlayedFault, *, goodbye: bool) -> None:
         receiver = self._wiring.receiver
         if goodbye:
             receiver.say_goodbye(connection)

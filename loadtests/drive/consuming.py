@@ -12,7 +12,7 @@ from gevent import socket as gsocket
 
 from loadtests.drive import tls
 from loadtests.drive.consumer_connection import Connection
-from loadtests.drive.consumer_fault import Role
+from loadtests.drive.consumer_fault import ConsumerFault
 from loadtests.drive.dialing import connected
 from loadtests.drive.handshake import BeyondUsError, RefusedError, UnauthorizedError, agent, upgrade
 from loadtests.drive.inability import is_ours
@@ -21,7 +21,7 @@ from loadtests.model.ids import NS_PER_S
 from loadtests.model.profile import Reconnect
 
 if TYPE_CHECKING:
-    from loadtests.drive.run_context import Lease, Wiring
+    from loadtests.drive.run_context import Lease, RunContext
 
 OPEN_S: Final = 10.0
 """How long connecting and upgrading together may take, and then the subscription's confirmation."""
@@ -54,7 +54,7 @@ class Consuming:
         "_connection", "_delay_s", "_failure_noted_ns", "_plan", "_role", "_spec", "_tell", "_wiring", "next_epoch",
     )  # fmt: skip
 
-    def __init__(self, wiring: Wiring, lease: Lease, tell: Tell) -> None:
+    def __init__(self, wiring: RunContext, lease: Lease, tell: Tell) -> None:
         self._wiring = wiring
         self._plan = wiring.contract.consumer(lease.slot)
         self._spec = wiring.profile.consumers[self._plan.group]
@@ -63,7 +63,7 @@ class Consuming:
         self._delay_s = delays_s(self._spec.reconnect, f"{wiring.profile.seed}:reconnect:{lease.slot}")
         self._failure_noted_ns = -NS_PER_S
         self.next_epoch = lease.epoch
-        self._role = Role(wiring, lease.slot, self._spec.read_bytes_per_s)
+        self._role = ConsumerFault(wiring, lease.slot, self._spec.read_bytes_per_s)
 
     def run(self) -> None:
         """Stay subscribed until the run is over."""

@@ -17,7 +17,7 @@ from websockets.protocol import OPEN
 from websockets.uri import parse_uri
 
 from loadtests.drive.frames import MAX_MESSAGE, ProtocolError, too_long
-from loadtests.drive.handshake import RefusedError, Stream, read_answer
+from loadtests.drive.handshake import RefusedError, UpgradeSocket, read_answer
 from loadtests.model.address import written
 
 _INVALID_DATA: Final = 1007
@@ -95,7 +95,7 @@ def upgrade(
 
 
 def agree(
-    sock: Stream,
+    sock: UpgradeSocket,
     host: str,
     port: int,
     path: str,

@@ -43,7 +43,7 @@ class UnauthorizedError(RefusedError):
     """It would not have us: 401 or 403."""
 
 
-class Stream(Protocol):
+class UpgradeSocket(Protocol):
     """As much of a socket as the upgrade needs."""
 
     def sendall(self, data: bytes, /) -> None: ...
@@ -56,7 +56,9 @@ def agent(version: str, run: str, slot: int, epoch: int) -> str:
     return f"Tickstorm/{version} run/{run} consumer/{slot} epoch/{epoch}"
 
 
-def upgrade(sock: Stream, host: str, port: int, path: str, user_agent: str = "", bearer: str | None = None) -> bytes:
+def upgrade(
+    sock: UpgradeSocket, host: str, port: int, path: str, user_agent: str = "", bearer: str | None = None
+) -> bytes:
     """Make a WebSocket of a connected socket; returns the bytes that came behind the answer.
 
     Raises RefusedError where the target answers anything but a valid 101, OSError where the connection breaks.
@@ -74,7 +76,7 @@ def upgrade(sock: Stream, host: str, port: int, path: str, user_agent: str = "",
     return behind
 
 
-def read_answer(sock: Stream) -> tuple[bytes, bytes]:
+def read_answer(sock: UpgradeSocket) -> tuple[bytes, bytes]:
     """The head of an answer that switches protocols, and what came behind.
 
     Raises RefusedError, with the target's own words, where it is another, and as `read_head` does.
@@ -96,7 +98,7 @@ def _status_of(head: bytes) -> bytes | None:
     return found and found[1]
 
 
-def _told(sock: Stream, head: bytes, behind: bytes) -> str:
+def _told(sock: UpgradeSocket, head: bytes, behind: bytes) -> str:
     """What a refusal says beside its status line: when to come again, and the beginning of its text."""
     try:
         headers = _headers(head.partition(b"\r\n")[2])
@@ -110,7 +112,7 @@ def _told(sock: Stream, head: bytes, behind: bytes) -> str:
     return "; ".join(filter(None, told))
 
 
-def _body(sock: Stream, headers: Headers, behind: bytes) -> bytes:
+def _body(sock: UpgradeSocket, headers: Headers, behind: bytes) -> bytes:
     """The beginning of a body, as much of it as comes soon."""
     chunked = b"chunked" in _tokens(headers, b"transfer-encoding")
     length = headers.get(b"content-length", [b""])[0]
@@ -128,7 +130,7 @@ def _body(sock: Stream, headers: Headers, behind: bytes) -> bytes:
     return _CHUNK.sub(b"", bytes(body)) if chunked else bytes(body)
 
 
-def read_head(sock: Stream, behind: bytes = b"") -> tuple[bytes, bytes]:
+def read_head(sock: UpgradeSocket, behind: bytes = b"") -> tuple[bytes, bytes]:
     """The answer up to its empty line, without it, and what came behind.
 
     Raises RefusedError where the target closes, BeyondUsError where it does not end within 64 KiB, OSError where the

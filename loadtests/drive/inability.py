@@ -13,7 +13,7 @@ from typing import Final, Protocol
 _OUR_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
 
-class Trouble(Protocol):
+class TellTrouble(Protocol):
     """Records harness trouble of this process."""
 
     def __call__(self, from_ns: int, to_ns: int, what: str, consumers: Sequence[int] = (), /) -> None:
@@ -29,7 +29,7 @@ def is_ours(error: OSError) -> bool:
 class Inabilities:
     """Those of one process and run."""
 
-    def __init__(self, trouble: Trouble) -> None:
+    def __init__(self, trouble: TellTrouble) -> None:
         self._trouble = trouble
         self._open: dict[int, tuple[int, str]] = {}
         self._over: dict[str, tuple[int, int, set[int]]] = {}

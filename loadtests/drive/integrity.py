@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from loadtests.model.content import Shape, check_value
-from loadtests.tally.identity import NO_VALUE, Envelope, Identity
+from loadtests.tally.identity import NO_VALUE, Envelope, MessageIdentity
 
 _WINDOW: Final = 1024
 """Frames after which the drawn part is set anew."""
@@ -24,7 +24,7 @@ _KNOWN: Final = 4096
 _KNOWN_BYTES: Final = 4 << 20
 
 
-class Sampling:
+class IntegritySampling:
     """Which frames have their content checked, and how many did so far; shared by all transports of a process."""
 
     def __init__(self, seed: int) -> None:
@@ -67,11 +67,11 @@ class Sampling:
 class Integrity:
     """The contents of one transport's frames."""
 
-    def __init__(self, shapes: Sequence[Shape], envelope: Envelope, sampling: Sampling) -> None:
+    def __init__(self, shapes: Sequence[Shape], envelope: Envelope, sampling: IntegritySampling) -> None:
         self._sampling = sampling
         self._contents = [_content(shape, envelope) if shape else None for shape in shapes]
 
-    def altered(self, identity: Identity, index: int, family: int, body: bytes, *, sealed: bool) -> bool:
+    def altered(self, identity: MessageIdentity, index: int, family: int, body: bytes, *, sealed: bool) -> bool:
         """Whether the content of a frame was looked at and is not what was sent; `body` is the frame's JSON.
 
         `sealed`: the identity is as it was sent, so that its number can be relied upon.

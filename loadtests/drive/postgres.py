@@ -28,7 +28,7 @@ class QueryError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class DatabaseLogin:
     """Where to read, as whom, and for how long at most."""
 
     address: tuple[str, int]
@@ -49,7 +49,7 @@ def is_cooperative() -> bool:
     return psycopg2.extensions.get_wait_callback() is not None
 
 
-def connect(account: Account) -> Any:
+def connect(account: DatabaseLogin) -> Any:
     """A connection that can only read, each statement a transaction of its own, cancelled at the timeout.
 
     The password, if there is one, comes from the local stack or TEST_DB_PASSWORD, else from libpq's own environment

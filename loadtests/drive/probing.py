@@ -11,7 +11,7 @@ import random
 from loadtests.drive.commands import Stamp
 from loadtests.drive.redis_connection import ask, dial
 from loadtests.drive.resp import ErrorReply, command
-from loadtests.drive.run_context import Wiring
+from loadtests.drive.run_context import RunContext
 from loadtests.model.ids import MAX_SLOTS, pack_stream
 from loadtests.plan.payload import Payloads
 from loadtests.tally.identity import encode, probe_run
@@ -19,7 +19,7 @@ from loadtests.tally.identity import encode, probe_run
 PROBE_SLOT = MAX_SLOTS - 1
 
 
-def probe(wiring: Wiring, family: int, nonce: int, *, route: int | None, timeout_s: float) -> int:
+def probe(wiring: RunContext, family: int, nonce: int, *, route: int | None, timeout_s: float) -> int:
     """Publish one probe on a route of a family (default: its first); returns how many receivers Redis named.
 
     Blocks this greenlet.  Raises OSError, also where Redis refuses.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gevent.event import Event
 from locust import User, task
 
-from loadtests.drive.run_context import NoSlot, Wired, Wiring
+from loadtests.drive.run_context import NoSlot, RunContext, Wired
 
 
 class EventPublisher(User):
@@ -20,7 +20,7 @@ class EventPublisher(User):
             self._serve(wiring)
         Event().wait()
 
-    def _serve(self, wiring: Wiring) -> None:
+    def _serve(self, wiring: RunContext) -> None:
         try:
             lease = wiring.slots.take("publisher")
         except NoSlot:

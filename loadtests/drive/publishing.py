@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import gevent
 import msgspec
 
-from loadtests.drive.bad_input import BadInput
+from loadtests.drive.bad_input import BadInputFault
 from loadtests.drive.commands import Commands
 from loadtests.drive.probing import probe
 from loadtests.drive.publish_display import PublishDisplay
 from loadtests.drive.redis_connection import RedisConnection, dial
 from loadtests.drive.replays import read_replays
-from loadtests.drive.run_context import Lease, Wiring
+from loadtests.drive.run_context import Lease, RunContext
 from loadtests.drive.slot import Slot
 from loadtests.drive.timer import Timer
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
@@ -65,7 +65,7 @@ class Publishing:
 
     def __init__(
         self,
-        wiring: Wiring,
+        wiring: RunContext,
         *,
         replays: Mapping[str, tuple[Replayed, ...]] | None = None,
         reply_timeout_s: float = 5.0,
@@ -80,7 +80,7 @@ class Publishing:
         self._reply_timeout_ns = round(reply_timeout_s * NS_PER_S)
         self._slots: dict[int, Slot] = {}
         self._leaving: set[Slot] = set()
-        self._bad: dict[int, BadInput] = {}
+        self._bad: dict[int, BadInputFault] = {}
         self._next_epochs: dict[int, int] = {}
         self._heap: list[tuple[int, int, Slot]] = []
         self._turn = 0
@@ -199,7 +199,7 @@ class Publishing:
             wake=self._wake,
         )
         self._slots[lease.slot] = slot
-        bad = self._bad[lease.slot] = BadInput(wiring, plan)
+        bad = self._bad[lease.slot] = BadInputFault(wiring, plan)
         wiring.crew.join(bad)
         return slot
 

@@ -12,7 +12,7 @@ from loadtests.tally.accountant import Accountant
 from loadtests.tally.batch import Batch
 
 
-class Settled(Protocol):
+class ReadConnection(Protocol):
     """As much of a connection as its bytes concern."""
 
     account: Account
@@ -24,7 +24,7 @@ class Settled(Protocol):
 
 def settle(
     accountant: Accountant,
-    connection: Settled,
+    connection: ReadConnection,
     chunk: bytes,
     now_ns: int,
     *,

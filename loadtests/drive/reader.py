@@ -14,7 +14,7 @@ from locust.env import Environment
 
 from loadtests.drive import postgres
 from loadtests.drive.locust_stats import merge
-from loadtests.drive.run_context import NoSlot, Wired, Wiring
+from loadtests.drive.run_context import NoSlot, RunContext, Wired
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, slice_of
 from loadtests.model.profile import Readers
 from loadtests.plan.pacing import Constant
@@ -36,23 +36,23 @@ class DatabaseReader(User):
             self._serve(wiring)
         Event().wait()
 
-    def _serve(self, wiring: Wiring) -> None:
+    def _serve(self, wiring: RunContext) -> None:
         try:
             lease = wiring.slots.take("reader")
         except NoSlot:
             return
         try:
-            reading = Reading(wiring, lease.slot, self.environment)
+            reading = QueryReading(wiring, lease.slot, self.environment)
             reading.run()
             wiring.over.wait()
         finally:
             wiring.slots.give_back(lease, lease.epoch + 1)
 
 
-class Reading:
+class QueryReading:
     """One reader slot at work. Raises IndexError beyond the plan, RuntimeError where psycopg2 would stop the hub."""
 
-    def __init__(self, wiring: Wiring, slot: int, environment: Environment | None) -> None:
+    def __init__(self, wiring: RunContext, slot: int, environment: Environment | None) -> None:
         if not postgres.is_cooperative():
             raise RuntimeError("psycopg2 would stop the hub: call drive.postgres.make_cooperative() in this process")
         assert wiring.addresses.postgres is not None
@@ -60,7 +60,7 @@ class Reading:
         group, self._spec = _group(wiring.profile.readers, slot)
         self._pacer = Constant(self._spec.rate_per_s, phase_of(f"{wiring.profile.seed}:reader:{slot}"))
         self._tally = QueryTally(group)
-        self._account = postgres.Account(
+        self._account = postgres.DatabaseLogin(
             address=wiring.addresses.postgres,
             database=wiring.profile.target.database,
             user=wiring.profile.target.read_user,

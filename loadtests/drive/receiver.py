@@ -15,14 +15,14 @@ from gevent.lock import RLock
 
 from loadtests.drive import frames, stamps
 from loadtests.drive.chunks import Chunks, Control
-from loadtests.drive.consumer_connection import OUTGOING_MAX, Answer, Connection, End, Speaking
+from loadtests.drive.consumer_connection import OUTGOING_MAX, Connection, ConnectionEnd, RequestAnswer, Speaking
 from loadtests.drive.epoll_source import EpollSource
 from loadtests.drive.greenlet_source import GreenletSource
 from loadtests.drive.handshake import RefusedError
 from loadtests.drive.heartbeat import Heartbeat
 from loadtests.drive.hub_lag import HubLag
 from loadtests.drive.inability import Inabilities
-from loadtests.drive.integrity import Integrity, Sampling
+from loadtests.drive.integrity import Integrity, IntegritySampling
 from loadtests.drive.read_accounting import settle
 from loadtests.drive.receive_display import HarnessReading, Health, Readings, merge_received
 from loadtests.drive.sample_gaps import SampleGaps
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from locust.env import Environment
 
-    from loadtests.drive.run_context import Wiring
+    from loadtests.drive.run_context import RunContext
     from loadtests.plan.replay import Replayed
 
 _RECORDS_A_TURN = 64
@@ -58,7 +58,7 @@ class Receiver:
 
     def __init__(
         self,
-        wiring: Wiring,
+        wiring: RunContext,
         *,
         source: str | None = None,
         cached: bool = True,
@@ -84,7 +84,7 @@ class Receiver:
         )
         self._dialects = {dialect.name: dialect for dialect in dialects}
         streams = self.accountant.streams
-        shapes, self._sampling = content_shapes(contract, replays or {}), Sampling(profile.seed)
+        shapes, self._sampling = content_shapes(contract, replays or {}), IntegritySampling(profile.seed)
         self._chunks = {
             d.name: Chunks(d, streams, wiring.run, cached=cached, integrity=Integrity(shapes, d.name, self._sampling))
             for d in dialects
@@ -171,11 +171,11 @@ class Receiver:
             self.received(connection, behind, self._wiring.clock.now_ns())
         return connection
 
-    def ask(self, connection: Connection, action: str, body: dict[str, Any]) -> AsyncResult[Answer]:
+    def ask(self, connection: Connection, action: str, body: dict[str, Any]) -> AsyncResult[RequestAnswer]:
         """Send a request; the result comes with its answer, or with the end of the connection."""
         connection.numbers += 1
         number = connection.numbers
-        answer: AsyncResult[Answer] = AsyncResult()
+        answer: AsyncResult[RequestAnswer] = AsyncResult()
         connection.answers[number] = answer
         if connection.end is None:
             self._say(connection, connection.dialect.request(action, number, body))
@@ -225,7 +225,7 @@ class Receiver:
         """Close a connection, its subscription and its account. Safe to repeat: the first reason counts."""
         if connection.end is not None:
             return
-        connection.end = End(at_ns, why, detail)
+        connection.end = ConnectionEnd(at_ns, why, detail)
         self.source.remove(connection)
         self._connections.discard(connection)
         if connection.confirmed:
@@ -316,9 +316,11 @@ class Receiver:
             case "error" if not connection.ready.is_set():
                 self.end(connection, now_ns, "refused", words.of(control.data))
             case "error":
-                connection.settle(Answer(now_ns, control.data, words.of(control.data) or "refused"), control.number)
+                connection.settle(
+                    RequestAnswer(now_ns, control.data, words.of(control.data) or "refused"), control.number
+                )
             case "ack" | "subscribed" | "unsubscribed":
-                connection.settle(Answer(now_ns, control.data, _reason(control.data)), control.number)
+                connection.settle(RequestAnswer(now_ns, control.data, _reason(control.data)), control.number)
 
     def _say(self, connection: Connection, data: bytes) -> None:
         if connection.end is not None:
@@ -410,8 +412,8 @@ def _streams_kept(contract: Contract) -> int:
     return max(STREAMS_KEPT, _EPOCHS * pairs)
 
 
-def _refusal(end: End) -> Answer:
-    return Answer(end.at_ns, None, f"{end.why}: {end.detail}")
+def _refusal(end: ConnectionEnd) -> RequestAnswer:
+    return RequestAnswer(end.at_ns, None, f"{end.why}: {end.detail}")
 
 
 def _reason(data: Any) -> str:

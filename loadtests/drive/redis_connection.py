@@ -14,7 +14,7 @@ from typing import Any
 import gevent
 
 from loadtests.drive.dialing import connected
-from loadtests.drive.resp import ProtocolError, Replies, Reply, command
+from loadtests.drive.resp import Replies, Reply, RespError, command
 from loadtests.model.address import written
 from loadtests.model.logins import redis_login
 
@@ -58,7 +58,7 @@ def ask(sock: Any, request: bytes, timeout_s: float) -> Reply:
                 raise ConnectionError("closed by the peer")
             try:
                 found = parser.feed(data)
-            except ProtocolError as error:
+            except RespError as error:
                 raise ConnectionError(str(error)) from error
             if found:
                 return found[0][0]
@@ -126,7 +126,7 @@ class RedisConnection:
             return
         try:
             found = self._parser.feed(data)
-        except ProtocolError as error:
+        except RespError as error:
             self._lost(f"no RESP: {error}")
             return
         if found:

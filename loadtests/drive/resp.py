@@ -10,7 +10,7 @@ is not whole yet is parsed anew with every read."""
 _ITEMS, _DEEPEST, _DIGITS = 64, 3, 20
 
 
-class ProtocolError(ValueError):
+class RespError(ValueError):
     """What came is not RESP2, so nothing after it can be understood."""
 
 
@@ -77,9 +77,9 @@ def _one(data: bytes, at: int, depth: int) -> tuple[Reply, int] | None:
     end = data.find(b"\r\n", at)
     if end < 0:
         if len(data) - at > _LIMIT:
-            raise ProtocolError("a line without an end")
+            raise RespError("a line without an end")
         if len(data) > at and data[at] not in b":+-$*":
-            raise ProtocolError(f"unknown reply type {data[at : at + 1]!r}")
+            raise RespError(f"unknown reply type {data[at : at + 1]!r}")
         return None
     line, after = data[at + 1 : end], end + 2
     match data[at : at + 1]:
@@ -94,18 +94,18 @@ def _one(data: bytes, at: int, depth: int) -> tuple[Reply, int] | None:
         case b"*":
             return _array(data, _integer(line), after, depth)
         case other:
-            raise ProtocolError(f"unknown reply type {other!r}")
+            raise RespError(f"unknown reply type {other!r}")
 
 
 def _bulk(data: bytes, length: int, at: int) -> tuple[Reply, int] | None:
     if length == -1:
         return None, at
     if not 0 <= length <= _LIMIT:
-        raise ProtocolError(f"impossible length {length}")
+        raise RespError(f"impossible length {length}")
     if len(data) < at + length + 2:
         return None
     if data[at + length : at + length + 2] != b"\r\n":
-        raise ProtocolError("a value longer than its length")
+        raise RespError("a value longer than its length")
     return data[at : at + length], at + length + 2
 
 
@@ -113,7 +113,7 @@ def _array(data: bytes, count: int, at: int, depth: int) -> tuple[Reply, int] | 
     if count == -1:
         return None, at
     if not 0 <= count <= _ITEMS or depth >= _DEEPEST:
-        raise ProtocolError(f"impossible array of {count}")
+        raise RespError(f"impossible array of {count}")
     items: list[Reply] = []
     for _ in range(count):
         parsed = _one(data, at, depth + 1)
@@ -127,5 +127,5 @@ def _array(data: bytes, count: int, at: int, depth: int) -> tuple[Reply, int] | 
 def _integer(text: bytes) -> int:
     # int() also takes spaces, underscores and other signs.
     if len(text) > _DIGITS or not text.lstrip(b"-").isdigit() or text.count(b"-") > 1 or b"-" in text[1:]:
-        raise ProtocolError(f"no integer: {text[:40]!r}")
+        raise RespError(f"no integer: {text[:40]!r}")
     return int(text)

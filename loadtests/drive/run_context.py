@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from gevent.event import AsyncResult, Event
 
-from loadtests.drive.inability import Trouble
-from loadtests.drive.user_faults import Crew
+from loadtests.drive.inability import TellTrouble
+from loadtests.drive.user_faults import UserFaults
 from loadtests.model.contract import Contract
 from loadtests.model.ports import Emit, RunClock
 from loadtests.model.profile import Profile
@@ -66,7 +66,7 @@ class Addresses:
 
 
 @dataclass(slots=True, kw_only=True)
-class Wiring:
+class RunContext:
     """One run in one process."""
 
     run: str
@@ -76,10 +76,10 @@ class Wiring:
     emit: Emit
     slots: Slots
     addresses: Addresses
-    trouble: Trouble  # harness trouble of this process
+    trouble: TellTrouble  # harness trouble of this process
     t0: AsyncResult[int] = field(default_factory=AsyncResult)  # run-clock time of the start of the warm-up
     plan_over: Event = field(default_factory=Event)  # publishers and readers stop offering
-    crew: Crew = field(default_factory=Crew)  # faults that this process's users play
+    crew: UserFaults = field(default_factory=UserFaults)  # faults that this process's users play
     tokens: Tokens | None = None  # what consumers present, where the target asks for one
     tls: SSLContext | None = None  # made by the first consumer that needs it
     over: Event = field(default_factory=Event)  # after the drain: consumers unsubscribe and close
@@ -90,6 +90,6 @@ class Wiring:
 class Wired(Protocol):
     """What `environment.tickstorm` is: waits for a run's wiring, None when this process takes no part."""
 
-    def wiring(self) -> Wiring | None:
+    def wiring(self) -> RunContext | None:
         """Blocks this greenlet until the run that is starting is wired."""
         ...

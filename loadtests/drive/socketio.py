@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from loadtests.drive.chunks import Control, Reading, begins_json, strange
+from loadtests.drive.chunks import Control, FrameReading, begins_json, strange
 from loadtests.drive.frames import TEXT, encode
 from loadtests.drive.websocket import ANSWERS, lacking
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
@@ -69,29 +69,29 @@ class SocketIoDialect:
         shows._connect = b"40" + msgspec.json.encode({"token": token})
         return shows
 
-    def read(self, opcode: int, payload: bytes) -> Reading:
+    def read(self, opcode: int, payload: bytes) -> FrameReading:
         """Open one data frame."""
         if payload[:3] == b"42[" and opcode == TEXT:
             body = payload[2:]
             identity = self._identity(body)
             if identity is not None:
-                return Reading(identity, body=body)
+                return FrameReading(identity, body=body)
             return self._event(payload, body, None)
         if opcode != TEXT:
             return strange(payload, "no identity")
         kind = payload[:1]
         if kind == b"2":
-            return Reading(control=Control("ping", payload[1:]))
+            return FrameReading(control=Control("ping", payload[1:]))
         if kind == b"0":
             session = msgspec.json.decode(payload[1:])
             if not isinstance(session, dict) or not isinstance(session.get("sid"), str):
                 return strange(payload)
             odd = strange(payload).odd if patience_ns(session) is None else None
-            return Reading(odd=odd, control=Control("open", session))
+            return FrameReading(odd=odd, control=Control("open", session))
         if payload == b"1":
-            return Reading(control=Control("disconnected", "closed by the server's Engine.IO"))
+            return FrameReading(control=Control("disconnected", "closed by the server's Engine.IO"))
         if payload == b"6":
-            return Reading()
+            return FrameReading()
         packet = _PACKET.fullmatch(payload)
         if packet is not None:
             return self._packet(payload, packet[1], int(packet[2]) if packet[2] else None, packet[3] or b"")
@@ -120,33 +120,33 @@ class SocketIoDialect:
             return []
         return [b"42[%b,%b]" % (bytes(name), one) for one in found if one[:1] == b"{"]
 
-    def _packet(self, payload: bytes, kind: bytes, number: int | None, body: bytes) -> Reading:
+    def _packet(self, payload: bytes, kind: bytes, number: int | None, body: bytes) -> FrameReading:
         if kind == b"40":
-            return Reading(control=Control("connected", msgspec.json.decode(body) if body else None))
+            return FrameReading(control=Control("connected", msgspec.json.decode(body) if body else None))
         if kind == b"41" and not body and number is None:
-            return Reading(control=Control("disconnected", "disconnected by the server"))
+            return FrameReading(control=Control("disconnected", "disconnected by the server"))
         if kind == b"44":
-            return Reading(control=Control("error", msgspec.json.decode(body) if body else None))
+            return FrameReading(control=Control("error", msgspec.json.decode(body) if body else None))
         if kind == b"43" and number is not None:
             answers = msgspec.json.decode(body)
             if not isinstance(answers, list):
                 return strange(payload)
-            return Reading(control=Control("ack", answers[0] if answers else None, number))
+            return FrameReading(control=Control("ack", answers[0] if answers else None, number))
         if kind == b"42" and body:
             return self._event(payload, body, number)
         return strange(payload)
 
-    def _event(self, payload: bytes, body: bytes, number: int | None) -> Reading:
+    def _event(self, payload: bytes, body: bytes, number: int | None) -> FrameReading:
         """An event that wants an acknowledgement, or one without identity."""
         wants = None if number is None else Control("ack wanted", None, number)
         identity = self._identity(body)
         if identity is not None:
-            return Reading(identity, None, wants, body=body)
+            return FrameReading(identity, None, wants, body=body)
         whole = msgspec.json.decode(body)
         event = whole[0] if isinstance(whole, list) and whole else None
         if not isinstance(event, str) or event not in ANSWERS:
-            return Reading(None, strange(payload, "no identity").odd, wants)
-        return Reading(control=Control(event, whole[1] if len(whole) > 1 else None))
+            return FrameReading(None, strange(payload, "no identity").odd, wants)
+        return FrameReading(control=Control(event, whole[1] if len(whole) > 1 else None))
 
     def lacks(self, payload: bytes) -> bool:
         """Whether nothing stands where an event should have its identity."""

@@ -29,7 +29,7 @@ READING: Final = named(lambda kind: kind.unread)
 Key = tuple[str, int]
 
 
-class Play:
+class PlayedFault:
     """One fault that users of this process play."""
 
     def __init__(self, order: CrewOrder, slots: Iterable[int]) -> None:
@@ -56,7 +56,7 @@ class Play:
         return dict(self.counts) | self.gauged
 
 
-class Reading(NamedTuple):
+class UserFaultReading(NamedTuple):
     """How one user's connection was read since it plays."""
 
     unread: int  # bytes in the kernel
@@ -72,29 +72,29 @@ class Player(Protocol):
         """Its place (`consumers` or `publishers`) and slot."""
         ...
 
-    def begin(self, play: Play) -> None:
+    def begin(self, play: PlayedFault) -> None:
         """Play it from now on; returns at once."""
         ...
 
-    def finish(self, play: Play) -> None:
+    def finish(self, play: PlayedFault) -> None:
         """Play it no more; returns at once. Safe to repeat."""
         ...
 
-    def in_force(self, play: Play) -> bool:
+    def in_force(self, play: PlayedFault) -> bool:
         """Whether it is with this user as the fault asks."""
         ...
 
-    def reading(self, play: Play) -> Reading | None:
+    def reading(self, play: PlayedFault) -> UserFaultReading | None:
         """How it is read; None where there is no connection or the kernel does not say."""
         ...
 
 
-class Crew:
+class UserFaults:
     """The faults that the users of one process and run play."""
 
     def __init__(self) -> None:
         self._players: dict[Key, Player] = {}
-        self._plays: dict[str, Play] = {}
+        self._plays: dict[str, PlayedFault] = {}
         self.changed: Callable[[], None] = lambda: None
         """Called when all have done what they were told."""
 
@@ -119,7 +119,7 @@ class Crew:
             return
         if (play is not None and not play.over) or order.until_ns <= now_ns:
             return
-        play = self._plays[order.fault] = Play(order, slots)
+        play = self._plays[order.fault] = PlayedFault(order, slots)
         play.timer = gevent.spawn_later((order.until_ns - now_ns) / NS_PER_S, self._end, play)
         gevent.spawn(self._act, play)
 
@@ -132,7 +132,7 @@ class Crew:
         for play in self._plays.values():
             self._end(play)
 
-    def _act(self, play: Play) -> None:
+    def _act(self, play: PlayedFault) -> None:
         for number, key in enumerate(sorted(play.chosen & self._players.keys())):
             player = self._players.get(key)
             if player is not None and not play.over:
@@ -141,7 +141,7 @@ class Crew:
                 gevent.sleep(_LET_OTHERS_S)
         self.changed()
 
-    def _end(self, play: Play) -> None:
+    def _end(self, play: PlayedFault) -> None:
         if play.over:
             return
         self._gauge(play)
@@ -150,7 +150,7 @@ class Crew:
             play.timer.kill(block=False)
         gevent.spawn(self._stop, play)
 
-    def _stop(self, play: Play) -> None:
+    def _stop(self, play: PlayedFault) -> None:
         for number, key in enumerate(sorted(play.chosen & self._players.keys())):
             player = self._players.get(key)
             if player is not None:
@@ -159,7 +159,7 @@ class Crew:
                 gevent.sleep(_LET_OTHERS_S)
         self.changed()
 
-    def _state(self, play: Play) -> dict[str, int]:
+    def _state(self, play: PlayedFault) -> dict[str, int]:
         players = [self._players[key] for key in play.chosen & self._players.keys()]
         if not play.over and time.monotonic_ns() - play.gauged_ns >= _GAUGE_AGAIN_NS:
             self._gauge(play)
@@ -168,7 +168,7 @@ class Crew:
             "in_force": sum(player.in_force(play) for player in players),
         }
 
-    def _gauge(self, play: Play) -> None:
+    def _gauge(self, play: PlayedFault) -> None:
         if play.order.kind not in READING:
             return
         play.gauged_ns = time.monotonic_ns()

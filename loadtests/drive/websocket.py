@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from loadtests.drive.chunks import JOINED_MAX, Control, Reading, begins_json, strange
+from loadtests.drive.chunks import JOINED_MAX, Control, FrameReading, begins_json, strange
 from loadtests.drive.frames import TEXT, encode
 from loadtests.tally.identity import Form, decoder
 
@@ -43,18 +43,18 @@ class PlainDialect:
         del token
         return self
 
-    def read(self, opcode: int, payload: bytes) -> Reading:
+    def read(self, opcode: int, payload: bytes) -> FrameReading:
         """Open one data frame."""
         identity = self._identity(payload)
         if identity is not None:
-            return Reading(identity, body=payload)
+            return FrameReading(identity, body=payload)
         whole = msgspec.json.decode(payload)
         event = whole.get("event") if isinstance(whole, dict) else None
         if not isinstance(event, str) or event not in ANSWERS:
             return strange(payload, "no identity")
         data = whole.get("data")
         number = data.get("id") if isinstance(data, dict) else None
-        return Reading(control=Control(event, data, number if isinstance(number, int) else None))
+        return FrameReading(control=Control(event, data, number if isinstance(number, int) else None))
 
     def parts(self, opcode: int, payload: bytes) -> list[bytes]:
         """The messages that one frame joins; empty where it joins none."""

@@ -48,7 +48,7 @@ def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
     import os
 
     from loadtests.capture.preflight import refuse_few_descriptors
-    from loadtests.harness.leader import Chosen, Master
+    from loadtests.harness.leader import Chosen, Leader
     from loadtests.harness.paths import profile_path
     from loadtests.harness.profile_loading import load
     from loadtests.harness.worker_dispatch import BalancedDispatcher
@@ -70,13 +70,13 @@ def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
     environment.dispatcher_class = BalancedDispatcher
-    master = environment.tickstorm = Master(environment, runner, chosen, os.environ.get("TICKSTORM_RUN_ID") or None)
+    master = environment.tickstorm = Leader(environment, runner, chosen, os.environ.get("TICKSTORM_RUN_ID") or None)
     master.choose(chosen)
     if web_ui is not None:
-        from loadtests.harness.manual_faults import Hands
+        from loadtests.harness.manual_faults import ManualFaults
         from loadtests.harness.start_form import watch_start_form
         from loadtests.webui.page import attach_page
 
         watch_start_form(environment, master)
-        hands = Hands(lambda: master.conductor)
+        hands = ManualFaults(lambda: master.conductor)
         attach_page(environment, lambda since_s: hands.live(master.live(since_s)), master.report, hands)

@@ -21,20 +21,20 @@ from locust.runners import MasterRunner
 
 from loadtests.capture.clock import clock_identity
 from loadtests.capture.clocksync import ClockServer
-from loadtests.drive.run_context import Wiring
+from loadtests.drive.run_context import RunContext
 from loadtests.harness import messages
 from loadtests.harness.ctrl_c import heed_ctrl_c
 from loadtests.harness.environment_info import VERSION, versions
 from loadtests.harness.locust_overrides import of_the_crew, told_to_locust
-from loadtests.harness.participant import Part
+from loadtests.harness.participant import Participant
 from loadtests.harness.paths import reports_folder
 from loadtests.harness.replace_file import replace_file
-from loadtests.harness.run import Conductor
+from loadtests.harness.run import ActiveRun
 from loadtests.harness.setup import begin_faults, begin_sampling, begin_vigil, opening_records
 from loadtests.harness.slots import LocalSlots
 from loadtests.harness.stack_lock import StackHold
 from loadtests.harness.status import StatusLine
-from loadtests.harness.target import Target, resolve
+from loadtests.harness.target import ResolvedTarget, resolve
 from loadtests.model.contract import Contract
 from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.live import Live
@@ -98,16 +98,16 @@ class Chosen:
         return sum(self.planned.values()) if alone else 0
 
 
-class Master:
+class Leader:
     """The leading process: one conductor at a time, a part of its own where there are no workers."""
 
     def __init__(self, environment: Any, runner: Any, chosen: Chosen, run_id: str | None) -> None:
         self._environment, self._runner = environment, runner
         self.chosen = chosen
         self._run_id = run_id
-        self.conductor: Conductor | None = None
-        self._part: Part | None = None
-        self._target: Target | None = None
+        self.conductor: ActiveRun | None = None
+        self._part: Participant | None = None
+        self._target: ResolvedTarget | None = None
         self._hold: StackHold | None = None
         self._classes = list(environment.user_classes)  # those that Locust was started with
         self._ready = Event()
@@ -120,7 +120,7 @@ class Master:
             runner.register_message(messages.TAKE, messages.checked(self._take, messages.Take))
             runner.register_message(messages.GIVE, messages.checked(self._give, messages.Give))
             runner.register_message(messages.CHUNK, messages.checked(self._chunk, messages.Chunk))
-            runner.register_message(messages.STATUS, messages.checked(self._heard, messages.Status))
+            runner.register_message(messages.STATUS, messages.checked(self._heard, messages.StatusMessage))
         events = environment.events
         events.test_start.add_listener(lambda **_: self._begin())
         events.test_stopping.add_listener(lambda **_: self._ending("test_stopping"))
@@ -130,7 +130,7 @@ class Master:
 
     # -- environment.tickstorm
 
-    def wiring(self) -> Wiring | None:
+    def wiring(self) -> RunContext | None:
         """What users of this process work with; None while no run is on here."""
         self._ready.wait()
         return self._part.wiring if self._part is not None and not self._part.closed else None
@@ -228,7 +228,7 @@ class Master:
             stack=target.supervisor,
         )
         workers = self._runner.worker_count if self.distributed else 0
-        conductor = Conductor(
+        conductor = ActiveRun(
             config,
             read_effective(loaded.text),
             folder=folder,
@@ -256,7 +256,7 @@ class Master:
             conductor.faults = begin_faults(config, profile, target, folder, conductor)
         vars(self._environment.parsed_options)[OPTION] = encode_config(config)
         if not self.distributed:
-            self._part = Part(
+            self._part = Participant(
                 config,
                 profile,
                 process=LOCAL,
@@ -269,7 +269,7 @@ class Master:
             )
             self._part.start()
 
-    def _target_of(self, loaded: Loaded) -> Target:
+    def _target_of(self, loaded: Loaded) -> ResolvedTarget:
         before = self._target
         target = resolve(loaded.profile, lambda text: self._status.say(text))
         if before is not None and before.stack is not None and target.stack is None:
@@ -353,7 +353,7 @@ class Master:
         waker.start(acknowledge)
         conductor.arrived(chunk.process, chunk.number, chunk.frame, written)
 
-    def _heard(self, _node: str, told: messages.Status) -> None:
+    def _heard(self, _node: str, told: messages.StatusMessage) -> None:
         if self.conductor is not None and told.run == self.conductor.config.run:
             self.conductor.heard(told.status)
 
@@ -364,7 +364,7 @@ class Master:
             counts = self._runner.target_user_classes_count or self._runner.user_classes_count
             self.conductor.users(dict(counts) or {"all": count})
 
-    def _on_state(self, conductor: Conductor) -> None:
+    def _on_state(self, conductor: ActiveRun) -> None:
         self._status.state(conductor)
         if conductor.state == "done" and conductor.ended is not None:
             self._let_go()

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from loadtests.harness.fault_control import FaultControl
-from loadtests.harness.run import Conductor
-from loadtests.model.byhand import Moment, Refused, annotation, fault_by_hand
+from loadtests.harness.run import ActiveRun
+from loadtests.model.byhand import ManualFaultRefused, Moment, annotation, fault_by_hand
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.live import Live, LiveFault
 from loadtests.model.records import Note
@@ -22,10 +22,10 @@ BY = "by hand"
 NO_RUN = "no run goes on: start one in Locust"
 
 
-class Hands:
+class ManualFaults:
     """The user's hands on the run of the moment. Every method raises Refused with a sentence for the user."""
 
-    def __init__(self, conductor: Callable[[], Conductor | None]) -> None:
+    def __init__(self, conductor: Callable[[], ActiveRun | None]) -> None:
         self._conductor = conductor
 
     def begin(self, asked: Mapping[str, Any]) -> str:
@@ -39,9 +39,9 @@ class Hands:
         """Lift one fault, or drop it from the plan; names of those that were told."""
         _, control = self._under_way()
         if fault not in control.planned:
-            raise Refused("bad", f'fault: "{fault}" is not known in this run')
+            raise ManualFaultRefused("bad", f'fault: "{fault}" is not known in this run')
         if fault in control.over and fault not in control.stuck:
-            raise Refused("conflict", f'fault "{fault}" is over')
+            raise ManualFaultRefused("conflict", f'fault "{fault}" is over')
         return self._told(control, [fault])
 
     def end_all(self, *, place: str = "", plan: bool = False) -> list[str]:
@@ -84,7 +84,7 @@ class Hands:
             closed=self._closed(conductor),
         )
 
-    def _waiting(self, conductor: Conductor) -> list[LiveFault]:
+    def _waiting(self, conductor: ActiveRun) -> list[LiveFault]:
         """Faults that come after another one's recovery, as long as nobody knows when."""
         if conductor.faults is None or conductor.following is None or self._closed(conductor):
             return []
@@ -105,26 +105,26 @@ class Hands:
             if fault.after is not None and fault.name not in known
         ]
 
-    def _closed(self, conductor: Conductor) -> str:
+    def _closed(self, conductor: ActiveRun) -> str:
         if conductor.ended is not None or conductor.state in ("draining", "judging", "done"):
             return NO_RUN
         if conductor.state != "running":
             return "the run has not begun yet"
         return "" if conductor.faults is not None else "this target has no Toxiproxy: no fault can be played"
 
-    def _run(self) -> Conductor:
+    def _run(self) -> ActiveRun:
         conductor = self._conductor()
         if conductor is None or conductor.ended is not None or conductor.state in ("draining", "judging", "done"):
-            raise Refused("conflict", NO_RUN)
+            raise ManualFaultRefused("conflict", NO_RUN)
         return conductor
 
-    def _under_way(self) -> tuple[Conductor, FaultControl]:
+    def _under_way(self) -> tuple[ActiveRun, FaultControl]:
         conductor = self._run()
         if conductor.faults is None or conductor.state != "running":
-            raise Refused("conflict", self._closed(conductor))
+            raise ManualFaultRefused("conflict", self._closed(conductor))
         return conductor, conductor.faults
 
-    def _moment(self, conductor: Conductor, control: FaultControl) -> Moment:
+    def _moment(self, conductor: ActiveRun, control: FaultControl) -> Moment:
         assert conductor.t0_ns is not None
         profile = conductor.profile
         now_ns, warm = conductor.clock.now_ns(), warm_ns(profile, conductor.t0_ns)
@@ -143,5 +143,5 @@ class Hands:
     def _told(self, control: FaultControl, names: list[str]) -> list[str]:
         heard = [control.end(name, BY) for name in names]
         if not all(heard):
-            raise Refused("conflict", "the injector does not answer: run `tickstorm stack heal`")
+            raise ManualFaultRefused("conflict", "the injector does not answer: run `tickstorm stack heal`")
         return names

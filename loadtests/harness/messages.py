@@ -55,7 +55,7 @@ class Chunk(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     frame: Annotated[bytes, Meta(max_length=1 << 20)]
 
 
-class Status(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StatusMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where a worker is in its run."""
 
     run: Name

@@ -20,7 +20,7 @@ from loadtests.capture.recorder import Recorder
 from loadtests.drive.publishing import Publishing
 from loadtests.drive.receiver import Receiver
 from loadtests.drive.replays import read_replays
-from loadtests.drive.run_context import Addresses, Slots, Wiring
+from loadtests.drive.run_context import Addresses, RunContext, Slots
 from loadtests.drive.tokens import Tokens
 from loadtests.harness.gc_tuning import QuietHeap
 from loadtests.harness.user_faults import CrewBook
@@ -51,7 +51,7 @@ class PartStatus(msgspec.Struct, frozen=True, kw_only=True):
     crew: dict[str, dict[str, int]] = {}  # fault that users of this process play -> counts
 
 
-class Part:
+class Participant:
     """One run in one process that has users."""
 
     def __init__(
@@ -77,7 +77,7 @@ class Part:
         self.closed = False
         self._self = psutil.Process()
         self._probes: dict[str, int] = {}
-        self.wiring = Wiring(
+        self.wiring = RunContext(
             run=config.run,
             profile=profile,
             contract=Contract(profile),

@@ -46,7 +46,7 @@ LEAVE_S = 5.0
 PROBE_S = 10.0
 
 
-class Crew(Protocol):
+class UserFaultOrders(Protocol):
     """The parts of a run, wherever they are."""
 
     def order(self, what: str, data: dict[str, Any]) -> None:
@@ -75,7 +75,7 @@ class Ended:
     reasons: tuple[str, ...] = ()
 
 
-class Conductor:
+class ActiveRun:
     """One run. `judge(folder)` runs analyze in a child process and returns verdict, exit status and reasons."""
 
     def __init__(
@@ -84,10 +84,10 @@ class Conductor:
         profile: Profile,
         *,
         folder: Path,
-        crew: Crew,
+        crew: UserFaultOrders,
         opening: list[Record],
         judge: Callable[[Path], tuple[str, int, tuple[str, ...]]],
-        on_state: Callable[[Conductor], None],
+        on_state: Callable[[ActiveRun], None],
     ) -> None:
         self.config, self.profile, self.folder = config, profile, folder
         self.contract = Contract(profile)

@@ -78,7 +78,7 @@ def ends_of_processes(pids: Mapping[str, int]) -> Ends:
     return ends
 
 
-class Vigil:
+class ServiceWatch:
     """The looks of one run. `on_end` gets every end once, and again if the service was started in between.
 
     `on_vanish` gets once how the whole stack went, and when it was last seen whole: what is lost from then on is not

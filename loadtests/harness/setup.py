@@ -12,8 +12,8 @@ from loadtests.harness.environment_info import machine, versions
 from loadtests.harness.fault_control import FaultControl
 from loadtests.harness.locust_overrides import Override, effective
 from loadtests.harness.paths import journals
-from loadtests.harness.service_watch import Vigil
-from loadtests.harness.target import Target, upstream_kind
+from loadtests.harness.service_watch import ServiceWatch
+from loadtests.harness.target import ResolvedTarget, upstream_kind
 from loadtests.inject.startup_sweep import LEFT_ALONE, heal, users_of
 from loadtests.model.errors import HarnessError
 from loadtests.model.ids import SLICE_NS
@@ -24,13 +24,13 @@ from loadtests.model.records import THE_STACK, FaultStep, Header, Record, Servic
 from loadtests.model.runconfig import RunConfig
 
 if TYPE_CHECKING:
-    from loadtests.harness.run import Conductor
+    from loadtests.harness.run import ActiveRun
 
 
 def opening_records(
     config: RunConfig,
     loaded: Loaded,
-    target: Target,
+    target: ResolvedTarget,
     *,
     workers: int,
     distributed: bool,
@@ -58,7 +58,9 @@ def opening_records(
     ]
 
 
-def begin_sampling(config: RunConfig, profile: Profile, target: Target, emit: Callable[[Record], None]) -> Sampler:
+def begin_sampling(
+    config: RunConfig, profile: Profile, target: ResolvedTarget, emit: Callable[[Record], None]
+) -> Sampler:
     """Start to read the target's processes and servers."""
     sampler = Sampler(
         SamplerConfig(
@@ -78,7 +80,7 @@ def begin_sampling(config: RunConfig, profile: Profile, target: Target, emit: Ca
     return sampler
 
 
-def begin_vigil(target: Target, conductor: Conductor) -> Vigil:
+def begin_vigil(target: ResolvedTarget, conductor: ActiveRun) -> ServiceWatch:
     """Begin to look whether a process of the target ends by itself. Without its links a run cannot go on."""
 
     def on_end(end: ServiceEnded) -> None:
@@ -92,13 +94,13 @@ def begin_vigil(target: Target, conductor: Conductor) -> Vigil:
         conductor.all_in_trouble(whole_ns, f"{THE_STACK} vanished: {how}")
         conductor.abandon(f"error: {THE_STACK} vanished: {how}")
 
-    vigil = Vigil(target.ends, conductor.clock.now_ns, on_end, on_vanish)
+    vigil = ServiceWatch(target.ends, conductor.clock.now_ns, on_end, on_vanish)
     vigil.start()
     return vigil
 
 
 def begin_faults(
-    config: RunConfig, profile: Profile, target: Target, folder: Path, conductor: Conductor
+    config: RunConfig, profile: Profile, target: ResolvedTarget, folder: Path, conductor: ActiveRun
 ) -> FaultControl:
     """Sweep what earlier runs left, whether or not this one plans a fault, and start the injector.
 

@@ -15,7 +15,7 @@ from locust.argument_parser import ui_extra_args_dict
 from werkzeug.datastructures import ImmutableMultiDict
 
 from loadtests.capture.preflight import refuse_few_descriptors
-from loadtests.harness.leader import Chosen, Master
+from loadtests.harness.leader import Chosen, Leader
 from loadtests.harness.options import DEFAULT_PROFILE, sets_of
 from loadtests.harness.paths import profile_path, shipped_profiles
 from loadtests.harness.profile_loading import load
@@ -30,7 +30,7 @@ OF_A_CLASS = frozenset({"user_class_name", "host", "weight", "fixed_count", "tas
 """What it sends to edit a class of users."""
 
 
-def watch_start_form(environment: Any, master: Master) -> None:
+def watch_start_form(environment: Any, master: Leader) -> None:
     """Validate what the form names; answer with the problems as the form's error text."""
     started_with = environment.parsed_options.run_profile
     started_sets = sets_of(environment.parsed_options.run_set)

@@ -12,7 +12,7 @@ from loadtests.harness.paths import report_of
 from loadtests.model.words import printable
 
 if TYPE_CHECKING:
-    from loadtests.harness.run import Conductor
+    from loadtests.harness.run import ActiveRun
 
 log = logging.getLogger("tickstorm")
 STATUS_FD = "TICKSTORM_STATUS_FD"
@@ -44,7 +44,7 @@ class StatusLine:
         """The run cannot begin."""
         self._put({"failed": text, "status": status})
 
-    def state(self, conductor: Conductor) -> None:
+    def state(self, conductor: ActiveRun) -> None:
         """Where the run is."""
         live = conductor.live(with_series=False)
         now = f"{live.state} {live.phase}"

@@ -23,7 +23,7 @@ _HEALTH_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class ResolvedTarget:
     """Every address that a run needs; `""` where there is none."""
 
     redis: str  # as publishers reach it
@@ -48,7 +48,7 @@ def upstream_kind(link: str) -> str:
     return link.rpartition("-")[2]
 
 
-def resolve(profile: Profile, progress: Callable[[str], None]) -> Target:
+def resolve(profile: Profile, progress: Callable[[str], None]) -> ResolvedTarget:
     """Find or start the target. Raises BadInput or HarnessError with sentences for the user."""
     if profile.target.kind == "external":
         return _external(profile)
@@ -91,7 +91,7 @@ def _broken(status: Status) -> list[str]:
     return [name for name, service in status.services.items() if service.state != "ready"]
 
 
-def _local(stack: LocalStack, started: LocalStack | None, progress: Callable[[str], None]) -> Target:
+def _local(stack: LocalStack, started: LocalStack | None, progress: Callable[[str], None]) -> ResolvedTarget:
     status = stack.status()
     broken = _broken(status)
     if broken:  # perhaps by a fault of a run that was killed before it could lift it
@@ -105,7 +105,7 @@ def _local(stack: LocalStack, started: LocalStack | None, progress: Callable[[st
     def pids() -> dict[str, int]:
         return {name: s.pid for name, s in stack.status().services.items() if s.pid is not None}
 
-    return Target(
+    return ResolvedTarget(
         redis=status.links["publisher-redis"].listen,
         gateway=status.links["client-gateway"].listen,
         postgres=status.services["postgres"].address,
@@ -128,7 +128,7 @@ def _versions(status: Status) -> dict[str, str]:
     return {name: f"{s.version} ({s.origin})" for name, s in status.services.items()}
 
 
-def _external(profile: Profile) -> Target:
+def _external(profile: Profile) -> ResolvedTarget:
     t = profile.target
     if profile.faults and t.toxiproxy is None:
         raise BadInput('target.toxiproxy: missing, but the profile plans faults; name its API as "host:port"')
@@ -137,7 +137,7 @@ def _external(profile: Profile) -> Target:
         raise BadInput(f"target.proxies: no proxy is named for the links {', '.join(missing)}")
     if t.ca_file is not None and not Path(t.ca_file).is_file():
         raise BadInput(f'target.ca_file: found "{t.ca_file}", which is no file on this machine')
-    return Target(
+    return ResolvedTarget(
         redis=t.redis or "",
         gateway=t.gateway or "",
         postgres=t.postgres or "",

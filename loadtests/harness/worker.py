@@ -16,10 +16,10 @@ import msgspec
 from loadtests.capture.clock import clock_identity
 from loadtests.capture.clocksync import EVERY_S, Offset, measure
 from loadtests.capture.shipping import Outbox
-from loadtests.drive.run_context import Kind, Wiring
+from loadtests.drive.run_context import Kind, RunContext
 from loadtests.harness import messages
 from loadtests.harness.environment_info import VERSION, versions
-from loadtests.harness.participant import SAME_CLOCK, Part, PartStatus
+from loadtests.harness.participant import SAME_CLOCK, Participant, PartStatus
 from loadtests.harness.slots import RemoteSlots, Taken
 from loadtests.model.errors import HarnessError
 from loadtests.model.profile_read import read_effective
@@ -36,7 +36,7 @@ class Worker:
 
     def __init__(self, environment: Any, runner: Any) -> None:
         self._environment, self._runner = environment, runner
-        self._part: Part | None = None
+        self._part: Participant | None = None
         self._outbox: Outbox | None = None
         self._config: RunConfig | None = None
         self._slots = RemoteSlots(
@@ -59,7 +59,7 @@ class Worker:
 
     # -- environment.tickstorm
 
-    def wiring(self) -> Wiring | None:
+    def wiring(self) -> RunContext | None:
         """What users of this process work with; None while this worker takes no part."""
         return self._part.wiring if self._part is not None and not self._part.closed else None
 
@@ -127,7 +127,7 @@ class Worker:
             ),
             time.monotonic,
         )
-        self._part = Part(
+        self._part = Participant(
             config,
             profile,
             process=process,
@@ -151,7 +151,7 @@ class Worker:
             return "refused: the profile does not have the hash that the master states"
         return ""
 
-    def _watch_clock(self, part: Part, port: int) -> None:
+    def _watch_clock(self, part: Participant, port: int) -> None:
         while not part.closed:
             gevent.sleep(EVERY_S)
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 
-class Held:
+class Exclusions:
     """What the faults in force hold, so that two that cannot be told apart never overlap."""
 
     def __init__(self) -> None:

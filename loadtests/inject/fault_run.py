@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from loadtests.inject.deadline import Watch
 from loadtests.inject.emitting import Emitter, fault_step
 from loadtests.inject.errors import ControlError, NotThere
-from loadtests.inject.exclusions import Held
-from loadtests.inject.in_force_check import Lost, Upkeep
+from loadtests.inject.exclusions import Exclusions
+from loadtests.inject.in_force_check import NotInForce, Upkeep
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds.kind import Kind, Site, Undo
 from loadtests.inject.lifting import Lifted, lift
@@ -49,13 +49,13 @@ class Surroundings:
     origin_ns: int
     emitter: Emitter
     journal: Journal
-    held: Held
+    held: Exclusions
     toxiproxy: str
     supervisor: str = ""  # folder
     quiet: Callable[[str], Quiet] = lambda _: Quiet()  # links that are left alone while somebody acts on them
 
 
-class Life:
+class FaultRun:
     """One fault's life."""
 
     def __init__(self, fault: PlannedFault, kind: Kind, site: Site, around: Surroundings) -> None:
@@ -67,7 +67,7 @@ class Life:
         self._stop, self._proof_stop, self._go = threading.Event(), threading.Event(), threading.Event()
         self._by = "plan"
         self._proof_told = False
-        self._lost: Lost | None = None
+        self._lost: NotInForce | None = None
         self._is_prepared = False  # what its witness began before the act is in the journal
         self._proof_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"fault {fault.name}", daemon=True)
@@ -235,13 +235,13 @@ class Life:
                 return [f"{self._server} is under another fault: {error}"]
             raise
 
-    def _tell_lost(self, lost: Lost) -> None:
+    def _tell_lost(self, lost: NotInForce) -> None:
         with self._proof_lock:
             self._lost = lost
             if self._proof_told:
                 self._tell_unproved(lost, {})
 
-    def _tell_unproved(self, lost: Lost, effective: Effective) -> None:
+    def _tell_unproved(self, lost: NotInForce, effective: Effective) -> None:
         seen_ns, found_ns = lost.seen_ns - self._around.origin_ns, lost.found_ns - self._around.origin_ns
         detail = f"not in force any more {found_ns / NS_PER_S:.1f} s after the start of the run: {lost.why}"
         found = effective | {"last_seen_in_force_ms": seen_ns // NS_PER_MS}

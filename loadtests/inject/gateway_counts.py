@@ -10,7 +10,7 @@ import msgspec
 
 from loadtests.inject.deadline import Watch
 from loadtests.inject.probe_protocols import http_get
-from loadtests.inject.socketry import Connection, Cut
+from loadtests.inject.socketry import Cut, ProbeConnection
 from loadtests.model.address import host_port
 
 TIMEOUT_S = 1.0
@@ -38,7 +38,7 @@ class GatewayCounts:
             return None
         watch = Watch.of_s(TIMEOUT_S)
         try:
-            connection = Connection(self._address, watch)
+            connection = ProbeConnection(self._address, watch)
             try:
                 got = connection.ask(*http_get("/stats"), watch)
             finally:

@@ -18,7 +18,7 @@ LAST_LOOK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lost:
+class NotInForce:
     """It ended by itself, or somebody else ended it, between two times of the monotonic clock."""
 
     seen_ns: int  # when a look that still saw it in force began
@@ -30,7 +30,7 @@ class Upkeep:
     """Looks after one fault in a thread of its own."""
 
     def __init__(
-        self, look: Callable[[], Sequence[str]], lost: Callable[[Lost], None], *, repeat: bool, seen_ns: int
+        self, look: Callable[[], Sequence[str]], lost: Callable[[NotInForce], None], *, repeat: bool, seen_ns: int
     ) -> None:
         """`look` says what is missing, or raises ControlError; `lost` hears of it once, from the thread.
 
@@ -81,4 +81,4 @@ class Upkeep:
                 self._seen_ns = began_ns
                 return
             self._over = True
-            self._lost(Lost(seen_ns=self._seen_ns, found_ns=time.monotonic_ns(), why="; ".join(missing)))
+            self._lost(NotInForce(seen_ns=self._seen_ns, found_ns=time.monotonic_ns(), why="; ".join(missing)))

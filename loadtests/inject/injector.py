@@ -12,8 +12,8 @@ from loadtests.inject.database import database_at
 from loadtests.inject.deadline import Watch
 from loadtests.inject.emitting import Emitter
 from loadtests.inject.errors import ControlError, NoAnswer, NotThere
-from loadtests.inject.exclusions import Held
-from loadtests.inject.fault_run import CALM_NS, GO_NS, Life, Surroundings
+from loadtests.inject.exclusions import Exclusions
+from loadtests.inject.fault_run import CALM_NS, GO_NS, FaultRun, Surroundings
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.kind import Site
@@ -23,7 +23,7 @@ from loadtests.inject.linkprobes import LinkProbes
 from loadtests.inject.redis_server import RedisServer
 from loadtests.inject.spares import end_strays
 from loadtests.inject.startup_sweep import dirt, sentence, sweep_or_restart, undo_pending
-from loadtests.inject.supervisor import Supervisor
+from loadtests.inject.supervisor import SupervisorClient
 from loadtests.inject.tls_layer import Tls
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.inject.user_faults import CrewControl
@@ -49,7 +49,7 @@ class Injector:
         self._emitter = emitter
         self._server = ToxiproxyServer(begin.toxiproxy)
         self._journal = Journal(Path(begin.journal))
-        self._lives: dict[str, Life] = {}
+        self._lives: dict[str, FaultRun] = {}
         self._links = {name: self._link(name, proxy) for name, proxy in begin.proxies.items()}
         self._probes = LinkProbes(
             self._links,
@@ -62,7 +62,7 @@ class Injector:
             origin_ns=begin.origin_ns,
             emitter=emitter,
             journal=self._journal,
-            held=Held(),
+            held=Exclusions(),
             toxiproxy=begin.toxiproxy,
             supervisor=begin.supervisor,
             quiet=self._probes.quiet,
@@ -83,7 +83,7 @@ class Injector:
         swept += [sentence(*each) for each in self._undo_journal("sweep", on_links=True)]
         swept += sweep_or_restart(self._server, tuple(self._begin.proxies.values()), self._stack)
         if self._stack is not None:
-            swept += end_strays(Supervisor(self._stack), self._server, (self._journal,))
+            swept += end_strays(SupervisorClient(self._stack), self._server, (self._journal,))
         self._crew.listen()
         self._probes.start()
         return Ready(toxiproxy_version=version, swept=swept)
@@ -142,7 +142,7 @@ class Injector:
             if why := self._why_not(fault):
                 self._refuse(fault, why)
                 continue
-            life = Life(fault, kind, self._site(fault), self._around)
+            life = FaultRun(fault, kind, self._site(fault), self._around)
             self._lives[fault.name] = life
             life.start()
 
@@ -210,7 +210,7 @@ class Injector:
             unclean = [lifted.left for _, lifted in self._undo_journal(by) if not lifted.clean]
         return left + unclean or self._left_behind()
 
-    def _joined(self, life: Life, watch: Watch) -> bool:
+    def _joined(self, life: FaultRun, watch: Watch) -> bool:
         """Wait for a life's end; what the parent says meanwhile may be what it waits for."""
         while not life.join(0):
             if watch.over:
@@ -249,7 +249,7 @@ class Injector:
         begin = self._begin
         return Site(
             link=self._links.get(fault.link),
-            supervisor=Supervisor(Path(begin.supervisor)) if begin.supervisor else None,
+            supervisor=SupervisorClient(Path(begin.supervisor)) if begin.supervisor else None,
             redis=RedisServer(begin.redis) if begin.redis else None,
             postgres=database_at(begin.postgres, database=begin.database, user=begin.user),
             crew=self._crew,
@@ -310,5 +310,5 @@ class Injector:
         return time.monotonic_ns() - self._begin.origin_ns
 
 
-def _is_over(life: Life) -> bool:
+def _is_over(life: FaultRun) -> bool:
     return life.join(0) and (life.lifted is None or life.lifted.clean)

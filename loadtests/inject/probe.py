@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from loadtests.inject.deadline import Watch
-from loadtests.inject.probe_protocols import DIALECTS, Load
-from loadtests.inject.socketry import Connection, Cut, OwnPorts, Piece, Seen
+from loadtests.inject.probe_protocols import DIALECTS, ProbeLoad
+from loadtests.inject.socketry import Cut, OwnPorts, Piece, ProbeConnection, Seen
 from loadtests.inject.tls_layer import Layer
 from loadtests.model.ids import NS_PER_S
 
@@ -78,7 +78,7 @@ class Probe:
         self._pace = pace
         self._layer = layer
         self._saw = saw
-        self._connection: Connection | None = None
+        self._connection: ProbeConnection | None = None
 
     @property
     def asks(self) -> bool:
@@ -130,7 +130,7 @@ class Probe:
     def accepts(self, watch: Watch) -> Seen:
         """Whether a new connection is accepted; asks nothing on it."""
         try:
-            Connection(self._address, watch, own=self._own).close()
+            ProbeConnection(self._address, watch, own=self._own).close()
         except Cut as cut:
             return cut.seen
         return "answer"
@@ -140,7 +140,7 @@ class Probe:
         make = None if self._dialect is None else self._dialect.load_down if down else self._dialect.load_up
         if make is None:
             return None
-        load: Load = make(size)
+        load: ProbeLoad = make(size)
         try:
             connection = self._connected(watch)
             started, sent, got = time.monotonic_ns(), connection.sent_bytes, connection.got_bytes
@@ -170,7 +170,7 @@ class Probe:
             return None
         load, answered = make(step), 0
         ended: Seen = "answer"
-        connection: Connection | None = None
+        connection: ProbeConnection | None = None
         try:
             connection = self._opened(watch)
             while (connection.got_bytes if down else answered) <= most:
@@ -191,7 +191,7 @@ class Probe:
 
     def ask(self, question: tuple[bytes, Callable[[bytes], bool]], watch: Watch) -> bytes | None:
         """The answer to a question on a connection of its own; None where there was none."""
-        connection: Connection | None = None
+        connection: ProbeConnection | None = None
         try:
             connection = self._opened(watch)
             return connection.ask(*question, watch)
@@ -205,7 +205,7 @@ class Probe:
         """Opens a connection, closes our half and waits for the other: what was seen, and how long it took."""
         started = time.monotonic_ns()
         try:
-            connection = Connection(self._address, watch, own=self._own)
+            connection = ProbeConnection(self._address, watch, own=self._own)
         except Cut as cut:
             return cut.seen, time.monotonic_ns() - started
         started = time.monotonic_ns()
@@ -222,10 +222,10 @@ class Probe:
             self._connection.close()
             self._connection = None
 
-    def _connected(self, watch: Watch) -> Connection:
+    def _connected(self, watch: Watch) -> ProbeConnection:
         if self._connection is None:
             self._connection = self._opened(watch)
         return self._connection
 
-    def _opened(self, watch: Watch) -> Connection:
-        return Connection(self._address, watch, None if self._layer is None else self._layer(), self._own)
+    def _opened(self, watch: Watch) -> ProbeConnection:
+        return ProbeConnection(self._address, watch, None if self._layer is None else self._layer(), self._own)

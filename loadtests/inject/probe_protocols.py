@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class ProbeLoad:
     """A request of known size, to measure what a link carries per second."""
 
     request: bytes
@@ -19,15 +19,15 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dialect:
+class ProbeProtocol:
     """One protocol. `load_up` sends about so many bytes for a short answer; `load_down` also gets many back."""
 
     ping: bytes
     complete: Callable[[bytes], bool]
     reusable: bool  # a connection takes a second ping
-    load_up: Callable[[int], Load] | None
-    load_down: Callable[[int], Load] | None
-    fetch: Callable[[int], Load] | None = None  # few bytes up for many down
+    load_up: Callable[[int], ProbeLoad] | None
+    load_down: Callable[[int], ProbeLoad] | None
+    fetch: Callable[[int], ProbeLoad] | None = None  # few bytes up for many down
 
 
 _DIGITS = 10
@@ -54,12 +54,12 @@ def _size(digits: bytes) -> int:
     return int(digits) if digits.isdigit() and len(digits) < _DIGITS else 0
 
 
-def _redis_up(size: int) -> Load:
-    return Load(request=_resp(b"EXISTS", b"tickstorm:" + b"x" * size), complete=_one_resp)
+def _redis_up(size: int) -> ProbeLoad:
+    return ProbeLoad(request=_resp(b"EXISTS", b"tickstorm:" + b"x" * size), complete=_one_resp)
 
 
-def _redis_down(size: int) -> Load:
-    return Load(request=_resp(b"ECHO", b"x" * size), complete=_one_resp)
+def _redis_down(size: int) -> ProbeLoad:
+    return ProbeLoad(request=_resp(b"ECHO", b"x" * size), complete=_one_resp)
 
 
 def redis_info(section: str) -> tuple[bytes, Callable[[bytes], bool]]:
@@ -70,7 +70,7 @@ def redis_info(section: str) -> tuple[bytes, Callable[[bytes], bool]]:
 _INFO_BYTES = 5000  # a guess of one answer's size; what came is counted
 
 
-def _redis_fetch(size: int) -> Load:
+def _redis_fetch(size: int) -> ProbeLoad:
     count = max(1, size // _INFO_BYTES)
 
     def complete(got: bytes) -> bool:
@@ -82,7 +82,7 @@ def _redis_fetch(size: int) -> Load:
             rest = after[_string_bytes(line) :]
         return True
 
-    return Load(request=_resp(b"INFO") * count, complete=complete)
+    return ProbeLoad(request=_resp(b"INFO") * count, complete=complete)
 
 
 _PG_LARGEST = 9000  # PostgreSQL refuses start-up packets above 10,000 bytes
@@ -109,18 +109,18 @@ def _pg_has_judged(got: bytes) -> bool:
     return bool({b"R", b"E"} & set(_pg_messages(got)))
 
 
-def _postgres_up(size: int) -> Load:
+def _postgres_up(size: int) -> ProbeLoad:
     pad = b"x" * min(size, _PG_LARGEST)
-    return Load(
+    return ProbeLoad(
         request=_startup({b"user": b"tickstorm_probe", b"application_name": pad}),
         complete=_pg_has_judged,
     )
 
 
-def _postgres_down(size: int) -> Load:
+def _postgres_down(size: int) -> ProbeLoad:
     # A server names the protocol options that it does not know in its answer, before it judges the user: an echo.
     pad = b"_pq_." + b"x" * min(size, _PG_LARGEST)
-    return Load(request=_startup({b"user": b"tickstorm_probe", pad: b"1"}), complete=_pg_has_judged)
+    return ProbeLoad(request=_startup({b"user": b"tickstorm_probe", pad: b"1"}), complete=_pg_has_judged)
 
 
 def _http_end(got: bytes, at: int) -> int | None:
@@ -163,15 +163,15 @@ _HTTP_ANSWER = 400  # a guess of one answer's size; what came is counted
 _HTTP_MOST = 24
 
 
-def _gateway_up(size: int) -> Load:
+def _gateway_up(size: int) -> ProbeLoad:
     count = max(1, min(_HTTP_MOST, size // _HTTP_PAD))
     pad = min(size, _HTTP_PAD)
-    return Load(request=_get("/health", pad) * count, complete=_http_answers(count))
+    return ProbeLoad(request=_get("/health", pad) * count, complete=_http_answers(count))
 
 
-def _gateway_down(size: int) -> Load:
+def _gateway_down(size: int) -> ProbeLoad:
     count = max(1, min(_HTTP_MOST, size // _HTTP_ANSWER))
-    return Load(request=_get("/stats") * count, complete=_http_answers(count))
+    return ProbeLoad(request=_get("/stats") * count, complete=_http_answers(count))
 
 
 def http_get(path: str) -> tuple[bytes, Callable[[bytes], bool]]:
@@ -179,8 +179,8 @@ def http_get(path: str) -> tuple[bytes, Callable[[bytes], bool]]:
     return _get(path), _http_answers(1)
 
 
-DIALECTS: Mapping[str, Dialect] = {
-    "redis": Dialect(
+DIALECTS: Mapping[str, ProbeProtocol] = {
+    "redis": ProbeProtocol(
         ping=_resp(b"PING"),
         complete=_one_resp,
         reusable=True,
@@ -188,14 +188,14 @@ DIALECTS: Mapping[str, Dialect] = {
         load_down=_redis_down,
         fetch=_redis_fetch,
     ),
-    "postgres": Dialect(
+    "postgres": ProbeProtocol(
         ping=struct.pack("!II", 8, 80877103),  # SSLRequest: one byte answers, before any login
         complete=bool,
         reusable=False,
         load_up=_postgres_up,
         load_down=_postgres_down,
     ),
-    "gateway": Dialect(
+    "gateway": ProbeProtocol(
         ping=_get("/health"),
         complete=_http_answers(1),
         reusable=True,

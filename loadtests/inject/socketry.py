@@ -137,7 +137,7 @@ def _connect(sock: socket.socket, place: Any, watch: Watch, own: OwnPorts) -> No
         raise Cut("refused")  # nobody listens, and the kernel had chosen just that port for our end
 
 
-class Connection:
+class ProbeConnection:
     """One TCP connection, with TLS on it where the layer is that; every wait ends with its watch. Methods raise Cut."""
 
     def __init__(

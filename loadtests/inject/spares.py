@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 from loadtests.inject.errors import ControlError, NotThere
 from loadtests.inject.journal import Journal
-from loadtests.inject.supervisor import Supervisor
+from loadtests.inject.supervisor import SupervisorClient
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.model.stackwire import Ask
 
 
-def end_strays(supervisor: Supervisor, toxiproxy: ToxiproxyServer, journals: Iterable[Journal]) -> list[str]:
+def end_strays(supervisor: SupervisorClient, toxiproxy: ToxiproxyServer, journals: Iterable[Journal]) -> list[str]:
     """Ends each to which no link leads and which no open entry names. Returns sentences; never raises ControlError."""
     try:
         spares = supervisor.status().spares

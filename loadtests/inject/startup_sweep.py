@@ -20,7 +20,7 @@ from loadtests.inject.lifting import Lifted, lift
 from loadtests.inject.link import Link
 from loadtests.inject.redis_server import RedisServer
 from loadtests.inject.spares import end_strays
-from loadtests.inject.supervisor import Supervisor
+from loadtests.inject.supervisor import SupervisorClient
 from loadtests.inject.toxics import TOXIC_PREFIX, Proxy, ToxiproxyServer
 from loadtests.inject.user_faults import CrewControl
 from loadtests.model.stackwire import PROXY_PREFIX, Ask
@@ -73,7 +73,7 @@ def heal(
             return done
         try:
             done += sweep_or_restart(server, (), supervisor)
-            strays = [] if supervisor is None else end_strays(Supervisor(supervisor), server, (*free, *used))
+            strays = [] if supervisor is None else end_strays(SupervisorClient(supervisor), server, (*free, *used))
             return done + strays
         except NotThere:
             raise
@@ -158,7 +158,7 @@ def sweep_or_restart(server: ToxiproxyServer, proxies: Sequence[str], supervisor
         if supervisor is None:
             raise
         told = f"Toxiproxy is wedged: {error}. Escalation: restarted Toxiproxy; every link's connections ended."
-        Supervisor(supervisor).ask(Ask(do="restart", service="toxiproxy"))
+        SupervisorClient(supervisor).ask(Ask(do="restart", service="toxiproxy"))
         return [told, *sweep(server, proxies)]
 
 
@@ -187,7 +187,7 @@ def undo_pending(
             at = ToxiproxyServer(entry.toxiproxy)
         site = Site(
             link=Link(server=at, name=entry.link, proxy=entry.proxy) if entry.proxy and at is not None else None,
-            supervisor=Supervisor(Path(entry.supervisor)) if entry.supervisor else None,
+            supervisor=SupervisorClient(Path(entry.supervisor)) if entry.supervisor else None,
             redis=RedisServer(entry.redis) if entry.redis else None,
             postgres=database_at(entry.postgres, database=entry.database, user=entry.user),
             crew=crew,

@@ -14,7 +14,7 @@ from loadtests.model.stackwire import Answer, Ask, Service, Status
 _MARGIN_S = 5.0  # beyond what the supervisor itself may take
 
 
-class Supervisor:
+class SupervisorClient:
     """The supervisor of one local stack, found through its folder."""
 
     def __init__(self, folder: Path) -> None:

@@ -24,7 +24,7 @@ from loadtests.measure.fault_windows import Times
 from loadtests.measure.history_tables import Bools
 from loadtests.measure.phases import Window
 from loadtests.measure.planned import Planned
-from loadtests.measure.subscriptions import PLANNED, Subscriptions
+from loadtests.measure.subscriptions import PLANNED, SubscriptionTable
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.records import HARNESS as OURS
@@ -50,7 +50,7 @@ class Absences:
     def __init__(
         self,
         contract: Contract,
-        subs: Subscriptions,
+        subs: SubscriptionTable,
         plan: Planned,
         windows: list[Window],
         times: Times,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from loadtests.measure.accounts import Sights
-from loadtests.measure.history_tables import Facts
-from loadtests.measure.subscriptions import Subscriptions
+from loadtests.measure.history_tables import HistoryTables
+from loadtests.measure.subscriptions import SubscriptionTable
 from loadtests.model.ids import SLICE_NS
 
 FOREVER = 2**40
@@ -17,8 +17,8 @@ class Scopes:
 
     def __init__(
         self,
-        facts: Facts,
-        subs: Subscriptions,
+        facts: HistoryTables,
+        subs: SubscriptionTable,
         views: Sights,
         received: dict[str, int],
         late_slices: int,
@@ -41,7 +41,7 @@ class Scopes:
         }
         self.wrong: list[str] = self._sums(facts, received)
 
-    def _sums(self, facts: Facts, received: dict[str, int]) -> list[str]:
+    def _sums(self, facts: HistoryTables, received: dict[str, int]) -> list[str]:
         found = []
         lacking = {p for c, _ in self._missing for p in self._subs.processes_of.get(c, ())}
         for name in facts.names:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from loadtests.measure.attribution import Attribution
-from loadtests.measure.history_tables import KIND_CODE, NOT_KEPT_TEXT, Facts, Ints
-from loadtests.measure.interval_set import EMPTY, SHIFT, Line, beyond
-from loadtests.measure.streams import Streams
+from loadtests.measure.history_tables import KIND_CODE, NOT_KEPT_TEXT, HistoryTables, Ints
+from loadtests.measure.interval_set import EMPTY, SHIFT, StreamLine, beyond
+from loadtests.measure.streams import StreamTable
 from loadtests.model.contract import Contract
 
 
@@ -20,10 +20,10 @@ class Sight:
     """What one epoch of one consumer saw, or several epochs with equal vectors and gaps."""
 
     key: bytes
-    seen: Line
-    superseded: Line  # skipped, and a newer one came in time (mode "latest")
-    overtaken: Line  # skipped, and a newer one of the stream came, whenever
-    free: Line  # of those, what no fault can have taken
+    seen: StreamLine
+    superseded: StreamLine  # skipped, and a newer one came in time (mode "latest")
+    overtaken: StreamLine  # skipped, and a newer one of the stream came, whenever
+    free: StreamLine  # of those, what no fault can have taken
     wrong: tuple[str, ...]  # why the sum does not close; empty: it does
 
 
@@ -37,7 +37,7 @@ class Sights:
     twice: set[tuple[int, int]] = field(default_factory=set)
 
 
-def sights(facts: Facts, table: Streams, contract: Contract, blame: Attribution) -> Sights:
+def sights(facts: HistoryTables, table: StreamTable, contract: Contract, blame: Attribution) -> Sights:
     """Closings and deviations joined per consumer and epoch."""
     found = Sights()
     gaps = _Gaps(facts, table, contract, blame)
@@ -69,11 +69,17 @@ def sights(facts: Facts, table: Streams, contract: Contract, blame: Attribution)
 
 
 def _sight(
-    key: bytes, table: Streams, index: Ints, first: Ints, last: Ints, unique: Ints, skipped: tuple[Line, Line, Line]
+    key: bytes,
+    table: StreamTable,
+    index: Ints,
+    first: Ints,
+    last: Ints,
+    unique: Ints,
+    skipped: tuple[StreamLine, StreamLine, StreamLine],
 ) -> Sight:
     unfilled, superseded, free = skipped
     base = index << SHIFT
-    whole = Line.of(base + first, base + last + 1)
+    whole = StreamLine.of(base + first, base + last + 1)
     seen = whole.minus(unfilled)
     counted = np.zeros(len(table.ids), dtype=np.int64)
     np.add.at(counted, seen.start >> SHIFT, seen.end - seen.start)
@@ -91,18 +97,18 @@ def _sight(
     )
 
 
-def _never_published(seen: Line, table: Streams) -> Line:
+def _never_published(seen: StreamLine, table: StreamTable) -> StreamLine:
     """Seen, and nobody told that it was published, nor was its publisher lost before it could."""
     stray = seen.minus(table.published)
     stream = stray.start >> SHIFT
     untold = table.open_end[stream] & (stray.start >= table.told_to[stream])
-    return Line.of(stray.start[~untold], stray.end[~untold])
+    return StreamLine.of(stray.start[~untold], stray.end[~untold])
 
 
 class _Gaps:
     """Unfilled gaps per consumer and epoch; of them, what a newer message superseded in time, and no fault can take."""
 
-    def __init__(self, facts: Facts, table: Streams, contract: Contract, blame: Attribution) -> None:
+    def __init__(self, facts: HistoryTables, table: StreamTable, contract: Contract, blame: Attribution) -> None:
         parts = [p.deviations.numpy() for _, p in facts.each()]
         rows = np.concatenate(parts or [np.zeros((7, 0), dtype=np.int64)], 1)
         rows = rows[:, rows[0] != KIND_CODE["repeated"]]
@@ -120,14 +126,14 @@ class _Gaps:
         within = [f.latest_within_s if f.mode == "latest" else -1.0 for f in contract.profile.families]
         self._within_ns = np.array([*(round(w * 1e9) for w in within), -1], dtype=np.int64)
 
-    def of(self, place: tuple[int, int]) -> tuple[Line, Line, Line]:
+    def of(self, place: tuple[int, int]) -> tuple[StreamLine, StreamLine, StreamLine]:
         blame = self._blame.of(self._blame.spares(place[0]))
         low, high = self._place.get(place, (0, 0))
         if low == high:
             return EMPTY, EMPTY, EMPTY
         kind, start, end, at = (c[low:high] for c in (self._kind, self._start, self._end, self._at))
         gap = kind == KIND_CODE["gap"]
-        unfilled = Line.of(start[gap], end[gap]).minus(Line.of(start[~gap], end[~gap]))
+        unfilled = StreamLine.of(start[gap], end[gap]).minus(StreamLine.of(start[~gap], end[~gap]))
         within = self._within_ns[self._table.family_of[start >> SHIFT]]
         superseded = EMPTY
         for i in np.flatnonzero(gap & (within >= 0)):
@@ -135,31 +141,31 @@ class _Gaps:
         free = blame.free(self._table, start[gap], end[gap], at[gap])
         return unfilled, superseded.both(unfilled), free.both(unfilled)
 
-    def _in_time(self, start: int, end: int, due_from_ns: int) -> Line:
+    def _in_time(self, start: int, end: int, due_from_ns: int) -> StreamLine:
         """Messages of a skipped range that were due in a slice which begins at or after a moment."""
         table = self._table
-        rows, left, right = Line.of(np.array([start]), np.array([end])).cut(Line(table.start, table.end))
+        rows, left, right = StreamLine.of(np.array([start]), np.array([end])).cut(StreamLine(table.start, table.end))
         keep = table.due[rows] * 100_000_000 >= due_from_ns
-        return Line.of(left[keep], right[keep])
+        return StreamLine.of(left[keep], right[keep])
 
 
-def union(parts: Iterable[Line]) -> Line:
+def union(parts: Iterable[StreamLine]) -> StreamLine:
     """Members of any."""
     found = list(parts)
     if not found:
         return EMPTY
     if len(found) == 1:
         return found[0]
-    return Line.of(np.concatenate([p.start for p in found]), np.concatenate([p.end for p in found]))
+    return StreamLine.of(np.concatenate([p.start for p in found]), np.concatenate([p.end for p in found]))
 
 
-def seen_too_often(parts: list[Line], table: Streams, copies: Ints) -> tuple[Ints, Ints]:
+def seen_too_often(parts: list[StreamLine], table: StreamTable, copies: Ints) -> tuple[Ints, Ints]:
     """(row, times) of what a consumer saw on more connections than the contract has copies of its family."""
     start, end, times = beyond(parts, copies[table.family_of])
-    rows, left, right = Line(start, end).cut(Line(table.start, table.end))
+    rows, left, right = StreamLine(start, end).cut(StreamLine(table.start, table.end))
     return rows, (right - left) * times[np.searchsorted(start, left, side="right") - 1]
 
 
-def not_kept(facts: Facts) -> list[str]:
+def not_kept(facts: HistoryTables) -> list[str]:
     """Processes whose budget of exceptions was exceeded."""
     return [NOT_KEPT_TEXT.format(n, p.deviations_not_kept) for n, p in facts.each() if p.deviations_not_kept]

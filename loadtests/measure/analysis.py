@@ -14,45 +14,45 @@ from loadtests.measure.consumer_slices import touches
 from loadtests.measure.damage import BUT, Damage, believed, damage
 from loadtests.measure.deliveries import Deliveries, deliveries
 from loadtests.measure.expected import Owing
-from loadtests.measure.fault_windows import Act, Times, acts, times
+from loadtests.measure.fault_windows import FaultWindow, Times, acts, times
 from loadtests.measure.growth import growth
-from loadtests.measure.harness_trouble import Scopes, coverage, scopes
-from loadtests.measure.history_tables import Bools, Facts
+from loadtests.measure.harness_trouble import TroubleScopes, coverage, scopes
+from loadtests.measure.history_tables import Bools, HistoryTables
 from loadtests.measure.ledger import Ledger, settle
 from loadtests.measure.phases import Phases, Window, window
 from loadtests.measure.planned import Planned, planned
 from loadtests.measure.recovery import Outcome, as_seconds, felt_after_all, load, recoveries
 from loadtests.measure.recovery_spread import NotBack, not_back, recovery_of, with_clients
-from loadtests.measure.streams import Streams, streams
-from loadtests.measure.subscriptions import Subscriptions, subscriptions
+from loadtests.measure.streams import StreamTable, streams
+from loadtests.measure.subscriptions import SubscriptionTable, subscriptions
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
 from loadtests.model.profile import Profile, Steady
 from loadtests.model.results import Growth, RecoveryResult, Verdict
 
-__all__ = ["Case", "Sight", "case"]
+__all__ = ["Analysis", "Sight", "case"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Case:
+class Analysis:
     """What a history says."""
 
     profile: Profile
     contract: Contract
-    facts: Facts
+    facts: HistoryTables
     damage: Damage
     times: Times
-    acts: list[Act]
+    acts: list[FaultWindow]
     windows: list[Window]
     phases: Phases
-    table: Streams
+    table: StreamTable
     came: Deliveries
-    subs: Subscriptions
+    subs: SubscriptionTable
     absences: Absences
     plan: Planned
     blame: Attribution
     ledger: Ledger
-    scopes: Scopes
+    scopes: TroubleScopes
     clean: Bools  # Consumed rows whose process, and those that publish when they were due, kept up without trouble
     offering: Bools  # slices in which a process that publishes could not keep up or was in trouble
     slow_read: Bools  # Consumed rows whose read clock is not believed
@@ -69,7 +69,7 @@ class Case:
     high: int
 
 
-def case(profile: Profile, facts: Facts) -> Case:
+def case(profile: Profile, facts: HistoryTables) -> Analysis:
     """Fold everything of a history."""
     contract = Contract(profile)
     broken = damage(facts)
@@ -137,7 +137,7 @@ def case(profile: Profile, facts: Facts) -> Case:
                 ready_s=as_seconds(act.ready_ns),
             )
         )
-    return Case(
+    return Analysis(
         profile=profile,
         contract=contract,
         facts=facts,
@@ -173,7 +173,7 @@ def case(profile: Profile, facts: Facts) -> Case:
     )
 
 
-def _offering(facts: Facts, scope: Scopes) -> Bools:
+def _offering(facts: HistoryTables, scope: TroubleScopes) -> Bools:
     """Slices in which a process that publishes could not keep up or was in trouble: what was due then left late."""
     rows = [i for i, (_, process) in enumerate(facts.each()) if len(process.publish)]
     found: Bools = np.logical_or.reduce((scope.behind | scope.trouble)[rows], axis=0)
@@ -186,7 +186,7 @@ def _due_in(slices: Bools, came: Deliveries, low: int) -> Bools:
     return rows
 
 
-def _decided_ns(act: Act, later: list[Act], plan_end_ns: int, steady: Steady) -> int | None:
+def _decided_ns(act: FaultWindow, later: list[FaultWindow], plan_end_ns: int, steady: Steady) -> int | None:
     """Until when what came decides whether it recovered: a stretch that begins within the limit must hold on beyond
     it, but neither beyond the next fault nor beyond the plan.
     """
@@ -201,7 +201,7 @@ def _decided_ns(act: Act, later: list[Act], plan_end_ns: int, steady: Steady) ->
     return max(act.end_ns, min(act.end_ns + held_ns, plan_end_ns, *begins))
 
 
-def _in_trouble(outcome: Outcome, act: Act, ours: Bools, low: int, decided_ns: int | None) -> bool:
+def _in_trouble(outcome: Outcome, act: FaultWindow, ours: Bools, low: int, decided_ns: int | None) -> bool:
     """Whether the load generator was in trouble from the fault on until it was steady, or that was decided."""
     end_ns = decided_ns if outcome.steady_ns is None else outcome.steady_ns
     if act.began_ns is None or end_ns is None:
@@ -211,7 +211,7 @@ def _in_trouble(outcome: Outcome, act: Act, ours: Bools, low: int, decided_ns: i
 
 
 def _outside(
-    outcome: Outcome, act: Act, ours: Bools, low: int, decided_ns: int | None, broken: Damage
+    outcome: Outcome, act: FaultWindow, ours: Bools, low: int, decided_ns: int | None, broken: Damage
 ) -> Outcome:  # fmt: skip
     """Not to have recovered is no finding where the load generator was in trouble meanwhile, or records are missing."""
     if outcome.verdict is not Verdict.FAIL:

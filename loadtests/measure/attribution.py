@@ -17,11 +17,11 @@ from typing import TypedDict
 
 import numpy as np
 
-from loadtests.measure.fault_windows import Act, escalated
-from loadtests.measure.history_tables import Bools, Facts, Ints
-from loadtests.measure.interval_set import EMPTY, Line
+from loadtests.measure.fault_windows import FaultWindow, escalated
+from loadtests.measure.history_tables import Bools, HistoryTables, Ints
+from loadtests.measure.interval_set import EMPTY, StreamLine
 from loadtests.measure.phases import Window
-from loadtests.measure.streams import Streams
+from loadtests.measure.streams import StreamTable
 from loadtests.model.contract import Contract
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.ids import SLICE_NS
@@ -87,20 +87,20 @@ class Attribution:
             self.kept[spared] = found
         return found
 
-    def free(self, table: Streams, start: Ints, end: Ints, at: Ints) -> Line:
+    def free(self, table: StreamTable, start: Ints, end: Ints, at: Ints) -> StreamLine:
         """Of gaps, each noticed at a moment: what had been sent and overtaken while no fault was on its path."""
         if len(self.spared) == len(self.windows) or not len(table.start):
-            return Line.of(start, end)
+            return StreamLine.of(start, end)
         order = np.argsort(start, kind="stable")
         start, end, at = start[order], end[order], at[order]
-        rows, left, right = Line(start, end).cut(Line(table.start, table.end))
+        rows, left, right = StreamLine(start, end).cut(StreamLine(table.start, table.end))
         noticed = at[np.searchsorted(start, left, side="right") - 1]
         hit = np.zeros(len(rows), dtype=np.bool_)
         for index, (window, reach) in enumerate(zip(self.windows, self.reaches, strict=True)):
             if index in self.spared:
                 continue
             hit |= reach.on_path[rows] & (table.sent[rows] * SLICE_NS < window.to_ns) & (noticed >= window.from_ns)
-        return Line.of(left[~hit], right[~hit]) if len(rows) else EMPTY
+        return StreamLine.of(left[~hit], right[~hit]) if len(rows) else EMPTY
 
     def category(self, rows: Ints, replayed: Bools, *, expect_slow: bool, overtaken: bool, free: bool) -> Ints:
         """The category of each lost row of a consumer; `replayed` are those that it was owed at a return.
@@ -121,7 +121,7 @@ class Attribution:
         return found
 
 
-def attribution(facts: Facts, table: Streams, contract: Contract, windows: list[Window]) -> Attribution:
+def attribution(facts: HistoryTables, table: StreamTable, contract: Contract, windows: list[Window]) -> Attribution:
     """Windows, injector and broker laid over the published rows."""
     profile = contract.profile
     late_ns = round(profile.run.late_s * 1e9)
@@ -165,7 +165,7 @@ class _Laid(TypedDict):
     in_injector: Bools
 
 
-def _with_more_path(profile: Profile, act: Act) -> Ints:
+def _with_more_path(profile: Profile, act: FaultWindow) -> Ints:
     """Families of whose path the place of an act is not the last link, nor the consumers themselves."""
     if act.consumers is not None:
         return np.zeros(0, dtype=np.int64)
@@ -196,13 +196,13 @@ def _laid(windows: tuple[Window, ...], reaches: tuple[Reach, ...], spared: froze
     return _Laid(window_of=window_of, delayed=under & ~taken, before_gateway=before, in_injector=inside & under)
 
 
-def takes(act: Act) -> bool:
+def takes(act: FaultWindow) -> bool:
     """Whether an act may have taken messages from the middle of a stream on a connection that lasted."""
     kind = KINDS.get(act.kind)
     return kind is None or kind.loses or act.unseen or escalated(act.lifted_by)
 
 
-def cuts(act: Act, healed_ns: int) -> list[int]:
+def cuts(act: FaultWindow, healed_ns: int) -> list[int]:
     """Moments until which a fault may have cut connections, with whatever Toxiproxy had read and not passed on."""
     if act.injected_ns is None:
         return []
@@ -218,7 +218,7 @@ def cuts(act: Act, healed_ns: int) -> list[int]:
     return found
 
 
-def _rises(facts: Facts, windows: list[Window]) -> list[tuple[int, int]]:
+def _rises(facts: HistoryTables, windows: list[Window]) -> list[tuple[int, int]]:
     """Between which readings Redis closed subscribers of the target.
 
     A fault that squeezes the buffers proves itself by a subscriber of its own: Redis counts that one as well.
@@ -232,6 +232,6 @@ def _rises(facts: Facts, windows: list[Window]) -> list[tuple[int, int]]:
     return found
 
 
-def _own_subscribers(act: Act) -> float:
+def _own_subscribers(act: FaultWindow) -> float:
     closed = act.effective.get("disconnected") if act.kind == SQUEEZE else None
     return closed if isinstance(closed, int | float) else 0

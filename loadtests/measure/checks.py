@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from loadtests.measure.absences import HARNESS
-from loadtests.measure.analysis import Case
+from loadtests.measure.analysis import Analysis
 from loadtests.measure.deliveries import quantile_ms
 from loadtests.measure.harness_trouble import incomplete
 from loadtests.measure.measures import MEASURES
@@ -64,7 +64,7 @@ def name_of(t: Threshold) -> str:
     return " ".join([f"{t.measure}{sign}{t.limit:g}", "+".join(t.phases), *parts])
 
 
-def threshold_check(case: Case, t: Threshold, *, default: bool = False) -> Check:
+def threshold_check(case: Analysis, t: Threshold, *, default: bool = False) -> Check:
     """One threshold; `default`: it holds though the profile does not name it."""
     figure = MEASURES[t.measure](case, t)
     value = figure.value
@@ -109,7 +109,7 @@ def _said(t: Threshold, figure: Figure) -> str:
     return f"{text}; {figure.because}" if figure.because else text
 
 
-def _elsewhere(case: Case, t: Threshold, value: float) -> float:
+def _elsewhere(case: Analysis, t: Threshold, value: float) -> float:
     """How much of the same there was in the phases that a threshold is not about."""
     if t.measure not in _NONE_BETTER or "all" in t.phases:
         return 0.0
@@ -117,7 +117,7 @@ def _elsewhere(case: Case, t: Threshold, value: float) -> float:
     return 0.0 if everywhere is None else everywhere - value
 
 
-def _slow_readers(case: Case, t: Threshold) -> float:
+def _slow_readers(case: Analysis, t: Threshold) -> float:
     """How much of the same there was by those whom a threshold leaves out because they are expected to be slow."""
     if t.measure not in _NONE_BETTER | {"late"} or t.group is not None:
         return 0.0
@@ -126,7 +126,7 @@ def _slow_readers(case: Case, t: Threshold) -> float:
     return sum(MEASURES[t.measure](case, their).value or 0.0 for their in theirs)
 
 
-def _doubt(case: Case, t: Threshold, verdict: Verdict) -> str | None:
+def _doubt(case: Analysis, t: Threshold, verdict: Verdict) -> str | None:
     """Why a verdict does not stand."""
     if verdict is Verdict.UNKNOWN:
         return None
@@ -164,24 +164,24 @@ def _doubt(case: Case, t: Threshold, verdict: Verdict) -> str | None:
     return None
 
 
-def _clocks(case: Case, t: Threshold) -> str | None:
+def _clocks(case: Analysis, t: Threshold) -> str | None:
     error = max((h.clock_error_ns for _, p in case.facts.each() for h in p.headers), default=0)
     if error * 10 > t.limit * NS_PER_MS:
         return f"but clocks agree to {error / NS_PER_MS:.3f} ms only, more than a tenth of the limit"
     return None
 
 
-def _publisher_holes(case: Case) -> list[str]:
+def _publisher_holes(case: Analysis) -> list[str]:
     return [f"{n}: {hole}" for n, p in case.facts.each() if len(p.published) for hole in case.damage.of.get(n, ())]
 
 
-def plan_done(case: Case) -> bool:
+def plan_done(case: Analysis) -> bool:
     """Whether the history says that the plan had ended."""
     finishes = [f for _, p in case.facts.each() for f in p.finishes]
     return bool(finishes) and all(f.plan_done for f in finishes)
 
 
-def disconnected_breaks(case: Case) -> bool:
+def disconnected_breaks(case: Analysis) -> bool:
     """Whether the target kept more from those whom it had disconnected than it may: then no more is to decide."""
     return any(
         t.measure == DISCONNECTED and (value := MEASURES[DISCONNECTED](case, t).value) is not None and value > t.limit
@@ -189,19 +189,19 @@ def disconnected_breaks(case: Case) -> bool:
     )
 
 
-def undecided_share(case: Case) -> float | None:
+def undecided_share(case: Analysis) -> float | None:
     """Undecided messages as a share of those offered."""
     offered = int(case.ledger.offered_rows.sum())
     return int(case.ledger.undecided_rows.sum()) / offered if offered else None
 
 
-def harness_share(case: Case) -> float | None:
+def harness_share(case: Analysis) -> float | None:
     """What consumers missed by our own trouble, as a share of what was offered."""
     offered = int(case.ledger.offered_rows.sum())
     return int(case.ledger.away_rows[HARNESS].sum()) / offered if offered else None
 
 
-def not_offered(case: Case, *, calm: bool = False) -> tuple[float, int, int] | None:
+def not_offered(case: Analysis, *, calm: bool = False) -> tuple[float, int, int] | None:
     """Share of the planned messages that were never tried, how many, and of how many; None where none were planned."""
     rows, _, _ = publish_table(case)
     if calm:
@@ -210,7 +210,7 @@ def not_offered(case: Case, *, calm: bool = False) -> tuple[float, int, int] | N
     return (missed / (sent + missed), missed, sent + missed) if sent + missed else None
 
 
-def own_lag_ms(case: Case, wanted: set[int] | None) -> float | None:
+def own_lag_ms(case: Analysis, wanted: set[int] | None) -> float | None:
     """p99 of our own lag in some phases, None for all; with few samples a lower percentile, which p99 exceeds."""
     rows, lag, _ = publish_table(case)
     codes = case.phases.codes(rows[1], rows[1])

@@ -13,12 +13,12 @@ import numpy as np
 
 from loadtests.measure.absences import HARNESS, OWN_PLAN
 from loadtests.measure.consumer_slices import Slices, Touches, firsts, slices
-from loadtests.measure.fault_windows import Act, Times
-from loadtests.measure.history_tables import FIRST_CODE, LATE_NOT_TOLD, Bools, Facts, Ints
+from loadtests.measure.fault_windows import FaultWindow, Times
+from loadtests.measure.history_tables import FIRST_CODE, LATE_NOT_TOLD, Bools, HistoryTables, Ints
 from loadtests.measure.ledger import Ledger
 from loadtests.measure.planned import Planned
-from loadtests.measure.streams import Streams
-from loadtests.measure.subscriptions import OWN, Subscriptions
+from loadtests.measure.streams import StreamTable
+from loadtests.measure.subscriptions import OWN, SubscriptionTable
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 
@@ -48,14 +48,14 @@ class Felt:
 
 
 def felt(
-    facts: Facts,
+    facts: HistoryTables,
     contract: Contract,
-    table: Streams,
-    subs: Subscriptions,
+    table: StreamTable,
+    subs: SubscriptionTable,
     plan: Planned,
     ledger: Ledger,
     found: Touches,
-    act: Act,
+    act: FaultWindow,
     times: Times,
     *,
     limit_ms: float | None,
@@ -97,7 +97,7 @@ def felt(
     )
 
 
-def _concerned(contract: Contract, plan: Planned, act: Act) -> list[int]:
+def _concerned(contract: Contract, plan: Planned, act: FaultWindow) -> list[int]:
     families = act.families or frozenset(range(len(contract.profile.families)))
     wanted: list[int] = []
     concerned: dict[frozenset[int], bool] = {}
@@ -115,7 +115,7 @@ def _concerned(contract: Contract, plan: Planned, act: Act) -> list[int]:
     return wanted
 
 
-def _silent(contract: Contract, table: Streams, seen: Slices) -> Bools:
+def _silent(contract: Contract, table: StreamTable, seen: Slices) -> Bools:
     """Slices in which a consumer received nothing for as long as `_EXPECTED` messages were due for it."""
     high = seen.low + seen.count.shape[1]
     before = seen.low - _BEFORE
@@ -143,7 +143,7 @@ def _long_runs(marks: Bools, width: int) -> Bools:
     return found
 
 
-def _detected(subs: Subscriptions, act: Act, seen: Slices, silent: Bools, limit_ms: float | None) -> Ints:
+def _detected(subs: SubscriptionTable, act: FaultWindow, seen: Slices, silent: Bools, limit_ms: float | None) -> Ints:
     """First silence, error or message beyond the band's latency after the fault began; NEVER where there was none."""
     assert act.injected_ns is not None
     assert act.began_ns is not None
@@ -161,12 +161,12 @@ def _detected(subs: Subscriptions, act: Act, seen: Slices, silent: Bools, limit_
     return np.where(found > until, NEVER, found)
 
 
-def _left_of(subs: Subscriptions, consumer: int) -> list[tuple[tuple[int, int], tuple[int, str]]]:
+def _left_of(subs: SubscriptionTable, consumer: int) -> list[tuple[tuple[int, int], tuple[int, str]]]:
     epochs = range(len(subs.intervals.get(consumer, ())) + 64)
     return [((consumer, e), subs.left[consumer, e]) for e in epochs if (consumer, e) in subs.left]
 
 
-def _first(facts: Facts, seen: Slices, act: Act, kind: str, there: Bools, sure: Bools) -> Ints:
+def _first(facts: HistoryTables, seen: Slices, act: FaultWindow, kind: str, there: Bools, sure: Bools) -> Ints:
     """First moment since the healing at which something was there: the exact one where a record tells it.
 
     Else a slice's first message where that surely is one, and its last as the bound where it may not be.
@@ -185,7 +185,7 @@ def _first(facts: Facts, seen: Slices, act: Act, kind: str, there: Bools, sure: 
 
 
 def _good(
-    contract: Contract, table: Streams, subs: Subscriptions, ledger: Ledger, seen: Slices, silent: Bools
+    contract: Contract, table: StreamTable, subs: SubscriptionTable, ledger: Ledger, seen: Slices, silent: Bools
 ) -> tuple[Bools, Ints]:
     """Slices without silence, gap or late message, and with a subscription.
 
@@ -214,7 +214,7 @@ def _good(
     return ~spoilt & (since < 0), np.where(spoilt, -1, since)
 
 
-def _counting(contract: Contract, table: Streams, ledger: Ledger, act: Act, consumers: list[int]) -> Bools:
+def _counting(contract: Contract, table: StreamTable, ledger: Ledger, act: FaultWindow, consumers: list[int]) -> Bools:
     """Who could have shown within the limit that it is back."""
     assert act.healed_ns is not None
     from_ns, until_ns = act.healed_ns, act.healed_ns + act.limit_ns
@@ -232,7 +232,7 @@ def _counting(contract: Contract, table: Streams, ledger: Ledger, act: Act, cons
     return found
 
 
-def _steady(seen: Slices, good: Bools, since: Ints, act: Act, hold: int) -> tuple[Ints, Bools]:
+def _steady(seen: Slices, good: Bools, since: Ints, act: FaultWindow, hold: int) -> tuple[Ints, Bools]:
     """Start of the first stretch of the hold time, from the healing on; and who has none, but one that was cut off."""
     assert act.healed_ns is not None
     at = max(act.healed_ns // SLICE_NS - seen.low, 0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from loadtests.measure.deliveries import Deliveries
-from loadtests.measure.history_tables import LATE_NOT_TOLD, Facts, Ints
+from loadtests.measure.history_tables import LATE_NOT_TOLD, HistoryTables, Ints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,7 +40,7 @@ class Touches:
         return int(bad[0]) + first if len(bad) else last
 
 
-def touches(facts: Facts, came: Deliveries, low: int, high: int) -> Touches:
+def touches(facts: HistoryTables, came: Deliveries, low: int, high: int) -> Touches:
     """The touched rows of a history."""
     parts = [p.touched.numpy() for _, p in facts.each()]
     rows = np.concatenate(parts or [np.zeros((8, 0), dtype=np.int64)], 1)
@@ -76,7 +76,7 @@ def slices(found: Touches, consumers: list[int], low: int, high: int) -> Slices:
     )
 
 
-def firsts(facts: Facts, healed_ns: int, kind: int, consumers: list[int]) -> Ints:
+def firsts(facts: HistoryTables, healed_ns: int, kind: int, consumers: list[int]) -> Ints:
     """Per consumer the exact moment of its first message since a fault was healed; -1 where nothing says it."""
     found = np.full(len(consumers), 2**62, dtype=np.int64)
     known = np.array(consumers, dtype=np.int64)

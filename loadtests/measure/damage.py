@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from loadtests.measure.history_tables import Facts, ProcessFacts
+from loadtests.measure.history_tables import HistoryTables, ProcessFacts
 from loadtests.model.ids import unpack_stream
 from loadtests.model.records import Header, Trouble
 from loadtests.model.results import Check, Verdict
@@ -52,7 +52,7 @@ class Damage:
         return bool(self.of) and name not in _STANDS
 
 
-def damage(facts: Facts) -> Damage:
+def damage(facts: HistoryTables) -> Damage:
     """What is wrong with the files of a history. Who was lost, and is known to be, has no damage by that alone."""
     of: dict[str, list[str]] = {}
     main = facts.processes.get(LEADING, ProcessFacts())
@@ -119,11 +119,11 @@ def _end(process: ProcessFacts, *, may_lack: bool) -> list[str]:
     return [f"it has {have} frames, and its last one says {count}"] if count > 0 and have != count else []
 
 
-def believed(facts: Facts, found: Damage) -> Facts:
+def believed(facts: HistoryTables, found: Damage) -> HistoryTables:
     """Facts without those of strangers; whoever has damage is in trouble for all of the run."""
     if not found.of:
         return facts
-    kept = Facts()
+    kept = HistoryTables()
     for name, process in facts.each():
         kept.processes[name] = _unread(process) if name in found.strangers else copy.copy(process)
         if name != LEADING and name in found.of:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loadtests.measure.history_tables import KERNEL, READ, Bools, Columns, Facts, Floats, Ints
+from loadtests.measure.history_tables import KERNEL, READ, Bools, Columns, Floats, HistoryTables, Ints
 from loadtests.model.results import Bars, Spread
 from loadtests.tally.histogram import BUCKETS, bounds_us, bucket_of, middle_ms
 
@@ -73,7 +73,7 @@ class Deliveries:
         return {name: int(self.unique[self.process == i].sum()) for i, name in enumerate(names)}
 
 
-def deliveries(facts: Facts, consumer_groups: int) -> Deliveries:
+def deliveries(facts: HistoryTables, consumer_groups: int) -> Deliveries:
     """The table of a history."""
     parts = [p.consumed.numpy() for _, p in facts.each()]
     rows = np.concatenate(parts or [np.zeros((13, 0), dtype=np.int64)], 1)

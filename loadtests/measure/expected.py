@@ -20,9 +20,9 @@ import numpy.typing as npt
 from loadtests.measure.absences import CHARGED, DISCONNECTED, HARNESS, OWN_PLAN, Absence
 from loadtests.measure.deliveries import Deliveries
 from loadtests.measure.history_tables import Bools, Ints
-from loadtests.measure.interval_set import Line
+from loadtests.measure.interval_set import StreamLine
 from loadtests.measure.phases import Window
-from loadtests.measure.streams import Streams
+from loadtests.measure.streams import StreamTable
 from loadtests.measure.subscriptions import Interval
 from loadtests.model.contract import Contract
 from loadtests.model.ids import SLICE_NS
@@ -32,7 +32,7 @@ NOT_AWAY = -1
 Causes = npt.NDArray[np.int8]
 
 
-class Away(NamedTuple):
+class MissedWhileAway(NamedTuple):
     """Sent slices, from one to before another, in which a consumer had no subscription, and the cause."""
 
     first: int
@@ -69,15 +69,15 @@ class Due:
     away: Causes  # per row the cause, NOT_AWAY where it is none
     replayed: Bools  # of the owed ones those that the contract wants replayed at the return
     rows: Bools  # all that its routes have, of the families that are measured
-    owed_line: Line  # OK ones
-    undecided_line: Line
+    owed_line: StreamLine  # OK ones
+    undecided_line: StreamLine
 
 
 class Owing:
     """Stays and their rows, remembered for consumers with equal ones."""
 
     def __init__(
-        self, table: Streams, came: Deliveries, contract: Contract, windows: list[Window], *, end_ns: int
+        self, table: StreamTable, came: Deliveries, contract: Contract, windows: list[Window], *, end_ns: int
     ) -> None:
         self.table = table
         self._contract = contract
@@ -105,14 +105,14 @@ class Owing:
         """The stays of one consumer, whom some windows (by index) do not concern."""
         return tuple(self._stay(i, spared) for i in intervals)
 
-    def away(self, absences: tuple[Absence, ...]) -> tuple[Away, ...]:
+    def away(self, absences: tuple[Absence, ...]) -> tuple[MissedWhileAway, ...]:
         """Absences in slices; those in which nothing was sent are left out."""
         found = []
         for absence in absences:
             first = max(absence.from_ns // SLICE_NS, self._first)
             end = min(-(-absence.to_ns // SLICE_NS), self._last + 1)
             if end > first:
-                found.append(Away(first, end, absence.cause))
+                found.append(MissedWhileAway(first, end, absence.cause))
         return tuple(found)
 
     def opened(self, opened_ns: int, left_ns: int | None) -> Opened:
@@ -154,7 +154,7 @@ class Owing:
         self,
         routes: tuple[int, ...],
         stays: tuple[Stay, ...],
-        away: tuple[Away, ...] = (),
+        away: tuple[MissedWhileAway, ...] = (),
         excluded: tuple[tuple[int, int], ...] = (),
     ) -> Due:
         """Rows of some routes by stays and absences; of excluded stretches of sent slices (harness trouble) nothing is
@@ -169,7 +169,7 @@ class Owing:
         self,
         routes: tuple[int, ...],
         stays: tuple[Stay, ...],
-        absences: tuple[Away, ...],
+        absences: tuple[MissedWhileAway, ...],
         excluded: tuple[tuple[int, int], ...],
     ) -> Due:
         sent, families = self.table.sent, self.table.row_family
@@ -256,7 +256,7 @@ class _Replay(NamedTuple):
     undecided: Bools
 
 
-def _first_received(table: Streams, came: Deliveries) -> Ints:
+def _first_received(table: StreamTable, came: Deliveries) -> Ints:
     """Per published row the first slice in which any consumer received something of its family and due slice."""
     found: Ints = np.full(len(table.due), FOREVER, dtype=np.int64)
     if not len(table.due):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from loadtests.measure.analysis import Case
+from loadtests.measure.analysis import Analysis
 from loadtests.measure.checks import threshold_check
 from loadtests.measure.measures_recovery import concerned
 from loadtests.model.limits import Limit
@@ -12,7 +12,7 @@ from loadtests.model.results import FaultLimit, RecoveryResult, worst
 from loadtests.model.threshold_rules import OF_FAULTS
 
 
-def with_limits(case: Case, back: RecoveryResult, judged: list[Limit]) -> RecoveryResult:
+def with_limits(case: Analysis, back: RecoveryResult, judged: list[Limit]) -> RecoveryResult:
     """A recovery with the limits that judge it, and the worst of its own verdict and theirs."""
     limits = [
         _limit(case, back.fault, limit)
@@ -22,7 +22,7 @@ def with_limits(case: Case, back: RecoveryResult, judged: list[Limit]) -> Recove
     return msgspec.structs.replace(back, limits=limits, judged=worst([back.verdict, *(x.verdict for x in limits)]))
 
 
-def _limit(case: Case, fault: str, limit: Limit) -> FaultLimit:
+def _limit(case: Analysis, fault: str, limit: Limit) -> FaultLimit:
     alone = limit.threshold.model_copy(update={"fault": fault})
     check = threshold_check(case, alone, default=limit.default)
     return FaultLimit(

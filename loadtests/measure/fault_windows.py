@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from loadtests.measure.history_tables import Facts
+from loadtests.measure.history_tables import HistoryTables
 from loadtests.model.fault_kinds import KINDS, FaultKind
 from loadtests.model.fault_times import occurrences, recovery_limit_s
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
@@ -33,7 +33,7 @@ class Times:
         return round((at_ns - self.t0_ns) / NS_PER_S, 6)
 
 
-def times(facts: Facts, profile: Profile, last_slice: int) -> Times:
+def times(facts: HistoryTables, profile: Profile, last_slice: int) -> Times:
     """Marks of the main process; what is missing follows from the profile."""
     marks = sorted((m.at_ns, m.phase) for _, p in facts.each() for m in p.marks)
     first = {phase: at for at, phase in reversed(marks)}
@@ -57,7 +57,7 @@ def times(facts: Facts, profile: Profile, last_slice: int) -> Times:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Act:
+class FaultWindow:
     """One fault as it acted, once."""
 
     name: str
@@ -102,7 +102,7 @@ class Act:
         return None if self.healed_ns is None else self.healed_ns + self.limit_ns
 
 
-def unproved(act: Act) -> str:
+def unproved(act: FaultWindow) -> str:
     """Why an act counts as not proved."""
     if act.missed:
         return f"it touched nobody: {act.doubt}"
@@ -118,14 +118,14 @@ def fault_of(profile: Profile, name: str) -> Fault | None:
     return next((f for f in profile.faults if f.name in (name, name.rpartition("#")[0])), None)
 
 
-def acts(facts: Facts, profile: Profile) -> list[Act]:
+def acts(facts: HistoryTables, profile: Profile) -> list[FaultWindow]:
     """All acts of all faults, in the order in which they began."""
     steps: dict[str, list[FaultStep]] = {}
     for _, process in facts.each():
         for step in process.fault_steps:
             steps.setdefault(step.name, []).append(step)
     chosen = _chosen(facts)
-    found: list[Act] = []
+    found: list[FaultWindow] = []
     for _, own in sorted(steps.items()):
         own.sort(key=lambda s: (s.before_ns, s.after_ns))
         parts = _parts(own)
@@ -134,7 +134,7 @@ def acts(facts: Facts, profile: Profile) -> list[Act]:
     return sorted(found, key=lambda a: (a.began_ns or a.tried_ns or 2**62, a.name))
 
 
-def _chosen(facts: Facts) -> dict[str, frozenset[int]]:
+def _chosen(facts: HistoryTables) -> dict[str, frozenset[int]]:
     """Consumers that each fault chose among them, as all processes tell it."""
     found: dict[str, frozenset[int]] = {}
     for _, process in facts.each():
@@ -143,7 +143,7 @@ def _chosen(facts: Facts) -> dict[str, frozenset[int]]:
     return found
 
 
-def never_in_force(profile: Profile, found: list[Act]) -> list[str]:
+def never_in_force(profile: Profile, found: list[FaultWindow]) -> list[str]:
     """Planned faults of which nothing says that they were in force."""
     acted = {a.name for a in found if a.began_ns is not None}
     planned = (o.name for i in range(len(profile.faults)) for o in occurrences(profile, i))
@@ -162,7 +162,7 @@ def _parts(steps: list[FaultStep]) -> list[list[FaultStep]]:
     return parts
 
 
-def _act(profile: Profile, steps: list[FaultStep], suffix: str, chosen: dict[str, frozenset[int]]) -> Act:
+def _act(profile: Profile, steps: list[FaultStep], suffix: str, chosen: dict[str, frozenset[int]]) -> FaultWindow:
     def last(kind: str) -> FaultStep | None:
         return next((s for s in reversed(steps) if s.step == kind), None)
 
@@ -187,7 +187,7 @@ def _act(profile: Profile, steps: list[FaultStep], suffix: str, chosen: dict[str
         touched, why = NOT_OBSERVABLE, "it was lifted by force, which ends more than the fault"
     met = touched in ("", ACTED)
     clock = _stopped(active, lifted, effective, kind) if kind is not None and kind.stops else _read_back(active, lifted)
-    return Act(
+    return FaultWindow(
         name=steps[0].name + suffix,
         kind=steps[0].kind,
         link=link,

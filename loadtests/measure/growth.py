@@ -8,7 +8,7 @@ from math import sqrt
 
 import numpy as np
 
-from loadtests.measure.history_tables import Facts, Floats
+from loadtests.measure.history_tables import Floats, HistoryTables
 from loadtests.measure.phases import Window
 from loadtests.measure.sample_counts import Sampled, every_ns, sampled, without
 from loadtests.model.ids import NS_PER_S
@@ -94,7 +94,13 @@ def limit_of(profile: Profile, process: str) -> float:
 
 
 def growth(
-    facts: Facts, profile: Profile, windows: list[Window], *, t0_ns: int, plan_end_ns: int, changes: tuple[int, ...]
+    facts: HistoryTables,
+    profile: Profile,
+    windows: list[Window],
+    *,
+    t0_ns: int,
+    plan_end_ns: int,
+    changes: tuple[int, ...],
 ) -> list[Growth]:
     """Every process of the target, by name; Redis by its own figure as well."""
     series: dict[tuple[str, str], list[tuple[int, float]]] = {}
@@ -141,13 +147,13 @@ def growth(
     return found
 
 
-def _unanswered(facts: Facts, source: str) -> list[tuple[int, int]]:
+def _unanswered(facts: HistoryTables, source: str) -> list[tuple[int, int]]:
     """When a server was asked for its figures and gave none, and how long that took."""
     return [(at, round(took)) for _, p in facts.each() for at, took in p.samples.get((source, NO_ANSWER), ())]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Life:
+class ProcessLife:
     """What one process of a service did, from its warm-up to its end."""
 
     verdict: str
@@ -157,16 +163,18 @@ class Life:
     of: Sampled
 
 
-def _life(inside: list[tuple[int, float]], span: tuple[int, int], limit: float, of: Sampled) -> Life:
+def _life(inside: list[tuple[int, float]], span: tuple[int, int], limit: float, of: Sampled) -> ProcessLife:
     kept = [(at, mb) for at, mb in inside if span[0] <= at < span[1]]
     # Readings that are too few, end early or stop for long say nothing about what was not read.
     robust = slope([at / NS_PER_S for at, _ in kept], [mb for _, mb in kept]) if of.enough else None
     span_s = (kept[-1][0] - kept[0][0]) / NS_PER_S if kept else 0.0
     verdict = growth_verdict(robust, span_s=span_s, limit=limit)
-    return Life(verdict=verdict, robust=robust, span_s=span_s, samples=len(kept), of=of)
+    return ProcessLife(verdict=verdict, robust=robust, span_s=span_s, samples=len(kept), of=of)
 
 
-def lives_of(facts: Facts, windows: list[Window], service: str, from_ns: int, to_ns: int) -> list[tuple[int, int]]:
+def lives_of(
+    facts: HistoryTables, windows: list[Window], service: str, from_ns: int, to_ns: int
+) -> list[tuple[int, int]]:
     """Stretches in which one process served, without the warm-up of those that were started meanwhile.
 
     Memory starts anew with a process: over its restart even a leak goes down.

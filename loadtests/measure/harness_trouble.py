@@ -9,8 +9,8 @@ import numpy as np
 from loadtests.measure.accounts import not_kept
 from loadtests.measure.damage import Damage
 from loadtests.measure.deliveries import Deliveries
-from loadtests.measure.history_tables import Bools, Facts
-from loadtests.measure.subscriptions import Subscriptions
+from loadtests.measure.history_tables import Bools, HistoryTables
+from loadtests.measure.subscriptions import SubscriptionTable
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
 from loadtests.model.profile import Profile
 from loadtests.model.records import HarnessSecond
@@ -23,7 +23,7 @@ _LONGEST_NS = 5 * NS_PER_S // 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Scopes:
+class TroubleScopes:
     """Per process and slice of the axis."""
 
     low: int
@@ -55,7 +55,7 @@ def latency_limit_ms(profile: Profile) -> float:
     return min(limits, default=profile.run.late_s * 1000)
 
 
-def scopes(facts: Facts, profile: Profile, low: int, high: int) -> Scopes:
+def scopes(facts: HistoryTables, profile: Profile, low: int, high: int) -> TroubleScopes:
     """What the readings of our own processes say."""
     names = facts.names
     read, saturated, slow, trouble = (np.zeros((len(names), high - low), dtype=np.bool_) for _ in range(4))
@@ -88,10 +88,10 @@ def scopes(facts: Facts, profile: Profile, low: int, high: int) -> Scopes:
             if t.process in where and not t.consumers:
                 end = high - low if t.to_ns < 0 else max(t.to_ns // SLICE_NS + 1 - low, 0)
                 trouble[where[t.process], max(t.from_ns // SLICE_NS - low, 0) : end] = True
-    return Scopes(low=low, names=names, read=read, saturated=saturated, slow_read=slow, trouble=trouble)
+    return TroubleScopes(low=low, names=names, read=read, saturated=saturated, slow_read=slow, trouble=trouble)
 
 
-def coverage(found: Scopes, offering: Bools, subs: Subscriptions, calm: Bools) -> float | None:
+def coverage(found: TroubleScopes, offering: Bools, subs: SubscriptionTable, calm: Bools) -> float | None:
     """Share of the calm time, weighted by consumers, in which their process can be believed, and those that publish."""
     weight = np.zeros(len(found.names), dtype=np.int64)
     where = {name: i for i, name in enumerate(found.names)}
@@ -105,7 +105,9 @@ def coverage(found: Scopes, offering: Bools, subs: Subscriptions, calm: Bools) -
     return round(float(weight @ clean[:, calm].sum(axis=1)) / total, 6)
 
 
-def harness_result(facts: Facts, found: Scopes, coverage_: float | None, trouble: list[str]) -> HarnessResult:
+def harness_result(
+    facts: HistoryTables, found: TroubleScopes, coverage_: float | None, trouble: list[str]
+) -> HarnessResult:
     """How the load generator fared."""
     receive = sorted({h.receive for _, p in facts.each() for h in p.headers if h.receive})
     seconds: dict[str, list[HarnessSecond]] = {n: p.seconds for n, p in facts.each() if p.seconds}
@@ -119,7 +121,7 @@ def harness_result(facts: Facts, found: Scopes, coverage_: float | None, trouble
     )
 
 
-def reported(facts: Facts, broken: Damage) -> list[str]:
+def reported(facts: HistoryTables, broken: Damage) -> list[str]:
     """Trouble that the history names or shows, in sentences."""
     found = broken.lines
     alike: dict[tuple[str, str], list[tuple[int, int]]] = {}
@@ -136,7 +138,7 @@ def reported(facts: Facts, broken: Damage) -> list[str]:
     return found + not_kept(facts)
 
 
-def incomplete(facts: Facts, broken: Damage, end_s: float | None = None) -> list[str]:
+def incomplete(facts: HistoryTables, broken: Damage, end_s: float | None = None) -> list[str]:
     """What of the history itself is missing; its last fact is of `end_s`."""
     found = broken.lines
     if broken.endless:

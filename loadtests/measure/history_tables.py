@@ -267,7 +267,7 @@ class ProcessFacts:
         return found
 
 
-class Facts:
+class HistoryTables:
     """What all processes wrote."""
 
     def __init__(self) -> None:
@@ -286,7 +286,7 @@ class Facts:
             for record in part.records:
                 facts.add(record)
 
-    def merge(self, other: Facts) -> None:
+    def merge(self, other: HistoryTables) -> None:
         """Add another shard of the history."""
         for process, facts in other.processes.items():
             self.processes.setdefault(process, ProcessFacts()).merge(facts)
@@ -305,9 +305,9 @@ class Facts:
         return [t for _, p in self.each() for t in p.trouble if t.to_ns < 0 and not t.consumers]
 
 
-def fold(history: Iterable[tuple[str, Frame | Torn]]) -> Facts:
+def fold(history: Iterable[tuple[str, Frame | Torn]]) -> HistoryTables:
     """All of a history."""
-    facts = Facts()
+    facts = HistoryTables()
     for process, part in history:
         facts.add(process, part)
     return facts

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from loadtests.measure.analysis import Case
+from loadtests.measure.analysis import Analysis
 from loadtests.measure.deliveries import latency_spread, spread_of
-from loadtests.measure.fault_windows import Act
+from loadtests.measure.fault_windows import FaultWindow
 from loadtests.measure.history_tables import Bools, Ints
 from loadtests.measure.recovery import meanwhile
 from loadtests.model.ids import SLICE_NS
@@ -21,7 +21,7 @@ Stretch = tuple[int, int]
 """From a slice to before another."""
 
 
-def interferences(case: Case) -> list[Interference]:
+def interferences(case: Analysis) -> list[Interference]:
     """For each act that was lifted: every family off its path that was published, then every query."""
     found: list[Interference] = []
     for index, act in enumerate(case.acts):
@@ -32,7 +32,7 @@ def interferences(case: Case) -> list[Interference]:
     return found
 
 
-def _stretches(case: Case, index: int) -> tuple[Stretch, Stretch, Stretch] | None:
+def _stretches(case: Analysis, index: int) -> tuple[Stretch, Stretch, Stretch] | None:
     """Calm before, in force, and calm after an act; None where it was not both begun and lifted."""
     act, outcome = case.acts[index], case.outcomes[index]
     if act.began_ns is None or act.injected_ns is None or act.healed_ns is None or act.missed:
@@ -48,7 +48,7 @@ def _inside(from_ns: int, to_ns: int) -> Stretch:
     return -(-from_ns // SLICE_NS), to_ns // SLICE_NS
 
 
-def _streams(case: Case, act: Act, stretches: tuple[Stretch, Stretch, Stretch]) -> list[Interference]:
+def _streams(case: Analysis, act: FaultWindow, stretches: tuple[Stretch, Stretch, Stretch]) -> list[Interference]:
     found = []
     published = set(np.unique(case.table.row_family).tolist())
     lost_rows = case.ledger.lost_rows.sum(axis=(0, 1))
@@ -67,7 +67,7 @@ def _streams(case: Case, act: Act, stretches: tuple[Stretch, Stretch, Stretch]) 
     return found
 
 
-def _queries(case: Case, act: Act, stretches: tuple[Stretch, Stretch, Stretch]) -> list[Interference]:
+def _queries(case: Analysis, act: FaultWindow, stretches: tuple[Stretch, Stretch, Stretch]) -> list[Interference]:
     names = sorted({q.query for _, p in case.facts.each() for q in p.queried})
     on_path = act.link == DATABASE  # readers go to it directly, past every proxy
     found = []
@@ -94,8 +94,8 @@ def _within(slices: Ints, stretch: Stretch) -> Bools:
 
 
 def _row(
-    case: Case,
-    act: Act,
+    case: Analysis,
+    act: FaultWindow,
     what: tuple[str, str],
     spreads: tuple[Spread, Spread, Spread],
     lost: int | None,

@@ -17,27 +17,27 @@ _FAR = np.int64(2**62)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Line:
+class StreamLine:
     """Disjoint ascending ranges; two that touch are one."""
 
     start: Ints
     end: Ints
 
     @staticmethod
-    def of(start: Ints, end: Ints) -> Line:
+    def of(start: Ints, end: Ints) -> StreamLine:
         """The union of any ranges; empty ones are dropped."""
         keep = end > start
         if not keep.all():
             start, end = start[keep], end[keep]
         if len(start) < 2:
-            return Line(start, end)
+            return StreamLine(start, end)
         if (np.diff(start) < 0).any():
             order = np.argsort(start, kind="stable")
             start, end = start[order], end[order]
         reach = np.maximum.accumulate(end)
         fresh = np.concatenate(([True], start[1:] > reach[:-1]))
         ends = np.concatenate((np.flatnonzero(fresh)[1:] - 1, [len(start) - 1]))
-        return Line(start[fresh], reach[ends])
+        return StreamLine(start[fresh], reach[ends])
 
     @property
     def size(self) -> int:
@@ -47,15 +47,15 @@ class Line:
     def __bool__(self) -> bool:
         return len(self.start) > 0
 
-    def union(self, other: Line) -> Line:
+    def union(self, other: StreamLine) -> StreamLine:
         """Members of either."""
         if not other:
             return self
         if not self:
             return other
-        return Line.of(np.concatenate((self.start, other.start)), np.concatenate((self.end, other.end)))
+        return StreamLine.of(np.concatenate((self.start, other.start)), np.concatenate((self.end, other.end)))
 
-    def cut(self, other: Line) -> tuple[Ints, Ints, Ints]:
+    def cut(self, other: StreamLine) -> tuple[Ints, Ints, Ints]:
         """Common stretches as (index of the other's range, start, end), ascending."""
         low = np.searchsorted(other.end, self.start, side="right")
         high = np.searchsorted(other.start, self.end, side="left")
@@ -65,18 +65,18 @@ class Line:
         theirs = (first + np.arange(len(mine))).astype(np.int64)
         return theirs, np.maximum(self.start[mine], other.start[theirs]), np.minimum(self.end[mine], other.end[theirs])
 
-    def both(self, other: Line) -> Line:
+    def both(self, other: StreamLine) -> StreamLine:
         """Members of both."""
         if not self or not other:
             return EMPTY
         _, start, end = self.cut(other)
-        return Line.of(start, end)
+        return StreamLine.of(start, end)
 
-    def minus(self, other: Line) -> Line:
+    def minus(self, other: StreamLine) -> StreamLine:
         """Members of this and not of the other."""
         if not self or not other:
             return self
-        rest = Line(np.concatenate(([-_FAR], other.end)), np.concatenate((other.start, [_FAR])))
+        rest = StreamLine(np.concatenate(([-_FAR], other.end)), np.concatenate((other.start, [_FAR])))
         return self.both(rest)
 
     def key(self) -> bytes:
@@ -84,10 +84,10 @@ class Line:
         return self.start.tobytes() + b"|" + self.end.tobytes()
 
 
-EMPTY = Line(NOWHERE, NOWHERE)
+EMPTY = StreamLine(NOWHERE, NOWHERE)
 
 
-def beyond(lines: list[Line], allowed: Ints) -> tuple[Ints, Ints, Ints]:
+def beyond(lines: list[StreamLine], allowed: Ints) -> tuple[Ints, Ints, Ints]:
     """Stretches that more sets hold than are allowed on their stream: (start, end, how often too often)."""
     if len(lines) < 2:
         return NOWHERE, NOWHERE, NOWHERE

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from loadtests.measure.analysis import Case, case
+from loadtests.measure.analysis import Analysis, case
 from loadtests.measure.checks import plan_done, threshold_check
 from loadtests.measure.damage import outside
 from loadtests.measure.fault_limits import with_limits
 from loadtests.measure.harness_trouble import harness_result, reported
-from loadtests.measure.history_tables import Facts, fold
+from loadtests.measure.history_tables import HistoryTables, fold
 from loadtests.measure.interference import interferences
 from loadtests.measure.planned import changed_counts, overrides, total_planned
 from loadtests.measure.query_gaps import with_queries
@@ -55,12 +55,12 @@ def judge(
     return conclude(profile, fold(history), profile_sha256=profile_sha256)
 
 
-def conclude(profile: Profile, facts: Facts, *, profile_sha256: str | None = None) -> Results:
+def conclude(profile: Profile, facts: HistoryTables, *, profile_sha256: str | None = None) -> Results:
     """The results of a folded history."""
     return concluded(case(profile, facts), profile_sha256=profile_sha256)
 
 
-def concluded(found: Case, *, profile_sha256: str | None = None) -> Results:
+def concluded(found: Analysis, *, profile_sha256: str | None = None) -> Results:
     """The results of a case."""
     found = with_queries(found)
     profile, facts = found.profile, found.facts
@@ -128,7 +128,7 @@ def _folded(said: list[tuple[Verdict, int, str]]) -> list[str]:
     return [*kept, f"in consequence {len(lacking)} checks have too little to measure: " + "; ".join(lacking)]
 
 
-def _verdict(found: Case, checks: list[Check]) -> tuple[Verdict, list[str]]:
+def _verdict(found: Analysis, checks: list[Check]) -> tuple[Verdict, list[str]]:
     """The verdict and its reasons, the worst first."""
     said: list[tuple[Verdict, int, str]] = [
         (c.verdict, _turn(c), f"{c.name}: {c.summary}") for c in checks if c.verdict is not Verdict.PASS

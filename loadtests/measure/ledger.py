@@ -17,11 +17,11 @@ from loadtests.measure.absences import CHARGED as AWAY_CHARGED
 from loadtests.measure.account_validity import Scopes
 from loadtests.measure.accounts import Sight, seen_too_often, sights, union
 from loadtests.measure.attribution import CATEGORIES, CHARGED, DEFECT, Attribution
-from loadtests.measure.expected import Away, Due, Opened, Owing, Stay
-from loadtests.measure.history_tables import Facts, Ints
-from loadtests.measure.interval_set import EMPTY, SHIFT, Line
-from loadtests.measure.streams import Streams
-from loadtests.measure.subscriptions import Subscriptions
+from loadtests.measure.expected import Due, MissedWhileAway, Opened, Owing, Stay
+from loadtests.measure.history_tables import HistoryTables, Ints
+from loadtests.measure.interval_set import EMPTY, SHIFT, StreamLine
+from loadtests.measure.streams import StreamTable
+from loadtests.measure.subscriptions import SubscriptionTable
 from loadtests.model.contract import Contract
 from loadtests.model.ids import SLICE_NS, unpack_stream
 
@@ -53,7 +53,9 @@ class Ledger:
     unasked_evidence: list[str] = field(default_factory=list)
     failed_evidence: list[str] = field(default_factory=list)
     away: dict[int, tuple[Absence, ...]] = field(default_factory=dict)  # consumer -> its absences
-    missing: dict[int, Line] = field(default_factory=dict)  # consumer -> owed and not delivered; equal ones share it
+    missing: dict[int, StreamLine] = field(
+        default_factory=dict
+    )  # consumer -> owed and not delivered; equal ones share it
     distinct: int = 0  # how many different accounts there were
 
     @property
@@ -79,13 +81,13 @@ class Ledger:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class LedgerMember:
     """What consumers with equal accounts share."""
 
     group: int
     routes: tuple[int, ...]
     stays: tuple[Stay, ...]
-    away: tuple[Away, ...]
+    away: tuple[MissedWhileAway, ...]
     sights: tuple[bytes, ...]
     opened: tuple[Opened, ...]  # of the connections with sights
     excluded: tuple[tuple[int, int], ...]
@@ -93,10 +95,10 @@ class Member:
 
 
 def settle(
-    facts: Facts,
+    facts: HistoryTables,
     contract: Contract,
-    table: Streams,
-    subs: Subscriptions,
+    table: StreamTable,
+    subs: SubscriptionTable,
     owing: Owing,
     absences: Absences,
     blame: Attribution,
@@ -121,7 +123,7 @@ def settle(
         injector_rows=zeros(),
     )
     views = sights(facts, table, contract, blame)
-    alike: dict[Member, list[int]] = {}
+    alike: dict[LedgerMember, list[int]] = {}
     of_key: dict[bytes, Sight] = {s.key: s for s in views.of.values()}
     scopes = Scopes(facts, subs, views, received, blame.late_slices, damaged)
     ledger.wrong = scopes.wrong
@@ -138,7 +140,7 @@ def settle(
             ordered[routes] = tuple(sorted(routes))
         seen = [e for e in epochs if (consumer, e) in views.of]
         away = ledger.away[consumer] = absences.of(consumer, routes)
-        member = Member(
+        member = LedgerMember(
             group=contract.consumer_group(consumer)[0],
             routes=ordered[routes],
             stays=owing.stays(subs.intervals.get(consumer, []), spared),
@@ -163,12 +165,14 @@ def settle(
 class _Entry:
     """Adds one entry of the account."""
 
-    def __init__(self, ledger: Ledger, contract: Contract, table: Streams, blame: Attribution, owing: Owing) -> None:
+    def __init__(
+        self, ledger: Ledger, contract: Contract, table: StreamTable, blame: Attribution, owing: Owing
+    ) -> None:
         self.ledger, self.table, self.blame, self.owing = ledger, table, blame, owing
         self.profile = contract.profile
         self.copies = np.array([*(f.copies for f in self.profile.families), 1], dtype=np.int64)
 
-    def add(self, member: Member, consumers: list[int], views: list[Sight]) -> None:
+    def add(self, member: LedgerMember, consumers: list[int], views: list[Sight]) -> None:
         ledger, table, n, g = self.ledger, self.table, len(consumers), member.group
         due = self.owing.due(member.routes, member.stays, member.away, member.excluded)
         parts = [view.seen for view in views]
@@ -208,12 +212,12 @@ class _Entry:
                 rows, count = table.cut(lost)
                 ledger.longest_run_slices = max(ledger.longest_run_slices, longest_run(table, due, rows, count))
 
-    def _count(self, into: Ints, line: Line, times: int) -> None:
+    def _count(self, into: Ints, line: StreamLine, times: int) -> None:
         rows, count = self.table.cut(line)
         if len(rows):
             np.add.at(into, rows, times * count)
 
-    def _unasked(self, parts: list[Line], opened: tuple[Opened, ...]) -> list[Line]:
+    def _unasked(self, parts: list[StreamLine], opened: tuple[Opened, ...]) -> list[StreamLine]:
         """Per connection what it brought and may not have brought."""
         found = []
         for seen, connection in zip(parts, opened, strict=True):
@@ -230,7 +234,7 @@ class _Entry:
             where = f"away {when}" if spans else f"at an end of a subscription ({CAUSES[AWAY_CHARGED]})"
             lines.append(f"{self._who(group, consumers)}: {missed} messages, {where}")
 
-    def _lost(self, g: int, consumers: list[int], due: Due, lost: Line, *, overtaken: bool, free: bool) -> None:
+    def _lost(self, g: int, consumers: list[int], due: Due, lost: StreamLine, *, overtaken: bool, free: bool) -> None:
         ledger, table, blame, n = self.ledger, self.table, self.blame, len(consumers)
         rows, count = table.cut(lost)
         if not len(rows):
@@ -259,13 +263,13 @@ class _Entry:
         act = self.blame.windows[window].act
         return f', passed over although "{act.name}" ({act.kind}) delays and takes nothing'
 
-    def _explain(self, consumers: list[int], group: int, rows: Ints, category: Ints, lost: Line) -> None:
+    def _explain(self, consumers: list[int], group: int, rows: Ints, category: Ints, lost: StreamLine) -> None:
         for wanted in np.unique(category):
             lines = self.ledger.evidence.setdefault(int(wanted), [])
             for row in rows[category == wanted]:
                 if len(lines) >= EVIDENCE:
                     break
-                inside = lost.both(Line(self.table.start[row : row + 1], self.table.end[row : row + 1]))
+                inside = lost.both(StreamLine(self.table.start[row : row + 1], self.table.end[row : row + 1]))
                 sent_s = int(self.table.sent[row]) * SLICE_NS / 1e9
                 although = self._although(int(row)) if wanted == DEFECT else ""
                 lines.append(
@@ -277,14 +281,14 @@ class _Entry:
         more = f" and {len(consumers) - 1} more" if len(consumers) > 1 else ""
         return f"consumer {consumers[0]} ({self.profile.consumers[group].name}){more}"
 
-    def _range(self, line: Line, at: int) -> str:
+    def _range(self, line: StreamLine, at: int) -> str:
         stream = unpack_stream(int(self.table.ids[line.start[at] >> SHIFT]))
         mask = (1 << SHIFT) - 1
         first, last = int(line.start[at]) & mask, (int(line.end[at]) - 1) & mask
         return f"publisher {stream.slot} epoch {stream.epoch} route {stream.route} seq {first} to {last}"
 
 
-def longest_run(table: Streams, due: Due, rows: Ints, count: Ints) -> int:
+def longest_run(table: StreamTable, due: Due, rows: Ints, count: Ints) -> int:
     """Longest run of due slices of which one consumer lost all that it was owed; an empty slice does not end it."""
     if not len(rows):
         return 0

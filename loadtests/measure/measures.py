@@ -10,12 +10,12 @@ from loadtests.measure import measures_publish as p
 from loadtests.measure import measures_recovery as f
 from loadtests.measure import measures_target as g
 from loadtests.measure import measures_time as t
-from loadtests.measure.analysis import Case
+from loadtests.measure.analysis import Analysis
 from loadtests.measure.attribution import BROKER, CHARGED, DEFECT, NOT_REPLAYED, UNATTRIBUTED
 from loadtests.measure.selectors import Figure
 from loadtests.model.profile import Threshold
 
-MEASURES: dict[str, Callable[[Case, Threshold], Figure]] = {
+MEASURES: dict[str, Callable[[Analysis, Threshold], Figure]] = {
     "deliveries": d.deliveries_,
     "published": d.published_,
     "delivery_rate": d.delivery_rate,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loadtests.measure.analysis import Case
+from loadtests.measure.analysis import Analysis
 from loadtests.measure.deliveries import rank_of
 from loadtests.measure.history_tables import Bools, Ints
 from loadtests.measure.phases import chosen
@@ -29,7 +29,7 @@ class Slowest:
     captured: bool  # the history has latencies of single consumers
 
 
-def slowest(case: Case, groups: list[int], wanted: set[int] | None) -> Slowest:
+def slowest(case: Analysis, groups: list[int], wanted: set[int] | None) -> Slowest:
     """Of some consumer groups, in stretches that lie in the wanted phases as a whole and in which we kept up."""
     held: dict[int, Ints] = {}
     captured = False
@@ -58,7 +58,7 @@ def slowest(case: Case, groups: list[int], wanted: set[int] | None) -> Slowest:
     return Slowest(judged=found, few=len(mine) - len(enough), captured=captured)
 
 
-def _usable(case: Case, bad: Bools, first: int, last: int, wanted: set[int] | None) -> bool:
+def _usable(case: Analysis, bad: Bools, first: int, last: int, wanted: set[int] | None) -> bool:
     """Whether we kept up all the while, and those that publish since the first of it may have been due."""
     low, high = max(first - case.low, 0), max(last + 1 - case.low, 0)
     if bad[low:high].any() or case.offering[max(low - case.phases.late_slices, 0) : high].any():
@@ -70,7 +70,7 @@ def _p95(dense: Ints) -> int:
     return int(np.searchsorted(np.cumsum(dense), rank_of(0.95, int(dense.sum()))))
 
 
-def slowest_client(case: Case, t: Threshold) -> Figure:
+def slowest_client(case: Analysis, t: Threshold) -> Figure:
     """The greatest p95 of a consumer; UNKNOWN where the limit lies within the grain of the histogram."""
     found = slowest(case, groups_of(case, t), chosen(t.phases))
     if not found.judged:

@@ -9,7 +9,7 @@ import numpy as np
 
 from loadtests.measure.absences import CHARGED as CHARGED_AWAY
 from loadtests.measure.absences import DISCONNECTED
-from loadtests.measure.analysis import Case
+from loadtests.measure.analysis import Analysis
 from loadtests.measure.attribution import DEFECT, NOT_REPLAYED
 from loadtests.measure.deliveries import later_than
 from loadtests.measure.history_tables import KIND_CODE, Bools, Ints
@@ -26,15 +26,15 @@ OURS = "but only while the load generator was in trouble"
 # -- deliveries
 
 
-def deliveries_(case: Case, t: Threshold) -> Figure:
+def deliveries_(case: Analysis, t: Threshold) -> Figure:
     return Figure(value=float(case.came.unique[came_rows(case, t)].sum()))
 
 
-def published_(case: Case, t: Threshold) -> Figure:
+def published_(case: Analysis, t: Threshold) -> Figure:
     return Figure(value=float(case.table.ok_count @ published_rows(case, t)))
 
 
-def delivery_rate(case: Case, t: Threshold) -> Figure:
+def delivery_rate(case: Analysis, t: Threshold) -> Figure:
     """Delivered of what was offered, but for own plan, harness and undecided: the failure never shrinks it."""
     rows, groups, ledger = published_rows(case, t), groups_of(case, t), case.ledger
     delivered, owed, away = (x[..., groups, :] for x in (ledger.delivered_rows, ledger.owed_rows, ledger.away_rows))
@@ -54,14 +54,14 @@ def delivery_rate(case: Case, t: Threshold) -> Figure:
     return Figure(value=value, why_not="nothing was offered")
 
 
-def received_per_s(case: Case, t: Threshold) -> Figure:
+def received_per_s(case: Analysis, t: Threshold) -> Figure:
     seconds = case.phases.seconds_of(chosen(t.phases))
     value = float(case.came.unique[came_rows(case, t)].sum()) / seconds if seconds else None
     return Figure(value=value, why_not="the phases did not occur")
 
 
-def lost(*categories: int) -> Callable[[Case, Threshold], Figure]:
-    def measure(case: Case, t: Threshold) -> Figure:
+def lost(*categories: int) -> Callable[[Analysis, Threshold], Figure]:
+    def measure(case: Analysis, t: Threshold) -> Figure:
         groups = groups_of(case, t)
         rows, targets = (published_rows(case, t, no_faults=none) for none in (False, True))
         if not int((case.ledger.offered_rows[groups] @ (rows | targets)).sum()):
@@ -81,7 +81,7 @@ def lost(*categories: int) -> Callable[[Case, Threshold], Figure]:
     return measure
 
 
-def lost_disconnected(case: Case, t: Threshold) -> Figure:
+def lost_disconnected(case: Analysis, t: Threshold) -> Figure:
     """What consumers missed because the target had ended their connections, or would not have them.
 
     Of families in mode "latest" the absence counts by its seconds: how many messages would have come nobody knows.
@@ -102,7 +102,7 @@ def lost_disconnected(case: Case, t: Threshold) -> Figure:
     return figure if value else Figure(value=value)
 
 
-def _disconnected_s(case: Case, groups: list[int], wanted: set[int] | None) -> float:
+def _disconnected_s(case: Analysis, groups: list[int], wanted: set[int] | None) -> float:
     """Seconds in wanted phases in which consumers of some groups were disconnected by the target, over all of them."""
     settle_ns = case.profile.run.settle_ms * 1_000_000
     total = 0
@@ -117,7 +117,7 @@ def _disconnected_s(case: Case, groups: list[int], wanted: set[int] | None) -> f
     return total * SLICE_NS / NS_PER_S
 
 
-def not_admitted(case: Case, t: Threshold) -> Figure:
+def not_admitted(case: Analysis, t: Threshold) -> Figure:
     """Planned consumers that the target itself had refused until the run began, or was to begin."""
     ready_ns = case.times.ready_ns
     if ready_ns is None:
@@ -132,7 +132,7 @@ def not_admitted(case: Case, t: Threshold) -> Figure:
     return Figure(value=float(len(lines)), evidence=words + lines, because=words[0] if words else "")
 
 
-def unasked(case: Case, t: Threshold) -> Figure:
+def unasked(case: Analysis, t: Threshold) -> Figure:
     """Messages that a consumer got though it was not to: after it had left, or from before it was there."""
     if not case.came.unique.any():
         return Figure(value=None, why_not="nothing was received")
@@ -142,7 +142,7 @@ def unasked(case: Case, t: Threshold) -> Figure:
 
 
 def repeated(
-    case: Case, rows: Bools, published: Ints, groups: list[int], wanted: set[int] | None, only: int | None = None
+    case: Analysis, rows: Bools, published: Ints, groups: list[int], wanted: set[int] | None, only: int | None = None
 ) -> int:
     """Deliveries beyond the contract's copies: within a connection and across them."""
     single = np.array([f.copies == 1 for f in case.profile.families])[case.came.family]
@@ -158,7 +158,7 @@ def repeated(
     return count
 
 
-def missing_copies(case: Case, t: Threshold) -> Figure:
+def missing_copies(case: Analysis, t: Threshold) -> Figure:
     """Deliveries that the contract's copies ask for and that did not come, of messages that came at least once.
 
     All deliveries are counted, those beyond the copies taken out: what is left must be copies x messages.
@@ -184,13 +184,13 @@ def missing_copies(case: Case, t: Threshold) -> Figure:
     return Figure(value=float(total), evidence=lines)
 
 
-def _of_phases(case: Case, t: Threshold, due: Ints) -> Bools:
+def _of_phases(case: Analysis, t: Threshold, due: Ints) -> Bools:
     wanted = chosen(t.phases)
     rows: Bools = np.ones(len(due), dtype=np.bool_)
     return rows if wanted is None else np.isin(case.phases.codes(due), sorted(wanted))
 
 
-def _beyond(case: Case, groups: list[int], published: Ints) -> int:
+def _beyond(case: Analysis, groups: list[int], published: Ints) -> int:
     """Deliveries of some rows that were repeated on one connection beyond the contract's copies."""
     kind, consumer, _, stream, first, last, _ = _deviations(case)
     mine = (kind == KIND_CODE["repeated"]) & np.isin([case.subs.group_of.get(int(c), -1) for c in consumer], groups)
@@ -201,12 +201,12 @@ def _beyond(case: Case, groups: list[int], published: Ints) -> int:
     return count
 
 
-def _deviations(case: Case) -> Ints:
+def _deviations(case: Analysis) -> Ints:
     parts = [p.deviations.numpy() for _, p in case.facts.each()]
     return np.concatenate(parts or [np.zeros((7, 0), dtype=np.int64)], 1)
 
 
-def repeated_(case: Case, t: Threshold) -> Figure:
+def repeated_(case: Analysis, t: Threshold) -> Figure:
     if not case.came.unique.any():
         return Figure(value=None, why_not="nothing was received")
     count = repeated(
@@ -215,7 +215,7 @@ def repeated_(case: Case, t: Threshold) -> Figure:
     return Figure(value=float(count), evidence=deviation_lines(case, "repeated") if count else [])
 
 
-def reordered(case: Case, groups: list[int], family: int | None, wanted: set[int] | None) -> int:
+def reordered(case: Analysis, groups: list[int], family: int | None, wanted: set[int] | None) -> int:
     """Messages of gaps that were filled later."""
     kind, consumer, _, stream, first, last, at = _deviations(case)
     families = case.table.family_of[case.table.index(stream)]
@@ -229,14 +229,14 @@ def reordered(case: Case, groups: list[int], family: int | None, wanted: set[int
     )
 
 
-def reordered_(case: Case, t: Threshold) -> Figure:
+def reordered_(case: Analysis, t: Threshold) -> Figure:
     if not case.came.unique.any():
         return Figure(value=None, why_not="nothing was received")
     count = reordered(case, groups_of(case, t), family_of(case, t), chosen(t.phases))
     return Figure(value=float(count), evidence=deviation_lines(case, "filled") if count else [])
 
 
-def deviation_lines(case: Case, kind: str) -> list[str]:
+def deviation_lines(case: Analysis, kind: str) -> list[str]:
     """The first exceptions of a kind, in order of time."""
     rows = _deviations(case)
     rows = rows[:, rows[0] == KIND_CODE[kind]]
@@ -259,13 +259,13 @@ STRANGE: dict[str, frozenset[str]] = {
 """Measure -> the kinds of `Strange` records that it counts."""
 
 
-def strange_rows(case: Case, measure: str) -> list[tuple[int, str, int, int, str, int]]:
+def strange_rows(case: Analysis, measure: str) -> list[tuple[int, str, int, int, str, int]]:
     """What a measure counts over the whole run, in order of time."""
     kinds = STRANGE[measure]
     return sorted(s for _, p in case.facts.each() for s in p.strange if s[1] in kinds)
 
 
-def _of_threshold(case: Case, t: Threshold, measure: str) -> list[tuple[int, str, int, int, str, int]]:
+def _of_threshold(case: Analysis, t: Threshold, measure: str) -> list[tuple[int, str, int, int, str, int]]:
     groups, family = groups_of(case, t), family_of(case, t)
     other = groups[0] if groups else 0
     return [
@@ -275,8 +275,8 @@ def _of_threshold(case: Case, t: Threshold, measure: str) -> list[tuple[int, str
     ]
 
 
-def strange(measure: str) -> Callable[[Case, Threshold], Figure]:
-    def count(case: Case, t: Threshold) -> Figure:
+def strange(measure: str) -> Callable[[Analysis, Threshold], Figure]:
+    def count(case: Analysis, t: Threshold) -> Figure:
         wanted = chosen(t.phases)
         rows = [row for row in _of_threshold(case, t, measure) if within(case, row[0], wanted)]
         if not rows and not case.came.unique.any():
@@ -287,7 +287,7 @@ def strange(measure: str) -> Callable[[Case, Threshold], Figure]:
     return count
 
 
-def altered_(case: Case, t: Threshold) -> Figure:
+def altered_(case: Analysis, t: Threshold) -> Figure:
     figure = strange("altered")(case, t)
     families = [f for f in case.profile.families if t.family in (None, f.name)]
     if figure.value == 0 and (contents(case) is None or all(f.content == "unchecked" for f in families)):
@@ -295,23 +295,23 @@ def altered_(case: Case, t: Threshold) -> Figure:
     return figure
 
 
-def contents(case: Case) -> tuple[int, int] | None:
+def contents(case: Analysis) -> tuple[int, int] | None:
     """Distinct frames whose content was checked, and of how many; None where nobody counted them."""
     told = [second for _, p in case.facts.each() for second in p.seconds if second.frames >= 0]
     return (sum(s.checked for s in told), sum(s.frames for s in told)) if told else None
 
 
-def moved_times(case: Case, t: Threshold) -> str | None:
+def moved_times(case: Analysis, t: Threshold) -> str | None:
     """Why the times of a threshold's messages say nothing: somebody changed them on the way, in whatever phase."""
     count = sum(row[3] for row in _of_threshold(case, t, "restamped"))
     return f"but {count} messages of these came with other numbers or times than they were sent with" if count else None
 
 
-def late(case: Case, rows: Bools) -> int:
+def late(case: Analysis, rows: Bools) -> int:
     """Deliveries later than the delivery limit."""
     return later_than(case.came.latency, rows & case.came.counts, round(case.profile.run.late_s * NS_PER_S))
 
 
-def late_(case: Case, t: Threshold) -> Figure:
+def late_(case: Analysis, t: Threshold) -> Figure:
     rows = came_rows(case, t) & case.clean
     return Figure(value=float(late(case, rows)) if (rows & case.came.counts).any() else None)

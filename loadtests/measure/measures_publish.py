@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from loadtests.measure.analysis import Case
+from loadtests.measure.analysis import Analysis
 from loadtests.measure.history_tables import OUTCOME_CODE, Bools, Ints
-from loadtests.measure.interval_set import Line
+from loadtests.measure.interval_set import StreamLine
 from loadtests.measure.measures_delivery import OURS
 from loadtests.measure.phases import Window
 from loadtests.measure.selectors import Figure, published_rows
@@ -22,10 +22,10 @@ Outcome = Literal["FAILED", "UNKNOWN"]
 _LINES = 10
 
 
-def publishes(outcome: Outcome) -> Callable[[Case, Threshold], Figure]:
+def publishes(outcome: Outcome) -> Callable[[Analysis, Threshold], Figure]:
     """Publishes of an outcome whose way from sent to settled no fault or recovery touched; the stop is left out."""
 
-    def measure(case: Case, t: Threshold) -> Figure:
+    def measure(case: Analysis, t: Threshold) -> Figure:
         table = case.table
         if not len(table.start):
             return Figure(value=None, why_not="nothing was published")
@@ -48,7 +48,7 @@ def publishes(outcome: Outcome) -> Callable[[Case, Threshold], Figure]:
     return measure
 
 
-def _settled(case: Case, outcome: Outcome) -> tuple[Line, Ints]:
+def _settled(case: Analysis, outcome: Outcome) -> tuple[StreamLine, Ints]:
     """Messages that were settled with an outcome, and per row the last moment at which one was."""
     table = case.table
     settled = np.concatenate([p.settled.numpy() for _, p in case.facts.each()] or [np.zeros((5, 0), np.int64)], 1)
@@ -59,12 +59,12 @@ def _settled(case: Case, outcome: Outcome) -> tuple[Line, Ints]:
     order = np.argsort(base + settled[1], kind="stable")
     start, end, at = (base + settled[1])[order], (base + settled[2] + 1)[order], settled[4][order]
     if len(start):
-        places, left, _ = Line(start, np.maximum(end, start + 1)).cut(Line(table.start, table.end))
+        places, left, _ = StreamLine(start, np.maximum(end, start + 1)).cut(StreamLine(table.start, table.end))
         np.maximum.at(found, places, at[np.searchsorted(start, left, side="right") - 1])
     return line, found
 
 
-def _ours(case: Case, rows: Ints, settled_ns: Ints) -> Bools:
+def _ours(case: Analysis, rows: Ints, settled_ns: Ints) -> Bools:
     """Rows between whose sending and settling a process of the load generator was in trouble."""
     before = np.concatenate(([0], np.cumsum(case.ours)))
     first = np.clip(case.table.sent[rows] - case.low, 0, len(case.ours))
@@ -73,7 +73,7 @@ def _ours(case: Case, rows: Ints, settled_ns: Ints) -> Bools:
     return found
 
 
-def _excused(case: Case, rows: Ints, settled_ns: Ints) -> Bools:
+def _excused(case: Analysis, rows: Ints, settled_ns: Ints) -> Bools:
     """Rows whose time from sent to settled touches a fault or recovery on the publishers' way, or the run's stop."""
     table = case.table
     sent_ns = table.sent[rows] * SLICE_NS

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from loadtests.measure.analysis import Case
+from loadtests.measure.analysis import Analysis
 from loadtests.measure.fault_windows import never_in_force
 from loadtests.measure.selectors import Figure
 from loadtests.model.profile import Threshold
@@ -20,17 +20,17 @@ def concerned(t: Threshold, name: str) -> bool:
     return t.fault in (None, name, name.rpartition("#")[0])
 
 
-def _unsure(case: Case, t: Threshold, found: list[RecoveryResult]) -> list[str]:
+def _unsure(case: Analysis, t: Threshold, found: list[RecoveryResult]) -> list[str]:
     """Why nothing is known of some faults that a threshold is about."""
     told = {r.fault for r in found}
     never = [n for n in never_in_force(case.profile, case.acts) if concerned(t, n) and n not in told]
     return [r.summary for r in found if r.verdict is Verdict.UNKNOWN] + [f"{n}: never in force" for n in never]
 
 
-def of_faults(which: str) -> Callable[[Case, Threshold], Figure]:
+def of_faults(which: str) -> Callable[[Analysis, Threshold], Figure]:
     """The longest of the recoveries, or of the outages."""
 
-    def measure(case: Case, t: Threshold) -> Figure:
+    def measure(case: Analysis, t: Threshold) -> Figure:
         found = [r for r in case.recovery if concerned(t, r.fault)]
         lines = [r.summary for r in found]
         if any(r.verdict is Verdict.FAIL for r in found):
@@ -57,7 +57,7 @@ def of_faults(which: str) -> Callable[[Case, Threshold], Figure]:
     return measure
 
 
-def not_recovered(case: Case, t: Threshold) -> Figure:
+def not_recovered(case: Analysis, t: Threshold) -> Figure:
     """How many did not recover within their limit."""
     found = [r for r in case.recovery if concerned(t, r.fault)]
     bad, unsure = [r for r in found if r.verdict is Verdict.FAIL], _unsure(case, t, found)
@@ -69,7 +69,7 @@ def not_recovered(case: Case, t: Threshold) -> Figure:
     )
 
 
-def clients_not_back(case: Case, t: Threshold) -> Figure:
+def clients_not_back(case: Analysis, t: Threshold) -> Figure:
     """Consumers that were not steadily back within the recovery limit of a fault, over all faults."""
     found = [who for who in case.not_back if who is not None and concerned(t, who.act)]
     count, lines = sum(len(who.gone) for who in found), [line for who in found for line in who.lines]

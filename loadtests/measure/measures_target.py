@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from loadtests.measure.analysis import Case
+from loadtests.measure.analysis import Analysis
 from loadtests.measure.deliveries import spread_of
 from loadtests.measure.growth import NOT_TARGET
 from loadtests.measure.history_tables import Bools, Ints
@@ -35,7 +35,7 @@ HEALTH_PATIENCE_NS = 2 * NS_PER_S
 # -- the target and its faults
 
 
-def queries_of(case: Case, t: Threshold) -> Iterator[tuple[Queried, bool]]:
+def queries_of(case: Analysis, t: Threshold) -> Iterator[tuple[Queried, bool]]:
     """Cells of a threshold, and whether our trouble came before all their answers were there, or had to be.
 
     What was due in it is left out: it says nothing of the database.
@@ -52,7 +52,7 @@ def queries_of(case: Case, t: Threshold) -> Iterator[tuple[Queried, bool]]:
                 yield q, _any(bad[number], due, due + _took(case, q))
 
 
-def _asked(case: Case, t: Threshold) -> list[Sampled]:
+def _asked(case: Analysis, t: Threshold) -> list[Sampled]:
     """How many queries were answered or failed, by reader group, of those that its plan has."""
     found, spans = [], spans_of(case, chosen(t.phases), "postgres")
     for index, group in enumerate(case.profile.readers):
@@ -73,7 +73,7 @@ def _asked(case: Case, t: Threshold) -> list[Sampled]:
     return found
 
 
-def _took(case: Case, q: Queried) -> int:
+def _took(case: Analysis, q: Queried) -> int:
     """Slices from the due time of a cell's queries to the answer of the slowest, or until the last had to be there."""
     if q.failed and q.example.startswith(_WAITED):
         return -(-round(case.profile.readers[q.readers].timeout_s * NS_PER_S) // SLICE_NS)
@@ -87,7 +87,7 @@ def _any(marks: Bools, first: int, last: int) -> bool:
     return bool(marks[min(max(first, 0), most) : min(max(last, 0), most) + 1].any())
 
 
-def query(which: str) -> Callable[[Case, Threshold], Figure]:
+def query(which: str) -> Callable[[Analysis, Threshold], Figure]:
     """One figure of the query times: of the threshold's query, or the worst of all."""
 
     def worst(cells: list[Queried]) -> Figure:
@@ -102,7 +102,7 @@ def query(which: str) -> Callable[[Case, Threshold], Figure]:
         lines = [f"{name}: {value:.3f} ms" for name, value in values.items()]
         return Figure(value=max(values.values()), evidence=lines)
 
-    def measure(case: Case, t: Threshold) -> Figure:
+    def measure(case: Analysis, t: Threshold) -> Figure:
         found = list(queries_of(case, t))
         figure = _unless_ours(t, worst([q for q, _ in found]), worst([q for q, ours in found if not ours]))
         return resting_on(case, t, figure, _asked(case, t), proves=which == "max")
@@ -119,7 +119,7 @@ def _unless_ours(t: Threshold, of_all: Figure, clean: Figure) -> Figure:
     return of_all
 
 
-def query_failed(case: Case, t: Threshold) -> Figure:
+def query_failed(case: Analysis, t: Threshold) -> Figure:
     """Queries that failed, with one example of each error."""
 
     def count(cells: list[Queried]) -> Figure:
@@ -131,7 +131,7 @@ def query_failed(case: Case, t: Threshold) -> Figure:
     return resting_on(case, t, figure, _asked(case, t), proves=True)
 
 
-def growth_mb(case: Case, t: Threshold) -> Figure:
+def growth_mb(case: Analysis, t: Threshold) -> Figure:
     found = [g for g in case.growth if t.process in (None, g.process)]
     values = [g.growth_mb for g in found if g.growth_mb is not None]
     missing = [g.missing or f"too few samples of {g.process}" for g in found if g.growth_mb is None or g.missing]
@@ -145,7 +145,7 @@ def growth_mb(case: Case, t: Threshold) -> Figure:
     )
 
 
-def growth_slope(case: Case, t: Threshold) -> Figure:
+def growth_slope(case: Analysis, t: Threshold) -> Figure:
     found = [g for g in case.growth if t.process in (None, g.process)]
     lines = [f"{g.process} {g.metric}: {g.slope_mb_per_h} ({g.low} to {g.high}) MB/h: {g.verdict}" for g in found]
     said = {g.verdict for g in found}
@@ -158,7 +158,7 @@ def growth_slope(case: Case, t: Threshold) -> Figure:
     return Figure(value=max(values, default=None), evidence=lines, verdict=verdict, why_not=why)
 
 
-def cpu(case: Case, t: Threshold) -> Figure:
+def cpu(case: Analysis, t: Threshold) -> Figure:
     wanted = chosen(t.phases)
     means: dict[str, float] = {}
     found: list[Sampled] = []
@@ -175,7 +175,7 @@ def cpu(case: Case, t: Threshold) -> Figure:
     return resting_on(case, t, Figure(value=max(means.values(), default=None), evidence=lines), found, proves=False)
 
 
-def health(case: Case, t: Threshold) -> Figure:
+def health(case: Analysis, t: Threshold) -> Figure:
     wanted = chosen(t.phases)
     probes = sorted(
         ((p.at_ns, p.took_ns, p.ok, p.detail) for _, f in case.facts.each() for p in f.probes if p.what == "health")
@@ -210,18 +210,18 @@ def _until(probe: Health) -> int:
     return at_ns + (HEALTH_PATIENCE_NS if detail == TimeoutError.__name__ else max(took_ns, 0))
 
 
-def _phase(case: Case, from_ns: int, to_ns: int) -> int:
+def _phase(case: Analysis, from_ns: int, to_ns: int) -> int:
     """Phase of what lasted so long: that of a fault that began before it was over."""
     first, last = from_ns // SLICE_NS, to_ns // SLICE_NS
     return int(case.phases.codes(np.array([first]), np.array([last]))[0])
 
 
-def coverage(case: Case, t: Threshold) -> Figure:
+def coverage(case: Analysis, t: Threshold) -> Figure:
     figure = Figure(value=case.coverage, why_not="the load generator left no readings of itself")
     return resting_on(case, t, figure, own_readings(case), proves=False)
 
 
-def own_readings(case: Case) -> list[Sampled]:
+def own_readings(case: Analysis) -> list[Sampled]:
     """How many readings of itself each process of the load generator left, until it was lost where it was."""
     found = []
     for name, process in case.facts.each():
@@ -253,7 +253,7 @@ def _until_back(ours: Bools, per_slice: Ints) -> Bools:
     return found
 
 
-def connected(case: Case, t: Threshold) -> Figure:
+def connected(case: Analysis, t: Threshold) -> Figure:
     groups, wanted = set(groups_of(case, t)), chosen(t.phases)
     low = max(case.low, -(-case.times.t0_ns // SLICE_NS))
     high = case.times.plan_end_ns // SLICE_NS
@@ -275,7 +275,7 @@ def connected(case: Case, t: Threshold) -> Figure:
     return Figure(value=value, evidence=words, because=words[0] if words else "")
 
 
-def _in_trouble(case: Case, low: int, high: int, groups: set[int]) -> Ints:
+def _in_trouble(case: Analysis, low: int, high: int, groups: set[int]) -> Ints:
     """Per slice, consumers of some groups whom trouble of ours kept away, or may have."""
     count = np.zeros(high - low, dtype=np.int64)
     for _, process in case.facts.each():

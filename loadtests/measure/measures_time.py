@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from loadtests.measure.analysis import Case
+from loadtests.measure.analysis import Analysis
 from loadtests.measure.deliveries import QUANTILES, Bins, across_limit_ms, bins, judged, latency_spread, spread_of
 from loadtests.measure.history_tables import KERNEL, READ, Bools, Ints
 from loadtests.measure.phases import chosen
@@ -19,8 +19,8 @@ CONTRADICTED = "by the read clock of all reads, which the sampled ones contradic
 # -- times
 
 
-def of_spread(which: str, spread: Callable[[Case, Threshold], Spread]) -> Callable[[Case, Threshold], Figure]:
-    def measure(case: Case, t: Threshold) -> Figure:
+def of_spread(which: str, spread: Callable[[Analysis, Threshold], Spread]) -> Callable[[Analysis, Threshold], Figure]:
+    def measure(case: Analysis, t: Threshold) -> Figure:
         found = spread(case, t)
         return Figure(
             value=getattr(found, which),
@@ -31,17 +31,17 @@ def of_spread(which: str, spread: Callable[[Case, Threshold], Spread]) -> Callab
     return measure
 
 
-def latency(case: Case, t: Threshold) -> Spread:
+def latency(case: Analysis, t: Threshold) -> Spread:
     return latency_spread(case.came, came_rows(case, t) & case.clean, case.slow_read)
 
 
 FEW = "by the read clock of all reads; the sampled ones, {:.4g} ms, are too few for this limit"
 
 
-def latency_percentile(which: str) -> Callable[[Case, Threshold], Figure]:
+def latency_percentile(which: str) -> Callable[[Analysis, Threshold], Figure]:
     """By the sampled reads, unless they and all reads lie on two sides of the limit and only chance can be why."""
 
-    def measure(case: Case, t: Threshold) -> Figure:
+    def measure(case: Analysis, t: Threshold) -> Figure:
         figure = of_spread(which, latency)(case, t)
         if figure.value is None or figure.samples:
             return figure
@@ -52,25 +52,25 @@ def latency_percentile(which: str) -> Callable[[Case, Threshold], Figure]:
     return measure
 
 
-def service(case: Case, t: Threshold) -> Spread:
+def service(case: Analysis, t: Threshold) -> Spread:
     return service_spread(case, came_rows(case, t) & case.clean)
 
 
-def service_spread(case: Case, rows: Bools) -> Spread:
+def service_spread(case: Analysis, rows: Bools) -> Spread:
     """Sent -> received of sampled reads."""
     kernel = case.came.service.dense(rows & (case.came.clock == KERNEL))
     read = case.came.service.dense(rows & (case.came.clock == READ))
     return judged(kernel, read if read.any() else kernel, count=int(kernel.sum() + read.sum()))
 
 
-def publish_table(case: Case) -> tuple[Ints, Bins, Bins]:
+def publish_table(case: Analysis) -> tuple[Ints, Bins, Bins]:
     """PublishTimes rows with their histograms of own lag and blocked time."""
     held = [(p, p.publish.numpy()) for _, p in case.facts.each()]
     rows = np.concatenate([r for _, r in held] or [np.zeros((9, 0), dtype=np.int64)], 1)
     return rows, bins([(p.own_lag, r[7]) for p, r in held]), bins([(p.blocked, r[8]) for p, r in held])
 
 
-def own_lag(case: Case, t: Threshold) -> Spread:
+def own_lag(case: Analysis, t: Threshold) -> Spread:
     rows, lag, _ = publish_table(case)
     wanted = chosen(t.phases)
     keep = np.ones(rows.shape[1], dtype=np.bool_)

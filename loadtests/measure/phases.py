@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loadtests.measure.fault_windows import Act, Times
+from loadtests.measure.fault_windows import FaultWindow, Times
 from loadtests.measure.history_tables import Bools, Ints
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.results import PhaseSpan
@@ -21,13 +21,13 @@ PHASE_CODE = {"calm": CALM, "fault": FAULT, "recovery": RECOVERY}
 class Window:
     """A fault's time of effect on whatever it touched: began -> healed -> recovered (or the limit had passed)."""
 
-    act: Act
+    act: FaultWindow
     from_ns: int
     healed_ns: int
     to_ns: int
 
 
-def window(act: Act, settled_ns: int | None, end_ns: int) -> Window | None:
+def window(act: FaultWindow, settled_ns: int | None, end_ns: int) -> Window | None:
     """The window of an act, None where it cannot have acted; one that was never lifted lasts to the end.
 
     A band forgives a few per cent: what was lost in the first group of the steady stretch, just before the last of the

@@ -8,9 +8,9 @@ import msgspec
 import numpy as np
 
 from loadtests.measure.fault_windows import Times
-from loadtests.measure.history_tables import Facts, Ints
-from loadtests.measure.streams import Streams
-from loadtests.measure.subscriptions import Subscriptions
+from loadtests.measure.history_tables import HistoryTables, Ints
+from loadtests.measure.streams import StreamTable
+from loadtests.measure.subscriptions import SubscriptionTable
 from loadtests.model.contract import Contract
 from loadtests.model.ids import SLICE_NS
 
@@ -37,7 +37,9 @@ class Planned:
         return found
 
 
-def planned(facts: Facts, contract: Contract, table: Streams, times: Times, subs: Subscriptions) -> Planned:
+def planned(
+    facts: HistoryTables, contract: Contract, table: StreamTable, times: Times, subs: SubscriptionTable
+) -> Planned:
     """The plan as the profile, an override of the count, and changes of the user count leave it."""
     names = [c.name for c in contract.profile.consumers]
     slots: list[list[int]] = [[] for _ in names]
@@ -74,7 +76,9 @@ def planned(facts: Facts, contract: Contract, table: Streams, times: Times, subs
     )
 
 
-def _moved(subs: Subscriptions, times: Times, last: tuple[int, tuple[int, ...]]) -> list[tuple[int, tuple[int, ...]]]:
+def _moved(
+    subs: SubscriptionTable, times: Times, last: tuple[int, tuple[int, ...]]
+) -> list[tuple[int, tuple[int, ...]]]:
     """What is left of the last count while Locust has taken users away: it says how many, and they say who."""
     steps: dict[int, list[tuple[int, int]]] = {}
     for consumer, intervals in subs.intervals.items():
@@ -92,7 +96,7 @@ def _moved(subs: Subscriptions, times: Times, last: tuple[int, tuple[int, ...]])
     return found
 
 
-def changed_counts(facts: Facts, times: Times) -> list[str]:
+def changed_counts(facts: HistoryTables, times: Times) -> list[str]:
     """In words, each change of the number of consumers while the plan was played."""
     found, before = [], None
     for users in sorted((u for _, p in facts.each() for u in p.users), key=lambda u: u.at_ns):
@@ -111,14 +115,14 @@ CREW = {
 }
 
 
-def left_out(facts: Facts) -> dict[str, str]:
+def left_out(facts: HistoryTables) -> dict[str, str]:
     """Kinds of users that the profile plans and that the user did not choose, and what that means."""
     return {
         key: CREW[key] for key, value, source in overrides(facts) if key in CREW and (value, source) == ("0", "option")
     }
 
 
-def overrides(facts: Facts) -> list[tuple[str, str, str]]:
+def overrides(facts: HistoryTables) -> list[tuple[str, str, str]]:
     """Key, value as JSON and source of every effective value."""
     return [
         row
@@ -128,7 +132,7 @@ def overrides(facts: Facts) -> list[tuple[str, str, str]]:
     ]
 
 
-def total_planned(facts: Facts, contract: Contract) -> int:
+def total_planned(facts: HistoryTables, contract: Contract) -> int:
     """Planned consumers: the profile's, unless an option said how many."""
     for key, value, source in overrides(facts):
         if key == "consumers" and source == "option":

@@ -12,8 +12,8 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 
-from loadtests.measure.analysis import Case
-from loadtests.measure.fault_windows import Act
+from loadtests.measure.analysis import Analysis
+from loadtests.measure.fault_windows import FaultWindow
 from loadtests.measure.measures_target import queries_of
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.profile import Readers, Threshold
@@ -29,7 +29,7 @@ _TURNS = 2
 """... and each of them was due to ask twice."""
 
 
-def unanswered(case: Case) -> dict[str, list[str]]:
+def unanswered(case: Analysis) -> dict[str, list[str]]:
     """Act -> what went wrong with the queries in or after it; acts without such a thing are not in it."""
     if not case.profile.readers:
         return {}
@@ -51,7 +51,7 @@ def _failed(cells: list[tuple[Queried, bool]], from_ns: int, to_ns: int) -> list
     return [f"{sum(q.failed for q in bad)} queries failed ({bad[0].query}: {bad[0].example})"]
 
 
-def _silent(case: Case, cells: list[tuple[Queried, bool]], from_ns: int, to_ns: int) -> list[str]:
+def _silent(case: Analysis, cells: list[tuple[Queried, bool]], from_ns: int, to_ns: int) -> list[str]:
     """Groups of readers that were heard of before it, and then for long not."""
     first, last = max(from_ns // SLICE_NS, case.low), to_ns // SLICE_NS
     lines = []
@@ -75,13 +75,13 @@ def _width(spec: Readers) -> int:
     return -(-round(seconds * NS_PER_S) // SLICE_NS)
 
 
-def _fewer(case: Case) -> bool:
+def _fewer(case: Analysis) -> bool:
     """Whether readers were taken away by hand: who is not there asks nothing."""
     count = sum(r.count for r in case.profile.readers)
     return any(u.wanted.get("DatabaseReader", count) < count for _, p in case.facts.each() for u in p.users)
 
 
-def with_queries(case: Case) -> Case:
+def with_queries(case: Analysis) -> Analysis:
     """The case with recoveries that do not speak for queries: where those failed, nothing was surely recovered from."""
     bad = unanswered(case)
     return replace(
@@ -89,7 +89,7 @@ def with_queries(case: Case) -> Case:
     )
 
 
-def _told(back: RecoveryResult, act: Act, lines: list[str]) -> RecoveryResult:
+def _told(back: RecoveryResult, act: FaultWindow, lines: list[str]) -> RecoveryResult:
     if lines:
         verdict = Verdict.UNKNOWN if back.verdict is Verdict.PASS else back.verdict
         summary = f"{back.summary}; but {lines[0]}, and {NOT_MEASURED}"

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from loadtests.measure.deliveries import Deliveries, rank_of
-from loadtests.measure.fault_windows import Act, Times, unproved
-from loadtests.measure.history_tables import Bools, Facts, Ints
+from loadtests.measure.fault_windows import FaultWindow, Times, unproved
+from loadtests.measure.history_tables import Bools, HistoryTables, Ints
 from loadtests.measure.planned import Planned
-from loadtests.measure.streams import Streams
-from loadtests.measure.subscriptions import Subscriptions
+from loadtests.measure.streams import StreamTable
+from loadtests.measure.subscriptions import SubscriptionTable
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.records import ACTED
@@ -24,7 +24,7 @@ from loadtests.tally.histogram import BUCKETS, bounds_us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Load:
+class OfferedLoad:
     """Sums per slice of due time, over the groups that are not expected to be slow."""
 
     low: int
@@ -39,16 +39,16 @@ class Load:
 
 
 def load(
-    facts: Facts,
+    facts: HistoryTables,
     contract: Contract,
-    table: Streams,
+    table: StreamTable,
     came: Deliveries,
-    subs: Subscriptions,
+    subs: SubscriptionTable,
     plan: Planned,
     low: int,
     high: int,
     ours: Bools,
-) -> Load:
+) -> OfferedLoad:
     """The sums of a history."""
     profile, n = contract.profile, high - low
     groups = {i for i, c in enumerate(profile.consumers) if not c.expect_slow} or set(range(len(profile.consumers)))
@@ -64,7 +64,7 @@ def load(
         np.add.at(wanted, due[there] - low, (sent + missed)[there])
     published = _sum(table.due[inside] - low, (table.end - table.start)[inside], n)
     entries = rows[came.latency.row]
-    return Load(
+    return OfferedLoad(
         low=low,
         high=high,
         offered=_sum(table.due[inside] - low, offered[inside], n),
@@ -117,7 +117,7 @@ _STRUCK = 0.5
 class Band:
     """In-band tests of every slice group, for one baseline."""
 
-    def __init__(self, contract: Contract, given: Load, base: Base) -> None:
+    def __init__(self, contract: Contract, given: OfferedLoad, base: Base) -> None:
         steady = contract.profile.steady
         self.limit_ms = max(base.p95_ms * steady.latency_factor, base.p95_ms + steady.latency_add_ms)
         at, bucket, count = given.late_bins
@@ -153,7 +153,7 @@ def _run(per_slice: Ints) -> Ints:
     return np.concatenate(([0], np.cumsum(per_slice)))
 
 
-def baseline(given: Load, from_ns: int, to_ns: int, least: int) -> Base | None:
+def baseline(given: OfferedLoad, from_ns: int, to_ns: int, least: int) -> Base | None:
     """The calm stretch from one moment to another, without our own trouble; None where it is too thin."""
     first = max(-(-from_ns // SLICE_NS) - given.low, 0)
     last = min(to_ns // SLICE_NS - given.low, given.high - given.low)
@@ -173,7 +173,7 @@ def baseline(given: Load, from_ns: int, to_ns: int, least: int) -> Base | None:
 
 
 def recoveries(
-    contract: Contract, given: Load, times: Times, acts: list[Act], changes: tuple[int, ...]
+    contract: Contract, given: OfferedLoad, times: Times, acts: list[FaultWindow], changes: tuple[int, ...]
 ) -> list[Outcome]:
     """The outcome of every act, in their order; one that met nobody has none, and is none for the others."""
     found: list[Outcome] = []
@@ -204,8 +204,8 @@ def recoveries(
 
 
 def felt_after_all(
-    contract: Contract, given: Load, times: Times, acts: list[Act], changes: tuple[int, ...]
-) -> list[Act]:
+    contract: Contract, given: OfferedLoad, times: Times, acts: list[FaultWindow], changes: tuple[int, ...]
+) -> list[FaultWindow]:
     """The acts, those proved that nobody could observe and consumers on their path felt while they were in force.
 
     What was seen to touch nobody stays so, whatever happened meanwhile.
@@ -221,16 +221,16 @@ def felt_after_all(
     ]
 
 
-def _begin(act: Act) -> int | None:
+def _begin(act: FaultWindow) -> int | None:
     """When it may have begun to act on somebody; None where it never did."""
     if act.missed:
         return None
     return act.tried_ns if act.began_ns is None else act.began_ns
 
 
-def _beside(acts: list[Act], act: Act) -> list[Act]:
+def _beside(acts: list[FaultWindow], act: FaultWindow) -> list[FaultWindow]:
     """Acts that were in force when this one was healed, and those that were when the last of them was."""
-    found: list[Act] = []
+    found: list[FaultWindow] = []
     until = act.healed_ns
     while until is not None:
         more = [
@@ -250,7 +250,7 @@ def _beside(acts: list[Act], act: Act) -> list[Act]:
     return found
 
 
-def meanwhile(acts: list[Act], act: Act) -> list[Act]:
+def meanwhile(acts: list[FaultWindow], act: FaultWindow) -> list[FaultWindow]:
     """Acts that were in force at any time while this one was: what was out of its limits may be theirs."""
     begin, end = _begin(act), act.healed_ns
     if begin is None or end is None:
@@ -265,7 +265,7 @@ def meanwhile(acts: list[Act], act: Act) -> list[Act]:
     ]
 
 
-def _unknown(act: Act, why: str) -> Outcome:
+def _unknown(act: FaultWindow, why: str) -> Outcome:
     return Outcome(
         verdict=Verdict.UNKNOWN,
         outage_ns=None,
@@ -280,13 +280,13 @@ def _unknown(act: Act, why: str) -> Outcome:
 
 def _outcome(
     contract: Contract,
-    given: Load,
+    given: OfferedLoad,
     times: Times,
-    act: Act,
+    act: FaultWindow,
     base: Base | None,
     next_ns: int | None,
-    beside: list[Act],
-    others: list[Act],
+    beside: list[FaultWindow],
+    others: list[FaultWindow],
 ) -> Outcome:
     if base is None:
         return _unknown(act, "no calm stretch before it says what steady is")
@@ -358,7 +358,9 @@ def _outcome(
     )
 
 
-def _not_alone(good: Bools, end: Ints, low: int, act: Act, beside: list[Act], cut: int, hold: int) -> str | None:
+def _not_alone(
+    good: Bools, end: Ints, low: int, act: FaultWindow, beside: list[FaultWindow], cut: int, hold: int
+) -> str | None:
     """Why nothing is known of one that was not steady within its limit while others were in force; None: it is known.
 
     It is known where it was not steady within its limit after the last of them either.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from loadtests.measure.consumer_recovery import NEVER, Felt
-from loadtests.measure.fault_windows import Act, unproved
+from loadtests.measure.fault_windows import FaultWindow, unproved
 from loadtests.measure.history_tables import Bools, Floats, Ints
 from loadtests.measure.recovery import Outcome, meanwhile
 from loadtests.model.contract import Contract
@@ -150,7 +150,7 @@ class NotBack:
 
 
 def not_back(
-    act: Act, felt: Felt | None, acts: list[Act], unjudged: Collection[int], ours: Bools, low: int
+    act: FaultWindow, felt: Felt | None, acts: list[FaultWindow], unjudged: Collection[int], ours: Bools, low: int
 ) -> NotBack | None:
     """Of one act; None where it was never in force. `ours`: slices from `low` on with trouble of our own."""
     if act.began_ns is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from loadtests.measure.analysis import Case
+from loadtests.measure.analysis import Analysis
 from loadtests.measure.history_tables import Bools, Ints
 from loadtests.measure.phases import chosen
 from loadtests.measure.sample_counts import Sampled, Span, without
@@ -30,7 +30,7 @@ class Figure:
 # -- which rows
 
 
-def groups_of(case: Case, t: Threshold) -> list[int]:
+def groups_of(case: Analysis, t: Threshold) -> list[int]:
     """Consumer groups that a threshold is about."""
     groups = case.profile.consumers
     if t.group is not None:
@@ -38,12 +38,12 @@ def groups_of(case: Case, t: Threshold) -> list[int]:
     return [i for i, g in enumerate(groups) if not g.expect_slow]
 
 
-def family_of(case: Case, t: Threshold) -> int | None:
+def family_of(case: Analysis, t: Threshold) -> int | None:
     """Family that a threshold is about; None stands for all."""
     return next((i for i, f in enumerate(case.profile.families) if f.name == t.family), None)
 
 
-def came_rows(case: Case, t: Threshold) -> Bools:
+def came_rows(case: Analysis, t: Threshold) -> Bools:
     """Consumed rows of a threshold's group, family and phases."""
     wanted, family = chosen(t.phases), family_of(case, t)
     rows: Bools = np.isin(case.came.consumers, groups_of(case, t))
@@ -54,7 +54,7 @@ def came_rows(case: Case, t: Threshold) -> Bools:
     return rows
 
 
-def published_rows(case: Case, t: Threshold, *, no_faults: bool = False) -> Ints:
+def published_rows(case: Analysis, t: Threshold, *, no_faults: bool = False) -> Ints:
     """A column of 0 and 1 over the published rows: those of a threshold's family and phases.
 
     A message belongs to the phase of a fault that began before it had to be there.  `no_faults`: for what the account
@@ -70,7 +70,7 @@ def published_rows(case: Case, t: Threshold, *, no_faults: bool = False) -> Ints
     return rows.astype(np.int64)
 
 
-def untroubled(case: Case) -> Ints:
+def untroubled(case: Analysis) -> Ints:
     """A column of 0 and 1 over the published rows: those that were sent and waited for while all of ours kept up."""
     n = len(case.behind)
     before = np.concatenate(([0], np.cumsum(case.behind)))
@@ -80,7 +80,7 @@ def untroubled(case: Case) -> Ints:
     return rows
 
 
-def within(case: Case, at_ns: int, wanted: set[int] | None) -> bool:
+def within(case: Analysis, at_ns: int, wanted: set[int] | None) -> bool:
     """Whether a moment lies in the wanted phases; None stands for all."""
     return wanted is None or case.phases.code_at(at_ns) in wanted
 
@@ -88,7 +88,7 @@ def within(case: Case, at_ns: int, wanted: set[int] | None) -> bool:
 # -- on which samples it rests
 
 
-def spans_of(case: Case, wanted: set[int] | None, source: str = "") -> list[Span]:
+def spans_of(case: Analysis, wanted: set[int] | None, source: str = "") -> list[Span]:
     """The phases within the plan, without the time in which a planned fault holds a source of samples."""
     held = [
         (a.began_ns, max(a.healed_ns, a.lifted_ns or 0) if a.healed_ns is not None else case.times.end_ns)
@@ -98,7 +98,7 @@ def spans_of(case: Case, wanted: set[int] | None, source: str = "") -> list[Span
     return without(case.phases.stretches(wanted), held)
 
 
-def resting_on(case: Case, t: Threshold, figure: Figure, found: Sequence[Sampled], *, proves: bool) -> Figure:
+def resting_on(case: Analysis, t: Threshold, figure: Figure, found: Sequence[Sampled], *, proves: bool) -> Figure:
     """The figure with how many samples it rests on; UNKNOWN where they are too few.
 
     `proves`: one bad sample is enough for a breach, so that it stands however few others there are.

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loadtests.measure.history_tables import OUTCOME_CODE, Bools, Facts, Ints
-from loadtests.measure.interval_set import EMPTY, SHIFT, Line
+from loadtests.measure.history_tables import OUTCOME_CODE, Bools, HistoryTables, Ints
+from loadtests.measure.interval_set import EMPTY, SHIFT, StreamLine
 from loadtests.model.contract import Contract
 from loadtests.model.ids import MAX_ROUTES, SLICE_NS
 
@@ -15,7 +15,7 @@ _UNANSWERED_SLICES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Streams:
+class StreamTable:
     """Published rows in the order of stream and seq; arrays ending in `_of` are indexed by stream index."""
 
     ids: Ints  # packed streams, ascending; includes those that only a consumer names
@@ -29,10 +29,10 @@ class Streams:
     end: Ints
     ok_count: Ints
     byte_count: int
-    published: Line
-    failed: Line
-    unknown: Line
-    ok: Line
+    published: StreamLine
+    failed: StreamLine
+    unknown: StreamLine
+    ok: StreamLine
     told_to: Ints  # per stream: place behind the last message that anybody told of; none can come later, but ...
     open_end: Bools  # ... of streams whose publisher was lost before it had told of all
 
@@ -40,23 +40,23 @@ class Streams:
         """Stream indices of packed streams, all of which the table knows."""
         return np.searchsorted(self.ids, packed)
 
-    def line(self, packed: Ints, first: Ints, last: Ints) -> Line:
+    def line(self, packed: Ints, first: Ints, last: Ints) -> StreamLine:
         """The set of inclusive seq ranges of packed streams."""
         base = self.index(packed) << SHIFT
-        return Line.of(base + first, base + last + 1)
+        return StreamLine.of(base + first, base + last + 1)
 
-    def of_rows(self, rows: Bools) -> Line:
+    def of_rows(self, rows: Bools) -> StreamLine:
         """All messages of some rows, whatever their outcome."""
-        return Line.of(self.start[rows], self.end[rows])
+        return StreamLine.of(self.start[rows], self.end[rows])
 
-    def cut(self, line: Line) -> tuple[Ints, Ints]:
+    def cut(self, line: StreamLine) -> tuple[Ints, Ints]:
         """(row, count) of a set of published messages; a row may come more than once."""
         if not line or not len(self.start):
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-        rows, start, end = line.cut(Line(self.start, self.end))
+        rows, start, end = line.cut(StreamLine(self.start, self.end))
         return rows, end - start
 
-    def per_family(self, line: Line, families: int) -> Ints:
+    def per_family(self, line: StreamLine, families: int) -> Ints:
         """Members per family."""
         family = self.family_of[line.start >> SHIFT]
         known = family >= 0
@@ -74,7 +74,7 @@ def _sums(index: Ints, weight: Ints, length: int) -> Ints:
     return found
 
 
-def streams(facts: Facts, contract: Contract) -> Streams:
+def streams(facts: HistoryTables, contract: Contract) -> StreamTable:
     """The table of a history."""
     published = np.concatenate([p.published.numpy() for _, p in facts.each()] or [np.zeros((6, 0), dtype=np.int64)], 1)
     settled = np.concatenate([p.settled.numpy() for _, p in facts.each()] or [np.zeros((5, 0), dtype=np.int64)], 1)
@@ -98,9 +98,9 @@ def streams(facts: Facts, contract: Contract) -> Streams:
     # What a process sent shortly before it was lost may have been answered with an error that nobody wrote down.
     unknown = unknown.union(_unanswered(facts, ids))
     failed = failed.minus(unknown)
-    everything = Line.of(start, end)
+    everything = StreamLine.of(start, end)
     ok = everything.minus(failed).minus(unknown)
-    table = Streams(
+    table = StreamTable(
         ids=ids,
         route_of=route,
         family_of=family,
@@ -125,15 +125,15 @@ def streams(facts: Facts, contract: Contract) -> Streams:
     return table
 
 
-def _outcomes(ids: Ints, settled: Ints) -> tuple[Line, Line]:
+def _outcomes(ids: Ints, settled: Ints) -> tuple[StreamLine, StreamLine]:
     """FAILED and UNKNOWN messages. UNKNOWN outranks: what one says may have happened, no other can deny."""
     if not settled.shape[1]:
         return EMPTY, EMPTY
     stream, first, last, outcome, _ = settled
     base = np.searchsorted(ids, stream) << SHIFT
     bad, may = outcome == OUTCOME_CODE["FAILED"], outcome == OUTCOME_CODE["UNKNOWN"]
-    failed = Line.of((base + first)[bad], (base + last + 1)[bad])
-    unknown = Line.of((base + first)[may], (base + last + 1)[may])
+    failed = StreamLine.of((base + first)[bad], (base + last + 1)[bad])
+    unknown = StreamLine.of((base + first)[may], (base + last + 1)[may])
     return failed.minus(unknown), unknown
 
 
@@ -143,12 +143,12 @@ def _told_to(streams_: int, index: Ints, end: Ints) -> Ints:
     return found
 
 
-def _lost_from(facts: Facts, name: str) -> list[int]:
+def _lost_from(facts: HistoryTables, name: str) -> list[int]:
     """When a process was lost; empty where it was not."""
     return [t.from_ns for t in facts.lost() if t.process == name]
 
 
-def _open_end(facts: Facts, ids: Ints, index: Ints) -> Bools:
+def _open_end(facts: HistoryTables, ids: Ints, index: Ints) -> Bools:
     """Streams of lost processes: those of publishers whose rows they wrote, and those of which nobody wrote any."""
     lost = [p.published.numpy()[0] for n, p in facts.each() if _lost_from(facts, n)]
     if not lost:
@@ -158,7 +158,7 @@ def _open_end(facts: Facts, ids: Ints, index: Ints) -> Bools:
     return found
 
 
-def _unanswered(facts: Facts, ids: Ints) -> Line:
+def _unanswered(facts: HistoryTables, ids: Ints) -> StreamLine:
     """What processes sent whose trouble lasts to the end, from two seconds before it on."""
     found = EMPTY
     for name, process in facts.each():
@@ -167,11 +167,11 @@ def _unanswered(facts: Facts, ids: Ints) -> Line:
             stream, _, sent, first, last, _ = process.published.numpy()
             tail = sent >= min(lost) // SLICE_NS - _UNANSWERED_SLICES
             base = np.searchsorted(ids, stream[tail]) << SHIFT
-            found = found.union(Line.of(base + first[tail], base + last[tail] + 1))
+            found = found.union(StreamLine.of(base + first[tail], base + last[tail] + 1))
     return found
 
 
-def overlaps(table: Streams) -> list[str]:
+def overlaps(table: StreamTable) -> list[str]:
     """Rows that claim the same message: a history that holds a frame's content twice."""
     if len(table.start) < 2:
         return []

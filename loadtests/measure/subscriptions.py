@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from loadtests.measure.history_tables import STEP_ORDER, Facts, Ints
+from loadtests.measure.history_tables import STEP_ORDER, HistoryTables, Ints
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.records import HARNESS
 
@@ -30,7 +30,7 @@ class Interval:
 
 
 @dataclass(slots=True, kw_only=True)
-class Subscriptions:
+class SubscriptionTable:
     """All intervals by consumer slot."""
 
     intervals: dict[int, list[Interval]] = field(default_factory=dict)
@@ -75,9 +75,9 @@ def _after(end: int | None, at_ns: int) -> bool:
     return end is None or end > at_ns
 
 
-def subscriptions(facts: Facts) -> Subscriptions:
+def subscriptions(facts: HistoryTables) -> SubscriptionTable:
     """The intervals of a history."""
-    found = Subscriptions()
+    found = SubscriptionTable()
     steps = [(s.consumer, s.epoch, s.at_ns, STEP_ORDER[s.step], n, s) for n, f in facts.each() for s in f.subscriptions]
     steps.sort(key=lambda s: s[:5])
     open_: Interval | None = None
@@ -112,7 +112,7 @@ def subscriptions(facts: Facts) -> Subscriptions:
     return found
 
 
-def _because(found: Subscriptions, place: tuple[int, int], why: str) -> None:
+def _because(found: SubscriptionTable, place: tuple[int, int], why: str) -> None:
     """Say of the interval that ended with `leaving` why the consumer left: by the plan, moved, or to play a fault."""
     intervals = found.intervals.get(place[0], [])
     if intervals and intervals[-1].epoch == place[1] and intervals[-1].why == "own":
@@ -120,7 +120,7 @@ def _because(found: Subscriptions, place: tuple[int, int], why: str) -> None:
 
 
 def _close(
-    found: Subscriptions, place: tuple[int, int] | None, open_: Interval | None, at_ns: int | None, why: str
+    found: SubscriptionTable, place: tuple[int, int] | None, open_: Interval | None, at_ns: int | None, why: str
 ) -> None:
     if place is None or open_ is None:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from loadtests.measure.absences import CAUSES
-from loadtests.measure.analysis import Case
+from loadtests.measure.analysis import Analysis
 from loadtests.measure.attribution import BROKER, CHARGED, DEFECT, NOT_REPLAYED, UNATTRIBUTED
 from loadtests.measure.deliveries import bars, latency_spread, spread_of
 from loadtests.measure.fault_windows import escalated
@@ -33,7 +33,7 @@ from loadtests.model.results import (
 from loadtests.tally.histogram import BUCKETS, bucket_of
 
 
-def run_info(case: Case) -> RunInfo:
+def run_info(case: Analysis) -> RunInfo:
     """Which run this is, as the main process's header says."""
     headers = [h for _, p in case.facts.each() for h in p.headers]
     main = sorted(headers, key=lambda h: (h.role not in ("standalone", "master"), h.process))
@@ -55,7 +55,7 @@ def run_info(case: Case) -> RunInfo:
     )
 
 
-def _lost(case: Case, lost: Ints, injector: int | None) -> Lost:
+def _lost(case: Analysis, lost: Ints, injector: int | None) -> Lost:
     """`lost` per category."""
     broker = int(lost[BROKER]) if case.blame.broker_known else None
     return Lost(
@@ -83,7 +83,7 @@ def delivered_share(delivered: int, owed: int, away: Away) -> float | None:
     return round(delivered / due, 9) if due else None
 
 
-def delivery(case: Case) -> Delivery:
+def delivery(case: Analysis) -> Delivery:
     """The account over the whole run."""
     ledger, table, came = case.ledger, case.table, case.came
     publish, _, _ = publish_table(case)
@@ -130,7 +130,7 @@ def delivery(case: Case) -> Delivery:
     )
 
 
-def _slow_readers(case: Case, *, known: bool) -> SlowReaders:
+def _slow_readers(case: Analysis, *, known: bool) -> SlowReaders:
     """The part of those whom the profile expects to be slow."""
     ledger, came = case.ledger, case.came
     slow = [i for i, g in enumerate(case.profile.consumers) if g.expect_slow]
@@ -148,18 +148,18 @@ def _slow_readers(case: Case, *, known: bool) -> SlowReaders:
     )
 
 
-def _calm(case: Case) -> Bools:
+def _calm(case: Analysis) -> Bools:
     calm: Bools = case.phases.codes(case.came.due, case.came.received) == CALM
     return calm & case.clean
 
 
-def _calm_of_the_judged(case: Case) -> Bools:
+def _calm_of_the_judged(case: Analysis) -> Bools:
     """As the thresholds take it: without the groups that are expected to be slow, unless there are no others."""
     rows: Bools = _calm(case) & np.isin(case.came.consumers, _judged_groups(case))
     return rows
 
 
-def spreads(case: Case) -> dict[str, Spread]:
+def spreads(case: Analysis) -> dict[str, Spread]:
     """Distributions over the whole run; what came while a process was saturated, or left no reading, is left out."""
     _, lag, blocked = publish_table(case)
     return {
@@ -172,18 +172,18 @@ def spreads(case: Case) -> dict[str, Spread]:
     }
 
 
-def slowest_client_p95_ms(case: Case) -> float | None:
+def slowest_client_p95_ms(case: Analysis) -> float | None:
     """The greatest p95 of a consumer in calm phases, of the groups that are not expected to be slow."""
     judged = slowest(case, _judged_groups(case), {CALM}).judged
     return round((judged[0][1] + judged[0][2]) / 2, 6) if judged else None
 
 
-def _judged_groups(case: Case) -> list[int]:
+def _judged_groups(case: Analysis) -> list[int]:
     groups = case.profile.consumers
     return [i for i, g in enumerate(groups) if not g.expect_slow] or list(range(len(groups)))
 
 
-def histograms(case: Case) -> dict[str, Bars]:
+def histograms(case: Analysis) -> dict[str, Bars]:
     """Distributions for drawing."""
     _, lag, _ = publish_table(case)
     rows = case.came.counts & case.clean
@@ -200,7 +200,7 @@ def histograms(case: Case) -> dict[str, Bars]:
     }
 
 
-def queries(case: Case) -> dict[str, dict[str, Spread]]:
+def queries(case: Analysis) -> dict[str, dict[str, Spread]]:
     """Database reads per query."""
     held: dict[str, tuple[Ints, Ints]] = {}
     for _, process in case.facts.each():
@@ -211,7 +211,7 @@ def queries(case: Case) -> dict[str, dict[str, Spread]]:
     return {name: {"connect": spread_of(c), "query": spread_of(q)} for name, (c, q) in sorted(held.items())}
 
 
-def faults(case: Case) -> list[FaultResult]:
+def faults(case: Analysis) -> list[FaultResult]:
     """Every fault as it acted."""
     at = case.times.seconds
     return [
@@ -233,7 +233,7 @@ def faults(case: Case) -> list[FaultResult]:
     ]
 
 
-def routes(case: Case) -> list[RouteResult]:
+def routes(case: Analysis) -> list[RouteResult]:
     """Each route family x consumer group that was planned or seen."""
     ledger, came, table = case.ledger, case.came, case.table
     calm_rows = (case.phases.codes(table.due) == CALM).astype(np.int64)
@@ -272,7 +272,7 @@ def routes(case: Case) -> list[RouteResult]:
     return found
 
 
-def effective_values(case: Case) -> list[EffectiveValue]:
+def effective_values(case: Analysis) -> list[EffectiveValue]:
     """Effective values as the main process recorded them, each once."""
     found: dict[str, EffectiveValue] = {}
     for _, process in case.facts.each():
@@ -282,13 +282,13 @@ def effective_values(case: Case) -> list[EffectiveValue]:
     return list(found.values())
 
 
-def user_notes(case: Case) -> list[UserNote]:
+def user_notes(case: Analysis) -> list[UserNote]:
     """What the user wrote down."""
     notes = sorted((n.at_ns, n.text) for _, p in case.facts.each() for n in p.notes if n.by == "user")
     return [UserNote(at_s=case.times.seconds(at_ns), text=text) for at_ns, text in notes]
 
 
-def log(case: Case) -> list[str]:
+def log(case: Analysis) -> list[str]:
     """Notes, what was strange, escalations and connections that were lost, in order of time."""
     at = case.times.seconds
     lines: list[tuple[int, str]] = [

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from loadtests.measure.analysis import Case
+from loadtests.measure.analysis import Analysis
 from loadtests.measure.deliveries import quantile_ms
 from loadtests.measure.history_tables import LINK_DELAY, Bools, Floats, Ints
 from loadtests.measure.measures_time import publish_table
@@ -21,7 +21,7 @@ Values = list[float | None]
 class _Axis:
     """Steps of several slices from T0's slice to the end."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Analysis) -> None:
         short = (case.times.end_ns - case.times.t0_ns) / NS_PER_S < _SHORT_S
         self.slices = 5 if short else 10
         self.low = case.low
@@ -46,7 +46,7 @@ class _Axis:
         return [round(sum(held[s]) / len(held[s]), 3) if s in held else None for s in range(self.steps)]
 
 
-def timeline(case: Case) -> Series:
+def timeline(case: Analysis) -> Series:
     """All series of a run."""
     axis, came, table = _Axis(case), case.came, case.table
     lost = case.ledger.lost_rows.sum(axis=(0, 1))
@@ -73,13 +73,13 @@ def timeline(case: Case) -> Series:
     return Series(slice_s=axis.seconds, from_s=case.times.seconds(case.low * SLICE_NS), series=series)
 
 
-def _readings(case: Case) -> list[tuple[str, str, str, float]]:
+def _readings(case: Analysis) -> list[tuple[str, str, str, float]]:
     known = sorted({key for _, p in case.facts.each() for key in p.samples})
     names = {"rss_bytes": ("memory_mb", 1e-6), "cpu_percent": ("cpu", 1.0), LINK_DELAY: ("link_delay_ms", 1e-6)}
     return [(source, metric, *names[metric]) for source, metric in known if metric in names]
 
 
-def _unseen(case: Case, axis: _Axis, lost: Ints) -> Values:
+def _unseen(case: Analysis, axis: _Axis, lost: Ints) -> Values:
     """Acknowledged and not yet delivered, at the end of each step; a lost one counts until its delivery limit."""
     came, table = case.came, case.table
     change = np.zeros(case.high - case.low + 1, dtype=np.int64)
@@ -96,7 +96,7 @@ def _unseen(case: Case, axis: _Axis, lost: Ints) -> Values:
     return [float(v) for v in level[ends]]
 
 
-def _latencies(case: Case, axis: _Axis) -> dict[str, Values]:
+def _latencies(case: Analysis, axis: _Axis) -> dict[str, Values]:
     rows: Bools = case.came.counts & case.clean
     bins = case.came.latency
     keep = rows[bins.row]
@@ -117,6 +117,6 @@ def _quantiles(axis: _Axis, slices: Ints, bucket: Ints, count: Ints, wanted: tup
     return found
 
 
-def _connected(case: Case, axis: _Axis) -> Values:
+def _connected(case: Analysis, axis: _Axis) -> Values:
     per_slice: Floats = case.subs.connected(case.low, case.high, case.subs.intervals).astype(np.float64)
     return [float(per_slice[i * axis.slices]) for i in range(axis.steps)]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from loadtests.measure.absences import HARNESS
 from loadtests.measure.accounts import not_kept
-from loadtests.measure.analysis import Case
+from loadtests.measure.analysis import Analysis
 from loadtests.measure.checks import LINES, disconnected_breaks, harness_share, not_offered, own_lag_ms, undecided_share
-from loadtests.measure.fault_windows import Act, never_in_force, unproved
+from loadtests.measure.fault_windows import FaultWindow, never_in_force, unproved
 from loadtests.measure.harness_trouble import incomplete
 from loadtests.measure.measures_target import own_readings
 from loadtests.measure.phases import CALM
@@ -42,7 +42,7 @@ def _condition(
     )
 
 
-def harness_checks(case: Case) -> list[Check]:
+def harness_checks(case: Analysis) -> list[Check]:
     """Conditions without which the run cannot be believed."""
     return [
         _crew(case),
@@ -83,13 +83,13 @@ ROOTS = (
 """Checks, or the measures of thresholds, whose breach explains those of others: their reasons come first, in turn."""
 
 
-def _crew(case: Case) -> Check:
+def _crew(case: Analysis) -> Check:
     """What rests on users whom nobody started says nothing of the target."""
     lines = list(left_out(case.facts).values())
     return _condition(CREW, bool(lines), lines[0] if lines else "those that the profile plans", evidence=lines)
 
 
-def _lived(case: Case) -> Check:
+def _lived(case: Analysis) -> Check:
     """A target's process that ends by itself is the target's failure; Toxiproxy is ours."""
     ends = sorted((e.at_ns, e.service, e.what) for _, p in case.facts.each() for e in p.services_ended)
     ends = [e for e in ends if not any(a.link == e[1] and _may_have_ended_it(a, e[0]) for a in case.acts)]
@@ -104,7 +104,7 @@ def _lived(case: Case) -> Check:
     )
 
 
-def _may_have_ended_it(act: Act, at_ns: int) -> bool:
+def _may_have_ended_it(act: FaultWindow, at_ns: int) -> bool:
     """Whether a fault on that very service may have ended it.  Whom the supervisor was asked to end is never told."""
     kind = KINDS.get(act.kind)
     if kind is None or not kind.may_end or act.began_ns is None:
@@ -112,7 +112,7 @@ def _may_have_ended_it(act: Act, at_ns: int) -> bool:
     return act.began_ns <= at_ns and (act.healed_ns is None or at_ns <= act.healed_ns)
 
 
-def _still_there(case: Case, act: Act) -> str:
+def _still_there(case: Analysis, act: FaultWindow) -> str:
     """What a probe saw after its lifting; empty where it was an answer, or where another fault may be the reason."""
     if not act.still_there or act.healed_ns is None:
         return ""
@@ -125,7 +125,7 @@ def _still_there(case: Case, act: Act) -> str:
     return act.still_there
 
 
-def _injector(case: Case) -> Check:
+def _injector(case: Analysis) -> Check:
     lines = [
         f"{case.times.seconds(t.from_ns):.1f} s: {t.what}"
         for t in sorted((t for _, p in case.facts.each() for t in p.trouble), key=lambda t: t.from_ns)
@@ -134,14 +134,14 @@ def _injector(case: Case) -> Check:
     return _condition(ROOTS[1], bool(lines), lines[0] if lines else "from its start to its end", evidence=lines)
 
 
-def own_profile(case: Case, sha256: str) -> Check:
+def own_profile(case: Analysis, sha256: str) -> Check:
     """Whether the stored profile is the one that every process had."""
     other = sorted({h.process for _, p in case.facts.each() for h in p.headers if h.profile_sha256 != sha256})
     text = "profile.toml is not the one that the run was started with" if other else "profile.toml is as it was"
     return _condition("judged by its own profile", bool(other), text, evidence=other)
 
 
-def _account(case: Case) -> Check:
+def _account(case: Analysis) -> Check:
     ledger = case.ledger
     wrong = ledger.wrong + overlaps(case.table)
     wrong += [f"consumer {c}: {why}" for c, why in sorted(ledger.unjudged.items())]
@@ -164,7 +164,7 @@ def _account(case: Case) -> Check:
     )
 
 
-def _complete(case: Case) -> Check:
+def _complete(case: Analysis) -> Check:
     missing = incomplete(case.facts, case.damage, case.times.seconds(case.times.end_ns))
     return _condition(
         ROOTS[2],
@@ -174,7 +174,7 @@ def _complete(case: Case) -> Check:
     )
 
 
-def _offered(case: Case) -> Check:
+def _offered(case: Analysis) -> Check:
     limit, found = case.profile.guard.not_offered_share, not_offered(case, calm=True)
     if found is None:
         return _condition(OFFERED, True, "nothing was published in a calm phase", limit=limit)
@@ -185,7 +185,7 @@ def _offered(case: Case) -> Check:
     return _condition(OFFERED, share > limit, text, limit=limit, measured=round(share, 6))
 
 
-def _publishers_gone(case: Case) -> list[str]:
+def _publishers_gone(case: Analysis) -> list[str]:
     """Publishers whose part of the plan nobody counted: of a lost process, or taken away by hand."""
     end = case.times.plan_end_ns
     lost = [
@@ -204,7 +204,7 @@ def _publishers_gone(case: Case) -> list[str]:
     return lost + fewer
 
 
-def _undecided(case: Case) -> Check:
+def _undecided(case: Analysis) -> Check:
     share, limit = undecided_share(case), case.profile.guard.undecided_share
     if share is None:
         return _condition("little is undecided", True, "nothing was offered", limit=limit)
@@ -213,7 +213,7 @@ def _undecided(case: Case) -> Check:
     return _condition("little is undecided", bad, text, limit=limit, measured=round(share, 6))
 
 
-def _kept_away_by_us(case: Case) -> Check:
+def _kept_away_by_us(case: Analysis) -> Check:
     """What single consumers could not take is told by a condition of its own."""
     name, limit, share = "little was missed by our own trouble", case.profile.guard.undecided_share, harness_share(case)
     if share is None:
@@ -226,7 +226,7 @@ def _kept_away_by_us(case: Case) -> Check:
     )
 
 
-def _coverage(case: Case) -> Check:
+def _coverage(case: Analysis) -> Check:
     limit, share = case.profile.guard.clean_coverage_min, case.coverage
     text = (
         "no calm reading of the load generator"
@@ -239,7 +239,7 @@ def _coverage(case: Case) -> Check:
     return _condition("clean coverage", bad or bool(thin), text, limit=limit, measured=share, evidence=thin)
 
 
-def _taken(case: Case) -> Check:
+def _taken(case: Analysis) -> Check:
     """Trouble of single consumers is left out of their account: what it hid is neither lost nor not owed."""
     lines = []
     for t in sorted((t for _, p in case.facts.each() for t in p.trouble if t.consumers), key=lambda t: t.from_ns):
@@ -250,14 +250,14 @@ def _taken(case: Case) -> Check:
     return _condition(TAKEN, bool(lines), lines[0] if lines else "of every consumer", evidence=lines)
 
 
-def _own_lag(case: Case) -> Check:
+def _own_lag(case: Analysis) -> Check:
     limit, lag = case.profile.guard.own_lag_p99_ms, own_lag_ms(case, {CALM})
     text = "too few publish times" if lag is None else f"p99 of our own lag {lag:.3f} ms"
     # Too few to say p99 is no trouble of its own: whether enough was published is a threshold's matter.
     return _condition("own lag", lag is not None and lag > limit, text, limit=limit, measured=lag)
 
 
-def _path(case: Case) -> Check:
+def _path(case: Analysis) -> Check:
     probes = sorted(
         (p.at_ns, p.what, p.ok) for _, f in case.facts.each() for p in f.probes if p.what.startswith("family:")
     )
@@ -279,7 +279,7 @@ def _path(case: Case) -> Check:
     return _condition("path proved before the start", bool(lacking), text, evidence=lacking)
 
 
-def _all_connected(case: Case) -> Check:
+def _all_connected(case: Analysis) -> Check:
     ready_ns = case.times.t0_ns if case.times.ready_ns is None else case.times.ready_ns
     there = case.subs.confirmed_at(ready_ns)
     planned = [s for g, slots in enumerate(case.plan.slots) for s in slots[: case.plan.count_at(ready_ns, g)]]
@@ -297,7 +297,7 @@ def _all_connected(case: Case) -> Check:
     )  # fmt: skip
 
 
-def _faults(case: Case) -> list[Check]:
+def _faults(case: Analysis) -> list[Check]:
     never = [f"{name}: never in force" for name in never_in_force(case.profile, case.acts)]
     if not never and not case.acts:
         return []
@@ -325,7 +325,7 @@ def _faults(case: Case) -> list[Check]:
     ]  # fmt: skip
 
 
-def _queries(case: Case) -> list[Check]:
+def _queries(case: Analysis) -> list[Check]:
     """Whether something went wrong with the queries in or after a fault; how they came back is not measured."""
     if not case.acts or not case.profile.readers:
         return []
@@ -334,7 +334,7 @@ def _queries(case: Case) -> list[Check]:
     return [_condition("recovery of queries", bool(lines), text, evidence=lines)]
 
 
-def _failed_seen(case: Case) -> Check:
+def _failed_seen(case: Analysis) -> Check:
     n = case.ledger.failed_seen
     text = (
         f"{n} messages were delivered although their publishing had failed" if n else "no failed publish was delivered"

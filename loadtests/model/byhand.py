@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from loadtests.model.errors import TickstormError
 from loadtests.model.fault_kinds import KINDS
-from loadtests.model.fault_pairs import CLIENT_LINK, Act, hidden, wedges
+from loadtests.model.fault_pairs import CLIENT_LINK, FaultPlace, hidden, wedges
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.profile import Profile
@@ -35,7 +35,7 @@ _PLACES = ("link", "service", "consumers", "publishers")
 _NOT_BY_HAND = frozenset({"name", "at_s", "after", "repeat", "random"})
 
 
-class Refused(TickstormError):  # noqa: N818 - it names what came in
+class ManualFaultRefused(TickstormError):  # noqa: N818 - it names what came in
     """What was asked for by hand is not done. `why`: bad (never), not allowed (not here), conflict (not now)."""
 
     def __init__(self, why: Literal["bad", "not allowed", "conflict"], text: str) -> None:
@@ -59,11 +59,11 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
 def fault_by_hand(profile: Profile, asked: Mapping[str, Any], moment: Moment) -> PlannedFault:
     """The fault that the injector is told. Raises Refused."""
     if unknown := sorted(set(asked) & _NOT_BY_HAND):
-        raise Refused("bad", f"{unknown[0]}: a fault by hand begins now and once")
+        raise ManualFaultRefused("bad", f"{unknown[0]}: a fault by hand begins now and once")
     try:
         fault = fault_of({"name": _name(moment), "at_s": 0.0, **asked})
     except ValidationError as error:
-        raise Refused("bad", "; ".join(_sentences(error))) from None
+        raise ManualFaultRefused("bad", "; ".join(_sentences(error))) from None
     _allowed(profile, fault, moment)
     _timely(profile, fault, moment)
     at_ns = max(moment.now_ns + LEAD_NS, moment.from_ns or 0)
@@ -98,7 +98,7 @@ def _name(moment: Moment) -> str:
 def _allowed(profile: Profile, fault: Fault, moment: Moment) -> None:
     kind = KINDS[fault.kind]
     if kind.destructive and not profile.target.test_system:
-        raise Refused(
+        raise ManualFaultRefused(
             "not allowed",
             f'"{fault.kind}" is destructive, and the profile does not mark its target as a test system'
             " (target.test_system = true)",
@@ -106,15 +106,17 @@ def _allowed(profile: Profile, fault: Fault, moment: Moment) -> None:
     named = {"spare"} | {planned.to for planned in profile.faults if planned.to is not None}
     if fault.to is not None and fault.to not in named:  # clients would show it their passwords
         known = ", ".join(f'"{place}"' for place in sorted(named))
-        raise Refused(
+        raise ManualFaultRefused(
             "not allowed",
             f'to: found "{fault.to}", allowed by hand are "spare" and what faults of the profile name: {known}',
         )
     if kind.place == "target" and profile.target.kind != "local":
-        raise Refused("not allowed", f'"{fault.kind}" is a switch of the reference target: it needs the local stack')
+        raise ManualFaultRefused(
+            "not allowed", f'"{fault.kind}" is a switch of the reference target: it needs the local stack'
+        )
     if kind.place == "link" and fault.link not in moment.links:
         known = ", ".join(sorted(moment.links)) or "none"
-        raise Refused("bad", f'link: "{fault.link}" is not known, known are: {known}')
+        raise ManualFaultRefused("bad", f'link: "{fault.link}" is not known, known are: {known}')
     groups = {
         "consumers": [group.name for group in profile.consumers],
         "publishers": [group.name for group in profile.publishers],
@@ -122,28 +124,28 @@ def _allowed(profile: Profile, fault: Fault, moment: Moment) -> None:
     for place, names in groups.items():
         name = getattr(fault, place)
         if name is not None and name not in names:
-            raise Refused("bad", f'{place}: "{name}" is not known, known are: {", ".join(names)}')
+            raise ManualFaultRefused("bad", f'{place}: "{name}" is not known, known are: {", ".join(names)}')
 
     for key, text in proof_problems(profile, fault):
-        raise Refused("not allowed" if key == "kind" else "bad", f"{key}: {text}")
+        raise ManualFaultRefused("not allowed" if key == "kind" else "bad", f"{key}: {text}")
 
 
 def _apart(profile: Profile, fault: PlannedFault, other: PlannedFault, now_ns: int) -> None:
     """Refuses what a profile may not plan beside a fault that is known; one that overran its end is in force now."""
     ends_ns = max(other.until_ns, now_ns) if other.at_ns <= now_ns else other.until_ns
     gap_ns = max(fault.at_ns - ends_ns, other.at_ns - fault.until_ns)
-    ours, theirs = Act.of(fault), Act.of(other)
+    ours, theirs = FaultPlace.of(fault), FaultPlace.of(other)
     beside = f'"{other.name}" ({other.kind} on "{other.link}", {_when(other, now_ns)})'
     if gap_ns < 0 and hidden(ours, theirs, [group.name for group in profile.consumers]):
-        raise Refused("conflict", f"it would overlap {beside}, and the two could not be told apart")
+        raise ManualFaultRefused("conflict", f"it would overlap {beside}, and the two could not be told apart")
     if gap_ns < 0 and (wedges(ours, theirs) or wedges(theirs, ours)):
-        raise Refused(
+        raise ManualFaultRefused(
             "conflict",
             f'it would overlap {beside}: a toxic on "{CLIENT_LINK}" that changes while consumers do not read makes '
             "Toxiproxy hang",
         )
     if 0 <= gap_ns < profile.steady.hold_s * NS_PER_S:
-        raise Refused(
+        raise ManualFaultRefused(
             "conflict",
             f"it would be {gap_ns / NS_PER_S:.1f} s apart from {beside}, allowed from steady.hold_s, "
             f"{profile.steady.hold_s:g}, or an overlap: else the first can never be steady again",
@@ -158,23 +160,25 @@ def _when(other: PlannedFault, now_ns: int) -> str:
 
 def _timely(profile: Profile, fault: Fault, moment: Moment) -> None:
     if moment.from_ns is None:
-        raise Refused("conflict", "the run is not so far yet: wait for the end of the warm-up, which says what calm is")
+        raise ManualFaultRefused(
+            "conflict", "the run is not so far yet: wait for the end of the warm-up, which says what calm is"
+        )
     left_s = (moment.until_ns - max(moment.now_ns + LEAD_NS, moment.from_ns)) / NS_PER_S
     if fault.for_s > left_s:
         allowed = f"allowed up to {left_s:.1f}: the plan ends then" if left_s > 0 else "but the plan is over"
-        raise Refused("conflict", f"for_s: found {fault.for_s:g}, {allowed}")
+        raise ManualFaultRefused("conflict", f"for_s: found {fault.for_s:g}, {allowed}")
     if moment.under_way >= AT_ONCE:
-        raise Refused("conflict", f"{AT_ONCE} faults by hand are under way: heal one first")
+        raise ManualFaultRefused("conflict", f"{AT_ONCE} faults by hand are under way: heal one first")
     if moment.by_hand >= IN_ALL:
-        raise Refused("conflict", f"there were {IN_ALL} faults by hand in this run, which is the most")
+        raise ManualFaultRefused("conflict", f"there were {IN_ALL} faults by hand in this run, which is the most")
 
 
 def annotation(text: object) -> str:
     """A note of the user, on one line. Raises Refused."""
     if not isinstance(text, str) or not (found := " ".join(text.split())):
-        raise Refused("bad", "text: found nothing, allowed a sentence")
+        raise ManualFaultRefused("bad", "text: found nothing, allowed a sentence")
     if len(found) > MAX_NOTE:
-        raise Refused("bad", f"text: found {len(found)} characters, allowed up to {MAX_NOTE}")
+        raise ManualFaultRefused("bad", f"text: found {len(found)} characters, allowed up to {MAX_NOTE}")
     return plain(found, MAX_NOTE)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from loadtests.model.fault_pairs import CLIENT_LINK, Act, wedges
+from loadtests.model.fault_pairs import CLIENT_LINK, FaultPlace, wedges
 from loadtests.model.fault_times import bounds
 from loadtests.model.profile import Profile
 from loadtests.model.profile_faults import Fault
@@ -20,7 +20,7 @@ def _wedged(profile: Profile, unread: Fault) -> Iterator[str]:
     """A toxic that is added or removed while a consumer reads nothing makes Toxiproxy hang."""
     here = bounds(profile, unread)
     for index, other in enumerate(profile.faults):
-        if not wedges(Act.of(unread), Act.of(other)):
+        if not wedges(FaultPlace.of(unread), FaultPlace.of(other)):
             continue
         there = bounds(profile, other)
         if here.from_s < there.to_s and there.from_s < here.to_s:

@@ -19,7 +19,7 @@ Place = Literal["link", "service", "consumers", "publishers", "target"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
+class FaultKey:
     """What a key of a fault takes: limits as pydantic names them (ge, gt, le, lt, pattern), or a choice of words."""
 
     of: Literal["whole", "number", "yes", "text", "address or spare", "choice"]
@@ -27,15 +27,15 @@ class Key:
     choices: tuple[str, ...] = ()
 
 
-def _whole(ge: int, le: int) -> Key:
-    return Key(of="whole", limits={"ge": ge, "le": le})
+def _whole(ge: int, le: int) -> FaultKey:
+    return FaultKey(of="whole", limits={"ge": ge, "le": le})
 
 
-def _choice(*words: str) -> Key:
-    return Key(of="choice", choices=words)
+def _choice(*words: str) -> FaultKey:
+    return FaultKey(of="choice", choices=words)
 
 
-Keys = Mapping[str, Key]
+Keys = Mapping[str, FaultKey]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class FaultKind:
 
 
 MS, BYTES = _whole(1, 600_000), _whole(1, 1_000_000)
-SHARE = Key(of="number", limits={"gt": 0, "le": 1})
+SHARE = FaultKey(of="number", limits={"gt": 0, "le": 1})
 REDIS: tuple[str, ...] = ("redis",)
 POSTGRES: tuple[str, ...] = ("postgres",)
 A_LOAD_S, A_DELAY_S = 1.0, 0.2
@@ -94,11 +94,11 @@ _KINDS = (
         {"name": "slow-close", "needs": {"close_delay_ms": MS},
          "directions": True, "loses": False, "toxic": True, "least_s": A_DELAY_S},
         {"name": "down", "hides": True},
-        {"name": "flap", "needs": {"period_s": Key(of="number", limits={"ge": 0.2, "le": 3600})},
-         "may": {"down_share": Key(of="number", limits={"gt": 0, "lt": 1})}, "hides": True},
+        {"name": "flap", "needs": {"period_s": FaultKey(of="number", limits={"ge": 0.2, "le": 3600})},
+         "may": {"down_share": FaultKey(of="number", limits={"gt": 0, "lt": 1})}, "hides": True},
         {"name": "reset", "directions": True, "hides": True, "toxic": True},
         {"name": "black-hole", "directions": True, "hides": True, "toxic": True},
-        {"name": "failover", "needs": {"to": Key(of="address or spare")}, "may": {"keep": Key(of="yes")},
+        {"name": "failover", "needs": {"to": FaultKey(of="address or spare")}, "may": {"keep": FaultKey(of="yes")},
          "hides": True},
     ),
     *(
@@ -108,7 +108,7 @@ _KINDS = (
             {"name": "kill", "hides": True, "stops": True, "on_process": True},
             {"name": "restart", "hides": True, "instant": True, "stops": True, "on_process": True, "least_s": A_LOAD_S},
             {"name": "pause", "hides": True, "stops": True, "on_process": True},
-            {"name": "cpu-limit", "needs": {"cpu_percent": Key(of="number", limits={"ge": 1, "le": 100})},
+            {"name": "cpu-limit", "needs": {"cpu_percent": FaultKey(of="number", limits={"ge": 1, "le": 100})},
              "on_process": True, "least_s": 2.0},
             {"name": "memory-limit", "needs": {"memory_mb": _whole(1, 10**6)}, "services": REDIS + POSTGRES,
              "may_end": True, "on_process": True, "least_s": A_LOAD_S},
@@ -116,13 +116,13 @@ _KINDS = (
             {"name": "memory-pressure", "needs": {"headroom_kb": _whole(0, 10**9)}, "services": REDIS,
              "may": {"policy": _choice("noeviction", "allkeys-lru", "allkeys-random", "volatile-lru")}},
             {"name": "output-buffer", "needs": {"limit_kb": _whole(1, 10**9)}, "services": REDIS},
-            {"name": "backend-kill", "services": POSTGRES, "may": {"user": Key(of="text")}, "instant": True},
+            {"name": "backend-kill", "services": POSTGRES, "may": {"user": FaultKey(of="text")}, "instant": True},
             {"name": "connection-exhaustion", "services": POSTGRES, "may": {"leave": _whole(0, 1000)},
              "least_s": A_LOAD_S},
             {"name": "slow-queries", "needs": {"connections": _whole(1, 200)}, "services": POSTGRES,
              "least_s": A_LOAD_S},
             {"name": "lock", "services": POSTGRES,
-             "may": {"table": Key(of="text", limits={"pattern": r"^[a-z_][a-z0-9_]{0,62}$"})}},
+             "may": {"table": FaultKey(of="text", limits={"pattern": r"^[a-z_][a-z0-9_]{0,62}$"})}},
         )
     ),
     *_rows(

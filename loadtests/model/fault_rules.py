@@ -7,7 +7,7 @@ from itertools import combinations
 
 from loadtests.model.crew_rules import crew_problems
 from loadtests.model.fault_kinds import KINDS
-from loadtests.model.fault_pairs import Act, hidden
+from loadtests.model.fault_pairs import FaultPlace, hidden
 from loadtests.model.fault_times import (
     LEAD_S,
     Occurrence,
@@ -109,7 +109,7 @@ def _at_the_latest(fault: Fault) -> str:
 def _apart(profile: Profile, first: tuple[int, Fault], second: tuple[int, Fault]) -> Iterator[str]:
     """At most one problem for a pair of faults, about the first place where they cannot be told apart."""
     (one, a), (other, b) = first, second
-    hides = hidden(Act.of(a), Act.of(b), [group.name for group in profile.consumers])
+    hides = hidden(FaultPlace.of(a), FaultPlace.of(b), [group.name for group in profile.consumers])
     if a in before(profile, b) or b in before(profile, a):
         return
     if not (_fixed(a) and _fixed(b)):  # when they come is not up to the profile alone

@@ -16,9 +16,9 @@ from loadtests.model.profile_aborts import Abort
 from loadtests.model.profile_base import (
     Address,
     Name,
-    Part,
     Seconds,
     Share,
+    Table,
     Text,
     UrlPath,
     quoted,
@@ -68,7 +68,7 @@ __all__ = [
 ]
 
 
-class Target(Part):
+class Target(Table):
     """What is tested. `local` is the stack that Tickstorm starts; `external` names every address."""
 
     kind: Literal["local", "external"] = "local"
@@ -120,7 +120,7 @@ class Target(Part):
         return self
 
 
-class Run(Part):
+class Run(Table):
     """How long, and when to give up."""
 
     duration_s: Annotated[float, Field(gt=0, le=7 * 24 * 3600)]  # of the plan after the warm-up
@@ -131,14 +131,14 @@ class Run(Part):
     settle_ms: Annotated[int, Field(ge=0, le=250)] = 250  # at either end of a subscription: undecided unless seen
 
 
-class Identity(Part):
+class Identity(Table):
     """Where a message carries its identity in the payload."""
 
     path: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,5}$")] = "tickstorm"
     form: Literal["object", "text"] = "object"
 
 
-class Steady(Part):
+class Steady(Table):
     """What steady means: limits that hold per slice group before a fault and again after it."""
 
     delivery_min: Share = 0.95  # of the baseline's delivered / offered
@@ -150,13 +150,13 @@ class Steady(Part):
     group_min_messages: Annotated[int, Field(ge=1, le=10**9)] = 20
 
 
-class Recovery(Part):
+class Recovery(Table):
     """How long a recovery may take before it counts as none."""
 
     limit_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
 
 
-class Sampling(Part):
+class Sampling(Table):
     """How often target and harness are read, and how finely receive times are taken."""
 
     every_s: Annotated[float, Field(ge=0.1, le=600)] = 1.0
@@ -165,7 +165,7 @@ class Sampling(Part):
     canary_per_s: Annotated[float, Field(ge=0, le=100)] = 0.0  # messages per second kept flowing in every family
 
 
-class Guard(Part):
+class Guard(Table):
     """Budgets of the harness itself; beyond them a run is refused or its scope UNKNOWN."""
 
     own_lag_p99_ms: Annotated[float, Field(gt=0, le=600_000)] = 50.0
@@ -256,7 +256,7 @@ AT_ALL_TIMES: frozenset[Measure] = frozenset(
 """Those of them that hold in every phase: no fault on a link or of a service excuses them. The others hold in calm."""
 
 
-class Threshold(Part):
+class Threshold(Table):
     """A limit for one measure; with `at_most = "off"` none, where there is one by default."""
 
     measure: Measure
@@ -306,7 +306,7 @@ class Threshold(Part):
         return bound
 
 
-class Profile(Part):
+class Profile(Table):
     """Description of a run: target, workload, faults, thresholds."""
 
     name: Name

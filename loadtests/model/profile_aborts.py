@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from loadtests.model.profile_base import Name, Part, refuse
+from loadtests.model.profile_base import Name, Table, refuse
 
 SHARES = frozenset({"error_share", "lost_share"})
 LESS_IS_WORSE = "host_free_memory_mb"
 
 
-class Abort(Part):
+class Abort(Table):
     """A guard of the run: when it holds for so long, all faults are lifted first and then the load ends."""
 
     measure: Literal["target_memory_mb", "host_free_memory_mb", "error_share", "lost_share"]

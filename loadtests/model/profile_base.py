@@ -29,7 +29,7 @@ Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
-class Part(BaseModel):
+class Table(BaseModel):
     """A table: frozen, no unknown keys, no silent conversion, no infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -52,7 +52,7 @@ def twice(values: list[str]) -> list[str]:
     return sorted({value for value in values if values.count(value) > 1})
 
 
-def needs_of_kind(part: Part, kind: str, needs: set[str], given: set[str], may: set[str]) -> list[str]:
+def needs_of_kind(part: Table, kind: str, needs: set[str], given: set[str], may: set[str]) -> list[str]:
     """Problems of a table whose `kind` decides which keys it needs and which it may have."""
     return [f'{key}: found nothing, allowed a value, which kind "{kind}" needs' for key in sorted(needs - given)] + [
         f'{key}: found {getattr(part, key)}, allowed nothing with kind "{kind}"' for key in sorted(given - may)

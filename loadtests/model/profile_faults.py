@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union
 
 from pydantic import BaseModel, Field, TypeAdapter, create_model, model_validator
 
-from loadtests.model.fault_kinds import KINDS, OWN_KEYS, FaultKind, Key
-from loadtests.model.profile_base import AddressOrSpare, Name, Part, Positive, Seconds, Text, refuse
+from loadtests.model.fault_kinds import KINDS, OWN_KEYS, FaultKey, FaultKind
+from loadtests.model.profile_base import AddressOrSpare, Name, Positive, Seconds, Table, Text, refuse
 
 PLACES = ("link", "service", "consumers", "publishers")
 
 
-class Repeat(Part):
+class Repeat(Table):
     """How often a fault comes, and how far apart its starts are."""
 
     times: Annotated[int, Field(ge=1, le=1000)]
@@ -20,7 +20,7 @@ class Repeat(Part):
     random: bool = False  # once in each every_s, at an instant that the run's seed draws
 
 
-class Fault(Part):
+class Fault(Table):
     """What all faults have. Times count from the end of the warm-up, or from another fault's recovery."""
 
     all_keys: ClassVar[type[BaseModel]]
@@ -99,7 +99,7 @@ class Fault(Part):
         return {key: int(value) if isinstance(value, bool) else value for key, value in given.items()}
 
 
-def _takes(key: Key) -> Any:
+def _takes(key: FaultKey) -> Any:
     """The annotation of a key."""
     if key.of == "choice":
         return Literal[key.choices]

@@ -36,18 +36,18 @@ _WORDS: dict[str, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class FieldKind:
     """What one place in a profile takes."""
 
     of: Literal["table", "list", "map", "choice", "text", "whole number", "number", "true or false"]
     model: type[BaseModel] | None = None  # of a table
-    item: Kind | None = None  # of a list's items or a map's values
-    keys: Kind | None = None  # of a map
+    item: FieldKind | None = None  # of a list's items or a map's values
+    keys: FieldKind | None = None  # of a map
     choices: tuple[str, ...] = ()
     limits: tuple[tuple[str, Any], ...] = ()  # ge, gt, le, lt, multiple_of, min_length, max_length, pattern
-    other: Kind | None = None  # what it takes as well
+    other: FieldKind | None = None  # what it takes as well
 
-    def child(self, step: str | int) -> Kind | None:
+    def child(self, step: str | int) -> FieldKind | None:
         """What lies one step below; None where nothing can."""
         if self.of == "table" and self.model is not None:
             field = self.model.model_fields.get(str(step))
@@ -103,7 +103,7 @@ def _text(limit: Mapping[str, Any]) -> str:
     return "text"
 
 
-def kind_of(annotation: Any, limits: tuple[tuple[str, Any], ...] = ()) -> Kind:
+def kind_of(annotation: Any, limits: tuple[tuple[str, Any], ...] = ()) -> FieldKind:
     """The kind behind a type annotation of the models. Raises TypeError for an annotation that they do not use."""
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
@@ -112,29 +112,29 @@ def kind_of(annotation: Any, limits: tuple[tuple[str, Any], ...] = ()) -> Kind:
     if origin in (Union, types.UnionType):
         rest = [part for part in args if part is not type(None)]
         if all(isinstance(part, type) and issubclass(part, Fault) for part in rest):
-            return Kind(of="table", model=Fault.all_keys)
+            return FieldKind(of="table", model=Fault.all_keys)
         first = kind_of(rest[0], limits)
         return first if len(rest) == 1 else replace(first, other=kind_of(rest[1]))
     if origin is Literal:
-        return Kind(of="choice", choices=tuple(map(str, args)))
+        return FieldKind(of="choice", choices=tuple(map(str, args)))
     if origin is list:
-        return Kind(of="list", item=kind_of(args[0]), limits=limits)
+        return FieldKind(of="list", item=kind_of(args[0]), limits=limits)
     if origin is dict:
-        return Kind(of="map", keys=kind_of(args[0]), item=kind_of(args[1]), limits=limits)
+        return FieldKind(of="map", keys=kind_of(args[0]), item=kind_of(args[1]), limits=limits)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return Kind(of="table", model=annotation)
+        return FieldKind(of="table", model=annotation)
     if annotation is bool:
-        return Kind(of="true or false")
+        return FieldKind(of="true or false")
     if annotation is str:
-        return Kind(of="text", limits=limits)
+        return FieldKind(of="text", limits=limits)
     if annotation is int:
-        return Kind(of="whole number", limits=limits)
+        return FieldKind(of="whole number", limits=limits)
     if annotation is float:
-        return Kind(of="number", limits=limits)
+        return FieldKind(of="number", limits=limits)
     raise TypeError(f"no words for {annotation!r}")
 
 
-def _of_field(field: FieldInfo) -> Kind:
+def _of_field(field: FieldInfo) -> FieldKind:
     return kind_of(field.annotation, tuple(found for part in field.metadata for found in _limits(part)))
 
 
@@ -149,12 +149,12 @@ def _limits(part: Any) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-PROFILE = Kind(of="table", model=Profile)
+PROFILE = FieldKind(of="table", model=Profile)
 
 
-def kind_at(loc: Loc) -> Kind | None:
+def kind_at(loc: Loc) -> FieldKind | None:
     """The kind of a place; None where the models know no such place."""
-    kind: Kind | None = PROFILE
+    kind: FieldKind | None = PROFILE
     for step in loc:
         if kind is None:
             return None
@@ -188,7 +188,7 @@ class FieldNote:
     """One key of a profile, for its documentation."""
 
     path: str  # faults[].latency_ms
-    kind: Kind
+    kind: FieldKind
     required: bool
     default: str  # as TOML writes it; empty where there is none
 
@@ -198,7 +198,7 @@ def all_fields() -> Iterator[FieldNote]:
     yield from _walk(PROFILE, "")
 
 
-def _walk(kind: Kind, prefix: str) -> Iterator[FieldNote]:
+def _walk(kind: FieldKind, prefix: str) -> Iterator[FieldNote]:
     if kind.model is None:
         return
     for name, field in kind.model.model_fields.items():

@@ -15,7 +15,7 @@ from typing import Any
 
 from loadtests.model.address import written
 from loadtests.model.environment import DB_PASSWORD
-from loadtests.model.profile_fields import PROFILE, Kind, Loc, default_at, found_words, path_of
+from loadtests.model.profile_fields import PROFILE, FieldKind, Loc, default_at, found_words, path_of
 from loadtests.model.profile_words import nearest, unknown_key
 
 PREFIX = "TICKSTORM_SET_"
@@ -145,7 +145,7 @@ def _assign(raw: dict[str, Any], steps: Sequence[str | int], value: Any) -> Loc:
     """Put a value at its place, making the tables around it. Raises _NoPlaceError and leaves all as it was."""
     loc: Loc = ()
     node: Any = raw
-    kind: Kind = PROFILE
+    kind: FieldKind = PROFILE
     made: list[tuple[Any, str | int]] = []
     try:
         for index, step in enumerate(steps):
@@ -167,12 +167,12 @@ def _assign(raw: dict[str, Any], steps: Sequence[str | int], value: Any) -> Loc:
     raise AssertionError("a path has at least one step")
 
 
-def _empty(kind: Kind, loc: Loc) -> Any:
+def _empty(kind: FieldKind, loc: Loc) -> Any:
     default = default_at(loc)
     return copy.deepcopy(default) if default is not None else [] if kind.of == "list" else {}
 
 
-def _place(node: Any, kind: Kind, step: str | int, loc: Loc) -> str | int:
+def _place(node: Any, kind: FieldKind, step: str | int, loc: Loc) -> str | int:
     """The key or index that a step means."""
     where = path_of(loc) or "the profile"
     if kind.of in ("table", "map"):

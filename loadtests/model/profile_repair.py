@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from loadtests.model.profile import AT_LEAST, Profile
-from loadtests.model.profile_fields import Kind, Loc, default_at, kind_at
+from loadtests.model.profile_fields import FieldKind, Loc, default_at, kind_at
 from loadtests.model.profile_words import Problem, fault_kind_at, rule_problems
 
 _ROUNDS = 6
@@ -81,7 +81,7 @@ def _optional(loc: Loc) -> bool:
     return not parent.model.model_fields[str(loc[-1])].is_required()
 
 
-def _valid(kind: Kind) -> Any:
+def _valid(kind: FieldKind) -> Any:
     """Some value that a kind takes."""
     limit = dict(kind.limits)
     match kind.of:
@@ -118,7 +118,7 @@ _TEXTS: dict[str, str] = {
 }
 
 
-def _fit_rule(table: dict[str, Any], kind: Kind) -> None:
+def _fit_rule(table: dict[str, Any], kind: FieldKind) -> None:
     """Make a table agree with itself, keeping its name and what it refers to."""
     name = "" if kind.model is None else kind.model.__name__
     if name == "Shape":

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from loadtests.model.fault_kinds import KINDS, OWN_KEYS
 from loadtests.model.profile_faults import Fault
-from loadtests.model.profile_fields import Kind, Loc, found_words, kind_at, path_of
+from loadtests.model.profile_fields import FieldKind, Loc, found_words, kind_at, path_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ def rule_problems(text: str, path: str = "") -> Iterator[Problem]:
         yield Problem(path=f"{path}.{key}" if path else key, text=rest)
 
 
-def unknown_key(key: str, table: Kind | None) -> str:
+def unknown_key(key: str, table: FieldKind | None) -> str:
     """Words for a key that a table does not have."""
     known = () if table is None else table.known
     return f"found an unknown key, allowed one of {', '.join(known)}{nearest(key, known)}"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SkipValidation, model_validator
 
 from loadtests.model.content import TIMESTAMP
-from loadtests.model.profile_base import Channel, Name, Part, Positive, Seconds, Text, needs_of_kind, refuse, twice
+from loadtests.model.profile_base import Channel, Name, Positive, Seconds, Table, Text, needs_of_kind, refuse, twice
 
 # ruff: noqa: RUF012 - pydantic copies a default for every model
 
@@ -18,7 +18,7 @@ Content = Annotated[
 ]
 
 
-class Family(Part):
+class Family(Table):
     """A route family and its delivery contract. Routes = all combinations of the keys' values, in order."""
 
     name: Name
@@ -73,7 +73,7 @@ def _content_problems(content: object) -> list[str]:
     return problems
 
 
-class Shape(Part):
+class Shape(Table):
     """How the rate goes over time, messages per second of one publisher."""
 
     kind: Literal["constant", "ramp", "poisson", "burst", "on-off", "replay"]
@@ -116,7 +116,7 @@ SHAPE_NEEDS: dict[str, set[str]] = {
 }
 
 
-class Publishers(Part):
+class Publishers(Table):
     """A group of equal publishers; each is a Locust user with a slot of its own."""
 
     name: Name
@@ -127,7 +127,7 @@ class Publishers(Part):
     outstanding: Annotated[int, Field(ge=1, le=100_000)] = 1000  # commands without an answer
 
 
-class Subscribe(Part):
+class Subscribe(Table):
     """Which routes the consumers of a group ask for; empty = all."""
 
     families: list[Name] = []
@@ -137,7 +137,7 @@ class Subscribe(Part):
     health: bool = False
 
 
-class Reconnect(Part):
+class Reconnect(Table):
     """A consumer's policy after it lost its connection: seeded jitter of +- `jitter` x delay."""
 
     first_ms: Annotated[float, Field(ge=1, le=600_000)] = 100.0
@@ -146,7 +146,7 @@ class Reconnect(Part):
     jitter: Annotated[float, Field(ge=0, le=1)] = 0.2
 
 
-class Consumers(Part):
+class Consumers(Table):
     """A group of equal consumers; each is a Locust user with a slot of its own."""
 
     name: Name
@@ -161,7 +161,7 @@ class Consumers(Part):
 Query = Literal["symbols_count", "symbols_first", "events_last", "patterns_distinct"]
 
 
-class Readers(Part):
+class Readers(Table):
     """A group of database readers in the read-only role, open loop."""
 
     name: Name

@@ -69,7 +69,7 @@ class Problems:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RecordedRow:
     """One row; `source` is its JSON text, empty where it is of a table."""
 
     line: int
@@ -113,7 +113,7 @@ class Recorded:
         self._marks = "."
         head = text.lstrip(" \t\r\n")[:1]
         self.columns: list[str] = []  # of a table
-        self.rows: Iterable[Row]
+        self.rows: Iterable[RecordedRow]
         if head == "{":
             self.rows = self._json(text)
         elif head == "[":
@@ -140,7 +140,7 @@ class Recorded:
         """How a number of this file looks."""
         return f"0{self._mark or self._marks[0]}5"
 
-    def _json(self, text: str) -> Iterator[Row]:
+    def _json(self, text: str) -> Iterator[RecordedRow]:
         # A JSON text cannot hold a raw line end inside a value; other separators, such as U+2028, it can.
         for number, line in enumerate(_LINE_END.split(text), 1):
             if not line.strip(" \t"):
@@ -150,9 +150,9 @@ class Recorded:
             except (msgspec.DecodeError, RecursionError) as error:
                 self._problems.add(number, f"found {shown(line)}, allowed one JSON object a line: {error}")
                 continue
-            yield Row(number, values, line)
+            yield RecordedRow(number, values, line)
 
-    def _table(self, text: str) -> Iterator[Row]:
+    def _table(self, text: str) -> Iterator[RecordedRow]:
         first = 1
         given = None
         if found := _SEPARATOR_LINE.match(text):
@@ -185,7 +185,7 @@ class Recorded:
                     at, f"found {len(values)} values, allowed as many as the header has columns, {width}"
                 )
                 continue
-            yield Row(at, dict(zip(self.columns, values[:width], strict=True)), "")
+            yield RecordedRow(at, dict(zip(self.columns, values[:width], strict=True)), "")
 
     def _header(self, text: str, line: int, given: str | None) -> tuple[str, list[str]]:
         """Delimiter and columns: the delimiter is the one by which a column of time is found."""

@@ -20,7 +20,7 @@ from loadtests.model.ids import NS_PER_S
 from loadtests.model.profile import Identity
 from loadtests.plan import market
 from loadtests.plan.payload import LEFT_OPEN, IdentityPathError, payload
-from loadtests.plan.recorded import Problems, Recorded, ReplayError, Row, decoded, shown
+from loadtests.plan.recorded import Problems, Recorded, RecordedRow, ReplayError, decoded, shown
 
 __all__ = ["MAX_ROWS", "TIME_COLUMNS", "ReplayError", "Replayed", "parse"]
 
@@ -99,7 +99,7 @@ class _Times:
         self._file, self._problems = file, problems
         self._form: tuple[str, int] | None = None  # as its first row has it, and that row's line
 
-    def of(self, row: Row) -> int | None:
+    def of(self, row: RecordedRow) -> int | None:
         """Time of a row in ns, None where it has none that can be read."""
         column = next((name for name in TIME_COLUMNS if name in row.values), None)
         if column is None:
@@ -171,7 +171,7 @@ class _Sorting:
         self._any_kinds = {name: kind for kinds in self._kinds.values() for name, kind in kinds.items()}
         self._root = identity.path.split(".")[0]
 
-    def of(self, row: Row) -> tuple[Mapping[str, object], int | None]:
+    def of(self, row: RecordedRow) -> tuple[Mapping[str, object], int | None]:
         """Fields of the payload, and the index of the route: None where the row leaves it open."""
         asked: dict[str, str] = {}
         fields: dict[str, object] = {}
@@ -190,14 +190,14 @@ class _Sorting:
             self._check_identity(row, fields, route or self._routes[0])
         return fields, None if route is None else route.index
 
-    def _check_name(self, row: Row, name: str) -> None:
+    def _check_name(self, row: RecordedRow, name: str) -> None:
         """A key that is spelt otherwise would be a field, and its row go to any route."""
         if name not in self._names:
             self._names.add(name)
             if (meant := name.strip().casefold()) in self._meant:
                 self._problems.add(row.line, f"found {shown(name)} as a name, allowed {shown(meant)}")
 
-    def _ask(self, asked: dict[str, str], key: str, name: str, row: Row) -> None:
+    def _ask(self, asked: dict[str, str], key: str, name: str, row: RecordedRow) -> None:
         text = row.text(name)
         if text is None:
             self._problems.add(row.line, f"{name}: found {shown(row.values[name])}, allowed text")
@@ -205,7 +205,7 @@ class _Sorting:
             told = f"{name}: found {shown(text)} beside {shown(asked[key])}, allowed one of the two"
             self._problems.add(row.line, told)
 
-    def _route(self, row: Row, asked: tuple[tuple[str, str], ...]) -> Route | None:
+    def _route(self, row: RecordedRow, asked: tuple[tuple[str, str], ...]) -> Route | None:
         """The first route that agrees with all that the row names and has least beside; None: all of them agree."""
         if asked not in self._by_asked:
             fit: Sequence[Route] = self._routes
@@ -231,7 +231,7 @@ class _Sorting:
             together = " with ".join(f"{key} {shown(value)}" for key, value in asked)
             yield f"found {together}, allowed what one family of these publishers has together"
 
-    def _type(self, row: Row, fields: dict[str, object], kinds: Mapping[str, type]) -> None:
+    def _type(self, row: RecordedRow, fields: dict[str, object], kinds: Mapping[str, type]) -> None:
         """Make numbers of a table's texts where the event has numbers."""
         for name, value in fields.items():
             kind = kinds.get(name)
@@ -245,7 +245,7 @@ class _Sorting:
             else:
                 fields[name] = number
 
-    def _check_identity(self, row: Row, fields: Mapping[str, object], route: Route) -> None:
+    def _check_identity(self, row: RecordedRow, fields: Mapping[str, object], route: Route) -> None:
         event = market.build(route.event, random.Random(0), timestamp="", channel=route.channel)
         try:
             payload(event | dict(fields), self._identity, 0)

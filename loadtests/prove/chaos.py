@@ -12,14 +12,14 @@ from concurrent.futures import Future
 
 from loadtests.model.errors import HarnessError
 from loadtests.prove.chaos_lane import LONGEST_S, Lane, Told
-from loadtests.prove.chaos_plan import Moment
+from loadtests.prove.chaos_plan import ChaosMoment
 from loadtests.prove.running import ProofError
 
 __all__ = ["Lane", "Told", "carry_out"]
 
 
 def carry_out(
-    moments: Sequence[Moment], lanes: Sequence[Lane], tell: Callable[[Told], None]
+    moments: Sequence[ChaosMoment], lanes: Sequence[Lane], tell: Callable[[Told], None]
 ) -> tuple[list[Told], list[str]]:
     """All moments on the lanes side by side, each told when it is over; what could not be carried out, as sentences.
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loadtests.prove.chaos_plan import DISKS, SERVICES, Moment
+from loadtests.prove.chaos_plan import DISKS, SERVICES, ChaosMoment
 
 FACTS_S = 2.0
 """How long before the blow the last stored fact may lie: processes flush each second, and write at once."""
@@ -15,7 +15,7 @@ STATUS = {"FAIL": 1, "UNKNOWN": 3, "ABORTED": 4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class SeenFromOutside:
     """What was seen of one moment."""
 
     at_s: float  # when the blow fell, from T0
@@ -38,12 +38,12 @@ class Seen:
     processes: Sequence[str]  # of the run, still there
 
 
-def problems(moment: Moment, seen: Seen) -> list[str]:
+def problems(moment: ChaosMoment, seen: SeenFromOutside) -> list[str]:
     """What is wrong, in sentences; empty where all was survived in order."""
     return [*_faults(moment, seen), *_facts(seen), *_verdict(moment, seen), *_end(seen)]
 
 
-def _faults(moment: Moment, seen: Seen) -> list[str]:
+def _faults(moment: ChaosMoment, seen: SeenFromOutside) -> list[str]:
     wrong = [f"after the next start it is not as before: {text}" for text in seen.left_at_last]
     if seen.left and not moment.everything:  # somebody of ours lived, whose duty it was
         wrong += [f"it was left: {text}" for text in seen.left]
@@ -52,7 +52,7 @@ def _faults(moment: Moment, seen: Seen) -> list[str]:
     return wrong
 
 
-def _facts(seen: Seen) -> list[str]:
+def _facts(seen: SeenFromOutside) -> list[str]:
     wrong = [f"the history has a hole: {text}" for text in seen.torn]
     if seen.facts_s is None:
         wrong.append("a file of the history holds no fact")
@@ -61,7 +61,7 @@ def _facts(seen: Seen) -> list[str]:
     return wrong
 
 
-def _verdict(moment: Moment, seen: Seen) -> list[str]:
+def _verdict(moment: ChaosMoment, seen: SeenFromOutside) -> list[str]:
     wrong = []
     told = "\n".join([*seen.reasons, *seen.again_reasons, seen.said])
     for word in causes(moment):
@@ -78,7 +78,7 @@ def _verdict(moment: Moment, seen: Seen) -> list[str]:
     return wrong
 
 
-def causes(moment: Moment) -> tuple[str, ...]:
+def causes(moment: ChaosMoment) -> tuple[str, ...]:
     """Patterns that the reasons must match."""
     if moment.victim in SERVICES:
         return (rf"\b{moment.victim} ended by SIGKILL at \d",)
@@ -92,7 +92,7 @@ def causes(moment: Moment) -> tuple[str, ...]:
     }[moment.victim]
 
 
-def _end(seen: Seen) -> list[str]:
+def _end(seen: SeenFromOutside) -> list[str]:
     wrong = [f"still there: {text}" for text in seen.processes]
     if seen.over_s > HANG_S:
         wrong.append(f"it was over {seen.over_s:.0f} s after its expected end")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from loadtests.model.stackwire import Status
-from loadtests.prove.chaos_checks import Seen, problems
+from loadtests.prove.chaos_checks import SeenFromOutside, problems
 from loadtests.prove.chaos_disk import Disk, RefusedHereError, disk
 from loadtests.prove.chaos_plan import (
     CUT,
@@ -32,13 +32,13 @@ from loadtests.prove.chaos_plan import (
     SMALL,
     STILL,
     WARM_UP_S,
-    Moment,
+    ChaosMoment,
 )
-from loadtests.prove.chaos_victims import MARK, Family, Known, strike
+from loadtests.prove.chaos_victims import MARK, Known, ProcessFamily, strike
 from loadtests.prove.chaos_watch import Lookout, files, has_hole, last_ns, origin_ns, started_s
 from loadtests.prove.faults_left import World
 from loadtests.prove.faults_world import look
-from loadtests.prove.running import Child, ProofError, wait_for
+from loadtests.prove.running import BenchProcess, ProofError, wait_for
 
 COMMAND = [sys.executable, "-m", "loadtests.cli"]
 BEGIN_S = 60.0
@@ -73,9 +73,9 @@ class Stack(Protocol):
 class Told:
     """What came of one moment."""
 
-    moment: Moment
+    moment: ChaosMoment
     seconds: float
-    seen: Seen | None = None  # None where the victim could not be struck
+    seen: SeenFromOutside | None = None  # None where the victim could not be struck
     wrong: tuple[str, ...] = ()
     refused: str = ""  # this machine does not let us strike so: why
 
@@ -96,7 +96,7 @@ class Lane:
     def __init__(self, stack: Stack, folder: Path) -> None:
         self._stack, self._folder = stack, folder
         self._before: World | None = None
-        self._child: Child | None = None
+        self._child: BenchProcess | None = None
         self.judging_s: Callable[[], float] = lambda: 0.0
         """How long after its planned end an undisturbed run is over here; waits until that is known."""
 
@@ -124,7 +124,7 @@ class Lane:
         if self._child is not None:
             self._child.stop()
 
-    def moment(self, moment: Moment) -> Told:
+    def moment(self, moment: ChaosMoment) -> Told:
         """Carry it out. Raises ProofError where the run could not be started or struck."""
         began_s = time.monotonic()
         at = self._place(f"{moment.number:03d}-{moment.victim.replace(' ', '-')}")
@@ -140,7 +140,7 @@ class Lane:
 
     # -- one moment, step by step
 
-    def _struck(self, moment: Moment, at: Path, where: Disk) -> Seen:
+    def _struck(self, moment: ChaosMoment, at: Path, where: Disk) -> SeenFromOutside:
         self._stack.restore()
         status = self._stack.status()
         services = {name: service.pid for name, service in status.services.items() if service.pid is not None}
@@ -148,7 +148,7 @@ class Lane:
             self._before = look(status)
         mark = uuid.uuid4().hex
         child = self._start(at, where.folder / "reports", mark, workers=moment.workers, seed=moment.seed)
-        family, lookout = Family(child.pid, mark), Lookout(status)
+        family, lookout = ProcessFamily(child.pid, mark), Lookout(status)
         try:
             t0_s = self._t0(child, where.folder / "reports")
             self._await_instant(moment, t0_s, lookout)
@@ -172,18 +172,18 @@ class Lane:
             processes=processes, left=left, healed_s=healed_s, stopped=_stopped(family),
         )  # fmt: skip
 
-    def _start(self, at: Path, reports: Path, mark: str, *, workers: int, seed: int) -> Child:
+    def _start(self, at: Path, reports: Path, mark: str, *, workers: int, seed: int) -> BenchProcess:
         reports.mkdir()
         (at / "profile.toml").write_text(PROFILE, encoding="utf-8")
         argv = [*COMMAND, "run", str(at / "profile.toml"), "--seed", str(seed)]
         argv += ["--workers", str(workers)] if workers else []
-        self._child = Child(argv, at / "run.log", {**self._environment(reports), MARK: mark})
+        self._child = BenchProcess(argv, at / "run.log", {**self._environment(reports), MARK: mark})
         return self._child
 
     def _environment(self, reports: Path) -> dict[str, str]:
         return {"TICKSTORM_STACK": str(self._stack.folder), "TICKSTORM_REPORTS": str(reports), "COLUMNS": "400"}
 
-    def _t0(self, child: Child, reports: Path) -> float:
+    def _t0(self, child: BenchProcess, reports: Path) -> float:
         def begun() -> float | None:
             if child.process.poll() is not None:
                 raise ProofError(f"the run ended with {child.process.returncode} by itself; {child.last_words}")
@@ -194,7 +194,7 @@ class Lane:
         found: float = wait_for(begun, BEGIN_S, f"the run began; {child.said}")
         return found
 
-    def _await_instant(self, moment: Moment, t0_s: float, lookout: Lookout) -> None:
+    def _await_instant(self, moment: ChaosMoment, t0_s: float, lookout: Lookout) -> None:
         if moment.fault:
             sign = SIGNS[moment.fault]
             wait_for(
@@ -205,16 +205,16 @@ class Lane:
             until_s = t0_s + moment.at_s
         threading.Event().wait(max(0.0, until_s - time.monotonic()))
 
-    def _wait(self, child: Child) -> int:
+    def _wait(self, child: BenchProcess) -> int:
         try:
             return child.wait(LONGEST_S)
         except ProofError:  # a hang; the checks say so by the time that it took
             return child.stop()
 
     def _seen(
-        self, moment: Moment, at: Path, said: str, *, blow_s: float, t0_s: float, fault: str, code: int, over_s: float,
+        self, moment: ChaosMoment, at: Path, said: str, *, blow_s: float, t0_s: float, fault: str, code: int, over_s: float,
         processes: list[str], left: list[str], healed_s: float | None, stopped: list[str],
-    ) -> Seen:  # fmt: skip
+    ) -> SeenFromOutside:  # fmt: skip
         run = _run(at / "kept" / "reports")
         if run is None:
             raise ProofError(f"nothing of moment {moment.number} was stored; it said: {said}")
@@ -229,7 +229,7 @@ class Lane:
         changed = self._settled(frozenset())
         if changed:  # what one moment left is not told of the next one too
             self._before = look(self._stack.status())
-        return Seen(
+        return SeenFromOutside(
             at_s=blow_s - t0_s,
             fault=fault,
             status=code,
@@ -251,7 +251,7 @@ class Lane:
         )
 
     def _again(self, at: Path, run: Path) -> tuple[int, str, list[str]]:
-        child = Child(
+        child = BenchProcess(
             [*COMMAND, "analyze", str(run), "--quiet", "--out", str(at / "again")], at / "analyze.log",
             self._environment(run.parent),
         )  # fmt: skip
@@ -259,13 +259,13 @@ class Lane:
         verdict, reasons = _verdict_of(at / "again")
         return status, verdict, reasons or [child.last_words]
 
-    def _next_start(self, moment: Moment, at: Path, run: Path) -> list[str]:
+    def _next_start(self, moment: ChaosMoment, at: Path, run: Path) -> list[str]:
         """What a user types; any run begins with the same."""
-        child = Child([*COMMAND, "stack", "heal"], at / "heal.log", self._environment(run.parent))
+        child = BenchProcess([*COMMAND, "stack", "heal"], at / "heal.log", self._environment(run.parent))
         child.wait(90)
         return self._left(moment)
 
-    def _left(self, moment: Moment) -> list[str]:
+    def _left(self, moment: ChaosMoment) -> list[str]:
         """What is not as before; what is gone holds no fault, and it starts without any."""
         return self._settled(SERVICES & {moment.victim})
 
@@ -315,14 +315,14 @@ def _lag_s(data: bytes, origin: int | None, blow_s: float) -> float | None:
     return max(0.0, blow_s - (origin + last) / 1e9)
 
 
-def _gone(family: Family) -> list[str]:
+def _gone(family: ProcessFamily) -> list[str]:
     deadline = time.monotonic() + GONE_S
     while (left := family.left()) and time.monotonic() < deadline:
         time.sleep(LOOK_AGAIN_S)
     return [known.what for known in left]
 
 
-def _stopped(family: Family) -> list[str]:
+def _stopped(family: ProcessFamily) -> list[str]:
     return [known.what for known in family.known.values() if known.stands_still()]
 
 

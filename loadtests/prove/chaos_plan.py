@@ -156,7 +156,7 @@ at_most = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
+class ChaosMoment:
     """One victim at one instant of one run."""
 
     number: int  # from 1
@@ -168,12 +168,12 @@ class Moment:
     seed: int
 
 
-def schedule(count: int, seed: int) -> list[Moment]:
+def schedule(count: int, seed: int) -> list[ChaosMoment]:
     """The moments in order; the same for the same seed."""
     draw = random.Random(seed)
     inside = [index < math.ceil(count * INSIDE_SHARE) for index in range(count)]
     draw.shuffle(inside)
-    found: list[Moment] = []
+    found: list[ChaosMoment] = []
     struck, next_fault = 0, draw.randrange(len(FAULTS))
     for index in range(count):
         victim = VICTIMS[index % len(VICTIMS)]
@@ -183,7 +183,7 @@ def schedule(count: int, seed: int) -> list[Moment]:
         together = victim == "injector and master"
         struck += together
         found.append(
-            Moment(
+            ChaosMoment(
                 number=index + 1,
                 victim=victim,
                 fault=fault,
@@ -196,6 +196,6 @@ def schedule(count: int, seed: int) -> list[Moment]:
     return found
 
 
-def inside_share(moments: Sequence[Moment]) -> float:
+def inside_share(moments: Sequence[ChaosMoment]) -> float:
     """Share of the moments that are planned inside a fault."""
     return sum(1 for moment in moments if moment.fault) / len(moments)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import psutil
 
 from loadtests.prove.chaos_disk import Disk
-from loadtests.prove.chaos_plan import DISKS, SERVICES, Moment
+from loadtests.prove.chaos_plan import DISKS, SERVICES, ChaosMoment
 from loadtests.prove.running import ProofError, wait_for
 
 MARK = "TICKSTORM_CHAOS_MARK"
@@ -46,7 +46,7 @@ class Known:
             return False
 
 
-class Family:
+class ProcessFamily:
     """All processes of one run: what its command started, and what carries its mark."""
 
     def __init__(self, command: int, mark: str) -> None:
@@ -96,7 +96,7 @@ class Family:
         return found
 
 
-def strike(moment: Moment, family: Family, services: Mapping[str, int], disk: Disk) -> float:
+def strike(moment: ChaosMoment, family: ProcessFamily, services: Mapping[str, int], disk: Disk) -> float:
     """Let the moment's victim fall; the monotonic time just before it. Raises ProofError where it is not there."""
     if moment.victim in DISKS:
         writers = [family.master()]
@@ -111,7 +111,7 @@ def strike(moment: Moment, family: Family, services: Mapping[str, int], disk: Di
     return before_s
 
 
-def _doomed(moment: Moment, family: Family, services: Mapping[str, int]) -> list[int]:
+def _doomed(moment: ChaosMoment, family: ProcessFamily, services: Mapping[str, int]) -> list[int]:
     if moment.victim in SERVICES:
         return [services[moment.victim]]
     if moment.victim == "master":

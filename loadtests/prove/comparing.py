@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from loadtests.prove.expected_results import LOST, OWN_CHOICE, Block, expected
-from loadtests.prove.history import Account, Found, Place
+from loadtests.prove.expected_results import LOST, OWN_CHOICE, ExpectedDelivery, expected
+from loadtests.prove.history import Found, FoundAccount, Place
 from loadtests.prove.sections import SHOWN, Row, compared
 from loadtests.prove.truth import STRANGE, Got, Truth
 
@@ -163,7 +163,7 @@ def _edges(connections: Tally, truth: Truth, found: Found, place: Place) -> None
             )
 
 
-def unlike(planted: Account, found: Account) -> str:
+def unlike(planted: FoundAccount, found: FoundAccount) -> str:
     """What differs between two accounts, with the first numbers."""
     said = [
         f"{name} {getattr(planted, name)} is {getattr(found, name)}"
@@ -197,7 +197,7 @@ def _published(truth: Truth, found: Found, but: frozenset[int]) -> Iterable[Row]
     yield published.row("published")
 
 
-def _block(block: Block, results: dict[str, Any], *, but: bool, calm: bool) -> Iterable[Row]:
+def _block(block: ExpectedDelivery, results: dict[str, Any], *, but: bool, calm: bool) -> Iterable[Row]:
     delivery = results["delivery"]
     lost = delivery["lost"]
     defect, not_replayed, owed = (block.total(name) for name in ("defect", "not_replayed", "owed"))
@@ -252,7 +252,7 @@ def _late(what: str, sure: int, near: int, found: int) -> Row:
     return Row(what=what, planted=planted, found=str(found), equal=equal, differences=differences)
 
 
-def _routes(block: Block, routes: list[dict[str, Any]]) -> Tally:
+def _routes(block: ExpectedDelivery, routes: list[dict[str, Any]]) -> Tally:
     tally = Tally()
     told = {route["group"]: route for route in routes}
     for name in sorted({group for group, _ in block.of} | told.keys()):

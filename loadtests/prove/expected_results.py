@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 from loadtests.model.contract import Contract
 from loadtests.model.ids import SLICE_NS
-from loadtests.prove.ground_truth_log import BookError, Connection, Event
+from loadtests.prove.ground_truth_log import BookError, Event, LoggedConnection
 from loadtests.prove.history import Edge, Place
-from loadtests.prove.truth import STRANGE, Got, Stream, Truth
+from loadtests.prove.truth import STRANGE, Got, TrueStream, Truth
 
 NO_MESSAGE = {
     "foreign": frozenset({"foreign-run", "foreign-route"}),
@@ -45,7 +45,7 @@ NUMBERS = ("owed", "unique", "repeated", "reordered", "late", *LOST, "disconnect
 
 
 @dataclass(slots=True, kw_only=True)
-class Block:
+class ExpectedDelivery:
     """Expected numbers, by (name of the group as in the results, number)."""
 
     published: int = 0
@@ -62,7 +62,7 @@ class Block:
 class _Stay:
     """One subscription in slices of the time of sending."""
 
-    connection: Connection
+    connection: LoggedConnection
     may_from: int
     owed_from: int
     owed_to: int
@@ -86,14 +86,14 @@ def expected(
     but: frozenset[int] = frozenset(),
     not_ok: Mapping[int, Collection[int]] = {},
     told: Mapping[int, Collection[int]] | None = None,
-) -> Block:
+) -> ExpectedDelivery:
     """The numbers of a run without faults, but for some consumers.
 
     `not_ok`: seqs by stream that Redis did not answer well: whoever sees them has them, nobody is owed them.
     `told`: seqs by stream that publishers told of, where one of them was killed before it told of all: who sees another
     has it, and nothing more is said.  Raises BookError where the book leaves a number open.
     """
-    block = Block(
+    block = ExpectedDelivery(
         published=sum(len(s.events) for s in truth.streams.values()),
         no_message={
             name: sum(count for (_, kind), count in truth.strange().items() if kind in lies)
@@ -110,9 +110,9 @@ class _Consumer:
     def __init__(
         self,
         truth: Truth,
-        block: Block,
+        block: ExpectedDelivery,
         consumer: int,
-        connections: list[Connection],
+        connections: list[LoggedConnection],
         edges: dict[Place, Edge],
         origin_ns: int,
         not_ok: Mapping[int, Collection[int]],
@@ -126,7 +126,7 @@ class _Consumer:
         self.connections = connections
         self.stays = [self._stay(c, edges[c.place]) for c in connections if c.place in edges]
 
-    def _stay(self, connection: Connection, edge: Edge) -> _Stay:
+    def _stay(self, connection: LoggedConnection, edge: Edge) -> _Stay:
         settle_ns = self.run.settle_ms * 1_000_000
         to_ns = edge.to_ns if edge.to_ns >= 0 else 2**62
         return _Stay(
@@ -148,7 +148,7 @@ class _Consumer:
         for packed, found in gots.items():
             self._stream(self.truth.streams[packed], found)
 
-    def _stream(self, stream: Stream, gots: list[Got]) -> None:
+    def _stream(self, stream: TrueStream, gots: list[Got]) -> None:
         name = self.contract.group_name(self.contract.group_index(stream.route.family, self.group))
         count = self.block.of
         seen: Counter[int] = Counter()

@@ -12,7 +12,7 @@ from typing import Any
 
 from loadtests.model.fault_kinds import NOT_ALLOWED_HERE
 from loadtests.prove.faults_left import World
-from loadtests.prove.faults_plan import LIMIT_S, Play, profile
+from loadtests.prove.faults_plan import LIMIT_S, CataloguePlay, profile
 from loadtests.prove.running import Bench, ProofError, RunOutcome
 
 RUN_S = 240.0
@@ -23,7 +23,7 @@ _SLACK_S = 1.0  # a slice and the rounding of four times
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class CatalogueRow:
     """One kind, as its run told it."""
 
     kind: str
@@ -49,14 +49,14 @@ class Shared:
     """One run and its rows."""
 
     name: str
-    rows: tuple[Row, ...]
+    rows: tuple[CatalogueRow, ...]
     loss: str  # of the whole run, by cause
     left: tuple[str, ...]  # what is in force after it
     seconds: float
 
 
 def carry_out(
-    runs: Mapping[str, Sequence[Play]],
+    runs: Mapping[str, Sequence[CataloguePlay]],
     bench: Bench,
     *,
     seed: int,
@@ -79,25 +79,27 @@ def carry_out(
     return found
 
 
-def _told(name: str, plays: Sequence[Play], outcome: RunOutcome, left: tuple[str, ...], seconds: float) -> Shared:
+def _told(
+    name: str, plays: Sequence[CataloguePlay], outcome: RunOutcome, left: tuple[str, ...], seconds: float
+) -> Shared:
     results = outcome.results
     rows = tuple(row_of(play, results) for play in plays)
     return Shared(name=name, rows=rows, loss=_losses(results["delivery"]["lost"]), left=left, seconds=seconds)
 
 
-def row_of(play: Play, results: Mapping[str, Any]) -> Row:
+def row_of(play: CataloguePlay, results: Mapping[str, Any]) -> CatalogueRow:
     """What a run's results say of one fault."""
     fault = next((f for f in results["faults"] if f["name"] == play.kind), None)
     where = play.where or "all"
     if fault is None:
-        return Row(
+        return CatalogueRow(
             kind=play.kind, where=where, asked="", effective="", proved=False, lifted_by="", loss="-", recovery="-",
             detail=f"the run's results do not name it: {'; '.join(results['reasons'][:2])}",
         )  # fmt: skip
     acted = fault["injected_s"] is not None
     refused = play.by_rights and not acted and fault["detail"].startswith(NOT_ALLOWED_HERE)
     recovery = next((r for r in results["recovery"] if r["fault"] == play.kind), None)
-    return Row(
+    return CatalogueRow(
         kind=play.kind,
         where=where,
         asked=_values({k: v for k, v in fault["asked"].items() if (k, v) != ("direction", "both")}),

@@ -13,7 +13,7 @@ WARM_UP_S, FIRST_S, LIMIT_S, HOLD_S, DRAIN_S = 1.0, 4.0, 8.0, 1.0, 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Play:
+class CataloguePlay:
     """One row of the proof."""
 
     kind: str
@@ -26,7 +26,7 @@ class Play:
     by_rights: bool = False  # this machine may not let us: then the injector's reason counts apart
 
 
-def _rows(*rows: Play) -> Mapping[str, Play]:
+def _rows(*rows: CataloguePlay) -> Mapping[str, CataloguePlay]:
     return {row.kind: row for row in rows}
 
 
@@ -38,52 +38,62 @@ _MORE_THAN_CORES = min(80, max(4, 2 * (os.cpu_count() or 1)))
 _LEAVING = 'name = "leaving"\nkind = "offline-consumers"\nconsumers = "plain"\nshare = 0.5'
 """A close is passed on late only where somebody closes."""
 
-PLAYS: Mapping[str, Play] = _rows(
-    Play(kind="latency", where="gateway-redis", keys="latency_ms = 120\njitter_ms = 10", run=CUTS),
-    Play(kind="bandwidth", where="gateway-postgres", keys="rate_kb_per_s = 20", run=CUTS),
-    Play(kind="slicer", where="client-gateway", keys="average_size_bytes = 64\ndelay_us = 2000", run=CUTS),
-    Play(kind="limit-data", where="gateway-redis", keys='limit_bytes = 2000\ndirection = "downstream"', run=CUTS),
-    Play(kind="slow-close", where="client-gateway", keys="close_delay_ms = 150", run=CUTS, beside=_LEAVING),
-    Play(kind="down", where="gateway-redis", run=CUTS),
-    Play(kind="flap", where="client-gateway", keys="period_s = 0.8\ndown_share = 0.5", run=CUTS),
-    Play(kind="reset", where="client-gateway", run=CUTS),
-    Play(kind="black-hole", where="gateway-redis", keys='direction = "downstream"', run=CUTS),
-    Play(kind="failover", where="gateway-redis", keys='to = "spare"', run=SERVICES),
-    Play(kind="kill", where="redis", run=SERVICES, rest_s=6.0),
-    Play(kind="restart", where="redis", run=SERVICES, for_s=4.0, rest_s=6.0),
-    Play(kind="pause", where="gateway", run=SERVICES),
-    Play(kind="cpu-limit", where="gateway", keys="cpu_percent = 5", run=BUSY, for_s=4.0, rest_s=6.0, by_rights=True),
-    Play(kind="memory-limit", where="postgres", keys="memory_mb = 400", run=SERVICES, for_s=5.0, by_rights=True),
-    Play(kind="client-kill", where="redis", keys='clients = "pubsub"', run=STORES),
-    Play(kind="memory-pressure", where="redis", keys="headroom_kb = 256", run=STORES),
-    Play(kind="output-buffer", where="redis", keys="limit_kb = 8", run=STORES),
-    Play(kind="backend-kill", where="postgres", run=STORES),
-    Play(kind="connection-exhaustion", where="postgres", run=STORES),
-    Play(kind="slow-queries", where="postgres", keys=f"connections = {_MORE_THAN_CORES}", run=STORES, for_s=3.0),
-    Play(kind="lock", where="postgres", run=STORES),
-    Play(kind="slow-consumers", where="plain", keys="read_bytes_per_s = 200\nshare = 0.5", run=CREW, for_s=3.0),
-    Play(kind="stalled-consumers", where="plain", keys="share = 0.5", run=CREW),
-    Play(kind="half-open-consumers", where="plain", keys="share = 0.5", run=CREW),
-    Play(kind="vanishing-consumers", where="plain", keys="share = 0.5", run=CREW),
-    Play(kind="offline-consumers", where="plain", keys="share = 0.5", run=CREW),
-    Play(kind="reconnect-storm", where="", run=CREW),
-    Play(kind="bad-token", where="plain", keys='token = "expired"\nshare = 0.5', run=CREW),
-    Play(kind="bad-input", where="detector", keys='form = "malformed"\nshare = 0.5', run=CREW),
-    Play(kind="planted-defect", where="", keys='defect = "drop"\namount = 3', run=CREW),
+PLAYS: Mapping[str, CataloguePlay] = _rows(
+    CataloguePlay(kind="latency", where="gateway-redis", keys="latency_ms = 120\njitter_ms = 10", run=CUTS),
+    CataloguePlay(kind="bandwidth", where="gateway-postgres", keys="rate_kb_per_s = 20", run=CUTS),
+    CataloguePlay(kind="slicer", where="client-gateway", keys="average_size_bytes = 64\ndelay_us = 2000", run=CUTS),
+    CataloguePlay(
+        kind="limit-data", where="gateway-redis", keys='limit_bytes = 2000\ndirection = "downstream"', run=CUTS
+    ),
+    CataloguePlay(kind="slow-close", where="client-gateway", keys="close_delay_ms = 150", run=CUTS, beside=_LEAVING),
+    CataloguePlay(kind="down", where="gateway-redis", run=CUTS),
+    CataloguePlay(kind="flap", where="client-gateway", keys="period_s = 0.8\ndown_share = 0.5", run=CUTS),
+    CataloguePlay(kind="reset", where="client-gateway", run=CUTS),
+    CataloguePlay(kind="black-hole", where="gateway-redis", keys='direction = "downstream"', run=CUTS),
+    CataloguePlay(kind="failover", where="gateway-redis", keys='to = "spare"', run=SERVICES),
+    CataloguePlay(kind="kill", where="redis", run=SERVICES, rest_s=6.0),
+    CataloguePlay(kind="restart", where="redis", run=SERVICES, for_s=4.0, rest_s=6.0),
+    CataloguePlay(kind="pause", where="gateway", run=SERVICES),
+    CataloguePlay(
+        kind="cpu-limit", where="gateway", keys="cpu_percent = 5", run=BUSY, for_s=4.0, rest_s=6.0, by_rights=True
+    ),
+    CataloguePlay(
+        kind="memory-limit", where="postgres", keys="memory_mb = 400", run=SERVICES, for_s=5.0, by_rights=True
+    ),
+    CataloguePlay(kind="client-kill", where="redis", keys='clients = "pubsub"', run=STORES),
+    CataloguePlay(kind="memory-pressure", where="redis", keys="headroom_kb = 256", run=STORES),
+    CataloguePlay(kind="output-buffer", where="redis", keys="limit_kb = 8", run=STORES),
+    CataloguePlay(kind="backend-kill", where="postgres", run=STORES),
+    CataloguePlay(kind="connection-exhaustion", where="postgres", run=STORES),
+    CataloguePlay(
+        kind="slow-queries", where="postgres", keys=f"connections = {_MORE_THAN_CORES}", run=STORES, for_s=3.0
+    ),
+    CataloguePlay(kind="lock", where="postgres", run=STORES),
+    CataloguePlay(
+        kind="slow-consumers", where="plain", keys="read_bytes_per_s = 200\nshare = 0.5", run=CREW, for_s=3.0
+    ),
+    CataloguePlay(kind="stalled-consumers", where="plain", keys="share = 0.5", run=CREW),
+    CataloguePlay(kind="half-open-consumers", where="plain", keys="share = 0.5", run=CREW),
+    CataloguePlay(kind="vanishing-consumers", where="plain", keys="share = 0.5", run=CREW),
+    CataloguePlay(kind="offline-consumers", where="plain", keys="share = 0.5", run=CREW),
+    CataloguePlay(kind="reconnect-storm", where="", run=CREW),
+    CataloguePlay(kind="bad-token", where="plain", keys='token = "expired"\nshare = 0.5', run=CREW),
+    CataloguePlay(kind="bad-input", where="detector", keys='form = "malformed"\nshare = 0.5', run=CREW),
+    CataloguePlay(kind="planted-defect", where="", keys='defect = "drop"\namount = 3', run=CREW),
 )
 """By kind; a test holds it together with the kinds that a profile may name."""
 
 
-def groups(kinds: Sequence[str]) -> dict[str, list[Play]]:
+def groups(kinds: Sequence[str]) -> dict[str, list[CataloguePlay]]:
     """The runs and who shares each, in the order of the table."""
-    found: dict[str, list[Play]] = {}
+    found: dict[str, list[CataloguePlay]] = {}
     for play in PLAYS.values():
         if play.kind in kinds:
             found.setdefault(play.run, []).append(play)
     return found
 
 
-def profile(name: str, plays: Sequence[Play], *, seed: int) -> str:
+def profile(name: str, plays: Sequence[CataloguePlay], *, seed: int) -> str:
     """The text of the profile of one run."""
     at_s, faults = FIRST_S, []
     for play in plays:

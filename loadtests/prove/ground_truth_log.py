@@ -50,7 +50,7 @@ class Lie:
 
 
 @dataclass(slots=True, kw_only=True)
-class Connection:
+class LoggedConnection:
     """One connection of a consumer, with the events from `first` to before `end` that it was subscribed for."""
 
     number: int
@@ -81,7 +81,7 @@ class Book:
     """A complete book."""
 
     events: list[Event]
-    connections: dict[int, Connection]
+    connections: dict[int, LoggedConnection]
     deliveries: int  # frames with a message sent, as the gateway counted them itself
     ended_ns: int
 
@@ -125,7 +125,7 @@ def _add(book: Book, line: dict[str, Any]) -> None:
         case "open":
             if line["connection"] in book.connections:
                 raise ValueError("opened twice")
-            book.connections[line["connection"]] = Connection(
+            book.connections[line["connection"]] = LoggedConnection(
                 number=line["connection"],
                 run=line["run"] or "",
                 consumer=-1 if line["consumer"] is None else line["consumer"],

@@ -20,9 +20,9 @@ from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.profile_read import read_profile
 from loadtests.model.profile_text import canonical
 from loadtests.model.runconfig import sha256_of
-from loadtests.prove.running import Bench, Child, ProofError, RunOutcome
+from loadtests.prove.running import Bench, BenchProcess, ProofError, RunOutcome
 from loadtests.prove.sections import Options, Row, SectionResult, compared
-from loadtests.prove.series import Shape, readings
+from loadtests.prove.series import SeriesShape, readings
 
 LIMIT_MB_PER_H = 20.0
 LEAK_MB_PER_H = 60.0
@@ -41,13 +41,13 @@ _REAL_S = 10
 ALLOWED = 0.02
 """Share by which a real slope may lie beside its interval: pages and allocators add to what is leaked."""
 
-LEAK = [Shape(name=f"leak-{n}", verdict="LEAK", mb_per_h=LEAK_MB_PER_H, saw_mb=1.0) for n in range(LEAKS)]
+LEAK = [SeriesShape(name=f"leak-{n}", verdict="LEAK", mb_per_h=LEAK_MB_PER_H, saw_mb=1.0) for n in range(LEAKS)]
 CALM = [
-    Shape(name="saw-tooth", verdict="CLEAN", saw_mb=2.0),
-    Shape(name="plateau", verdict="CLEAN", plateau_mb=50.0),
-    *(Shape(name=f"flat-{n}", verdict="", saw_mb=0.5 * (n % 4)) for n in range(FLATS)),
+    SeriesShape(name="saw-tooth", verdict="CLEAN", saw_mb=2.0),
+    SeriesShape(name="plateau", verdict="CLEAN", plateau_mb=50.0),
+    *(SeriesShape(name=f"flat-{n}", verdict="", saw_mb=0.5 * (n % 4)) for n in range(FLATS)),
 ]
-SHORT = [Shape(name="short", verdict="UNKNOWN", mb_per_h=LEAK_MB_PER_H)]
+SHORT = [SeriesShape(name="short", verdict="UNKNOWN", mb_per_h=LEAK_MB_PER_H)]
 
 
 def prove_growth(bench: Bench, options: Options) -> SectionResult:
@@ -76,12 +76,12 @@ def prove_growth(bench: Bench, options: Options) -> SectionResult:
 class Judging:
     """`tickstorm analyze` of generated series, on its way."""
 
-    def __init__(self, bench: Bench, name: str, shapes: Sequence[Shape], *, seed: int, span_s: int) -> None:
+    def __init__(self, bench: Bench, name: str, shapes: Sequence[SeriesShape], *, seed: int, span_s: int) -> None:
         self.name = name
         self._folder = bench.folder / f"series-{name}"
         write_history(self._folder, shapes, seed=seed, span_s=span_s)
         argv = [sys.executable, "-m", "loadtests.cli", "analyze", str(self._folder), "--quiet"]
-        self._child: Child = bench.start(argv, name=f"analyze-{name}")
+        self._child: BenchProcess = bench.start(argv, name=f"analyze-{name}")
 
     def results(self) -> dict[str, Any]:
         """What it found. Raises ProofError where it left nothing."""
@@ -93,7 +93,7 @@ class Judging:
         return found
 
 
-def write_history(folder: Path, shapes: Sequence[Shape], *, seed: int, span_s: int) -> None:
+def write_history(folder: Path, shapes: Sequence[SeriesShape], *, seed: int, span_s: int) -> None:
     """A run in which nothing happened but that these processes were sampled."""
     text = canonical(read_profile(_series_profile(span_s), file="profile.toml", environment={}).profile)
     (folder / "history").mkdir(parents=True)
@@ -151,7 +151,7 @@ phases = ["all"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class SaidGrowth:
     """What the results say of one process."""
 
     verdict: str
@@ -166,10 +166,10 @@ class Said:
         return self.low - allowed * mb_per_h <= mb_per_h <= self.high + allowed * mb_per_h
 
 
-def growth_of(results: dict[str, Any]) -> dict[str, Said]:
+def growth_of(results: dict[str, Any]) -> dict[str, SaidGrowth]:
     """Every process of the results, by name."""
     return {
-        g["process"]: Said(verdict=g["verdict"], slope=g["slope_mb_per_h"], low=g["low"], high=g["high"])
+        g["process"]: SaidGrowth(verdict=g["verdict"], slope=g["slope_mb_per_h"], low=g["low"], high=g["high"])
         for g in results["growth"]
     }
 
@@ -179,7 +179,7 @@ def check_of(results: dict[str, Any]) -> str:
     return next((str(c["verdict"]) for c in results["checks"] if c["name"].startswith("growth_mb_per_h")), "absent")
 
 
-_NOTHING = Said(verdict="absent", slope=None, low=None, high=None)
+_NOTHING = SaidGrowth(verdict="absent", slope=None, low=None, high=None)
 
 
 def generated_rows(found: dict[str, dict[str, Any]]) -> list[Row]:

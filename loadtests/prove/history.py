@@ -26,7 +26,7 @@ class Edge:
 
 
 @dataclass(slots=True, kw_only=True)
-class Account:
+class FoundAccount:
     """What the tool counted of one stream over one connection. Numbers are sets, so that order does not matter."""
 
     first: int = -1
@@ -56,7 +56,7 @@ class Found:
     """A run's records, as far as they account for deliveries."""
 
     origin_ns: int = 0
-    accounts: dict[Stretch, Account] = field(default_factory=dict)
+    accounts: dict[Stretch, FoundAccount] = field(default_factory=dict)
     closed: Counter[Place] = field(default_factory=Counter)  # connections with a closing account, and how many
     edges: dict[Place, Edge] = field(default_factory=dict)
     process_of: dict[Place, str] = field(default_factory=dict)
@@ -72,9 +72,9 @@ class Found:
     torn: list[str] = field(default_factory=list)
     users: list[r.Users] = field(default_factory=list)
 
-    def account(self, stretch: Stretch) -> Account:
+    def account(self, stretch: Stretch) -> FoundAccount:
         """The account of a stream; an empty one where the tool has none."""
-        return self.accounts.get(stretch) or Account()
+        return self.accounts.get(stretch) or FoundAccount()
 
     def places(self) -> set[Place]:
         """Connections that the tool knows."""
@@ -146,7 +146,7 @@ def _close(found: Found, closing: r.Closing) -> None:
         for stream, first, last, unique in zip(
             closing.stream, closing.first, closing.last, closing.unique, strict=True
         ):
-            account = found.accounts.setdefault((*place, stream), Account())
+            account = found.accounts.setdefault((*place, stream), FoundAccount())
             account.first, account.last = first, last
             account.unique += unique  # a second closing of the same stretch shows as too many
 
@@ -155,7 +155,7 @@ def _deviate(found: Found, rows: r.Deviations) -> None:
     found.not_kept += rows.more
     columns = zip(rows.kind, rows.consumer, rows.epoch, rows.stream, rows.first, rows.last, strict=True)
     for kind, consumer, epoch, stream, first, last in columns:
-        account = found.accounts.setdefault((consumer, epoch, stream), Account())
+        account = found.accounts.setdefault((consumer, epoch, stream), FoundAccount())
         numbers = range(first, last + 1)
         if kind == "gap":
             account.skipped.update(numbers)

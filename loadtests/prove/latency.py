@@ -20,7 +20,7 @@ from loadtests.model import records as r
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.prove import burner_words
 from loadtests.prove.percentiles import error_ms, nearest_rank
-from loadtests.prove.running import Bench, Child, Gateway, ProofError, wait_for
+from loadtests.prove.running import Bench, BenchProcess, Gateway, ProofError, wait_for
 from loadtests.prove.sections import Options, Row, SectionResult
 from loadtests.prove.sends import Sent, read_sends, records_of
 from loadtests.prove.timetable import BEYOND, STALL, STALL_S, Stretch, Timetable, timetable
@@ -116,7 +116,7 @@ def _group(ms: float) -> str:
     return f"by-{ms:g}-ms".replace(".", "-")
 
 
-def _watch(running: Child, gateway: Gateway, table: Timetable) -> list[str]:
+def _watch(running: BenchProcess, gateway: Gateway, table: Timetable) -> list[str]:
     """Stop the gateway for a while when it is time, and measure how busy the worker is; a sentence for each load."""
 
     def told() -> int:
@@ -147,7 +147,7 @@ def _sleep_until(t0_ns: int, at_s: float) -> None:
     time.sleep(max(0.0, at_s - (time.monotonic_ns() - t0_ns) / NS_PER_S))
 
 
-def _cpu_percent(child: Child, t0_ns: int, stretch: Stretch) -> float:
+def _cpu_percent(child: BenchProcess, t0_ns: int, stretch: Stretch) -> float:
     _sleep_until(t0_ns, stretch.from_s)
     began, used = time.monotonic(), _cpu_s(child.pid)
     _sleep_until(t0_ns, stretch.to_s)

@@ -19,7 +19,7 @@ from loadtests.model.ids import SLICE_NS
 from loadtests.model.records import Published
 from loadtests.prove.asking import DIRECT
 from loadtests.prove.planting import Planting
-from loadtests.prove.running import LOCUST, ROOT, Bench, Child, Gateway, ProofError, wait_for
+from loadtests.prove.running import LOCUST, ROOT, Bench, BenchProcess, Gateway, ProofError, wait_for
 
 TOKEN_HEADER = "X-Tickstorm-Token"
 BEGIN_S = 40.0
@@ -86,7 +86,7 @@ def _begun(reports: Path) -> Path | None:
     return next((path.parent for path in reports.glob("*/history")), None)
 
 
-def _alive(child: Child, when: str) -> None:
+def _alive(child: BenchProcess, when: str) -> None:
     if child.process.poll() is not None:
         raise ProofError(f"it ended with {child.process.returncode} {when}; {child.last_words}")
 

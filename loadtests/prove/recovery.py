@@ -37,7 +37,7 @@ _CALM, _EACH, _GONE = 4, 6, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Role:
+class RecoveryRole:
     """What happens to one consumer. `back_s`: after the healing, as planned; None: never, 0: it is left in peace."""
 
     consumer: int
@@ -59,14 +59,14 @@ class Role:
         return [{"kind": self.kind, **window}]
 
 
-def roles() -> list[Role]:
+def roles() -> list[RecoveryRole]:
     """Consumers 0 to n, the kinds dealt out in turn so that both transports have all of them."""
     planned: list[tuple[str, float | None]] = [("untouched", 0.0)] * _CALM
     for index in range(_EACH):
         back_s = 0.15 + 1.7 * index / (_EACH - 1)
         planned += [("held", back_s), ("queued", back_s + 0.11), ("refused", back_s + 0.07), ("lossy", back_s + 0.04)]
     planned += [("held", None), ("refused", None)] * _GONE
-    return [Role(consumer=number, kind=kind, back_s=back_s) for number, (kind, back_s) in enumerate(planned)]
+    return [RecoveryRole(consumer=number, kind=kind, back_s=back_s) for number, (kind, back_s) in enumerate(planned)]
 
 
 def prove_recovery(bench: Bench, options: Options) -> SectionResult:
@@ -159,14 +159,14 @@ def window_of(run: Path) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class SaidRecovery:
     """What the tool says of one consumer, seconds after healed; None: it never came."""
 
     fresh_s: float | None
     steady_s: float | None
 
 
-def table_of(bench: Bench, outcome: RunOutcome) -> dict[int, Said]:
+def table_of(bench: Bench, outcome: RunOutcome) -> dict[int, SaidRecovery]:
     """The table of `tickstorm analyze --consumers`. Raises ProofError where there is none."""
     path = bench.folder / "consumers.csv"
     argv = [sys.executable, "-m", "loadtests.cli", "analyze", str(outcome.folder), "--quiet"]
@@ -177,10 +177,12 @@ def table_of(bench: Bench, outcome: RunOutcome) -> dict[int, Said]:
     return read_table(path.read_text(encoding="utf-8"))
 
 
-def read_table(text: str) -> dict[int, Said]:
+def read_table(text: str) -> dict[int, SaidRecovery]:
     """The decoy's rows, by consumer."""
     return {
-        int(line["consumer"]): Said(fresh_s=_seconds(line["first_fresh_s"]), steady_s=_seconds(line["steady_s"]))
+        int(line["consumer"]): SaidRecovery(
+            fresh_s=_seconds(line["first_fresh_s"]), steady_s=_seconds(line["steady_s"])
+        )
         for line in csv.DictReader(text.splitlines())
         if line["fault"] == _FAULT
     }
@@ -193,7 +195,7 @@ def _seconds(cell: str) -> float | None:
 # -- the truth, and the comparison
 
 
-def truths(planned: Sequence[Role], sent: Sent, healed_ns: int, end_ns: int) -> dict[int, Said]:
+def truths(planned: Sequence[RecoveryRole], sent: Sent, healed_ns: int, end_ns: int) -> dict[int, SaidRecovery]:
     """When each consumer came back, in seconds after healed. Raises ProofError where the machine stood still."""
     rules = Rules(
         late_ns=round(_LATE_S * NS_PER_S),
@@ -216,13 +218,16 @@ def truths(planned: Sequence[Role], sent: Sent, healed_ns: int, end_ns: int) -> 
     return found
 
 
-def _after(true: Comeback, healed_ns: int) -> Said:
+def _after(true: Comeback, healed_ns: int) -> SaidRecovery:
     fresh, steady = (None if at is None else (at - healed_ns) / NS_PER_S for at in (true.fresh_ns, true.steady_ns))
-    return Said(fresh_s=fresh, steady_s=steady)
+    return SaidRecovery(fresh_s=fresh, steady_s=steady)
 
 
 def compare(
-    planned: Sequence[Role], truth: Mapping[int, Said], table: Mapping[int, Said], results: Mapping[str, Any]
+    planned: Sequence[RecoveryRole],
+    truth: Mapping[int, SaidRecovery],
+    table: Mapping[int, SaidRecovery],
+    results: Mapping[str, Any],
 ) -> list[Row]:
     """A row for each kind and moment, one for who never came back, and what results.json says of them."""
     rows = [compared("consumers with a line of their own", len(planned), len(table))]
@@ -231,10 +236,10 @@ def compare(
         for moment, attribute in (("first fresh", "fresh_s"), ("steady", "steady_s")):
             rows.append(_moments(f"{kind}: {moment}", own, attribute, truth, table))
     gone = [role.consumer for role in planned if role.back_s is None]
-    back = [c for c in gone if truth[c] != Said(fresh_s=None, steady_s=None)]
+    back = [c for c in gone if truth[c] != SaidRecovery(fresh_s=None, steady_s=None)]
     if back:
         raise ProofError(f"consumers {back} were to stay away, and the gateway sent to them")
-    said = [c for c in gone if table.get(c) == Said(fresh_s=None, steady_s=None)]
+    said = [c for c in gone if table.get(c) == SaidRecovery(fresh_s=None, steady_s=None)]
     wrong = [f"consumer {c}: planted never, found {table.get(c)}" for c in gone if c not in said]
     rows.append(compared("never came back", f"{len(gone)} not recovered", f"{len(said)} not recovered", tuple(wrong)))
     check = next((c for c in results["checks"] if c["name"].startswith("clients_not_back")), None)
@@ -256,7 +261,11 @@ _OF = {"first_fresh": "fresh_s", "steady": "steady_s"}
 
 
 def _moments(
-    what: str, consumers: Sequence[int], attribute: str, truth: Mapping[int, Said], table: Mapping[int, Said]
+    what: str,
+    consumers: Sequence[int],
+    attribute: str,
+    truth: Mapping[int, SaidRecovery],
+    table: Mapping[int, SaidRecovery],
 ) -> Row:
     wrong, worst, least, most = [], 0.0, float("inf"), 0.0
     for consumer in consumers:

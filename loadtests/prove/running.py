@@ -63,7 +63,7 @@ def _neutral(environment: Mapping[str, str]) -> dict[str, str]:
     return kept | {"PYTHONIOENCODING": "utf-8"}
 
 
-class Child:
+class BenchProcess:
     """A process in a session of its own whose words go to a file."""
 
     def __init__(self, argv: Sequence[str], log: Path, environment: Mapping[str, str] = {}) -> None:
@@ -120,7 +120,7 @@ class Child:
         return "its last lines:\n" + "\n".join(self.said.strip().splitlines()[-8:])
 
 
-class Gateway(Child):
+class Gateway(BenchProcess):
     """A lying gateway that is ready."""
 
     address: str  # host:port of WebSocket, Socket.IO and HTTP
@@ -163,7 +163,7 @@ class RunOutcome:
         return self.folder.name
 
 
-class Running(Child):
+class Running(BenchProcess):
     """`tickstorm run` on its way; its reports lie in a folder of its own."""
 
     def __init__(self, argv: Sequence[str], log: Path, reports: Path, environment: Mapping[str, str]) -> None:
@@ -197,7 +197,7 @@ class Bench:
 
     def __init__(self, *, folder: Path, redis: str, toxiproxy: str) -> None:
         self.folder, self.redis, self.toxiproxy = folder, redis, toxiproxy  # addresses: host:port
-        self._children: list[Child] = []
+        self._children: list[BenchProcess] = []
         self._number = 0
 
     def start_gateway(
@@ -261,9 +261,9 @@ class Bench:
         self._children.append(running)
         return running
 
-    def start(self, argv: Sequence[str], *, name: str, environment: Mapping[str, str] = {}) -> Child:
+    def start(self, argv: Sequence[str], *, name: str, environment: Mapping[str, str] = {}) -> BenchProcess:
         """Start any other child (a busy loop, plain Locust); its words go to a file of the bench."""
-        child = Child(argv, self.place(name) / "child.log", environment)
+        child = BenchProcess(argv, self.place(name) / "child.log", environment)
         self._children.append(child)
         return child
 

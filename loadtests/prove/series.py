@@ -16,7 +16,7 @@ _SAW_S = 37.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class SeriesShape:
     """One process. A plateau is reached in the first fifth, as by a process that fills its caches."""
 
     name: str
@@ -26,7 +26,7 @@ class Shape:
     plateau_mb: float = 0.0
 
 
-def readings(shape: Shape, *, seed: int, span_s: float, every_s: float) -> Iterator[tuple[int, float]]:
+def readings(shape: SeriesShape, *, seed: int, span_s: float, every_s: float) -> Iterator[tuple[int, float]]:
     """Time in ns from 0 and bytes: trend, saw-tooth, warm-up and noise that remembers its last value."""
     dice = random.Random(f"{seed}:{shape.name}")
     noise, phase = 0.0, dice.uniform(0, _SAW_S)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from loadtests.prove.ground_truth_log import Connection
+from loadtests.prove.ground_truth_log import LoggedConnection
 from loadtests.prove.sends import Send
 
 
@@ -34,7 +34,7 @@ class Comeback:
 
 def comeback(
     sends: Sequence[Send],
-    connections: Sequence[Connection],
+    connections: Sequence[LoggedConnection],
     dues: Mapping[int, int],
     *,
     origin_ns: int,
@@ -81,13 +81,13 @@ def _silences(sends: Sequence[Send], healed_ns: int, end_ns: int, rules: Rules) 
     return found
 
 
-def _gaps(connections: Sequence[Connection], dues: Mapping[int, int]) -> list[tuple[int, int]]:
+def _gaps(connections: Sequence[LoggedConnection], dues: Mapping[int, int]) -> list[tuple[int, int]]:
     """When each message was due that was kept back for good."""
     kept = (lie for c in connections for lie in c.lies if lie.kind in ("lost", "held"))
     return [(dues[lie.n], dues[lie.n]) for lie in kept]
 
 
-def _away(connections: Sequence[Connection], origin_ns: int, end_ns: int) -> list[tuple[int, int]]:
+def _away(connections: Sequence[LoggedConnection], origin_ns: int, end_ns: int) -> list[tuple[int, int]]:
     """Between two of its connections, and after the last."""
     own = sorted((c for c in connections if c.subscribed_ns >= 0), key=lambda c: c.subscribed_ns)
     found = []

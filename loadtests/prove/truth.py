@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from loadtests.model.contract import Contract, Route
 from loadtests.model.ids import unpack_stream
-from loadtests.prove.ground_truth_log import Book, BookError, Connection, Event, Lie
-from loadtests.prove.history import Account, Place
+from loadtests.prove.ground_truth_log import Book, BookError, Event, Lie, LoggedConnection
+from loadtests.prove.history import FoundAccount, Place
 
 STRANGE = {
     "foreign-run": "foreign run",
@@ -29,7 +29,7 @@ STRANGE = {
 
 
 @dataclass(slots=True, kw_only=True)
-class Stream:
+class TrueStream:
     """One stream of the run as it came from Redis, in order."""
 
     packed: int
@@ -42,9 +42,9 @@ class Stream:
 class Got:
     """What one connection got of one stream, and how."""
 
-    stream: Stream
+    stream: TrueStream
     came: list[Event]  # once each, in the order of `seq`
-    account: Account
+    account: FoundAccount
     lies: list[Lie]
     out_ns: dict[int, int]  # n of those that were not sent in their turn -> when they were
 
@@ -54,27 +54,27 @@ class Truth:
 
     def __init__(self, book: Book, contract: Contract, run: str) -> None:
         self.book, self.contract, self.run = book, contract, run
-        self.streams: dict[int, Stream] = {}
+        self.streams: dict[int, TrueStream] = {}
         for event in book.of_run(run):
             stream = self.streams.get(event.stream)
             if stream is None:
                 route = contract.routes[unpack_stream(event.stream).route]
-                stream = self.streams[event.stream] = Stream(packed=event.stream, route=route)
+                stream = self.streams[event.stream] = TrueStream(packed=event.stream, route=route)
             stream.events.append(event)
             stream.numbers.append(event.n)
         for stream in self.streams.values():
             if [event.seq for event in stream.events] != list(range(len(stream.events))):
                 raise BookError(f"stream {stream.packed} did not come to the gateway gapless from 0")
-        self.connections: dict[Place, Connection] = {}
+        self.connections: dict[Place, LoggedConnection] = {}
         for connection in book.connections.values():
             if connection.run == run and connection.first >= 0:
                 if connection.place in self.connections:
                     raise BookError(f"two connections call themselves consumer {connection.place}")
                 self.connections[connection.place] = connection
 
-    def consumers(self) -> dict[int, list[Connection]]:
+    def consumers(self) -> dict[int, list[LoggedConnection]]:
         """Each consumer's subscribed connections, by epoch."""
-        found: dict[int, list[Connection]] = {}
+        found: dict[int, list[LoggedConnection]] = {}
         for place in sorted(self.connections):
             found.setdefault(place[0], []).append(self.connections[place])
         return found
@@ -88,7 +88,7 @@ class Truth:
             if lie.kind in STRANGE
         )
 
-    def got(self, connection: Connection) -> Iterator[Got]:
+    def got(self, connection: LoggedConnection) -> Iterator[Got]:
         """Each stream of which a connection was owed or sent anything."""
         lies: dict[int, list[Lie]] = {}
         for lie in connection.lies:
@@ -130,7 +130,7 @@ class Truth:
         return {event.run for event in self.book.events if event.run and not event.run.endswith("~probe")}
 
 
-def matches(connection: Connection, channel: str, pattern: str | None, symbol: str | None) -> bool:
+def matches(connection: LoggedConnection, channel: str, pattern: str | None, symbol: str | None) -> bool:
     """The target's rule: every filter is empty or names the event's own value."""
     return (
         (not connection.channels or channel in connection.channels)
@@ -139,8 +139,8 @@ def matches(connection: Connection, channel: str, pattern: str | None, symbol: s
     )
 
 
-def _got(stream: Stream, owed: list[Event], lies: dict[int, list[Lie]], unsent: Counter[int]) -> Got:
-    got = Got(stream=stream, came=[], account=Account(), lies=[], out_ns={})
+def _got(stream: TrueStream, owed: list[Event], lies: dict[int, list[Lie]], unsent: Counter[int]) -> Got:
+    got = Got(stream=stream, came=[], account=FoundAccount(), lies=[], out_ns={})
     account = got.account
     for event in owed:
         times = 1

@@ -20,41 +20,43 @@ _STYLE: dict[Verdict, Style] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class TextLine:
     """One line without a line feed; `style` is a word, never a colour."""
 
     text: str
     style: Style = "plain"
 
 
-def summary_lines(results: Results) -> list[Line]:
+def summary_lines(results: Results) -> list[TextLine]:
     """Verdict, its reasons in their order, other checks that did not pass, the numbers, recovery per fault."""
     run = results.run
     lines = [
-        Line(text=f"{results.verdict.value}  {run.profile}  run {run.id}", style=_STYLE[results.verdict]),
+        TextLine(text=f"{results.verdict.value}  {run.profile}  run {run.id}", style=_STYLE[results.verdict]),
     ]
     open_checks = {f"{c.name}: {c.summary}": c for c in results.checks if c.verdict is not Verdict.PASS}
     for reason in results.reasons:
         check = open_checks.pop(reason, None)
-        lines.append(Line(text=f"  {reason}", style=_STYLE[results.verdict]) if check is None else _check(check))
+        lines.append(TextLine(text=f"  {reason}", style=_STYLE[results.verdict]) if check is None else _check(check))
     lines += [_check(check) for check in open_checks.values()]
-    lines += [Line(text="Numbers", style="title"), *[Line(text=f"  {text}") for text in _numbers(results)]]
+    lines += [TextLine(text="Numbers", style="title"), *[TextLine(text=f"  {text}") for text in _numbers(results)]]
     if results.recovery:
-        lines.append(Line(text="Recovery", style="title"))
+        lines.append(TextLine(text="Recovery", style="title"))
         lines += [_recovery(back) for back in results.recovery]
     if beside := [i for i in results.interference if i.touched and not i.on_path]:
-        lines.append(Line(text="Touched beside the faults", style="title"))
-        lines += [Line(text=f"  {i.fault}: {i.summary}") for i in beside]
+        lines.append(TextLine(text="Touched beside the faults", style="title"))
+        lines += [TextLine(text=f"  {i.fault}: {i.summary}") for i in beside]
     if results.harness.trouble:
-        lines.append(Line(text="Load generator", style="title"))
-        lines += [Line(text=f"  {trouble}", style="unknown") for trouble in results.harness.trouble]
+        lines.append(TextLine(text="Load generator", style="title"))
+        lines += [TextLine(text=f"  {trouble}", style="unknown") for trouble in results.harness.trouble]
     return lines
 
 
-def _check(check: Check) -> Line:
+def _check(check: Check) -> TextLine:
     unit = unit_of(check.name)
     limit = "" if check.limit is None else f" (limit {bound(check.name)} {plain(check.limit, unit)})"
-    return Line(text=f"  {check.verdict.value:<8} {check.name}: {check.summary}{limit}", style=_STYLE[check.verdict])
+    return TextLine(
+        text=f"  {check.verdict.value:<8} {check.name}: {check.summary}{limit}", style=_STYLE[check.verdict]
+    )
 
 
 def _numbers(results: Results) -> list[str]:
@@ -100,6 +102,6 @@ def _by_slow(count: int | None) -> str:
     return f" (of these {plain(count, 'count')} by slow readers, who are expected to be)" if count else ""
 
 
-def _recovery(back: RecoveryResult) -> Line:
+def _recovery(back: RecoveryResult) -> TextLine:
     verdict = back.judged or back.verdict
-    return Line(text=f"  {verdict.value:<8} {recovery_line(back)}", style=_STYLE[verdict])
+    return TextLine(text=f"  {verdict.value:<8} {recovery_line(back)}", style=_STYLE[verdict])

@@ -20,7 +20,7 @@ from bokeh.models import (
 from bokeh.plotting import figure
 
 from loadtests.model.panels import FAULT, FONT, NOTE, OTHER, PANELS, RECOVERY, UNSAID
-from loadtests.model.panels import Panel as Kind
+from loadtests.model.panels import DrawnPanel as Kind
 from loadtests.model.results import Results
 from loadtests.report.drawing import Key, canvas, column, crosshair, hover, lines, link, put, strips, tick_numbers
 from loadtests.report.pairing import pair
@@ -30,7 +30,7 @@ PHASES = frozenset({"warm-up", "baseline", "fault", "recovery", "drain"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Panel:
+class DrawnPanel:
     """One plot of the timeline and its legend."""
 
     name: str
@@ -39,7 +39,7 @@ class Panel:
     keys: list[Key] = field(default_factory=list)
 
 
-def panels(results: Results) -> list[Panel]:
+def panels(results: Results) -> list[DrawnPanel]:
     """The panels from top to bottom, all with one x range; those without a series are left out."""
     line = results.timeline
     names = {kind.name: [n for n in line.series if n != "t" and _kind_of(n) is kind] for kind in (*PANELS, OTHER)}
@@ -91,7 +91,7 @@ def _panel(
     across: Across,
     *,
     log: bool = False,
-) -> Panel:
+) -> DrawnPanel:
     name = f"{kind.name}-log" if log else kind.name
     y_range = DataRange1d() if log else DataRange1d(start=0)
     plot = canvas(
@@ -102,7 +102,7 @@ def _panel(
     labels = [(n, label_of(n)) for n in names]
     keys = lines(plot, source, name, labels, bridged=kind.sampled)
     hover(plot, source, [("at", "t", "s"), *((label, n, kind.unit) for n, label in labels)])
-    return Panel(name=name, title=kind.title, plot=plot, keys=keys)
+    return DrawnPanel(name=name, title=kind.title, plot=plot, keys=keys)
 
 
 Across = dict[str, ColumnDataSource]
@@ -145,7 +145,7 @@ def _strips(plot: figure, across: Across) -> None:
         put(plot, across["notes"], VSpan(x="at", line_width=1.5, tags=[NOTE]), level="underlay")
 
 
-def _lanes(results: Results, span: Range1d, first: float, last: float) -> Panel:
+def _lanes(results: Results, span: Range1d, first: float, last: float) -> DrawnPanel:
     acted = [(f, f.injected_s, f.healed_s) for f in results.faults if f.injected_s is not None]
     by_name = len({f.name for f, _, _ in acted}) <= LANES_AT_MOST
     lanes: dict[str, list[tuple[str, float, float]]] = {}
@@ -163,7 +163,7 @@ def _lanes(results: Results, span: Range1d, first: float, last: float) -> Panel:
     for lane, spans in lanes.items():
         keys.append(_bars(plot, [(lane, *bar) for bar in spans], lane, "fault-solid"))
         _name_lane(plot, lane, spans, before=spans[0][1] > (first + last) / 2)
-    return Panel(name="lanes", title="Phases (top row) and faults", plot=plot, keys=keys[: len(keys) - len(lanes)])
+    return DrawnPanel(name="lanes", title="Phases (top row) and faults", plot=plot, keys=keys[: len(keys) - len(lanes)])
 
 
 def _bars(plot: figure, bars: list[tuple[str, str, float, float]], name: str, role: str) -> Key:
@@ -195,7 +195,7 @@ def _name_lane(plot: figure, lane: str, spans: list[tuple[str, float, float]], *
 
 def _overview(
     results: Results, source: ColumnDataSource, names: list[str], whole: Range1d, span: Range1d, across: Across
-) -> Panel:
+) -> DrawnPanel:
     plot = canvas(height=84, x="time since T0 in seconds; drag the frame to select", x_range=whole, name="overview")
     plot.yaxis.visible = False
     plot.ygrid.visible = False
@@ -204,9 +204,9 @@ def _overview(
     tool = RangeTool(x_range=span, start_gesture="pan")
     tool.overlay.tags = ["range"]
     plot.add_tools(tool)
-    return Panel(name="overview", title="Range", plot=plot)
+    return DrawnPanel(name="overview", title="Range", plot=plot)
 
 
-def roots(found: list[Panel]) -> dict[str, Model]:
+def roots(found: list[DrawnPanel]) -> dict[str, Model]:
     """Element of the page -> plot."""
     return {f"plot-{panel.name}": panel.plot for panel in found}

@@ -29,7 +29,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True) if LINUX else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Login:
+class ProcessOwner:
     """As whom a server runs that refuses to run as root."""
 
     uid: int
@@ -44,7 +44,7 @@ class Command:
     env: Mapping[str, str]
     cwd: Path
     log: Path
-    login: Login | None = None
+    login: ProcessOwner | None = None
     stop_signal: signal.Signals = signal.SIGTERM
 
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from loadtests.stack.child import Login, tail
+from loadtests.stack.child import ProcessOwner, tail
 from loadtests.stack.errors import MissingServer, StackError
 from loadtests.stack.folder import PRIVATE_PREFIX, open_to_all, package_root, servers_folder
 from loadtests.stack.servers import Program, carried_postgres, package_folder, runs_as_root
@@ -58,7 +58,7 @@ HOSTS = "host all all 127.0.0.1/32 scram-sha-256\n"
 """pg_hba.conf of a stack: whoever comes knows a password. There is no socket in a folder."""
 
 
-def login() -> Login | None:
+def login() -> ProcessOwner | None:
     """As whom the server runs: ourselves, or `nobody` when we are root. Raises MissingServer."""
     if not runs_as_root():
         return None
@@ -69,7 +69,7 @@ def login() -> Login | None:
             f"PostgreSQL refuses to run as root and there is no user {UNPRIVILEGED} here: start the stack as another "
             "user."
         ) from None
-    return Login(uid=entry.pw_uid, gid=entry.pw_gid)
+    return ProcessOwner(uid=entry.pw_uid, gid=entry.pw_gid)
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -96,7 +96,7 @@ def template_path(program: Program, environ: Mapping[str, str] = os.environ) -> 
 
 
 @contextmanager
-def private_folder(owner: Login | None) -> Iterator[Path]:
+def private_folder(owner: ProcessOwner | None) -> Iterator[Path]:
     """A folder of our own that `owner` can reach, gone afterwards."""
     folder = make_private(owner)
     try:
@@ -105,7 +105,7 @@ def private_folder(owner: Login | None) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def make_private(owner: Login | None) -> Path:
+def make_private(owner: ProcessOwner | None) -> Path:
     """A new folder below the system's temporary one. Only we write there; `owner` gets through to what is his."""
     candidates = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]
     parent = next((each for each in candidates if each.is_dir() and (owner is None or open_to_all(each))), None)
@@ -117,7 +117,7 @@ def make_private(owner: Login | None) -> Path:
     return folder
 
 
-def _give(folder: Path, owner: Login | None) -> Path:
+def _give(folder: Path, owner: ProcessOwner | None) -> Path:
     """An empty folder that `owner` alone may enter."""
     folder.mkdir(mode=0o700)
     if owner is not None:
@@ -155,7 +155,9 @@ def make_template(program: Program, environ: Mapping[str, str], progress: Callab
         fresh.replace(goal)
 
 
-def _apply_schema(programs: Path, data: Path, work: Path, owner: Login | None, environ: Mapping[str, str]) -> None:
+def _apply_schema(
+    programs: Path, data: Path, work: Path, owner: ProcessOwner | None, environ: Mapping[str, str]
+) -> None:
     log, socket_folder = work / "log", _give(work / "socket", owner)
     with log.open("wb") as output:
         server = subprocess.Popen(
@@ -208,7 +210,7 @@ def _await_ready(server: subprocess.Popen[bytes], log: Path) -> None:
         time.sleep(0.01)
 
 
-def reachable_programs(program: Program, owner: Login | None, private: Path) -> Path:
+def reachable_programs(program: Program, owner: ProcessOwner | None, private: Path) -> Path:
     """The folder of programs that `owner` can run: as found, or a copy in the private folder."""
     if owner is None or open_to_all(program.path):
         return program.path
@@ -242,7 +244,7 @@ def copy_carried(goal: Path) -> None:
     fresh.replace(goal)
 
 
-def clone(source: Path, goal: Path, owner: Login | None, *, writer: Login | None = None) -> None:
+def clone(source: Path, goal: Path, owner: ProcessOwner | None, *, writer: ProcessOwner | None = None) -> None:
     """Copy a data folder for `owner`, modes as PostgreSQL wants them; twice as fast as shutil with a chown after it.
 
     Nobody but us enters the copy before all is in it. Raises StackError for what is no file of `writer`'s own (else
@@ -280,7 +282,7 @@ def _plain_file(name: str, at: int, uid: int) -> bytes:
     raise StackError(f"A data folder of PostgreSQL holds what its server did not write: {name}.")
 
 
-def set_passwords(programs: Path, data: Path, owner: Login | None, statements: str) -> None:
+def set_passwords(programs: Path, data: Path, owner: ProcessOwner | None, statements: str) -> None:
     """Give the roles of a data folder their passwords, before its server starts and anybody can come. Raises
     StackError."""
     _run(
@@ -297,7 +299,9 @@ def python_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return kept | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
 
 
-def _run(argv: list[str], *, cwd: Path, env: Mapping[str, str], owner: Login | None = None, told: bytes = b"") -> str:
+def _run(
+    argv: list[str], *, cwd: Path, env: Mapping[str, str], owner: ProcessOwner | None = None, told: bytes = b""
+) -> str:
     """What it said. Raises StackError."""
     try:
         done = subprocess.run(

@@ -19,7 +19,7 @@ HOLD_S = 0.001
 STOP_S = 5.0  # after which a server that was asked to end is ended
 
 
-class Member:
+class ServiceProcess:
     """One service of the stack. `changed` is called after every start and end of its process.
 
     `ports` holds its ports while it does not run; a spare has none.

@@ -14,7 +14,7 @@ from loadtests.model.address import host_port
 from loadtests.model.environment import TOKEN_SECRET
 from loadtests.model.stackwire import LinkAddress
 from loadtests.stack import postgresql, ready
-from loadtests.stack.child import Command, Login
+from loadtests.stack.child import Command, ProcessOwner
 from loadtests.stack.folder import StackFolder, open_to_all, write_private
 from loadtests.stack.links import HOST, addresses, links
 from loadtests.stack.passwords import Passwords
@@ -41,7 +41,7 @@ class Place:
 
     programs: Path
     data: Path
-    owner: Login | None
+    owner: ProcessOwner | None
     private: Path | None
 
 

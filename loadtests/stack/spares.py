@@ -14,7 +14,7 @@ from pathlib import Path
 
 from loadtests.model.stackwire import SPARES, Service
 from loadtests.stack.errors import StackError
-from loadtests.stack.service import Member
+from loadtests.stack.service import ServiceProcess
 from loadtests.stack.services import Plan
 
 
@@ -27,13 +27,13 @@ class Spares:
 
     def __init__(self, plan_for: Callable[[str], tuple[Plan, Path | None]], changed: Callable[[], None]) -> None:
         self._plan_for, self._changed = plan_for, changed
-        self._members: dict[str, Member] = {}
+        self._members: dict[str, ServiceProcess] = {}
         self._data: dict[str, Path] = {}
         self._turn = asyncio.Lock()
         self._closed = False
 
     @property
-    def members(self) -> dict[str, Member]:
+    def members(self) -> dict[str, ServiceProcess]:
         """Those that were started and not ended, by the name that their state is noted under."""
         return {f"{name}-spare": member for name, member in self._members.items()}
 
@@ -56,7 +56,7 @@ class Spares:
                 plan, data = self._plan_for(service)
                 if data is not None:
                     self._data[service] = data
-                member = self._members[service] = Member(replace(plan, name=f"{service}-spare"), self._changed)
+                member = self._members[service] = ServiceProcess(replace(plan, name=f"{service}-spare"), self._changed)
             try:
                 await member.start(time.monotonic() + wait_s)
             except StackError:

@@ -28,7 +28,7 @@ from loadtests.stack.orphans import end_left, owned_by
 from loadtests.stack.passwords import Passwords
 from loadtests.stack.postgresql import template_path
 from loadtests.stack.servers import Servers
-from loadtests.stack.service import Member
+from loadtests.stack.service import ServiceProcess
 from loadtests.stack.services import Place, Plan, lay_postgres, lay_redis, place_postgres, plans
 from loadtests.stack.spares import Spares
 
@@ -59,7 +59,7 @@ class Supervisor:
         self._tell = tell
         self._began = time.monotonic()
         self._ports: Ports | None = None
-        self._members: dict[str, Member] = {}
+        self._members: dict[str, ServiceProcess] = {}
         self._spares = Spares(self._plan_for_spare, self._note)
         self._servers: Servers | None = None
         self._place: Place | None = None
@@ -114,7 +114,7 @@ class Supervisor:
             folder=folder, servers=servers, ports=self._ports.numbers, place=place, gateway_env=self._gateway_env,
             passwords=self._passwords,
         )  # fmt: skip
-        self._members = {name: Member(plan, self._note, self._ports) for name, plan in table.items()}
+        self._members = {name: ServiceProcess(plan, self._note, self._ports) for name, plan in table.items()}
         await self._listen()
         for name in START_ORDER:
             if name == "postgres":

@@ -24,7 +24,7 @@ NO_VALUE: Final = -1
 """A check value that is not there, or no number."""
 
 
-class Identity(NamedTuple):
+class MessageIdentity(NamedTuple):
     """Which message a payload is."""
 
     run: str
@@ -106,7 +106,7 @@ class _Object(msgspec.Struct, frozen=True):
     c: Any = None
 
 
-Decode = Callable[[bytes], Identity | None]
+Decode = Callable[[bytes], MessageIdentity | None]
 """Takes a message's JSON; None where it has no identity. Raises msgspec.DecodeError where it is no JSON."""
 
 
@@ -129,7 +129,7 @@ def decoder(form: Form, path: str, envelope: Envelope) -> Decode:
     decode = msgspec.json.Decoder(payload).decode
     read = _from_object if form == "object" else _from_text
 
-    def identity(message: bytes) -> Identity | None:
+    def identity(message: bytes) -> MessageIdentity | None:
         try:
             found = decode(message)
         except msgspec.ValidationError:
@@ -143,8 +143,8 @@ def decoder(form: Form, path: str, envelope: Envelope) -> Decode:
     return identity
 
 
-def _from_object(found: _Object) -> Identity:
-    return Identity(found.r, found.s, found.q, found.d, found.t, _value(found.k), _value(found.c))
+def _from_object(found: _Object) -> MessageIdentity:
+    return MessageIdentity(found.r, found.s, found.q, found.d, found.t, _value(found.k), _value(found.c))
 
 
 def _value(found: Any) -> int:
@@ -156,7 +156,7 @@ def _value(found: Any) -> int:
         return NO_VALUE
 
 
-def _from_text(found: str) -> Identity | None:
+def _from_text(found: str) -> MessageIdentity | None:
     parts = found.split(".")
     if not 5 <= len(parts) <= 7:
         return None
@@ -167,4 +167,4 @@ def _from_text(found: str) -> Identity | None:
     if seq < 0 or not 0 <= stream < 1 << 48:
         return None
     check, content = (_value(part) for part in (*parts[5:], "", "")[:2])
-    return Identity(parts[0], stream, seq, due, sent, check, content)
+    return MessageIdentity(parts[0], stream, seq, due, sent, check, content)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from flask import Blueprint, Response, jsonify, make_response, request
 
-from loadtests.model.byhand import Refused
+from loadtests.model.byhand import ManualFaultRefused
 from loadtests.webui.doors import refused
 
 MOST_BYTES = 16_384
@@ -17,7 +17,7 @@ Json = Any
 Guard = Callable[[Callable[..., Response]], Callable[..., Response]]
 
 
-class Hands(Protocol):
+class ManualActions(Protocol):
     """What the harness lets a user do. Methods raise `model.byhand.Refused` with a sentence for the user."""
 
     def begin(self, asked: Mapping[str, Any]) -> str:
@@ -37,7 +37,7 @@ class Hands(Protocol):
         ...
 
 
-def attach_acting(pages: Blueprint, guarded: Guard, hands: Hands) -> None:
+def attach_acting(pages: Blueprint, guarded: Guard, hands: ManualActions) -> None:
     """Register POST `/fault`, `/heal` and `/note` below the blueprint; `guarded` asks for Locust's login."""
 
     def route(name: str, act: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
@@ -46,17 +46,17 @@ def attach_acting(pages: Blueprint, guarded: Guard, hands: Hands) -> None:
                 return refusal
             try:
                 return make_response(jsonify({"ok": True, **act(_body())}), 200)
-            except Refused as error:
+            except ManualFaultRefused as error:
                 return refused(STATUS[error.why], str(error))
 
         pages.add_url_rule(f"/{name}", endpoint=f"act_{name}", view_func=guarded(answer), methods=["POST"])
 
     def heal(asked: Mapping[str, Any]) -> dict[str, Any]:
         if unknown := sorted(set(asked) - {"fault", "place", "plan"}):
-            raise Refused("bad", f"{unknown[0]}: not known here, known are fault, place, plan")
+            raise ManualFaultRefused("bad", f"{unknown[0]}: not known here, known are fault, place, plan")
         fault, place, plan = asked.get("fault", ""), asked.get("place", ""), asked.get("plan", False)
         if not isinstance(fault, str) or not isinstance(place, str) or not isinstance(plan, bool):
-            raise Refused("bad", "fault and place are names, plan is true or false")
+            raise ManualFaultRefused("bad", "fault and place are names, plan is true or false")
         return {"faults": hands.end(fault) if fault else hands.end_all(place=place, plan=plan)}
 
     def note(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,8 +75,8 @@ def _no_json() -> Response | None:
 
 def _body() -> Mapping[str, Any]:
     if (request.content_length or 0) > MOST_BYTES:
-        raise Refused("bad", f"found {request.content_length} bytes, allowed up to {MOST_BYTES}")
+        raise ManualFaultRefused("bad", f"found {request.content_length} bytes, allowed up to {MOST_BYTES}")
     found: Json = request.get_json(silent=True)
     if not isinstance(found, dict):
-        raise Refused("bad", "found no JSON object")
+        raise ManualFaultRefused("bad", "found no JSON object")
     return found

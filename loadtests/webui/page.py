@@ -22,7 +22,7 @@ from markupsafe import Markup
 from loadtests.model.byhand import MAX_NOTE, forms
 from loadtests.model.live import Live
 from loadtests.model.panels import PANELS, UNSAID
-from loadtests.webui.acting import Hands, attach_acting
+from loadtests.webui.acting import ManualActions, attach_acting
 from loadtests.webui.doors import EXTENSION
 from loadtests.webui.figures import panels_json
 
@@ -61,7 +61,7 @@ def attach_page(
     environment: Any,
     live: Callable[[float | None], Live],
     report: Callable[[str], Path | None],
-    hands: Hands,
+    hands: ManualActions,
 ) -> None:
     """Register `/tickstorm`, its `/live.json`, `/reports/<run>/report.html` and what `hands` can do in Locust's web UI.
 

@@ -23,7 +23,7 @@ from loadtests.capture.clock import MonotonicClock  # noqa: E402
 from loadtests.drive import consuming  # noqa: E402
 from loadtests.drive.consuming import Consuming  # noqa: E402
 from loadtests.drive.receiver import Receiver  # noqa: E402
-from loadtests.drive.run_context import Addresses, Lease, Wiring  # noqa: E402
+from loadtests.drive.run_context import Addresses, Lease, RunContext  # noqa: E402
 from loadtests.model.contract import Contract  # noqa: E402
 from loadtests.model.profile import Profile  # noqa: E402
 
@@ -33,7 +33,7 @@ def main(plan: dict[str, Any]) -> None:
     troubles: list[str] = []
     connects: list[str] = []
     profile = Profile.model_validate_json(json.dumps(plan["profile"]))
-    wiring = Wiring(
+    wiring = RunContext(
         run=plan["run"],
         profile=profile,
         contract=Contract(profile),

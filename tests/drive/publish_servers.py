@@ -16,7 +16,7 @@ from gevent import socket as green
 
 from loadtests.drive.redis_connection import ask, dial
 from loadtests.drive.resp import Replies, command
-from loadtests.drive.run_context import Addresses, Wiring
+from loadtests.drive.run_context import Addresses, RunContext
 from loadtests.model.contract import Contract
 from loadtests.model.profile import Consumers, Family, Identity, Profile, Publishers, Run, Sampling, Shape, Threshold
 from loadtests.model.records import Published, PublishTimes, Record, Settled
@@ -153,10 +153,10 @@ def make_profile(*shapes: Shape, count: int = 1, outstanding: int = 1000, durati
     )
 
 
-def make_wiring(profile: Profile, address: tuple[str, int]) -> tuple[Wiring, list[Record], list[str]]:
+def make_wiring(profile: Profile, address: tuple[str, int]) -> tuple[RunContext, list[Record], list[str]]:
     records: list[Record] = []
     troubles: list[str] = []
-    wiring = Wiring(
+    wiring = RunContext(
         run=RUN,
         profile=profile,
         contract=Contract(profile),

@@ -17,7 +17,7 @@ import pytest
 from loadtests.drive.chunks import Chunks
 from loadtests.drive.commands import Commands
 from loadtests.drive.frames import BINARY, Cutter, wire
-from loadtests.drive.integrity import Integrity, Sampling
+from loadtests.drive.integrity import Integrity, IntegritySampling
 from loadtests.drive.read_accounting import settle
 from loadtests.drive.resp import Replies
 from loadtests.drive.socketio import SocketIoDialect
@@ -88,7 +88,7 @@ class Passed:
         identity = self.profile.identity
         dialect = (PlainDialect if transport == "websocket" else SocketIoDialect)(identity.path, identity.form)
         replays = {"first": [Replayed(due_ns=0, fields=row) for row in rows]} if rows else {}
-        self.sampling = Sampling(self.profile.seed)
+        self.sampling = IntegritySampling(self.profile.seed)
         integrity = Integrity(content_shapes(contract, replays), transport, self.sampling)
         self.chunks = Chunks(dialect, self.accountant.streams, RUN, integrity=integrity)
         self.clients = [_Client(self, slot) for slot in range(consumers)]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.drive.resp import ErrorReply, ProtocolError, Replies, command, publish_template
+from loadtests.drive.resp import ErrorReply, Replies, RespError, command, publish_template
 
 SAMPLE = (
     b":3\r\n:3\r\n+PONG\r\n-NOPERM no\r\n$-1\r\n$5\r\na\r\nbc\r\n"
@@ -64,7 +64,7 @@ def test_runs_of_integers_are_counted(numbers, step) -> None:
     ],
 )
 def test_what_is_no_resp_is_refused(bad) -> None:
-    with pytest.raises(ProtocolError):
+    with pytest.raises(RespError):
         Replies().feed(bad)
 
 
@@ -73,7 +73,7 @@ def test_what_is_no_resp_is_refused(bad) -> None:
 def test_garbage_raises_nothing_else(data) -> None:
     try:
         Replies().feed(data)
-    except ProtocolError:
+    except RespError:
         pass
 
 

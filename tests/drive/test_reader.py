@@ -12,7 +12,7 @@ import pytest
 from publish_servers import Clock, free_port, make_profile, make_wiring, until
 
 from loadtests.drive import postgres
-from loadtests.drive.reader import Reading
+from loadtests.drive.reader import QueryReading
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.profile import Readers, Shape
 from loadtests.model.records import Queried
@@ -37,8 +37,8 @@ def server():
         yield running
 
 
-def account(server, **other) -> postgres.Account:
-    return postgres.Account(
+def account(server, **other) -> postgres.DatabaseLogin:
+    return postgres.DatabaseLogin(
         **{
             "address": ("127.0.0.1", server.port),
             "database": "tickstock_test",
@@ -54,7 +54,7 @@ def reading(port: int, *, duration_s: float = 1.0, **spec):
     profile.readers.append(Readers(name="ui", **spec))
     wiring, records, _ = make_wiring(profile, ("127.0.0.1", 1))
     object.__setattr__(wiring.addresses, "postgres", ("127.0.0.1", port))
-    return Reading(wiring, 0, None), wiring, records
+    return QueryReading(wiring, 0, None), wiring, records
 
 
 def total(records, query=None) -> tuple[int, int]:

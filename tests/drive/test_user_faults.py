@@ -20,7 +20,7 @@ from loadtests.drive.bad_input import OVERSIZE_BYTES, payloads
 from loadtests.drive.consuming import Consuming
 from loadtests.drive.publishing import Publishing
 from loadtests.drive.receiver import Receiver
-from loadtests.drive.run_context import Addresses, Lease, Wiring
+from loadtests.drive.run_context import Addresses, Lease, RunContext
 from loadtests.drive.socket_gauges import gauge
 from loadtests.drive.tokens import Tokens
 from loadtests.model.contract import Contract
@@ -130,7 +130,7 @@ class Rig:
     def __init__(self, redis: Redis, gateway: Gateway, policy: Reconnect, source: str | None, secret: str) -> None:
         self.redis, self.gateway, self.records = redis, gateway, list[Record]()
         what = profile(policy)
-        self.wiring = Wiring(
+        self.wiring = RunContext(
             run=RUN,
             profile=what,
             contract=Contract(what),

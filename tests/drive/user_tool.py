@@ -14,7 +14,7 @@ from loadtests.capture.clock import MonotonicClock
 from loadtests.drive.client import WebSocketClient
 from loadtests.drive.locust_stats import merge
 from loadtests.drive.receiver import Receiver
-from loadtests.drive.run_context import Addresses, Lease, NoSlot, Wiring
+from loadtests.drive.run_context import Addresses, Lease, NoSlot, RunContext
 from loadtests.model.contract import Contract
 from loadtests.model.profile import Profile
 
@@ -51,7 +51,7 @@ def main(plan: dict[str, Any]) -> None:
     records: list[Any] = []
     profile = Profile.model_validate_json(json.dumps(plan["profile"]))
     slots = Slots()
-    wiring = Wiring(
+    wiring = RunContext(
         run=plan["run"],
         profile=profile,
         contract=Contract(profile),
@@ -65,7 +65,7 @@ def main(plan: dict[str, Any]) -> None:
     environment = Environment(user_classes=[WebSocketClient])
 
     class Wired:
-        def wiring(self) -> Wiring:
+        def wiring(self) -> RunContext:
             return wiring
 
     environment.tickstorm = Wired()

@@ -16,7 +16,7 @@ GOOD: list[tuple[type[Any], dict[str, Any]]] = [
     (messages.Take, {"number": 1, "kind": "consumer"}),
     (messages.Give, {"kind": "publisher", "slot": 3, "next_epoch": 2}),
     (messages.Chunk, {"run": "r", "process": "worker-0", "number": 7, "frame": b"x"}),
-    (messages.Status, {"run": "r", "status": msgspec.to_builtins(PartStatus(process="worker-1", connected=3))}),
+    (messages.StatusMessage, {"run": "r", "status": msgspec.to_builtins(PartStatus(process="worker-1", connected=3))}),
 ]
 BAD: list[tuple[type[Any], Any]] = [
     *((shape, None) for shape, _ in GOOD),
@@ -28,7 +28,7 @@ BAD: list[tuple[type[Any], Any]] = [
     (messages.Chunk, {"run": "r", "process": "../../etc", "number": 0, "frame": b""}),
     (messages.Chunk, {"run": "r", "process": "main", "number": 0, "frame": b""}),
     (messages.Chunk, {"run": "r", "process": "worker-0", "number": 0, "frame": b"x" * (1 << 21)}),
-    (messages.Status, {"run": "r", "status": {"process": 7}}),
+    (messages.StatusMessage, {"run": "r", "status": {"process": 7}}),
 ]
 
 

@@ -9,7 +9,7 @@ import pytest
 from locust.env import Environment
 
 from loadtests.capture.clock import clock_identity
-from loadtests.harness.participant import Part
+from loadtests.harness.participant import Participant
 from loadtests.harness.slots import LocalSlots, SlotBook
 from loadtests.model.codec import Frame, decode
 from loadtests.model.ids import NS_PER_MS
@@ -60,7 +60,7 @@ def test_a_reading_is_dated_when_it_was_taken_not_when_its_flush_began(monkeypat
     )  # fmt: skip
     profile = read_profile(PROFILE, file="dated").profile
     slots = LocalSlots(SlotBook({}), "worker-0", lambda: 0)
-    part = Part(
+    part = Participant(
         config, profile, process="worker-0", role="standalone", environment=Environment(), slots=slots,
         out=lambda _, data: frames.append(data), tell=lambda _: None, versions={},
     )  # fmt: skip

@@ -7,7 +7,7 @@ import sys
 
 import msgspec
 
-from loadtests.harness.service_watch import Vigil, ends_of_processes, ends_of_stack
+from loadtests.harness.service_watch import ServiceWatch, ends_of_processes, ends_of_stack
 from loadtests.model.errors import HarnessError
 from loadtests.model.records import ServiceEnded
 from loadtests.model.stackwire import Service, ServiceState, Status
@@ -40,7 +40,7 @@ def test_one_that_was_started_again_before_anybody_looked_had_ended_all_the_same
     killed = msgspec.structs.replace(alive, ends=1, last_end="toxiproxy ended by SIGKILL. It said nothing.")
     now = [status(toxiproxy=alive)]
     told: list[ServiceEnded] = []
-    vigil = Vigil(ends_of_stack(lambda: now[-1]), iter(range(99)).__next__, told.append)
+    vigil = ServiceWatch(ends_of_stack(lambda: now[-1]), iter(range(99)).__next__, told.append)
     for state in (alive, killed, killed, alive_again := msgspec.structs.replace(killed, ends=2), alive_again):
         now.append(status(toxiproxy=state))
         vigil.look()
@@ -56,7 +56,7 @@ def test_ends_of_before_the_run_are_none_of_it() -> None:
 def test_every_end_is_told_once_and_again_after_a_start() -> None:
     told: list[ServiceEnded] = []
     now = {"gateway": "ended by SIGKILL"}
-    vigil = Vigil(lambda: dict(now), iter(range(10)).__next__, told.append)
+    vigil = ServiceWatch(lambda: dict(now), iter(range(10)).__next__, told.append)
     vigil.look()
     vigil.look()
     assert told == [ServiceEnded(service="gateway", at_ns=0, what="ended by SIGKILL")]
@@ -72,14 +72,14 @@ def test_who_does_not_answer_ends_nothing() -> None:
         raise HarnessError("no answer")
 
     told: list[ServiceEnded] = []
-    Vigil(ends, lambda: 0, told.append).look()
+    ServiceWatch(ends, lambda: 0, told.append).look()
     assert told == []
 
 
 def test_the_last_look_is_at_the_close() -> None:
     told: list[ServiceEnded] = []
     now: dict[str, str] = {}
-    vigil = Vigil(lambda: dict(now), lambda: 7, told.append)
+    vigil = ServiceWatch(lambda: dict(now), lambda: 7, told.append)
     vigil.start()
     now["redis"] = "ended by SIGKILL"
     vigil.close()
@@ -120,7 +120,7 @@ def test_a_stack_that_goes_all_at_once_has_vanished_since_it_was_last_whole() ->
             to.append((since_ns, text))
 
         times = iter(range(100, 200))
-        vigil = Vigil(ends_of_stack(ask, lambda: False), times.__next__, told.append, on_vanish)
+        vigil = ServiceWatch(ends_of_stack(ask, lambda: False), times.__next__, told.append, on_vanish)
         for _ in range(4):
             vigil.look()
         assert told == []
@@ -132,6 +132,8 @@ def test_a_supervisor_that_is_merely_busy_has_not_vanished() -> None:
         raise HarnessError("no answer")
 
     vanished: list[str] = []
-    vigil = Vigil(ends_of_stack(ask, lambda: True), lambda: 0, lambda _: None, lambda _, how: vanished.append(how))
+    vigil = ServiceWatch(
+        ends_of_stack(ask, lambda: True), lambda: 0, lambda _: None, lambda _, how: vanished.append(how)
+    )
     vigil.look()
     assert vanished == []

@@ -16,7 +16,7 @@ from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.kind import Site
 from loadtests.inject.lifting import lift
 from loadtests.inject.redis_server import RedisServer
-from loadtests.inject.supervisor import Supervisor
+from loadtests.inject.supervisor import SupervisorClient
 from loadtests.model.fault_kinds import KINDS as NAMED
 from loadtests.model.injectwire import Begin, End, PlannedFault, Schedule
 from loadtests.model.records import FaultStep
@@ -53,7 +53,7 @@ def site_on(stack: LocalStack) -> Site:
     services = stack.status().services
     return Site(
         link=None,
-        supervisor=Supervisor(stack.folder),
+        supervisor=SupervisorClient(stack.folder),
         redis=RedisServer(services["redis"].address),
         postgres=Database(services["postgres"].address, database="tickstock_test", user="app_readonly"),
     )

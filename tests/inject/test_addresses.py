@@ -16,7 +16,7 @@ from loadtests.capture.asking import get_json
 from loadtests.inject.deadline import Watch
 from loadtests.inject.gateway_counts import GatewayCounts
 from loadtests.inject.link import Link
-from loadtests.inject.socketry import Connection, Cut, connected
+from loadtests.inject.socketry import Cut, ProbeConnection, connected
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.model.address import written
 
@@ -81,7 +81,7 @@ def localhost(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
 def test_a_probe_reaches_whichever_address_answers(server, monkeypatch) -> None:
     host, port = server
     localhost(monkeypatch, "::1", "127.0.0.1")
-    connection = Connection(("localhost", port), Watch.of_s(5))
+    connection = ProbeConnection(("localhost", port), Watch.of_s(5))
     try:
         assert connection.ask(b"GET / HTTP/1.0\r\n\r\n", lambda got: b"count" in got, Watch.of_s(5))
     finally:
@@ -91,7 +91,7 @@ def test_a_probe_reaches_whichever_address_answers(server, monkeypatch) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         with pytest.raises(Cut, match="refused"):
-            Connection(("localhost", nobody.getsockname()[1]), Watch.of_s(5))
+            ProbeConnection(("localhost", nobody.getsockname()[1]), Watch.of_s(5))
 
 
 def test_services_are_asked_at_a_literal(server) -> None:

@@ -23,7 +23,7 @@ from loadtests.inject.kinds import (
     stalled_consumers,
     vanishing_consumers,
 )
-from loadtests.inject.kinds.on_crew import Seen
+from loadtests.inject.kinds.on_crew import SeenOfUsers
 from loadtests.model.fault_kinds import KINDS as NAMED
 from loadtests.model.injectwire import Begin, CrewOrder, CrewState, FromInjector, PlannedFault, Schedule
 
@@ -209,8 +209,8 @@ def test_the_gateway_is_asked_too(crew) -> None:
         server.server_close()
 
 
-def seen(asked: dict[str, Any] | None = None, calm: Any = None, gateway: Any = None, **crew: int) -> Seen:
-    return Seen(crew=crew, calm=calm, gateway=gateway, asked=asked or {})
+def seen(asked: dict[str, Any] | None = None, calm: Any = None, gateway: Any = None, **crew: int) -> SeenOfUsers:
+    return SeenOfUsers(crew=crew, calm=calm, gateway=gateway, asked=asked or {})
 
 
 SLOW = {"chosen": 2, "measured": 2, "unread_bytes": 9, "rates": 2000, "for_ms": 1000}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from beside import beside
 
-from loadtests.inject.kinds.flap import Look, Phase, judge
+from loadtests.inject.kinds.flap import FlapLook, Phase, judge
 from loadtests.inject.startup_sweep import heal
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.model.injectwire import Schedule
@@ -101,11 +101,13 @@ def phase(number: int, trouble: str = "") -> Phase:
 @beside
 def test_the_looks_alone_tell_a_link_that_does_not_flap() -> None:
     phases = [phase(number) for number in range(4)]
-    right = [Look(from_ns=n * 100 + 20, to_ns=n * 100 + 30, seen="answer" if n % 2 else "refused") for n in range(4)]
+    right = [
+        FlapLook(from_ns=n * 100 + 20, to_ns=n * 100 + 30, seen="answer" if n % 2 else "refused") for n in range(4)
+    ]
     assert judge(phases, right, until_ns=400).proved
     assert not judge(phases, [], until_ns=400).proved
     assert not judge(phases, [look for look in right if look.seen == "refused"], until_ns=400).proved
     assert not judge(phases, [look for look in right if look.seen == "answer"], until_ns=400).proved
-    always = [Look(from_ns=look.from_ns, to_ns=look.to_ns, seen="answer") for look in right]
+    always = [FlapLook(from_ns=look.from_ns, to_ns=look.to_ns, seen="answer") for look in right]
     assert not judge(phases, always, until_ns=400).proved
     assert not judge([*phases[:3], phase(3, "it does not listen")], right, until_ns=400).proved

@@ -15,7 +15,7 @@ from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.kind import Site
 from loadtests.inject.lifting import lift
 from loadtests.inject.startup_sweep import heal
-from loadtests.inject.supervisor import Supervisor
+from loadtests.inject.supervisor import SupervisorClient
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.model.injectwire import PlannedFault, Schedule
 from loadtests.model.stackwire import SERVICES, Ask
@@ -206,7 +206,7 @@ def test_an_injector_that_died_while_toxiproxy_was_dead_is_started_again_and_swe
 
 def test_when_the_supervisor_is_gone_too_the_command_is_said(tmp_path: Path) -> None:
     undo = {"service": "redis", "address": "127.0.0.1:1"}
-    site = Site(link=None, supervisor=Supervisor(tmp_path / "no stack"))
+    site = Site(link=None, supervisor=SupervisorClient(tmp_path / "no stack"))
     lifted = lift(KINDS["kill"], site, undo, fault="f", tell=print)
     assert not lifted.clean
     assert "`tickstorm stack up`" in lifted.left

@@ -13,8 +13,8 @@ import pytest
 
 from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import NoAnswer, NotThere
-from loadtests.inject.exclusions import Held
-from loadtests.inject.fault_run import Life, Surroundings
+from loadtests.inject.exclusions import Exclusions
+from loadtests.inject.fault_run import FaultRun, Surroundings
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds.kind import Kind, Looks, Resort, Site
 from loadtests.inject.proofs import Effective, Proof
@@ -31,7 +31,7 @@ class Told:
 
     def __init__(self) -> None:
         self.records: list[Any] = []
-        self.life: Life | None = None
+        self.life: FaultRun | None = None
 
     def record(self, record: Any) -> None:
         self.records.append(record)
@@ -125,7 +125,7 @@ class Played:
     """One life, begun."""
 
     def __init__(self, kind: Kind, folder: Path, *, for_s: float, journal: Journal | None = None) -> None:
-        self.told, self.held = Told(), Held()
+        self.told, self.held = Told(), Exclusions()
         self.journal = journal or Journal(folder / "journal")
         now_ns = time.monotonic_ns()
         at_ns = NS_PER_S
@@ -136,7 +136,7 @@ class Played:
         around = Surroundings(
             origin_ns=now_ns, emitter=self.told, journal=self.journal, held=self.held, toxiproxy="127.0.0.1:9"
         )
-        self.life = self.told.life = Life(fault, kind, Site(link=None), around)
+        self.life = self.told.life = FaultRun(fault, kind, Site(link=None), around)
 
     def begin(self) -> Played:
         self.life.start()

@@ -13,7 +13,7 @@ from loadtests.inject.kinds.kind import Site
 from loadtests.inject.lifting import Lifted, lift
 from loadtests.inject.link import Link
 from loadtests.inject.startup_sweep import heal, sweep
-from loadtests.inject.supervisor import Supervisor
+from loadtests.inject.supervisor import SupervisorClient
 from loadtests.inject.toxics import ToxiproxyServer
 
 from .conftest import free_port
@@ -38,7 +38,7 @@ def fake() -> Iterator[FakeToxiproxy]:
 
 def lifted(address: str, told: list[str], supervisor: Path | None = None) -> Lifted:
     link = Link(server=ToxiproxyServer(address, timeout_s=0.2), name="x", proxy="tickstorm.x")
-    site = Site(link=link, supervisor=None if supervisor is None else Supervisor(supervisor))
+    site = Site(link=link, supervisor=None if supervisor is None else SupervisorClient(supervisor))
     return lift(KINDS["latency"], site, dict(UNDO), fault="f", tell=told.append)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from loadtests.measure.absences import CAUSES
 from loadtests.measure.analysis import case
-from loadtests.measure.history_tables import Facts, fold
+from loadtests.measure.history_tables import HistoryTables, fold
 from loadtests.measure.judge import conclude, judge
 from loadtests.model.results import Results, to_json
 from tests.examples import examples
@@ -156,7 +156,7 @@ def test_shards_merged_in_any_order_are_the_whole(seed: int, parts: int) -> None
     world = messy(seed, faults=True, processes=2, disconnects=3, share=0.02)
     history = world.history(chunk=40)
     dice = random.Random(seed)
-    shards = [Facts() for _ in range(parts)]
+    shards = [HistoryTables() for _ in range(parts)]
     for process, frame in history:
         dice.choice(shards).add(process, frame)
     dice.shuffle(shards)

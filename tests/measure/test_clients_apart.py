@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.measure.deliveries import Deliveries, across_limit_ms, contradicts, deliveries, judged
-from loadtests.measure.history_tables import Facts
+from loadtests.measure.history_tables import HistoryTables
 from loadtests.measure.judge import judge
 from loadtests.model import records as r
 from loadtests.model.codec import MAX_BODY, Frame
@@ -309,7 +309,7 @@ def test_what_our_own_reading_added_is_no_lateness() -> None:
 
     def table(by_stamp: int, sampled: int, everything: int) -> Deliveries:
         common: dict[str, Any] = {"group": 0, "due_slice": 40, "received_slice": 41, "bytes": 0, "negative": 0}
-        facts = Facts()
+        facts = HistoryTables()
         facts.add("main", Frame(0, [
             r.Consumed(clock="kernel", unique=0, repeated=0, reads=1000, latency=([bucket_of(by_stamp * MS)], [1000]),
                        sampled_read=([bucket_of(sampled * MS)], [1000]), **common),

@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests.model.byhand import AT_ONCE, IN_ALL, LEAD_NS, MAX_NOTE, Moment, Refused, annotation, fault_by_hand, forms
+from loadtests.model.byhand import (
+    AT_ONCE,
+    IN_ALL,
+    LEAD_NS,
+    MAX_NOTE,
+    ManualFaultRefused,
+    Moment,
+    annotation,
+    fault_by_hand,
+    forms,
+)
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.profile import Profile
 from loadtests.model.profile_read import read_profile
@@ -40,7 +50,7 @@ def moment(**other: Any) -> Moment:
 
 
 def refused(asked: dict[str, Any], profile: Profile = QUICK, **other: Any) -> tuple[str, str]:
-    with pytest.raises(Refused) as error:
+    with pytest.raises(ManualFaultRefused) as error:
         fault_by_hand(profile, asked, moment(**other))
     return error.value.why, str(error.value)
 
@@ -111,7 +121,7 @@ values = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_s
 
 @given(st.dictionaries(st.sampled_from([*forms()[0].__struct_fields__, "link", "for_s", "latency_ms"]), values))
 def test_anything_at_all_is_a_fault_or_a_refusal(asked: dict[str, Any]) -> None:
-    with contextlib.suppress(Refused):
+    with contextlib.suppress(ManualFaultRefused):
         assert fault_by_hand(QUICK, asked, moment()).by_hand
 
 
@@ -131,5 +141,5 @@ def test_there_is_a_form_for_every_kind_with_every_key_that_it_needs() -> None:
 def test_a_note_is_one_line() -> None:
     assert annotation("  new\nbuild \x07 ") == "new build \N{REPLACEMENT CHARACTER}"
     for bad in ("", " \n ", None, 5, "x" * (MAX_NOTE + 1)):
-        with pytest.raises(Refused):
+        with pytest.raises(ManualFaultRefused):
             annotation(bad)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from loadtests.model.byhand import Moment, Refused, fault_by_hand
+from loadtests.model.byhand import ManualFaultRefused, Moment, fault_by_hand
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.profile import Profile
 
@@ -45,7 +45,7 @@ def by_hand(fault: dict[str, Any], *known: PlannedFault, **parts: Any) -> str:
     )
     try:
         fault_by_hand(profile, {"for_s": 5} | fault, now)
-    except Refused as error:
+    except ManualFaultRefused as error:
         return str(error)
     return ""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from books import DOJI, JOB, MS, ORIGIN, PRICE, Written
 
-from loadtests.prove.expected_results import Block, expected
+from loadtests.prove.expected_results import ExpectedDelivery, expected
 from loadtests.prove.ground_truth_log import BookError
 from loadtests.prove.history import Edge, Place
 
 
-def block_of(w: Written, edges: dict[Place, tuple[float, float, str]]) -> Block:
+def block_of(w: Written, edges: dict[Place, tuple[float, float, str]]) -> ExpectedDelivery:
     held = {
         place: Edge(from_ns=round(begin * MS), to_ns=round(end * MS), why=why)
         for place, (begin, end, why) in edges.items()
@@ -18,7 +18,7 @@ def block_of(w: Written, edges: dict[Place, tuple[float, float, str]]) -> Block:
     return expected(w.truth(), held, origin_ns=ORIGIN)
 
 
-def numbers(block: Block) -> dict[str, int]:
+def numbers(block: ExpectedDelivery) -> dict[str, int]:
     return {name: block.total(name) for name in sorted({name for _, name in block.of}) if block.total(name)}
 
 

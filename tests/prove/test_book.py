@@ -9,7 +9,7 @@ import pytest
 from books import DOJI, HAMMER, JOB, MS, ORIGIN, RUN, Written
 
 from loadtests.prove.ground_truth_log import BookError, read_book
-from loadtests.prove.history import Account
+from loadtests.prove.history import FoundAccount
 from loadtests.prove.truth import Truth
 
 END = json.dumps({"book": "end", "deliveries": 0, "at_ns": 1})
@@ -71,26 +71,29 @@ def test_a_stream_that_does_not_begin_at_0_is_no_truth() -> None:
         w.truth()
 
 
-def account_of(w: Written, connection: int, stream: int) -> Account:
+def account_of(w: Written, connection: int, stream: int) -> FoundAccount:
     truth: Truth = w.truth()
     (found,) = (g for g in truth.got(truth.connections[divmod(connection, 100)]) if g.stream.packed == stream)
     return found.account
 
 
 LIES = {
-    "lost": ({}, Account(first=0, last=4, unique=4, skipped={2})),
-    "held": ({}, Account(first=0, last=4, unique=4, skipped={2})),
-    "repeated": ({"times": 3}, Account(first=0, last=4, unique=5, repeated=Counter({2: 3}))),
+    "lost": ({}, FoundAccount(first=0, last=4, unique=4, skipped={2})),
+    "held": ({}, FoundAccount(first=0, last=4, unique=4, skipped={2})),
+    "repeated": ({"times": 3}, FoundAccount(first=0, last=4, unique=5, repeated=Counter({2: 3}))),
     "reordered": (
         {"out_ns": ORIGIN, "after": 1, "why": "in time"},
-        Account(first=0, last=4, unique=5, skipped={2}, filled=Counter({2: 1})),
+        FoundAccount(first=0, last=4, unique=5, skipped={2}, filled=Counter({2: 1})),
     ),
-    "delayed": ({"out_ns": ORIGIN, "after": 0, "why": "in time"}, Account(first=0, last=4, unique=5)),
-    "queued": ({"out_ns": None, "after": 0, "why": "limit"}, Account(first=0, last=4, unique=4, skipped={2})),
-    "conflated": ({"out_ns": None, "after": 0, "why": "replaced"}, Account(first=0, last=4, unique=4, skipped={2})),
-    "foreign-run": ({"instead": False, "sent_run": "x"}, Account(first=0, last=4, unique=5)),
-    "no-identity": ({"instead": True}, Account(first=0, last=4, unique=4, skipped={2})),
-    "truncated": ({"instead": True}, Account(first=0, last=4, unique=4, skipped={2})),
+    "delayed": ({"out_ns": ORIGIN, "after": 0, "why": "in time"}, FoundAccount(first=0, last=4, unique=5)),
+    "queued": ({"out_ns": None, "after": 0, "why": "limit"}, FoundAccount(first=0, last=4, unique=4, skipped={2})),
+    "conflated": (
+        {"out_ns": None, "after": 0, "why": "replaced"},
+        FoundAccount(first=0, last=4, unique=4, skipped={2}),
+    ),
+    "foreign-run": ({"instead": False, "sent_run": "x"}, FoundAccount(first=0, last=4, unique=5)),
+    "no-identity": ({"instead": True}, FoundAccount(first=0, last=4, unique=4, skipped={2})),
+    "truncated": ({"instead": True}, FoundAccount(first=0, last=4, unique=4, skipped={2})),
 }
 
 
@@ -114,7 +117,7 @@ def test_what_was_sent_before_it_joined_or_after_it_left_is_not_its_own() -> Non
     w.event(DOJI, 2)
     w.leave(c, 3)
     w.event(DOJI, 4)
-    assert account_of(w, c, DOJI) == Account(first=1, last=1, unique=1)
+    assert account_of(w, c, DOJI) == FoundAccount(first=1, last=1, unique=1)
 
 
 def test_frames_that_the_kernel_did_not_take_did_not_arrive() -> None:
@@ -124,7 +127,7 @@ def test_frames_that_the_kernel_did_not_take_did_not_arrive() -> None:
     gone = w.event(DOJI, 2)
     w.lie(c, "repeated", kept, DOJI, 0, times=1)
     w.leave(c, 3, "peer gone", unsent=(kept, gone))
-    assert account_of(w, c, DOJI) == Account(first=0, last=0, unique=1)
+    assert account_of(w, c, DOJI) == FoundAccount(first=0, last=0, unique=1)
 
 
 def test_a_replayed_message_belongs_to_the_connection_that_got_it() -> None:
@@ -136,7 +139,7 @@ def test_a_replayed_message_belongs_to_the_connection_that_got_it() -> None:
     again = w.join(0, 1)
     w.lie(again, "replayed", n, JOB, 1, out_ns=ORIGIN, after=0, why="in time")
     w.event(JOB, 5)
-    assert account_of(w, again, JOB) == Account(first=1, last=2, unique=2)
+    assert account_of(w, again, JOB) == FoundAccount(first=1, last=2, unique=2)
 
 
 def test_filters_are_the_targets() -> None:

@@ -12,8 +12,17 @@ from hypothesis import strategies as st
 from loadtests.model.codec import pack
 from loadtests.model.profile_read import read_profile
 from loadtests.model.records import Note
-from loadtests.prove.chaos_checks import FACTS_S, HANG_S, Seen, problems
-from loadtests.prove.chaos_plan import DURATION_S, FAULTS, PROFILE, VICTIMS, WARM_UP_S, Moment, inside_share, schedule
+from loadtests.prove.chaos_checks import FACTS_S, HANG_S, SeenFromOutside, problems
+from loadtests.prove.chaos_plan import (
+    DURATION_S,
+    FAULTS,
+    PROFILE,
+    VICTIMS,
+    WARM_UP_S,
+    ChaosMoment,
+    inside_share,
+    schedule,
+)
 from loadtests.prove.chaos_watch import has_hole, last_ns
 
 COUNTS = st.integers(1, 60)
@@ -78,8 +87,8 @@ def test_the_built_in_profile_is_one_that_a_user_could_write() -> None:
 # -- the questions
 
 
-def moment(victim: str = "gateway", *, everything: bool = False) -> Moment:
-    return Moment(
+def moment(victim: str = "gateway", *, everything: bool = False) -> ChaosMoment:
+    return ChaosMoment(
         number=1, victim=victim, fault="slow", at_s=0.3, workers=0, everything=everything, seed=1  # type: ignore[arg-type]
     )  # fmt: skip
 
@@ -96,7 +105,7 @@ CAUSE = {
     "disk full": "the history could not be written: No space left on device",
     "disk read-only": "error: the history cannot be written: Read-only file system",
 }
-FINE = Seen(
+FINE = SeenFromOutside(
     at_s=2.4,
     fault="latency on tickstorm.client-gateway",
     status=3,

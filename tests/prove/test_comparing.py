@@ -14,8 +14,8 @@ from books import CONTRACT, DOJI, HAMMER, JOB, MS, ORIGIN, RUN, Written
 from loadtests.model import records as r
 from loadtests.model.codec import pack
 from loadtests.prove.comparing import compare
-from loadtests.prove.expected_results import LOST, NO_MESSAGE, NUMBERS, Block, expected
-from loadtests.prove.history import Account, Edge, Found, Sum, read_history
+from loadtests.prove.expected_results import LOST, NO_MESSAGE, NUMBERS, ExpectedDelivery, expected
+from loadtests.prove.history import Edge, Found, FoundAccount, Sum, read_history
 from loadtests.prove.sections import Row, SectionResult, compared
 from loadtests.prove.truth import STRANGE, Truth
 
@@ -84,7 +84,7 @@ def right_tool(truth: Truth) -> tuple[Found, dict[str, Any]]:
     return found, {"delivery": delivery, "routes": routes}
 
 
-def account_of(block: Block) -> dict[str, Any]:
+def account_of(block: ExpectedDelivery) -> dict[str, Any]:
     """The sums of the results, from the numbers that they are made of."""
     lost = {name: block.total(name) for name in LOST} | {"charged": 0}
     away = {name: block.total(name) for name in ("own_plan", "disconnected")}
@@ -147,11 +147,11 @@ CHANGES: dict[str, tuple[Callable[[Found], None], str]] = {
         "subscriptions",
     ),
     "a message invented": (
-        lambda f: f.accounts.update({(2, 0, DOJI): Account(first=0, last=0, unique=1)}),
+        lambda f: f.accounts.update({(2, 0, DOJI): FoundAccount(first=0, last=0, unique=1)}),
         "accounts by consumer, connection, stream",
     ),
     "an account of first and last only": (
-        lambda f: f.accounts.update({STRETCH: Account(first=0, last=19, unique=15)}),
+        lambda f: f.accounts.update({STRETCH: FoundAccount(first=0, last=19, unique=15)}),
         "accounts by consumer, connection, stream",
     ),
     "a strange one invented": (lambda f: f.strange.update({(2, "protocol"): 1}), "messages of no account"),
@@ -257,12 +257,12 @@ def test_a_history_is_read_as_it_was_written(tmp_path: Path) -> None:
     (tmp_path / "history").mkdir()
     (tmp_path / "history" / "main.tsh").write_bytes(b"".join(pack(0, records)) + b"TkS1 and no more")
     found = read_history(tmp_path)
-    account = Account(
+    account = FoundAccount(
         first=0, last=9, unique=8, skipped={2, 3, 4}, filled=Counter({3: 1}), repeated=Counter({5: 2, 6: 1})
     )
     assert found.account((1, 0, DOJI)) == account
     assert account.missing == {2, 4}
-    assert found.account((2, 0, DOJI)) == Account(first=0, last=9, unique=8)
+    assert found.account((2, 0, DOJI)) == FoundAccount(first=0, last=9, unique=8)
     assert found.edges == {(1, 0): Edge(from_ns=2, to_ns=8, why="own")}
     assert (found.origin_ns, found.not_kept, found.strange[1, "foreign run"]) == (ORIGIN, 2, 3)
     assert found.sums == {0: Sum(unique=8, repeated=3, timed=11)}

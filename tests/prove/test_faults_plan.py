@@ -11,7 +11,7 @@ from loadtests.model.fault_kinds import KINDS
 from loadtests.model.profile import Profile
 from loadtests.model.profile_read import read_profile
 from loadtests.model.results import Lost
-from loadtests.prove.faults import Row, _losses, row_of
+from loadtests.prove.faults import CatalogueRow, _losses, row_of
 from loadtests.prove.faults_plan import PLAYS, groups, profile
 
 
@@ -90,7 +90,7 @@ def test_a_fault_that_the_results_do_not_name_is_not_fine() -> None:
     assert "cut short" in row.detail
 
 
-def recovered(**changed: Any) -> Row:
+def recovered(**changed: Any) -> CatalogueRow:
     results = told(fault())
     results["recovery"][0] |= changed
     return row_of(PLAYS["down"], results)

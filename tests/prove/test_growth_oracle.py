@@ -12,9 +12,9 @@ import pytest
 from loadtests.cli.analyzing import profile_of, read_history
 from loadtests.measure.judge import judge
 from loadtests.model.results import to_json
-from loadtests.prove.growth import CALM, LEAK, SHORT, Said, generated_rows, growth_of, real_rows, write_history
+from loadtests.prove.growth import CALM, LEAK, SHORT, SaidGrowth, generated_rows, growth_of, real_rows, write_history
 from loadtests.prove.running import RunOutcome
-from loadtests.prove.series import Shape, readings
+from loadtests.prove.series import SeriesShape, readings
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_a_real_leak_must_be_called_one_with_its_slope() -> None:
 
 
 def test_a_series_is_what_it_says_and_the_same_for_a_seed() -> None:
-    shape = Shape(name="x", verdict="LEAK", mb_per_h=60.0)
+    shape = SeriesShape(name="x", verdict="LEAK", mb_per_h=60.0)
     one = list(readings(shape, seed=1, span_s=3600, every_s=2))
     assert (
         one
@@ -106,4 +106,4 @@ def test_a_series_is_what_it_says_and_the_same_for_a_seed() -> None:
     )
     assert len(one) == 1800
     assert (one[-1][1] - one[0][1]) / 1e6 == pytest.approx(60, abs=2)
-    assert not Said(verdict="LEAK", slope=1.0, low=0.0, high=2.0).holds(3.0)
+    assert not SaidGrowth(verdict="LEAK", slope=1.0, low=0.0, high=2.0).holds(3.0)

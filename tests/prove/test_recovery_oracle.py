@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from loadtests.prove.recovery import Role, Said, compare, profile, read_table, roles, truths
+from loadtests.prove.recovery import RecoveryRole, SaidRecovery, compare, profile, read_table, roles, truths
 from loadtests.prove.running import ProofError
 from loadtests.prove.true_recoveries import AmbiguousError, Comeback, Rules, comeback
 from tests.prove.sendings import MS, S, Sendings
@@ -113,14 +113,14 @@ def test_who_never_comes_back_has_no_moment_and_a_pause_of_the_machine_says_noth
 # -- the comparison
 
 PLANNED = [
-    Role(consumer=0, kind="untouched", back_s=0.0),
-    Role(consumer=1, kind="held", back_s=0.5),
-    Role(consumer=2, kind="held", back_s=None),
+    RecoveryRole(consumer=0, kind="untouched", back_s=0.0),
+    RecoveryRole(consumer=1, kind="held", back_s=0.5),
+    RecoveryRole(consumer=2, kind="held", back_s=None),
 ]
 TRUTH = {
-    0: Said(fresh_s=0.01, steady_s=0.01),
-    1: Said(fresh_s=0.51, steady_s=0.56),
-    2: Said(fresh_s=None, steady_s=None),
+    0: SaidRecovery(fresh_s=0.01, steady_s=0.01),
+    1: SaidRecovery(fresh_s=0.51, steady_s=0.56),
+    2: SaidRecovery(fresh_s=None, steady_s=None),
 }
 
 
@@ -136,22 +136,22 @@ def results(*, gone: int = 1, slowest: float = 0.51, limited: bool = True) -> di
     }
 
 
-def green(table: dict[int, Said], found: dict[str, Any] | None = None) -> bool:
+def green(table: dict[int, SaidRecovery], found: dict[str, Any] | None = None) -> bool:
     return all(row.equal for row in compare(PLANNED, TRUTH, table, found or results()))
 
 
 def test_within_fifty_milliseconds_is_equal_and_beyond_is_not() -> None:
     assert green(TRUTH)
-    assert green({**TRUTH, 1: Said(fresh_s=0.55, steady_s=0.52)})
-    assert not green({**TRUTH, 1: Said(fresh_s=0.57, steady_s=0.56)})
-    assert not green({**TRUTH, 1: Said(fresh_s=0.51, steady_s=0.50)})
-    assert not green({**TRUTH, 0: Said(fresh_s=0.01, steady_s=0.1)})
+    assert green({**TRUTH, 1: SaidRecovery(fresh_s=0.55, steady_s=0.52)})
+    assert not green({**TRUTH, 1: SaidRecovery(fresh_s=0.57, steady_s=0.56)})
+    assert not green({**TRUTH, 1: SaidRecovery(fresh_s=0.51, steady_s=0.50)})
+    assert not green({**TRUTH, 0: SaidRecovery(fresh_s=0.01, steady_s=0.1)})
 
 
 def test_who_is_said_to_be_back_and_is_not_and_the_other_way_round_is_seen() -> None:
-    assert not green({**TRUTH, 2: Said(fresh_s=1.0, steady_s=1.0)})
-    assert not green({**TRUTH, 2: Said(fresh_s=None, steady_s=1.0)})
-    assert not green({**TRUTH, 1: Said(fresh_s=None, steady_s=None)})
+    assert not green({**TRUTH, 2: SaidRecovery(fresh_s=1.0, steady_s=1.0)})
+    assert not green({**TRUTH, 2: SaidRecovery(fresh_s=None, steady_s=1.0)})
+    assert not green({**TRUTH, 1: SaidRecovery(fresh_s=None, steady_s=None)})
     assert not green({consumer: said for consumer, said in TRUTH.items() if consumer != 2})
     assert not green(TRUTH, results(gone=0))
     assert not green(TRUTH, results(slowest=0.7))
@@ -184,4 +184,4 @@ def test_every_kind_of_comeback_is_planned_on_both_transports_and_the_profile_is
 def test_the_table_is_read_as_it_is_written() -> None:
     head = "fault,consumer,group,detected_s,first_byte_s,first_fresh_s,steady_s\n"
     text = head + "decoy-cut,3,plain,,0.1,0.25,\nother,4,plain,,,,\n"
-    assert read_table(text) == {3: Said(fresh_s=0.25, steady_s=None)}
+    assert read_table(text) == {3: SaidRecovery(fresh_s=0.25, steady_s=None)}

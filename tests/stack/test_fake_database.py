@@ -68,7 +68,7 @@ def fake(request: pytest.FixtureRequest) -> Iterator[Fake]:
 
 
 def by_reader(fake: Fake) -> None:
-    drive.connect(drive.Account(address=("127.0.0.1", fake.port), database="x", user=ROLE, timeout_s=5.0))
+    drive.connect(drive.DatabaseLogin(address=("127.0.0.1", fake.port), database="x", user=ROLE, timeout_s=5.0))
 
 
 def by_injector(fake: Fake) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.stack import StackError, postgresql
-from loadtests.stack.child import Login
+from loadtests.stack.child import ProcessOwner
 from loadtests.stack.servers import Program
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root hands PostgreSQL to another user")
@@ -46,7 +46,7 @@ def victim(folder: Path) -> Path:
 
 
 @pytest.fixture
-def nobody() -> Login:
+def nobody() -> ProcessOwner:
     found = postgresql.login()
     assert found is not None
     return found
@@ -66,7 +66,7 @@ def test_links_in_the_folder_of_a_template_are_not_written_through(folder: Path,
 
 @pytest.mark.parametrize("how", ["symlink", "hard link", "pipe", "link to a folder"])
 def test_what_a_template_is_copied_from_may_hold_files_of_its_server_alone(
-    folder: Path, victim: Path, nobody: Login, how: str
+    folder: Path, victim: Path, nobody: ProcessOwner, how: str
 ) -> None:
     data, secret = folder / "data", folder / "secret"
     data.mkdir()
@@ -92,7 +92,9 @@ def test_what_a_template_is_copied_from_may_hold_files_of_its_server_alone(
             postgresql.clone(data, copy, None, writer=nobody)
 
 
-def test_a_copy_is_given_away_when_all_is_in_it(folder: Path, nobody: Login, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_is_given_away_when_all_is_in_it(
+    folder: Path, nobody: ProcessOwner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     template, copy = folder / "template", folder / "copy"
     (template / "base" / "1").mkdir(parents=True)
     for name in ("PG_VERSION", "base/1/2"):
@@ -109,7 +111,7 @@ def test_a_copy_is_given_away_when_all_is_in_it(folder: Path, nobody: Login, mon
     assert {path.stat().st_uid for path in (copy, *copy.rglob("*"))} == {nobody.uid}
 
 
-def test_passwords_are_set_without_a_write_of_roots(folder: Path, victim: Path, nobody: Login) -> None:
+def test_passwords_are_set_without_a_write_of_roots(folder: Path, victim: Path, nobody: ProcessOwner) -> None:
     data = folder / "data"
     data.mkdir()
     (data / "pg_hba.conf").symlink_to(victim)
@@ -120,7 +122,7 @@ def test_passwords_are_set_without_a_write_of_roots(folder: Path, victim: Path, 
     assert victim.read_text(encoding="ascii") == "root's\n"
 
 
-def test_the_folder_above_is_ours_and_its_user_gets_through(nobody: Login) -> None:
+def test_the_folder_above_is_ours_and_its_user_gets_through(nobody: ProcessOwner) -> None:
     private = postgresql.make_private(nobody)
     try:
         assert (private.stat().st_uid, private.stat().st_mode & 0o777) == (0, 0o711)

@@ -23,7 +23,7 @@ from loadtests.stack.folder import StackFolder, State, open_to_all, project_root
 from loadtests.stack.install import _locked
 from loadtests.stack.links import FREE_FROM, FREE_TO, PREFERRED, Ports, links, write_config
 from loadtests.stack.servers import find_postgres, find_redis, find_toxiproxy
-from loadtests.stack.service import Member
+from loadtests.stack.service import ServiceProcess
 from loadtests.stack.services import Plan
 
 
@@ -354,7 +354,7 @@ def test_a_service_in_whose_place_another_process_answers_is_not_ready(tmp_path:
 
     async def scenario() -> None:
         with socket.create_server(("127.0.0.1", 0)) as other:
-            member = Member(
+            member = ServiceProcess(
                 Plan(
                     name="redis", address=f"127.0.0.1:{other.getsockname()[1]}", origin="PATH", probe=answers, ports=(),
                     command=Command(argv=[str(sleeper)], env={}, cwd=tmp_path, log=tmp_path / "log"),

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.tally.identity import NO_VALUE, Envelope, Form, Identity, Seal, decoder, encode, probe_run
+from loadtests.tally.identity import NO_VALUE, Envelope, Form, MessageIdentity, Seal, decoder, encode, probe_run
 from tests.examples import examples
 
 forms = st.sampled_from(["object", "text"])
 envelopes = st.sampled_from(["websocket", "socketio"])
 identities = st.builds(
-    Identity,
+    MessageIdentity,
     run=st.sampled_from(["r1", "2026-11-21_a-b", probe_run("r1")]),
     stream=st.integers(0, 2**48 - 1),
     seq=st.integers(0, 2**53),
@@ -37,7 +37,9 @@ def wrap(envelope: Envelope, payload: object) -> bytes:
 
 @settings(max_examples=examples(40), deadline=None)
 @given(forms, envelopes, identities, st.sampled_from(["tickstorm", "a.b-c", "meta.deep.er"]), anything)
-def test_what_was_packed_is_found(form: Form, envelope: Envelope, who: Identity, path: str, beside: object) -> None:
+def test_what_was_packed_is_found(
+    form: Form, envelope: Envelope, who: MessageIdentity, path: str, beside: object
+) -> None:
     run, stream, seq, due_ns, sent_ns, _, content = who
     value: object = json.loads(encode(form, run, stream, seq, due_ns, sent_ns, content))
     for step in reversed(path.split(".")):
@@ -110,11 +112,11 @@ def test_no_two_runs_have_the_same_check_values() -> None:
     ],
 )
 def test_an_identity_without_check_values_is_one(found: bytes) -> None:
-    expected = Identity("r", 1, 2, 3, 4, NO_VALUE, NO_VALUE)
+    expected = MessageIdentity("r", 1, 2, 3, 4, NO_VALUE, NO_VALUE)
     assert decoder("object", "w", "websocket")(b'{"data":{"w":%b}}' % found) == expected
 
 
 @pytest.mark.parametrize("found", ["r.1.2.3.4", "r.1.2.3.4..", "r.1.2.3.4.zz.-"])
 def test_a_text_without_check_values_is_one(found: str) -> None:
     read = decoder("text", "w", "websocket")
-    assert read(wrap("websocket", {"w": found})) == Identity("r", 1, 2, 3, 4, NO_VALUE, NO_VALUE)
+    assert read(wrap("websocket", {"w": found})) == MessageIdentity("r", 1, 2, 3, 4, NO_VALUE, NO_VALUE)

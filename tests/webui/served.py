@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from loadtests.model.byhand import Refused
+from loadtests.model.byhand import ManualFaultRefused
 from loadtests.model.live import Live, LiveFault, LiveLink, LiveNote, LiveService
 from loadtests.model.stackwire import LINKS, SERVICES
 
@@ -125,7 +125,7 @@ class FakeHands:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, Any]] = []
-        self.refusal: Refused | None = None
+        self.refusal: ManualFaultRefused | None = None
 
     def _do(self, what: str, value: Any) -> None:
         if self.refusal is not None:
@@ -213,7 +213,7 @@ def main(folder: str) -> None:
     print(f"{served.start()}/?token={served.doors.token}", flush=True)
     for line in FileObject(sys.stdin, "r"):
         word = line.strip()
-        served.hands.refusal = Refused("not allowed", "this is no test system") if word == "refuse" else None
+        served.hands.refusal = ManualFaultRefused("not allowed", "this is no test system") if word == "refuse" else None
         if word != "refuse":
             served.live = {"running": running, "done": finished, "idle": Live, "healing": healing}[word]()
         print(word, flush=True)

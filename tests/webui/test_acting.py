@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from served import Served
 from werkzeug.test import create_environ, run_wsgi_app
 
-from loadtests.model.byhand import Refused
+from loadtests.model.byhand import ManualFaultRefused
 from loadtests.webui.acting import MOST_BYTES
 from loadtests.webui.doors import FORM, HEADER, WEB_HOSTS, is_ours, own_names
 from loadtests.webui.doors import MOST_BYTES as MOST_BODY
@@ -131,7 +131,7 @@ def test_a_strange_healing_is_refused(served: Served, body: dict[str, Any]) -> N
 
 @pytest.mark.parametrize(("why", "status"), [("bad", 400), ("not allowed", 403), ("conflict", 409)])
 def test_a_refusal_of_the_run_is_answered_with_its_sentence(served: Served, why: Any, status: int) -> None:
-    served.hands.refusal = Refused(why, "the plan is over")
+    served.hands.refusal = ManualFaultRefused(why, "the plan is over")
     answer = post(served, "fault", CUT)
     assert (answer.status_code, answer.json["ok"], answer.json["error"]) == (status, False, "the plan is over")
 

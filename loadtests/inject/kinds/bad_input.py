@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from loadtests.inject.kinds.on_crew import Seen, crew_kind
+from loadtests.inject.kinds.on_crew import SeenOfUsers, crew_kind
 from loadtests.inject.proofs import Effective
 
 
-def judge(seen: Seen) -> tuple[str, Effective]:
+def judge(seen: SeenOfUsers) -> tuple[str, Effective]:
     """Redis acknowledged them, and the gateway, where it counts bad messages, has rejected some."""
     sent, acknowledged, rejected = seen.of("sent"), seen.of("acknowledged"), seen.grown("bad")
     found: Effective = {"sent": sent, "acknowledged": acknowledged, "gateway_rejected": rejected}

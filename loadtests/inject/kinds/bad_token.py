@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from loadtests.inject.kinds.on_crew import Seen, crew_kind
+from loadtests.inject.kinds.on_crew import SeenOfUsers, crew_kind
 from loadtests.inject.proofs import Effective
 
 
-def judge(seen: Seen) -> tuple[str, Effective]:
+def judge(seen: SeenOfUsers) -> tuple[str, Effective]:
     """Everybody was refused at least once and nobody was let in; the gateway, where it counts, says the same."""
     refused, once, accepted = seen.of("refused"), seen.of("refused_once"), seen.of("accepted")
     counted = seen.grown(f"refused.{seen.asked['token']}")

@@ -117,7 +117,7 @@ class Flapper:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class FlapLook:
     """One attempt to connect."""
 
     from_ns: int
@@ -125,7 +125,7 @@ class Look:
     seen: str
 
 
-def judge(phases: list[Phase], looks: list[Look], *, until_ns: int) -> Proof:
+def judge(phases: list[Phase], looks: list[FlapLook], *, until_ns: int) -> Proof:
     """Whether every cut and mend that a look fell into was seen as such, and at least half of the cuts were."""
     ends = [*(phase.before_ns for phase in phases[1:]), until_ns]
     counts = {"cuts": 0, "cuts_seen": 0, "mends": 0, "mends_seen": 0}
@@ -170,7 +170,7 @@ class FlapWitness(LinkWitness):
         flapper = next((held for held in self._site.held if isinstance(held, Flapper)), None)
         if flapper is None:
             return Proof(proved=False, reason="it was lifted before its effect was measured")
-        looks: list[Look] = []
+        looks: list[FlapLook] = []
         closed = None
         seen = 0
         while flapper.wait_beyond(seen, watch):
@@ -179,7 +179,7 @@ class FlapWitness(LinkWitness):
             if closed is None:
                 closed = self.closed_connections()
             what = self.probe.accepts(watch.within_s(1.0))
-            looks.append(Look(from_ns=from_ns, to_ns=time.monotonic_ns(), seen=what))
+            looks.append(FlapLook(from_ns=from_ns, to_ns=time.monotonic_ns(), seen=what))
         until_ns = min(watch.until_ns, time.monotonic_ns())
         proof = judge(flapper.phases, looks, until_ns=until_ns)
         proof.effective["connections_closed"] = closed

@@ -14,7 +14,7 @@ from loadtests.inject.errors import Refused
 from loadtests.inject.link import Link
 from loadtests.inject.proofs import Effective, Witness
 from loadtests.inject.redis_server import RedisServer
-from loadtests.inject.supervisor import Supervisor
+from loadtests.inject.supervisor import SupervisorClient
 from loadtests.inject.touching import Encounter
 from loadtests.inject.user_faults import CrewControl
 from loadtests.model.injectwire import PlannedFault
@@ -25,7 +25,7 @@ Undo = dict[str, str | list[str]]
 """All that a later process needs to undo a fault; it is in the journal before the fault is applied."""
 
 
-class Held(Protocol):
+class HeldOpen(Protocol):
     """Something that a fault keeps open while it is in force."""
 
     def close(self) -> None:
@@ -38,13 +38,13 @@ class Site:
     """What one fault may act on. What a run does not have is None; a later kind adds its own control here."""
 
     link: Link | None
-    supervisor: Supervisor | None = None
+    supervisor: SupervisorClient | None = None
     redis: RedisServer | None = None
     postgres: Database | None = None
     crew: CrewControl | None = None  # the run's own users
     gateway_http: str = ""  # host:port of its statistics
     end_links: Callable[[str], None] = lambda _: None  # lifts every fault on a link: Toxiproxy is about to forget them
-    held: list[Held] = field(default_factory=list)  # by this process; another one that undoes the fault has none
+    held: list[HeldOpen] = field(default_factory=list)  # by this process; another one that undoes the fault has none
     facts: Effective = field(default_factory=dict)  # what `apply` saw and its witness tells
     ended: set[tuple[int, str]] = field(default_factory=set)  # whom `apply` ended, as the server itself said
 
@@ -54,7 +54,7 @@ class Site:
             raise Refused("the fault names no link that is known here")
         return self.link
 
-    def the_supervisor(self) -> Supervisor:
+    def the_supervisor(self) -> SupervisorClient:
         """The supervisor of the local stack. Raises Refused where the target has none."""
         if self.supervisor is None:
             raise Refused("only services of the local stack can be acted on, and this target is none")

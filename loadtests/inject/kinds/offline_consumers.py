@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from loadtests.inject.kinds.on_crew import Seen, crew_kind
+from loadtests.inject.kinds.on_crew import SeenOfUsers, crew_kind
 from loadtests.inject.proofs import Effective
 
 
-def judge(seen: Seen) -> tuple[str, Effective]:
+def judge(seen: SeenOfUsers) -> tuple[str, Effective]:
     """All of them are away, and the gateway has so many clients less."""
     away, chosen = seen.of("in_force"), seen.of("chosen")
     grown = seen.grown("clients")

@@ -28,7 +28,7 @@ _LOOK_NS = 50 * NS_PER_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class SeenOfUsers:
     """What is known at one moment of a fault."""
 
     crew: Counts
@@ -46,7 +46,7 @@ class Seen:
         return None if self.calm is None or now is None else now - (total(self.calm, name) or 0)
 
 
-Judge = Callable[[Seen], tuple[str, Effective]]
+Judge = Callable[[SeenOfUsers], tuple[str, Effective]]
 """Why it is not proved yet (empty: it is), and what was measured."""
 
 
@@ -76,7 +76,7 @@ class CrewWitness:
             else:
                 now = self._gateway.read()
                 reason, effective = self._judge(
-                    Seen(crew=counts, calm=self._calm, gateway=now, asked=dict(self._fault.asked))
+                    SeenOfUsers(crew=counts, calm=self._calm, gateway=now, asked=dict(self._fault.asked))
                 )
                 effective = {"chosen": counts.get("chosen", 0), "in_force": counts.get("in_force", 0)} | effective
             if not reason:

@@ -20,7 +20,7 @@ from loadtests.inject.processes import family_of
 from loadtests.inject.proofs import Effective, Witness, ms
 from loadtests.inject.roll import Company, roll_of
 from loadtests.inject.socketry import Seen
-from loadtests.inject.supervisor import Supervisor
+from loadtests.inject.supervisor import SupervisorClient
 from loadtests.inject.touching import Encounter
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.model.address import host_port
@@ -41,7 +41,7 @@ class ServiceWitness:
 
     def __init__(self, site: Site, fault: PlannedFault) -> None:
         self.site, self.name = site, fault.link
-        self.supervisor: Supervisor = site.the_supervisor()
+        self.supervisor: SupervisorClient = site.the_supervisor()
         service = self.supervisor.service(fault.link)
         host, self.port = host_port(service.address)
         self.pid = service.pid
@@ -203,7 +203,7 @@ def resorts(site: Site, entry: Undo) -> list[Resort]:
     return [Resort(name=f"restarted {name}", also_ends=f"every connection to {name}", act=restart, restarts=name)]
 
 
-def _supervisor(site: Site) -> Supervisor:
+def _supervisor(site: Site) -> SupervisorClient:
     if site.supervisor is None:
         raise Refused("the journal names no local stack, and only its supervisor can start the service again")
     try:

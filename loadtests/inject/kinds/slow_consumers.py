@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtests.inject.kinds.on_crew import Seen, crew_kind
+from loadtests.inject.kinds.on_crew import SeenOfUsers, crew_kind
 from loadtests.inject.proofs import Effective
 
 NOT_FASTER = 1.5
@@ -10,7 +10,7 @@ NOT_FASTER = 1.5
 SETTLED_MS = 500
 
 
-def judge(seen: Seen) -> tuple[str, Effective]:
+def judge(seen: SeenOfUsers) -> tuple[str, Effective]:
     """The kernel holds bytes that nobody reads, and what is read is no more than asked."""
     measured, unread, asked = seen.of("measured"), seen.of("unread_bytes"), int(seen.asked["read_bytes_per_s"])
     found: Effective = {"read_bytes_per_s": None, "unread_bytes": unread, "measured": measured}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from loadtests.inject.kinds.on_crew import Seen, crew_kind
+from loadtests.inject.kinds.on_crew import SeenOfUsers, crew_kind
 from loadtests.inject.proofs import Effective
 
 
-def judge(seen: Seen) -> tuple[str, Effective]:
+def judge(seen: SeenOfUsers) -> tuple[str, Effective]:
     """Bytes wait unread with every one that was measured, and nobody consumed a byte."""
     measured, waiting, read = seen.of("measured"), seen.of("with_unread"), seen.of("read_bytes")
     found: Effective = {"unread_bytes": seen.of("unread_bytes"), "read_bytes": read, "measured": measured}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from loadtests.inject.kinds.on_crew import Seen, crew_kind
+from loadtests.inject.kinds.on_crew import SeenOfUsers, crew_kind
 from loadtests.inject.proofs import Effective
 
 
-def closings(seen: Seen, *, back: bool) -> tuple[str, Effective]:
+def closings(seen: SeenOfUsers, *, back: bool) -> tuple[str, Effective]:
     """Everybody was closed at least once, and (where asked) as many are back; the gateway saw new connections."""
     closed, returned, chosen = seen.of("closed_once"), seen.of("back_once"), seen.of("chosen")
     connects = seen.grown("connects")
