@@ -11,6 +11,7 @@ A test that fails twice fails. One that passes the second time is listed: it, or
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -120,16 +121,20 @@ class Played:
 def play(name: str, args: Sequence[str], root: Path, *more: str) -> Played:
     """Plays one group, and shows what it says when it has ended, so that no two mix."""
     began, cache = time.monotonic(), root / KEPT / name
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-m", "pytest", "-q", "-o", f"cache_dir={cache}", *more, *args],
-        cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-    )  # fmt: skip
-    said = done.stdout.decode("utf-8", "replace").rstrip()
-    print(f"{name}, {time.monotonic() - began:.0f} s\n{said}", flush=True)
+        cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as child:  # fmt: skip
+        assert child.stdout is not None
+        said = child.stdout.read().decode("utf-8", "replace").rstrip()
+        _, ended, used = os.wait4(child.pid, 0)  # says what it and all that it waited for took of the processor
+        status = child.returncode = os.waitstatus_to_exitcode(ended)
+    busy_s = used.ru_utime + used.ru_stime
+    print(f"{name}, {time.monotonic() - began:.0f} s, {busy_s:.0f} s of a processor\n{said}", flush=True)
     counts = {what: int(count) for count, what in _COUNT.findall(said.rpartition("\n")[2])}
     kept = cache / "v/cache/lastfailed"
-    failed = sorted(json.loads(kept.read_text())) if done.returncode and kept.exists() else []
-    return Played(name=name, status=done.returncode, passed=counts.get("passed", 0), failed=failed)
+    failed = sorted(json.loads(kept.read_text())) if status and kept.exists() else []
+    return Played(name=name, status=status, passed=counts.get("passed", 0), failed=failed)
 
 
 def play_all(
