@@ -78,8 +78,8 @@ GROUPS: dict[str, list[str]] = {
 STAGES: list[tuple[int, list[str]]] = [
     (4, ["FAULTS", "SERVERS", "LIFE", "USERS"]),
     (5, ["PARTS", "LAWS", "DRIVE", "PAGES", "TARGET", "ATTACKS", "STACK", "UNPATCHED", "COMMANDS"]),
-    (3, ["WHOLE", "JUDGED", "BLAMED", "MUTATED", "PROVEN", "PLAYED"]),
-    (1, ["PROOF"]),
+    (3, ["WHOLE", "JUDGED", "BLAMED", "PROVEN", "PLAYED"]),
+    (1, ["MUTATED", "PROOF"]),
 ]
 """So many at a time, in this order."""
 
