@@ -34,7 +34,8 @@ def _but(*groups: Iterable[str]) -> list[str]:
 
 
 ATTACKS = _of("drive", "hostile", "rfc6455", "tls_and_compression", "engineio_cases", "crew")
-SERVERS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/inject/test_kinds_*.py"))
+SERVICES = _of("inject", "kinds_service", "kinds_redis")
+SERVERS = sorted({str(path.relative_to(ROOT)) for path in ROOT.glob("tests/inject/test_kinds_*.py")} - {*SERVICES})
 USERS = _of("inject", "crew", "failover", "kinds", "flap", "linkprobes")
 LIFE = _of("inject", "on_stack", "process", "wedge", "ending", "life", "touching")
 PAGES = ["tests/report", "tests/webui", "tests/harness"]
@@ -52,11 +53,12 @@ BLAMED = _of("e2e", "blame", "verdicts")
 RUNS = ["tests/e2e", "tests/drive", "tests/inject"]
 
 GROUPS: dict[str, list[str]] = {
-    "FAULTS": ["tests/inject", *_but(SERVERS, USERS, LIFE)],
+    "FAULTS": ["tests/inject", *_but(SERVERS, SERVICES, USERS, LIFE)],
     "LIFE": LIFE,
     "PAGES": PAGES,
     "TARGET": TARGET,
     "SERVERS": SERVERS,
+    "SERVICES": SERVICES,
     "PARTS": ["tests", *_but(LAWS, PAGES, TARGET, STACK, UNPATCHED, RUNS, MUTATED)],
     "LAWS": LAWS,
     "USERS": USERS,
@@ -76,7 +78,7 @@ GROUPS: dict[str, list[str]] = {
 """Name -> what pytest is given. PARTS takes all that no other names."""
 
 STAGES: list[tuple[int, list[str]]] = [
-    (4, ["FAULTS", "SERVERS", "LIFE", "USERS"]),
+    (5, ["FAULTS", "SERVERS", "SERVICES", "LIFE", "USERS"]),
     (5, ["PARTS", "LAWS", "DRIVE", "PAGES", "TARGET", "ATTACKS", "STACK", "UNPATCHED", "COMMANDS"]),
     (3, ["WHOLE", "JUDGED", "BLAMED", "PROVEN", "PLAYED"]),
     (1, ["MUTATED", "PROOF"]),
