@@ -116,6 +116,7 @@ def test_the_order_of_frames_does_not_matter(world: World, dice: random.Random) 
 
 @few
 @given(worlds, st.integers(1, 500))
+@pytest.mark.prove_all
 def test_rows_one_by_one_equal_rows_in_columns(world: World, records_a_frame: int) -> None:
     history = world.history()
     assert said(world, rewritten(history, row_by_row, records_a_frame)) == said(world, history)
@@ -123,6 +124,7 @@ def test_rows_one_by_one_equal_rows_in_columns(world: World, records_a_frame: in
 
 @few
 @given(worlds)
+@pytest.mark.prove_all
 def test_interned_routes_equal_routes_that_are_said_each_time(world: World) -> None:
     history = world.history()
     routes: dict[tuple[str, int], list[int]] = {}
@@ -147,6 +149,7 @@ def test_interned_routes_equal_routes_that_are_said_each_time(world: World) -> N
 
 @few
 @given(st.integers(0, 10_000), st.booleans(), st.integers(0, 4), st.sampled_from([0.0, 0.02]))
+@pytest.mark.prove_all
 def test_which_process_holds_a_consumer_changes_no_figure(
     seed: int, faults: bool, disconnects: int, share: float
 ) -> None:
@@ -283,6 +286,7 @@ def test_the_tally_of_a_run_writes_what_the_oracles_world_wrote(world: World, fl
 
 @few
 @given(worlds, st.integers(2, 9))
+@pytest.mark.prove_all
 def test_many_messages_a_read_change_no_count(world: World, batch: int) -> None:
     """Times of a read are those of its last message; what came is the same."""
     one, many = (judge(world.profile, tallied(world, batch=b)).delivery for b in (1, batch))
@@ -293,6 +297,7 @@ def test_many_messages_a_read_change_no_count(world: World, batch: int) -> None:
 
 @few
 @given(st.integers(0, 10_000), st.sampled_from([1, 2, 20]), st.sampled_from([0, 3, 50]), st.integers(20, 200))
+@pytest.mark.prove_all
 def test_an_exceeded_budget_changes_no_total_and_never_the_verdict_to_a_better_one(
     seed: int, budget: int, ranges_kept: int, flush_every: int
 ) -> None:
