@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from loadtests.measure.growth import growth_verdict, slope
 
 LIMIT = 20.0

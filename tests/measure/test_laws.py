@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -114,17 +115,17 @@ def test_the_order_of_frames_does_not_matter(world: World, dice: random.Random) 
     assert said(world, mixed) == said(world, history)
 
 
+@pytest.mark.prove_all
 @few
 @given(worlds, st.integers(1, 500))
-@pytest.mark.prove_all
 def test_rows_one_by_one_equal_rows_in_columns(world: World, records_a_frame: int) -> None:
     history = world.history()
     assert said(world, rewritten(history, row_by_row, records_a_frame)) == said(world, history)
 
 
+@pytest.mark.prove_all
 @few
 @given(worlds)
-@pytest.mark.prove_all
 def test_interned_routes_equal_routes_that_are_said_each_time(world: World) -> None:
     history = world.history()
     routes: dict[tuple[str, int], list[int]] = {}
@@ -147,9 +148,9 @@ def test_interned_routes_equal_routes_that_are_said_each_time(world: World) -> N
     assert said(world, apart) == said(world, history)
 
 
+@pytest.mark.prove_all
 @few
 @given(st.integers(0, 10_000), st.booleans(), st.integers(0, 4), st.sampled_from([0.0, 0.02]))
-@pytest.mark.prove_all
 def test_which_process_holds_a_consumer_changes_no_figure(
     seed: int, faults: bool, disconnects: int, share: float
 ) -> None:
@@ -284,9 +285,9 @@ def test_the_tally_of_a_run_writes_what_the_oracles_world_wrote(world: World, fl
     assert found.verdict is right.verdict
 
 
+@pytest.mark.prove_all
 @few
 @given(worlds, st.integers(2, 9))
-@pytest.mark.prove_all
 def test_many_messages_a_read_change_no_count(world: World, batch: int) -> None:
     """Times of a read are those of its last message; what came is the same."""
     one, many = (judge(world.profile, tallied(world, batch=b)).delivery for b in (1, batch))
@@ -295,9 +296,9 @@ def test_many_messages_a_read_change_no_count(world: World, batch: int) -> None:
     assert one.lost.total == many.lost.total
 
 
+@pytest.mark.prove_all
 @few
 @given(st.integers(0, 10_000), st.sampled_from([1, 2, 20]), st.sampled_from([0, 3, 50]), st.integers(20, 200))
-@pytest.mark.prove_all
 def test_an_exceeded_budget_changes_no_total_and_never_the_verdict_to_a_better_one(
     seed: int, budget: int, ranges_kept: int, flush_every: int
 ) -> None:
