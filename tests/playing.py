@@ -42,6 +42,7 @@ PAGES = ["tests/report", "tests/webui", "tests/harness"]
 TARGET = ["tests/reference_target"]
 LAWS = ["tests/measure", "tests/tally", "tests/plan"]
 STACK = ["tests/stack"]
+ASKED = ["tests/capture", "tests/prove"]
 UNPATCHED = ["tests/benchmarks", "tests/lying_gateway"]
 MUTATED = _of("prove", "mutations")
 PROVING = _of("e2e", "prove")
@@ -59,7 +60,8 @@ GROUPS: dict[str, list[str]] = {
     "TARGET": TARGET,
     "SERVERS": SERVERS,
     "SERVICES": SERVICES,
-    "PARTS": ["tests", *_but(LAWS, PAGES, TARGET, STACK, UNPATCHED, RUNS, MUTATED)],
+    "PARTS": ["tests", *_but(LAWS, ASKED, PAGES, TARGET, STACK, UNPATCHED, RUNS)],
+    "ASKED": [*ASKED, *_but(MUTATED)],
     "LAWS": LAWS,
     "USERS": USERS,
     "STACK": STACK,
@@ -79,7 +81,7 @@ GROUPS: dict[str, list[str]] = {
 
 STAGES: list[tuple[int, list[str]]] = [
     (5, ["FAULTS", "SERVERS", "SERVICES", "LIFE", "USERS"]),
-    (5, ["PARTS", "LAWS", "DRIVE", "PAGES", "TARGET", "ATTACKS", "STACK", "UNPATCHED", "COMMANDS"]),
+    (5, ["LAWS", "PARTS", "ASKED", "PAGES", "DRIVE", "STACK", "COMMANDS", "ATTACKS", "UNPATCHED", "TARGET"]),
     (3, ["WHOLE", "JUDGED", "BLAMED", "PROVEN", "PLAYED"]),
     (1, ["MUTATED", "PROOF"]),
 ]
