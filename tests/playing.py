@@ -52,6 +52,7 @@ COMMANDS = _of("e2e", "commands")
 PLAYED = _of("e2e", "gameday", "prove_faults")
 JUDGED = _of("e2e", "judged_faults", "crew", "tokens", "faults")
 BLAMED = _of("e2e", "blame", "verdicts")
+WEB = _of("e2e", "web", "doors")
 RUNS = ["tests/e2e", "tests/drive", "tests/inject"]
 
 GROUPS: dict[str, list[str]] = {
@@ -70,7 +71,8 @@ GROUPS: dict[str, list[str]] = {
     "ATTACKS": ATTACKS,
     "UNPATCHED": UNPATCHED,
     "COMMANDS": COMMANDS,
-    "WHOLE": ["tests/e2e", *_but(PROVING, COMMANDS, PLAYED, JUDGED, BLAMED)],
+    "WHOLE": ["tests/e2e", *_but(PROVING, COMMANDS, PLAYED, JUDGED, BLAMED, WEB)],
+    "WEB": WEB,
     "PROVEN": [*PROVING, "--deselect", PROOF],
     "JUDGED": JUDGED,
     "BLAMED": BLAMED,
@@ -83,7 +85,7 @@ GROUPS: dict[str, list[str]] = {
 STAGES: list[tuple[int, list[str]]] = [
     (5, ["FAULTS", "SERVERS", "SERVICES", "LIFE", "USERS"]),
     (5, ["LAWS", "PARTS", "ASKED", "PAGES", "DRIVE", "STACK", "COMMANDS", "ATTACKS", "UNPATCHED", "TARGET"]),
-    (3, ["WHOLE", "JUDGED", "BLAMED", "PROVEN", "PLAYED"]),
+    (3, ["WEB", "WHOLE", "JUDGED", "BLAMED", "PROVEN", "PLAYED"]),
     (1, ["MUTATED", "PROOF"]),
 ]
 """So many at a time, in this order."""
