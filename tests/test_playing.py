@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+import playing
 import pytest
 from playing import GROUPS, KEPT, PROOF, ROOT, STAGES, SUMMARY, Sum, play_all
 
@@ -84,3 +86,16 @@ def test_the_last_line_is_the_sum(told: Sum) -> None:
 
 def test_that_nothing_was_played_twice_is_said() -> None:
     assert Sum(passed=3).lines()[:2] == ["failed, and passed when played once more alone:", "  none"]
+
+
+def test_a_group_that_hangs_is_ended_played_again_and_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(playing, "GROUP_S", 3.0)
+    (tmp_path / "test_hang.py").write_text(
+        "from pathlib import Path\nfrom time import sleep\n"
+        "def test_hangs_once():\n"
+        "    mark = Path(__file__).with_name('mark')\n"
+        "    first = not mark.exists()\n    mark.touch()\n    sleep(60 * first)\n"
+    )
+    found = play_all({"HANGS": ["test_hang.py"]}, [(1, ["HANGS"])], tmp_path, again=True)
+    assert found.second_time == ["HANGS: hung for 3.0 s"]
+    assert (found.passed, found.failed) == (1, [])

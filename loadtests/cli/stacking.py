@@ -59,7 +59,7 @@ def draw_passwords(file: Path) -> int:
         raise BadInput(f"{file}: cannot be written: {error.strerror}") from None
     out.print(
         f"Passwords for docker-compose.yml are in {file}. `docker compose up -d` reads them; so does a shell, for "
-        f"tickstorm and locust in it, after: set -a; . {file.absolute()}; set +a", markup=False, soft_wrap=True,
+        f"tickstorm and locust in it, after: set -a; . {file.absolute()}; set +a", markup=False,
     )  # fmt: skip
     return 0
 
@@ -134,7 +134,7 @@ def heal(trust: Sequence[Path] = ()) -> int:
     toxiproxy = "" if stack is None else stack.status().services["toxiproxy"].address
     sentences += heal_by_journal(toxiproxy, found, None if stack is None else stack.folder, gone=gone, trusted=trusted)
     for sentence in sentences:
-        out.print(sentence, markup=False, soft_wrap=True)
+        out.print(sentence, markup=False)
     if stack is None:
         out.print("the local stack is not up: only what the journals of stored runs name could be looked for")
     if not sentences:

@@ -22,6 +22,10 @@ class Full(Refused):
     """Redis answered OOM: it has no memory left for this command."""
 
 
+def _words(error: Exception) -> str:
+    return f"Redis: {plain(str(error))}"
+
+
 class RedisServer:
     """One server. Every method raises NotThere, NoAnswer, or Refused where the server answered with an error."""
 
@@ -57,17 +61,17 @@ class RedisServer:
             answers = list(pipeline.execute(raise_on_error=False))
         except redis.ConnectionError as error:
             if isinstance(error.__cause__, ConnectionRefusedError) or "refused" in str(error):
-                raise NotThere(f"Redis: {plain(str(error))}") from error
-            raise NoAnswer(f"Redis: {plain(str(error))}") from error
+                raise NotThere(_words(error)) from error
+            raise NoAnswer(_words(error)) from error
         except redis.TimeoutError as error:
-            raise NoAnswer(f"Redis: {plain(str(error))}") from error
+            raise NoAnswer(_words(error)) from error
         except redis.RedisError as error:
-            raise Refused(f"Redis: {plain(str(error))}") from error
+            raise Refused(_words(error)) from error
         for answer in answers:
             if isinstance(answer, redis.OutOfMemoryError):
-                raise Full(f"Redis: {plain(str(answer))}")
+                raise Full(_words(answer))
             if isinstance(answer, redis.RedisError):
-                raise Refused(f"Redis: {plain(str(answer))}")
+                raise Refused(_words(answer))
         return answers
 
     def info(self, section: str, name: str) -> int:

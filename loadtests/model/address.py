@@ -7,7 +7,9 @@ from ipaddress import AddressValueError, IPv6Address
 _PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 _HOST_PORT = rf"([^\s:/\[\]]+|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?\]):{_PORT}"
 PATTERN = f"^{_HOST_PORT}$"
-PATTERN_OR_SPARE = f"^(spare|{_HOST_PORT})$"
+SPARE = "spare"
+"""Instead of an address: a second server that the local stack starts."""
+PATTERN_OR_SPARE = f"^({SPARE}|{_HOST_PORT})$"
 """What is in brackets may still be no IPv6 address: `is_address` knows."""
 
 

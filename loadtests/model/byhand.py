@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 from pydantic import ValidationError
 
+from loadtests.model.address import SPARE
 from loadtests.model.errors import TickstormError
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.fault_pairs import CLIENT_LINK, FaultPlace, hidden, wedges
@@ -103,7 +104,7 @@ def _allowed(profile: Profile, fault: Fault, moment: Moment) -> None:
             f'"{fault.kind}" is destructive, and the profile does not mark its target as a test system'
             " (target.test_system = true)",
         )
-    named = {"spare"} | {planned.to for planned in profile.faults if planned.to is not None}
+    named = {SPARE} | {planned.to for planned in profile.faults if planned.to is not None}
     if fault.to is not None and fault.to not in named:  # clients would show it their passwords
         known = ", ".join(f'"{place}"' for place in sorted(named))
         raise ManualFaultRefused(

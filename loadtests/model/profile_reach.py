@@ -8,12 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from loadtests.model.address import PATTERN, PATTERN_OR_SPARE
+from loadtests.model.address import PATTERN, PATTERN_OR_SPARE, SPARE
 from loadtests.model.profile import Profile
 from loadtests.model.profile_fields import FieldNote, all_fields
-
-SPARE = "spare"
-"""A second server of the local stack: none of somebody's choice."""
 
 
 def _reaches(note: FieldNote) -> bool:
@@ -31,7 +28,7 @@ def beyond(profile: Profile, named: Profile) -> list[str]:
     found = [f"target.{key}" for key, value in ours["target"].items() if value != theirs["target"][key]]
     for path in REACHING:
         steps = path.replace("[]", "").split(".")
-        if {*_at(ours, steps)} - {*_at(theirs, steps), SPARE, None}:
+        if {*_at(ours, steps)} - {*_at(theirs, steps), SPARE, None}:  # a spare is none of somebody's choice
             found.append(path.replace("[]", ""))
     return found
 

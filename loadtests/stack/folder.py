@@ -127,8 +127,7 @@ class StackFolder:
     def take(self, wait_s: float = LOCK_S) -> IO[bytes] | None:
         """The lock, or None while another one holds it. It is free again when every copy of the file is closed."""
         self.make()
-        handle = os.fdopen(os.open(self.lock, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
-        os.fchmod(handle.fileno(), 0o600)  # who may read a file may lock it, and keep us out
+        handle = os.fdopen(open_lock(self.lock), "ab")
         deadline = time.monotonic() + wait_s
         while True:
             try:
@@ -169,6 +168,13 @@ class StackFolder:
         shutil.rmtree(self.data, ignore_errors=True)
         for path in (self.socket_note, self.root / "socket", self.links_config, self.state, self.root / PASSWORDS):
             path.unlink(missing_ok=True)
+
+
+def open_lock(path: Path) -> int:
+    """A file that is only locked: who may read one may lock it, and keep us out. Raises OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.fchmod(descriptor, 0o600)  # an older version made it readable
+    return descriptor
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from loadtests.stack.building import build_toxiproxy
 from loadtests.stack.errors import MissingServer, StackError
-from loadtests.stack.folder import servers_folder
+from loadtests.stack.folder import open_lock, servers_folder
 from loadtests.stack.postgresql import copy_carried, make_template, programs_of, template_path
 from loadtests.stack.servers import (
     Program,
@@ -79,8 +79,7 @@ def _copied_postgres(environ: Mapping[str, str], progress: Progress) -> Program:
 def _locked(folder: Path, progress: Progress) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + LOCK_S
-    with open(os.open(folder / "lock", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as handle:
-        os.fchmod(handle.fileno(), 0o600)  # who may read a file may lock it, and keep us out
+    with open(open_lock(folder / "lock"), "ab") as handle:
         told = False
         while True:
             try:

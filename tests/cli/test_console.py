@@ -55,6 +55,7 @@ def test_an_encoding_that_cannot_show_it_changes_nothing(passed: Path, encoding:
     assert analyze(passed, PYTHONIOENCODING=encoding) == 0
 
 
+@pytest.mark.prove_all
 def test_a_locale_without_letters_changes_nothing(passed: Path) -> None:
     assert analyze(passed, LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0") == 0
 
@@ -84,6 +85,7 @@ def test_absurd_terminals_change_nothing(passed: Path, environment: dict[str, st
     assert analyze(passed, **{"TERM": "xterm-256color", "FORCE_COLOR": "1", **environment}) == 0
 
 
+@pytest.mark.prove_all
 def test_a_terminal_of_one_column_changes_nothing(passed: Path) -> None:
     leader, follower = pty.openpty()
     try:

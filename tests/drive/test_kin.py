@@ -225,6 +225,7 @@ def test_one_that_always_deviates_ends_no_reference_of_the_others_for_ever(calls
     assert [uniques(line) for line in hall.lines] == [2000] + [3000] * 5
 
 
+@pytest.mark.prove_all
 def test_all_references_of_a_process_stay_within_their_budget() -> None:
     budget = 512 << 10
     hall = Hall(references_bytes=budget)

@@ -136,7 +136,7 @@ def test_a_low_soft_limit_is_raised(bench: Bench, calm: str) -> None:
 
 @pytest.mark.parametrize(
     "programs",
-    [("run", "locust"), pytest.param(("run", "run"), marks=RARELY), pytest.param(("locust", "locust"), marks=RARELY)],
+    [pytest.param(pair, marks=RARELY) for pair in (("run", "locust"), ("run", "run"), ("locust", "locust"))],
 )
 def test_of_two_starts_in_the_same_instant_one_runs_and_the_other_is_refused(
     bench: Bench, calm: str, programs: tuple[str, str]
@@ -173,7 +173,8 @@ def gone(bench: Bench, name: str, how: str) -> tuple[Started, dict[str, Any]]:
     return child, run.results
 
 
-@pytest.mark.parametrize("how", ["brought down", pytest.param("its supervisor killed", marks=RARELY)])
+@RARELY
+@pytest.mark.parametrize("how", ["brought down", "its supervisor killed"])
 def test_a_stack_that_vanishes_under_a_run_is_not_the_targets_failure(bench: Bench, how: str) -> None:
     child, results = gone(bench, how.replace(" ", "-"), how)
     assert results["verdict"] == "UNKNOWN"

@@ -54,8 +54,13 @@ class Together:
     after: dict[str, tuple[int | None, str]]
 
 
+RARELY = "prove_all"
+"""Ways to start that few changes break: played where tests with this mark are."""
+rarely = pytest.mark.prove_all
+
+
 @pytest.fixture(scope="module")
-def together(bench: Bench) -> Together:
+def together(bench: Bench, asked: frozenset[str]) -> Together:
     profile, port = bench.profile(texts.CALM, "calm"), str(free_port())
     before = bench.services()
     master = ["--master", "--expect-workers", "2", "--master-bind-host", "127.0.0.1", "--master-bind-port", port]
@@ -63,11 +68,13 @@ def together(bench: Bench) -> Together:
     children = {
         "alone": bench.start("run", profile, **PAGE),
         "workers": bench.start("run", profile, "--workers", "2", **PAGE, **bench.own("workers")),
+    }
+    children |= {} if RARELY not in asked else {
         "apart": bench.locust("--headless", "--run-profile", profile, *master, **bench.own("apart")),
         "plain": bench.locust("--headless", "--run-profile", profile, **bench.own("plain")),
         "fewer": bench.locust("--headless", "--run-profile", profile, "-u", "8", **bench.own("fewer")),
-    }
-    helpers = [bench.locust(*worker), bench.locust(*worker)]
+    }  # fmt: skip
+    helpers = [bench.locust(*worker), bench.locust(*worker)] if "apart" in children else []
     runs = {
         name: Ended(status=child.wait(90), child=child, run=bench.run_of(child)) for name, child in children.items()
     }
@@ -81,7 +88,7 @@ def alone(together: Together) -> Run:
     return together.runs["alone"].run
 
 
-@pytest.mark.parametrize("name", ["alone", "workers", "apart", "plain"])
+@pytest.mark.parametrize("name", ["alone", "workers", *(pytest.param(n, marks=rarely) for n in ("apart", "plain"))])
 def test_the_account_is_exact_and_the_verdict_pass(together: Together, name: str) -> None:
     ended = together.runs[name]
     assert ended.status == 0, ended.child.said
@@ -128,6 +135,7 @@ def test_every_file_is_there_and_nothing_else(alone: Run, together: Together) ->
     assert "report.html" in together.runs["alone"].child.said
 
 
+@rarely
 def test_a_run_without_the_page_has_all_else_and_shows_where(together: Together) -> None:
     plain = together.runs["plain"]
     assert not (plain.run.folder / "report.html").exists()
@@ -135,7 +143,9 @@ def test_a_run_without_the_page_has_all_else_and_shows_where(together: Together)
     assert f"report: {plain.run.folder / 'results.json'}" in plain.child.said
 
 
-@pytest.mark.parametrize("name", ["alone", "workers", "apart", "plain", "fewer"])
+@pytest.mark.parametrize(
+    "name", ["alone", "workers", *(pytest.param(n, marks=rarely) for n in ("apart", "plain", "fewer"))]
+)
 def test_nothing_is_left_running(together: Together, name: str) -> None:
     assert together.runs[name].child.nothing_left()
 
@@ -145,7 +155,7 @@ def test_the_stack_is_left_as_it_was(together: Together, bench: Bench) -> None:
     assert bench.faults() == []
 
 
-@pytest.mark.parametrize("name", ["workers", "apart"])
+@pytest.mark.parametrize("name", ["workers", pytest.param("apart", marks=rarely)])
 def test_workers_share_publishers_and_consumers(together: Together, name: str) -> None:
     run = together.runs[name].run
     assert run.results["run"]["workers"] == 2
@@ -156,6 +166,7 @@ def test_workers_share_publishers_and_consumers(together: Together, name: str) -
         assert len(wrote) >= 0.4 * texts.PUBLISHERS
 
 
+@rarely
 def test_an_explicit_user_count_scales_the_consumers_and_is_an_override(together: Together) -> None:
     ended = together.runs["fewer"]
     assert ended.status == 0, ended.child.said

@@ -52,8 +52,12 @@ def kill_a_worker(child: Started) -> None:
     min((p for p in locusts.values() if p.ppid() == master.pid), key=psutil.Process.create_time).kill()
 
 
+rarely = pytest.mark.prove_all
+RARELY = rarely.name
+
+
 @pytest.fixture(scope="module")
-def disturbed(bench: Bench) -> dict[str, Ended]:
+def disturbed(bench: Bench, asked: frozenset[str]) -> dict[str, Ended]:
     short = bench.profile(texts.long(6), "short")
     slow = bench.profile(texts.long(6, drain_s=40), "slow-drain")
     port = str(free_port())
@@ -61,15 +65,18 @@ def disturbed(bench: Bench) -> dict[str, Ended]:
     children = {
         "worker killed": bench.start("run", short, "--workers", "2"),
         "once": bench.start("run", short, **PAGE, **bench.own("once")),
+    }
+    children |= {} if RARELY not in asked else {
         "twice": bench.start("run", slow, **PAGE, **bench.own("twice")),
         "refused": bench.locust(
             "--headless", "--run-profile", short, "--master", "--expect-workers", "1",
             "--master-bind-host", "127.0.0.1", "--master-bind-port", port, **bench.own("refused"),
         ),
     }  # fmt: skip
-    stranger = bench.start("--worker", "--master-host", "127.0.0.1", "--master-port", port, program=locust)
     runs, since = {}, {}
-    for name in ("worker killed", "once", "twice"):  # the first has its stack already: its plan is soon over
+    if RARELY in asked:
+        stranger = bench.start("--worker", "--master-host", "127.0.0.1", "--master-port", port, program=locust)
+    for name in [name for name in children if name != "refused"]:  # the first has its stack: its plan is soon over
         run = runs[name] = bench.run_of(children[name])
         until(lambda run=run: in_baseline(run), 40, f"{name}: the baseline:\n{children[name].said}")
         since[name] = time.monotonic()
@@ -77,15 +84,17 @@ def disturbed(bench: Bench) -> dict[str, Ended]:
             kill_a_worker(children[name])
         else:
             children[name].signal(signal.SIGINT)
-    runs["refused"], since["refused"] = bench.run_of(children["refused"]), time.monotonic()
-    until(lambda: draining(runs["twice"]), 20, "the drain of the second one")
-    children["twice"].signal(signal.SIGINT)
+    if RARELY in asked:
+        runs["refused"], since["refused"] = bench.run_of(children["refused"]), time.monotonic()
+        until(lambda: draining(runs["twice"]), 20, "the drain of the second one")
+        children["twice"].signal(signal.SIGINT)
     found = {name: ended(child, runs[name], since[name]) for name, child in children.items()}
-    stranger.wait(20)
+    if RARELY in asked:
+        stranger.wait(20)
     return found
 
 
-@pytest.mark.parametrize("name", ["once", "twice"])
+@pytest.mark.parametrize("name", ["once", pytest.param("twice", marks=rarely)])
 def test_ctrl_c_ends_as_aborted_with_a_report(disturbed: dict[str, Ended], name: str) -> None:
     found = disturbed[name]
     assert found.status == 4, found.child.said
@@ -103,6 +112,7 @@ def test_what_was_delivered_before_ctrl_c_is_accounted_for(disturbed: dict[str, 
     assert delivery["lost"]["total"] == 0
 
 
+@rarely
 def test_a_second_ctrl_c_shortens_the_drain(disturbed: dict[str, Ended]) -> None:
     found = disturbed["twice"]
     (finish,) = found.run.of(Finish)
@@ -110,7 +120,9 @@ def test_a_second_ctrl_c_shortens_the_drain(disturbed: dict[str, Ended]) -> None
     assert found.took_s < 40  # the drain alone would have taken that long
 
 
-@pytest.mark.parametrize("name", ["once", "twice", "worker killed", "refused"])
+@pytest.mark.parametrize(
+    "name", ["once", "worker killed", *(pytest.param(name, marks=rarely) for name in ("twice", "refused"))]
+)
 def test_nothing_is_left_running(disturbed: dict[str, Ended], name: str) -> None:
     assert disturbed[name].child.nothing_left()
 
@@ -125,6 +137,7 @@ def test_a_killed_worker_makes_the_run_unknown_and_is_named(disturbed: dict[str,
     assert found.took_s < PLAN_S + 15
 
 
+@rarely
 def test_a_worker_of_another_version_refuses_and_ends_the_run(disturbed: dict[str, Ended]) -> None:
     found = disturbed["refused"]
     assert found.status == 3, found.child.said

@@ -271,6 +271,7 @@ def guarded(bench: Bench) -> tuple[Run, int, Started]:
     return bench.run_of(child), status, child
 
 
+@pytest.mark.prove_all
 def test_a_guard_ends_the_run_as_aborted_and_says_which(guarded: tuple[Run, int, Started]) -> None:
     run, status, child = guarded
     assert status == 4, child.said
@@ -281,6 +282,7 @@ def test_a_guard_ends_the_run_as_aborted_and_says_which(guarded: tuple[Run, int,
     assert child.nothing_left()
 
 
+@pytest.mark.prove_all
 def test_it_lifts_the_faults_before_the_load_ends(guarded: tuple[Run, int, Started], bench: Bench) -> None:
     run, _, _ = guarded
     assert bench.faults() == []

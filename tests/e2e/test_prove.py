@@ -26,6 +26,8 @@ from loadtests.stack import LocalStack
 
 pytestmark = pytest.mark.e2e
 DEADLINE_S = 110
+ALWAYS = ("workers", "killed")
+"""Ways to run of `make test`; `make prove-all` plays all."""
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +87,9 @@ def go(way: str, made: Planting, free: queue.Queue[LocalStack], folder: Path) ->
         free.put(stack)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", [way if way in ALWAYS else pytest.param(way, marks=pytest.mark.prove_all) for way in WAYS]
+)
 def test_the_account_is_exact_in_every_way_to_run(way: str, ways: dict[str, Future[dict[str, list[Row]]]]) -> None:
     for what, rows in ways[way].result(DEADLINE_S).items():
         wrong = [f"{row.what}: {text}" for row in rows for text in row.differences or (row.found,) if not row.equal]

@@ -202,6 +202,7 @@ def edited(stopped: Run, web: Web) -> Edited:
     return Edited(answers=answers, run=Run(web.bench.reports / done["run"]))
 
 
+@pytest.mark.prove_all
 def test_a_smaller_number_of_users_takes_consumers_away_and_the_verdict_names_it(edited: Edited) -> None:
     results = edited.run.results
     everybody = texts.CONSUMERS + texts.PUBLISHERS
@@ -212,6 +213,7 @@ def test_a_smaller_number_of_users_takes_consumers_away_and_the_verdict_names_it
     assert any(reason.startswith("3 consumers instead of 10 from") for reason in results["reasons"])
 
 
+@pytest.mark.prove_all
 def test_a_number_of_users_that_no_consumers_make_is_refused_in_a_sentence(edited: Edited) -> None:
     everybody = texts.CONSUMERS + texts.PUBLISHERS
     for users in (1, texts.PUBLISHERS, everybody + 20):

@@ -34,6 +34,7 @@ def list_users(module: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.prove_all
 def test_no_file_of_another_set_up_rules_a_run(tmp_path: Path) -> None:
     assert "EventPublisher" in list_users("loadtests.harness.commandline", tmp_path)
     assert "EventPublisher" not in list_users("locust", tmp_path), "else this test shows nothing"

@@ -15,7 +15,7 @@ from loadtests.model.records import FaultStep
 from .conftest import NS_PER_S, READY_S, Place, Run, TestLink, begin_for, planned
 
 LEAD_S = 5.0  # the first have measured the calm by then, also on a busy machine
-EACH_S = 0.3  # from one to the next: to act takes the processor
+EACH_S = 0.6  # from one to the next: to act, and to be measured, takes the processor
 ENDED = ("lifted", "not lifted", "failed")
 
 
@@ -39,7 +39,7 @@ class Part:
 def part(
     kind: str,
     *,
-    for_s: float = 1.6,
+    for_s: float = 1.2,
     direction: str = "both",
     after_s: float = 0.0,
     beside: Callable[[TestLink], AbstractContextManager[Any]] = lambda _: nullcontext(),

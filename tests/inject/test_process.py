@@ -158,6 +158,7 @@ def troubles(run: Run) -> list[Trouble]:
 
 
 @beside
+@pytest.mark.prove_all
 def test_a_frozen_injector_is_killed_named_and_replaced(start: Callable[..., Run], link: TestLink) -> None:
     run = start(link)
     now_ns = run.now_ns()

@@ -21,7 +21,7 @@ from loadtests.model.contract import Contract
 from loadtests.model.ids import SLICE_NS, pack_stream
 from loadtests.model.profile import Profile
 from loadtests.tally.client_latency import ClientLatencies
-from loadtests.tally.histogram import Histogram, buckets_of_us
+from loadtests.tally.histogram import BUCKETS, Histogram, buckets_of_us
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -316,6 +316,8 @@ class World:
         sets: dict[frozenset[int], int] = {}
         cells: dict[tuple[int, int, int], list[Any]] = {}
         kernel: dict[tuple[int, int, int], tuple[Histogram, Histogram]] = {}  # latency by the stamps, and as read
+        of_cell: list[int] = []
+        took_ns: list[int] = []
         touched: dict[int, dict[int, list[int]]] = defaultdict(dict)
         rows: list[tuple[str, int, int, int, int, int, int]] = []
         alike: dict[tuple[tuple[int, ...], ...], list[tuple[int, int]]] = defaultdict(list)
@@ -362,11 +364,12 @@ class World:
                 key = (families[m.route] * groups + group, m.due // SLICE_NS, at // SLICE_NS)
                 cell = cells.get(key)
                 if cell is None:
-                    cell = cells[key] = [0, 0, Histogram(), 0, 0]
+                    cell = cells[key] = [0, 0, len(cells), 0, 0]
                 had = seen[m.stream]
                 cell[3] += 100
                 if at >= m.due:
-                    cell[2].add(at - m.due)
+                    of_cell.append(cell[2])
+                    took_ns.append(at - m.due)
                     if self.stamped is not None and self.stamped(m, stay):
                         stamp = max(at - READ_DELAY_NS, m.due)
                         pair = kernel.setdefault((*key[:2], stamp // SLICE_NS), (Histogram(), Histogram()))
@@ -393,12 +396,14 @@ class World:
                     t[0], t[2], t[3], t[4] = t[0] + 1, at, max(t[3], m.due), max(t[4], at - m.due)
             vector = tuple((k, *ends[k], len(v)) for k, v in sorted(seen.items()))
             alike[vector].append((stay.consumer, stay.epoch))
-        for (group, due, at), (unique, repeated, latency, size, negative) in sorted(cells.items()):
+        latencies = _sparse_of_each(of_cell, took_ns, len(cells))
+        for (group, due, at), (unique, repeated, number, size, negative) in sorted(cells.items()):
+            latency = latencies[number]
             found.append(
                 r.Consumed(
                     group=group, due_slice=due, received_slice=at, clock="read", unique=unique, repeated=repeated,
                     bytes=size,
-                    latency=latency.sparse(), negative=negative, service=latency.sparse(), read_delay=([1], [unique]),
+                    latency=latency, negative=negative, service=latency, read_delay=([1], [unique]),
                     reads=1,
                 )
             )  # fmt: skip
@@ -437,6 +442,19 @@ class World:
                     )
                 )  # fmt: skip
         return found
+
+
+def _sparse_of_each(of_cell: list[int], took_ns: list[int], cells: int) -> list[tuple[list[int], list[int]]]:
+    """The histogram of each cell, as records store it, of all latencies at once."""
+    buckets = buckets_of_us(np.array(took_ns, dtype=np.int64) // 1000)
+    marks, counts = np.unique(np.array(of_cell, dtype=np.int64) * BUCKETS + buckets, return_counts=True)
+    ends = np.searchsorted(marks, np.arange(1, cells + 1) * BUCKETS).tolist()
+    values, found, start = (marks % BUCKETS).tolist(), counts.tolist(), 0
+    sparse = []
+    for end in ends:
+        sparse.append((values[start:end], found[start:end]))
+        start = end
+    return sparse
 
 
 def _client_latencies(timed: list[tuple[int, int, int]], cuts: list[int]) -> list[r.Record]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 from hypothesis import given, settings
@@ -119,11 +120,17 @@ def at_of(x: Any) -> int | None:
     return None
 
 
+WRITTEN: WeakKeyDictionary[World, list[tuple[str, Any]]] = WeakKeyDictionary()
+"""What a world has written: to write it anew takes longer than to judge it."""
+
+
 def dropped(world: World, drop: Any) -> Results:
-    """Judged without the samples that were taken at some moments."""
+    """Judged without the samples that were taken at some moments; the world is the same each time."""
+    if world not in WRITTEN:
+        WRITTEN[world] = world.history()
     history = [
         (name, f._replace(records=[x for x in f.records if (at := at_of(x)) is None or not drop(at)]))
-        for name, f in world.history()
+        for name, f in WRITTEN[world]
     ]
     return judge(world.profile, history)
 

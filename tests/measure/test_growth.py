@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from loadtests.measure.growth import growth_verdict, slope
 
 LIMIT = 20.0
@@ -65,6 +67,7 @@ def test_the_slope_of_a_line_is_exact() -> None:
     assert found.low <= found.middle <= found.high
 
 
+@pytest.mark.prove_all
 def test_two_hundred_flat_series_give_no_alarm() -> None:
     found = [verdict(*series(1800, mb_per_h=0, seed=s, saw_mb=0.5 * (s % 5))) for s in range(200)]
     assert "LEAK" not in found

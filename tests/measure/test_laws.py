@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -114,6 +115,7 @@ def test_the_order_of_frames_does_not_matter(world: World, dice: random.Random) 
     assert said(world, mixed) == said(world, history)
 
 
+@pytest.mark.prove_all
 @few
 @given(worlds, st.integers(1, 500))
 def test_rows_one_by_one_equal_rows_in_columns(world: World, records_a_frame: int) -> None:
@@ -121,6 +123,7 @@ def test_rows_one_by_one_equal_rows_in_columns(world: World, records_a_frame: in
     assert said(world, rewritten(history, row_by_row, records_a_frame)) == said(world, history)
 
 
+@pytest.mark.prove_all
 @few
 @given(worlds)
 def test_interned_routes_equal_routes_that_are_said_each_time(world: World) -> None:
@@ -145,6 +148,7 @@ def test_interned_routes_equal_routes_that_are_said_each_time(world: World) -> N
     assert said(world, apart) == said(world, history)
 
 
+@pytest.mark.prove_all
 @few
 @given(st.integers(0, 10_000), st.booleans(), st.integers(0, 4), st.sampled_from([0.0, 0.02]))
 def test_which_process_holds_a_consumer_changes_no_figure(
@@ -281,6 +285,7 @@ def test_the_tally_of_a_run_writes_what_the_oracles_world_wrote(world: World, fl
     assert found.verdict is right.verdict
 
 
+@pytest.mark.prove_all
 @few
 @given(worlds, st.integers(2, 9))
 def test_many_messages_a_read_change_no_count(world: World, batch: int) -> None:
@@ -291,6 +296,7 @@ def test_many_messages_a_read_change_no_count(world: World, batch: int) -> None:
     assert one.lost.total == many.lost.total
 
 
+@pytest.mark.prove_all
 @few
 @given(st.integers(0, 10_000), st.sampled_from([1, 2, 20]), st.sampled_from([0, 3, 50]), st.integers(20, 200))
 def test_an_exceeded_budget_changes_no_total_and_never_the_verdict_to_a_better_one(

@@ -12,7 +12,7 @@ from loadtests.model.profile_reach import REACHING, beyond
 from loadtests.model.profile_read import read_profile
 
 QUICK = (Path(__file__).resolve().parents[2] / "profiles" / "locust-quick.toml").read_text(encoding="utf-8")
-REPLAY = '{kind="replay",file="/root/secret"}'
+REPLAY = '{kind="replay",file="/elsewhere/secret"}'
 EXTERNAL = '{kind="external",redis="192.0.2.1:1",gateway="192.0.2.1:2",postgres="192.0.2.1:3",toxiproxy="192.0.2.1:4"}'
 FAILOVER = '{name="f",kind="failover",link="publisher-redis",at_s=9,for_s=2,to="TO"}'
 BARE = {

@@ -83,12 +83,16 @@ def test_what_can_never_be_proved_is_refused(fault: dict[str, Any], text: str) -
         SLICED | {"delay_us": 1000},
         {"kind": "limit-data", "limit_bytes": 4_000_000, **LINK},
         OVER | {"to": "spare"},
-        OVER | {"to": "host:6380"},
     ],
 )
 def test_what_can_be_proved_is_allowed(fault: dict[str, Any]) -> None:
     assert problems(fault) == ""
     assert by_hand(fault) == ""
+
+
+def test_a_profile_alone_leads_to_any_server() -> None:
+    assert problems(OVER | {"to": "host:6380"}) == ""
+    assert by_hand(OVER | {"to": "host:6380"}).startswith('to: found "host:6380", allowed by hand are "spare"')
 
 
 @pytest.mark.parametrize("kind", ["kill", "restart", "pause"])

@@ -36,6 +36,7 @@ def broken(folder: Path, name: str, text: str) -> None:
 
 
 @beside
+@pytest.mark.prove_all
 def test_a_long_path_with_a_space_serves_as_well(tmp_path: Path) -> None:
     folder = tmp_path / "two words" / ("long" * 25)
     with LocalStack.up(folder, gateway_env={"GATEWAY_QUEUE": "77"}) as stack:
@@ -93,6 +94,7 @@ def test_sigkill_of_supervisor_and_keeper_at_once_leaves_no_server_and_the_next_
 
 
 @beside
+@pytest.mark.prove_all
 def test_it_survives_the_program_that_started_it_also_under_gevent(tmp_path: Path) -> None:
     program = textwrap.dedent(
         """

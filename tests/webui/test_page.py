@@ -184,7 +184,7 @@ def running_page(chromium: Any, shared: tuple[str, str, Callable[[str], None]]) 
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [390, pytest.param(1280, marks=pytest.mark.prove_all)])
 def test_in_a_browser_a_fault_is_played_with_the_keyboard_alone(
     running_page: Any, server: tuple[str, Any], width: int
 ) -> None:
