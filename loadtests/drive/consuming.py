@@ -129,9 +129,9 @@ class Consuming:
                 token = self._role.present()
                 bearer = token if self._spec.transport == "websocket" else None
                 if target.compression:
-                    from loadtests.drive import inflating  # its library takes longer to import than all else here
+                    from loadtests.drive import deflate  # its library takes longer to import than all else here
 
-                    sock, behind = inflating.upgrade(
+                    sock, behind = deflate.upgrade(
                         sock, host, port, path, named, bearer, wiring.profile.guard.message_bytes
                     )
                 else:

@@ -104,12 +104,13 @@ def _allowed(profile: Profile, fault: Fault, moment: Moment) -> None:
             f'"{fault.kind}" is destructive, and the profile does not mark its target as a test system'
             " (target.test_system = true)",
         )
-    named = {SPARE} | {planned.to for planned in profile.faults if planned.to is not None}
-    if fault.to is not None and fault.to not in named:  # clients would show it their passwords
+    to = fault.asked.get("to", SPARE)
+    named = {SPARE, *(str(planned.asked["to"]) for planned in profile.faults if "to" in planned.asked)}
+    if to not in named:  # clients would show it their passwords
         known = ", ".join(f'"{place}"' for place in sorted(named))
         raise ManualFaultRefused(
             "not allowed",
-            f'to: found "{fault.to}", allowed by hand are "spare" and what faults of the profile name: {known}',
+            f'to: found "{to}", allowed by hand are "spare" and what faults of the profile name: {known}',
         )
     if kind.place == "target" and profile.target.kind != "local":
         raise ManualFaultRefused(

@@ -212,8 +212,8 @@ class Lane:
             return child.stop()
 
     def _seen(
-        self, moment: ChaosMoment, at: Path, said: str, *, blow_s: float, t0_s: float, fault: str, code: int, over_s: float,
-        processes: list[str], left: list[str], healed_s: float | None, stopped: list[str],
+        self, moment: ChaosMoment, at: Path, said: str, *, blow_s: float, t0_s: float, fault: str, code: int,
+        over_s: float, processes: list[str], left: list[str], healed_s: float | None, stopped: list[str],
     ) -> SeenFromOutside:  # fmt: skip
         run = _run(at / "kept" / "reports")
         if run is None:

@@ -20,7 +20,7 @@ from bokeh.models import (
 from bokeh.plotting import figure
 
 from loadtests.model.panels import FAULT, FONT, NOTE, OTHER, PANELS, RECOVERY, UNSAID
-from loadtests.model.panels import DrawnPanel as Kind
+from loadtests.model.panels import Panel as Kind
 from loadtests.model.results import Results
 from loadtests.report.drawing import Key, canvas, column, crosshair, hover, lines, link, put, strips, tick_numbers
 from loadtests.report.pairing import pair
