@@ -47,7 +47,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@$(BIN)/python -m compileall -q loadtests reference_target lying_gateway
+	@$(BIN)/python -m compileall -q loadtests proof reference_target lying_gateway
 	@touch $@
 
 lock:

@@ -25,7 +25,6 @@ MAP = {
     "capture": {"model"},
     "stack": {"model"},
     "webui": {"model"},
-    "prove": {"model"},
 }
 PURE = ("model", "plan", "tally", "measure", "report")
 ROOTS = ("harness", "cli")  # composition roots: these alone know more than one rim
@@ -130,6 +129,23 @@ def test_pure_folder_draws_only_from_seeded_generators(folder: str) -> None:
 def test_every_folder_is_on_the_map() -> None:
     folders = {p.name for p in PACKAGE.iterdir() if p.is_dir() and list(p.glob("*.py"))}
     assert folders == set(MAP) | set(ROOTS)
+
+
+def test_the_proof_shares_only_the_model_with_what_it_proves() -> None:
+    """Its commands also start a stack and write to the console; no other part of the tool knows the proof."""
+    breaches = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules(ROOT / "proof")
+        for name in imports(path)
+        if (ours(name) or "model") not in ("model", *(("stack", "cli") if path.stem.endswith("command") else ()))
+    ]
+    breaches += [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules(PACKAGE)
+        for name in imports(path)
+        if name.split(".")[0] == "proof"
+    ]
+    assert not breaches, "\n".join(breaches)
 
 
 def test_reference_target_imports_nothing_of_ours() -> None:

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from gevent.event import AsyncResult, Event
 
-from loadtests.drive.inability import TellTrouble
+from loadtests.drive.consume.inability import TellTrouble
 from loadtests.drive.user_faults import UserFaults
 from loadtests.model.contract import Contract
 from loadtests.model.ports import Emit, RunClock
-from loadtests.model.profile import Profile
+from loadtests.model.profile.tables import Profile
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from loadtests.drive.publishing import Publishing
-    from loadtests.drive.receiver import Receiver
-    from loadtests.drive.tokens import Tokens
+    from loadtests.drive.consume.receiver import Receiver
+    from loadtests.drive.consume.tokens import Tokens
+    from loadtests.drive.publish.publishing import Publishing
 
 Kind = Literal["publisher", "consumer", "reader"]
 

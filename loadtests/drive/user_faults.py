@@ -12,10 +12,10 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import gevent
 
-from loadtests.model.crew import place_of
 from loadtests.model.fault_kinds import named
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.injectwire import CrewOrder
+from loadtests.model.profile.chosen_users import place_of
 
 _AT_ONCE: Final = 16  # users who act before others of the process may run
 _LET_OTHERS_S: Final = 0.001

@@ -12,9 +12,9 @@ import msgspec
 
 from loadtests.harness.fault_control import FaultControl
 from loadtests.harness.run import ActiveRun
-from loadtests.model.byhand import ManualFaultRefused, Moment, annotation, fault_by_hand
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.live import Live, LiveFault
+from loadtests.model.profile.manual_fault import ManualFaultRefused, Moment, annotation, fault_by_hand
 from loadtests.model.records import Note
 from loadtests.plan.schedule import plan_end_ns, warm_ns
 

@@ -17,18 +17,18 @@ import psutil
 from loadtests.capture.clock import MonotonicClock, clock_identity
 from loadtests.capture.clocksync import Offset
 from loadtests.capture.recorder import Recorder
-from loadtests.drive.publishing import Publishing
-from loadtests.drive.receiver import Receiver
-from loadtests.drive.replays import read_replays
+from loadtests.drive.consume.receiver import Receiver
+from loadtests.drive.consume.tokens import Tokens
+from loadtests.drive.publish.publishing import Publishing
+from loadtests.drive.publish.replays import read_replays
 from loadtests.drive.run_context import Addresses, RunContext, Slots
-from loadtests.drive.tokens import Tokens
 from loadtests.harness.gc_tuning import QuietHeap
 from loadtests.harness.user_faults import CrewBook
 from loadtests.model.address import host_port
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_MS, SLICE_NS
 from loadtests.model.injectwire import CrewOrder
-from loadtests.model.profile import Profile
+from loadtests.model.profile.tables import Profile
 from loadtests.model.records import HarnessSecond, Header, Trouble
 from loadtests.model.runconfig import RunConfig
 from loadtests.model.words import plain

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from loadtests.model.contract import Contract
-from loadtests.model.crew import PUBLISHERS, chosen, place_of
 from loadtests.model.injectwire import CrewOrder, CrewState
-from loadtests.model.profile import Profile
+from loadtests.model.profile.chosen_users import PUBLISHERS, chosen, place_of
+from loadtests.model.profile.tables import Profile
 from loadtests.model.records import CrewFault
 
 

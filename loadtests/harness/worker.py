@@ -22,7 +22,7 @@ from loadtests.harness.environment_info import VERSION, versions
 from loadtests.harness.participant import SAME_CLOCK, Participant, PartStatus
 from loadtests.harness.slots import RemoteSlots, Taken
 from loadtests.model.errors import HarnessError
-from loadtests.model.profile_read import read_effective
+from loadtests.model.profile.reading import read_effective
 from loadtests.model.runconfig import OPTION, RunConfig, decode_config, sha256_of
 from loadtests.stack import adopt
 

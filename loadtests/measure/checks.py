@@ -18,10 +18,10 @@ from loadtests.measure.phases import CALM, chosen
 from loadtests.measure.planned import left_out
 from loadtests.measure.selectors import Figure
 from loadtests.model.ids import NS_PER_MS
-from loadtests.model.limits import limits
-from loadtests.model.profile import AT_LEAST, Measure, Threshold
+from loadtests.model.profile.limits import limits
+from loadtests.model.profile.tables import AT_LEAST, Measure, Threshold
+from loadtests.model.profile.threshold_rules import SELECTORS
 from loadtests.model.results import Check, Verdict
-from loadtests.model.threshold_rules import SELECTORS
 
 LINES = 20
 DISCONNECTED: Measure = "lost_disconnected"

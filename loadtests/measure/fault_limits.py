@@ -7,9 +7,9 @@ import msgspec
 from loadtests.measure.analysis import Analysis
 from loadtests.measure.checks import threshold_check
 from loadtests.measure.measures_recovery import concerned
-from loadtests.model.limits import Limit
+from loadtests.model.profile.limits import Limit
+from loadtests.model.profile.threshold_rules import OF_FAULTS
 from loadtests.model.results import FaultLimit, RecoveryResult, worst
-from loadtests.model.threshold_rules import OF_FAULTS
 
 
 def with_limits(case: Analysis, back: RecoveryResult, judged: list[Limit]) -> RecoveryResult:

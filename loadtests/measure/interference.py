@@ -10,7 +10,7 @@ from loadtests.measure.fault_windows import FaultWindow
 from loadtests.measure.history_tables import Bools, Ints
 from loadtests.measure.recovery import meanwhile
 from loadtests.model.ids import SLICE_NS
-from loadtests.model.profile import Steady
+from loadtests.model.profile.tables import Steady
 from loadtests.model.results import Interference, Spread
 from loadtests.tally.histogram import BUCKETS
 

@@ -35,8 +35,8 @@ from loadtests.measure.timeline import timeline
 from loadtests.measure.validity import OFFERED, ROOTS, harness_checks, own_profile
 from loadtests.model.codec import Frame, Torn
 from loadtests.model.contract import Contract
-from loadtests.model.limits import limits, switched_off
-from loadtests.model.profile import Profile
+from loadtests.model.profile.limits import limits, switched_off
+from loadtests.model.profile.tables import Profile
 from loadtests.model.results import SCHEMA, Check, Results, Verdict, worst
 
 _MEASURE = re.compile(r"[<>]=")

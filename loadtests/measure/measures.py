@@ -13,7 +13,7 @@ from loadtests.measure import measures_time as t
 from loadtests.measure.analysis import Analysis
 from loadtests.measure.attribution import BROKER, CHARGED, DEFECT, NOT_REPLAYED, UNATTRIBUTED
 from loadtests.measure.selectors import Figure
-from loadtests.model.profile import Threshold
+from loadtests.model.profile.tables import Threshold
 
 MEASURES: dict[str, Callable[[Analysis, Threshold], Figure]] = {
     "deliveries": d.deliveries_,

@@ -11,7 +11,7 @@ from loadtests.measure.deliveries import rank_of
 from loadtests.measure.history_tables import Bools, Ints
 from loadtests.measure.phases import chosen
 from loadtests.measure.selectors import Figure, groups_of
-from loadtests.model.profile import Threshold
+from loadtests.model.profile.tables import Threshold
 from loadtests.model.results import Verdict
 from loadtests.tally.client_latency import COARSE, coarse_bounds_ms
 

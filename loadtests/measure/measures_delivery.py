@@ -17,7 +17,7 @@ from loadtests.measure.phases import chosen
 from loadtests.measure.selectors import Figure, came_rows, family_of, groups_of, published_rows, untroubled, within
 from loadtests.measure.target_words import began, said
 from loadtests.model.ids import NS_PER_S, SLICE_NS
-from loadtests.model.profile import Threshold
+from loadtests.model.profile.tables import Threshold
 from loadtests.model.results import Verdict
 
 _OF_EACH = 8

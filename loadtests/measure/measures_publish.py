@@ -15,7 +15,7 @@ from loadtests.measure.phases import Window
 from loadtests.measure.selectors import Figure, published_rows
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.ids import SLICE_NS
-from loadtests.model.profile import Threshold
+from loadtests.model.profile.tables import Threshold
 from loadtests.model.results import Verdict
 
 Outcome = Literal["FAILED", "UNKNOWN"]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from loadtests.measure.analysis import Analysis
 from loadtests.measure.fault_windows import never_in_force
 from loadtests.measure.selectors import Figure
-from loadtests.model.profile import Threshold
+from loadtests.model.profile.tables import Threshold
 from loadtests.model.results import RecoveryResult, Verdict
 
 

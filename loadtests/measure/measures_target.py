@@ -17,7 +17,7 @@ from loadtests.measure.sample_counts import Sampled, every_ns, sampled, without
 from loadtests.measure.selectors import Figure, groups_of, resting_on, spans_of, within
 from loadtests.measure.target_words import said
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
-from loadtests.model.profile import Threshold
+from loadtests.model.profile.tables import Threshold
 from loadtests.model.records import HEALTH_EVERY_S, Queried
 from loadtests.model.results import Verdict
 from loadtests.tally.histogram import BUCKETS, bounds_us

@@ -11,7 +11,7 @@ from loadtests.measure.deliveries import QUANTILES, Bins, across_limit_ms, bins,
 from loadtests.measure.history_tables import KERNEL, READ, Bools, Ints
 from loadtests.measure.phases import chosen
 from loadtests.measure.selectors import Figure, came_rows
-from loadtests.model.profile import Threshold
+from loadtests.model.profile.tables import Threshold
 from loadtests.model.results import Spread
 
 CONTRADICTED = "by the read clock of all reads, which the sampled ones contradict"

@@ -11,7 +11,7 @@ from loadtests.measure.analysis import Analysis
 from loadtests.measure.history_tables import Bools, Ints
 from loadtests.measure.phases import chosen
 from loadtests.measure.sample_counts import Sampled, Span, without
-from loadtests.model.profile import Threshold
+from loadtests.model.profile.tables import Threshold
 from loadtests.model.results import Verdict
 
 

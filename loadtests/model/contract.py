@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 
-from loadtests.model.profile import Consumers, Family, Profile, Publishers, generated_symbols
+from loadtests.model.profile.tables import Consumers, Family, Profile, Publishers, generated_symbols
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, MutableMapping
 from typing import Any, NamedTuple
 
-from loadtests.model.environment import DB_PASSWORD
+from loadtests.model.secret_variables import DB_PASSWORD
 
 LOGINS = "TICKSTORM_LOGINS"
 """JSON: address of a Redis, or role@address of a PostgreSQL -> [user, password], of the local stacks that this process

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from loadtests.model.catalogue import KEY_FIELDS
 from loadtests.model.contract import Route
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.profile import Identity
+from loadtests.model.profile.tables import Identity
 from loadtests.plan import market
 from loadtests.plan.payload import LEFT_OPEN, IdentityPathError, payload
 from loadtests.plan.recorded import Problems, Recorded, RecordedRow, ReplayError, decoded, shown

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from loadtests.model.fault_times import LEAD_S, occurrences
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.injectwire import PlannedFault
-from loadtests.model.profile import Profile
+from loadtests.model.profile.fault_times import LEAD_S, occurrences
+from loadtests.model.profile.tables import Profile
 
 
 def _ns(seconds: float) -> int:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from markupsafe import Markup
 
-from loadtests.model.profile import AT_LEAST
+from loadtests.model.profile.tables import AT_LEAST
 from loadtests.model.results import ConsumerSpread, Delivery, FaultLimit, RecoveryResult
 
 UNKNOWN = "–"

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from flask import Blueprint, Response, jsonify, make_response, request
 
-from loadtests.model.byhand import ManualFaultRefused
+from loadtests.model.profile.manual_fault import ManualFaultRefused
 from loadtests.webui.doors import refused
 
 MOST_BYTES = 16_384
@@ -18,7 +18,7 @@ Guard = Callable[[Callable[..., Response]], Callable[..., Response]]
 
 
 class ManualActions(Protocol):
-    """What the harness lets a user do. Methods raise `model.byhand.Refused` with a sentence for the user."""
+    """What the harness lets a user do. Methods raise ManualFaultRefused with a sentence for the user."""
 
     def begin(self, asked: Mapping[str, Any]) -> str:
         """Play a fault now; its name."""

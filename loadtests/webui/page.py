@@ -19,9 +19,9 @@ from flask import Blueprint, Response, make_response, request, send_file, url_fo
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from loadtests.model.byhand import MAX_NOTE, forms
 from loadtests.model.live import Live
 from loadtests.model.panels import PANELS, UNSAID
+from loadtests.model.profile.manual_fault import MAX_NOTE, forms
 from loadtests.webui.acting import ManualActions, attach_acting
 from loadtests.webui.doors import EXTENSION
 from loadtests.webui.figures import panels_json

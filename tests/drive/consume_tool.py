@@ -21,11 +21,11 @@ import msgspec  # noqa: E402
 
 from loadtests.capture.clock import MonotonicClock  # noqa: E402
 from loadtests.drive import consuming  # noqa: E402
-from loadtests.drive.consuming import Consuming  # noqa: E402
-from loadtests.drive.receiver import Receiver  # noqa: E402
+from loadtests.drive.consume.consuming import Consuming  # noqa: E402
+from loadtests.drive.consume.receiver import Receiver  # noqa: E402
 from loadtests.drive.run_context import Addresses, Lease, RunContext  # noqa: E402
 from loadtests.model.contract import Contract  # noqa: E402
-from loadtests.model.profile import Profile  # noqa: E402
+from loadtests.model.profile.tables import Profile  # noqa: E402
 
 
 def main(plan: dict[str, Any]) -> None:

@@ -14,11 +14,21 @@ from pathlib import Path
 import gevent
 from gevent import socket as green
 
-from loadtests.drive.redis_connection import ask, dial
-from loadtests.drive.resp import Replies, command
+from loadtests.drive.publish.redis_connection import ask, dial
+from loadtests.drive.publish.resp import Replies, command
 from loadtests.drive.run_context import Addresses, RunContext
 from loadtests.model.contract import Contract
-from loadtests.model.profile import Consumers, Family, Identity, Profile, Publishers, Run, Sampling, Shape, Threshold
+from loadtests.model.profile.tables import (
+    Consumers,
+    Family,
+    Identity,
+    Profile,
+    Publishers,
+    Run,
+    Sampling,
+    Shape,
+    Threshold,
+)
 from loadtests.model.records import Published, PublishTimes, Record, Settled
 
 RUN = "r1"

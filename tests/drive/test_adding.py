@@ -9,8 +9,8 @@ from gevent import socket
 from publish_servers import make_wiring
 from receiving import profile
 
-from loadtests.drive.receiver import Receiver
-from loadtests.model.profile import Profile
+from loadtests.drive.consume.receiver import Receiver
+from loadtests.model.profile.tables import Profile
 
 
 def fails(*_: Any) -> NoReturn:

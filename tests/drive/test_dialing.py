@@ -13,10 +13,10 @@ import pytest
 from gevent import socket as green
 from publish_servers import Redis
 
-from loadtests.drive import dialing
-from loadtests.drive.deflate import agree
-from loadtests.drive.handshake import RefusedError, upgrade
-from loadtests.drive.redis_connection import dial
+from loadtests.drive.consume import dialing
+from loadtests.drive.consume.deflate import agree
+from loadtests.drive.consume.handshake import RefusedError, upgrade
+from loadtests.drive.publish.redis_connection import dial
 
 
 def speaks_ipv6() -> bool:

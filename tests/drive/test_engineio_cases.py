@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from websockets.frames import Frame as TheirFrame
 from websockets.frames import Opcode
 
-from loadtests.drive.chunks import JOINED, JOINED_MAX, Chunks, Control
-from loadtests.drive.frames import BINARY, TEXT, Cutter
-from loadtests.drive.socketio import SocketIoDialect
-from loadtests.drive.websocket import PlainDialect
+from loadtests.drive.consume.chunks import JOINED, JOINED_MAX, Chunks, Control
+from loadtests.drive.consume.frames import BINARY, TEXT, Cutter
+from loadtests.drive.consume.socketio import SocketIoDialect
+from loadtests.drive.consume.websocket import PlainDialect
 from loadtests.model.ids import pack_stream
 from loadtests.model.records import Record, Strange
 from loadtests.tally.accountant import Accountant

@@ -9,11 +9,11 @@ from websockets.frames import Frame as TheirFrame
 from websockets.frames import Opcode
 from websockets.streams import StreamReader
 
-from loadtests.drive import frames
-from loadtests.drive.chunks import Chunks
-from loadtests.drive.frames import Cutter, Frame
-from loadtests.drive.socketio import SocketIoDialect
-from loadtests.drive.websocket import PlainDialect
+from loadtests.drive.consume import frames
+from loadtests.drive.consume.chunks import Chunks
+from loadtests.drive.consume.frames import Cutter, Frame
+from loadtests.drive.consume.socketio import SocketIoDialect
+from loadtests.drive.consume.websocket import PlainDialect
 from loadtests.model.ids import pack_stream
 from loadtests.tally.batch import Batch
 from loadtests.tally.identity import encode

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from websockets.client import ClientProtocol
 from websockets.uri import parse_uri
 
-from loadtests.drive.handshake import BeyondUsError, RefusedError, agent, read_head, upgrade
+from loadtests.drive.consume.handshake import BeyondUsError, RefusedError, agent, read_head, upgrade
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 OK = b"HTTP/1.1 101 Switching Protocols\r\n"

@@ -14,16 +14,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadtests.drive.chunks import Chunks
-from loadtests.drive.commands import Commands
-from loadtests.drive.frames import BINARY, Cutter, wire
-from loadtests.drive.integrity import Integrity, IntegritySampling
-from loadtests.drive.read_accounting import settle
-from loadtests.drive.resp import Replies
-from loadtests.drive.socketio import SocketIoDialect
-from loadtests.drive.websocket import PlainDialect
+from loadtests.drive.consume.chunks import Chunks
+from loadtests.drive.consume.frames import BINARY, Cutter, wire
+from loadtests.drive.consume.integrity import Integrity, IntegritySampling
+from loadtests.drive.consume.read_accounting import settle
+from loadtests.drive.consume.socketio import SocketIoDialect
+from loadtests.drive.consume.websocket import PlainDialect
+from loadtests.drive.publish.commands import Commands
+from loadtests.drive.publish.resp import Replies
 from loadtests.model.contract import Contract
-from loadtests.model.profile import Profile
+from loadtests.model.profile.tables import Profile
 from loadtests.model.records import Closing, Consumed, HarnessSecond, Record, Strange
 from loadtests.model.results import Results, Verdict
 from loadtests.plan.payload import content_shapes

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from loadtests.drive.chunks import Chunks
-from loadtests.drive.frames import Cutter, wire
-from loadtests.drive.read_accounting import settle
-from loadtests.drive.websocket import PlainDialect
+from loadtests.drive.consume.chunks import Chunks
+from loadtests.drive.consume.frames import Cutter, wire
+from loadtests.drive.consume.read_accounting import settle
+from loadtests.drive.consume.websocket import PlainDialect
 from loadtests.model.ids import SLICE_NS, pack_stream
 from loadtests.model.records import Deviations, Record, Strange
 from loadtests.tally import followers as kinship

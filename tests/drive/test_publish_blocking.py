@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.drive.backpressure import Blocking
+from loadtests.drive.publish.backpressure import Blocking
 
 S = 1_000_000_000
 

@@ -15,17 +15,17 @@ from gevent import monkey
 from locust.env import Environment
 from publish_servers import RUN, Books, Redis, listener, make_profile, make_wiring, until
 
-from loadtests.drive import slot
-from loadtests.drive.probing import PROBE_SLOT
-from loadtests.drive.publisher import EventPublisher
-from loadtests.drive.publishing import Publishing
-from loadtests.drive.replays import read_replays
+from loadtests.drive.publish import slot
+from loadtests.drive.publish.probing import PROBE_SLOT
+from loadtests.drive.publish.publisher import EventPublisher
+from loadtests.drive.publish.publishing import Publishing
+from loadtests.drive.publish.replays import read_replays
 from loadtests.drive.run_context import Lease, NoSlot
 from loadtests.drive.timer import Timer
 from loadtests.model.contract import Contract
 from loadtests.model.errors import BadInput
 from loadtests.model.ids import NS_PER_S, unpack_stream
-from loadtests.model.profile import Identity, Profile, Shape
+from loadtests.model.profile.tables import Identity, Profile, Shape
 from loadtests.plan.workload import Workload
 from loadtests.tally.histogram import Histogram, middle_ms
 from loadtests.tally.identity import decoder, probe_run

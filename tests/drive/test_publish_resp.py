@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.drive.resp import ErrorReply, Replies, RespError, command, publish_template
+from loadtests.drive.publish.resp import ErrorReply, Replies, RespError, command, publish_template
 
 SAMPLE = (
     b":3\r\n:3\r\n+PONG\r\n-NOPERM no\r\n$-1\r\n$5\r\na\r\nbc\r\n"

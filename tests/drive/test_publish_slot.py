@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from publish_servers import RUN, Books, make_profile
 
-from loadtests.drive.backpressure import Blocking
-from loadtests.drive.commands import Commands
-from loadtests.drive.resp import ErrorReply
-from loadtests.drive.slot import Slot
+from loadtests.drive.publish.backpressure import Blocking
+from loadtests.drive.publish.commands import Commands
+from loadtests.drive.publish.resp import ErrorReply
+from loadtests.drive.publish.slot import Slot
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.profile import Shape
+from loadtests.model.profile.tables import Shape
 from loadtests.model.records import PublishTimes
 from loadtests.plan.workload import Workload
 from loadtests.tally.publishing import PublishTally

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.drive.chunks import Chunks
-from loadtests.drive.frames import Cutter, wire
-from loadtests.drive.read_accounting import settle
-from loadtests.drive.socketio import SocketIoDialect
-from loadtests.drive.websocket import PlainDialect
+from loadtests.drive.consume.chunks import Chunks
+from loadtests.drive.consume.frames import Cutter, wire
+from loadtests.drive.consume.read_accounting import settle
+from loadtests.drive.consume.socketio import SocketIoDialect
+from loadtests.drive.consume.websocket import PlainDialect
 from loadtests.model.ids import NS_PER_MS, SLICE_NS, pack_stream
 from loadtests.model.records import Consumed, Deviations, Record, Strange, Touched
 from loadtests.tally import shared_prefix

@@ -17,8 +17,8 @@ from websockets.frames import Opcode
 from websockets.protocol import OPEN
 from websockets.uri import parse_uri
 
-from loadtests.drive import frames
-from loadtests.drive.frames import MAX_MESSAGE, Cutter, Frame, ProtocolError
+from loadtests.drive.consume import frames
+from loadtests.drive.consume.frames import MAX_MESSAGE, Cutter, Frame, ProtocolError
 
 TEXT, BINARY, CLOSE, PING, PONG = frames.TEXT, frames.BINARY, frames.CLOSE, frames.PING, frames.PONG
 K = "κόσμε".encode()

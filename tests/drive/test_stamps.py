@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from loadtests.drive import stamps
+from loadtests.drive.consume import stamps
 
 pytestmark = pytest.mark.skipif(not stamps.AVAILABLE, reason="only Linux gives these stamps")
 MS = 1_000_000

@@ -23,10 +23,10 @@ from websockets.frames import Frame as TheirFrame
 from websockets.frames import Opcode
 from websockets.server import ServerProtocol
 
-from loadtests.drive import deflate
-from loadtests.drive.deflate import Inflater
-from loadtests.drive.frames import MAX_MESSAGE, Cutter, Frame
-from loadtests.drive.handshake import RefusedError
+from loadtests.drive.consume import deflate
+from loadtests.drive.consume.deflate import Inflater
+from loadtests.drive.consume.frames import MAX_MESSAGE, Cutter, Frame
+from loadtests.drive.consume.handshake import RefusedError
 from loadtests.model.ids import pack_stream
 from loadtests.model.records import Consumed, Strange, Subscription
 

@@ -16,19 +16,19 @@ import gevent
 import pytest
 from publish_servers import RUN, Clock, Redis, free_port, until
 
-from loadtests.drive.bad_input import OVERSIZE_BYTES, payloads
-from loadtests.drive.consuming import Consuming
-from loadtests.drive.publishing import Publishing
-from loadtests.drive.receiver import Receiver
+from loadtests.drive.consume.consuming import Consuming
+from loadtests.drive.consume.receiver import Receiver
+from loadtests.drive.consume.socket_gauges import gauge
+from loadtests.drive.consume.tokens import Tokens
+from loadtests.drive.publish.bad_input import OVERSIZE_BYTES, payloads
+from loadtests.drive.publish.publishing import Publishing
 from loadtests.drive.run_context import Addresses, Lease, RunContext
-from loadtests.drive.socket_gauges import gauge
-from loadtests.drive.tokens import Tokens
 from loadtests.model.contract import Contract
-from loadtests.model.crew import chosen
 from loadtests.model.errors import BadInput
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.injectwire import CrewOrder
-from loadtests.model.profile import (
+from loadtests.model.profile.chosen_users import chosen
+from loadtests.model.profile.tables import (
     Consumers,
     Family,
     Identity,

@@ -11,12 +11,12 @@ from locust.env import Environment
 from locust.stats import StatsEntry
 
 from loadtests.capture.clock import MonotonicClock
-from loadtests.drive.client import WebSocketClient
+from loadtests.drive.consume.client import WebSocketClient
+from loadtests.drive.consume.receiver import Receiver
 from loadtests.drive.locust_stats import merge
-from loadtests.drive.receiver import Receiver
 from loadtests.drive.run_context import Addresses, Lease, NoSlot, RunContext
 from loadtests.model.contract import Contract
-from loadtests.model.profile import Profile
+from loadtests.model.profile.tables import Profile
 
 
 class Slots:

@@ -25,8 +25,8 @@ import psutil
 
 from loadtests.model.codec import Frame, decode
 from loadtests.model.records import Record
-from loadtests.prove.launchers import TOKEN_HEADER as HEADER
 from loadtests.stack import LocalStack
+from proof.launchers import TOKEN_HEADER as HEADER
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "TICKSTORM_TEST_MARK"

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from loadtests.prove.chaos_plan import SERVICES, VICTIMS
+from proof.chaos_plan import SERVICES, VICTIMS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.prove_all, pytest.mark.timeout(600)]  # idle, it takes less than two minutes
 ROOT = Path(__file__).resolve().parents[2]

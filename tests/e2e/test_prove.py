@@ -1,6 +1,6 @@
 """Is the proof itself sound from end to end?  The command on a stack of its own, and every way to run.
 
-That it fails where it must is shown in tests/prove/test_mutations.py.
+That it fails where it must is shown in tests/proof/test_mutations.py.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from launching import Bench as Launching
 from launching import until
 
 from loadtests.model.stackwire import Ask
-from loadtests.prove.planting import Planting, planting
-from loadtests.prove.run_modes import WAYS
-from loadtests.prove.running import Bench
-from loadtests.prove.sections import Row
 from loadtests.stack import LocalStack
+from proof.planting import Planting, planting
+from proof.run_modes import WAYS
+from proof.running import Bench
+from proof.sections import Row
 
 pytestmark = pytest.mark.e2e
 DEADLINE_S = 110

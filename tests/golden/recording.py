@@ -10,13 +10,13 @@ from unittest import mock
 
 import msgspec
 
-from loadtests.drive.chunks import Chunks, Control
-from loadtests.drive.commands import Commands, Stamp
-from loadtests.drive.frames import Cutter, wire
-from loadtests.drive.handshake import agent
-from loadtests.drive.read_accounting import settle
-from loadtests.drive.socketio import SocketIoDialect
-from loadtests.drive.websocket import PlainDialect
+from loadtests.drive.consume.chunks import Chunks, Control
+from loadtests.drive.consume.frames import Cutter, wire
+from loadtests.drive.consume.handshake import agent
+from loadtests.drive.consume.read_accounting import settle
+from loadtests.drive.consume.socketio import SocketIoDialect
+from loadtests.drive.consume.websocket import PlainDialect
+from loadtests.drive.publish.commands import Commands, Stamp
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.kind import Site
 from loadtests.inject.link import Link
@@ -26,7 +26,7 @@ from loadtests.model.contract import Contract
 from loadtests.model.fault_kinds import KINDS as ROWS
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS, pack_stream
 from loadtests.model.injectwire import PlannedFault
-from loadtests.model.profile_read import read_profile
+from loadtests.model.profile.reading import read_profile
 from loadtests.model.records import Record
 from loadtests.plan.workload import Workload
 from loadtests.tally.accountant import Accountant
@@ -163,7 +163,7 @@ def consuming() -> dict[str, Any]:
 def asking() -> dict[str, Any]:
     """What a consumer says to a gateway; what it is masked with is random."""
     body = {"channels": ["a.b"], "patterns": ["x"], "symbols": []}
-    with mock.patch("loadtests.drive.frames.os.urandom", lambda count: b"\x00" * count):
+    with mock.patch("loadtests.drive.consume.frames.os.urandom", lambda count: b"\x00" * count):
         found = {
             dialect.name: {
                 "subscribe": dialect.request("subscribe", 7, body).hex(),

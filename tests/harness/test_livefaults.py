@@ -7,7 +7,7 @@ from pathlib import Path
 from loadtests.harness.live_faults import LiveFaults
 from loadtests.harness.topology import drawn
 from loadtests.model.injectwire import PlannedFault
-from loadtests.model.profile_read import read_profile
+from loadtests.model.profile.reading import read_profile
 from loadtests.model.records import FaultStep, FirstAfter, Note
 
 SHIPPED = Path(__file__).parents[2] / "profiles" / "locust-quick.toml"

@@ -6,7 +6,7 @@ from loadtests.harness.live_fold import _LATE_S, KEPT_S, OURS, LiveFold
 from loadtests.model.codec import pack
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S, SLICE_NS, pack_stream
-from loadtests.model.profile_read import read_profile
+from loadtests.model.profile.reading import read_profile
 from loadtests.model.records import (
     Consumed,
     Deviations,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.drive import replays
+from loadtests.drive.publish import replays
 from loadtests.harness.profile_loading import load
 from loadtests.model.errors import BadInput
 

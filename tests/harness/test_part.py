@@ -13,7 +13,7 @@ from loadtests.harness.participant import Participant
 from loadtests.harness.slots import LocalSlots, SlotBook
 from loadtests.model.codec import Frame, decode
 from loadtests.model.ids import NS_PER_MS
-from loadtests.model.profile_read import read_profile
+from loadtests.model.profile.reading import read_profile
 from loadtests.model.records import HarnessSecond, Header
 from loadtests.model.runconfig import RunConfig, sha256_of
 

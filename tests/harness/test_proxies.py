@@ -14,9 +14,9 @@ from loadtests.harness.target import _ask_alike
 from loadtests.inject.gateway_counts import GatewayCounts
 from loadtests.inject.kinds import planted_defect
 from loadtests.inject.toxics import ToxiproxyServer
-from loadtests.model.profile import Profile
+from loadtests.model.profile.tables import Profile
 from loadtests.model.stackwire import Service, Status
-from loadtests.prove import faults_world
+from proof import faults_world
 from tests.measure.simulate import profile
 
 

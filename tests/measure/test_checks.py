@@ -12,7 +12,7 @@ from loadtests.measure.measures import MEASURES
 from loadtests.model import records as r
 from loadtests.model.codec import Frame, Torn
 from loadtests.model.ids import SLICE_NS
-from loadtests.model.profile import Measure
+from loadtests.model.profile.tables import Measure
 from loadtests.model.results import Check, Results, Verdict
 from loadtests.tally.histogram import Histogram
 from tests.measure.simulate import MS, FaultIn, S, Stay, World, profile

@@ -9,8 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from loadtests.model.address import host_port, written
 from loadtests.model.errors import BadInput
-from loadtests.model.profile_base import Address
-from loadtests.model.profile_read import read_profile
+from loadtests.model.profile.base import Address
+from loadtests.model.profile.reading import read_profile
 
 ADDRESS = TypeAdapter(Address)
 EXTERNAL = """

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests.model.byhand import (
+from loadtests.model.fault_kinds import KINDS
+from loadtests.model.profile.manual_fault import (
     AT_ONCE,
     IN_ALL,
     LEAD_NS,
@@ -21,9 +22,8 @@ from loadtests.model.byhand import (
     fault_by_hand,
     forms,
 )
-from loadtests.model.fault_kinds import KINDS
-from loadtests.model.profile import Profile
-from loadtests.model.profile_read import read_profile
+from loadtests.model.profile.reading import read_profile
+from loadtests.model.profile.tables import Profile
 
 S = 1_000_000_000
 SHIPPED = Path(__file__).parents[2] / "profiles" / "locust-quick.toml"

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import get_args
 
 from loadtests.model.catalogue import EVENT_TYPES
-from loadtests.model.profile import AT_LEAST, Measure
-from loadtests.model.profile_fields import all_fields
+from loadtests.model.profile.describe import all_fields
+from loadtests.model.profile.tables import AT_LEAST, Measure
+from loadtests.model.profile.threshold_rules import SELECTORS, selectors_of
 from loadtests.model.stackwire import LINKS
-from loadtests.model.threshold_rules import SELECTORS, selectors_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "profile.md").read_text(encoding="utf-8")
 ROWS = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.model.errors import BadInput
-from loadtests.model.profile_read import Loaded, read_effective, read_profile
+from loadtests.model.profile.reading import Loaded, read_effective, read_profile
 
 TEXT = """
 name = "x"

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from loadtests.model.byhand import ManualFaultRefused, Moment, fault_by_hand
 from loadtests.model.injectwire import PlannedFault
-from loadtests.model.profile import Profile
+from loadtests.model.profile.manual_fault import ManualFaultRefused, Moment, fault_by_hand
+from loadtests.model.profile.tables import Profile
 
 S = 1_000_000_000
 BASE: dict[str, Any] = {

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtests.model.catalogue import EVENT_TYPES, NOTICES
-from loadtests.model.profile import Identity
+from loadtests.model.profile.tables import Identity
 from loadtests.plan import market
 from loadtests.plan.payload import TIMESTAMP_BYTES, IdentityPathError, payload
 

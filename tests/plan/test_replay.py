@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.profile import Consumers, Family, Identity, Profile, Publishers, Run, Shape, Threshold
+from loadtests.model.profile.tables import Consumers, Family, Identity, Profile, Publishers, Run, Shape, Threshold
 from loadtests.plan.recorded import MAX_PROBLEMS
 from loadtests.plan.replay import Replayed, ReplayError, parse
 

@@ -12,12 +12,12 @@ import psycopg2
 import pytest
 from gevent.monkey import get_original
 
-from loadtests.drive import postgres as drive
+from loadtests.drive.sql import postgres as drive
 from loadtests.inject.database import Database
 from loadtests.inject.errors import ControlError
 from loadtests.model.logins import LOGINS
-from loadtests.prove.faults_world import postgres_at
 from loadtests.stack import ready
+from proof.faults_world import postgres_at
 from reference_target import schema
 from reference_target.database import connect
 from reference_target.settings import PostgresSettings

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from loadtests.drive.chunks import STREAMS, Chunks, Control
-from loadtests.drive.frames import Cutter, wire
-from loadtests.drive.read_accounting import settle
-from loadtests.drive.websocket import PlainDialect
+from loadtests.drive.consume.chunks import STREAMS, Chunks, Control
+from loadtests.drive.consume.frames import Cutter, wire
+from loadtests.drive.consume.read_accounting import settle
+from loadtests.drive.consume.websocket import PlainDialect
 from loadtests.model.ids import SLICE_NS, pack_stream
 from loadtests.model.records import Closing, Strange
 from loadtests.tally.accountant import Accountant

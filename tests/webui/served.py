@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from loadtests.model.byhand import ManualFaultRefused
 from loadtests.model.live import Live, LiveFault, LiveLink, LiveNote, LiveService
+from loadtests.model.profile.manual_fault import ManualFaultRefused
 from loadtests.model.stackwire import LINKS, SERVICES
 
 PROBES: dict[str, dict[str, Any]] = {

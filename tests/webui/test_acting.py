@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from served import Served
 from werkzeug.test import create_environ, run_wsgi_app
 
-from loadtests.model.byhand import ManualFaultRefused
+from loadtests.model.profile.manual_fault import ManualFaultRefused
 from loadtests.webui.acting import MOST_BYTES
 from loadtests.webui.doors import FORM, HEADER, WEB_HOSTS, is_ours, own_names
 from loadtests.webui.doors import MOST_BYTES as MOST_BODY

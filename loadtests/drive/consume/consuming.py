@@ -1,0 +1,211 @@
+"""What does one consumer do in a run?  Connects, subscribes, parks; reconnects by its profile's policy till the end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
+
+import gevent
+from gevent import socket as gsocket
+
+from loadtests.drive.consume import tls
+from loadtests.drive.consume.connection import Connection
+from loadtests.drive.consume.consumer_fault import ConsumerFault
+from loadtests.drive.consume.dialing import connected
+from loadtests.drive.consume.handshake import BeyondUsError, RefusedError, UnauthorizedError, agent, upgrade
+from loadtests.drive.consume.inability import is_ours
+from loadtests.drive.consume.socketio import QUERY
+from loadtests.model.ids import NS_PER_S
+from loadtests.model.profile.tables import Reconnect
+
+if TYPE_CHECKING:
+    from loadtests.drive.run_context import Lease, RunContext
+
+OPEN_S: Final = 10.0
+"""How long connecting and upgrading together may take, and then the subscription's confirmation."""
+GOODBYE_S: Final = 2.0
+_SLOW_BUFFER: Final = 8192
+_VERSION: Final = version("tickstorm")
+
+Tell = Callable[[str, int, str], None]
+"""Called after each attempt: consumer group, nanoseconds taken, error (empty: none)."""
+
+
+def delays_s(policy: Reconnect, seed: str) -> Callable[[int], float]:
+    """How long to wait before the n-th attempt in a row (from 0), jitter drawn in turn from a seed."""
+    draw: random.Random | None = None
+
+    def delay_s(attempt: int) -> float:
+        nonlocal draw
+        if draw is None:  # it takes 2.5 KB, and most consumers never reconnect
+            draw = random.Random(seed)
+        exact = min(policy.first_ms * policy.factor ** min(attempt, 64), policy.max_ms)
+        return exact * (1 + policy.jitter * draw.uniform(-1, 1)) / 1000
+
+    return delay_s
+
+
+class Consuming:
+    """The life of one consumer slot under one lease."""
+
+    __slots__ = (
+        "_connection", "_delay_s", "_failure_noted_ns", "_plan", "_role", "_spec", "_tell", "_wiring", "next_epoch",
+    )  # fmt: skip
+
+    def __init__(self, wiring: RunContext, lease: Lease, tell: Tell) -> None:
+        self._wiring = wiring
+        self._plan = wiring.contract.consumer(lease.slot)
+        self._spec = wiring.profile.consumers[self._plan.group]
+        self._tell = tell
+        self._connection: Connection | None = None
+        self._delay_s = delays_s(self._spec.reconnect, f"{wiring.profile.seed}:reconnect:{lease.slot}")
+        self._failure_noted_ns = -NS_PER_S
+        self.next_epoch = lease.epoch
+        self._role = ConsumerFault(wiring, lease.slot, self._spec.read_bytes_per_s)
+
+    def run(self) -> None:
+        """Stay subscribed until the run is over."""
+        over = self._wiring.over
+        attempt = 0
+        self._wiring.crew.join(self._role)
+        while not over.is_set():
+            if self._subscribe():
+                attempt = 0
+                self._park()
+            if not over.is_set():
+                attempt = self._role.wait_turn(attempt, self._delay_s)
+
+    def stop(self) -> None:
+        """Locust took this user away: leave at once, without waiting for anybody."""
+        self._wiring.crew.leave(self._role)
+        connection = self._connection
+        if connection is not None and connection.end is None:
+            receiver, now_ns = self._wiring.receiver, self._wiring.clock.now_ns()
+            receiver.step(connection, "leaving", now_ns)
+            receiver.say_goodbye(connection)
+            receiver.end(connection, now_ns, "moved")
+
+    def _subscribe(self) -> bool:
+        """One attempt, up to the confirmed subscription."""
+        began_ns = self._wiring.clock.now_ns()
+        try:
+            connection = self._connect()
+        except (OSError, RefusedError) as error:
+            ours = isinstance(error, BeyondUsError) or (isinstance(error, OSError) and is_ours(error))
+            now_ns = self._wiring.clock.now_ns()
+            if isinstance(error, UnauthorizedError):
+                self._role.refused()
+            self._tell(self._spec.name, now_ns - began_ns, type(error).__name__)
+            if now_ns - self._failure_noted_ns >= NS_PER_S:
+                self._failure_noted_ns = now_ns
+                self._wiring.receiver.not_connected(self._plan, self.next_epoch, now_ns, str(error), ours=ours)
+                self.next_epoch += 1
+            return False
+        problem = self._confirm(connection)
+        if not problem:
+            self._role.arrived(connection)
+        elif connection.end is not None and connection.end.why == "refused":
+            self._role.refused()
+        self._tell(self._spec.name, self._wiring.clock.now_ns() - began_ns, problem)
+        return not problem
+
+    def _connect(self) -> Connection:
+        """Connect, upgrade, hand over. Raises OSError (TimeoutError too) and RefusedError."""
+        wiring = self._wiring
+        target = wiring.profile.target
+        host, port = wiring.addresses.gateway
+        path = target.websocket_path if self._spec.transport == "websocket" else target.socketio_path + QUERY
+        sock: Any = None
+        handed_over = False
+        try:
+            with gevent.Timeout(OPEN_S, TimeoutError(f"not connected within {OPEN_S:g} s")):
+                sock = connected((host, port), self._prepare)
+                if target.tls:
+                    wiring.tls = wiring.tls or tls.context_of(target)
+                    sock = tls.wrap(sock, wiring.tls, target, host)
+                named = agent(_VERSION, wiring.run, self._plan.slot, self.next_epoch)
+                token = self._role.present()
+                bearer = token if self._spec.transport == "websocket" else None
+                if target.compression:
+                    from loadtests.drive.consume import deflate  # its library takes longer to import than all else here
+
+                    sock, behind = deflate.upgrade(
+                        sock, host, port, path, named, bearer, wiring.profile.guard.message_bytes
+                    )
+                else:
+                    behind = upgrade(sock, host, port, path, named, bearer)
+            handed_over = True
+            self._connection = wiring.receiver.add(
+                sock,
+                plan=self._plan,
+                epoch=self.next_epoch,
+                behind=behind,
+                read_bytes_per_s=self._spec.read_bytes_per_s,
+                token=token,
+            )
+        finally:
+            if sock is not None and not handed_over:
+                sock.close()
+        self.next_epoch += 1
+        return self._connection
+
+    def _prepare(self, sock: Any) -> None:
+        if self._spec.read_bytes_per_s is not None:
+            sock.setsockopt(gsocket.SOL_SOCKET, gsocket.SO_RCVBUF, _SLOW_BUFFER)
+
+    def _confirm(self, connection: Connection) -> str:
+        """Ask for the subscription and wait for its confirmation; what went wrong, empty for nothing.
+
+        The end of the run waits for no answer: whoever has none by then leaves.
+        """
+        receiver, clock, over = self._wiring.receiver, self._wiring.clock, self._wiring.over
+        gevent.wait([connection.ready, over], timeout=OPEN_S, count=1)
+        if not connection.ready.is_set():
+            if over.is_set():
+                return self._leave_unconfirmed(connection)
+            receiver.end(connection, clock.now_ns(), "error", f"no session within {OPEN_S:g} s")
+        if connection.end is not None:
+            return connection.end.why
+        receiver.step(connection, "asked", clock.now_ns())
+        body: dict[str, Any] = {
+            "channels": list(self._plan.channels),
+            "patterns": list(self._plan.patterns),
+            "symbols": list(self._plan.symbols),
+        }
+        if self._spec.subscribe.health:
+            body["health"] = True
+        answer = receiver.ask(connection, "subscribe", body)
+        gevent.wait([answer, over], timeout=OPEN_S, count=1)
+        confirmed = answer.value if answer.ready() else None
+        if confirmed is None:
+            if over.is_set():
+                return self._leave_unconfirmed(connection)
+            receiver.end(connection, clock.now_ns(), "error", f"no confirmation within {OPEN_S:g} s")
+            return "no confirmation"
+        if confirmed.refused:
+            receiver.end(connection, clock.now_ns(), "refused", confirmed.refused)
+            return "refused"
+        receiver.step(connection, "confirmed", confirmed.at_ns)
+        return ""
+
+    def _leave_unconfirmed(self, connection: Connection) -> str:
+        receiver = self._wiring.receiver
+        receiver.say_goodbye(connection)
+        receiver.end(connection, self._wiring.clock.now_ns(), "own", "not confirmed when the run ended")
+        return "the run is over"
+
+    def _park(self) -> None:
+        """Wait until the connection or the run is over; leave in good order at the run's end or where a fault asks."""
+        connection = self._connection
+        assert connection is not None
+        gevent.wait([connection.over, self._wiring.over, self._role.go], count=1)
+        if connection.end is not None:
+            return
+        why, detail = ("own", "") if self._wiring.over.is_set() else ("fault", self._role.why_go)
+        receiver, clock = self._wiring.receiver, self._wiring.clock
+        receiver.step(connection, "leaving", clock.now_ns())
+        answer = receiver.ask(connection, "unsubscribe", {}).wait(GOODBYE_S)
+        receiver.say_goodbye(connection)
+        receiver.end(connection, clock.now_ns() if answer is None else answer.at_ns, why, detail)

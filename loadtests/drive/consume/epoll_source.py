@@ -1,0 +1,228 @@
+"""Who reads all connections of this process?  One private epoll set behind one watcher of gevent's hub; plain TCP.
+
+No greenlet switches for a message.  The work of one callback is bounded, so that the hub stays responsive; what is left
+makes the watcher fire again.  Nothing here blocks or switches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select as _select
+import socket as _socket
+import sys
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, Final
+
+import gevent
+from gevent import monkey
+
+from loadtests.drive.consume import stamps
+from loadtests.drive.consume.connection import OUTGOING_MAX, Connection
+from loadtests.drive.consume.sample_gaps import SampleGaps
+
+if TYPE_CHECKING:
+    from loadtests.drive.consume.receiver import Receiver
+
+SOCKETS_A_TURN: Final = 16
+BYTES_A_READ: Final = 16 * 1024
+_SLOW_READS_PER_S: Final = 10
+_READ: Final = _select.EPOLLIN if hasattr(_select, "EPOLLIN") else 1
+_WRITE: Final = _select.EPOLLOUT if hasattr(_select, "EPOLLOUT") else 4
+
+
+class _Held:
+    """Stands where a paused connection has its timer: nothing resumes it but `release`."""
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+_HELD: Final = _Held()
+
+
+class EpollSource:
+    """Reads sockets that were handed over; each belongs to one connection."""
+
+    name: Final = "hub-epoll"
+
+    def __init__(self, receiver: Receiver, *, gaps: SampleGaps, kernel_stamps: bool) -> None:
+        self._receiver = receiver
+        self._gaps = gaps
+        self._until_sample = gaps.draw()
+        self.crowded = False  # more sockets had something than one turn reads
+        self._stamps = kernel_stamps
+        self._connections: dict[int, Connection] = {}
+        self._epoll = monkey.get_original("select", "epoll")()
+        hub: Any = gevent.get_hub()
+        self._timer = hub.loop.timer
+        self._watcher = hub.loop.io(self._epoll.fileno(), 1)
+        self._watcher.start(self._turn)
+
+    @staticmethod
+    def available(*, tls: bool) -> bool:
+        """Whether this machine and connection can be read this way."""
+        return sys.platform == "linux" and not tls
+
+    def adopt(self, sock: Any) -> Any:
+        """A socket of gevent's as this source needs it: the same descriptor, non-blocking, out of gevent's hands.
+
+        Raises OSError where it cannot be had; it is closed then.
+        """
+        taken = monkey.get_original("socket", "socket")(fileno=sock.detach())
+        try:
+            taken.setblocking(False)
+            taken.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        except OSError:
+            taken.close()
+            raise
+        return taken
+
+    def add(self, connection: Connection) -> None:
+        """Begin to read."""
+        if self._stamps:
+            connection.stamped = stamps.switch_on(connection.sock)
+        fd = connection.sock.fileno()
+        self._connections[fd] = connection
+        self._epoll.register(fd, _READ)
+
+    def remove(self, connection: Connection) -> None:
+        """End reading and close the socket."""
+        if connection.resume is not None:
+            connection.resume.stop()
+            connection.resume.close()
+            connection.resume = None
+        fd = connection.sock.fileno()
+        if self._connections.pop(fd, None) is not None:
+            with contextlib.suppress(OSError):  # a paused one is not in the set
+                self._epoll.unregister(fd)
+        connection.sock.close()
+
+    def hold(self, connection: Connection) -> None:
+        """Read nothing more of it until `release`: what comes waits in the kernel. Safe to repeat."""
+        if connection.resume is None:
+            self._epoll.unregister(connection.sock.fileno())
+        else:
+            connection.resume.stop()
+            connection.resume.close()
+        connection.resume = _HELD
+
+    def release(self, connection: Connection) -> None:
+        """Read it again; of one that is not held nothing changes."""
+        if connection.resume is _HELD:
+            self._resume(connection)
+
+    def holds(self, connection: Connection) -> bool:
+        """Whether it is held."""
+        return connection.resume is _HELD
+
+    def pace(self, connection: Connection, read_bytes_per_s: int | None) -> None:
+        """Read it so slowly from now on; None: as fast as it comes."""
+        connection.read_bytes_per_s = read_bytes_per_s
+        if connection.resume is not None and not self.holds(connection):
+            connection.resume.stop()
+            self._resume(connection)
+
+    def send(self, connection: Connection, data: bytes) -> None:
+        """Send without waiting; the rest goes when the socket takes it. Raises OSError."""
+        if not connection.outgoing:
+            try:
+                data = data[connection.sock.send(data) :]
+            except BlockingIOError:
+                pass
+        if data:
+            if len(connection.outgoing) + len(data) > OUTGOING_MAX:
+                raise BlockingIOError("the peer takes nothing")
+            connection.outgoing += data
+            if not connection.writing:
+                connection.writing = True
+                self._watch(connection)
+
+    def close(self) -> None:
+        """Stop reading anything."""
+        self._watcher.stop()
+        self._watcher.close()
+        self._epoll.close()
+
+    def _watch(self, connection: Connection) -> None:
+        if connection.resume is None:
+            self._epoll.modify(connection.sock.fileno(), _READ | _WRITE if connection.writing else _READ)
+
+    def _turn(self) -> None:
+        receiver = self._receiver
+        accountant = receiver.accountant
+        offset = receiver.clock_offset_ns()
+        connections = self._connections
+        found = self._epoll.poll(0, SOCKETS_A_TURN)
+        self.crowded = len(found) == SOCKETS_A_TURN
+        for fd, events in found:
+            connection = connections.get(fd)
+            if connection is None:
+                continue
+            finished = False
+            try:
+                if events & _WRITE:
+                    self._write(connection)
+                self._until_sample -= 1
+                if self._until_sample <= 0 or connection.read_bytes_per_s is not None:
+                    self._read_unusual(connection, offset)
+                else:
+                    chunk = connection.recv(BYTES_A_READ)
+                    now = monotonic_ns() + offset
+                    account = connection.account
+                    step = account.at.next
+                    if step is not None and chunk == step.frame and now < accountant.slice_end:
+                        account.at = step
+                        log = account.cells.log
+                        log += (account, now, step.batch)
+                    else:
+                        receiver.received(connection, chunk, now)
+                finished = True
+            except BlockingIOError:
+                finished = True
+            except OSError as error:
+                finished = True
+                receiver.broken(connection, error)
+            finally:
+                # An error nobody foresaw goes to gevent's hub, which reports it; this socket must not cause it again.
+                if not finished:
+                    receiver.failed(connection)
+
+    def _read_unusual(self, connection: Connection, offset: int) -> None:
+        """A sampled read, or one of a slow reader."""
+        size = BYTES_A_READ
+        pace = connection.read_bytes_per_s
+        if pace is not None:
+            size = min(size, max(1, pace // _SLOW_READS_PER_S))
+        sampled = self._until_sample <= 0
+        kernel: int | None = None
+        if sampled:
+            self._until_sample = self._gaps.draw()
+        if sampled and connection.stamped:
+            chunk, now, kernel = stamps.receive(connection.sock, size)
+            now += offset
+            kernel = None if kernel is None else kernel + offset
+        else:
+            chunk = connection.recv(size)
+            now = monotonic_ns() + offset
+        self._receiver.received(connection, chunk, now, sampled=sampled, kernel_ns=kernel)
+        if pace is not None and connection.end is None:
+            self._pause(connection, len(chunk) / pace)
+
+    def _pause(self, connection: Connection, seconds: float) -> None:
+        """Take a slow reader out of the set, which would report its waiting bytes again and again."""
+        self._epoll.unregister(connection.sock.fileno())
+        connection.resume = self._timer(seconds)
+        connection.resume.start(self._resume, connection)
+
+    def _resume(self, connection: Connection) -> None:
+        connection.resume.close()
+        connection.resume = None
+        self._epoll.register(connection.sock.fileno(), _READ | _WRITE if connection.writing else _READ)
+
+    def _write(self, connection: Connection) -> None:
+        sent = connection.sock.send(connection.outgoing)
+        del connection.outgoing[:sent]
+        if not connection.outgoing:
+            connection.writing = False
+            self._watch(connection)

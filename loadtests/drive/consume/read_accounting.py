@@ -1,0 +1,75 @@
+"""What becomes of the bytes of one read?  Compared with the reference first, else cut, decoded and accounted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from loadtests.drive.consume.chunks import Chunks, Control
+from loadtests.drive.consume.frames import Cutter, begun
+from loadtests.tally.account import Account
+from loadtests.tally.accountant import Accountant
+from loadtests.tally.batch import Batch
+
+
+class ReadConnection(Protocol):
+    """As much of a connection as its bytes concern."""
+
+    account: Account
+    cached: Callable[[bytes], Batch | None]
+    chunks: Chunks
+    clean: bool
+    cutter: Cutter
+
+
+def settle(
+    accountant: Accountant,
+    connection: ReadConnection,
+    chunk: bytes,
+    now_ns: int,
+    *,
+    sampled: bool = False,
+    kernel_ns: int | None = None,
+) -> list[Control]:
+    """Account a read that is not empty; returns what it said to the connection itself."""
+    account = connection.account
+    if account.ahead:
+        chunk, account.ahead = account.ahead + chunk, b""
+    followed, equal = accountant.follow(account, chunk, now_ns)
+    if followed is not None and sampled:
+        accountant.sampled(account, followed, now_ns, kernel_ns)
+    if equal == len(chunk):
+        return []
+    rest = chunk[equal:] if equal else chunk
+    if begun(rest) and account.wait(rest):
+        return []
+    cutter = connection.cutter
+    inside = account.begun()
+    if inside:
+        accountant.leave(account)
+        cutter.cut(inside)
+        connection.clean = False
+    batch = connection.cached(rest) if connection.clean else None
+    controls: list[Control] = []
+    if batch is None:
+        batch, controls = connection.chunks.open(cutter, rest)
+        connection.clean = cutter.clean
+    if followed is not None:
+        batch = batch.rest()
+    if not (batch.messages or batch.strange) and connection.clean:
+        return controls  # a ping, say: whoever follows stands where it stood
+    if batch.frames:
+        accountant.take_first(account, batch, now_ns)
+        if not connection.clean and account.reference is not None:
+            beginning = cutter.give_back()
+            connection.clean = bool(beginning)
+            if not beginning:
+                accountant.leave(account)
+            else:
+                account.wait(beginning)
+    else:
+        accountant.leave(account)
+        accountant.take(account, batch, now_ns)
+    if sampled:
+        accountant.sampled(account, batch, now_ns, kernel_ns)
+    return controls

@@ -1,0 +1,421 @@
+"""What happens to the bytes of this process's consumers?  Joins source, cutter and accountant for one run.
+
+Everything is per run: nothing is open before the first Receiver, nothing after `close`.  What is called `received`,
+`broken`, `failed` runs in gevent's hub: it neither blocks nor switches.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gevent.event import AsyncResult
+from gevent.lock import RLock
+
+from loadtests.drive.consume import frames, stamps
+from loadtests.drive.consume.chunks import Chunks, Control
+from loadtests.drive.consume.connection import OUTGOING_MAX, Connection, ConnectionEnd, RequestAnswer, Speaking
+from loadtests.drive.consume.display import HarnessReading, Health, Readings, merge_received
+from loadtests.drive.consume.epoll_source import EpollSource
+from loadtests.drive.consume.greenlet_source import GreenletSource
+from loadtests.drive.consume.handshake import RefusedError
+from loadtests.drive.consume.heartbeat import Heartbeat
+from loadtests.drive.consume.inability import Inabilities
+from loadtests.drive.consume.integrity import Integrity, IntegritySampling
+from loadtests.drive.consume.read_accounting import settle
+from loadtests.drive.consume.sample_gaps import SampleGaps
+from loadtests.drive.consume.socketio import SocketIoDialect, patience_ns
+from loadtests.drive.consume.websocket import PlainDialect
+from loadtests.drive.hub_lag import HubLag
+from loadtests.model import words
+from loadtests.model.contract import ConsumerPlan, Contract
+from loadtests.model.ids import NS_PER_S
+from loadtests.model.records import HARNESS, Touched
+from loadtests.plan.payload import content_shapes
+from loadtests.tally.accountant import Accountant, Sums
+from loadtests.tally.streams import STREAMS_KEPT
+from loadtests.tally.subscriptions import Step, Subscriptions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from locust.env import Environment
+
+    from loadtests.drive.run_context import RunContext
+    from loadtests.plan.replay import Replayed
+
+_RECORDS_A_TURN = 64
+_LET_OTHERS_S = 0.001
+"""A sleep of 0 would let other greenlets run, but no socket be read: gevent does up to 5 ms of those in one go."""
+_PROBES = 4096  # nonces that are kept, lest a target that makes them up fills the memory
+_EPOCHS = 16
+_CLOSED_BY_PEER = (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)
+
+
+class Receiver:
+    """The receiving side of one run in one process."""
+
+    def __init__(
+        self,
+        wiring: RunContext,
+        *,
+        source: str | None = None,
+        cached: bool = True,
+        replays: Mapping[str, Sequence[Replayed]] | None = None,
+    ) -> None:
+        profile, contract = wiring.profile, wiring.contract
+        self._wiring = wiring
+        self._emit = wiring.emit
+        self._contract = contract
+        self.accountant = Accountant(
+            family_of_route=[route.family for route in contract.routes],
+            copies_of_family=[family.copies for family in profile.families],
+            consumer_groups=len(profile.consumers),
+            exceptions_per_s=profile.guard.exceptions_per_s,
+            now_ns=wiring.clock.now_ns(),
+            late_ns=round(profile.run.late_s * 1_000_000_000),
+            streams_kept=_streams_kept(contract),
+        )
+        identity = profile.identity
+        dialects: tuple[Speaking, ...] = (
+            PlainDialect(identity.path, identity.form),
+            SocketIoDialect(identity.path, identity.form),
+        )
+        self._dialects = {dialect.name: dialect for dialect in dialects}
+        streams = self.accountant.streams
+        shapes, self._sampling = content_shapes(contract, replays or {}), IntegritySampling(profile.seed)
+        self._chunks = {
+            d.name: Chunks(d, streams, wiring.run, cached=cached, integrity=Integrity(shapes, d.name, self._sampling))
+            for d in dialects
+        }
+        self._subscriptions = Subscriptions(wiring.emit)
+        self._connections: set[Connection] = set()
+        self._connected = 0
+        self._inabilities = Inabilities(wiring.trouble)
+        self.probes: dict[int, int] = {}
+        """Nonce of a probe message: how many consumers have seen it."""
+        sampling = profile.sampling
+        mean = 1 if sampling.stamps == "every" else sampling.one_in
+        gaps = SampleGaps(mean, f"{profile.seed}:samples:{wiring.run}")
+        usable = EpollSource.available(tls=profile.target.tls)
+        self.source: EpollSource | GreenletSource
+        if profile.target.compression:
+            self.source = GreenletSource(self, gaps=gaps, name="library")
+        elif source == "greenlet" or (source is None and not usable):
+            self.source = GreenletSource(self, gaps=gaps)
+        else:
+            wanted = sampling.stamps != "off" and stamps.AVAILABLE
+            self.source = EpollSource(self, gaps=gaps, kernel_stamps=wanted)
+        self._lag = HubLag()
+        self._heartbeat = Heartbeat(self._connections, wiring.clock, held=self.source.holds, lost=self._silent)
+        self._flushing = RLock()
+        self._closed = False
+        self._told = Readings(self.accountant.sums())
+        wiring.t0.rawlink(self._began)
+
+    def _began(self, t0: AsyncResult[int]) -> None:
+        if t0.value is not None:
+            self.accountant.warm(t0.value + round(self._wiring.profile.run.warm_up_s * NS_PER_S))
+
+    @property
+    def receive_name(self) -> str:
+        """Which source reads: hub-epoll, greenlet or library."""
+        return self.source.name
+
+    # -- one consumer's connection
+
+    def add(
+        self,
+        sock: Any,
+        *,
+        plan: ConsumerPlan,
+        epoch: int,
+        behind: bytes,
+        read_bytes_per_s: int | None = None,
+        token: str | None = None,
+    ) -> Connection:
+        """Take over a socket of gevent's after its upgrade, with the bytes that came behind the answer.
+
+        `token` is presented where the transport does so only now.
+
+        Raises RefusedError where the run is over already, OSError where the socket cannot be read.
+        """
+        if self._closed:
+            sock.close()
+            raise RefusedError("the run is over")
+        adopted = self.source.adopt(sock)
+        transport = self._wiring.profile.consumers[plan.group].transport
+        account = self.accountant.account(
+            consumer=plan.slot, epoch=epoch, group=plan.group, routes=plan.routes, transport=transport
+        )
+        connection = Connection(
+            sock=adopted,
+            dialect=self._dialects[transport].with_token(token),
+            chunks=self._chunks[transport],
+            account=account,
+            group=plan.group,
+            read_bytes_per_s=read_bytes_per_s,
+            max_message=self._wiring.profile.guard.message_bytes,
+        )
+        if transport == "websocket":
+            connection.ready.set()
+        try:
+            self.source.add(connection)
+        except OSError:
+            self.source.remove(connection)
+            self.accountant.close_account(account)
+            raise
+        self._connections.add(connection)
+        if behind:
+            self.received(connection, behind, self._wiring.clock.now_ns())
+        return connection
+
+    def ask(self, connection: Connection, action: str, body: dict[str, Any]) -> AsyncResult[RequestAnswer]:
+        """Send a request; the result comes with its answer, or with the end of the connection."""
+        connection.numbers += 1
+        number = connection.numbers
+        answer: AsyncResult[RequestAnswer] = AsyncResult()
+        connection.answers[number] = answer
+        if connection.end is None:
+            self._say(connection, connection.dialect.request(action, number, body))
+        if connection.end is not None:
+            connection.settle(_refusal(connection.end), number)
+        return answer
+
+    def step(self, connection: Connection, step: Step, at_ns: int, *, why: str = "", detail: str = "") -> None:
+        """Record a step of the connection's subscription."""
+        account = connection.account
+        if step == "confirmed" and connection.end is None and not connection.confirmed:
+            connection.confirmed = True
+            self._connected += 1
+            self._inabilities.end(account.consumer, at_ns)
+        self._subscriptions.step(
+            step,
+            consumer=account.consumer,
+            epoch=account.epoch,
+            group=connection.group,
+            routes=account.routes,
+            at_ns=at_ns,
+            why=why,
+            detail=detail,
+        )
+
+    def not_connected(self, plan: ConsumerPlan, epoch: int, at_ns: int, detail: str, *, ours: bool = False) -> None:
+        """Record an attempt that came to no connection; `ours`: for a limit of our own."""
+        if ours:
+            self._inabilities.begin(plan.slot, at_ns, f"no connection: {detail}")
+        self._subscriptions.step(
+            "left",
+            consumer=plan.slot,
+            epoch=epoch,
+            group=plan.group,
+            routes=plan.routes,
+            at_ns=at_ns,
+            why=HARNESS if ours else "connect failed",
+            detail=words.plain(detail),
+        )
+
+    def say_goodbye(self, connection: Connection) -> None:
+        """Send a close frame; the peer's answer ends the connection."""
+        if connection.end is None:
+            self._say(connection, frames.encode_close(1000))
+
+    def end(self, connection: Connection, at_ns: int, why: str, detail: str = "") -> None:
+        """Close a connection, its subscription and its account. Safe to repeat: the first reason counts."""
+        if connection.end is not None:
+            return
+        connection.end = ConnectionEnd(at_ns, why, detail)
+        self.source.remove(connection)
+        self._connections.discard(connection)
+        if connection.confirmed:
+            self._connected -= 1
+        if why != HARNESS:
+            self._inabilities.end(connection.account.consumer, at_ns)
+        self.step(connection, "left", at_ns, why=why, detail=words.plain(detail))
+        self.accountant.close_account(connection.account)
+        for number in list(connection.answers):
+            connection.settle(_refusal(connection.end), number)
+        connection.ready.set()
+        connection.over.set()
+
+    # -- called by the source
+
+    def clock_offset_ns(self) -> int:
+        """What to add to this process's monotonic clock to get the run's."""
+        return self._wiring.clock.at_monotonic_ns(0)
+
+    def received(
+        self, connection: Connection, chunk: bytes, now_ns: int, *, sampled: bool = False, kernel_ns: int | None = None
+    ) -> None:
+        """Settle one read; an empty one is the end of the stream."""
+        if connection.end is not None:
+            return
+        if not chunk:
+            self.end(connection, now_ns, "peer closed", "end of stream")
+            return
+        controls = settle(self.accountant, connection, chunk, now_ns, sampled=sampled, kernel_ns=kernel_ns)
+        for control in controls:
+            self._react(connection, control, now_ns)
+            if connection.over.is_set():
+                return
+
+    def broken(self, connection: Connection, error: OSError) -> None:
+        """The socket failed."""
+        why = "peer closed" if isinstance(error, _CLOSED_BY_PEER) else "error"
+        self.end(connection, self._wiring.clock.now_ns(), why, error.strerror or str(error) or type(error).__name__)
+
+    def refused(self, connection: Connection, error: frames.ProtocolError) -> None:
+        """The source itself met a breach of the protocol, or more than we take."""
+        now_ns = self._wiring.clock.now_ns()
+        if not isinstance(error, frames.TooLongError):
+            self.accountant.note_strange("protocol", connection.account.consumer, now_ns, str(error))
+        self._react(connection, Control("broken", error), now_ns)
+
+    def failed(self, connection: Connection) -> None:
+        """An error of our own while a read was settled: its account is not to be trusted."""
+        now_ns = self._wiring.clock.now_ns()
+        consumer = connection.account.consumer
+        self._wiring.trouble(now_ns, -1, "an error in the receive loop; the account is incomplete", [consumer])
+        connection.account.at_least = True
+        self.end(connection, now_ns, HARNESS, "error in the receive loop")
+
+    def _silent(self, connection: Connection, now_ns: int) -> None:
+        """The server sent no ping for as long as it said that it would."""
+        self.end(connection, now_ns, "no heartbeat", f"no ping within {connection.patience_ns / NS_PER_S:g} s")
+
+    def _react(self, connection: Connection, control: Control, now_ns: int) -> None:
+        greeting = connection.dialect.greeting(control)
+        if greeting is not None:
+            self._say(connection, greeting)
+        match control.event:
+            case "ping":
+                connection.heard_ns = now_ns
+            case "open":
+                connection.heard_ns, connection.patience_ns = now_ns, patience_ns(control.data) or 0
+            case "ws-ping" if len(connection.outgoing) < OUTGOING_MAX // 2:  # else the last pong has not gone yet
+                self._say(connection, frames.encode(frames.PONG, control.data))
+            case "cannot":
+                self._inabilities.begin(connection.account.consumer, now_ns, control.data)
+            case "ws-close":
+                self._say(connection, frames.close_answer(control.data))
+                self.end(connection, now_ns, "peer closed", frames.close_reason(control.data))
+            case "disconnected":
+                self.say_goodbye(connection)
+                self.end(connection, now_ns, "peer closed", control.data)
+            case "broken":
+                self._say(connection, frames.encode_close(control.data.code, str(control.data)))
+                ours = isinstance(control.data, frames.TooLongError)
+                if ours:
+                    self._inabilities.begin(connection.account.consumer, now_ns, str(control.data))
+                self.end(connection, now_ns, HARNESS if ours else "error", str(control.data))
+            case "connected":
+                connection.ready.set()
+            case "probe" if control.data in self.probes or len(self.probes) < _PROBES:
+                self.probes[control.data] = self.probes.get(control.data, 0) + 1
+            case "error" if not connection.ready.is_set():
+                self.end(connection, now_ns, "refused", words.of(control.data))
+            case "error":
+                connection.settle(
+                    RequestAnswer(now_ns, control.data, words.of(control.data) or "refused"), control.number
+                )
+            case "ack" | "subscribed" | "unsubscribed":
+                connection.settle(RequestAnswer(now_ns, control.data, _reason(control.data)), control.number)
+
+    def _say(self, connection: Connection, data: bytes) -> None:
+        if connection.end is not None:
+            return
+        try:
+            self.source.send(connection, data)
+        except OSError as error:
+            self.broken(connection, error)
+
+    # -- called by the harness
+
+    def open_touch(self, now_ns: int) -> None:
+        """A fault is announced: every consumer's slices of the last 2 s and from now on go into the history."""
+        self.accountant.open_touch(now_ns)
+
+    def healed(self, healed_ns: int, until_ns: int) -> None:
+        """A fault was healed: who gets a message again, and a fresh one, goes into the history until then."""
+        self.accountant.healed(healed_ns, until_ns)
+
+    def close_touch(self, now_ns: int) -> None:
+        """The recovery of a fault is over; calls are counted."""
+        self.accountant.close_touch(now_ns)
+
+    def flush(self, now_ns: int, *, final: bool = False) -> None:
+        """Emit every record that is due; lets others run in between. The final one ends what is still open."""
+        with self._flushing:
+            if final:
+                for connection in list(self._connections):
+                    self.end(connection, now_ns, "end")
+            may_switch = gevent.getcurrent() is not gevent.get_hub()
+            pieces = self.accountant.pieces(now_ns, final=final)
+            try:
+                for number, record in enumerate(pieces):
+                    if record is not None:
+                        self._emit(record)
+                    if may_switch and (
+                        record is None or isinstance(record, Touched) or number % _RECORDS_A_TURN == _RECORDS_A_TURN - 1
+                    ):
+                        gevent.sleep(_LET_OTHERS_S)
+            finally:
+                # Whoever kills this greenlet while it waits must not take with it what was handed out already.
+                for record in pieces:
+                    if record is not None:
+                        self._emit(record)
+            if self.accountant.miscounted:
+                self._wiring.trouble(0, -1, "the tally does not add up", sorted(self.accountant.miscounted))
+                self.accountant.miscounted.clear()
+            self._inabilities.tell(final=final)
+
+    def health(self) -> Health:
+        """How the receiving side stands now."""
+        return Health(connected=self._connected, open=len(self._connections))
+
+    def take_reading(self) -> HarnessReading:
+        """How the receiving side fared since the last call; messages and reads are those of the last flush."""
+        accountant = self.accountant
+        frames, checked = self._sampling.take()
+        return self._told.reading(
+            accountant.sums(), accountant.take_read_delays(), self._lag, self._connected, frames=frames, checked=checked
+        )
+
+    def sums(self) -> Sums:
+        """What the live page shows: deliveries, repeats, missing so far, latencies of the last second."""
+        return self.accountant.sums()
+
+    def merge_stats(self, environment: Environment) -> None:
+        """Show in Locust's statistics what was flushed since the last call."""
+        merge_received(environment, self._contract, self.accountant.groups)
+
+    def close(self) -> None:
+        """End every connection and stop reading. Safe to repeat."""
+        if self._closed:
+            return
+        self._closed = True
+        now_ns = self._wiring.clock.now_ns()
+        for connection in list(self._connections):
+            self.end(connection, now_ns, "end")
+        self._inabilities.tell(final=True)
+        self._heartbeat.close()
+        self.source.close()
+        self._lag.close()
+
+
+def _streams_kept(contract: Contract) -> int:
+    """Streams that are not made up: each publisher's routes, in as many epochs as a run with many faults brings."""
+    families = contract.profile.families
+    routes = Counter(families[route.family].name for route in contract.routes)
+    pairs = sum(group.count * routes[name] for group in contract.profile.publishers for name in set(group.families))
+    return max(STREAMS_KEPT, _EPOCHS * pairs)
+
+
+def _refusal(end: ConnectionEnd) -> RequestAnswer:
+    return RequestAnswer(end.at_ns, None, f"{end.why}: {end.detail}")
+
+
+def _reason(data: Any) -> str:
+    """Why an answer is a refusal; empty where it is none."""
+    return words.of(data) if isinstance(data, dict) and (data.get("reason") or data.get("error")) else ""

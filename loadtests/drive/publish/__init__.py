@@ -1,0 +1,1 @@
+"""Who publishes?  Slots that keep their plan, the bytes of commands, and the replies of Redis."""

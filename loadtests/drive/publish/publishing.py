@@ -1,0 +1,329 @@
+"""How do all publishers of a process keep their plans?  One timer in the hub, one account, records once a second.
+
+Publisher slot 65535 is reserved for probes (`probing`); it is in no plan.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gevent
+import msgspec
+
+from loadtests.drive.publish.bad_input import BadInputFault
+from loadtests.drive.publish.commands import Commands
+from loadtests.drive.publish.display import PublishDisplay
+from loadtests.drive.publish.probing import probe
+from loadtests.drive.publish.redis_connection import RedisConnection, dial
+from loadtests.drive.publish.replays import read_replays
+from loadtests.drive.publish.slot import Slot
+from loadtests.drive.run_context import Lease, RunContext
+from loadtests.drive.timer import Timer
+from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
+from loadtests.plan.replay import Replayed
+from loadtests.plan.workload import Workload
+from loadtests.tally.publishing import PublishTally
+
+if TYPE_CHECKING:
+    from locust.env import Environment
+
+NAP_NS = 200_000
+"""Shorter naps cost more CPU than they gain."""
+NAP_MOST_NS = 2_000_000
+FIRST_NS = 300_000_000
+"""A burst goes before the consumers of its process for so long: their bytes wait in the kernel with their times."""
+_BUDGET = 500  # messages per callback: about a millisecond, so that the hub stays responsive
+_FIRST_S, _MAX_S = 0.05, 1.0
+_DIAL_S = 2.0
+
+
+class PublishingHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """How this process's publishers fare; totals since the start of the run."""
+
+    publishing: int  # slots held
+    connected: int
+    planned: int
+    sent: int
+    not_offered: int
+    failed: int
+    unknown: int
+    outstanding: int
+    own_lag_p99_ns: int  # of the last flushed second; -1: too few samples
+
+
+class Publishing:
+    """The publishers of one process and run. Create it in the process that publishes, with a hub.
+
+    Without `replays` the files of replaying groups are read here, relative to the working directory; raises as
+    `read_replays` does.  `crowded` says whether more waits for others of this process than they take in one turn.
+    """
+
+    def __init__(
+        self,
+        wiring: RunContext,
+        *,
+        replays: Mapping[str, tuple[Replayed, ...]] | None = None,
+        reply_timeout_s: float = 5.0,
+        crowded: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._wiring = wiring
+        self._crowded = crowded
+        files = read_replays(wiring.contract, Path()) if replays is None else replays
+        self._workload = Workload(wiring.profile, wiring.contract, files)
+        self._tally = PublishTally()
+        self._commands: dict[int, Commands] = {}
+        self._reply_timeout_ns = round(reply_timeout_s * NS_PER_S)
+        self._slots: dict[int, Slot] = {}
+        self._leaving: set[Slot] = set()
+        self._bad: dict[int, BadInputFault] = {}
+        self._next_epochs: dict[int, int] = {}
+        self._heap: list[tuple[int, int, Slot]] = []
+        self._turn = 0
+        self._behind_ns = -1  # since when a turn was too short for what was due
+        self._timer = Timer(self._tick)
+        self.display = PublishDisplay()
+        self._closed = False
+        self._stopper = gevent.spawn(self._stop_when_over)
+
+    # -- for the user class
+
+    def serve(self, lease: Lease) -> int:
+        """Publish a slot's plan, through any number of connections, then hold the slot until the run is over.
+
+        Returns the next free epoch.  Blocks this greenlet; where it is killed, what is out is still waited for.
+        """
+        entered_ns = self._wiring.clock.now_ns()
+        slot = self._enter(lease)
+        try:
+            gevent.spawn(self._begin, slot, lease, entered_ns)
+            self._keep_connected(slot)
+            slot.lost("done")
+            self._wiring.over.wait()
+        finally:
+            self._leave(slot)
+        return slot.next_epoch
+
+    def next_epoch(self, lease: Lease) -> int:
+        """The first epoch that the holder after this lease may use, also while or after it was served."""
+        slot = self._slots.get(lease.slot)
+        return self._next_epochs.get(lease.slot, lease.epoch) if slot is None else slot.next_epoch
+
+    # -- for the harness
+
+    def health(self) -> PublishingHealth:
+        """How the publishers fare now."""
+        tally = self._tally
+        p99 = tally.own_lag.quantile_ms(0.99)
+        held = list(self._slots.values())
+        return PublishingHealth(
+            publishing=len(held),
+            connected=sum(slot.connection is not None for slot in held),
+            planned=tally.sent_total + tally.not_offered_total,
+            sent=tally.sent_total,
+            not_offered=tally.not_offered_total,
+            failed=tally.failed_total,
+            unknown=tally.unknown_total,
+            outstanding=sum(slot.outstanding for slot in (*held, *self._leaving)),
+            own_lag_p99_ns=-1 if p99 is None else round(p99 * NS_PER_MS),
+        )
+
+    def flush(self, now_ns: int, *, final: bool = False) -> None:
+        """Emit what came since the last flush. `final`: publishing is over; commands without an answer are UNKNOWN."""
+        del now_ns  # every record carries its own times
+        if final:
+            self.close()
+        for record in self._tally.records():
+            self._wiring.emit(record)
+
+    def merge_stats(self, environment: Environment) -> None:
+        """Show Locust what it has not seen yet: requests "PUBLISH <channel>", their time is that of the reply."""
+        self.display.merge_into(environment)
+
+    def settle(self, timeout_s: float) -> bool:
+        """After `plan_over`: wait until no answer is missing; says whether that came to pass in time."""
+        deadline = time.monotonic() + timeout_s
+        while any(slot.outstanding for slot in (*self._slots.values(), *self._leaving)):
+            if time.monotonic() >= deadline:
+                return False
+            gevent.sleep(0.01)
+        return True
+
+    def close(self) -> None:
+        """Stop everything; what has no answer is UNKNOWN. Safe to repeat."""
+        if self._closed:
+            return
+        self._closed = True
+        self._timer.close()
+        self._stopper.kill(block=False)
+        for slot in (*self._slots.values(), *self._leaving):
+            slot.stop()
+            slot.lost("the run ended")
+        self._leaving.clear()
+        self._heap.clear()
+
+    def probe(self, family: int, nonce: int, *, route: int | None = None, timeout_s: float = 2.0) -> int:
+        """Publish one probe on a route of a family; see `probing.probe`."""
+        return probe(self._wiring, family, nonce, route=route, timeout_s=timeout_s)
+
+    # -- a slot's life
+
+    def _enter(self, lease: Lease) -> Slot:
+        wiring = self._wiring
+        plan = self._workload.publisher(lease.slot)
+        spec = wiring.profile.publishers[plan.group]
+        if plan.group not in self._commands:
+            self._commands[plan.group] = Commands(
+                wiring.contract,
+                plan.group,
+                run=wiring.run,
+                identity=wiring.profile.identity,
+                seed=wiring.profile.seed,
+                routes=len(wiring.contract.publisher_routes(lease.slot)),
+            )
+        slot = Slot(
+            plan=plan,
+            epoch=lease.epoch,
+            commands=self._commands[plan.group],
+            clock=wiring.clock,
+            tally=self._tally,
+            outstanding=spec.outstanding,
+            late_ns=round(wiring.profile.run.late_s * NS_PER_S),
+            reply_timeout_ns=self._reply_timeout_ns,
+            answered=self.display.answered,
+            failed=self.display.failed,
+            wake=self._wake,
+        )
+        self._slots[lease.slot] = slot
+        bad = self._bad[lease.slot] = BadInputFault(wiring, plan)
+        wiring.crew.join(bad)
+        return slot
+
+    def _leave(self, slot: Slot) -> None:
+        slot.stop()
+        bad = self._bad.pop(slot.plan.slot, None)
+        if bad is not None:
+            self._wiring.crew.leave(bad)
+            bad.close()
+        self._next_epochs[slot.plan.slot] = slot.next_epoch
+        if self._slots.get(slot.plan.slot) is slot:
+            del self._slots[slot.plan.slot]
+        if slot.outstanding and not self._closed:
+            self._leaving.add(slot)
+            self._wake(slot)
+        elif slot.connection is not None:
+            slot.lost("left")
+
+    def _begin(self, slot: Slot, lease: Lease, entered_ns: int) -> None:
+        t0: int = self._wiring.t0.get()  # type: ignore[assignment]  # gevent says Optional for a get that does not block
+        if self._closed or self._wiring.plan_over.is_set() or self._slots.get(lease.slot) is not slot:
+            return
+        slot.begin(t0, entered_ns)
+        self._wake(slot)
+        if entered_ns <= t0:
+            return
+        if lease.vacant_from_ns < 0 and lease.epoch > 0:
+            return  # nobody knows since when: the harness names that scope
+        at, end = max(t0, lease.vacant_from_ns) - t0, entered_ns - t0
+        while at < end:
+            part = min(end, at + slot.plan.block_ns)
+            for due in slot.plan.planned(at, part):
+                self._tally.not_offered(slot.plan.group, (t0 + due) // SLICE_NS)
+            at = part
+            gevent.sleep(0)
+
+    def _keep_connected(self, slot: Slot) -> None:
+        delay = _FIRST_S
+        jitter = random.Random(f"{self._wiring.profile.seed}:reconnect:{slot.plan.slot}:{slot.epoch}")
+        while not (self._closed or slot.done or self._wiring.plan_over.is_set()):
+            if slot.exhausted:
+                self._wiring.trouble(
+                    self._wiring.clock.now_ns(), -1, f"publisher slot {slot.plan.slot} has used up its epochs"
+                )
+                slot.stop()
+                return
+            try:
+                sock = dial(self._wiring.addresses.redis, _DIAL_S)
+            except OSError as error:
+                self.display.failed("(connect)", f"{type(error).__name__}: {error}", 1)
+                gevent.sleep(delay * jitter.uniform(0.8, 1.2))
+                delay = min(_MAX_S, delay * 2)
+                continue
+            since = time.monotonic()
+            slot.attach(RedisConnection(sock, replies=slot.replies, lost=slot.lost, writable=lambda: self._wake(slot)))
+            self._wake(slot)
+            slot.went.wait()
+            if time.monotonic() - since > _MAX_S:
+                delay = _FIRST_S
+            if not slot.done:  # a peer that accepts and hangs up at once is not to be stormed
+                gevent.sleep(delay * jitter.uniform(0.8, 1.2))
+                delay = min(_MAX_S, delay * 2)
+
+    def _stop_when_over(self) -> None:
+        self._wiring.plan_over.wait()
+        for slot in list(self._slots.values()):
+            slot.stop()
+
+    # -- the pace
+
+    def _wake(self, slot: Slot) -> None:
+        """Have the slot pumped at once."""
+        self._schedule(slot, self._wiring.clock.now_ns())
+        self._arm(self._wiring.clock.now_ns(), 0)
+
+    def _schedule(self, slot: Slot, at_ns: int) -> None:
+        slot.wake_ns = at_ns
+        self._turn += 1
+        heapq.heappush(self._heap, (at_ns, self._turn, slot))
+
+    def _arm(self, now_ns: int, nap_ns: int) -> None:
+        if self._heap and not self._closed:
+            self._timer.arm(time.monotonic_ns() + max(self._heap[0][0] - now_ns, nap_ns))
+
+    def _tick(self) -> None:
+        sound = False
+        try:
+            self._turn_all()
+            sound = True
+        finally:
+            if not sound:  # the hub prints the error; the run must know that its load stopped
+                self._wiring.trouble(self._wiring.clock.now_ns(), -1, "the pacer of the publishers failed")
+
+    def _turn_all(self) -> None:
+        clock, heap = self._wiring.clock, self._heap
+        turn_ns, budget = clock.now_ns(), _BUDGET
+        while heap and heap[0][0] <= turn_ns and budget > 0:
+            at, _, slot = heapq.heappop(heap)
+            if slot.wake_ns != at:
+                continue
+            budget -= max(1, slot.pump(turn_ns, budget))
+            wake = slot.next_wake_ns(clock.now_ns())
+            slot.wake_ns = None
+            if slot.done or wake is None:
+                self._retire(slot)
+            else:
+                self._schedule(slot, wake)
+        now = clock.now_ns()
+        if budget > 0:
+            self._behind_ns = -1
+        elif self._behind_ns < 0:
+            self._behind_ns = now
+        # Beside consumers who cannot keep up either, a nap as long as the turn: whoever publishes more than the process
+        # can must not starve them. Alone it naps only so long that more than one message is due.
+        crowded = self._crowded()
+        if budget <= 0 and (not crowded or now - self._behind_ns < FIRST_NS):
+            nap_ns = 0
+        else:
+            nap_ns = min(NAP_MOST_NS, max(NAP_NS, now - turn_ns)) if crowded else NAP_NS
+        self._arm(now, nap_ns)
+
+    def _retire(self, slot: Slot) -> None:
+        if slot.done:
+            slot.went.set()
+            if slot in self._leaving:
+                self._leaving.discard(slot)
+                slot.lost("left")

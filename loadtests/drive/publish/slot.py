@@ -1,0 +1,338 @@
+"""What does one publisher slot send, and what became of it?  Its place in the plan, its streams, its open commands.
+
+Open loop: a message stays due while the slot cannot send.  Once blocked for longer than the delivery limit it is given
+up: FAILED, with a `seq` of its own.  Once late by our own doing for longer than a second it is not offered.  To wait
+for answers that come promptly is our own doing: how many commands may be open is our choice.
+Everything here runs in the hub or in the user's greenlet and never waits.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gevent.event import Event
+
+from loadtests.drive.publish.backpressure import Blocking
+from loadtests.drive.publish.commands import Commands
+from loadtests.drive.publish.cursor import Cursor
+from loadtests.drive.publish.redis_connection import RedisConnection
+from loadtests.drive.publish.resp import ErrorReply, Reply
+from loadtests.model.ids import MAX_EPOCHS, NS_PER_S, SLICE_NS
+from loadtests.model.ports import RunClock
+from loadtests.plan.workload import SlotPlan
+from loadtests.tally.publishing import Outcome, PublishTally
+
+OWN_LAG_LIMIT_NS = NS_PER_S
+MOST_AT_ONCE = 100
+"""Messages of one send: more would make their one `sent` stamp untrue."""
+
+_LOOK_AGAIN_NS = 20_000_000
+_PROMPT_NS = 20_000_000  # an answer that takes no longer pushes nobody back
+_LAST_BUDGET = 10_000
+
+Answered = Callable[[str, int, int, int], None]
+"""channel, reply time in ns, messages, bytes: for the live display."""
+Failed = Callable[[str, str, int], None]
+"""channel, why, messages: for the live display."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """Messages of one send and due slice that wait for their answers, in order."""
+
+    due_slice: int
+    sent_ns: int
+    channels: list[str]
+    streams: list[int]
+    seqs: list[int]
+    sizes: list[int]
+    answered: int = 0
+
+
+class Slot:
+    """A publisher slot that this process holds."""
+
+    def __init__(
+        self,
+        *,
+        plan: SlotPlan,
+        epoch: int,
+        commands: Commands,
+        clock: RunClock,
+        tally: PublishTally,
+        outstanding: int,
+        late_ns: int,
+        reply_timeout_ns: int,
+        answered: Answered,
+        failed: Failed,
+        wake: Callable[[Slot], None],
+    ) -> None:
+        self.plan, self.epoch = plan, epoch
+        self.connection: RedisConnection | None = None
+        self.went = Event()  # the connection was lost, or nothing more is to be done
+        self.outstanding = 0
+        self.wake_ns: int | None = None  # when the scheduler is to call `pump`; it alone writes this
+        self._commands, self._clock, self._tally = commands, clock, tally
+        self._limit, self._late_ns, self._reply_timeout_ns = outstanding, late_ns, reply_timeout_ns
+        self._answered, self._failed, self._wake = answered, failed, wake
+        self._open: deque[_Open] = deque()
+        self._blocking = Blocking()
+        self._streams = commands.streams(plan.slot, epoch)
+        self._cursor = Cursor(plan)
+        self._crowded = False  # as many commands are open as may be: an answer makes room
+        self._over = False
+
+    @property
+    def done(self) -> bool:
+        """The plan is finished or stopped, and no answer is missing."""
+        cursor = self._cursor
+        return not self.outstanding and (self._over or (cursor.t0_ns is not None and cursor.head() is None))
+
+    @property
+    def exhausted(self) -> bool:
+        """All epochs that a stream's name has room for are used up."""
+        return self._streams.used and self.epoch + 1 >= MAX_EPOCHS
+
+    @property
+    def next_epoch(self) -> int:
+        """The first epoch that the slot's next holder may use."""
+        return self.epoch + 1 if self._streams.used else self.epoch
+
+    def begin(self, t0_ns: int, now_ns: int) -> None:
+        """T0 is known: start there, or at `now` where that is later."""
+        self._cursor.begin(t0_ns, now_ns)
+
+    def stop(self) -> None:
+        """Send what is due this moment, offer nothing more; what is out is still waited for. Safe to repeat."""
+        if not self._over:
+            now = self._clock.now_ns()
+            self.pump(now, _LAST_BUDGET)
+            for _ in range(_LAST_BUDGET):
+                head = self._cursor.head()
+                if head is None or head > now:
+                    break
+                self._drop(head, now)
+            self._skip(now + 1)
+        self._over = True
+        if not self.outstanding:
+            self.went.set()
+
+    def attach(self, connection: RedisConnection) -> None:
+        """A new connection is a new epoch, with fresh streams, unless the present one was never used."""
+        if self._streams.used:
+            self.epoch += 1
+            self._streams = self._commands.streams(self.plan.slot, self.epoch)
+        self.connection = connection
+        self.went.clear()
+
+    def lost(self, why: str) -> None:
+        """The connection broke: commands without an answer are UNKNOWN, one that was cut in two surely failed."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            now = self._clock.now_ns()
+            cut = bool(connection.rest)
+            connection.close()
+            left = self.outstanding
+            for entry in self._open:
+                for at in range(entry.answered, len(entry.seqs)):
+                    left -= 1
+                    outcome: Outcome = "FAILED" if cut and not left else "UNKNOWN"
+                    self._tally.settled(entry.streams[at], entry.seqs[at], outcome, now, why)
+                    self._failed(entry.channels[at], why, 1)
+            self._open.clear()
+            self.outstanding = 0
+            self._blocking.block(now)
+            self._wake(self)
+        self.went.set()
+
+    def pump(self, until_ns: int, budget: int) -> int:
+        """Send what is due by `until_ns`, at most about `budget` messages; says how many were dealt with.
+
+        What becomes due meanwhile waits for the next turn: chasing it would end in a send for every message.
+        """
+        now = self._clock.now_ns()
+        self._mind_the_answers(now)
+        dealt = 0
+        while dealt < budget and not self._over:
+            head = self._cursor.head()
+            if head is None or head > until_ns:
+                self._blocking.caught_up()
+                self._crowded = False
+                break
+            if now - head > self._patience and (overdue := self._drop_one(head, now)):
+                dealt += overdue
+                continue
+            connection = self._ready(now, look=True)
+            if connection is None:
+                break
+            self._blocking.release(now)
+            sent = self._send(connection, min(until_ns, now), now, budget - dealt)
+            if not sent:
+                break
+            dealt += sent
+            now = self._clock.now_ns()
+        return dealt
+
+    def next_wake_ns(self, now_ns: int) -> int | None:
+        """When `pump` has something to do again, as far as is known now."""
+        wakes = [self._open[0].sent_ns + self._reply_timeout_ns] if self._open else []
+        head = None if self._over else self._cursor.head()
+        if head is not None:
+            if head > now_ns or self._ready(now_ns) is not None:
+                wakes.append(head)
+            elif self._crowded:
+                wakes.append(now_ns + _LOOK_AGAIN_NS)
+            else:
+                # What frees the slot wakes it, if it is known to be blocked; until then only the head's age matters.
+                wakes.append(max(now_ns, head + self._patience) + _LOOK_AGAIN_NS)
+        return min(wakes, default=None)
+
+    def replies(self, found: list[tuple[Reply, int]]) -> None:
+        """Answers, in the order of the commands."""
+        now = self._clock.now_ns()
+        for reply, count in found:
+            if count > self.outstanding or not isinstance(reply, int | ErrorReply):
+                self.lost(f"an answer that nothing asked for: {str(reply)[:80]}")
+                return
+            left = count
+            while left:
+                left -= self._settle(self._open[0], reply, left, now)
+        if self._blocking.open or self._crowded or self.done:
+            self._wake(self)
+
+    # -- the plan
+
+    def _ready(self, now: int, *, look: bool = False) -> RedisConnection | None:
+        """The connection, if it can take something; else who is to blame is noted: link or target, or our own limit."""
+        if look and self.connection is not None and self.outstanding >= self._limit:
+            self.connection.read()  # what has come already is no reason to wait
+        connection = self.connection
+        if connection is not None and not connection.full:
+            if self.outstanding < self._limit:
+                self._crowded = False
+                return connection
+            if not self._blocking.open and self._open and now - self._open[0].sent_ns <= _PROMPT_NS:
+                self._crowded = True
+                return None
+        self._crowded = False
+        self._blocking.block(now)
+        return None
+
+    @property
+    def _patience(self) -> int:
+        return min(self._late_ns, OWN_LAG_LIMIT_NS)
+
+    def _drop_one(self, head: int, now: int) -> int:
+        """Let the overdue head go if it is too late for it; 0 = it is to be sent."""
+        ours = self._blocking.own_before(now, OWN_LAG_LIMIT_NS)
+        if head < ours:
+            return self._skip(ours)
+        if self._blocking.of(head, now) and now - head > self._late_ns:
+            self._drop(head, now)
+            return 1
+        return 0
+
+    def _skip(self, until_ns: int) -> int:
+        """Let go, not offered, all that is due before a moment; it costs no more than one message and counts as one."""
+        for due_slice, count in self._cursor.skip(until_ns):
+            self._tally.not_offered(self.plan.group, due_slice, count)
+        return 1
+
+    def _drop(self, head: int, now: int) -> None:
+        """Account the head without sending it: not offered if we are to blame, else surely failed."""
+        blocked = self._blocking.of(head, now)
+        if not blocked or now - head - blocked > OWN_LAG_LIMIT_NS:
+            self._tally.not_offered(self.plan.group, head // SLICE_NS)
+        else:
+            stream, seq, channel = self._streams.give_up(self._cursor.block.routes[self._cursor.at])
+            self._tally.sent(
+                self.plan.group,
+                head // SLICE_NS,
+                now // SLICE_NS,
+                streams=[stream],
+                seqs=[seq],
+                sizes=[0],
+                own_us=[(now - head - blocked) // 1000],
+                blocked_us=[blocked // 1000],
+            )
+            self._tally.settled(stream, seq, "FAILED", now)
+            self._failed(channel, "not sent within the delivery limit", 1)
+        self._cursor.at += 1
+
+    # -- sending
+
+    def _send(self, connection: RedisConnection, until_ns: int, now: int, most: int) -> int:
+        cursor, block = self._cursor, self._cursor.block
+        assert cursor.t0_ns is not None
+        t0, due_ns, at = cursor.t0_ns, block.due_ns, cursor.at
+        room = min(MOST_AT_ONCE, most, self._limit - self.outstanding)
+        due_slice = (t0 + due_ns[at]) // SLICE_NS
+        end = bisect_right(due_ns, until_ns - t0, at, min(len(due_ns), at + room))
+        end = bisect_left(due_ns, (due_slice + 1) * SLICE_NS - t0, at, end)
+        due = [t0 + ns for ns in due_ns[at:end]]
+        made = self._streams.build(block.routes[at:end], due, now, block.rows[at:end])
+        try:
+            count = connection.send(made.commands)
+        except OSError as error:
+            self._streams.take_back(made, 0)
+            self.lost(f"{type(error).__name__}: {error}")
+            return 0
+        left = self._clock.now_ns()
+        if count < len(due):
+            self._streams.take_back(made, count)
+            self._blocking.block(left)
+            if not count:
+                return 0
+            due = due[:count]
+        cursor.at += count
+        blocked = None
+        own = [(left - ns) // 1000 for ns in due]
+        if self._blocking.open:
+            blocked = [self._blocking.of(ns, left) // 1000 for ns in due]
+            own = [all_of - part for all_of, part in zip(own, blocked, strict=True)]
+        self._tally.sent(
+            self.plan.group,
+            due_slice,
+            now // SLICE_NS,
+            streams=made.streams,
+            seqs=made.seqs,
+            sizes=made.sizes,
+            own_us=own,
+            blocked_us=blocked,
+        )
+        self._open.append(_Open(due_slice, now, made.channels, made.streams, made.seqs, made.sizes))
+        self.outstanding += count
+        return count
+
+    # -- answers
+
+    def _settle(self, entry: _Open, reply: int | ErrorReply, left: int, now: int) -> int:
+        first = entry.answered
+        count = min(left, len(entry.seqs) - first)
+        channels = entry.channels[first : first + count]
+        if isinstance(reply, ErrorReply):
+            for at in range(first, first + count):
+                self._tally.settled(entry.streams[at], entry.seqs[at], "FAILED", now, reply.text)
+                self._failed(entry.channels[at], reply.text, 1)
+        else:
+            self._tally.answered(self.plan.group, entry.due_slice, reply, count)
+            took = now - entry.sent_ns
+            for channel in {channels[0]} if channels.count(channels[0]) == count else set(channels):
+                of_it = channels.count(channel)
+                size = sum(entry.sizes[first : first + count]) * of_it // count
+                self._answered(channel, took, of_it, size)
+        entry.answered += count
+        self.outstanding -= count
+        if entry.answered == len(entry.seqs):
+            self._open.popleft()
+        return count
+
+    def _mind_the_answers(self, now: int) -> None:
+        if self._open and now - self._open[0].sent_ns > self._reply_timeout_ns and self.connection is not None:
+            # The hub may have been late, not Redis: what has come is read first.
+            self.connection.read()
+            if self._open and now - self._open[0].sent_ns > self._reply_timeout_ns:
+                self.lost("no answer in time")

@@ -1,0 +1,1 @@
+"""Who reads the database?  Open loop, as a role that can only read."""

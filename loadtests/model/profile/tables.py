@@ -1,0 +1,353 @@
+"""What does a run do, against what, and what must hold?  A profile: frozen, validated as a whole, one question.
+
+Parsing, overrides and the wording of problems live in `reading`; this module is the nouns and their rules.
+Seconds and milliseconds are the user's units here; everything behind the profile counts nanoseconds.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from loadtests.model.ids import MAX_ROUTES
+from loadtests.model.profile.aborts import Abort
+from loadtests.model.profile.base import (
+    Address,
+    Name,
+    Seconds,
+    Share,
+    Table,
+    Text,
+    UrlPath,
+    quoted,
+    refuse,
+)
+from loadtests.model.profile.faults import AnyFault
+from loadtests.model.profile.workload import (
+    SHAPE_KEYS,
+    SHAPE_NEEDS,
+    Consumers,
+    Family,
+    Publishers,
+    Query,
+    Readers,
+    Reconnect,
+    Shape,
+    Subscribe,
+)
+
+# ruff: noqa: RUF012 - pydantic copies a default for every model
+
+__all__ = [
+    "AT_LEAST",
+    "SHAPE_KEYS",
+    "SHAPE_NEEDS",
+    "Abort",
+    "Consumers",
+    "Family",
+    "Guard",
+    "Identity",
+    "Measure",
+    "Profile",
+    "Publishers",
+    "Query",
+    "Readers",
+    "Reconnect",
+    "Recovery",
+    "Run",
+    "Sampling",
+    "Shape",
+    "Steady",
+    "Subscribe",
+    "Target",
+    "Threshold",
+    "generated_symbols",
+    "problems_between",
+]
+
+
+class Target(Table):
+    """What is tested. `local` is the stack that Tickstorm starts; `external` names every address."""
+
+    kind: Literal["local", "external"] = "local"
+    test_system: bool = False  # destructive steps (flush, kill, maxmemory) are allowed
+    redis: Address | None = None
+    gateway: Address | None = None  # as consumers connect to it, through its proxy
+    gateway_http: Address | None = None  # health and statistics, past the proxy
+    postgres: Address | None = None
+    toxiproxy: Address | None = None
+    database: Text = "tickstock_test"
+    read_user: Text = "app_readonly"
+    write_user: Text = "app_readwrite"
+    websocket_path: UrlPath = "/ws"
+    socketio_path: UrlPath = "/socket.io/"
+    auth: Literal["none", "token"] = "none"  # token: consumers present one, signed with a secret of the environment
+    tls: bool = False
+    tls_name: Text | None = None  # that the gateway's certificate is for, where consumers reach it by another
+    ca_file: Text | None = None  # PEM of the authorities to trust instead of the system's
+    compression: bool = False  # permessage-deflate, by a library
+    proxies: dict[Name, Text] = {}  # external: link -> proxy name at that Toxiproxy
+    processes: dict[
+        Name, Annotated[int, Field(ge=1, lt=2**31)]
+    ] = {}  # external: name -> pid on this machine, to sample
+
+    @model_validator(mode="after")
+    def _addresses_fit_its_kind(self) -> Target:
+        external = self.kind == "external"
+        needed = ("redis", "gateway")
+        refuse(
+            f"{key}: found {quoted(getattr(self, key))}, allowed "
+            + ("host:port, which an external target must name" if external else 'nothing unless kind = "external"')
+            for key in (needed if external else (*needed, "gateway_http", "postgres", "toxiproxy"))
+            if (getattr(self, key) is None) == external
+        )
+        refuse(
+            [
+                *(
+                    f'{key}: found true, allowed false unless kind = "external": the local stack does without'
+                    for key in ("tls", "compression")
+                    if getattr(self, key) and not external
+                ),
+                *(
+                    f"{key}: found {quoted(getattr(self, key))}, allowed nothing unless tls = true"
+                    for key in ("tls_name", "ca_file")
+                    if getattr(self, key) is not None and not self.tls
+                ),
+            ]
+        )
+        return self
+
+
+class Run(Table):
+    """How long, and when to give up."""
+
+    duration_s: Annotated[float, Field(gt=0, le=7 * 24 * 3600)]  # of the plan after the warm-up
+    warm_up_s: Seconds = 3.0
+    drain_s: Annotated[float, Field(gt=0, le=600)] = 5.0  # a message not there by then is lost
+    connect_s: Annotated[float, Field(gt=0, le=600)] = 30.0  # all planned subscriptions confirmed by then
+    late_s: Annotated[float, Field(gt=0, le=600)] = 2.0  # delivered later than this is late: the delivery limit
+    settle_ms: Annotated[int, Field(ge=0, le=250)] = 250  # at either end of a subscription: undecided unless seen
+
+
+class Identity(Table):
+    """Where a message carries its identity in the payload."""
+
+    path: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,5}$")] = "tickstorm"
+    form: Literal["object", "text"] = "object"
+
+
+class Steady(Table):
+    """What steady means: limits that hold per slice group before a fault and again after it."""
+
+    delivery_min: Share = 0.95  # of the baseline's delivered / offered
+    latency_factor: Annotated[float, Field(ge=1, le=100)] = 1.5
+    latency_add_ms: Annotated[float, Field(ge=0, le=600_000)] = 50.0
+    connected_min: Share = 0.99
+    hold_s: Annotated[float, Field(gt=0, le=600)] = 3.0
+    group_ms: Annotated[int, Field(ge=100, le=60_000, multiple_of=100)] = 500
+    group_min_messages: Annotated[int, Field(ge=1, le=10**9)] = 20
+
+
+class Recovery(Table):
+    """How long a recovery may take before it counts as none."""
+
+    limit_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+
+
+class Sampling(Table):
+    """How often target and harness are read, and how finely receive times are taken."""
+
+    every_s: Annotated[float, Field(ge=0.1, le=600)] = 1.0
+    stamps: Literal["sampled", "every", "off"] = "sampled"  # kernel receive times
+    one_in: Annotated[int, Field(ge=1, le=1_000_000)] = 64
+    canary_per_s: Annotated[float, Field(ge=0, le=100)] = 0.0  # messages per second kept flowing in every family
+
+
+class Guard(Table):
+    """Budgets of the harness itself; beyond them a run is refused or its scope UNKNOWN."""
+
+    own_lag_p99_ms: Annotated[float, Field(gt=0, le=600_000)] = 50.0
+    cpu_percent: Annotated[float, Field(gt=0, le=100)] = 95.0
+    hub_lag_ms: Annotated[float, Field(gt=0, le=600_000)] = 200.0
+    not_offered_share: Share = 0.001
+    undecided_share: Share = 0.001
+    clean_coverage_min: Share = 0.9
+    memory_mb: Annotated[int, Field(ge=64, le=10**6)] = 4096  # consumers x streams may need that much
+    exceptions_per_s: Annotated[int, Field(ge=100, le=10**8)] = 20_000
+    message_bytes: Annotated[int, Field(ge=64 * 1024, le=2**30)] = 4 * 1024 * 1024  # the longest that a consumer takes
+
+
+Measure = Literal[
+    "deliveries",
+    "published",
+    "delivery_rate",
+    "received_per_s",
+    "lost_defect",
+    "lost_disconnected",
+    "lost_not_replayed",
+    "lost_charged",
+    "lost_total",
+    "repeated",
+    "missing_copies",
+    "reordered",
+    "foreign",
+    "unasked",
+    "not_admitted",
+    "publish_failed",
+    "publish_unknown",
+    "late",
+    "latency_mean_ms",
+    "latency_p50_ms",
+    "latency_p95_ms",
+    "latency_p99_ms",
+    "latency_max_ms",
+    "slowest_client_p95_ms",
+    "service_p95_ms",
+    "service_p99_ms",
+    "own_lag_p99_ms",
+    "query_mean_ms",
+    "query_p95_ms",
+    "query_max_ms",
+    "query_failed",
+    "recovery_s",
+    "outage_s",
+    "not_recovered",
+    "clients_not_back",
+    "growth_mb",
+    "growth_mb_per_h",
+    "cpu_mean_percent",
+    "health_ms",
+    "clean_coverage",
+    "connected",
+    "stray",
+    "undecodable",
+    "protocol",
+    "altered",
+    "restamped",
+]
+
+AT_LEAST: frozenset[str] = frozenset(
+    {"deliveries", "published", "delivery_rate", "received_per_s", "clean_coverage", "connected"}
+)
+"""Measures of which more is better; their thresholds say `at_least`, all others `at_most`."""
+
+
+DEFAULT_LIMITS: dict[Measure, float] = {
+    "lost_disconnected": 0,
+    "lost_not_replayed": 0,
+    "missing_copies": 0,
+    "undecodable": 0,
+    "protocol": 0,
+    "altered": 0,
+    "restamped": 0,
+    "unasked": 0,
+    "not_admitted": 0,
+    "publish_failed": 0,
+    "publish_unknown": 0,
+    "clients_not_back": 0,
+}
+"""Limits (at_most) that hold though a profile does not name them; `at_most = "off"` switches one off."""
+
+AT_ALL_TIMES: frozenset[Measure] = frozenset(
+    {"lost_not_replayed", "undecodable", "protocol", "altered", "restamped", "unasked"}
+)
+"""Those of them that hold in every phase: no fault on a link or of a service excuses them. The others hold in calm."""
+
+
+class Threshold(Table):
+    """A limit for one measure; with `at_most = "off"` none, where there is one by default."""
+
+    measure: Measure
+    at_most: Annotated[float, Field(ge=0, le=1e15)] | Literal["off"] | None = None
+    at_least: Annotated[float, Field(ge=0, le=1e15)] | None = None
+    phases: Annotated[list[Literal["calm", "fault", "recovery", "all"]], Field(min_length=1)] = ["calm"]
+    group: Name | None = None  # a consumer group; absent = all but those that are expected to be slow
+    family: Name | None = None
+    fault: Name | None = None  # recovery_s, outage_s: one fault; absent = each
+    process: Name | None = None  # growth and cpu: one process; absent = each process of the target
+    query: Query | None = None  # query_*: one of the readers' queries; absent = each
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Threshold:
+        want = "at_least" if self.measure in AT_LEAST else "at_most"
+        other = "at_most" if want == "at_least" else "at_least"
+        problems = []
+        if getattr(self, want) is None:
+            problems.append(f'{want}: found nothing, allowed a number, which measure "{self.measure}" needs')
+        if getattr(self, other) is not None:
+            problems.append(f'{other}: found {getattr(self, other)}, allowed nothing: "{self.measure}" takes {want}')
+        if self.at_most == "off" and self.measure not in DEFAULT_LIMITS:
+            problems.append(
+                f'at_most: found "off", allowed a number: only {", ".join(DEFAULT_LIMITS)} have a limit by default'
+            )
+        if self.limit_is_share and (self.at_least or 0) > 1:
+            problems.append(f'at_least: found {self.at_least}, allowed 0 to 1: "{self.measure}" is a share')
+        refuse(problems)
+        return self
+
+    @property
+    def limit_is_share(self) -> bool:
+        """Whether the limit is a share of one, not a count or a time."""
+        return self.measure in ("delivery_rate", "clean_coverage")
+
+    @property
+    def off(self) -> bool:
+        """It switches a default limit off, and has none itself."""
+        return self.at_most == "off"
+
+    @property
+    def limit(self) -> float:
+        """The bound, whichever side it is on.  Raises ValueError where it is switched off."""
+        bound = self.at_least if self.at_least is not None else self.at_most
+        if bound is None or bound == "off":
+            raise ValueError(f"{self.measure} has no limit here")
+        return bound
+
+
+class Profile(Table):
+    """Description of a run: target, workload, faults, thresholds."""
+
+    name: Name
+    question: Annotated[str, Field(min_length=10, max_length=300)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    target: Target = Target()
+    run: Run
+    identity: Identity = Identity()
+    families: Annotated[list[Family], Field(min_length=1, max_length=64)]
+    publishers: Annotated[list[Publishers], Field(min_length=1)]
+    consumers: Annotated[list[Consumers], Field(min_length=1)]
+    readers: list[Readers] = []
+    faults: list[AnyFault] = []
+    steady: Steady = Steady()
+    recovery: Recovery = Recovery()
+    sampling: Sampling = Sampling()
+    guard: Guard = Guard()
+    aborts: list[Abort] = []
+    thresholds: Annotated[list[Threshold], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Profile:
+        refuse(problems_between(self))
+        return self
+
+
+def problems_between(profile: Profile) -> list[str]:
+    """Problems that no single table shows, each as `path: what was found, what is allowed`."""
+    from loadtests.model.profile import rules
+
+    return rules.problems(profile)
+
+
+def generated_symbols(count: int) -> list[str]:
+    """Symbols of the shorthand `symbols = n`: TEST_0000 and so on, which a clean-up can tell from real ones."""
+    return list(_generated(count))
+
+
+@lru_cache(maxsize=4)
+def _generated(count: int) -> tuple[str, ...]:
+    return tuple(f"TEST_{index:04d}" for index in range(count))  # each rule of a profile asks for them anew
+
+
+assert MAX_ROUTES >= 1 << 20
