@@ -9,7 +9,7 @@ import psutil
 import pytest
 from proving_all import PROOFS, blamed, burners, main, prove
 
-from loadtests.model.profile.tables import DEFAULT_LIMITS
+from loadtests.model.measures import DEFAULT_LIMITS
 
 
 def results(*failed: str, saturated_s: float | None = 0.0) -> dict[str, Any]:

@@ -12,49 +12,20 @@ from loadtests.measure.analysis import Analysis
 from loadtests.measure.deliveries import quantile_ms
 from loadtests.measure.harness_trouble import incomplete
 from loadtests.measure.measures import MEASURES
-from loadtests.measure.measures_delivery import STRANGE, moved_times
+from loadtests.measure.measures_delivery import moved_times
 from loadtests.measure.measures_time import publish_table
 from loadtests.measure.phases import CALM, chosen
 from loadtests.measure.planned import left_out
 from loadtests.measure.selectors import Figure
 from loadtests.model.ids import NS_PER_MS
+from loadtests.model.measures import AT_LEAST, SELECTORS
+from loadtests.model.measures import MEASURES as ROWS
 from loadtests.model.profile.limits import limits
-from loadtests.model.profile.tables import AT_LEAST, Measure, Threshold
-from loadtests.model.profile.threshold_rules import SELECTORS
+from loadtests.model.profile.tables import Threshold
 from loadtests.model.results import Check, Verdict
 
 LINES = 20
-DISCONNECTED: Measure = "lost_disconnected"
-_ACCOUNT = frozenset(
-    {"lost_defect", "lost_disconnected", "lost_not_replayed", "lost_charged", "lost_total", "delivery_rate"}
-)
-_SEEN = (
-    _ACCOUNT
-    | STRANGE.keys()
-    | {"deliveries", "repeated", "missing_copies", "reordered", "unasked", "late", "received_per_s"}
-)
-_OURS = frozenset({"clean_coverage", "own_lag_p99_ms"})
-_COUNTS = frozenset({"deliveries", "published", "received_per_s"})
-_FLOW = frozenset(
-    {
-        "deliveries",
-        "received_per_s",
-        "delivery_rate",
-        "recovery_s",
-        "outage_s",
-        "not_recovered",
-        "clients_not_back",
-        "lost_disconnected",
-    }
-)
-_RESTS_ON = {"publishers": _FLOW | {"published"}, "consumers": _FLOW | {"connected"}, "readers": frozenset()}
-"""Measures that fall short where a kind of user is left out; those of queries are UNKNOWN without any."""
-_NONE_BETTER = STRANGE.keys() | {
-    "lost_defect", "lost_disconnected", "lost_not_replayed", "lost_charged", "lost_total", "repeated", "reordered",
-    "missing_copies", "unasked",
-}  # fmt: skip
-"""Counts of what should not be: what lies outside the phases of a threshold is said beside it."""
-_TIMED = ("latency_", "service_", "slowest_client_")
+DISCONNECTED = "lost_disconnected"
 
 
 def name_of(t: Threshold) -> str:
@@ -86,7 +57,7 @@ def threshold_check(case: Analysis, t: Threshold, *, default: bool = False) -> C
         summary = f"{summary}; {more:g} more outside the phase{'s' * (len(t.phases) > 1)} {', '.join(t.phases)}"
     if value is not None and (slow := _slow_readers(case, t)):
         summary = f"{summary}; {slow:g} more by slow readers, who are expected to be"
-    evidence = figure.evidence[:LINES] if verdict is not Verdict.PASS or t.measure.startswith("growth") else []
+    evidence = figure.evidence[:LINES] if verdict is not Verdict.PASS or ROWS[t.measure].shown else []
     return Check(
         name=name_of(t),
         verdict=verdict,
@@ -111,7 +82,7 @@ def _said(t: Threshold, figure: Figure) -> str:
 
 def _elsewhere(case: Analysis, t: Threshold, value: float) -> float:
     """How much of the same there was in the phases that a threshold is not about."""
-    if t.measure not in _NONE_BETTER or "all" in t.phases:
+    if not ROWS[t.measure].none_better or "all" in t.phases:
         return 0.0
     everywhere = MEASURES[t.measure](case, t.model_copy(update={"phases": ["all"]})).value
     return 0.0 if everywhere is None else everywhere - value
@@ -119,7 +90,7 @@ def _elsewhere(case: Analysis, t: Threshold, value: float) -> float:
 
 def _slow_readers(case: Analysis, t: Threshold) -> float:
     """How much of the same there was by those whom a threshold leaves out because they are expected to be slow."""
-    if t.measure not in _NONE_BETTER | {"late"} or t.group is not None:
+    if not (ROWS[t.measure].none_better or t.measure == "late") or t.group is not None:
         return 0.0
     groups = [group.name for group in case.profile.consumers if group.expect_slow]
     theirs = (t.model_copy(update={"phases": ["all"], "group": name}) for name in groups)
@@ -128,35 +99,36 @@ def _slow_readers(case: Analysis, t: Threshold) -> float:
 
 def _doubt(case: Analysis, t: Threshold, verdict: Verdict) -> str | None:
     """Why a verdict does not stand."""
+    needs = ROWS[t.measure].needs
     if verdict is Verdict.UNKNOWN:
         return None
-    if (t.measure == "late" or t.measure.startswith(_TIMED)) and (why := moved_times(case, t)):
+    if "sent" in needs and (why := moved_times(case, t)):
         return why
-    if t.measure.startswith(_TIMED) and (why := _clocks(case, t)):
+    if "clock" in needs and (why := _clocks(case, t)):
         return why
     if verdict is Verdict.FAIL:
-        if t.measure in _OURS:
+        if "own" in needs:
             return "but that says nothing of the target: the load generator did not keep up"
-        if t.measure.startswith(("latency_", "slowest_client_", "query_m", "query_p")):
+        if "due" in needs:
             lag = max(own_lag_ms(case, {CALM}) or 0.0, own_lag_ms(case, chosen(t.phases)) or 0.0)
             if lag > case.profile.guard.own_lag_p99_ms:
                 return f"but our own lag was {lag:.1f} ms or more (p99)"
         for kind, why in left_out(case.facts).items():
-            if t.measure in _RESTS_ON[kind]:
+            if kind in needs:
                 return f"but {why}"
-        if t.measure in _COUNTS and (incomplete(case.facts, case.damage) or not plan_done(case)):
+        if "whole" in needs and (incomplete(case.facts, case.damage) or not plan_done(case)):
             return "but the run was cut short or its history is not whole"
-        if t.measure in _COUNTS and (missed := not_offered(case)) and missed[0] > case.profile.guard.not_offered_share:
+        if "whole" in needs and (missed := not_offered(case)) and missed[0] > case.profile.guard.not_offered_share:
             return f"but {missed[0]:.2%} of the planned messages were not offered"
-        if t.measure in _COUNTS and case.coverage is not None and case.coverage < case.profile.guard.clean_coverage_min:
+        if "whole" in needs and case.coverage is not None and case.coverage < case.profile.guard.clean_coverage_min:
             return f"but the load generator kept up in {case.coverage:.1%} of the calm time only"
-        if t.measure in _ACCOUNT and (holes := _publisher_holes(case)):
+        if "account" in needs and (holes := _publisher_holes(case)):
             return f"but outcomes are missing: {holes[0]}"
         return None
-    if t.measure in _SEEN and case.ledger.unjudged:
+    if "seen" in needs and case.ledger.unjudged:
         consumer, why = min(case.ledger.unjudged.items())
         return f"but nothing is known of {len(case.ledger.unjudged)} consumers; {consumer}: {why}"
-    if t.measure in _ACCOUNT:
+    if "account" in needs:
         if (share := undecided_share(case)) is not None and share > case.profile.guard.undecided_share:
             return None if disconnected_breaks(case) else f"but {share:.2%} of what was offered is undecided"
         if holes := _publisher_holes(case):

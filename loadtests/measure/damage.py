@@ -14,19 +14,14 @@ import numpy as np
 
 from loadtests.measure.history_tables import HistoryTables, ProcessFacts
 from loadtests.model.ids import unpack_stream
+from loadtests.model.measures import MEASURES
 from loadtests.model.records import Header, Trouble
 from loadtests.model.results import Check, Verdict
 
 LEADING = "main"
 """The process whose file holds phases, faults, samples and everybody's trouble."""
 BUT = "but records are missing"
-_STANDS = frozenset(
-    {
-        "lost_defect", "lost_disconnected", "lost_charged", "lost_total", "repeated", "reordered", "foreign", "late",
-        "unasked", "publish_failed", "publish_unknown", "undecodable", "protocol", "altered", "restamped", "stray",
-        "query_failed", "health_ms", "cpu_mean_percent", "growth_mb", "growth_mb_per_h", "the target's services lived",
-    }
-)  # fmt: skip
+_STANDS = {name for name, row in MEASURES.items() if row.stands} | {"the target's services lived"}
 """Measures and conditions that fail by what was seen, not by what is absent: no record that is missing excuses them,
 as long as the leading process's file is whole.  (Consumers of a damaged process have no account of what they lost.)"""
 

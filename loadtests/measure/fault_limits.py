@@ -7,8 +7,8 @@ import msgspec
 from loadtests.measure.analysis import Analysis
 from loadtests.measure.checks import threshold_check
 from loadtests.measure.measures_recovery import concerned
+from loadtests.model.measures import MEASURES
 from loadtests.model.profile.limits import Limit
-from loadtests.model.profile.threshold_rules import OF_FAULTS
 from loadtests.model.results import FaultLimit, RecoveryResult, worst
 
 
@@ -17,7 +17,7 @@ def with_limits(case: Analysis, back: RecoveryResult, judged: list[Limit]) -> Re
     limits = [
         _limit(case, back.fault, limit)
         for limit in judged
-        if limit.threshold.measure in OF_FAULTS and concerned(limit.threshold, back.fault)
+        if "faults" in MEASURES[limit.threshold.measure].needs and concerned(limit.threshold, back.fault)
     ]
     return msgspec.structs.replace(back, limits=limits, judged=worst([back.verdict, *(x.verdict for x in limits)]))
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from loadtests.measure.history_tables import HistoryTables
-from loadtests.model.fault_kinds import KINDS, FaultKind
+from loadtests.model.fault_kinds import KINDS
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
+from loadtests.model.kinds import FaultKind
 from loadtests.model.profile.fault_times import occurrences, recovery_limit_s
 from loadtests.model.profile.faults import Fault
 from loadtests.model.profile.tables import Profile

@@ -70,7 +70,7 @@ def _p95(dense: Ints) -> int:
     return int(np.searchsorted(np.cumsum(dense), rank_of(0.95, int(dense.sum()))))
 
 
-def slowest_client(case: Analysis, t: Threshold) -> Figure:
+def slowest_client_p95_ms(case: Analysis, t: Threshold) -> Figure:
     """The greatest p95 of a consumer; UNKNOWN where the limit lies within the grain of the histogram."""
     found = slowest(case, groups_of(case, t), chosen(t.phases))
     if not found.judged:

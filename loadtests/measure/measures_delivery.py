@@ -10,7 +10,7 @@ import numpy as np
 from loadtests.measure.absences import CHARGED as CHARGED_AWAY
 from loadtests.measure.absences import DISCONNECTED
 from loadtests.measure.analysis import Analysis
-from loadtests.measure.attribution import DEFECT, NOT_REPLAYED
+from loadtests.measure.attribution import BROKER, CHARGED, DEFECT, NOT_REPLAYED, UNATTRIBUTED
 from loadtests.measure.deliveries import later_than
 from loadtests.measure.history_tables import KIND_CODE, Bools, Ints
 from loadtests.measure.phases import chosen
@@ -315,3 +315,12 @@ def late(case: Analysis, rows: Bools) -> int:
 def late_(case: Analysis, t: Threshold) -> Figure:
     rows = came_rows(case, t) & case.clean
     return Figure(value=float(late(case, rows)) if (rows & case.came.counts).any() else None)
+
+
+lost_defect = lost(DEFECT)
+lost_not_replayed = lost(NOT_REPLAYED)
+lost_charged = lost(CHARGED)
+lost_total = lost(DEFECT, CHARGED, BROKER, UNATTRIBUTED, NOT_REPLAYED)
+foreign, stray, undecodable, protocol, restamped = map(
+    strange, ("foreign", "stray", "undecodable", "protocol", "restamped")
+)

@@ -96,3 +96,7 @@ def _on_the_way(window: Window, path: list[str]) -> bool:
         return True
     entry = path[0] if path else ""
     return act.link == "toxiproxy" or act.link == entry or act.link in entry.split("-")
+
+
+publish_failed = publishes("FAILED")
+publish_unknown = publishes("UNKNOWN")

@@ -80,3 +80,7 @@ def clients_not_back(case: Analysis, t: Threshold) -> Figure:
         verdict=Verdict.UNKNOWN if unsure and count <= t.limit else None,
         why_not="; ".join(unsure) or "no fault acted",
     )
+
+
+recovery_s = of_faults("recovery_s")
+outage_s = of_faults("outage_s")

@@ -145,7 +145,7 @@ def growth_mb(case: Analysis, t: Threshold) -> Figure:
     )
 
 
-def growth_slope(case: Analysis, t: Threshold) -> Figure:
+def growth_mb_per_h(case: Analysis, t: Threshold) -> Figure:
     found = [g for g in case.growth if t.process in (None, g.process)]
     lines = [f"{g.process} {g.metric}: {g.slope_mb_per_h} ({g.low} to {g.high}) MB/h: {g.verdict}" for g in found]
     said = {g.verdict for g in found}
@@ -284,3 +284,6 @@ def _in_trouble(case: Analysis, low: int, high: int, groups: set[int]) -> Ints:
             last = high if trouble.to_ns < 0 else trouble.to_ns // SLICE_NS + 1
             count[max(trouble.from_ns // SLICE_NS - low, 0) : max(last - low, 0)] += concerned
     return count
+
+
+query_mean_ms, query_p95_ms, query_max_ms = map(query, ("mean", "p95", "max"))

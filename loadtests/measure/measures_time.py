@@ -77,3 +77,9 @@ def own_lag(case: Analysis, t: Threshold) -> Spread:
     if wanted is not None:
         keep = np.isin(case.phases.codes(rows[1], rows[1]), sorted(wanted))
     return spread_of(lag.dense(keep))
+
+
+latency_mean_ms, latency_max_ms = of_spread("mean", latency), of_spread("max", latency)
+latency_p50_ms, latency_p95_ms, latency_p99_ms = map(latency_percentile, ("p50", "p95", "p99"))
+service_p95_ms, service_p99_ms = of_spread("p95", service), of_spread("p99", service)
+own_lag_p99_ms = of_spread("p99", own_lag)

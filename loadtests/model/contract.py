@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 
-from loadtests.model.profile.tables import Consumers, Family, Profile, Publishers, generated_symbols
+from loadtests.model.profile.tables import Profile, generated_symbols
+from loadtests.model.profile.workload import Consumers, Family, Publishers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

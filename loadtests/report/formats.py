@@ -12,7 +12,7 @@ from typing import Literal
 
 from markupsafe import Markup
 
-from loadtests.model.profile.tables import AT_LEAST
+from loadtests.model.measures import AT_LEAST, MEASURES
 from loadtests.model.results import ConsumerSpread, Delivery, FaultLimit, RecoveryResult
 
 UNKNOWN = "–"
@@ -107,17 +107,6 @@ FORMATS: dict[str, Callable[[Number], str]] = {
     "per_s": per_second,
 }
 
-_UNIT_OF_ENDING = (
-    ("_mb_per_h", "mb_per_h"),
-    ("_per_s", "per_s"),
-    ("_percent", "percent"),
-    ("_mb", "mb"),
-    ("_ms", "ms"),
-    ("_s", "s"),
-    ("_rate", "share"),
-    ("_share", "share"),
-    ("_coverage", "share"),
-)
 _UNIT_OF_CONDITION = {
     "load offered as planned": "share",
     "little is undecided": "share",
@@ -138,11 +127,9 @@ def measure_of(check: str) -> str:
 
 
 def unit_of(check: str) -> str:
-    """Which format fits what a check measured: said by its measure's ending, or known of a condition of the harness."""
-    if check in _UNIT_OF_CONDITION:
-        return _UNIT_OF_CONDITION[check]
-    measure = measure_of(check)
-    return next((unit for ending, unit in _UNIT_OF_ENDING if measure.endswith(ending)), "count")
+    """Which format fits what a check measured: its measure's unit, or known of a condition of the harness."""
+    row = MEASURES.get(measure_of(check))
+    return row.unit if row is not None else _UNIT_OF_CONDITION.get(check, "count")
 
 
 def bound(check: str) -> str:

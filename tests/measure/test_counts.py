@@ -15,8 +15,8 @@ from loadtests.measure.history_tables import fold
 from loadtests.measure.measures import MEASURES
 from loadtests.measure.validity import harness_checks
 from loadtests.model import results
+from loadtests.model.measures import DEFAULT_LIMITS
 from loadtests.model.profile.reading import read_profile
-from loadtests.model.profile.tables import DEFAULT_LIMITS
 from tests.measure.simulate import World, profile
 
 SHIPPED = sorted((Path(__file__).parents[2] / "profiles").glob("*.toml"))

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import get_args
 
 from loadtests.model.catalogue import EVENT_TYPES
+from loadtests.model.measures import AT_LEAST, MEASURES, SELECTORS
 from loadtests.model.profile.describe import all_fields
-from loadtests.model.profile.tables import AT_LEAST, Measure
-from loadtests.model.profile.threshold_rules import SELECTORS, selectors_of
 from loadtests.model.stackwire import LINKS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "profile.md").read_text(encoding="utf-8")
@@ -37,7 +35,7 @@ def test_every_key_is_there_with_what_it_takes_and_its_default() -> None:
 
 def test_no_key_is_there_that_does_not_exist() -> None:
     known = {field.path for field in FIELDS}
-    assert {path for path in ROWS if "," not in path and path not in known} <= {*get_args(Measure)}
+    assert {path for path in ROWS if "," not in path and path not in known} <= set(MEASURES)
 
 
 def test_every_measure_is_there_with_its_side_and_selectors() -> None:
@@ -46,12 +44,12 @@ def test_every_measure_is_there_with_its_side_and_selectors() -> None:
         for line in PAGE.splitlines()
         if line.startswith("| `") and len(cells := [cell.strip() for cell in line.strip("|").split("|")]) == 4
         for measure in re.findall(r"`(\w+)`", cells[0])
-        if measure in get_args(Measure)
+        if measure in MEASURES
     }
-    assert set(rows) == set(get_args(Measure))
+    assert set(rows) == set(MEASURES)
     for measure, cells in rows.items():
         assert cells[1] == ("at_least" if measure in AT_LEAST else "at_most"), measure
-        selectors = ", ".join(name for name in SELECTORS if name in selectors_of(measure))
+        selectors = ", ".join(name for name in SELECTORS if name in MEASURES[measure].takes)
         assert cells[2] == (selectors or "-"), measure
 
 

@@ -16,19 +16,21 @@ How to add a kind
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Final
 
 from loadtests.inject.kinds import raw_toxic
 from loadtests.inject.kinds.kind import Kind
 from loadtests.model.fault_kinds import KINDS as ROWS
+from loadtests.model.kinds import FaultKind, part
 
 
-def _acts(name: str) -> Kind:
-    """What a kind does, from the file of its name."""
-    kind: Kind = import_module(f"{__name__}.{name.replace('-', '_')}").KIND
+def _acts(row: FaultKind) -> Kind:
+    """What a kind does, from the file of its name, or from the module that an extension names."""
+    kind: Kind = part(row.by or f"{__name__}.{row.name.replace('-', '_')}").KIND
     return kind
 
 
-KINDS: Final[Mapping[str, Kind]] = {name: _acts(name) for name in ROWS} | {raw_toxic.KIND.name: raw_toxic.KIND}
+KINDS: Final[Mapping[str, Kind]] = {name: _acts(row) for name, row in ROWS.items()} | {
+    raw_toxic.KIND.name: raw_toxic.KIND
+}
 """All that a profile may name, and the one that only tests use."""

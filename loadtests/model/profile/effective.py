@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from loadtests.model.measures import DEFAULT_LIMITS
 from loadtests.model.profile.describe import Loc, default_at, path_of
 from loadtests.model.profile.override import Overrides
-from loadtests.model.profile.tables import DEFAULT_LIMITS, Profile
+from loadtests.model.profile.tables import Profile
 from loadtests.model.records import Effective
 
 _MORE, _LESS, _ANY = "more", "less", "any"

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union
 
 from pydantic import BaseModel, Field, TypeAdapter, create_model, model_validator
 
-from loadtests.model.fault_kinds import KINDS, OWN_KEYS, FaultKey, FaultKind
+from loadtests.model.fault_kinds import KINDS, OWN_KEYS
+from loadtests.model.kinds import FaultKind, Key
 from loadtests.model.profile.base import AddressOrSpare, Name, Positive, Seconds, Table, Text, refuse
 
 PLACES = ("link", "service", "consumers", "publishers")
@@ -99,7 +100,7 @@ class Fault(Table):
         return {key: int(value) if isinstance(value, bool) else value for key, value in given.items()}
 
 
-def _takes(key: FaultKey) -> Any:
+def _takes(key: Key) -> Any:
     """The annotation of a key."""
     if key.of == "choice":
         return Literal[key.choices]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from loadtests.model.profile.tables import AT_ALL_TIMES, DEFAULT_LIMITS, Measure, Profile, Threshold
-from loadtests.model.profile.threshold_rules import OF_FAULTS, selectors_of
+from loadtests.model.measures import DEFAULT_LIMITS, MEASURES, needing
+from loadtests.model.profile.tables import Profile, Threshold
 
 
 class Limit(NamedTuple):
@@ -22,32 +22,32 @@ def limits(profile: Profile, *, faults: bool) -> list[Limit]:
     return own + [
         Limit(threshold, default=True)
         for measure in DEFAULT_LIMITS
-        if faults or measure not in OF_FAULTS
+        if faults or measure not in needing("faults")
         for threshold in _defaults(profile, measure)
     ]
 
 
-def switched_off(profile: Profile) -> list[Measure]:
+def switched_off(profile: Profile) -> list[str]:
     """Default limits that the profile switches off."""
     return [t.measure for t in profile.thresholds if t.off]
 
 
-def _defaults(profile: Profile, measure: Measure) -> Iterator[Threshold]:
+def _defaults(profile: Profile, measure: str) -> Iterator[Threshold]:
     """The default limit of a measure: whole, or for those groups and families of which the profile says nothing."""
     said = [t for t in profile.thresholds if t.measure == measure and {"calm", "all"} & set(t.phases)]
     if any(t.group is None and t.family is None and t.fault is None for t in said):
         return
     limit = Threshold(
-        measure=measure, at_most=DEFAULT_LIMITS[measure], phases=["all" if measure in AT_ALL_TIMES else "calm"]
+        measure=measure, at_most=DEFAULT_LIMITS[measure], phases=["all" if MEASURES[measure].at_all_times else "calm"]
     )
     if not said:
         yield limit
-    elif any(t.group is not None for t in said) and "group" in selectors_of(measure):
+    elif any(t.group is not None for t in said) and "group" in MEASURES[measure].takes:
         named = {t.group for t in said}
         for group in profile.consumers:
             if group.name not in named and not group.expect_slow:
                 yield limit.model_copy(update={"group": group.name})
-    elif any(t.family is not None for t in said) and "family" in selectors_of(measure):
+    elif any(t.family is not None for t in said) and "family" in MEASURES[measure].takes:
         named = {t.family for t in said}
         for family in profile.families:
             if family.name not in named and family.mode != "unmeasured":

@@ -10,9 +10,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from loadtests.model.measures import AT_LEAST
 from loadtests.model.profile.describe import FieldKind, Loc, default_at, kind_at
 from loadtests.model.profile.problems import Problem, fault_kind_at, rule_problems
-from loadtests.model.profile.tables import AT_LEAST, Profile
+from loadtests.model.profile.tables import Profile
 
 _ROUNDS = 6
 _LONG_S = 86_400.0

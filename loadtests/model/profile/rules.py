@@ -12,8 +12,9 @@ from loadtests.model.catalogue import EVENT_TYPES, KEY_FIELDS
 from loadtests.model.ids import MAX_ROUTES, MAX_SLOTS
 from loadtests.model.profile.abort_rules import abort_problems
 from loadtests.model.profile.fault_rules import fault_problems
-from loadtests.model.profile.tables import Consumers, Family, Profile, generated_symbols
+from loadtests.model.profile.tables import Profile, generated_symbols
 from loadtests.model.profile.threshold_rules import threshold_problems
+from loadtests.model.profile.workload import Consumers, Family
 from loadtests.model.stackwire import LINKS
 
 MAX_GROUPS = 64

@@ -7,11 +7,12 @@ Seconds and milliseconds are the user's units here; everything behind the profil
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from loadtests.model.ids import MAX_ROUTES
+from loadtests.model.measures import AT_LEAST, DEFAULT_LIMITS, MEASURES
 from loadtests.model.profile.aborts import Abort
 from loadtests.model.profile.base import (
     Address,
@@ -26,46 +27,14 @@ from loadtests.model.profile.base import (
 )
 from loadtests.model.profile.faults import AnyFault
 from loadtests.model.profile.workload import (
-    SHAPE_KEYS,
-    SHAPE_NEEDS,
     Consumers,
     Family,
     Publishers,
     Query,
     Readers,
-    Reconnect,
-    Shape,
-    Subscribe,
 )
 
 # ruff: noqa: RUF012 - pydantic copies a default for every model
-
-__all__ = [
-    "AT_LEAST",
-    "SHAPE_KEYS",
-    "SHAPE_NEEDS",
-    "Abort",
-    "Consumers",
-    "Family",
-    "Guard",
-    "Identity",
-    "Measure",
-    "Profile",
-    "Publishers",
-    "Query",
-    "Readers",
-    "Reconnect",
-    "Recovery",
-    "Run",
-    "Sampling",
-    "Shape",
-    "Steady",
-    "Subscribe",
-    "Target",
-    "Threshold",
-    "generated_symbols",
-    "problems_between",
-]
 
 
 class Target(Table):
@@ -179,87 +148,16 @@ class Guard(Table):
     message_bytes: Annotated[int, Field(ge=64 * 1024, le=2**30)] = 4 * 1024 * 1024  # the longest that a consumer takes
 
 
-Measure = Literal[
-    "deliveries",
-    "published",
-    "delivery_rate",
-    "received_per_s",
-    "lost_defect",
-    "lost_disconnected",
-    "lost_not_replayed",
-    "lost_charged",
-    "lost_total",
-    "repeated",
-    "missing_copies",
-    "reordered",
-    "foreign",
-    "unasked",
-    "not_admitted",
-    "publish_failed",
-    "publish_unknown",
-    "late",
-    "latency_mean_ms",
-    "latency_p50_ms",
-    "latency_p95_ms",
-    "latency_p99_ms",
-    "latency_max_ms",
-    "slowest_client_p95_ms",
-    "service_p95_ms",
-    "service_p99_ms",
-    "own_lag_p99_ms",
-    "query_mean_ms",
-    "query_p95_ms",
-    "query_max_ms",
-    "query_failed",
-    "recovery_s",
-    "outage_s",
-    "not_recovered",
-    "clients_not_back",
-    "growth_mb",
-    "growth_mb_per_h",
-    "cpu_mean_percent",
-    "health_ms",
-    "clean_coverage",
-    "connected",
-    "stray",
-    "undecodable",
-    "protocol",
-    "altered",
-    "restamped",
-]
-
-AT_LEAST: frozenset[str] = frozenset(
-    {"deliveries", "published", "delivery_rate", "received_per_s", "clean_coverage", "connected"}
-)
-"""Measures of which more is better; their thresholds say `at_least`, all others `at_most`."""
-
-
-DEFAULT_LIMITS: dict[Measure, float] = {
-    "lost_disconnected": 0,
-    "lost_not_replayed": 0,
-    "missing_copies": 0,
-    "undecodable": 0,
-    "protocol": 0,
-    "altered": 0,
-    "restamped": 0,
-    "unasked": 0,
-    "not_admitted": 0,
-    "publish_failed": 0,
-    "publish_unknown": 0,
-    "clients_not_back": 0,
-}
-"""Limits (at_most) that hold though a profile does not name them; `at_most = "off"` switches one off."""
-
-AT_ALL_TIMES: frozenset[Measure] = frozenset(
-    {"lost_not_replayed", "undecodable", "protocol", "altered", "restamped", "unasked"}
-)
-"""Those of them that hold in every phase: no fault on a link or of a service excuses them. The others hold in calm."""
+if TYPE_CHECKING:
+    MeasureName = str
+else:
+    MeasureName = Literal[tuple(MEASURES)]
 
 
 class Threshold(Table):
     """A limit for one measure; with `at_most = "off"` none, where there is one by default."""
 
-    measure: Measure
+    measure: MeasureName
     at_most: Annotated[float, Field(ge=0, le=1e15)] | Literal["off"] | None = None
     at_least: Annotated[float, Field(ge=0, le=1e15)] | None = None
     phases: Annotated[list[Literal["calm", "fault", "recovery", "all"]], Field(min_length=1)] = ["calm"]
@@ -290,7 +188,7 @@ class Threshold(Table):
     @property
     def limit_is_share(self) -> bool:
         """Whether the limit is a share of one, not a count or a time."""
-        return self.measure in ("delivery_rate", "clean_coverage")
+        return MEASURES[self.measure].unit == "share"
 
     @property
     def off(self) -> bool:

@@ -4,46 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from loadtests.model.measures import MEASURES, SELECTORS
 from loadtests.model.profile.tables import Profile, Threshold
 from loadtests.model.stackwire import SERVICES
-
-SELECTORS = ("group", "family", "fault", "process", "query")
-
-_DELIVERY = frozenset({"group", "family"})
-_MEANING: dict[str, frozenset[str]] = {
-    "published": frozenset({"family"}),
-    "publish_failed": frozenset({"family"}),
-    "publish_unknown": frozenset({"family"}),
-    "not_admitted": frozenset({"group"}),
-    "slowest_client_p95_ms": frozenset({"group"}),
-    "own_lag_p99_ms": frozenset(),
-    "clean_coverage": frozenset(),
-    "health_ms": frozenset(),
-    "connected": frozenset({"group"}),
-    "query_mean_ms": frozenset({"query"}),
-    "query_p95_ms": frozenset({"query"}),
-    "query_max_ms": frozenset({"query"}),
-    "query_failed": frozenset({"query"}),
-    "recovery_s": frozenset({"fault"}),
-    "outage_s": frozenset({"fault"}),
-    "not_recovered": frozenset({"fault"}),
-    "clients_not_back": frozenset({"fault"}),
-    "growth_mb": frozenset({"process"}),
-    "growth_mb_per_h": frozenset({"process"}),
-    "cpu_mean_percent": frozenset({"process"}),
-    "stray": frozenset({"group"}),
-    "undecodable": frozenset({"group"}),
-    "protocol": frozenset({"group"}),
-}
-"""Which selectors a measure takes; a measure of deliveries, not named here, takes `group` and `family`."""
-
-OF_FAULTS = ("recovery_s", "outage_s", "not_recovered", "clients_not_back")
-OF_READERS = ("query_mean_ms", "query_p95_ms", "query_max_ms", "query_failed")
-
-
-def selectors_of(measure: str) -> frozenset[str]:
-    """The selectors that a threshold of a measure may have."""
-    return _MEANING.get(measure, _DELIVERY)
 
 
 def threshold_problems(profile: Profile) -> Iterator[str]:
@@ -77,7 +40,7 @@ def _selectors(profile: Profile, threshold: Threshold, where: str) -> Iterator[s
         "process": processes_of(profile),
         "query": list(dict.fromkeys(query for readers in profile.readers for query in readers.queries)),
     }
-    may = selectors_of(threshold.measure)
+    may = MEASURES[threshold.measure].takes
     for selector in SELECTORS:
         value = getattr(threshold, selector)
         if value is None:
@@ -100,19 +63,19 @@ def processes_of(profile: Profile) -> list[str]:
 
 
 def _data(profile: Profile, threshold: Threshold, where: str) -> Iterator[str]:
-    measure = threshold.measure
-    if measure in OF_FAULTS and not profile.faults:
+    measure, row = threshold.measure, MEASURES[threshold.measure]
+    if "faults" in row.needs and not profile.faults:
         yield f'{where}.measure: found "{measure}" in a profile without faults, allowed where there are some'
-    if measure in OF_READERS and not profile.readers:
+    if "readers" in row.needs and not profile.readers:
         yield f'{where}.measure: found "{measure}" in a profile without readers, allowed where there are some'
     if not profile.faults and set(threshold.phases) & {"fault", "recovery"}:
         phase = next(p for p in threshold.phases if p in ("fault", "recovery"))
         yield f'{where}.phases: found "{phase}" in a profile without faults, allowed "calm", "all"'
-    if measure == "health_ms" and profile.target.kind == "external" and profile.target.gateway_http is None:
-        yield f'{where}.measure: found "health_ms" without target.gateway_http, allowed where that is named'
+    if "health" in row.needs and profile.target.kind == "external" and profile.target.gateway_http is None:
+        yield f'{where}.measure: found "{measure}" without target.gateway_http, allowed where that is named'
     families = [family for family in profile.families if threshold.family in (None, family.name)]
-    if measure == "altered" and families and all(family.content == "unchecked" for family in families):
-        yield f'{where}.measure: found "altered" where every content is "unchecked", allowed where one is checked'
+    if "content" in row.needs and families and all(family.content == "unchecked" for family in families):
+        yield f'{where}.measure: found "{measure}" where every content is "unchecked", allowed where one is checked'
     slow_only = all(group.expect_slow for group in profile.consumers)
-    if selectors_of(measure) >= {"group"} and measure != "connected" and threshold.group is None and slow_only:
+    if "group" in row.takes and measure != "connected" and threshold.group is None and slow_only:
         yield f"{where}.group: found nothing, allowed a consumer group, since every group is expected to be slow"

@@ -1,0 +1,98 @@
+"""Which numbers may a threshold limit?  The table of measures; data only. What each means: docs/profile.md.
+
+How to add one: a row here, a function of its name in a module `measure/measures_*`, its line in docs/profile.md, and
+a run in which it is red (tests/measure/test_checks.py, whose table must name every measure).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from loadtests.model.kinds import Measure, registry
+
+SELECTORS = ("group", "family", "fault", "process", "query")
+"""What a threshold may be confined to."""
+
+_SEEN = {"deliveries", "seen"}
+_ACCOUNT = {"account", *_SEEN}
+_FLOW = {"publishers", "consumers"}
+_STRANGE = {"needs": _SEEN, "none_better": True, "stands": True}
+_RECOVERY = {"takes": {"fault"}, "needs": {"faults", *_FLOW}}
+_QUERY = {"takes": {"query"}, "needs": {"readers", "due"}}
+_LATENCY = {"unit": "ms", "needs": {"sent", "clock", "due"}}
+_SERVICE = {"unit": "ms", "needs": {"sent", "clock"}}
+_PROCESS = {"takes": {"process"}, "stands": True}
+
+
+def _row(name: str, by: str, **more: Any) -> Measure:
+    """A row; `by` is a module `measures_*`, and its attribute where that is not the measure's name."""
+    module, _, attribute = by.partition(":")
+    for key in ("takes", "needs"):
+        if key in more:
+            more[key] = frozenset(more[key])
+    return Measure(name=name, by=f"loadtests.measure.measures_{module}:{attribute or name}", **more)
+
+
+_ROWS = (
+    _row("deliveries", "delivery:deliveries_", better="more", needs={*_SEEN, *_FLOW, "whole"}),
+    _row("published", "delivery:published_", better="more", takes={"family"}, needs={"publishers", "whole"}),
+    _row("delivery_rate", "delivery", unit="share", better="more", needs={*_ACCOUNT, *_FLOW}),
+    _row("received_per_s", "delivery", unit="per_s", better="more", needs={*_SEEN, *_FLOW, "whole"}),
+    _row("lost_defect", "delivery", needs=_ACCOUNT, none_better=True, stands=True),
+    _row("lost_disconnected", "delivery", limit=0, needs={*_ACCOUNT, *_FLOW}, none_better=True, stands=True),
+    _row("lost_not_replayed", "delivery", limit=0, at_all_times=True, needs=_ACCOUNT, none_better=True),
+    _row("lost_charged", "delivery", needs=_ACCOUNT, none_better=True, stands=True),
+    _row("lost_total", "delivery", needs=_ACCOUNT, none_better=True, stands=True),
+    _row("repeated", "delivery:repeated_", **_STRANGE),
+    _row("missing_copies", "delivery", limit=0, needs=_SEEN, none_better=True),
+    _row("reordered", "delivery:reordered_", **_STRANGE),
+    _row("foreign", "delivery", **_STRANGE),
+    _row("unasked", "delivery", limit=0, at_all_times=True, **_STRANGE),
+    _row("not_admitted", "delivery", limit=0, takes={"group"}),
+    _row("publish_failed", "publish", limit=0, takes={"family"}, stands=True),
+    _row("publish_unknown", "publish", limit=0, takes={"family"}, stands=True),
+    _row("late", "delivery:late_", needs={*_SEEN, "sent"}, stands=True),
+    _row("latency_mean_ms", "time", **_LATENCY),
+    _row("latency_p50_ms", "time", **_LATENCY),
+    _row("latency_p95_ms", "time", **_LATENCY),
+    _row("latency_p99_ms", "time", **_LATENCY),
+    _row("latency_max_ms", "time", **_LATENCY),
+    _row("slowest_client_p95_ms", "clients", takes={"group"}, **_LATENCY),
+    _row("service_p95_ms", "time", **_SERVICE),
+    _row("service_p99_ms", "time", **_SERVICE),
+    _row("own_lag_p99_ms", "time", unit="ms", takes=(), needs={"own"}),
+    _row("query_mean_ms", "target", unit="ms", **_QUERY),
+    _row("query_p95_ms", "target", unit="ms", **_QUERY),
+    _row("query_max_ms", "target", unit="ms", **_QUERY),
+    _row("query_failed", "target", takes={"query"}, needs={"readers"}, stands=True),
+    _row("recovery_s", "recovery", unit="s", **_RECOVERY),
+    _row("outage_s", "recovery", unit="s", **_RECOVERY),
+    _row("not_recovered", "recovery", **_RECOVERY),
+    _row("clients_not_back", "recovery", limit=0, **_RECOVERY),
+    _row("growth_mb", "target", unit="mb", shown=True, **_PROCESS),
+    _row("growth_mb_per_h", "target", unit="mb_per_h", shown=True, **_PROCESS),
+    _row("cpu_mean_percent", "target:cpu", unit="percent", **_PROCESS),
+    _row("health_ms", "target:health", unit="ms", takes=(), needs={"health"}, stands=True),
+    _row("clean_coverage", "target:coverage", unit="share", better="more", takes=(), needs={"own"}),
+    _row("connected", "target", better="more", takes={"group"}, needs={"consumers"}),
+    _row("stray", "delivery", takes={"group"}, **_STRANGE),
+    _row("undecodable", "delivery", limit=0, at_all_times=True, takes={"group"}, **_STRANGE),
+    _row("protocol", "delivery", limit=0, at_all_times=True, takes={"group"}, **_STRANGE),
+    _row("altered", "delivery:altered_", limit=0, at_all_times=True, **{**_STRANGE, "needs": {*_SEEN, "content"}}),
+    _row("restamped", "delivery", limit=0, at_all_times=True, **_STRANGE),
+)
+
+MEASURES: Mapping[str, Measure] = registry("measures", _ROWS)
+"""By name, in the order of the manual, then those of extensions."""
+
+
+def needing(what: str) -> frozenset[str]:
+    """The measures that rest on something."""
+    return frozenset(name for name, row in MEASURES.items() if what in row.needs)
+
+
+AT_LEAST = frozenset(name for name, row in MEASURES.items() if row.at_least)
+"""Measures of which more is better; their thresholds say `at_least`, all others `at_most`."""
+DEFAULT_LIMITS: Mapping[str, float] = {name: row.limit for name, row in MEASURES.items() if row.limit is not None}
+"""Limits (at_most) that hold though a profile does not name them; `at_most = "off"` switches one off."""
