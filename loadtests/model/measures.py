@@ -46,6 +46,10 @@ _ROWS = (
     _row("lost_total", "delivery", needs=_ACCOUNT, none_better=True, stands=True),
     _row("repeated", "delivery:repeated_", **_STRANGE),
     _row("missing_copies", "delivery", limit=0, needs=_SEEN, none_better=True),
+    _row("undecodable", "delivery", limit=0, at_all_times=True, takes={"group"}, **_STRANGE),
+    _row("protocol", "delivery", limit=0, at_all_times=True, takes={"group"}, **_STRANGE),
+    _row("altered", "delivery:altered_", limit=0, at_all_times=True, **{**_STRANGE, "needs": {*_SEEN, "content"}}),
+    _row("restamped", "delivery", limit=0, at_all_times=True, **_STRANGE),
     _row("reordered", "delivery:reordered_", **_STRANGE),
     _row("foreign", "delivery", **_STRANGE),
     _row("unasked", "delivery", limit=0, at_all_times=True, **_STRANGE),
@@ -77,10 +81,6 @@ _ROWS = (
     _row("clean_coverage", "target:coverage", unit="share", better="more", takes=(), needs={"own"}),
     _row("connected", "target", better="more", takes={"group"}, needs={"consumers"}),
     _row("stray", "delivery", takes={"group"}, **_STRANGE),
-    _row("undecodable", "delivery", limit=0, at_all_times=True, takes={"group"}, **_STRANGE),
-    _row("protocol", "delivery", limit=0, at_all_times=True, takes={"group"}, **_STRANGE),
-    _row("altered", "delivery:altered_", limit=0, at_all_times=True, **{**_STRANGE, "needs": {*_SEEN, "content"}}),
-    _row("restamped", "delivery", limit=0, at_all_times=True, **_STRANGE),
 )
 
 MEASURES: Mapping[str, Measure] = registry("measures", _ROWS)
