@@ -1,10 +1,7 @@
-"""Tickstorm under Locust: names the user classes and attaches the harness."""
+"""Tickstorm under Locust: hands it the user classes of every kind (see model/user_kinds.py), attaches the harness."""
 
 from loadtests import harness
-from loadtests.drive.consume.client import WebSocketClient
-from loadtests.drive.publish.publisher import EventPublisher
-from loadtests.drive.sql.reader import DatabaseReader
 
-__all__ = ["DatabaseReader", "EventPublisher", "WebSocketClient"]
+globals().update(harness.user_classes())
 
 harness.attach()

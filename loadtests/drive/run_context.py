@@ -6,7 +6,7 @@ A user class reads `self.environment.tickstorm` (a `Wired`) when it starts and h
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gevent.event import AsyncResult, Event
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from loadtests.drive.consume.tokens import Tokens
     from loadtests.drive.publish.publishing import Publishing
 
-Kind = Literal["publisher", "consumer", "reader"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
@@ -34,7 +32,7 @@ class Lease:
     offered; -1: not known, or never held before.
     """
 
-    kind: Kind
+    kind: str  # of its user, by its name in the table of user kinds
     slot: int
     epoch: int
     vacant_from_ns: int = -1
@@ -43,7 +41,7 @@ class Lease:
 class Slots(Protocol):
     """Where slots come from: the master, asked over Locust's own messages."""
 
-    def take(self, kind: Kind) -> Lease:
+    def take(self, kind: str) -> Lease:
         """The lowest free slot of a kind. Blocks this greenlet; raises NoSlot when the run is over."""
         ...
 

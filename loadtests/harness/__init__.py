@@ -29,6 +29,14 @@ def attach() -> None:
     events.init.add_listener(_init)
 
 
+def user_classes() -> dict[str, Any]:
+    """The Locust user classes of all kinds, by name."""
+    from loadtests.model.kinds import part
+    from loadtests.model.user_kinds import USERS
+
+    return {kind.user_class: part(kind.by) for kind in USERS.values()}
+
+
 def _init(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
     from locust.runners import WorkerRunner
 

@@ -19,6 +19,7 @@ import gevent
 from gevent.event import Event
 from locust.runners import MasterRunner
 
+from loadtests import extensions
 from loadtests.capture.clock import clock_identity
 from loadtests.capture.clocksync import ClockServer
 from loadtests.drive.run_context import RunContext
@@ -42,6 +43,7 @@ from loadtests.model.profile.reading import Loaded, read_effective
 from loadtests.model.profile.tables import Profile
 from loadtests.model.results import Verdict
 from loadtests.model.runconfig import OPTION, RunConfig, encode_config
+from loadtests.model.user_kinds import CONSUMER, USERS, wanted
 from loadtests.model.words import printable
 from loadtests.stack import stack_folder
 
@@ -62,7 +64,7 @@ class Chosen:
 
     def with_users(self, users: int) -> Chosen:
         """The same with another number of users in all: consumers make the difference. Raises BadInput."""
-        others = sum(self.planned.values()) - self.planned["WebSocketClient"]
+        others = sum(self.planned.values()) - self.planned[CONSUMER.name]
         if users <= others:
             raise BadInput(f"users: found {users}, allowed from {others + 1}: {others} publish or read, others consume")
         return replace(self, consumers=users - others)
@@ -70,7 +72,7 @@ class Chosen:
     def while_running(self, users: int, classes: Iterable[Any]) -> None:
         """Whether a run of these classes may go on with another number of users in all. Raises BadInput."""
         begun = self.users_of(classes)
-        others = begun - sum(self.planned[c.__name__] for c in classes if c.__name__ == "WebSocketClient")
+        others = begun - (self.planned[CONSUMER.name] if CONSUMER.user_class in {c.__name__ for c in classes} else 0)
         if not others < users <= begun:
             raise BadInput(
                 f"users: found {users}, allowed while this run goes on is {others + 1} to {begun}: {others} publish or "
@@ -79,18 +81,17 @@ class Chosen:
 
     def users_of(self, classes: Iterable[Any]) -> int:
         """Users in all; a locustfile may have classes of its user's own: the profile knows nothing of them."""
-        return sum(self.planned.get(c.__name__, c.fixed_count) for c in classes)
+        return sum(self.planned_of(c, c.fixed_count) for c in classes)
+
+    def planned_of(self, user_class: Any, otherwise: int) -> int:
+        """Users of a class of Locust's; a class that is none of ours has as many as its file says."""
+        return next((self.planned[k.name] for k in USERS.values() if k.user_class == user_class.__name__), otherwise)
 
     @property
     def planned(self) -> dict[str, int]:
-        """Users per class."""
-        contract = Contract(self.loaded.profile)
-        consumers = contract.consumer_count if self.consumers is None else self.consumers
-        return {
-            "EventPublisher": contract.publisher_count,
-            "WebSocketClient": consumers,
-            "DatabaseReader": sum(r.count for r in self.loaded.profile.readers),
-        }
+        """Users of each kind."""
+        found = wanted(self.loaded.profile)
+        return found if self.consumers is None else found | {CONSUMER.name: self.consumers}
 
     def users_here(self, options: Any) -> int:
         """Users that start in processes of this machine that begin with us; those of other workers are their own."""
@@ -156,11 +157,11 @@ class Leader:
         """The next run takes this profile; Locust learns how many users of each class that needs."""
         self.chosen = chosen
         for user_class in self._environment.available_user_classes.values():
-            planned = chosen.planned.get(user_class.__name__)
-            if planned is not None:
+            planned = chosen.planned_of(user_class, -1)
+            if planned >= 0:
                 user_class.fixed_count = planned
                 user_class.weight = 1 if planned else 0
-        self._environment.user_classes = [c for c in self._classes if chosen.planned.get(c.__name__, 1) > 0]
+        self._environment.user_classes = [c for c in self._classes if chosen.planned_of(c, 1) > 0]
         target, run = chosen.loaded.profile.target, chosen.loaded.profile.run
         self._environment.host = target.gateway or "the local stack"  # shown in the UI; the profile alone decides
         options = self._environment.parsed_options
@@ -207,7 +208,7 @@ class Leader:
         (folder / "history").mkdir(parents=True, exist_ok=True)
         replace_file(folder / "profile.toml", loaded.text.encode())
         planned = self.chosen.planned
-        wanted = {c.__name__ for c in self._environment.user_classes}
+        classes = {c.__name__ for c in self._environment.user_classes}
         config = RunConfig(
             run=run,
             profile_text=loaded.text,
@@ -221,9 +222,8 @@ class Leader:
             redis=target.redis,
             gateway=target.gateway,
             postgres=target.postgres,
-            consumers=planned["WebSocketClient"] if "WebSocketClient" in wanted else 0,
-            publishers=planned["EventPublisher"] if "EventPublisher" in wanted else 0,
-            readers=planned["DatabaseReader"] if "DatabaseReader" in wanted else 0,
+            users={name: planned[name] if kind.user_class in classes else 0 for name, kind in USERS.items()},
+            extensions=extensions.enabled(),
             profile_folder=str(self.chosen.folder),
             stack=target.supervisor,
         )
@@ -240,7 +240,7 @@ class Leader:
                 workers=workers,
                 distributed=self.distributed,
                 overrides=[
-                    *of_the_crew(planned, wanted, self.chosen.consumers),
+                    *of_the_crew(planned, classes, self.chosen.consumers),
                     *told_to_locust(self._environment.parsed_options),
                 ],
             ),

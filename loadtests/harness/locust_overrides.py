@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from loadtests.model.records import Effective
+from loadtests.model.user_kinds import CONSUMER, USERS
 
 BY_OPTION = "option"
 CLASSES = "LOCUST_USER_CLASSES"
@@ -24,7 +25,6 @@ NAMES = {
     "stop_timeout": "stop_timeout",
 }
 """Locust's options that change what is played, by their names in Locust's code."""
-KINDS = {"EventPublisher": "publishers", "WebSocketClient": "consumers", "DatabaseReader": "readers"}
 
 
 class Override(NamedTuple):
@@ -66,11 +66,11 @@ def told_to_locust(options: Any = None, argv: list[str] | None = None) -> list[O
 def of_the_crew(planned: Mapping[str, int], chosen: Collection[str], consumers: int | None) -> list[Override]:
     """Whom the profile plans and who is not there: another number of consumers, classes that were not chosen."""
     found = []
-    for name, key in KINDS.items():
-        if planned[name] and name not in chosen:
-            found.append(Override(key, "0", BY_OPTION))
-        elif key == "consumers" and consumers is not None:
-            found.append(Override(key, json.dumps(consumers), BY_OPTION))
+    for kind in USERS.values():
+        if planned[kind.name] and kind.user_class not in chosen:
+            found.append(Override(kind.key, "0", BY_OPTION))
+        elif kind is CONSUMER and consumers is not None:
+            found.append(Override(kind.key, json.dumps(consumers), BY_OPTION))
     return found
 
 

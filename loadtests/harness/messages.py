@@ -13,7 +13,6 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from loadtests.drive.run_context import Kind
 from loadtests.harness.participant import PartStatus
 
 log = logging.getLogger("tickstorm")
@@ -35,13 +34,13 @@ class Take(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A user of a kind begins and wants a slot."""
 
     number: Number
-    kind: Kind
+    kind: str
 
 
 class Give(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A user of a kind gives its slot back."""
 
-    kind: Kind
+    kind: str
     slot: Number
     next_epoch: Number
 

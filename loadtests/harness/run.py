@@ -33,6 +33,7 @@ from loadtests.model.live import Live
 from loadtests.model.profile.tables import Profile
 from loadtests.model.records import Finish, Header, Note, PathProbe, Phase, PhaseMark, Record, Trouble, Users
 from loadtests.model.runconfig import RunConfig
+from loadtests.model.user_kinds import CONSUMER, PUBLISHER
 from loadtests.plan.schedule import plan_end_ns, planned_faults
 
 LEAD_NS = 300 * NS_PER_MS
@@ -97,7 +98,7 @@ class ActiveRun:
         self.recorder = Recorder(lambda _number, frame: self.writer.write("main", frame))
         self.guards = AbortGuards(profile, self.fold, free_mb=free_memory_mb, emit=self.emit)
         self.following: Following | None = None
-        self.book = SlotBook({"publisher": config.publishers, "consumer": None, "reader": config.readers})
+        self.book = SlotBook(config.users | {CONSUMER.name: None})
         self.crew = crew
         self.faults: FaultControl | None = None
         self.closers: list[Closer] = []
@@ -206,7 +207,7 @@ class ActiveRun:
             self.abandon(f"error: {error}")
 
     def _run_plan(self) -> None:
-        wanted, publishers = self.config.consumers, self.config.publishers
+        wanted, publishers = self.config.consumers, self.config.users[PUBLISHER.name]
         if not self._until(
             lambda: self.connected >= wanted and self.publishing >= publishers, self.profile.run.connect_s
         ):

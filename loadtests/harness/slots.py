@@ -13,7 +13,8 @@ from typing import NamedTuple
 import gevent
 from gevent.event import AsyncResult
 
-from loadtests.drive.run_context import Kind, Lease, NoSlot
+from loadtests.drive.run_context import Lease, NoSlot
+from loadtests.model.user_kinds import USERS
 
 LOST_EPOCHS = 64
 """How many epochs are skipped for a slot whose holder vanished without saying how far it had come."""
@@ -26,7 +27,7 @@ class Taken(NamedTuple):
     epoch: int
     vacant_from_ns: int
 
-    def lease(self, kind: Kind) -> Lease:
+    def lease(self, kind: str) -> Lease:
         """As the user holds it."""
         return Lease(kind=kind, slot=self.slot, epoch=self.epoch, vacant_from_ns=self.vacant_from_ns)
 
@@ -34,16 +35,18 @@ class Taken(NamedTuple):
 class SlotBook:
     """Free and taken slots of one run; lives where the master or the only process is."""
 
-    def __init__(self, limits: Mapping[Kind, int | None]) -> None:
+    def __init__(self, limits: Mapping[str, int | None]) -> None:
         self._limits = limits
-        self._free: dict[Kind, list[int]] = {"publisher": [], "consumer": [], "reader": []}
-        self._fresh: dict[Kind, int] = {"publisher": 0, "consumer": 0, "reader": 0}
-        self._epoch: dict[tuple[Kind, int], int] = {}
-        self._holder: dict[tuple[Kind, int], str] = {}
-        self._vacant: dict[tuple[Kind, int], int] = {}
+        self._free: dict[str, list[int]] = {kind: [] for kind in USERS}
+        self._fresh = dict.fromkeys(USERS, 0)
+        self._epoch: dict[tuple[str, int], int] = {}
+        self._holder: dict[tuple[str, int], str] = {}
+        self._vacant: dict[tuple[str, int], int] = {}
 
-    def take(self, kind: Kind, holder: str) -> Taken | None:
-        """A place for a user of process `holder`; None when all slots of the plan are taken."""
+    def take(self, kind: str, holder: str) -> Taken | None:
+        """A place for a user of process `holder`; None when the plan has none left, or not such a kind."""
+        if kind not in self._free:
+            return None
         if self._free[kind]:
             slot = heapq.heappop(self._free[kind])
         else:
@@ -55,14 +58,14 @@ class SlotBook:
         self._holder[kind, slot] = holder
         return Taken(slot, self._epoch.get((kind, slot), 0), self._vacant.get((kind, slot), -1))
 
-    def give_back(self, kind: Kind, slot: int, next_epoch: int, at_ns: int) -> None:
+    def give_back(self, kind: str, slot: int, next_epoch: int, at_ns: int) -> None:
         """The holder is done with it at a time (-1: unknown); giving back twice changes nothing."""
         if self._holder.pop((kind, slot), None) is not None:
             self._epoch[kind, slot] = max(next_epoch, self._epoch.get((kind, slot), 0))
             self._vacant[kind, slot] = at_ns
             heapq.heappush(self._free[kind], slot)
 
-    def lose(self, holder: str) -> list[tuple[Kind, int]]:
+    def lose(self, holder: str) -> list[tuple[str, int]]:
         """A process is gone: its slots are free again, far enough from the epochs that it may have used."""
         lost = [key for key, who in self._holder.items() if who == holder]
         for kind, slot in lost:
@@ -78,7 +81,7 @@ class LocalSlots:
         self._holder = holder
         self._now_ns = now_ns
 
-    def take(self, kind: Kind) -> Lease:
+    def take(self, kind: str) -> Lease:
         """The lowest free slot. Raises NoSlot when the plan has none left."""
         found = self._book.take(kind, self._holder)
         if found is None:
@@ -94,7 +97,7 @@ class RemoteSlots:
     """Slots for users of a worker: asked from the master by message, answered by `answer`."""
 
     def __init__(
-        self, ask: Callable[[int, Kind], None], give: Callable[[Kind, int, int], None], timeout_s: float
+        self, ask: Callable[[int, str], None], give: Callable[[str, int, int], None], timeout_s: float
     ) -> None:
         self._ask = ask
         self._give = give
@@ -102,7 +105,7 @@ class RemoteSlots:
         self._numbers = count()
         self._open: dict[int, AsyncResult[Taken | None]] = {}
 
-    def take(self, kind: Kind) -> Lease:
+    def take(self, kind: str) -> Lease:
         """The lowest free slot. Blocks this greenlet; raises NoSlot when the plan has none left or no answer comes."""
         number = next(self._numbers)
         result: AsyncResult[Taken | None] = AsyncResult()

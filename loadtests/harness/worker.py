@@ -13,10 +13,11 @@ from typing import Any
 import gevent
 import msgspec
 
+from loadtests import extensions
 from loadtests.capture.clock import clock_identity
 from loadtests.capture.clocksync import EVERY_S, Offset, measure
 from loadtests.capture.shipping import Outbox
-from loadtests.drive.run_context import Kind, RunContext
+from loadtests.drive.run_context import RunContext
 from loadtests.harness import messages
 from loadtests.harness.environment_info import VERSION, versions
 from loadtests.harness.participant import SAME_CLOCK, Participant, PartStatus
@@ -71,7 +72,7 @@ class Worker:
     def _slot(self, _node: str, data: dict[str, Any]) -> None:
         found = data["slot"]
         if not self._slots.answer(data["number"], Taken(*found) if found else None) and found:
-            kind: Kind = data["kind"]
+            kind: str = data["kind"]
             self._send(messages.GIVE, {"kind": kind, "slot": found[0], "next_epoch": found[1]})
 
     def _acknowledged(self, _node: str, data: dict[str, Any]) -> None:
@@ -147,6 +148,8 @@ class Worker:
     def _refusal(self, config: RunConfig) -> str:
         if config.tickstorm != VERSION:
             return f"refused: it is Tickstorm {VERSION}, the master is {config.tickstorm}"
+        if config.extensions != (own := extensions.enabled()):
+            return f"refused: its extensions are {own or 'none'}, the master's {config.extensions or 'none'}"
         if sha256_of(config.profile_text) != config.profile_sha256:
             return "refused: the profile does not have the hash that the master states"
         return ""

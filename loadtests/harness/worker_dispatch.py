@@ -14,7 +14,9 @@ from typing import Any
 
 from locust.dispatch import UsersDispatcher
 
-KEPT = frozenset({"EventPublisher", "DatabaseReader"})
+from loadtests.model.user_kinds import USERS
+
+KEPT = frozenset(kind.user_class for kind in USERS.values() if kind.kept)
 """User classes of which none is taken away."""
 
 

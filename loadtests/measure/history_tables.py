@@ -92,6 +92,7 @@ class ProcessFacts:
         self.first_after = Columns(4)  # healed, kind, consumer, at
         self.closings: list[r.Closing] = []
         self.queried: list[r.Queried] = []
+        self.requested: list[r.Requested] = []
         self.probes: list[r.PathProbe] = []
         self.fault_steps: list[r.FaultStep] = []
         self.crew: list[r.CrewFault] = []
@@ -170,6 +171,8 @@ class ProcessFacts:
                 self.closings.append(record)
             case r.Queried():
                 self.queried.append(record)
+            case r.Requested():
+                self.requested.append(record)
             case r.PathProbe():
                 self._add_probe(record)
             case r.FaultStep():

@@ -13,6 +13,7 @@ from loadtests.measure.streams import StreamTable
 from loadtests.measure.subscriptions import SubscriptionTable
 from loadtests.model.contract import Contract
 from loadtests.model.ids import SLICE_NS
+from loadtests.model.user_kinds import CONSUMER, USERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -100,7 +101,7 @@ def changed_counts(facts: HistoryTables, times: Times) -> list[str]:
     """In words, each change of the number of consumers while the plan was played."""
     found, before = [], None
     for users in sorted((u for _, p in facts.each() for u in p.users), key=lambda u: u.at_ns):
-        now = users.wanted.get("WebSocketClient")
+        now = users.wanted.get(CONSUMER.user_class)
         if before is not None and now is not None and now != before and times.t0_ns < users.at_ns < times.plan_end_ns:
             at_s = times.seconds(users.at_ns)
             found.append(f"{now} consumers instead of {before} from {at_s:.1f} s on: the user count was changed")
@@ -108,18 +109,10 @@ def changed_counts(facts: HistoryTables, times: Times) -> list[str]:
     return found
 
 
-CREW = {
-    "publishers": "no publisher took part, since its class was not chosen: the load was not offered",
-    "consumers": "no consumer took part, since its class was not chosen: nothing could be received",
-    "readers": "no reader took part, since its class was not chosen: nothing was asked of the database",
-}
-
-
 def left_out(facts: HistoryTables) -> dict[str, str]:
     """Kinds of users that the profile plans and that the user did not choose, and what that means."""
-    return {
-        key: CREW[key] for key, value, source in overrides(facts) if key in CREW and (value, source) == ("0", "option")
-    }
+    none = {key for key, value, source in overrides(facts) if (value, source) == ("0", "option")}
+    return {kind.key: kind.lacking for kind in USERS.values() if kind.key in none}
 
 
 def overrides(facts: HistoryTables) -> list[tuple[str, str, str]]:
@@ -135,7 +128,7 @@ def overrides(facts: HistoryTables) -> list[tuple[str, str, str]]:
 def total_planned(facts: HistoryTables, contract: Contract) -> int:
     """Planned consumers: the profile's, unless an option said how many."""
     for key, value, source in overrides(facts):
-        if key == "consumers" and source == "option":
+        if key == CONSUMER.key and source == "option":
             return msgspec.json.decode(value.encode(), type=int)
     return contract.consumer_count
 

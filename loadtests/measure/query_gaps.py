@@ -20,6 +20,7 @@ from loadtests.model.profile.tables import Threshold
 from loadtests.model.profile.workload import Readers
 from loadtests.model.records import Queried
 from loadtests.model.results import RecoveryResult, Verdict
+from loadtests.model.user_kinds import READER
 
 NOT_MEASURED = "the recovery of queries is not measured"
 _DATABASE = "postgres"
@@ -79,7 +80,7 @@ def _width(spec: Readers) -> int:
 def _fewer(case: Analysis) -> bool:
     """Whether readers were taken away by hand: who is not there asks nothing."""
     count = sum(r.count for r in case.profile.readers)
-    return any(u.wanted.get("DatabaseReader", count) < count for _, p in case.facts.each() for u in p.users)
+    return any(u.wanted.get(READER.user_class, count) < count for _, p in case.facts.each() for u in p.users)
 
 
 def with_queries(case: Analysis) -> Analysis:

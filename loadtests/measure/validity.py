@@ -22,6 +22,7 @@ from loadtests.model.fault_kinds import KINDS
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.records import THE_STACK
 from loadtests.model.results import Check, Verdict
+from loadtests.model.user_kinds import CONSUMER, PUBLISHER
 
 _LOOKED_AFTER_NS = 2 * NS_PER_S
 """The injector asks whether a fault is gone within this time after its lifting."""
@@ -196,10 +197,10 @@ def _publishers_gone(case: Analysis) -> list[str]:
     ]
     count = sum(g.count for g in case.profile.publishers)
     fewer = [
-        f"{u.wanted['EventPublisher']} of {count} publishers were left at {case.times.seconds(u.at_ns):.1f} s"
+        f"{u.wanted[PUBLISHER.user_class]} of {count} publishers were left at {case.times.seconds(u.at_ns):.1f} s"
         for _, p in case.facts.each()
         for u in p.users
-        if case.times.t0_ns < u.at_ns < end and u.wanted.get("EventPublisher", count) < count
+        if case.times.t0_ns < u.at_ns < end and u.wanted.get(PUBLISHER.user_class, count) < count
     ]
     return lost + fewer
 
@@ -307,7 +308,8 @@ def _faults(case: Analysis) -> list[Check]:
     lines += [f"{a.name}: {why}" for a in case.acts if (why := _still_there(case, a))]
     bad = [r.summary for r in case.recovery if r.verdict is Verdict.FAIL]
     unsure = [r.summary for r in case.recovery if r.verdict is Verdict.UNKNOWN]
-    if left_out(case.facts).keys() & {"publishers", "consumers"}:  # nothing was offered, or nobody was there to see it
+    # Nothing was offered, or nobody was there to see it.
+    if left_out(case.facts).keys() & {PUBLISHER.key, CONSUMER.key}:
         bad, unsure = [], bad + unsure
     told = {r.fault for r in case.recovery}
     unsure += [line for line in never if line.partition(":")[0] not in told]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from typing import Protocol, TypeVar
 
 from loadtests.model.profile.tables import Profile, generated_symbols
 from loadtests.model.profile.workload import Consumers, Family, Publishers
@@ -71,11 +72,7 @@ class Contract:
 
     def publisher_group(self, slot: int) -> tuple[int, Publishers]:
         """Group index and group of a publisher slot. Raises IndexError for a slot beyond the plan."""
-        for index, group in enumerate(self.profile.publishers):
-            if slot < group.count:
-                return index, group
-            slot -= group.count
-        raise IndexError("publisher slot beyond the plan")
+        return group_of(self.profile.publishers, slot)
 
     def publisher_routes(self, slot: int) -> tuple[int, ...]:
         """Routes that a publisher slot writes to, in the profile's order."""
@@ -88,11 +85,7 @@ class Contract:
         if slot >= self.consumer_count:
             index = (slot - self.consumer_count) % len(self.profile.consumers)
             return index, self.profile.consumers[index]
-        for index, group in enumerate(self.profile.consumers):
-            if slot < group.count:
-                return index, group
-            slot -= group.count
-        raise IndexError("consumer slot beyond the plan")
+        return group_of(self.profile.consumers, slot)
 
     def consumer(self, slot: int) -> ConsumerPlan:
         """What the consumer of a slot subscribes to; a share of the symbols is drawn by seed and slot."""
@@ -137,6 +130,27 @@ class Contract:
         """`family/consumer group` of such an index."""
         family, consumers = divmod(group, len(self.profile.consumers))
         return f"{self.profile.families[family].name}/{self.profile.consumers[consumers].name}"
+
+
+class Counted(Protocol):
+    """A group of so many users."""
+
+    @property
+    def count(self) -> int:
+        """How many."""
+        ...
+
+
+Group = TypeVar("Group", bound=Counted)
+
+
+def group_of(groups: Sequence[Group], slot: int) -> tuple[int, Group]:
+    """Index and group of a slot, which are dealt out group after group. Raises IndexError beyond the plan."""
+    for index, group in enumerate(groups):
+        if slot < group.count:
+            return index, group
+        slot -= group.count
+    raise IndexError(f"slot {slot} beyond the plan")
 
 
 def _routes(families: Sequence[Family]) -> list[Route]:

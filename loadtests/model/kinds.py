@@ -99,7 +99,11 @@ class UserKind:
     keys: Keys = field(default_factory=dict)  # of a group in `users`, beside kind, name and count
     kept: bool = True  # none is taken away when fewer users are asked for; of one kind the number may be edited
     lacking: str = ""  # what a run says where its class was not chosen
-    needs_address: str = ""  # of the target's services, without which no such user can work
+
+    @property
+    def key(self) -> str:
+        """How effective values name the number of such users."""
+        return self.groups if self.groups != "users" else f"users.{self.name}"
 
     @property
     def user_class(self) -> str:

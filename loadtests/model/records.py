@@ -242,6 +242,20 @@ class Queried(_Record, frozen=True, kw_only=True, array_like=True, tag="queried"
     example: str = ""  # SQLSTATE and first line of an error
 
 
+class Requested(_Record, frozen=True, kw_only=True, array_like=True, tag="requested"):
+    """Requests of one group of users of an extension, per name and slice of the planned time."""
+
+    kind: str  # of the users
+    group: str
+    name: str
+    due_slice: int
+    ok: int
+    failed: int
+    connect: Sparse
+    latency: Sparse  # without connecting
+    example: str = ""  # of an error
+
+
 LINK_PROBE = "link:"
 """Before the name of a link in what a `PathProbe` is about."""
 
@@ -409,6 +423,7 @@ Record = (
     | FirstAfter
     | Closing
     | Queried
+    | Requested
     | PathProbe
     | FaultStep
     | CrewFault

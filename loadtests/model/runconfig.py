@@ -6,6 +6,8 @@ import hashlib
 
 import msgspec
 
+from loadtests.model.user_kinds import CONSUMER
+
 OPTION = "tickstorm_run"
 """Name of the field of Locust's parsed options that carries the configuration to workers."""
 
@@ -25,11 +27,15 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     redis: str  # host:port, as publishers reach it
     gateway: str
     postgres: str
-    consumers: int  # planned users, after an override
-    publishers: int
-    readers: int
+    users: dict[str, int]  # planned ones of each kind, after an override
     profile_folder: str  # files that the profile names are relative to it
     stack: str = ""  # folder of the local stack, where its user finds its passwords; empty: an external target
+    extensions: dict[str, str] = {}  # name -> version of those that the leading process has: workers need the same
+
+    @property
+    def consumers(self) -> int:
+        """Planned consumers."""
+        return self.users[CONSUMER.name]
 
 
 def sha256_of(text: str) -> str:

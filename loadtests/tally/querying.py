@@ -1,8 +1,10 @@
-"""How fast did the database answer, per query and slice of the planned time?  A fold of single queries into records."""
+"""How fast was each request answered, per name and slice of planned time?  A fold of single requests into records."""
 
 from __future__ import annotations
 
-from loadtests.model.records import Queried
+from collections.abc import Callable
+from typing import Any
+
 from loadtests.tally.histogram import Histogram
 
 
@@ -17,35 +19,34 @@ class _Cell:
         self.example = ""
 
 
-class QueryTally:
-    """The account of one reader."""
+class RequestTally:
+    """The account of one user that asks. `record` makes what goes into the history: of a name, and a cell's numbers."""
 
-    def __init__(self, readers: int) -> None:
-        self._readers = readers
+    def __init__(self, record: Callable[..., Any]) -> None:
+        self._record = record
         self._cells: dict[tuple[str, int], _Cell] = {}
 
-    def connected(self, query: str, due_slice: int, took_ns: int) -> None:
-        """A connection had to be made for a query."""
-        self._cell(query, due_slice).connect.add(took_ns)
+    def connected(self, name: str, due_slice: int, took_ns: int) -> None:
+        """A connection had to be made for a request."""
+        self._cell(name, due_slice).connect.add(took_ns)
 
-    def answered(self, query: str, due_slice: int, took_ns: int) -> None:
-        """The rows are there; the time is without connecting."""
-        cell = self._cell(query, due_slice)
+    def answered(self, name: str, due_slice: int, took_ns: int) -> None:
+        """The answer is there; the time is without connecting."""
+        cell = self._cell(name, due_slice)
         cell.ok += 1
         cell.latency.add(took_ns)
 
-    def failed(self, query: str, due_slice: int, why: str) -> None:
-        """No rows; `why` begins with the SQLSTATE where there is one."""
-        cell = self._cell(query, due_slice)
+    def failed(self, name: str, due_slice: int, why: str) -> None:
+        """No answer; `why` begins with a code, say the SQLSTATE, where there is one."""
+        cell = self._cell(name, due_slice)
         cell.failed += 1
         cell.example = cell.example or why
 
-    def records(self) -> list[Queried]:
+    def records(self) -> list[Any]:
         """All that came since the last call, and forget it."""
         found = [
-            Queried(
-                readers=self._readers,
-                query=query,
+            self._record(
+                name,
                 due_slice=due_slice,
                 ok=cell.ok,
                 failed=cell.failed,
@@ -53,10 +54,10 @@ class QueryTally:
                 latency=cell.latency.sparse(),
                 example=cell.example,
             )
-            for (query, due_slice), cell in sorted(self._cells.items())
+            for (name, due_slice), cell in sorted(self._cells.items())
         ]
         self._cells = {}
         return found
 
-    def _cell(self, query: str, due_slice: int) -> _Cell:
-        return self._cells.setdefault((query, due_slice), _Cell())
+    def _cell(self, name: str, due_slice: int) -> _Cell:
+        return self._cells.setdefault((name, due_slice), _Cell())

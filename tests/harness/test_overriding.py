@@ -12,6 +12,7 @@ import pytest
 
 from loadtests.harness.commandline import ruled
 from loadtests.harness.locust_overrides import Override, effective, of_the_crew, told_to_locust
+from loadtests.model.user_kinds import USERS
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {
@@ -67,8 +68,8 @@ def test_what_plain_locust_heeds_is_named_with_its_source(tmp_path: Path, monkey
 
 
 def test_classes_that_were_not_chosen_are_of_the_crew() -> None:
-    planned = {"EventPublisher": 4, "WebSocketClient": 50, "DatabaseReader": 0}
-    everybody = list(planned)
+    planned = {"publisher": 4, "consumer": 50, "reader": 0}
+    everybody = [kind.user_class for kind in USERS.values()]
     assert of_the_crew(planned, everybody, None) == []
     assert of_the_crew(planned, everybody, 7) == [Override("consumers", "7", "option")]
     assert of_the_crew(planned, ["WebSocketClient"], None) == [Override("publishers", "0", "option")]

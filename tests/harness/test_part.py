@@ -56,7 +56,7 @@ def test_a_reading_is_dated_when_it_was_taken_not_when_its_flush_began(monkeypat
     config = RunConfig(
         run="run-1", profile_text=PROFILE, profile_sha256=sha256_of(PROFILE), tickstorm="0", origin_ns=0,
         origin_unix_ns=0, clock=clock_identity(), clock_port=0, started_at="", redis="127.0.0.1:1",
-        gateway="127.0.0.1:1", postgres="", consumers=2, publishers=1, readers=0, profile_folder=".",
+        gateway="127.0.0.1:1", postgres="", users={"publisher": 1, "consumer": 2, "reader": 0}, profile_folder=".",
     )  # fmt: skip
     profile = read_profile(PROFILE, file="dated").profile
     slots = LocalSlots(SlotBook({}), "worker-0", lambda: 0)

@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-from gevent.event import Event
-from locust import User, task
-
 from loadtests.drive.consume.consuming import Consuming
-from loadtests.drive.run_context import NoSlot, Wired
+from loadtests.drive.run_context import Lease, RunContext
+from loadtests.drive.slot_user import SlotUser
 from loadtests.model.ids import NS_PER_MS
+from loadtests.model.user_kinds import CONSUMER
 
 
-class WebSocketClient(User):
-    """One consumer: plain WebSocket or Socket.IO, as its group in the profile says."""
+class WebSocketClient(SlotUser):
+    """One consumer, by the transport that its group in the profile names."""
 
-    abstract = False
+    kind = CONSUMER.name
+    _consuming: Consuming | None = None
 
-    @task
-    def consume(self) -> None:
-        """Hold a subscription until the run is over, then park: a user that ended would be spawned again."""
-        wired: Wired = self.environment.tickstorm
-        wiring = wired.wiring()
-        if wiring is not None:
-            try:
-                lease = wiring.slots.take("consumer")
-            except NoSlot:
-                lease = None
-            if lease is not None:
-                consuming = Consuming(wiring, lease, self._tell)
-                try:
-                    consuming.run()
-                finally:
-                    consuming.stop()
-                    wiring.slots.give_back(lease, consuming.next_epoch)
-        Event().wait()
+    def serve(self, context: RunContext, lease: Lease) -> None:
+        """Hold a subscription until the run is over."""
+        consuming = self._consuming = Consuming(context, lease, self._tell)
+        try:
+            consuming.run()
+        finally:
+            consuming.stop()
+
+    def next_epoch(self, context: RunContext, lease: Lease) -> int:
+        """Each connection, and each group of failures that was noted, took one."""
+        return lease.epoch if self._consuming is None else self._consuming.next_epoch
 
     def _tell(self, group: str, took_ns: int, problem: str) -> None:
         self.environment.events.request.fire(

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from gevent.event import Event
-from locust import User, task
+from loadtests.drive.run_context import Lease, RunContext
+from loadtests.drive.slot_user import SlotUser
+from loadtests.model.user_kinds import PUBLISHER
 
-from loadtests.drive.run_context import NoSlot, RunContext, Wired
 
+class EventPublisher(SlotUser):
+    """One publisher slot of the profile."""
 
-class EventPublisher(User):
-    """One publisher slot of the profile. A user that ends would be spawned again, so it parks."""
+    kind = PUBLISHER.name
 
-    @task
-    def publish(self) -> None:
-        """Serve a slot's plan until it is done, then hold still."""
-        wired: Wired = self.environment.tickstorm
-        wiring = wired.wiring()
-        if wiring is not None:
-            self._serve(wiring)
-        Event().wait()
+    def serve(self, context: RunContext, lease: Lease) -> None:
+        """Publish the slot's plan."""
+        context.publishing.serve(lease)
 
-    def _serve(self, wiring: RunContext) -> None:
-        try:
-            lease = wiring.slots.take("publisher")
-        except NoSlot:
-            return
-        next_epoch = lease.epoch
-        try:
-            next_epoch = wiring.publishing.serve(lease)
-        finally:
-            # Killed while it was being served, the user knows less than the one who served it.
-            wiring.slots.give_back(lease, max(next_epoch, wiring.publishing.next_epoch(lease)))
+    def next_epoch(self, context: RunContext, lease: Lease) -> int:
+        """As who serves it knows: a user that was killed meanwhile knows less."""
+        return context.publishing.next_epoch(lease)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticKnownError
 
 from loadtests.model.address import PATTERN, PATTERN_OR_SPARE, is_address
+from loadtests.model.kinds import Key
 
 
 def _address(text: str) -> str:
@@ -33,6 +34,17 @@ class Table(BaseModel):
     """A table: frozen, no unknown keys, no silent conversion, no infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def takes(key: Key) -> Any:
+    """The annotation of a key of a kind."""
+    if key.of == "choice":
+        return Literal[key.choices]
+    plain: Any = {"whole": int, "number": float, "yes": bool, "text": Text, "address or spare": AddressOrSpare}[key.of]
+    if "pattern" in key.limits:
+        plain = str
+    limits: dict[str, Any] = dict(key.limits)
+    return Annotated[plain, Field(**limits)] if limits else plain
 
 
 def refuse(problems: Iterable[str]) -> None:

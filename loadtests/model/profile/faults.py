@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union
 from pydantic import BaseModel, Field, TypeAdapter, create_model, model_validator
 
 from loadtests.model.fault_kinds import KINDS, OWN_KEYS
-from loadtests.model.kinds import FaultKind, Key
-from loadtests.model.profile.base import AddressOrSpare, Name, Positive, Seconds, Table, Text, refuse
+from loadtests.model.kinds import FaultKind
+from loadtests.model.profile.base import Name, Positive, Seconds, Table, refuse, takes
 
 PLACES = ("link", "service", "consumers", "publishers")
 
@@ -100,17 +100,6 @@ class Fault(Table):
         return {key: int(value) if isinstance(value, bool) else value for key, value in given.items()}
 
 
-def _takes(key: Key) -> Any:
-    """The annotation of a key."""
-    if key.of == "choice":
-        return Literal[key.choices]
-    plain: Any = {"whole": int, "number": float, "yes": bool, "text": Text, "address or spare": AddressOrSpare}[key.of]
-    if "pattern" in key.limits:
-        plain = str
-    limits: dict[str, Any] = dict(key.limits)
-    return Annotated[plain, Field(**limits)] if limits else plain
-
-
 def _table(name: str, kind: Any, keys: dict[str, tuple[Any, Any]]) -> type[Fault]:
     """A table with these keys besides those of all faults, in the order of the manual."""
     fields: dict[str, tuple[Any, Any]] = {"kind": (kind, ...), **keys}
@@ -118,13 +107,13 @@ def _table(name: str, kind: Any, keys: dict[str, tuple[Any, Any]]) -> type[Fault
 
 
 def _of_kind(row: FaultKind) -> type[Fault]:
-    keys: dict[str, tuple[Any, Any]] = {name: (_takes(key), ...) for name, key in row.needs.items()}
-    keys |= {name: (_takes(key) | None, None) for name, key in row.may.items()}
+    keys: dict[str, tuple[Any, Any]] = {name: (takes(key), ...) for name, key in row.needs.items()}
+    keys |= {name: (takes(key) | None, None) for name, key in row.may.items()}
     return _table(f"Fault of kind {row.name}", Literal[row.name], keys)
 
 
 OF_KIND: dict[str, type[Fault]] = {name: _of_kind(row) for name, row in KINDS.items()}
-Fault.all_keys = _table("Fault", Literal[tuple(KINDS)], {n: (_takes(key) | None, None) for n, key in OWN_KEYS.items()})
+Fault.all_keys = _table("Fault", Literal[tuple(KINDS)], {n: (takes(key) | None, None) for n, key in OWN_KEYS.items()})
 
 if TYPE_CHECKING:
     AnyFault = Fault

@@ -55,7 +55,7 @@ def one_of(names: Collection[str]) -> str:
 
 
 def _names(profile: Profile) -> Iterator[str]:
-    for key in ("families", "publishers", "consumers", "readers", "faults"):
+    for key in ("families", "publishers", "consumers", "readers", "users", "faults"):
         seen: dict[str, int] = {}
         for index, part in enumerate(getattr(profile, key)):
             if part.name in seen:

@@ -32,6 +32,7 @@ from loadtests.model.profile.workload import (
     Publishers,
     Query,
     Readers,
+    Users,
 )
 
 # ruff: noqa: RUF012 - pydantic copies a default for every model
@@ -217,6 +218,7 @@ class Profile(Table):
     publishers: Annotated[list[Publishers], Field(min_length=1)]
     consumers: Annotated[list[Consumers], Field(min_length=1)]
     readers: list[Readers] = []
+    users: list[Users] = []
     faults: list[AnyFault] = []
     steady: Steady = Steady()
     recovery: Recovery = Recovery()

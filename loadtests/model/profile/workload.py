@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, SkipValidation, model_validator
+from pydantic import Field, SkipValidation, create_model, model_validator
 
 from loadtests.model.content import TIMESTAMP
-from loadtests.model.profile.base import Channel, Name, Positive, Seconds, Table, Text, needs_of_kind, refuse, twice
+from loadtests.model.profile.base import (
+    Channel,
+    Name,
+    Positive,
+    Seconds,
+    Table,
+    Text,
+    needs_of_kind,
+    refuse,
+    takes,
+    twice,
+)
+from loadtests.model.user_kinds import ADDED, OWN_KEYS
 
 # ruff: noqa: RUF012 - pydantic copies a default for every model
 
@@ -175,3 +187,33 @@ class Readers(Table):
     ]
     connect_each: bool = False  # a new connection for every query
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
+
+
+class Users(Table):
+    """A group of equal users of a kind that an extension adds; each is a Locust user with a slot of its own."""
+
+    name: Name
+    kind: Name
+    count: Annotated[int, Field(ge=1, le=100_000)] = 1
+
+    @model_validator(mode="after")
+    def _has_what_its_kind_needs(self) -> Users:
+        row = ADDED.get(self.kind)
+        if row is None:
+            known = ", ".join(f'"{name}"' for name in ADDED)
+            allowed = f"one of {known}" if known else "nothing: no extension that adds users is enabled"
+            refuse([f'kind: found "{self.kind}", allowed {allowed}'])
+            return self
+        given = {key for key in OWN_KEYS if getattr(self, key) is not None}
+        needs = {name for name, key in row.keys.items() if key.default is None}
+        refuse(needs_of_kind(self, self.kind, needs, given, set(row.keys)))
+        return self
+
+    def key(self, name: str) -> Any:
+        """The value of a key of its kind, or its default."""
+        value = getattr(self, name)
+        return ADDED[self.kind].keys[name].default if value is None else value
+
+
+if not TYPE_CHECKING and OWN_KEYS:
+    Users = create_model("Users", __base__=Users, **{name: (takes(key) | None, None) for name, key in OWN_KEYS.items()})

@@ -1,0 +1,51 @@
+"""Which kinds of users does a run have, and how many of each does a profile want?  The table; data only.
+
+How to add one: a row (in an extension: docs/extending.md) and its class, a subclass of `drive.slot_user.SlotUser`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from loadtests.model.kinds import Key, UserKind, registry
+
+if TYPE_CHECKING:
+    from loadtests.model.profile.tables import Profile
+
+PUBLISHER = UserKind(
+    name="publisher",
+    by="loadtests.drive.publish.publisher:EventPublisher",
+    groups="publishers",
+    lacking="no publisher took part, since its class was not chosen: the load was not offered",
+)
+CONSUMER = UserKind(
+    name="consumer",
+    by="loadtests.drive.consume.client:WebSocketClient",
+    groups="consumers",
+    kept=False,
+    lacking="no consumer took part, since its class was not chosen: nothing could be received",
+)
+READER = UserKind(
+    name="reader",
+    by="loadtests.drive.sql.reader:DatabaseReader",
+    groups="readers",
+    lacking="no reader took part, since its class was not chosen: nothing was asked of the database",
+)
+USERS: Mapping[str, UserKind] = registry("users", (PUBLISHER, CONSUMER, READER))
+"""By name."""
+ADDED = {name: kind for name, kind in USERS.items() if kind.groups == "users"}
+"""Those of extensions: the kinds of a profile's `users`."""
+OWN_KEYS: dict[str, Key] = {name: key for kind in ADDED.values() for name, key in kind.keys.items()}
+"""Keys of a group in `users` that only some kinds take. One name means one thing."""
+
+
+def groups_of(profile: Profile, kind: UserKind) -> list[Any]:
+    """The groups of a profile that want users of a kind."""
+    found = getattr(profile, kind.groups)
+    return [group for group in found if group.kind == kind.name] if kind.name in ADDED else list(found)
+
+
+def wanted(profile: Profile) -> dict[str, int]:
+    """How many users of each kind a profile wants."""
+    return {name: sum(group.count for group in groups_of(profile, kind)) for name, kind in USERS.items()}
