@@ -8,14 +8,15 @@ check values are hexadecimal text, which no JSON library rounds.  Decoders are c
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 
 Form = Literal["object", "text"]
-Envelope = Literal["websocket", "socketio"]
+Envelope = tuple[str | int, ...]
+"""Where a transport puts a payload in a message's JSON: names of keys, or places of a list."""
 
 _RUN = re.compile(r"[A-Za-z0-9_~:-]{1,120}")
 
@@ -113,19 +114,12 @@ Decode = Callable[[bytes], MessageIdentity | None]
 def decoder(form: Form, path: str, envelope: Envelope) -> Decode:
     """Compile the decoder of a profile's identity path below a transport's envelope.
 
-    Envelope "websocket" is `{"data": payload}`, "socketio" is `["event", payload]`.
+    Envelope ("data",) is `{"data": payload}`, (1,) is `["event", payload]`, () the payload itself.
     """
     leaf: Any = _Object if form == "object" else str
-    payload = leaf
-    steps = path.split(".")
-    if envelope == "websocket":
-        steps.insert(0, "data")
-    for step in reversed(steps):
-        payload = msgspec.defstruct("Step", [("inner", payload | None, None)], rename={"inner": step}, frozen=True)
+    steps = (*envelope, *path.split("."))
+    payload = within(steps, leaf)
     depth = len(steps)
-    if envelope == "socketio":
-        payload = msgspec.defstruct("Packet", [("event", str), ("inner", payload | None, None)], array_like=True)
-        depth += 1
     decode = msgspec.json.Decoder(payload).decode
     read = _from_object if form == "object" else _from_text
 
@@ -141,6 +135,18 @@ def decoder(form: Form, path: str, envelope: Envelope) -> Decode:
         return read(found)
 
     return identity
+
+
+def within(steps: Sequence[str | int], leaf: Any, *, needed: bool = False) -> Any:
+    """The type of JSON in which `leaf` stands at the end of a path, each step of it an attribute `inner`."""
+    for step in reversed(steps):
+        inner = ("inner", leaf) if needed else ("inner", leaf | None, None)
+        if isinstance(step, int):
+            before = [(f"text{place}", str) for place in range(step)]
+            leaf = msgspec.defstruct("Listed", [*before, inner], array_like=True, frozen=True)
+        else:
+            leaf = msgspec.defstruct("Step", [inner], rename={"inner": step}, frozen=True)
+    return leaf
 
 
 def _from_object(found: _Object) -> MessageIdentity:

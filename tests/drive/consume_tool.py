@@ -20,7 +20,7 @@ import gevent.fileobject  # noqa: E402
 import msgspec  # noqa: E402
 
 from loadtests.capture.clock import MonotonicClock  # noqa: E402
-from loadtests.drive import consuming  # noqa: E402
+from loadtests.drive.consume import consuming  # noqa: E402
 from loadtests.drive.consume.consuming import Consuming  # noqa: E402
 from loadtests.drive.consume.receiver import Receiver  # noqa: E402
 from loadtests.drive.run_context import Addresses, Lease, RunContext  # noqa: E402

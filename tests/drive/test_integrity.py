@@ -26,6 +26,7 @@ from loadtests.model.contract import Contract
 from loadtests.model.profile.tables import Profile
 from loadtests.model.records import Closing, Consumed, HarnessSecond, Record, Strange
 from loadtests.model.results import Results, Verdict
+from loadtests.model.transports import TRANSPORTS
 from loadtests.plan.payload import content_shapes
 from loadtests.plan.replay import Replayed
 from loadtests.tally.accountant import Accountant
@@ -89,7 +90,7 @@ class Passed:
         dialect = (PlainDialect if transport == "websocket" else SocketIoDialect)(identity.path, identity.form)
         replays = {"first": [Replayed(due_ns=0, fields=row) for row in rows]} if rows else {}
         self.sampling = IntegritySampling(self.profile.seed)
-        integrity = Integrity(content_shapes(contract, replays), transport, self.sampling)
+        integrity = Integrity(content_shapes(contract, replays), TRANSPORTS[transport].envelope, self.sampling)
         self.chunks = Chunks(dialect, self.accountant.streams, RUN, integrity=integrity)
         self.clients = [_Client(self, slot) for slot in range(consumers)]
         for event in published(self.profile, count, rows):

@@ -90,7 +90,7 @@ class Rig:
 
 
 def identities(heard: list[bytes], identity: Identity = PLAIN) -> list[tuple[int, int]]:
-    read = decoder(identity.form, identity.path, "websocket")
+    read = decoder(identity.form, identity.path, ("data",))
     found = [read(b'{"data":' + payload + b"}") for payload in heard]
     assert all(who is not None and who.run == RUN and who.sent_ns >= who.due_ns for who in found)
     return [(who.stream, who.seq) for who in found]
@@ -299,7 +299,7 @@ def test_a_probe_is_heard_and_never_accounted(redis) -> None:
         assert rig.publishing.probe(1, 4711) == 1
         until(lambda: heard, "the probe is heard")
         books = rig.end()
-    (who,) = [decoder("object", "tickstorm", "websocket")(b'{"data":' + heard[0] + b"}")]
+    (who,) = [decoder("object", "tickstorm", ("data",))(b'{"data":' + heard[0] + b"}")]
     assert (who.run, who.seq, unpack_stream(who.stream).slot) == (probe_run(RUN), 4711, PROBE_SLOT)
     assert msgspec.json.decode(heard[0])["event_type"] == "ranking_change"
     assert books.sent == 0

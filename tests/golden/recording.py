@@ -14,8 +14,6 @@ from loadtests.drive.consume.chunks import Chunks, Control
 from loadtests.drive.consume.frames import Cutter, wire
 from loadtests.drive.consume.handshake import agent
 from loadtests.drive.consume.read_accounting import settle
-from loadtests.drive.consume.socketio import SocketIoDialect
-from loadtests.drive.consume.websocket import PlainDialect
 from loadtests.drive.publish.commands import Commands, Stamp
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.kind import Site
@@ -26,8 +24,10 @@ from loadtests.model.contract import Contract
 from loadtests.model.fault_kinds import KINDS as ROWS
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS, pack_stream
 from loadtests.model.injectwire import PlannedFault
+from loadtests.model.kinds import part
 from loadtests.model.profile.reading import read_profile
 from loadtests.model.records import Record
+from loadtests.model.transports import TRANSPORTS
 from loadtests.plan.workload import Workload
 from loadtests.tally.accountant import Accountant
 from loadtests.tally.publishing import PublishTally
@@ -137,14 +137,15 @@ WRAPPED: Mapping[str, Callable[[bytes], bytes]] = {
 def consuming() -> dict[str, Any]:
     """What three consumers of each transport account: one got all, one lost some, one got some twice and junk."""
     found: dict[str, Any] = {}
-    for dialect in (PlainDialect("tickstorm", "object"), SocketIoDialect("tickstorm", "object")):
+    for name, transport in TRANSPORTS.items():
+        dialect = part(transport.by)("tickstorm", "object")
         tally = Accountant(
             family_of_route=[0, 1], copies_of_family=[1, 1], consumer_groups=1, exceptions_per_s=1000, now_ns=T0
         )
         chunks = Chunks(dialect, tally.streams, RUN)
-        lines = [Line(tally, chunks, consumer, dialect.name) for consumer in range(3)]
+        lines = [Line(tally, chunks, consumer, name) for consumer in range(3)]
         controls: list[Control] = []
-        wrapped = [WRAPPED[dialect.name](payload) for payload in payloads()]
+        wrapped = [WRAPPED[name](payload) for payload in payloads()]
         for n, frame in enumerate(wrapped):
             now_ns = T0 + n * 10 * NS_PER_MS + 3 * NS_PER_MS
             given = {0: frame, 1: b"" if n % 9 == 4 else frame, 2: frame * 2 if n % 13 == 5 else frame}
@@ -156,7 +157,7 @@ def consuming() -> dict[str, Any]:
         for line in lines:
             tally.close_account(line.account)
         records = [record for record in tally.pieces(T0 + NS_PER_S, final=True) if record is not None]
-        found[dialect.name] = told(records) | {"said": [repr(control) for control in controls]}
+        found[name] = told(records) | {"said": [repr(control) for control in controls]}
     return found
 
 
@@ -165,14 +166,15 @@ def asking() -> dict[str, Any]:
     body = {"channels": ["a.b"], "patterns": ["x"], "symbols": []}
     with mock.patch("loadtests.drive.consume.frames.os.urandom", lambda count: b"\x00" * count):
         found = {
-            dialect.name: {
+            name: {
                 "subscribe": dialect.request("subscribe", 7, body).hex(),
                 "open": (dialect.greeting(Control("open", {})) or b"").hex(),
                 "ping": (dialect.greeting(Control("ping", b"probe")) or b"").hex(),
                 "wanted": (dialect.greeting(Control("ack wanted", None, 3)) or b"").hex(),
                 "token": (dialect.with_token("secret").greeting(Control("open", {})) or b"").hex(),
             }
-            for dialect in (PlainDialect("tickstorm", "object"), SocketIoDialect("tickstorm", "object"))
+            for name, row in TRANSPORTS.items()
+            for dialect in (part(row.by)("tickstorm", "object"),)
         }
     return found | {"agent": agent("1.0", RUN, 3, 1)}
 

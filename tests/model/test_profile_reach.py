@@ -17,7 +17,8 @@ EXTERNAL = '{kind="external",redis="192.0.2.1:1",gateway="192.0.2.1:2",postgres=
 FAILOVER = '{name="f",kind="failover",link="publisher-redis",at_s=9,for_s=2,to="TO"}'
 BARE = {
     "name", "question", "identity.path", "families[].name", "families[].event", "publishers[].name",
-    "consumers[].name", "readers[].name", "users[].name", "users[].kind", "faults[].name", "faults[].link", "faults[].consumers", "faults[].publishers",
+    "consumers[].name", "readers[].name", "users[].name", "users[].kind",
+    "faults[].name", "faults[].link", "faults[].consumers", "faults[].publishers",
     "faults[].after", "faults[].user", "faults[].table", "families[].channel", "aborts[].process", "thresholds[].group",
     "thresholds[].family", "thresholds[].fault", "thresholds[].process",
 }  # fmt: skip

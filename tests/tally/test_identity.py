@@ -13,7 +13,9 @@ from loadtests.tally.identity import NO_VALUE, Envelope, Form, MessageIdentity, 
 from tests.examples import examples
 
 forms = st.sampled_from(["object", "text"])
-envelopes = st.sampled_from(["websocket", "socketio"])
+WEBSOCKET: Envelope = ("data",)
+LISTED: Envelope = (1,)
+envelopes = st.sampled_from([WEBSOCKET, LISTED, ()])
 identities = st.builds(
     MessageIdentity,
     run=st.sampled_from(["r1", "2026-11-21_a-b", probe_run("r1")]),
@@ -31,7 +33,7 @@ anything = st.recursive(
 
 
 def wrap(envelope: Envelope, payload: object) -> bytes:
-    whole = {"event": "e", "channel": "c", "data": payload} if envelope == "websocket" else ["e", payload]
+    whole = {WEBSOCKET: {"event": "e", "channel": "c", "data": payload}, LISTED: ["e", payload], (): payload}[envelope]
     return json.dumps(whole).encode()
 
 
@@ -57,7 +59,7 @@ def test_other_payloads_have_no_identity(form: Form, envelope: Envelope, payload
 
 def test_broken_json_is_told_apart() -> None:
     with pytest.raises(msgspec.DecodeError):
-        decoder("object", "tickstorm", "websocket")(b'{"data":{"tickstorm":{"r":')
+        decoder("object", "tickstorm", WEBSOCKET)(b'{"data":{"tickstorm":{"r":')
 
 
 @pytest.mark.parametrize("run", ["a.b", 'a"b', "a%d", "", "a b"])
@@ -113,10 +115,10 @@ def test_no_two_runs_have_the_same_check_values() -> None:
 )
 def test_an_identity_without_check_values_is_one(found: bytes) -> None:
     expected = MessageIdentity("r", 1, 2, 3, 4, NO_VALUE, NO_VALUE)
-    assert decoder("object", "w", "websocket")(b'{"data":{"w":%b}}' % found) == expected
+    assert decoder("object", "w", WEBSOCKET)(b'{"data":{"w":%b}}' % found) == expected
 
 
 @pytest.mark.parametrize("found", ["r.1.2.3.4", "r.1.2.3.4..", "r.1.2.3.4.zz.-"])
 def test_a_text_without_check_values_is_one(found: str) -> None:
-    read = decoder("text", "w", "websocket")
-    assert read(wrap("websocket", {"w": found})) == MessageIdentity("r", 1, 2, 3, 4, NO_VALUE, NO_VALUE)
+    read = decoder("text", "w", WEBSOCKET)
+    assert read(wrap(WEBSOCKET, {"w": found})) == MessageIdentity("r", 1, 2, 3, 4, NO_VALUE, NO_VALUE)

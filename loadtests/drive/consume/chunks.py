@@ -7,16 +7,19 @@ Both tables are bounded and cleared when full, because what was sent once rarely
 from __future__ import annotations
 
 import re
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from loadtests.drive.consume.frames import BINARY, CLOSE, PING, TEXT, Cutter, TooLongError, wire
+from loadtests.drive.consume.frames import BINARY, CLOSE, PING, TEXT, TooLongError, wire
 from loadtests.drive.consume.integrity import Integrity
 from loadtests.tally.anomalies import EXAMPLE
 from loadtests.tally.batch import Batch, Message, Odd, message
 from loadtests.tally.identity import MessageIdentity, Seal, probe_run
 from loadtests.tally.streams import FOREIGN, TOO_MANY, Streams
+
+if TYPE_CHECKING:
+    from loadtests.drive.consume.transport import Cutting
 
 _ENTRIES: Final = 4096
 _BYTES: Final = 4 * 1024 * 1024
@@ -62,7 +65,7 @@ class FrameReading(NamedTuple):
 
 
 class Dialect(Protocol):
-    """How a transport wraps payloads."""
+    """What the frames of a transport hold."""
 
     def read(self, opcode: int, payload: bytes) -> FrameReading:
         """Open one data frame. Raises msgspec.DecodeError where it is not JSON though it should be."""
@@ -93,9 +96,17 @@ class Chunks:
     """Parsed chunks of one transport and run."""
 
     def __init__(
-        self, dialect: Dialect, streams: Streams, run: str, *, cached: bool = True, integrity: Integrity | None = None
+        self,
+        dialect: Dialect,
+        streams: Streams,
+        run: str,
+        *,
+        cached: bool = True,
+        integrity: Integrity | None = None,
+        stream: bool = True,
     ) -> None:
         self._dialect = dialect
+        self._stream = stream  # frames of messages are WebSocket's, so that their bytes can be known beforehand
         self._seal = Seal(run)
         self._integrity = integrity
         self._streams = streams
@@ -113,7 +124,7 @@ class Chunks:
         self.cached = self._whole.get
         """Batch of a chunk that is known; only a connection whose cutter is clean may use it."""
 
-    def open(self, cutter: Cutter, chunk: bytes) -> tuple[Batch, list[Control]]:
+    def open(self, cutter: Cutting, chunk: bytes) -> tuple[Batch, list[Control]]:
         """Cut and decode a chunk that is not known. A breach of the protocol is the last control."""
         clean = cutter.clean
         messages: list[Message] = []
@@ -148,7 +159,13 @@ class Chunks:
                 odd.append(Odd("protocol", str(cutter.broken)))
             controls.append(Control("broken", cutter.broken))
         alone = not joined and len(messages) == len(cut)
-        pure = cutter.between and not (controls or odd) and alone and all(opcode == TEXT for opcode, _ in cut)
+        pure = (
+            self._stream
+            and cutter.between
+            and not (controls or odd)
+            and alone
+            and all(opcode == TEXT for opcode, _ in cut)
+        )
         batch = Batch(messages, odd, frames=[wire(payload) for _, payload in cut] if pure else ())
         if clean and cutter.clean and not controls and self._cached:
             self._whole_bytes += len(chunk) + _ODD_BYTES * len(odd)
@@ -158,7 +175,7 @@ class Chunks:
             self._whole[chunk] = batch
         return batch, controls
 
-    def _attached(self, cutter: Cutter, opcode: int, payload: bytes, odd: list[Odd], controls: list[Control]) -> bool:
+    def _attached(self, cutter: Cutting, opcode: int, payload: bytes, odd: list[Odd], controls: list[Control]) -> bool:
         """Whether a frame is an attachment that was announced; one that does not come is a breach."""
         if opcode == BINARY:
             cutter.attachments -= 1

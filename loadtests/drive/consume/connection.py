@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gevent.event import AsyncResult, Event
 
-from loadtests.drive.consume.chunks import Chunks, Control, Dialect
-from loadtests.drive.consume.frames import MAX_MESSAGE, Cutter
+from loadtests.drive.consume.chunks import Chunks
+from loadtests.drive.consume.frames import MAX_MESSAGE
 from loadtests.tally.account import Account
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from loadtests.drive.consume.transport import Transport
     from loadtests.tally.batch import Batch
-    from loadtests.tally.identity import Envelope
 
 OUTGOING_MAX = 64 * 1024
 """Bytes that may wait to be sent; a peer that reads nothing at all gets no more pongs than that."""
-
-
-class Speaking(Dialect, Protocol):
-    """A transport: reads frames, words requests."""
-
-    @property
-    def name(self) -> Envelope:
-        """How it is called in a profile."""
-        ...
-
-    def with_token(self, token: str | None) -> Speaking:
-        """The same, for a connection that shows a token after its upgrade."""
-        ...
-
-    def request(self, action: str, number: int, body: dict[str, Any]) -> bytes:
-        """Frame of a request."""
-        ...
-
-    def greeting(self, control: Control) -> bytes | None:
-        """Frame with which to answer a control message by itself; None where none is due."""
-        ...
 
 
 class RequestAnswer(NamedTuple):
@@ -68,7 +47,6 @@ class Connection:
         "clean",
         "confirmed",
         "cutter",
-        "dialect",
         "end",
         "group",
         "heard_ns",
@@ -82,6 +60,7 @@ class Connection:
         "resume",
         "sock",
         "stamped",
+        "transport",
         "writing",
     )
 
@@ -89,7 +68,7 @@ class Connection:
         self,
         *,
         sock: Any,
-        dialect: Speaking,
+        transport: Transport,
         chunks: Chunks,
         account: Account,
         group: int,
@@ -98,10 +77,10 @@ class Connection:
     ) -> None:
         self.sock = sock
         self.recv: Callable[[int], bytes] = sock.recv
-        self.dialect = dialect
+        self.transport = transport
         self.chunks = chunks
         self.cached: Callable[[bytes], Batch | None] = chunks.cached
-        self.cutter = Cutter(max_message)
+        self.cutter = transport.cutter(max_message)
         self.clean = True  # the next byte begins a frame
         self.account = account
         self.group = group

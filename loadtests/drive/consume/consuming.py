@@ -14,9 +14,9 @@ from loadtests.drive.consume import tls
 from loadtests.drive.consume.connection import Connection
 from loadtests.drive.consume.consumer_fault import ConsumerFault
 from loadtests.drive.consume.dialing import connected
-from loadtests.drive.consume.handshake import BeyondUsError, RefusedError, UnauthorizedError, agent, upgrade
+from loadtests.drive.consume.handshake import BeyondUsError, RefusedError, UnauthorizedError, agent
 from loadtests.drive.consume.inability import is_ours
-from loadtests.drive.consume.socketio import QUERY
+from loadtests.drive.consume.transport import Call
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.profile.workload import Reconnect
 
@@ -116,7 +116,6 @@ class Consuming:
         wiring = self._wiring
         target = wiring.profile.target
         host, port = wiring.addresses.gateway
-        path = target.websocket_path if self._spec.transport == "websocket" else target.socketio_path + QUERY
         sock: Any = None
         handed_over = False
         try:
@@ -125,17 +124,19 @@ class Consuming:
                 if target.tls:
                     wiring.tls = wiring.tls or tls.context_of(target)
                     sock = tls.wrap(sock, wiring.tls, target, host)
-                named = agent(_VERSION, wiring.run, self._plan.slot, self.next_epoch)
                 token = self._role.present()
-                bearer = token if self._spec.transport == "websocket" else None
-                if target.compression:
-                    from loadtests.drive.consume import deflate  # its library takes longer to import than all else here
-
-                    sock, behind = deflate.upgrade(
-                        sock, host, port, path, named, bearer, wiring.profile.guard.message_bytes
-                    )
-                else:
-                    behind = upgrade(sock, host, port, path, named, bearer)
+                sock, behind = wiring.receiver.transport(self._plan).open(
+                    sock,
+                    Call(
+                        host=host,
+                        port=port,
+                        target=target,
+                        plan=self._plan,
+                        agent=agent(_VERSION, wiring.run, self._plan.slot, self.next_epoch),
+                        token=token,
+                        message_bytes=wiring.profile.guard.message_bytes,
+                    ),
+                )
             handed_over = True
             self._connection = wiring.receiver.add(
                 sock,
@@ -169,6 +170,9 @@ class Consuming:
         if connection.end is not None:
             return connection.end.why
         receiver.step(connection, "asked", clock.now_ns())
+        if not connection.transport.asks:
+            receiver.step(connection, "confirmed", clock.now_ns())
+            return ""
         body: dict[str, Any] = {
             "channels": list(self._plan.channels),
             "patterns": list(self._plan.patterns),
@@ -206,6 +210,7 @@ class Consuming:
         why, detail = ("own", "") if self._wiring.over.is_set() else ("fault", self._role.why_go)
         receiver, clock = self._wiring.receiver, self._wiring.clock
         receiver.step(connection, "leaving", clock.now_ns())
-        answer = receiver.ask(connection, "unsubscribe", {}).wait(GOODBYE_S)
+        asks = connection.transport.asks
+        answer = receiver.ask(connection, "unsubscribe", {}).wait(GOODBYE_S) if asks else None
         receiver.say_goodbye(connection)
         receiver.end(connection, clock.now_ns() if answer is None else answer.at_ns, why, detail)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from loadtests.drive.hub_lag import HubLag
 from loadtests.drive.locust_stats import merge
 from loadtests.model.contract import Contract
+from loadtests.model.transports import TRANSPORTS
 from loadtests.tally.accountant import Sums
 from loadtests.tally.cells import GroupCells
 from loadtests.tally.histogram import middle_ms
@@ -70,7 +71,7 @@ def merge_received(environment: Environment, contract: Contract, groups: Sequenc
     for group in groups:
         shown = group.take_shown()
         transport = contract.profile.consumers[group.group].transport
-        method = "WS" if transport == "websocket" else "SIO"
+        method = TRANSPORTS[transport].shown
         for family in shown.seen(len(groups)):
             index = contract.group_index(family, group.group)
             counts, (count, size) = shown.families.get(index, ({}, [0, 0]))

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from loadtests.model.content import Shape, check_value
-from loadtests.tally.identity import NO_VALUE, Envelope, MessageIdentity
+from loadtests.tally.identity import NO_VALUE, Envelope, MessageIdentity, within
 
 _WINDOW: Final = 1024
 """Frames after which the drawn part is set anew."""
@@ -96,18 +96,17 @@ def _content(shape: Shape, envelope: Envelope) -> Callable[[bytes], int | None]:
     fields = [(f"f{at}", msgspec.Raw, msgspec.Raw(b"")) for at in range(len(names))]
     rename = {f"f{at}": name for at, name in enumerate(names)}
     payload: Any = msgspec.defstruct("Payload", fields, rename=rename, frozen=True)
-    if envelope == "websocket":
-        whole: Any = msgspec.defstruct("Frame", [("data", payload)], frozen=True)
-    else:
-        whole = msgspec.defstruct("Packet", [("event", str), ("data", payload)], array_like=True, frozen=True)
-    decode, parts = msgspec.json.Decoder(whole).decode, msgspec.structs.astuple
+    decode, parts = msgspec.json.Decoder(within(envelope, payload, needed=True)).decode, msgspec.structs.astuple
     known: dict[bytes, int] = {}
     size = 0
 
     def value(body: bytes) -> int | None:
         nonlocal size
         try:
-            raw = parts(decode(body).data)
+            found_in = decode(body)
+            for _ in envelope:
+                found_in = found_in.inner
+            raw = parts(found_in)
             key = b"\0".join(raw)
             found = known.get(key)
             if found is None:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from loadtests.drive.consume.chunks import Chunks, Control
-from loadtests.drive.consume.frames import Cutter, begun
+from loadtests.drive.consume.frames import begun
+from loadtests.drive.consume.transport import Cutting
 from loadtests.tally.account import Account
 from loadtests.tally.accountant import Accountant
 from loadtests.tally.batch import Batch
@@ -19,7 +20,7 @@ class ReadConnection(Protocol):
     cached: Callable[[bytes], Batch | None]
     chunks: Chunks
     clean: bool
-    cutter: Cutter
+    cutter: Cutting
 
 
 def settle(

@@ -15,7 +15,7 @@ from gevent.lock import RLock
 
 from loadtests.drive.consume import frames, stamps
 from loadtests.drive.consume.chunks import Chunks, Control
-from loadtests.drive.consume.connection import OUTGOING_MAX, Connection, ConnectionEnd, RequestAnswer, Speaking
+from loadtests.drive.consume.connection import OUTGOING_MAX, Connection, ConnectionEnd, RequestAnswer
 from loadtests.drive.consume.display import HarnessReading, Health, Readings, merge_received
 from loadtests.drive.consume.epoll_source import EpollSource
 from loadtests.drive.consume.greenlet_source import GreenletSource
@@ -25,13 +25,14 @@ from loadtests.drive.consume.inability import Inabilities
 from loadtests.drive.consume.integrity import Integrity, IntegritySampling
 from loadtests.drive.consume.read_accounting import settle
 from loadtests.drive.consume.sample_gaps import SampleGaps
-from loadtests.drive.consume.socketio import SocketIoDialect, patience_ns
-from loadtests.drive.consume.websocket import PlainDialect
+from loadtests.drive.consume.transport import Transport
 from loadtests.drive.hub_lag import HubLag
 from loadtests.model import words
 from loadtests.model.contract import ConsumerPlan, Contract
 from loadtests.model.ids import NS_PER_S
+from loadtests.model.kinds import part
 from loadtests.model.records import HARNESS, Touched
+from loadtests.model.transports import TRANSPORTS
 from loadtests.plan.payload import content_shapes
 from loadtests.tally.accountant import Accountant, Sums
 from loadtests.tally.streams import STREAMS_KEPT
@@ -78,16 +79,22 @@ class Receiver:
             streams_kept=_streams_kept(contract),
         )
         identity = profile.identity
-        dialects: tuple[Speaking, ...] = (
-            PlainDialect(identity.path, identity.form),
-            SocketIoDialect(identity.path, identity.form),
-        )
-        self._dialects = {dialect.name: dialect for dialect in dialects}
+        self._transports: dict[str, Transport] = {
+            name: part(TRANSPORTS[name].by)(identity.path, identity.form)
+            for name in dict.fromkeys(group.transport for group in profile.consumers)
+        }
         streams = self.accountant.streams
         shapes, self._sampling = content_shapes(contract, replays or {}), IntegritySampling(profile.seed)
         self._chunks = {
-            d.name: Chunks(d, streams, wiring.run, cached=cached, integrity=Integrity(shapes, d.name, self._sampling))
-            for d in dialects
+            name: Chunks(
+                transport,
+                streams,
+                wiring.run,
+                cached=cached,
+                integrity=Integrity(shapes, TRANSPORTS[name].envelope, self._sampling),
+                stream=TRANSPORTS[name].stream,
+            )
+            for name, transport in self._transports.items()
         }
         self._subscriptions = Subscriptions(wiring.emit)
         self._connections: set[Connection] = set()
@@ -125,6 +132,10 @@ class Receiver:
 
     # -- one consumer's connection
 
+    def transport(self, plan: ConsumerPlan) -> Transport:
+        """How a consumer talks to the target."""
+        return self._transports[self._wiring.profile.consumers[plan.group].transport]
+
     def add(
         self,
         sock: Any,
@@ -145,20 +156,21 @@ class Receiver:
             sock.close()
             raise RefusedError("the run is over")
         adopted = self.source.adopt(sock)
-        transport = self._wiring.profile.consumers[plan.group].transport
+        name = self._wiring.profile.consumers[plan.group].transport
+        transport = self._transports[name].with_token(token)
         account = self.accountant.account(
-            consumer=plan.slot, epoch=epoch, group=plan.group, routes=plan.routes, transport=transport
+            consumer=plan.slot, epoch=epoch, group=plan.group, routes=plan.routes, transport=name
         )
         connection = Connection(
             sock=adopted,
-            dialect=self._dialects[transport].with_token(token),
-            chunks=self._chunks[transport],
+            transport=transport,
+            chunks=self._chunks[name],
             account=account,
             group=plan.group,
             read_bytes_per_s=read_bytes_per_s,
             max_message=self._wiring.profile.guard.message_bytes,
         )
-        if transport == "websocket":
+        if transport.ready:
             connection.ready.set()
         try:
             self.source.add(connection)
@@ -178,7 +190,7 @@ class Receiver:
         answer: AsyncResult[RequestAnswer] = AsyncResult()
         connection.answers[number] = answer
         if connection.end is None:
-            self._say(connection, connection.dialect.request(action, number, body))
+            self._say(connection, connection.transport.request(action, number, body))
         if connection.end is not None:
             connection.settle(_refusal(connection.end), number)
         return answer
@@ -217,9 +229,9 @@ class Receiver:
         )
 
     def say_goodbye(self, connection: Connection) -> None:
-        """Send a close frame; the peer's answer ends the connection."""
+        """Leave in order; the peer's answer ends the connection."""
         if connection.end is None:
-            self._say(connection, frames.encode_close(1000))
+            self._say(connection, connection.transport.goodbye())
 
     def end(self, connection: Connection, at_ns: int, why: str, detail: str = "") -> None:
         """Close a connection, its subscription and its account. Safe to repeat: the first reason counts."""
@@ -285,26 +297,24 @@ class Receiver:
         self.end(connection, now_ns, "no heartbeat", f"no ping within {connection.patience_ns / NS_PER_S:g} s")
 
     def _react(self, connection: Connection, control: Control, now_ns: int) -> None:
-        greeting = connection.dialect.greeting(control)
+        crowded = len(connection.outgoing) >= OUTGOING_MAX // 2  # the last pong has not gone yet
+        greeting = None if control.event == "ws-ping" and crowded else connection.transport.greeting(control)
         if greeting is not None:
             self._say(connection, greeting)
         match control.event:
             case "ping":
                 connection.heard_ns = now_ns
             case "open":
-                connection.heard_ns, connection.patience_ns = now_ns, patience_ns(control.data) or 0
-            case "ws-ping" if len(connection.outgoing) < OUTGOING_MAX // 2:  # else the last pong has not gone yet
-                self._say(connection, frames.encode(frames.PONG, control.data))
+                connection.heard_ns, connection.patience_ns = now_ns, control.data
             case "cannot":
                 self._inabilities.begin(connection.account.consumer, now_ns, control.data)
             case "ws-close":
-                self._say(connection, frames.close_answer(control.data))
                 self.end(connection, now_ns, "peer closed", frames.close_reason(control.data))
             case "disconnected":
                 self.say_goodbye(connection)
                 self.end(connection, now_ns, "peer closed", control.data)
             case "broken":
-                self._say(connection, frames.encode_close(control.data.code, str(control.data)))
+                self._say(connection, connection.transport.goodbye(control.data.code, str(control.data)))
                 ours = isinstance(control.data, frames.TooLongError)
                 if ours:
                     self._inabilities.begin(connection.account.consumer, now_ns, str(control.data))
@@ -323,7 +333,7 @@ class Receiver:
                 connection.settle(RequestAnswer(now_ns, control.data, _reason(control.data)), control.number)
 
     def _say(self, connection: Connection, data: bytes) -> None:
-        if connection.end is not None:
+        if connection.end is not None or not data:
             return
         try:
             self.source.send(connection, data)

@@ -14,9 +14,11 @@ from typing import Any, Final
 import msgspec
 
 from loadtests.drive.consume.chunks import Control, FrameReading, begins_json, strange
-from loadtests.drive.consume.frames import TEXT, encode
-from loadtests.drive.consume.websocket import ANSWERS, lacking
+from loadtests.drive.consume.frames import TEXT, Cutter, encode, encode_close
+from loadtests.drive.consume.transport import Call
+from loadtests.drive.consume.websocket import ANSWERS, answered, lacking, opened
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
+from loadtests.model.transports import SOCKETIO
 from loadtests.tally.identity import Form, decoder
 
 QUERY: Final = "?EIO=4&transport=websocket"
@@ -54,12 +56,25 @@ def _ms(told: Any) -> float | None:
 class SocketIoDialect:
     """Packets in text frames: `42["event", {...}]` from the target, `42<id>["subscribe", {...}]` to it."""
 
-    name: Final = "socketio"
+    ready: bool = False
+    asks: bool = True
 
     def __init__(self, path: str, form: Form) -> None:
-        self._identity = decoder(form, path, "socketio")
+        self._identity = decoder(form, path, SOCKETIO.envelope)
         self._path = path.split(".")
         self._connect = b"40"
+
+    def open(self, sock: Any, call: Call) -> tuple[Any, bytes]:
+        """Upgrade; the session shows its token later."""
+        return opened(sock, call, call.target.socketio_path + QUERY, None)
+
+    def cutter(self, most_bytes: int) -> Cutter:
+        """Of one connection."""
+        return Cutter(most_bytes)
+
+    def goodbye(self, code: int = 1000, reason: str = "") -> bytes:
+        """A close frame."""
+        return encode_close(code, reason)
 
     def with_token(self, token: str | None) -> SocketIoDialect:
         """The same, for a session that shows a token when it connects."""
@@ -86,8 +101,9 @@ class SocketIoDialect:
             session = msgspec.json.decode(payload[1:])
             if not isinstance(session, dict) or not isinstance(session.get("sid"), str):
                 return strange(payload)
-            odd = strange(payload).odd if patience_ns(session) is None else None
-            return FrameReading(odd=odd, control=Control("open", session))
+            patience = patience_ns(session)
+            odd = strange(payload).odd if patience is None else None
+            return FrameReading(odd=odd, control=Control("open", patience or 0))
         if payload == b"1":
             return FrameReading(control=Control("disconnected", "closed by the server's Engine.IO"))
         if payload == b"6":
@@ -170,4 +186,4 @@ class SocketIoDialect:
             return encode(TEXT, b"3" + control.data)
         if control.event == "ack wanted":
             return encode(TEXT, b"43%d[]" % (control.number or 0))
-        return None
+        return answered(control)

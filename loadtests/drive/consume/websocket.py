@@ -12,7 +12,10 @@ from typing import Any, Final
 import msgspec
 
 from loadtests.drive.consume.chunks import JOINED_MAX, Control, FrameReading, begins_json, strange
-from loadtests.drive.consume.frames import TEXT, encode
+from loadtests.drive.consume.frames import PONG, TEXT, Cutter, close_answer, encode, encode_close
+from loadtests.drive.consume.handshake import upgrade
+from loadtests.drive.consume.transport import Call
+from loadtests.model.transports import WEBSOCKET
 from loadtests.tally.identity import Form, decoder
 
 ANSWERS: Final = frozenset({"subscribed", "unsubscribed", "error", "pong", "health"})
@@ -29,14 +32,35 @@ def lacking(whole: Any, path: list[str]) -> bool:
     return whole is None
 
 
+def opened(sock: Any, call: Call, path: str, bearer: str | None) -> tuple[Any, bytes]:
+    """A WebSocket on a connected socket, and the bytes behind the answer. Raises as `handshake.upgrade` does."""
+    if call.target.compression:
+        from loadtests.drive.consume import deflate  # its library takes longer to import than all else here
+
+        return deflate.upgrade(sock, call.host, call.port, path, call.agent, bearer, call.message_bytes)
+    return sock, upgrade(sock, call.host, call.port, path, call.agent, bearer)
+
+
+def answered(control: Control) -> bytes | None:
+    """The frame with which WebSocket itself answers a control frame."""
+    if control.event == "ws-ping":
+        return encode(PONG, control.data)
+    return close_answer(control.data) if control.event == "ws-close" else None
+
+
 class PlainDialect:
     """JSON objects in frames: `{"event": ..., "data": {...}}` from the target, `{"action": ...}` to it."""
 
-    name: Final = "websocket"
+    ready: bool = True
+    asks: bool = True
 
     def __init__(self, path: str, form: Form) -> None:
-        self._identity = decoder(form, path, "websocket")
+        self._identity = decoder(form, path, WEBSOCKET.envelope)
         self._path = ["data", *path.split(".")]
+
+    def open(self, sock: Any, call: Call) -> tuple[Any, bytes]:
+        """Upgrade, with the token in a header."""
+        return opened(sock, call, call.target.websocket_path, call.token)
 
     def with_token(self, token: str | None) -> PlainDialect:
         """The same: the upgrade has shown it already."""
@@ -81,5 +105,12 @@ class PlainDialect:
 
     def greeting(self, control: Control) -> bytes | None:
         """Frame with which to answer a control message by itself; None where none is due."""
-        del control
-        return None
+        return answered(control)
+
+    def cutter(self, most_bytes: int) -> Cutter:
+        """Of one connection."""
+        return Cutter(most_bytes)
+
+    def goodbye(self, code: int = 1000, reason: str = "") -> bytes:
+        """A close frame."""
+        return encode_close(code, reason)

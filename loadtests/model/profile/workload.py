@@ -19,6 +19,7 @@ from loadtests.model.profile.base import (
     takes,
     twice,
 )
+from loadtests.model.transports import TRANSPORTS, WEBSOCKET
 from loadtests.model.user_kinds import ADDED, OWN_KEYS
 
 # ruff: noqa: RUF012 - pydantic copies a default for every model
@@ -139,6 +140,12 @@ class Publishers(Table):
     outstanding: Annotated[int, Field(ge=1, le=100_000)] = 1000  # commands without an answer
 
 
+if TYPE_CHECKING:
+    TransportName = str
+else:
+    TransportName = Literal[tuple(TRANSPORTS)]
+
+
 class Subscribe(Table):
     """Which routes the consumers of a group ask for; empty = all."""
 
@@ -163,7 +170,7 @@ class Consumers(Table):
 
     name: Name
     count: Annotated[int, Field(ge=1, le=100_000)]
-    transport: Literal["websocket", "socketio"] = "websocket"
+    transport: TransportName = WEBSOCKET.name
     subscribe: Subscribe = Subscribe()
     reconnect: Reconnect = Reconnect()
     read_bytes_per_s: Annotated[int, Field(ge=1, le=10**9)] | None = None  # a slow reader; absent = as fast as it comes
