@@ -117,7 +117,7 @@ class SinkKind:
 
     name: str
     by: str
-    receivers: bool = False  # its reply counts receivers, so that a probe message may be waited for
+    shown: str  # request type in Locust's statistics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

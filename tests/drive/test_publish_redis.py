@@ -226,7 +226,7 @@ def test_a_refusal_is_failed(redis) -> None:
     assert set(identities(heard)) == books.of("OK")
     assert books.of("FAILED")
     assert not books.of("UNKNOWN")
-    errors = rig.publishing.display.take()["tickstock.events.patterns"].errors
+    errors = rig.publishing.displays["publish"].take()["tickstock.events.patterns"].errors
     assert any("NOPERM" in text for text in errors)
 
 
@@ -234,7 +234,7 @@ def test_redis_absent_at_first_delays_no_plan(redis, patient) -> None:
     redis.stop()
     rig = Rig(make_profile(FAST, duration_s=1.0, late_s=30.0), redis)
     rig.wiring.t0.set(rig.wiring.clock.now_ns() + 300_000_000)  # its users have begun by then
-    until(lambda: "(connect)" in rig.publishing.display.take(), "it tries")
+    until(lambda: "(connect)" in rig.publishing.displays["publish"].take(), "it tries")
     redis.start()
     books = rig.finish()
     assert len(books.of("OK")) == rig.planned() == books.sent

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.drive.publish.resp import ErrorReply, Replies, RespError, command, publish_template
+from loadtests.drive.publish.resp import ErrorReply, Replies, RespError, command, command_template
 
 SAMPLE = (
     b":3\r\n:3\r\n+PONG\r\n-NOPERM no\r\n$-1\r\n$5\r\na\r\nbc\r\n"
@@ -78,9 +78,9 @@ def test_garbage_raises_nothing_else(data) -> None:
 
 
 def test_a_template_filled_is_the_command() -> None:
-    template = publish_template(b"a.b", b'{"t":"100%', b'","w":', b"}", timed=True)
+    template = command_template((b"PUBLISH", b"a.b"), b'{"t":"100%', b'","w":', b"}", timed=True)
     filled = template % (20, b"NOW", b"1234")
     payload = b'{"t":"100%NOW","w":1234}'
     assert filled == command(b"PUBLISH", b"a.b", payload).replace(b"$24", b"$20")
-    untimed = publish_template(b"a.b", b"", b'{"w":', b"}", timed=False)
+    untimed = command_template((b"PUBLISH", b"a.b"), b"", b'{"w":', b"}", timed=False)
     assert untimed % (8, b"NOW", b"12") == command(b"PUBLISH", b"a.b", b'{"w":12}')

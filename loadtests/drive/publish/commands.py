@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import repeat
 
-from loadtests.drive.publish.resp import publish_template
+from loadtests.drive.publish.resp import command_template
+from loadtests.drive.publish.sink import Sink
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_MS, pack_stream
+from loadtests.model.kinds import part
 from loadtests.model.profile.tables import Identity
+from loadtests.model.sinks import SINKS
 from loadtests.plan.payload import Payload, Payloads
 from loadtests.tally.identity import Seal, ending, template
 
@@ -60,6 +63,7 @@ class Commands:
         self.known = contract.routes
         self.stamp = Stamp()
         self.seal = Seal(run)
+        self.sink: Sink = part(SINKS[spec.sink].by)()
         self._payloads = Payloads(
             contract.routes,
             contract.profile.families,
@@ -82,7 +86,9 @@ class Commands:
     def _prepare(self, route: int, payload: Payload) -> Prepared:
         channel = self.known[route].channel.encode()
         end = ending(self.identity.form, payload.content)
-        text = publish_template(channel, payload.before, payload.between, end + payload.after, timed=payload.timed)
+        text = command_template(
+            self.sink.words(channel), payload.before, payload.between, end + payload.after, timed=payload.timed
+        )
         return text, payload.size + len(end)
 
     def streams(self, slot: int, epoch: int) -> PublishStreams:

@@ -26,9 +26,10 @@ class ChannelSecond:
 
 
 class PublishDisplay:
-    """What Locust has not seen yet. Never evidence."""
+    """What Locust has not seen yet of one sink; `shown` is its request type. Never evidence."""
 
-    def __init__(self) -> None:
+    def __init__(self, shown: str) -> None:
+        self._shown = shown
         self._channels: dict[str, ChannelSecond] = {}
 
     def answered(self, channel: str, took_ns: int, count: int, size: int) -> None:
@@ -54,4 +55,4 @@ class PublishDisplay:
         for channel, second in self.take().items():
             times = second.times_ms
             total = float(sum(ms * count for ms, count in times.items()))
-            merge(environment, "PUBLISH", channel, times, total, sum(times.values()), second.bytes, second.errors)
+            merge(environment, self._shown, channel, times, total, sum(times.values()), second.bytes, second.errors)

@@ -11,8 +11,11 @@ import random
 from loadtests.drive.publish.commands import Stamp
 from loadtests.drive.publish.redis_connection import ask, dial
 from loadtests.drive.publish.resp import ErrorReply, command
+from loadtests.drive.publish.sink import Sink
 from loadtests.drive.run_context import RunContext
 from loadtests.model.ids import MAX_SLOTS, pack_stream
+from loadtests.model.kinds import part
+from loadtests.model.sinks import PUBLISH, SINKS
 from loadtests.plan.payload import Payloads
 from loadtests.tally.identity import encode, probe_run
 
@@ -33,13 +36,20 @@ def probe(wiring: RunContext, family: int, nonce: int, *, route: int | None, tim
     now = wiring.clock.now_ns()
     stream = pack_stream(PROBE_SLOT, 0, where)
     who = encode(identity.form, probe_run(wiring.run), stream, nonce, now, now, payload.content)
+    sink: Sink = part(SINKS[_sink_of(wiring, families[family].name)].by)()
     sock = dial(wiring.addresses.redis, timeout_s)
     try:
         text = payload.fill(Stamp().now(), who)
-        reply = ask(sock, command(b"PUBLISH", known.channel.encode(), text), timeout_s)
+        reply = ask(sock, command(*sink.words(known.channel.encode()), text), timeout_s)
     finally:
         sock.close()
-    if not isinstance(reply, int):
+    outcome = sink.outcome(reply)
+    if not isinstance(outcome, int):
         why = reply.text if isinstance(reply, ErrorReply) else str(reply)
-        raise ConnectionError(f"the probe's PUBLISH was answered by {why[:120]}")
-    return reply
+        raise ConnectionError(f"the probe's {sink.words(b'')[0].decode()} was answered by {why[:120]}")
+    return outcome
+
+
+def _sink_of(wiring: RunContext, family: str) -> str:
+    """Where the publishers of a family write."""
+    return next((group.sink for group in wiring.profile.publishers if family in group.families), PUBLISH.name)

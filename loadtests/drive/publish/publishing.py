@@ -25,6 +25,7 @@ from loadtests.drive.publish.slot import Slot
 from loadtests.drive.run_context import Lease, RunContext
 from loadtests.drive.timer import Timer
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
+from loadtests.model.sinks import SINKS
 from loadtests.plan.replay import Replayed
 from loadtests.plan.workload import Workload
 from loadtests.tally.publishing import PublishTally
@@ -86,7 +87,7 @@ class Publishing:
         self._turn = 0
         self._behind_ns = -1  # since when a turn was too short for what was due
         self._timer = Timer(self._tick)
-        self.display = PublishDisplay()
+        self.displays = {name: PublishDisplay(sink.shown) for name, sink in SINKS.items()}
         self._closed = False
         self._stopper = gevent.spawn(self._stop_when_over)
 
@@ -142,7 +143,8 @@ class Publishing:
 
     def merge_stats(self, environment: Environment) -> None:
         """Show Locust what it has not seen yet: requests "PUBLISH <channel>", their time is that of the reply."""
-        self.display.merge_into(environment)
+        for display in self.displays.values():
+            display.merge_into(environment)
 
     def settle(self, timeout_s: float) -> bool:
         """After `plan_over`: wait until no answer is missing; says whether that came to pass in time."""
@@ -194,14 +196,17 @@ class Publishing:
             outstanding=spec.outstanding,
             late_ns=round(wiring.profile.run.late_s * NS_PER_S),
             reply_timeout_ns=self._reply_timeout_ns,
-            answered=self.display.answered,
-            failed=self.display.failed,
+            answered=self._display(plan.group).answered,
+            failed=self._display(plan.group).failed,
             wake=self._wake,
         )
         self._slots[lease.slot] = slot
         bad = self._bad[lease.slot] = BadInputFault(wiring, plan)
         wiring.crew.join(bad)
         return slot
+
+    def _display(self, group: int) -> PublishDisplay:
+        return self.displays[self._wiring.profile.publishers[group].sink]
 
     def _leave(self, slot: Slot) -> None:
         slot.stop()
@@ -249,7 +254,7 @@ class Publishing:
             try:
                 sock = dial(self._wiring.addresses.redis, _DIAL_S)
             except OSError as error:
-                self.display.failed("(connect)", f"{type(error).__name__}: {error}", 1)
+                self._display(slot.plan.group).failed("(connect)", f"{type(error).__name__}: {error}", 1)
                 gevent.sleep(delay * jitter.uniform(0.8, 1.2))
                 delay = min(_MAX_S, delay * 2)
                 continue

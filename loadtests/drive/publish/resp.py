@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _LIMIT = 64 * 1024
@@ -29,9 +30,9 @@ def command(*parts: bytes) -> bytes:
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
 
 
-def publish_template(channel: bytes, before: bytes, between: bytes, after: bytes, *, timed: bool) -> bytes:
-    """PUBLISH with three places for `% (payload length, timestamp, identity)`; not timed: no timestamp."""
-    head = b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$" % (len(channel), channel)
+def command_template(words: Sequence[bytes], before: bytes, between: bytes, after: bytes, *, timed: bool) -> bytes:
+    """A command, of its last argument three places for `% (length, timestamp, identity)`; not timed: no timestamp."""
+    head = b"*%d\r\n" % (len(words) + 1) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words) + b"$"
     return b"%b%%d\r\n%b%b%b%%b%b\r\n" % (
         _literal(head),
         _literal(before),

@@ -81,6 +81,7 @@ class Slot:
         self._open: deque[_Open] = deque()
         self._blocking = Blocking()
         self._streams = commands.streams(plan.slot, epoch)
+        self._outcome = commands.sink.outcome
         self._cursor = Cursor(plan)
         self._crowded = False  # as many commands are open as may be: an answer makes room
         self._over = False
@@ -194,12 +195,13 @@ class Slot:
         """Answers, in the order of the commands."""
         now = self._clock.now_ns()
         for reply, count in found:
-            if count > self.outstanding or not isinstance(reply, int | ErrorReply):
+            outcome = self._outcome(reply)
+            if count > self.outstanding or outcome is None:
                 self.lost(f"an answer that nothing asked for: {str(reply)[:80]}")
                 return
             left = count
             while left:
-                left -= self._settle(self._open[0], reply, left, now)
+                left -= self._settle(self._open[0], outcome, left, now)
         if self._blocking.open or self._crowded or self.done:
             self._wake(self)
 

@@ -19,6 +19,7 @@ from loadtests.model.profile.base import (
     takes,
     twice,
 )
+from loadtests.model.sinks import PUBLISH, SINKS
 from loadtests.model.transports import TRANSPORTS, WEBSOCKET
 from loadtests.model.user_kinds import ADDED, OWN_KEYS
 
@@ -129,6 +130,14 @@ SHAPE_NEEDS: dict[str, set[str]] = {
 }
 
 
+if TYPE_CHECKING:
+    SinkName = str
+    TransportName = str
+else:
+    SinkName = Literal[tuple(SINKS)]
+    TransportName = Literal[tuple(TRANSPORTS)]
+
+
 class Publishers(Table):
     """A group of equal publishers; each is a Locust user with a slot of its own."""
 
@@ -138,12 +147,7 @@ class Publishers(Table):
     shape: Shape
     payload_bytes: Annotated[int, Field(ge=0, le=1_000_000)] = 0  # pad the payload to about this size; 0 = as it is
     outstanding: Annotated[int, Field(ge=1, le=100_000)] = 1000  # commands without an answer
-
-
-if TYPE_CHECKING:
-    TransportName = str
-else:
-    TransportName = Literal[tuple(TRANSPORTS)]
+    sink: SinkName = PUBLISH.name
 
 
 class Subscribe(Table):
