@@ -5,6 +5,7 @@ Exit status: 0 pass, 1 fail, 2 bad input, 3 unknown, 4 aborted, 130 where Ctrl-C
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from loadtests import extensions
 from loadtests.harness.standard_streams import outlive_the_console
 from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.words import printable
@@ -36,8 +38,28 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _enable(names: list[str]) -> list[str]:
+    """Load extensions, here and, by the environment, in every process of ours that follows."""
+    if names:
+        before = [name for name in os.environ.get(extensions.VARIABLE, "").split(",") if name.strip()]
+        os.environ[extensions.VARIABLE] = ",".join(dict.fromkeys([*before, *names]))
+        if wrong := extensions.enable(names):
+            raise BadInput(wrong)
+    return names
+
+
 @app.callback()
 def options(
+    _extension: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--extension",
+            metavar="NAME",
+            callback=_enable,
+            is_eager=True,
+            help="Let an installed extension take part (docs/extending.md); may be repeated. Also: TICKSTORM_EXTENSIONS.",
+        ),
+    ] = None,
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     """Options that stand before a command."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from loadtests.measure.absences import CAUSES
@@ -16,7 +18,7 @@ from loadtests.measure.measures_time import publish_table, service_spread
 from loadtests.measure.phases import CALM
 from loadtests.measure.target_words import all_said
 from loadtests.model.ids import NS_PER_S, SLICE_NS
-from loadtests.model.records import ACTED, TOUCHED
+from loadtests.model.records import ACTED, TOUCHED, Queried, Requested
 from loadtests.model.results import (
     Away,
     Bars,
@@ -202,13 +204,24 @@ def histograms(case: Analysis) -> dict[str, Bars]:
 
 def queries(case: Analysis) -> dict[str, dict[str, Spread]]:
     """Database reads per query."""
+    cells = _added((q.query, q) for _, process in case.facts.each() for q in process.queried)
+    return {name: {"connect": c, "query": q} for name, (c, q) in cells.items()}
+
+
+def requests(case: Analysis) -> dict[str, dict[str, Spread]]:
+    """Requests of the users of extensions, per kind, group and name."""
+    cells = _added((f"{q.kind} {q.group} {q.name}", q) for _, process in case.facts.each() for q in process.requested)
+    return {name: {"connect": c, "request": q} for name, (c, q) in cells.items()}
+
+
+def _added(cells: Iterable[tuple[str, Queried | Requested]]) -> dict[str, tuple[Spread, Spread]]:
+    """Connecting and answering of all cells of a name, by name."""
     held: dict[str, tuple[Ints, Ints]] = {}
-    for _, process in case.facts.each():
-        for q in process.queried:
-            pair = held.setdefault(q.query, (np.zeros(BUCKETS, dtype=np.int64), np.zeros(BUCKETS, dtype=np.int64)))
-            for dense, (bucket, count) in zip(pair, (q.connect, q.latency), strict=True):
-                dense[bucket] += np.array(count, dtype=np.int64)
-    return {name: {"connect": spread_of(c), "query": spread_of(q)} for name, (c, q) in sorted(held.items())}
+    for name, q in cells:
+        pair = held.setdefault(name, (np.zeros(BUCKETS, dtype=np.int64), np.zeros(BUCKETS, dtype=np.int64)))
+        for dense, (bucket, count) in zip(pair, (q.connect, q.latency), strict=True):
+            dense[bucket] += np.array(count, dtype=np.int64)
+    return {name: (spread_of(c), spread_of(q)) for name, (c, q) in sorted(held.items())}
 
 
 def faults(case: Analysis) -> list[FaultResult]:

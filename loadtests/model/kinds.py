@@ -133,12 +133,11 @@ class TransportKind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of a table of the report: `(row of Results) -> text`, called for each row."""
+    """A column of a table of the report: `(row) -> text`; the row is a FaultResult or a Check of model.results."""
 
-    table: Literal["faults", "recoveries", "consumers", "checks"]
+    table: Literal["faults", "checks"]
     title: str
     by: str
-    help: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

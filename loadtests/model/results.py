@@ -398,6 +398,7 @@ class Results(_Part, frozen=True, kw_only=True):
     repeated: list[RepeatedResult] = []
     interference: list[Interference] = []
     slowest_client_p95_ms: float | None = None  # in calm phases, of the consumers that had enough deliveries
+    requests: dict[str, dict[str, Spread]] = {}  # "kind group name" of users of extensions -> connect, request
 
 
 def to_json(results: Results) -> bytes:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from bokeh.models import Model
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from loadtests.model.kinds import added, part
 from loadtests.model.results import Check, FaultResult, Results, Verdict, to_json
 from loadtests.model.runconfig import sha256_of
 from loadtests.report.charts import growth_chart, growth_limit, histogram_charts, recovery_chart
@@ -60,6 +63,12 @@ def environment() -> Environment:
     return made
 
 
+@cache
+def columns(table: str) -> list[tuple[str, Callable[[Any], str]]]:
+    """Title and cell of the columns that extensions add to a table."""
+    return [(column.title, part(column.by)) for column in added("columns") if column.table == table]
+
+
 def render_html(results: Results) -> str:
     """`report.html` of a run: opens offline, asks for nothing; equal Results give equal bytes."""
     timeline = panels(results)
@@ -87,6 +96,7 @@ def render_html(results: Results) -> str:
             growth_chart=growth,
             growth_limit=growth_limit,
             processes=sorted(results.harness.cpu_percent.keys() | results.harness.rss_mb.keys()),
+            columns=columns,
             unit_of=unit_of,
             bound=bound,
             not_known=NOT_KNOWN,
