@@ -1,4 +1,4 @@
-"""What does a stored run say?  `analyze` reads the history, judges it, writes results.json, report.html and junit.xml."""
+"""What does a stored run say?  `analyze` reads the history, judges it, writes results, page and junit.xml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does `tickstorm run` start Locust's main?  By `python -m loadtests.harness.locust_main`, ruled by its options alone.
+"""What does Locust listen to below `tickstorm run`?  To its options alone: `python -m loadtests.harness.locust_main`.
 
 Locust also listens to variables (LOCUST_RUN_TIME and its like) and to three files (~/.locust.conf, locust.conf and
 pyproject.toml of the folder): they belong to other set-ups of the user, and would change what the profile asks for.

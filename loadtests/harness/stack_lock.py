@@ -1,8 +1,8 @@
 """Is a run using this local stack?  One at a time: two would cut each other's links and count each other's messages.
 
 A lock on a file in the stack's folder; the system releases it when its process ends. A run takes it before it looks
-whether a stack is up, and keeps it until the stack that it started is down: else a second run would use a stack that the
-first is about to stop. `tickstorm run` lends its lock to the Locust that it starts.
+whether a stack is up, and keeps it until the stack that it started is down: else a second run would use a stack that
+the first is about to stop. `tickstorm run` lends its lock to the Locust that it starts.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ browser. So a request has to
 - and be small: nothing of a body is read before the rest holds, and no more than a form needs.
 
 The terminal prints an address with the token. A browser that opens it gets the token as a cookie that no other site's
-request carries, and is redirected to the same address without it. Programs send it as the header `X-Tickstorm-Token`. Whatever is
-refused is answered with 403 and one sentence, what is too long with 413. No answer may be framed, or read by another
-site.
+request carries, and is redirected to the same address without it. Programs send it as the header
+`X-Tickstorm-Token`. A refusal is a 403 with one sentence, for what is too long a 413. No answer may be framed, or read
+by another site.
 
 What this does not do: a program that serves pages on another port of this machine gets the cookie when the user opens
 one of them, for browsers keep cookies by host and not by port (docs/security.md).

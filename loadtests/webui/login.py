@@ -1,7 +1,7 @@
 """How does one log in to Locust's web UI?  With the password in TICKSTORM_WEB_PASSWORD, on Locust's own login page.
 
-Locust brings the page and guards its routes once `--web-login` is given; which users it lets in is left to the
-locustfile. The user's name is free: there is one password.
+Locust brings the page and guards its routes once `--web-login` is given; which users it lets in is left to
+this module. The user's name is free: there is one password.
 """
 
 from __future__ import annotations
