@@ -53,7 +53,7 @@ def wait_for(holds: Callable[[], Any], timeout_s: float, what: str) -> Any:
 _NO_PAGE = {"TICKSTORM_HTML": "0"}
 
 
-LOCUST = "loadtests.harness.commandline"
+LOCUST = "loadtests.harness.locust_main"
 """Locust as `tickstorm run` starts it: no file of another set-up rules it."""
 
 

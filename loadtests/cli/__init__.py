@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from loadtests import extensions
-from loadtests.harness.standard_streams import outlive_the_console
+from loadtests.harness.process import outlive_the_console
 from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.words import printable
 
@@ -57,7 +57,7 @@ def options(
             metavar="NAME",
             callback=_enable,
             is_eager=True,
-            help="Let an installed extension take part (docs/extending.md); may be repeated. Also: TICKSTORM_EXTENSIONS.",
+            help="Let an installed extension take part; may be repeated. Also: TICKSTORM_EXTENSIONS.",
         ),
     ] = None,
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
@@ -93,7 +93,7 @@ def run(
 
     Uses the local stack that is up, else starts one and stops it at the end.
     """
-    from loadtests.cli.running import run_profile
+    from loadtests.cli.run_command import run_profile
 
     port = web_port if web else None
     raise typer.Exit(run_profile(profile, sets or [], workers=workers, web_port=port, seed=seed, html=html))
@@ -114,7 +114,7 @@ def analyze(
 
     With --set (other thresholds, other guards) the files go to the folder `again` inside it, unless --out names one.
     """
-    from loadtests.cli.analyzing import analyze_run
+    from loadtests.cli.analyze_command import analyze_run
 
     raise typer.Exit(analyze_run(run, sets or [], out=out, quiet=quiet, html=html, consumers=consumers))
 
@@ -125,7 +125,7 @@ def doctor(
     sets: Sets = None,
 ) -> None:
     """Say what on this machine, or of the target, would spoil a run."""
-    from loadtests.cli.doctoring import examine
+    from loadtests.cli.doctor_command import examine
 
     raise typer.Exit(examine(profile, sets or []))
 
@@ -175,7 +175,7 @@ def _proof() -> Any:
 @app.command()
 def profiles() -> None:
     """List the shipped profiles and the question that each asks."""
-    from loadtests.cli.listing import list_profiles
+    from loadtests.cli.profiles_command import list_profiles
 
     list_profiles()
 
@@ -187,7 +187,7 @@ def stack_up(
     ] = None,
 ) -> None:
     """Start the local stack and leave it running."""
-    from loadtests.cli.stacking import up
+    from loadtests.cli.stack_command import up
 
     raise typer.Exit(up(port or []))
 
@@ -197,7 +197,7 @@ def stack_down(
     force: Annotated[bool, typer.Option("--force", help="Also while a run is using it.")] = False,
 ) -> None:
     """Stop the local stack."""
-    from loadtests.cli.stacking import down
+    from loadtests.cli.stack_command import down
 
     raise typer.Exit(down(force))
 
@@ -205,7 +205,7 @@ def stack_down(
 @stack_app.command("status")
 def stack_status(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
     """Say what of the local stack is up, and where. Exit status 3 when it is not."""
-    from loadtests.cli.stacking import status
+    from loadtests.cli.stack_command import status
 
     raise typer.Exit(status(as_json))
 
@@ -218,7 +218,7 @@ def stack_heal(
     ] = None,
 ) -> None:
     """Lift every fault that a run may have left behind."""
-    from loadtests.cli.stacking import heal
+    from loadtests.cli.stack_command import heal
 
     raise typer.Exit(heal(trust or ()))
 
@@ -228,7 +228,7 @@ def stack_passwords(
     file: Annotated[Path, typer.Option("--file", help="Made anew; only its user can read it.")] = Path(".env"),
 ) -> None:
     """Draw passwords for docker-compose.yml, into the file that `docker compose` reads."""
-    from loadtests.cli.stacking import draw_passwords
+    from loadtests.cli.stack_command import draw_passwords
 
     raise typer.Exit(draw_passwords(file))
 

@@ -32,7 +32,7 @@ _environment = {
 
 
 class _Lines(Console):
-    """Every text is one line, whoever wrote it: what a terminal would obey, line feeds too, is spelled out."""
+    """Every text is one line: control characters that a terminal would obey, line feeds too, are spelled out."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(printable(text), **options)

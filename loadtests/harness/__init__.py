@@ -10,8 +10,7 @@ import logging
 import sys
 from typing import Any
 
-from loadtests.harness.options import add_options, sets_of
-from loadtests.harness.standard_streams import outlive_the_console
+from loadtests.harness.process import end_forks_with_us, outlive_the_console
 
 log = logging.getLogger("tickstorm")
 
@@ -20,12 +19,10 @@ def attach() -> None:
     """Register Tickstorm with Locust; called by the locustfile."""
     import locust
 
-    from loadtests.harness.parent_death import end_forks_with_us
-
     outlive_the_console()
     end_forks_with_us()
     events: Any = locust.events
-    events.init_command_line_parser.add_listener(lambda parser, **_: add_options(parser))
+    events.init_command_line_parser.add_listener(_add_options)
     events.init.add_listener(_init)
 
 
@@ -35,6 +32,12 @@ def user_classes() -> dict[str, Any]:
     from loadtests.model.user_kinds import USERS
 
     return {kind.user_class: part(kind.by) for kind in USERS.values()}
+
+
+def _add_options(parser: Any, **_: Any) -> None:
+    from loadtests.harness.profile_loading import add_options
+
+    add_options(parser)
 
 
 def _init(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
@@ -56,9 +59,9 @@ def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
     import os
 
     from loadtests.capture.preflight import refuse_few_descriptors
+    from loadtests.harness.files import profile_path
     from loadtests.harness.leader import Chosen, Leader
-    from loadtests.harness.paths import profile_path
-    from loadtests.harness.profile_loading import load
+    from loadtests.harness.profile_loading import load, sets_of
     from loadtests.harness.worker_dispatch import BalancedDispatcher
     from loadtests.model.errors import BadInput
 
@@ -71,9 +74,9 @@ def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
             chosen = chosen.with_users(options.num_users)
         refuse_few_descriptors(loaded.profile, chosen.users_here(options), processes=options.processes or 1)
         if web_ui is not None:
-            from loadtests.harness.webdoors import close_doors
+            from loadtests.harness.web_ui import guard_web_ui
 
-            close_doors(web_ui, os.environ)
+            guard_web_ui(web_ui, os.environ)
     except (BadInput, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
@@ -82,9 +85,9 @@ def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
     master.choose(chosen)
     if web_ui is not None:
         from loadtests.harness.manual_faults import ManualFaults
-        from loadtests.harness.start_form import watch_start_form
-        from loadtests.webui.page import attach_page
+        from loadtests.harness.web_ui import watch_start_form
+        from loadtests.webui.live_page import attach_page
 
         watch_start_form(environment, master)
-        hands = ManualFaults(lambda: master.conductor)
-        attach_page(environment, lambda since_s: hands.live(master.live(since_s)), master.report, hands)
+        manual = ManualFaults(lambda: master.conductor)
+        attach_page(environment, lambda since_s: manual.live(master.live(since_s)), master.report, manual)

@@ -1,22 +1,27 @@
-"""How does a run speak to its injector?  Announcements open the consumers' rings, records go to the history."""
+"""How does a run speak to its injector, and which of its users play a fault?
+
+Announcements of faults open the consumers' rings, records go to the history.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import gevent
 import msgspec
 
-from loadtests.harness.user_faults import CrewBook
 from loadtests.inject.injector_client import InjectorHandle
+from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.injectwire import (
     Announce,
     Begin,
     CrewOrder,
+    CrewState,
     Emitted,
     End,
     FromInjector,
@@ -25,8 +30,57 @@ from loadtests.model.injectwire import (
     Ready,
     Schedule,
 )
+from loadtests.model.profile.chosen_users import PUBLISHERS, chosen, place_of
 from loadtests.model.profile.tables import Profile
-from loadtests.model.records import FaultStep, Note, Record
+from loadtests.model.records import CrewFault, FaultStep, Note, Record
+
+
+class CrewBook:
+    """The faults of one run that its users play."""
+
+    def __init__(self, profile: Profile, consumers: int) -> None:
+        self._contract, self._consumers = Contract(profile), consumers
+        self._chosen: dict[str, int] = {}
+        self._told: dict[str, dict[str, int]] = {}
+
+    def begin(self, order: CrewOrder, now_ns: int) -> CrewFault:
+        """A fault begins; the record of whom it chose."""
+        slots = self.slots(order)
+        self._chosen[order.fault] = len(slots)
+        self._told.pop(order.fault, None)
+        published = place_of(order.kind) == PUBLISHERS
+        return CrewFault(
+            fault=order.fault,
+            kind=order.kind,
+            consumers=[] if published else slots,
+            publishers=slots if published else [],
+            from_ns=now_ns,
+            to_ns=order.until_ns,
+        )
+
+    def slots(self, order: CrewOrder) -> list[int]:
+        """Slots of the users whom an order concerns; the same in every process."""
+        return chosen(
+            self._contract,
+            fault=order.fault,
+            kind=order.kind,
+            where=order.where,
+            asked=order.asked,
+            consumers=self._consumers,
+        )
+
+    def news(self, parts: Iterable[Mapping[str, Mapping[str, int]]]) -> Iterator[CrewState]:
+        """What has changed since the last call: sums over the participants that are there."""
+        sums: dict[str, Counter[str]] = {}
+        for part in parts:
+            for fault, counts in part.items():
+                sums.setdefault(fault, Counter()).update(counts)
+        for fault, found in sums.items():
+            counts = dict(found) | {"chosen": self._chosen.get(fault, 0)}
+            if self._told.get(fault) != counts:
+                self._told[fault] = counts
+                yield CrewState(fault=fault, counts=counts)
+
 
 GO_AFTER_S = 0.1
 """Workers get this long to open their rings; the injector waits at most 200 ms."""
@@ -35,7 +89,7 @@ HEAL_S = 60.0
 
 
 class FaultControl:
-    """The injector of one run. `order` reaches every part."""
+    """The injector of one run. `order` reaches every participant."""
 
     def __init__(
         self,
@@ -94,7 +148,7 @@ class FaultControl:
                     self._stepped(record)
 
     def crew_told(self, parts: Iterable[Mapping[str, Mapping[str, int]]]) -> None:
-        """How far the users of every part are with what they were told."""
+        """How far the users of every participant are with what they were told."""
         for state in self._book.news(parts):
             self._handle.send(state)
 

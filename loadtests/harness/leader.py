@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import secrets
-import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -24,14 +20,12 @@ from loadtests.capture.clock import clock_identity
 from loadtests.capture.clocksync import ClockServer
 from loadtests.drive.run_context import RunContext
 from loadtests.harness import messages
-from loadtests.harness.ctrl_c import heed_ctrl_c
-from loadtests.harness.environment_info import VERSION, versions
+from loadtests.harness.files import replace_file, reports_folder
 from loadtests.harness.locust_overrides import of_the_crew, told_to_locust
 from loadtests.harness.participant import Participant
-from loadtests.harness.paths import reports_folder
-from loadtests.harness.replace_file import replace_file
+from loadtests.harness.process import VERSION, heed_ctrl_c, versions
 from loadtests.harness.run import ActiveRun
-from loadtests.harness.setup import begin_faults, begin_sampling, begin_vigil, opening_records
+from loadtests.harness.setup import begin_faults, begin_sampling, begin_service_watch, opening_records
 from loadtests.harness.slots import LocalSlots
 from loadtests.harness.stack_lock import StackHold
 from loadtests.harness.status import StatusLine
@@ -41,7 +35,6 @@ from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.live import Live
 from loadtests.model.profile.reading import Loaded, read_effective
 from loadtests.model.profile.tables import Profile
-from loadtests.model.results import Verdict
 from loadtests.model.runconfig import OPTION, RunConfig, encode_config
 from loadtests.model.user_kinds import CONSUMER, USERS, wanted
 from loadtests.model.words import printable
@@ -232,7 +225,7 @@ class Leader:
             config,
             read_effective(loaded.text),
             folder=folder,
-            crew=self,
+            participants=self,
             opening=opening_records(
                 config,
                 loaded,
@@ -244,14 +237,13 @@ class Leader:
                     *told_to_locust(self._environment.parsed_options),
                 ],
             ),
-            judge=self._judge,
             on_state=self._on_state,
         )
         self.conductor = conductor
         if self.chosen.consumers is not None:
             conductor.note(f"override: {config.consumers} consumers instead of {Contract(profile).consumer_count}")
         conductor.closers.append(begin_sampling(config, profile, target, conductor.emit))
-        conductor.closers.append(begin_vigil(target, conductor))
+        conductor.closers.append(begin_service_watch(target, conductor))
         if target.toxiproxy:
             conductor.faults = begin_faults(config, profile, target, folder, conductor)
         vars(self._environment.parsed_options)[OPTION] = encode_config(config)
@@ -263,7 +255,7 @@ class Leader:
                 role="standalone",
                 environment=self._environment,
                 slots=LocalSlots(conductor.book, LOCAL, conductor.clock.now_ns),
-                out=lambda number, frame: conductor.arrived(LOCAL, number, frame, None),
+                out=lambda number, frame: conductor.intake.arrived(LOCAL, number, frame, None),
                 tell=conductor.heard,
                 versions=versions(),
             )
@@ -351,7 +343,7 @@ class Leader:
             waker.send()
 
         waker.start(acknowledge)
-        conductor.arrived(chunk.process, chunk.number, chunk.frame, written)
+        conductor.intake.arrived(chunk.process, chunk.number, chunk.frame, written)
 
     def _heard(self, _node: str, told: messages.StatusMessage) -> None:
         if self.conductor is not None and told.run == self.conductor.config.run:
@@ -409,21 +401,3 @@ class Leader:
             self._target.stack.down()
             self._target = None
         self._let_go()
-
-    def _judge(self, folder: Path) -> tuple[str, int, tuple[str, ...]]:
-        command = [sys.executable, "-m", "loadtests.cli", "analyze", str(folder), "--quiet"]
-        environment = os.environ | {"PYTHONIOENCODING": "utf-8"}  # what it says is read here, not on the console
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, encoding="utf-8",
-            errors="replace", check=False,
-        )  # fmt: skip
-        last = ((done.stderr or done.stdout).strip().splitlines() or ["it printed nothing"])[-1]
-        try:
-            results = json.loads((folder / "results.json").read_bytes())
-            verdict = Verdict(results["verdict"])
-        except (OSError, ValueError):
-            return "UNKNOWN", 3, (f"the history could not be analyzed (status {done.returncode}): {last}",)
-        reasons = tuple(results["reasons"])
-        if done.returncode != verdict.exit_status:  # the verdict is there: what failed came after it
-            reasons += (f"the other reports could not be written: {last}",)
-        return verdict.value, verdict.exit_status, reasons

@@ -36,7 +36,7 @@ class Override(NamedTuple):
 
 
 def told_to_locust(options: Any = None, argv: list[str] | None = None) -> list[Override]:
-    """What command line, variables and files say of `NAMES`, and what a form has changed since (`options`).
+    """What command line, variables and files say of `NAMES`, and what a form has changed since (`profile_options`).
 
     Locust has parsed them before: they are good.
     """

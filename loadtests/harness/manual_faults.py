@@ -23,15 +23,15 @@ NO_RUN = "no run goes on: start one in Locust"
 
 
 class ManualFaults:
-    """The user's hands on the run of the moment. Every method raises Refused with a sentence for the user."""
+    """The user's actions on the present run. Every method raises ManualFaultRefused with a sentence for the user."""
 
-    def __init__(self, conductor: Callable[[], ActiveRun | None]) -> None:
-        self._conductor = conductor
+    def __init__(self, present: Callable[[], ActiveRun | None]) -> None:
+        self._present = present
 
     def begin(self, asked: Mapping[str, Any]) -> str:
         """Play a fault as soon as its calm measurement is done; its name."""
-        conductor, control = self._under_way()
-        fault = fault_by_hand(conductor.profile, asked, self._moment(conductor, control))
+        run, control = self._under_way()
+        fault = fault_by_hand(run.profile, asked, self._moment(run, control))
         control.schedule([fault])
         return fault.name
 
@@ -46,10 +46,10 @@ class ManualFaults:
 
     def end_all(self, *, place: str = "", plan: bool = False) -> list[str]:
         """Lift every fault in force, or those at one place, and drop those by hand; the plan only where asked."""
-        conductor, control = self._under_way()
-        now_ns = conductor.clock.now_ns()
+        run, control = self._under_way()
+        now_ns = run.clock.now_ns()
         if plan:
-            conductor.following = None  # what would come after another fault's recovery
+            run.fault_chain = None  # what would come after another fault's recovery
         return self._told(
             control,
             [
@@ -63,32 +63,32 @@ class ManualFaults:
 
     def note(self, text: object) -> None:
         """Write something down, with the time of now."""
-        conductor = self._run()
-        conductor.emit(Note(at_ns=conductor.clock.now_ns(), text=annotation(text), by="user"))
+        run = self._run()
+        run.emit(Note(at_ns=run.clock.now_ns(), text=annotation(text), by="user"))
 
     def live(self, live: Live) -> Live:
-        """With what the page needs to act: the picture, and whether anything can be done now."""
-        conductor = self._conductor()
-        if conductor is None:
+        """With what the page needs to act: links and services, and whether anything can be done now."""
+        run = self._present()
+        if run is None:
             return msgspec.structs.replace(live, closed=NO_RUN)
-        control, profile = conductor.faults, conductor.profile
-        links, services = conductor.fold.picture(conductor.clock.now_ns(), control.links if control else ())
+        control, profile = run.faults, run.profile
+        links, services = run.fold.pipeline(run.clock.now_ns(), control.links if control else ())
         return msgspec.structs.replace(
             live,
-            faults=live.faults + self._waiting(conductor),
+            faults=live.faults + self._waiting(run),
             links=links,
             services=services,
             consumers=[group.name for group in profile.consumers],
             publishers=[group.name for group in profile.publishers],
             test_system=profile.target.test_system,
-            closed=self._closed(conductor),
+            closed=self._closed(run),
         )
 
-    def _waiting(self, conductor: ActiveRun) -> list[LiveFault]:
-        """Faults that come after another one's recovery, as long as nobody knows when."""
-        if conductor.faults is None or conductor.following is None or self._closed(conductor):
+    def _waiting(self, run: ActiveRun) -> list[LiveFault]:
+        """Faults that come after another one's recovery, as long as the time is not known."""
+        if run.faults is None or run.fault_chain is None or self._closed(run):
             return []
-        known = {name.partition("#")[0] for name in conductor.faults.planned}
+        known = {name.partition("#")[0] for name in run.faults.planned}
         return [
             LiveFault(
                 name=fault.name,
@@ -101,38 +101,38 @@ class ManualFaults:
                 asked=dict(fault.asked),
                 detail=f"after {fault.after}",
             )
-            for fault in conductor.profile.faults
+            for fault in run.profile.faults
             if fault.after is not None and fault.name not in known
         ]
 
-    def _closed(self, conductor: ActiveRun) -> str:
-        if conductor.ended is not None or conductor.state in ("draining", "judging", "done"):
+    def _closed(self, run: ActiveRun) -> str:
+        if run.ended is not None or run.state in ("draining", "judging", "done"):
             return NO_RUN
-        if conductor.state != "running":
+        if run.state != "running":
             return "the run has not begun yet"
-        return "" if conductor.faults is not None else "this target has no Toxiproxy: no fault can be played"
+        return "" if run.faults is not None else "this target has no Toxiproxy: no fault can be played"
 
     def _run(self) -> ActiveRun:
-        conductor = self._conductor()
-        if conductor is None or conductor.ended is not None or conductor.state in ("draining", "judging", "done"):
+        run = self._present()
+        if run is None or run.ended is not None or run.state in ("draining", "judging", "done"):
             raise ManualFaultRefused("conflict", NO_RUN)
-        return conductor
+        return run
 
     def _under_way(self) -> tuple[ActiveRun, FaultControl]:
-        conductor = self._run()
-        if conductor.faults is None or conductor.state != "running":
-            raise ManualFaultRefused("conflict", self._closed(conductor))
-        return conductor, conductor.faults
+        run = self._run()
+        if run.faults is None or run.state != "running":
+            raise ManualFaultRefused("conflict", self._closed(run))
+        return run, run.faults
 
-    def _moment(self, conductor: ActiveRun, control: FaultControl) -> Moment:
-        assert conductor.t0_ns is not None
-        profile = conductor.profile
-        now_ns, warm = conductor.clock.now_ns(), warm_ns(profile, conductor.t0_ns)
+    def _moment(self, run: ActiveRun, control: FaultControl) -> Moment:
+        assert run.t0_ns is not None
+        profile = run.profile
+        now_ns, warm = run.clock.now_ns(), warm_ns(profile, run.t0_ns)
         by_hand = [name for name, fault in control.planned.items() if fault.by_hand]
         return Moment(
             now_ns=now_ns,
             from_ns=warm + 2 * profile.steady.group_ms * NS_PER_MS if now_ns >= warm else None,
-            until_ns=plan_end_ns(profile, conductor.t0_ns),
+            until_ns=plan_end_ns(profile, run.t0_ns),
             links=control.links,
             names=set(control.planned) | {fault.name for fault in profile.faults},
             under_way=sum(name not in control.over for name in by_hand),

@@ -1,7 +1,7 @@
 """What do master and workers say to each other?  Names and shapes of custom messages; handlers only enqueue.
 
-Locust's port has no authentication: whoever reaches it can be a worker. A message that is none of ours is told once for
-each sender, and does nothing.
+Locust's port has no authentication: any process that reaches it can be a worker. A message of another shape is
+told once for each sender, and does nothing.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ from loadtests.drive.consume.tokens import Tokens
 from loadtests.drive.publish.publishing import Publishing
 from loadtests.drive.publish.replays import read_replays
 from loadtests.drive.run_context import Addresses, RunContext, Slots
-from loadtests.harness.gc_tuning import QuietHeap
-from loadtests.harness.user_faults import CrewBook
+from loadtests.harness.fault_control import CrewBook
+from loadtests.harness.process import QuietHeap
 from loadtests.model.address import host_port
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_MS, SLICE_NS

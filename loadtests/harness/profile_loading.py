@@ -1,4 +1,4 @@
-"""Which profile runs?  Finds the file and those it names, reads them; problems come as BadInput, all at once."""
+"""Which profile runs?  The options that name it, the reading of its files; problems come as BadInput, all at once."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from loadtests.drive.publish.replays import read_bounded, read_replays
-from loadtests.harness.paths import profile_path, shipped_profiles
+from loadtests.harness.files import profile_path, shipped_profiles
 from loadtests.model.contract import Contract
 from loadtests.model.errors import BadInput
 from loadtests.model.profile.reach import beyond
@@ -18,8 +19,67 @@ from loadtests.model.records import Effective
 from loadtests.model.words import printable
 from loadtests.plan.workload import Workload, replay_words
 
+DEFAULT_PROFILE = "locust-quick"
+LOOPBACK = "127.0.0.1"
+PASSWORD = "TICKSTORM_WEB_PASSWORD"
+"""Environment: the password of Locust's web UI."""
 REPLAYS = "replays."
 """Keys of the effective values that say how much of a file a publisher group replays."""
+
+
+class ProfileChoices(list[str]):
+    """The shipped profiles for the form; on the command line a path is as good."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (isinstance(name, str) and Path(name).is_file())
+
+
+def add_options(parser: Any) -> None:
+    """Listener for Locust's `init_command_line_parser`."""
+    _ask_for_login(parser)
+    group = parser.add_argument_group("Tickstorm")
+    profile = group.add_argument(
+        "--run-profile",
+        env_var="TICKSTORM_PROFILE",
+        default=DEFAULT_PROFILE,
+        choices=ProfileChoices(_offered()),
+        metavar="NAME",
+        help="what to run: a shipped profile; on the command line also the path of a profile file",
+    )
+    sets = group.add_argument(
+        "--run-set",
+        env_var="TICKSTORM_SET",
+        default="",
+        metavar="KEY=VALUE",
+        help='values that replace the profile\'s, e.g. "run.duration_s=30; consumers.plain.count=500"',
+    )
+    seed = group.add_argument(
+        "--run-seed", env_var="TICKSTORM_SEED", default="", metavar="N", help="seed in place of the profile's"
+    )
+    for action in (profile, sets, seed):  # the start form shows what has these; an action of a group has none
+        vars(action).update(include_in_web_ui=True, is_secret=False, is_required=False, is_multiple=False)
+
+
+def _ask_for_login(parser: Any) -> None:
+    """Locust listens on all interfaces and asks for no login, unless it is told otherwise; here it is the other way."""
+    for action in parser._actions:
+        if action.dest == "web_host":
+            action.default = LOOPBACK
+            action.help = f"Host to bind the web interface to, {LOOPBACK} by default; others need a login ({PASSWORD})."
+        elif action.dest == "web_login":
+            action.default = bool(os.environ.get(PASSWORD))
+            action.help = f"Ask for a login; where {PASSWORD} is set, it is asked for anyway."
+
+
+def _offered() -> list[str]:
+    offered = shipped_profiles()
+    named = os.environ.get("TICKSTORM_PROFILE", "")
+    return offered if not named or named in offered else [*offered, named]
+
+
+def sets_of(text: str) -> list[str]:
+    """`key=value` pairs of one option, separated by semicolons or line ends."""
+    return [part.strip() for line in text.splitlines() for part in line.split(";") if part.strip()]
 
 
 def load(

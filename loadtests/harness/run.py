@@ -1,11 +1,15 @@
-"""How does a run live from its start to its verdict?  One conductor per run, in the master or the only process.
+"""How does a run go from its start to its verdict?  One `ActiveRun` per run, in the master or the only process.
 
-connect -> probe the path -> T0 -> warm-up -> plan -> drain -> close -> judge.  `finish` is idempotent: whoever comes
-later joins it.  The conductor gives orders to parts; it does not know whether a part is in this process or on a worker.
+connect -> probe the path -> T0 -> warm-up -> plan -> drain -> close -> judge.  `finish` is idempotent: all callers get
+the same end.  The run gives orders to participants; it does not know which of them is in this process or on a worker.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,21 +21,19 @@ from gevent.event import Event
 
 from loadtests.capture.clock import MonotonicClock
 from loadtests.capture.machine import free_memory_mb
-from loadtests.capture.recorder import Recorder
-from loadtests.capture.shipping import Inbox
-from loadtests.capture.writing import HistoryWriter
-from loadtests.harness.abort_guards import AbortGuards
-from loadtests.harness.fault_chain import Following
 from loadtests.harness.fault_control import FaultControl
-from loadtests.harness.live_fold import LiveFold
+from loadtests.harness.live import LiveFold
 from loadtests.harness.participant import PartStatus
+from loadtests.harness.run_intake import RunIntake
 from loadtests.harness.slots import SlotBook
+from loadtests.harness.triggers import AbortGuards, FaultChain
 from loadtests.model.contract import Contract
 from loadtests.model.errors import HarnessError
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.live import Live
 from loadtests.model.profile.tables import Profile
-from loadtests.model.records import Finish, Header, Note, PathProbe, Phase, PhaseMark, Record, Trouble, Users
+from loadtests.model.records import Finish, Note, PathProbe, Phase, PhaseMark, Record, Users
+from loadtests.model.results import Verdict
 from loadtests.model.runconfig import RunConfig
 from loadtests.model.user_kinds import CONSUMER, PUBLISHER
 from loadtests.plan.schedule import plan_end_ns, planned_faults
@@ -39,7 +41,7 @@ from loadtests.plan.schedule import plan_end_ns, planned_faults
 LEAD_NS = 300 * NS_PER_MS
 """From the broadcast of T0 to T0, so that it reaches every worker before."""
 CLOSE_S = 10.0
-"""How long parts may take to close and ship their last frames."""
+"""How long participants may take to close and ship their last frames."""
 GUARD = "guard: "
 """How the reason of a run begins that a guard of its profile ended."""
 LEAVE_S = 5.0
@@ -47,15 +49,15 @@ LEAVE_S = 5.0
 PROBE_S = 10.0
 
 
-class UserFaultOrders(Protocol):
-    """The parts of a run, wherever they are."""
+class Participants(Protocol):
+    """All processes that have users of a run."""
 
     def order(self, what: str, data: dict[str, Any]) -> None:
-        """Tell every part; never waits."""
+        """Tell every participant; never waits."""
         ...
 
     def alive(self) -> set[str]:
-        """Process names of the parts that are there."""
+        """Process names of the participants that are there."""
         ...
 
 
@@ -77,7 +79,7 @@ class Ended:
 
 
 class ActiveRun:
-    """One run. `judge(folder)` runs analyze in a child process and returns verdict, exit status and reasons."""
+    """One run: its state, its phases, its end. `on_state` is called where one of them changes, and twice a second."""
 
     def __init__(
         self,
@@ -85,21 +87,19 @@ class ActiveRun:
         profile: Profile,
         *,
         folder: Path,
-        crew: UserFaultOrders,
+        participants: Participants,
         opening: list[Record],
-        judge: Callable[[Path], tuple[str, int, tuple[str, ...]]],
         on_state: Callable[[ActiveRun], None],
     ) -> None:
         self.config, self.profile, self.folder = config, profile, folder
         self.contract = Contract(profile)
         self.clock = MonotonicClock(config.origin_ns)
         self.fold = LiveFold(config.run, profile, self.contract)
-        self.writer = HistoryWriter(folder / "history", self.fold.take)
-        self.recorder = Recorder(lambda _number, frame: self.writer.write("main", frame))
+        self.intake = RunIntake(folder / "history", self.clock.now_ns, opening, self.fold.take)
         self.guards = AbortGuards(profile, self.fold, free_mb=free_memory_mb, emit=self.emit)
-        self.following: Following | None = None
+        self.fault_chain: FaultChain | None = None
         self.book = SlotBook(config.users | {CONSUMER.name: None})
-        self.crew = crew
+        self.participants = participants
         self.faults: FaultControl | None = None
         self.closers: list[Closer] = []
         self.state = "connecting"
@@ -108,18 +108,11 @@ class ActiveRun:
         self.ended: Ended | None = None
         self.done = Event()
         self.hurry = Event()
-        self._judge, self._on_state = judge, on_state
-        self._status: dict[str, PartStatus] = {}
-        self._inboxes: dict[str, Inbox] = {}
-        self._lost: set[str] = set()
-        self._heard_ns: dict[str, int] = {}  # when each part's last frame came
-        self._refused: set[str] = set()
+        self._on_state = on_state
         self._stop = Event()
         self._finisher: gevent.Greenlet[..., Any] | None = None
         self._plan_done = False
         self._over_ns: int | None = None  # when there was nothing more to see
-        self._header = next(r for r in opening if isinstance(r, Header))
-        self.recorder.emit_all(opening)
         self.mark("connect")
         self._life = gevent.spawn(self._live)
         self._life.link_exception(lambda g: self.abandon(f"error: {type(g.exception).__name__}: {g.exception}"))
@@ -129,46 +122,15 @@ class ActiveRun:
 
     def emit(self, record: Record) -> None:
         """Queue a record of this process."""
-        self.recorder.emit(record)
+        self.intake.emit(record)
 
     def heard(self, status: PartStatus) -> None:
-        """A part told how far it is."""
-        self._status[status.process] = status
-        if self.faults is not None and any(part.crew for part in self._status.values()):
-            self.faults.crew_told([part.crew for part in self._status.values()])
+        """A participant told how far it is."""
+        self.intake.heard(status)
+        if self.faults is not None and any(self.intake.user_faults):
+            self.faults.crew_told(self.intake.user_faults)
         if status.refused:
-            self._refused.add(status.process)
-            self.emit(Trouble(process=status.process, from_ns=0, to_ns=-1, what=status.refused))
             self.abandon(f"error: {status.process} {status.refused}")
-
-    def arrived(self, process: str, number: int, frame: bytes, done: Callable[[OSError | None], None] | None) -> None:
-        """A worker's frame came; it is written in order, and acknowledged when it is written."""
-        inbox = self._inboxes.get(process)
-        if inbox is None:
-            inbox = self._inboxes[process] = Inbox(lambda _n, f, p=process: self.writer.write(p, f))  # type: ignore[misc]
-        inbox.take(number, frame)
-        self._heard_ns[process] = self.clock.now_ns()
-        if done is not None:
-            self.writer.write(process, b"", done)
-
-    def lost(self, process: str, what: str) -> None:
-        """A part is gone for good."""
-        if process in self._lost or self.state in ("judging", "done"):
-            return
-        closed = self._status.get(process)
-        if closed is not None and closed.frames >= 0:
-            return
-        self._lost.add(process)
-        # Locust tells seconds after a worker died; what is known of it ends with its last frame.
-        since = self._heard_ns.get(process, self.clock.now_ns())
-        self.emit(Trouble(process=process, from_ns=since, to_ns=-1, what=what))
-        self.book.lose(process)
-        self._status.pop(process, None)
-
-    def all_in_trouble(self, from_ns: int, what: str) -> None:
-        """From a moment on nothing that any part saw says something about the target."""
-        for process in sorted(self._status):
-            self.emit(Trouble(process=process, from_ns=from_ns, to_ns=-1, what=what))
 
     def seconds(self, at_ns: int) -> float:
         """Seconds since T0, or since the run clock's 0 before there was one."""
@@ -183,22 +145,10 @@ class ActiveRun:
         self.emit(Note(at_ns=self.clock.now_ns(), text=text))
 
     def mark(self, phase: Phase, detail: str = "", at_ns: int | None = None) -> None:
-        """A phase begins, now or when all parts were told that it does."""
+        """A phase begins, now or when all participants were told that it does."""
         self.phase = phase
         self.emit(PhaseMark(phase=phase, at_ns=self.clock.now_ns() if at_ns is None else at_ns, detail=detail))
         self._on_state(self)
-
-    # -- the life
-
-    @property
-    def connected(self) -> int:
-        """Consumers with a confirmed subscription."""
-        return sum(s.connected for s in self._status.values())
-
-    @property
-    def publishing(self) -> int:
-        """Publishers with a slot."""
-        return sum(s.publishing for s in self._status.values())
 
     def _live(self) -> None:
         try:
@@ -209,25 +159,26 @@ class ActiveRun:
     def _run_plan(self) -> None:
         wanted, publishers = self.config.consumers, self.config.users[PUBLISHER.name]
         if not self._until(
-            lambda: self.connected >= wanted and self.publishing >= publishers, self.profile.run.connect_s
+            lambda: self.intake.connected >= wanted and self.intake.publishing >= publishers, self.profile.run.connect_s
         ):
             if not self._stop.is_set():
                 self.abandon(
-                    f"error: {self.connected} of {wanted} subscriptions, {self.publishing} of {publishers} publishers"
-                    f" were ready {self.profile.run.connect_s:g} s after the start"
+                    f"error: {self.intake.connected} of {wanted} subscriptions, "
+                    f"{self.intake.publishing} of {publishers} publishers were ready "
+                    f"{self.profile.run.connect_s:g} s after the start"
                 )
             return
         if not self._path_is_proved():
             return
         self.t0_ns = self.fold.t0_ns = self.clock.now_ns() + LEAD_NS
-        self.crew.order("t0", {"t0_ns": self.t0_ns})
+        self.participants.order("t0", {"t0_ns": self.t0_ns})
         if self.faults is not None:
             planned = planned_faults(self.profile, self.t0_ns)
-            self.following = Following(self.profile, self.fold, planned, self.config.consumers)
+            self.fault_chain = FaultChain(self.profile, self.fold, planned, self.config.consumers)
             self.faults.schedule(planned)
         self._wait_to(self.t0_ns)
         self.state = "running"
-        self.mark("warm-up", at_ns=self.t0_ns)  # a hub that wakes late moves no T0: parts began at theirs
+        self.mark("warm-up", at_ns=self.t0_ns)  # a hub that wakes late moves no T0: participants began at theirs
         self._wait_to(self.t0_ns + round(self.profile.run.warm_up_s * NS_PER_S))
         if not self._stop.is_set():
             self.mark("baseline")
@@ -245,8 +196,8 @@ class ActiveRun:
                 continue
             deadline, seen = began + round(PROBE_S * NS_PER_S), False
             while not seen and self.clock.now_ns() < deadline and not self._stop.is_set():
-                self.crew.order("probe", {"family": index, "nonce": nonce, "route": route})
-                seen = self._until(lambda n=str(nonce): any(s.probes.get(n) for s in self._status.values()), 1.0)  # type: ignore[misc]
+                self.participants.order("probe", {"family": index, "nonce": nonce, "route": route})
+                seen = self._until(lambda n=nonce: self.intake.saw_probe(n), 1.0)  # type: ignore[misc]
                 nonce += 1000
             took = self.clock.now_ns() - began
             self.emit(PathProbe(what=f"family:{family.name}", at_ns=began, took_ns=took if seen else -1, ok=seen))
@@ -277,12 +228,13 @@ class ActiveRun:
     def _flush_forever(self) -> None:
         while not self.done.is_set():
             gevent.sleep(0.5)
-            self.recorder.flush()
-            for process in set(self._status) - self.crew.alive() - self._lost:
-                self.lost(process, "the worker is gone")
+            error = self.intake.flush()
+            if self.state not in ("judging", "done"):
+                for process in self.intake.lose(self.participants.alive()):
+                    self.book.lose(process)
             self._look()
-            if self.writer.error is not None:
-                self.abandon(f"error: the history cannot be written: {self.writer.error.strerror}")
+            if error is not None:
+                self.abandon(f"error: the history cannot be written: {error.strerror}")
             self._on_state(self)
 
     def _look(self) -> None:
@@ -292,8 +244,8 @@ class ActiveRun:
         now_ns = self.clock.now_ns()
         if (why := self.guards.look(now_ns)) is not None:
             self.abandon(f"{GUARD}{why}")
-        elif self.following is not None and self.faults is not None:
-            for sentence, next_ in self.following.look(now_ns):
+        elif self.fault_chain is not None and self.faults is not None:
+            for sentence, next_ in self.fault_chain.look(now_ns):
                 self.note(sentence)
                 self.faults.schedule(next_)
 
@@ -306,7 +258,7 @@ class ActiveRun:
             self._finisher = gevent.spawn(self._finish, reason)
 
     def finish(self, reason: str) -> Ended:
-        """End the run and wait for its verdict; whoever comes later joins."""
+        """End the run and wait for its verdict, also where the end began earlier."""
         self.abandon(reason)
         self.done.wait()
         assert self.ended is not None
@@ -318,7 +270,7 @@ class ActiveRun:
         )
         try:
             self._end(reason, self.ended)
-        finally:  # whatever went wrong, whoever waits for the end must not wait for ever
+        finally:  # also after an error: `finish` must not wait for ever
             self.state = "done"
             self.done.set()
             self._on_state(self)
@@ -327,16 +279,16 @@ class ActiveRun:
         self.state = "draining"
         by_guard = reason.startswith(GUARD)
         if not by_guard:
-            self.crew.order("plan_over", {})
+            self.participants.order("plan_over", {})
         left = []
         if self.faults is not None:
             left = self.faults.heal("guard" if by_guard else "finish")
         if by_guard:  # a guard lifts first: the load that is left shows what the target makes of it
-            self.crew.order("plan_over", {})
+            self.participants.order("plan_over", {})
         for sentence in left:
             self.note(sentence)
         drained = self._drain()
-        complete = self._close_parts()
+        complete = self._close_participants()
         self.mark("end")
         self._over_ns = self.clock.now_ns()
         for closer in self.closers:
@@ -350,19 +302,19 @@ class ActiveRun:
                 plan_done=self._plan_done,
                 drained=drained,
                 complete=complete,
-                frames={p: s.frames for p, s in sorted(self._status.items()) if s.frames >= 0},
+                frames=self.intake.frames,
             )
         )
-        self.recorder.seal(self._header)
+        self.intake.seal()
         self._flusher.kill(block=False)
         try:
-            self.writer.close(self._wait, CLOSE_S)
+            self.intake.close(self._wait, CLOSE_S)
         except HarnessError as error:
             ended.reasons = (str(error),)
             return
         self.state = "judging"
         self._on_state(self)
-        ended.verdict, ended.exit_status, ended.reasons = self._judge(self.folder)
+        ended.verdict, ended.exit_status, ended.reasons = judged_by_child(self.folder)
 
     def _drain(self) -> bool:
         if self.t0_ns is None:
@@ -374,26 +326,13 @@ class ActiveRun:
                 return False
         return True
 
-    def _close_parts(self) -> bool:
-        self.crew.order("over", {})
-        self._wait(lambda: self.connected == 0, LEAVE_S)
-        self.crew.order("close", {})
-        mine = self.crew.alive() - self._lost - self._refused  # who refused has nothing to tell
-        closed = self._wait(lambda: all(self._is_whole(p) for p in mine), CLOSE_S)
-        if not closed:
-            for process in sorted(mine):
-                if not self._is_whole(process):
-                    self.emit(Trouble(process=process, from_ns=0, to_ns=-1, what="its last records never came"))
-        for inbox in self._inboxes.values():
-            inbox.give_up()
-        return closed and not self._lost and not self._refused
-
-    def _is_whole(self, process: str) -> bool:
-        status = self._status.get(process)
-        if status is None or status.frames < 0:
-            return False
-        inbox = self._inboxes.get(process)
-        return inbox is None or not inbox.missing(status.frames)
+    def _close_participants(self) -> bool:
+        self.participants.order("over", {})
+        self._wait(lambda: self.intake.connected == 0, LEAVE_S)
+        self.participants.order("close", {})
+        expected = self.intake.expected(self.participants.alive())
+        self._wait(lambda: all(self.intake.is_whole(p) for p in expected), CLOSE_S)
+        return self.intake.give_up(expected)
 
     def _wait(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
@@ -416,8 +355,8 @@ class ActiveRun:
             "phase": self.phase,
             "plan_s": warm_up + self.profile.run.duration_s,
             "planned": self.config.consumers,
-            "connected": self.connected,
-            "publishing": self.publishing,
+            "connected": self.intake.connected,
+            "publishing": self.intake.publishing,
             "verdict": self.ended.verdict if self.ended and self.state == "done" else "",
             "reasons": list(self.ended.reasons) if self.ended else [],
             "report": f"/tickstorm/reports/{self.config.run}/report.html" if self._has_page() else "",
@@ -425,3 +364,23 @@ class ActiveRun:
         now_ns = self.clock.now_ns() if self._over_ns is None else self._over_ns
         planned = self.faults.planned if self.faults is not None else None
         return self.fold.live(now_ns, base, planned=planned, with_series=with_series, since_s=since_s)
+
+
+def judged_by_child(folder: Path) -> tuple[str, int, tuple[str, ...]]:
+    """Verdict, exit status and reasons of `tickstorm analyze`, which judges the stored history in a child process."""
+    command = [sys.executable, "-m", "loadtests.cli", "analyze", str(folder), "--quiet"]
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8"}  # what it says is read here, not on the console
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, encoding="utf-8",
+        errors="replace", check=False,
+    )  # fmt: skip
+    last = ((done.stderr or done.stdout).strip().splitlines() or ["it printed nothing"])[-1]
+    try:
+        results = json.loads((folder / "results.json").read_bytes())
+        verdict = Verdict(results["verdict"])
+    except (OSError, ValueError):
+        return "UNKNOWN", 3, (f"the history could not be analyzed (status {done.returncode}): {last}",)
+    reasons = tuple(results["reasons"])
+    if done.returncode != verdict.exit_status:  # the verdict is there: what failed came after it
+        reasons += (f"the other reports could not be written: {last}",)
+    return verdict.value, verdict.exit_status, reasons

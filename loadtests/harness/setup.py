@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 from loadtests.capture.clock import clock_identity
 from loadtests.capture.probes import Sampler, SamplerConfig
-from loadtests.harness.environment_info import machine, versions
 from loadtests.harness.fault_control import FaultControl
+from loadtests.harness.files import journals
 from loadtests.harness.locust_overrides import Override, effective
-from loadtests.harness.paths import journals
-from loadtests.harness.service_watch import ServiceWatch
-from loadtests.harness.target import ResolvedTarget, upstream_kind
+from loadtests.harness.process import machine, versions
+from loadtests.harness.target import ResolvedTarget, ServiceWatch, upstream_kind
 from loadtests.inject.startup_sweep import LEFT_ALONE, heal, users_of
 from loadtests.model.errors import HarnessError
 from loadtests.model.ids import SLICE_NS
@@ -80,27 +79,27 @@ def begin_sampling(
     return sampler
 
 
-def begin_vigil(target: ResolvedTarget, conductor: ActiveRun) -> ServiceWatch:
+def begin_service_watch(target: ResolvedTarget, run: ActiveRun) -> ServiceWatch:
     """Begin to look whether a process of the target ends by itself. Without its links a run cannot go on."""
 
     def on_end(end: ServiceEnded) -> None:
-        conductor.emit(end)
+        run.emit(end)
         if end.service == "toxiproxy":
-            conductor.all_in_trouble(end.at_ns, f"{end.service} {end.what}")
-            conductor.abandon(f"error: {end.service} {end.what} at {conductor.seconds(end.at_ns):.1f} s")
+            run.intake.all_in_trouble(end.at_ns, f"{end.service} {end.what}")
+            run.abandon(f"error: {end.service} {end.what} at {run.seconds(end.at_ns):.1f} s")
 
     def on_vanish(whole_ns: int, how: str) -> None:
-        conductor.emit(ServiceEnded(service=THE_STACK, at_ns=conductor.clock.now_ns(), what=f"vanished: {how}"))
-        conductor.all_in_trouble(whole_ns, f"{THE_STACK} vanished: {how}")
-        conductor.abandon(f"error: {THE_STACK} vanished: {how}")
+        run.emit(ServiceEnded(service=THE_STACK, at_ns=run.clock.now_ns(), what=f"vanished: {how}"))
+        run.intake.all_in_trouble(whole_ns, f"{THE_STACK} vanished: {how}")
+        run.abandon(f"error: {THE_STACK} vanished: {how}")
 
-    vigil = ServiceWatch(target.ends, conductor.clock.now_ns, on_end, on_vanish)
-    vigil.start()
-    return vigil
+    watch = ServiceWatch(target.ends, run.clock.now_ns, on_end, on_vanish)
+    watch.start()
+    return watch
 
 
 def begin_faults(
-    config: RunConfig, profile: Profile, target: ResolvedTarget, folder: Path, conductor: ActiveRun
+    config: RunConfig, profile: Profile, target: ResolvedTarget, folder: Path, run: ActiveRun
 ) -> FaultControl:
     """Sweep what earlier runs left, whether or not this one plans a fault, and start the injector.
 
@@ -109,7 +108,7 @@ def begin_faults(
     earlier = [path for path in journals() if path.parent != folder]
     for sentence in heal(target.toxiproxy, earlier, Path(target.supervisor) if target.supervisor else None):
         alone = sentence.startswith(LEFT_ALONE)
-        conductor.note(sentence if alone else f"left by an earlier run: {sentence}")
+        run.note(sentence if alone else f"left by an earlier run: {sentence}")
     if others := users_of(target.toxiproxy, earlier):
         raise HarnessError(
             f"run {others[0]} has an injector at Toxiproxy {target.toxiproxy}, and two at once would lift each other's "
@@ -136,18 +135,18 @@ def begin_faults(
 
     def on_fault(step: FaultStep) -> None:
         if step.step == "active":
-            conductor.mark("fault", step.name)
+            run.mark("fault", step.name)
         elif step.step == "lifted":
-            conductor.mark("recovery", step.name)
-            if conductor.following is not None:
-                conductor.following.lifted(step.name, step.after_ns)
+            run.mark("recovery", step.name)
+            if run.fault_chain is not None:
+                run.fault_chain.lifted(step.name, step.after_ns)
 
     control = FaultControl(
         begin,
         profile,
         log=folder / "injector.log",
-        emit=conductor.emit,
-        order=conductor.crew.order,
+        emit=run.emit,
+        order=run.participants.order,
         on_fault=on_fault,
         consumers=config.consumers,
     )

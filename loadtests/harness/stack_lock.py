@@ -1,8 +1,8 @@
 """Is a run using this local stack?  One at a time: two would cut each other's links and count each other's messages.
 
-A lock on a file in the stack's folder; the system lets it go when its process ends, however it ends. It is taken before
-anybody looks whether a stack is up, and kept until whoever started one has stopped it: else a second run would take for
-its own what the first one is about to bring down. `tickstorm run` lends its lock to the Locust that it starts.
+A lock on a file in the stack's folder; the system releases it when its process ends. A run takes it before it looks
+whether a stack is up, and keeps it until the stack that it started is down: else a second run would use a stack that
+the first is about to stop. `tickstorm run` lends its lock to the Locust that it starts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class StackHold:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             lent = _lent(folder)
             self.fd = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) if lent is None else lent
-            os.fchmod(self.fd, 0o600)  # who may read a file may lock it, and keep us out
+            os.fchmod(self.fd, 0o600)  # another user who may read the file may lock it
         except OSError as error:
             raise BadInput(f"the local stack cannot live in {folder}: {error.strerror or error}") from None
         self._lent = lent is not None

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from loadtests.harness.paths import report_of
+from loadtests.harness.files import report_of
 from loadtests.model.words import printable
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ STATUS_FD = "TICKSTORM_STATUS_FD"
 
 
 class StatusLine:
-    """Says each change of state once, and numbers at every call to whoever reads the pipe."""
+    """Says each change of state once, and numbers at every call to the reader of the pipe."""
 
     def __init__(self) -> None:
         text = os.environ.get(STATUS_FD, "")
@@ -44,16 +44,16 @@ class StatusLine:
         """The run cannot begin."""
         self._put({"failed": text, "status": status})
 
-    def state(self, conductor: ActiveRun) -> None:
+    def state(self, run: ActiveRun) -> None:
         """Where the run is."""
-        live = conductor.live(with_series=False)
+        live = run.live(with_series=False)
         now = f"{live.state} {live.phase}"
         if now != self._last:
             self._last = now
             log.info("run %s: %s, %s; %d consumers connected", live.run, live.state, live.phase, live.connected)
             if live.state == "done":
                 log.info("run %s: %s", live.run, printable("; ".join([live.verdict, *live.reasons[:3]])))
-                if (report := report_of(conductor.folder)).exists():
+                if (report := report_of(run.folder)).exists():
                     log.info("report: %s", report)
         self._put(
             {

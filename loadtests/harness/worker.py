@@ -19,8 +19,8 @@ from loadtests.capture.clocksync import EVERY_S, Offset, measure
 from loadtests.capture.shipping import Outbox
 from loadtests.drive.run_context import RunContext
 from loadtests.harness import messages
-from loadtests.harness.environment_info import VERSION, versions
 from loadtests.harness.participant import SAME_CLOCK, Participant, PartStatus
+from loadtests.harness.process import VERSION, versions
 from loadtests.harness.slots import RemoteSlots, Taken
 from loadtests.model.errors import HarnessError
 from loadtests.model.profile.reading import read_effective

@@ -42,7 +42,7 @@ class LiveLink(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LiveService(msgspec.Struct, frozen=True, kw_only=True):
-    """A service on the picture."""
+    """A service of the pipeline."""
 
     name: str
     memory_mb: float | None = None

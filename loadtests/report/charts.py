@@ -42,7 +42,7 @@ def recovery_chart(number: int, recovery: RecoveryResult) -> Chart | None:
     for place, (what, values) in enumerate(known.items()):
         spread: ConsumerSpread = getattr(recovery.consumers, what)
         clients = spread.clients or len(values) + (spread.not_recovered or 0)
-        share = (spread.back or len(values)) / clients  # those who did not come back are missing at the top
+        share = (spread.back or len(values)) / clients  # clients that did not come back are missing at the top
         steps = [share * (i + 1) / len(values) for i in range(len(values))]
         end = max(recovery.limit_s, values[-1])
         source = ColumnDataSource({"t": column([values[0], *values, end]), what: column([0.0, *steps, share])})

@@ -1,4 +1,4 @@
-"""How is one number written?  Units a reader expects, the same precision everywhere, an en dash for what nobody knows.
+"""How is one number written?  Units a reader expects, the same precision everywhere, an en dash for an unknown one.
 
 Every number becomes a `<data>` element that also carries the value as it stands in `results.json`.
 """

@@ -17,9 +17,8 @@ from loadtests.model.runconfig import sha256_of
 from loadtests.report.charts import growth_chart, growth_limit, histogram_charts, recovery_chart
 from loadtests.report.embed import bokeh_script, document_json, package_text
 from loadtests.report.formats import anything, bound, came, contents, limit, number, unit_of
-from loadtests.report.pairing import pair
 from loadtests.report.text import NOT_KNOWN
-from loadtests.report.timeline import panels, roots
+from loadtests.report.timeline import pair, panels, roots
 
 SECTIONS = (
     ("verdict", "Verdict"),

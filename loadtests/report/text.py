@@ -1,4 +1,4 @@
-"""What does the terminal say at the end of a run?  Lines with a style tag; who prints them chooses colours."""
+"""What does the terminal say at the end of a run?  Lines with a style tag; the console chooses colours."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _numbers(results: Results) -> list[str]:
 
 
 def _by_slow(count: int | None) -> str:
-    """Who a part of a count belongs to, where it is of readers that the profile expects to be slow."""
+    """The part of a count that belongs to readers that the profile expects to be slow."""
     return f" (of these {plain(count, 'count')} by slow readers, who are expected to be)" if count else ""
 
 

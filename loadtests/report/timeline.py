@@ -1,8 +1,12 @@
-"""What happened when?  Panels on one time axis: faults, throughput, unseen, latency, clients, memory, CPU."""
+"""What happened when, and which recovery belongs to which fault?
+
+Panels on one time axis: faults, throughput, unseen, latency, clients, memory, CPU.
+"""
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
 from bokeh.models import (
@@ -21,12 +25,12 @@ from bokeh.plotting import figure
 
 from loadtests.model.panels import FAULT, FONT, NOTE, OTHER, PANELS, RECOVERY, UNSAID
 from loadtests.model.panels import Panel as Kind
-from loadtests.model.results import Results
+from loadtests.model.results import FaultResult, RecoveryResult, Results
 from loadtests.report.drawing import Key, canvas, column, crosshair, hover, lines, link, put, strips, tick_numbers
-from loadtests.report.pairing import pair
 
 LANES_AT_MOST = 12
 PHASES = frozenset({"warm-up", "baseline", "fault", "recovery", "drain"})
+Pair = tuple[FaultResult | None, RecoveryResult | None, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,3 +214,17 @@ def _overview(
 def roots(found: list[DrawnPanel]) -> dict[str, Model]:
     """Element of the page -> plot."""
     return {f"plot-{panel.name}": panel.plot for panel in found}
+
+
+def pair(results: Results) -> list[Pair]:
+    """Each fault with its recovery, in the faults' order; the n-th recovery of a name belongs to its n-th fault."""
+    left: defaultdict[str, deque[RecoveryResult]] = defaultdict(deque)
+    for back in results.recovery:
+        left[back.fault].append(back)
+    found: list[Pair] = []
+    for fault in results.faults:
+        back_or_none = left[fault.name].popleft() if left[fault.name] else None
+        found.append((fault, back_or_none, len(found)))
+    for alone in (back for rest in left.values() for back in rest):
+        found.append((None, alone, len(found)))
+    return found

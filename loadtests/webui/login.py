@@ -1,7 +1,7 @@
 """How does one log in to Locust's web UI?  With the password in TICKSTORM_WEB_PASSWORD, on Locust's own login page.
 
-Locust brings the page and guards its routes once `--web-login` is given; whom it lets in is left to others. The name is
-free: there is one password, and the name only says who is there.
+Locust brings the page and guards its routes once `--web-login` is given; which users it lets in is left to
+this module. The user's name is free: there is one password.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 from flask import Response, redirect, request, session, url_for
 from flask_login import UserMixin, login_user
 
-from loadtests.webui.doors import EXTENSION
+from loadtests.webui.access_guard import EXTENSION
 
 PATH = "/tickstorm-login"
 AGAIN_S = 1.0
-"""After a wrong password the next one of a stranger is looked at so much later: nobody tries a million of them."""
+"""Rate limit: so long after a wrong password a client without the token gets no other try."""
 
 
 class _User(UserMixin):
@@ -43,7 +43,7 @@ def attach_login(web_ui: Any, wanted: str, *, now_s: Callable[[], float] = time.
     def log_in() -> Response:
         nonlocal again_s
         given = request.form.get("password", "").encode("utf-8", "replace")
-        # Whoever keeps on guessing keeps nobody out who opened the printed address.
+        # A client that keeps on guessing does not lock out the user who opened the printed address.
         if now_s() < again_s and not app.extensions[EXTENSION].lets_change():
             session["auth_error"] = "Too many tries: wait a second, or open the address that the terminal printed."
         elif hmac.compare_digest(given, wanted.encode()):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.cli.analyzing import analyze_run
+from loadtests.cli.analyze_command import analyze_run
 from tests.cli.storing import store
 from tests.measure.simulate import World, profile
 

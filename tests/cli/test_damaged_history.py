@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadtests.cli.analyzing import analyze_run
+from loadtests.cli.analyze_command import analyze_run
 from loadtests.model import records as r
 from loadtests.model.codec import decode, pack
 from loadtests.model.results import Results, Verdict, from_json

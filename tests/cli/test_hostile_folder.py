@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 import msgspec
 import pytest
 
-from loadtests.cli import analyzing, console
-from loadtests.cli.analyzing import analyze_run
+from loadtests.cli import analyze_command, console
+from loadtests.cli.analyze_command import analyze_run
 from loadtests.measure.plausible import MARGIN_S
 from loadtests.model import records as r
 from loadtests.model.codec import decode, pack
@@ -97,12 +97,12 @@ def test_a_profile_that_is_no_file_is_refused(folder: Path, what: str) -> None:
 def test_a_page_that_is_no_file_shows_other_results(folder: Path, what: str) -> None:
     PLACED[what](folder / "report.html")
     assert judged(folder).verdict is Verdict.PASS
-    assert analyzing.page_of(folder) is None
+    assert analyze_command.page_of(folder) is None
 
 
 def test_a_history_longer_than_allowed_is_damage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (main,) = (folder / "history").iterdir()
-    monkeypatch.setattr(analyzing, "MOST_BYTES", main.stat().st_size)
+    monkeypatch.setattr(analyze_command, "MOST_BYTES", main.stat().st_size)
     assert judged(folder).verdict is Verdict.PASS
     with main.open("ab") as file:
         file.truncate(main.stat().st_size + 1)

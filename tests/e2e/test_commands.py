@@ -14,7 +14,7 @@ import pytest
 import texts
 from launching import Bench, Started, get
 
-from loadtests.harness.paths import shipped_profiles
+from loadtests.harness.files import shipped_profiles
 from loadtests.model.stackwire import LINKS, SERVICES
 
 pytestmark = pytest.mark.e2e

@@ -14,7 +14,7 @@ import pytest
 import texts
 from launching import PAGE, Bench, Run, Started, free_port, get, post, until
 
-from loadtests.harness.paths import shipped_profiles
+from loadtests.harness.files import shipped_profiles
 from proof.launchers import token_of
 
 pytestmark = pytest.mark.e2e

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from loadtests.cli.analyzing import analyze_run
+from loadtests.cli.analyze_command import analyze_run
 
 HERE = Path(__file__).resolve().parent
 HISTORIES, RESULTS, RECORDED_IN = HERE / "histories", HERE / "results", HERE / "recorded"

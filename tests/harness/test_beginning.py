@@ -53,7 +53,7 @@ import json, os, sys, traceback
 from locust.main import main
 import loadtests.drive.consume.client, loadtests.drive.publish.publisher, loadtests.drive.sql.reader
 from loadtests.harness import worker
-from loadtests.harness import parent_death
+from loadtests.harness import process
 from loadtests.harness import leader
 from loadtests.harness import participant
 def broken(*_, **__):
@@ -72,7 +72,7 @@ def play(module, place, argv, environment, said):
         traceback.print_exc()
         return 1
     return 0
-parent_death.end_forks_with_us()
+process.end_forks_with_us()
 pids = []
 for case in json.load(sys.stdin):
     pids.append(os.fork())
@@ -126,9 +126,9 @@ def all_broken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Broken]:
     hosts = ("--master-bind-host", "127.0.0.1", "--master-host", "127.0.0.1")
     ports = ("--master-bind-port", port, "--master-port", port)
     places = {
-        "no target": ("master", "resolve"),
-        "a history but no part": ("master", "begin_sampling"),
-        "half a part": ("part", "Publishing"),
+        "no target": ("leader", "resolve"),
+        "a history but no part": ("leader", "begin_sampling"),
+        "half a part": ("participant", "Publishing"),
         "the worker alone": ("worker", "Outbox", "--processes", "1", *hosts, *ports),
     }
     cases = [case(folder / name, *words) for name, words in places.items()]

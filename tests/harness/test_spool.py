@@ -17,7 +17,7 @@ from loadtests.model.runconfig import RunConfig
 from tests.measure.simulate import profile
 
 
-class _Part(SimpleNamespace):
+class _Participant(SimpleNamespace):
     """A part that has ended."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
@@ -32,7 +32,7 @@ def test_a_spool_lies_in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest
     theirs.mkdir(parents=True)
     (theirs / "run-1-worker-0.tsh").symlink_to(ours)
     monkeypatch.setattr(tempfile, "tempdir", str(shared))
-    monkeypatch.setattr(worker, "Part", _Part)
+    monkeypatch.setattr(worker, "Participant", _Participant)
     monkeypatch.setattr(worker.os, "getppid", lambda: 1)  # type: ignore[attr-defined]  # no parent to be watched
     event = SimpleNamespace(add_listener=lambda _: None)
     environment = SimpleNamespace(events=SimpleNamespace(test_start=event, test_stopping=event, quitting=event))

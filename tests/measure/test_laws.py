@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loadtests.cli.analyzing import analyze_run, profile_of, read_history
-from loadtests.harness.live_fold import LiveFold
+from loadtests.cli.analyze_command import analyze_run, profile_of, read_history
+from loadtests.harness.live import LiveFold
 from loadtests.measure.judge import judge
 from loadtests.model import records as r
 from loadtests.model.codec import Frame, pack

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadtests.cli.analyzing import profile_of, read_history
+from loadtests.cli.analyze_command import profile_of, read_history
 from loadtests.measure.judge import judge
 from loadtests.model.results import to_json
 from proof.growth import CALM, LEAK, SHORT, SaidGrowth, generated_rows, growth_of, real_rows, write_history

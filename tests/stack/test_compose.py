@@ -17,7 +17,7 @@ import redis
 import yaml
 from stack_peers import until
 
-from loadtests.cli.stacking import draw_passwords
+from loadtests.cli.stack_command import draw_passwords
 from loadtests.model.errors import BadInput
 from loadtests.model.stackwire import LINKS, PROXY_PREFIX, SERVICES
 from loadtests.stack import LocalStack

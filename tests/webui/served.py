@@ -154,7 +154,7 @@ class Served:
     def __init__(self, folder: Path, **web: Any) -> None:
         from locust.env import Environment
 
-        self.live, self.hands = running(), FakeHands()
+        self.live, self.manual = running(), FakeHands()
         self.reports = {"20260105-093012-resilience-7f3a": folder / "report.html"}
         (folder / "report.html").write_text(
             "<!doctype html><link rel=icon href=data:,><title>the report</title>", encoding="utf-8"
@@ -162,13 +162,13 @@ class Served:
         self.environment = Environment(user_classes=[])
         self.environment.create_local_runner()
         self.ui = self.environment.create_web_ui("127.0.0.1", 0, delayed_start=True, **web)
-        from loadtests.webui.doors import Doors
-        from loadtests.webui.page import attach_page
+        from loadtests.webui.access_guard import AccessGuard
+        from loadtests.webui.live_page import attach_page
 
-        self.doors = Doors(bound="127.0.0.1", port=0, login="/login")
-        self.doors.attach(self.ui.app)
+        self.guard = AccessGuard(bound="127.0.0.1", port=0, login="/login")
+        self.guard.attach(self.ui.app)
 
-        attach_page(self.environment, lambda since_s: self.live, self.reports.get, self.hands)
+        attach_page(self.environment, lambda since_s: self.live, self.reports.get, self.manual)
 
     @property
     def client(self) -> Any:
@@ -210,10 +210,11 @@ def main(folder: str) -> None:
 
     sys.argv[1:] = []  # Locust reads the command line for its start form
     served = Served(Path(folder))
-    print(f"{served.start()}/?token={served.doors.token}", flush=True)
+    print(f"{served.start()}/?token={served.guard.token}", flush=True)
     for line in FileObject(sys.stdin, "r"):
         word = line.strip()
-        served.hands.refusal = ManualFaultRefused("not allowed", "this is no test system") if word == "refuse" else None
+        refusal = ManualFaultRefused("not allowed", "this is no test system") if word == "refuse" else None
+        served.manual.refusal = refusal
         if word != "refuse":
             served.live = {"running": running, "done": finished, "idle": Live, "healing": healing}[word]()
         print(word, flush=True)

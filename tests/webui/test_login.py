@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from served import Served
 
-from loadtests.webui.doors import HEADER
+from loadtests.webui.access_guard import HEADER
 from loadtests.webui.login import AGAIN_S, PATH, attach_login
 
 PASSWORD = "canary-password"
@@ -30,8 +30,8 @@ def log_in(served: Served, password: str, **headers: str) -> Any:
 def test_a_stranger_has_one_try_a_second_and_keeps_nobody_out_who_has_the_token(served: Served) -> None:
     now_s = [0.0]
     attach_login(served.ui, PASSWORD, now_s=lambda: now_s[0])
-    served.doors._login = PATH
-    mine = {HEADER: served.doors.token}
+    served.guard._login = PATH
+    mine = {HEADER: served.guard.token}
     for _ in range(12):
         assert log_in(served, "wrong").location == "/login"
         assert log_in(served, PASSWORD).location == "/login"  # a stranger's right one is not looked at either

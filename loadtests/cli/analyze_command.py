@@ -1,0 +1,149 @@
+"""What does a stored run say?  `analyze` reads the history, judges it, writes results, page and junit.xml."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from loadtests.cli.console import err
+from loadtests.cli.console import out as console
+from loadtests.drive.publish.replays import read_bounded
+from loadtests.harness.files import replace_file, reports_folder
+from loadtests.measure.plausible import implausible, longest_ns
+from loadtests.model.codec import Frame, Torn, decode_file
+from loadtests.model.errors import BadInput
+from loadtests.model.profile.reading import MAX_CHARACTERS, read_effective, read_profile
+from loadtests.model.profile.tables import Profile
+from loadtests.model.results import Results, to_json
+from loadtests.model.runconfig import sha256_of
+from loadtests.report.text import summary_lines
+
+JUDGING = ("thresholds", "guard", "steady", "recovery")
+"""Tables of a profile that say how a history is judged, not what happens in a run."""
+MOST_BYTES = 2 << 30
+"""Of one file in a run's folder: a history so long holds a day of five thousand consumers."""
+HEAD = 2_000
+"""Characters of a page in which it says which results it shows."""
+
+
+def run_folder(run: str) -> Path:
+    """Folder of a run named by id or path. Raises BadInput where there is none."""
+    for folder in (Path(run), reports_folder() / run):
+        if (folder / "history").is_dir():
+            return folder
+    raise BadInput(
+        f'{run}: there is no such run; give an id from {reports_folder().name}/ or a folder that holds "history"'
+    )
+
+
+def read_history(folder: Path, profile: Profile) -> Iterator[tuple[str, Frame | Torn]]:
+    """Frames of every process's file, in the order (process, number); what else lies there is torn from its begin."""
+    longest = longest_ns(profile)
+    for path in sorted(p for p in (folder / "history").iterdir() if not p.name.startswith(".")):
+        if path.suffix != ".tsh":
+            yield path.name, Torn(0, "no file of a history")
+            continue
+        try:
+            data = read_bounded(path, MOST_BYTES, links=False)
+        except OSError as error:
+            yield path.stem, Torn(0, error.strerror or type(error).__name__)
+            continue
+        for number, frame in enumerate(decode_file(data)):
+            yield path.stem, frame if isinstance(frame, Torn) else _believable(number, frame, longest)
+
+
+def _believable(offset: int, frame: Frame, longest: int) -> Frame | Torn:
+    """The frame, unless it holds what no run can have."""
+    wrong = next(filter(None, (implausible(record, longest) for record in frame.records)), "")
+    return Torn(offset, f"frame {frame.number} holds a {wrong}, which no run can have") if wrong else frame
+
+
+def write_reports(folder: Path, results: Results, *, html: bool = True) -> None:
+    """All three files; without `html` two, and a page of before stays: where it shows other results, that is said."""
+    from loadtests.report.junit import render_junit
+
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(folder / "results.json", to_json(results))
+    replace_file(folder / "junit.xml", render_junit(results).encode())
+    page = folder / "report.html"
+    if html:
+        from loadtests.report.html import render_html  # charts take a second to load: `show` does without
+
+        replace_file(page, render_html(results).encode())
+    elif page.exists() and page_of(folder) is None:
+        err.print(f"{page}: of an earlier judging; results.json beside it is newer", markup=False)
+
+
+def page_of(folder: Path) -> Path | None:
+    """The page of a folder, if it shows the very results that lie beside it."""
+    page, results = folder / "report.html", folder / "results.json"
+    try:
+        begin, text = (read_bounded(path, MOST_BYTES, links=False).decode() for path in (page, results))
+    except (OSError, UnicodeDecodeError):
+        return None
+    return page if sha256_of(text) in begin[:HEAD] else None
+
+
+def profile_text(folder: Path) -> str:
+    """What a run's folder keeps of its profile. Raises BadInput."""
+    try:
+        return read_bounded(folder / "profile.toml", 4 * MAX_CHARACTERS, links=False).decode()
+    except (OSError, UnicodeDecodeError):
+        raise BadInput(
+            f"{folder.name}: profile.toml is missing or unreadable; a run is judged by its profile"
+        ) from None
+
+
+def profile_of(folder: Path, sets: Sequence[str]) -> Profile:
+    """The run's effective profile, with other values where asked."""
+    text = profile_text(folder)
+    foreign = [s for s in sets if re.split(r"[.\[=]", s, maxsplit=1)[0].strip() not in JUDGING]
+    if foreign:
+        raise BadInput(
+            [f"--set {s}: the run is over; only how it is judged can change: {', '.join(JUDGING)}" for s in foreign]
+        )
+    if not sets:
+        return read_effective(text)
+    return read_profile(text, file="profile.toml", environment={}, sets=sets).profile
+
+
+def analyze_run(
+    run: str,
+    sets: Sequence[str],
+    *,
+    out: Path | None,
+    quiet: bool,
+    html: bool = True,
+    consumers: Path | None = None,
+) -> int:
+    """Judge again; the exit status of the verdict. `consumers`: where to write what each consumer felt, as CSV."""
+    from loadtests.measure.analysis import case  # as above
+    from loadtests.measure.history_tables import fold
+    from loadtests.measure.judge import concluded
+    from loadtests.measure.recovery_spread import consumer_table
+
+    folder = run_folder(run)
+    profile = profile_of(folder, sets)
+    stored = sha256_of(profile_text(folder))
+    found = case(profile, fold(read_history(folder, profile)))
+    results = concluded(found, profile_sha256=stored)
+    target = out or (folder / "again" if sets else folder)
+    if out is None and target.is_symlink() and sets:
+        raise BadInput(f"{target}: found a link, allowed a folder; say with --out where to write")
+    write_reports(target, results, html=html)
+    if consumers is not None:
+        try:
+            consumers.write_text(consumer_table(found.contract, found.felt), encoding="utf-8")
+        except OSError as error:
+            raise BadInput(f"--consumers {consumers}: {error.strerror}") from None
+    if not quiet:
+        show(results)
+        console.print(f"report: {page_of(target) or target / 'results.json'}", markup=False)
+    return results.verdict.exit_status
+
+
+def show(results: Results) -> None:
+    """The summary on the terminal."""
+    for line in summary_lines(results):
+        console.print(line.text, style=line.style, markup=False)

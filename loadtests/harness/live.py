@@ -1,0 +1,294 @@
+"""What is known of a run so far?  Folds frames into a `Live` value as the writer's thread writes them; never evidence.
+
+One value per second of the run clock: published, delivered, latency of what was received in it, connected, memory, CPU.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gevent import monkey
+
+from loadtests.harness.live_pipeline import LiveFaults, LiveLinks, links_and_services
+from loadtests.model.codec import Torn, decode
+from loadtests.model.contract import Contract
+from loadtests.model.ids import NS_PER_S, SLICE_NS, unpack_stream
+from loadtests.model.injectwire import PlannedFault
+from loadtests.model.live import Live, LiveLink, LiveService
+from loadtests.model.profile.tables import Profile
+from loadtests.model.records import (
+    Consumed,
+    Deviations,
+    FirstAfter,
+    HarnessSecond,
+    Published,
+    PublishTimes,
+    RouteSet,
+    Samples,
+    Settled,
+    Subscription,
+    Trouble,
+)
+from loadtests.tally.histogram import Histogram
+
+allocate_lock = monkey.get_original("_thread", "allocate_lock")  # taken by the writer's OS thread too
+_PER_SECOND = NS_PER_S // SLICE_NS
+_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+_HIGH = (0.95, 0.9, 0.75, 0.5)
+_LATE_S = 10
+"""Records of a second are all there that long after it."""
+STALE_S = 5
+"""A process of which nothing was read for so long says nothing about now."""
+KEPT_S = 900
+"""Seconds of series kept for the page; older ones leave it, the report has all."""
+
+
+OURS = "load generator "
+"""Before the name of a process of our own, where it stands among the target's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveSecond:
+    """One second of the run clock as far as it is known; None where there is nothing to say."""
+
+    published: int  # due in it
+    failed: int  # settled in it, as FAILED or UNKNOWN
+    owed: int
+    delivered: int  # of what was due in it
+    connected: int | None
+    high_ms: float | None  # latency of what was received in it: p95, or the highest percentile below that it carries
+
+
+class LiveFold:
+    """Fold with `take(process, frame)`; `live()` may be called from another thread."""
+
+    def __init__(self, run: str, profile: Profile, contract: Contract) -> None:
+        self._run, self._profile, self._contract = run, profile, contract
+        self._lock = allocate_lock()
+        self.published = self.not_offered = self.delivered = self.repeated = self.owed = 0
+        self._gaps = 0
+        self._published: defaultdict[int, int] = defaultdict(int)
+        self._delivered: defaultdict[int, int] = defaultdict(int)
+        self._owed: defaultdict[int, int] = defaultdict(int)
+        self._failed: defaultdict[int, int] = defaultdict(int)
+        self._fresh: defaultdict[int, set[int]] = defaultdict(set)  # by healing: consumers with a fresh message since
+        self._latency: dict[int, Histogram] = {}
+        self._connected: dict[int, dict[str, int]] = {}
+        self._memory: dict[str, dict[int, float]] = defaultdict(dict)
+        self._cpu: dict[str, dict[int, float]] = defaultdict(dict)
+        self._routes: dict[tuple[str, int], list[int]] = {}
+        self._followers: defaultdict[int, int] = defaultdict(int)
+        self._following: dict[tuple[int, int], list[int]] = {}
+        self._faults = LiveFaults(profile)
+        self._links = LiveLinks()
+        self._trouble: list[str] = []
+        self.t0_ns = 0
+        self._percentiles: dict[int, tuple[float | None, ...]] = {}  # of seconds that are long over
+
+    def take(self, process: str, data: bytes) -> None:
+        """Fold the frames in some written bytes."""
+        with self._lock:
+            for frame in decode(data):
+                if isinstance(frame, Torn):
+                    self._trouble.append(f"{process}: {frame.reason}")
+                    continue
+                for record in frame.records:
+                    self._add(process, record)
+
+    def _add(self, process: str, record: object) -> None:
+        self._faults.add(record, self.t0_ns)
+        self._links.add(record)
+        match record:
+            case Published():
+                for stream, due, first, last in zip(
+                    record.stream, record.due_slice, record.first, record.last, strict=True
+                ):
+                    count = last - first + 1
+                    owed = count * self._followers[unpack_stream(stream).route]
+                    self.published += count
+                    self.owed += owed
+                    self._published[due // _PER_SECOND] += count
+                    self._owed[due // _PER_SECOND] += owed
+            case Settled():
+                for first, last, at_ns in zip(record.first, record.last, record.at_ns, strict=True):
+                    self._failed[at_ns // NS_PER_S] += last - first + 1
+            case FirstAfter():
+                fresh = zip(record.kind, record.consumer, strict=True)
+                self._fresh[record.healed_ns].update(consumer for kind, consumer in fresh if kind == "fresh")
+            case PublishTimes():
+                self.not_offered += record.not_offered
+            case Consumed():
+                self.delivered += record.unique
+                self.repeated += record.repeated
+                self._delivered[record.due_slice // _PER_SECOND] += record.unique
+                if record.clock == "read":
+                    second = record.received_slice // _PER_SECOND
+                    self._latency.setdefault(second, Histogram()).merge(record.latency)
+            case Deviations():
+                for kind, first, last in zip(record.kind, record.first, record.last, strict=True):
+                    self._gaps += (last - first + 1) * {"gap": 1, "filled": -1}.get(kind, 0)
+            case RouteSet():
+                self._routes[process, record.index] = record.routes
+            case Subscription():
+                self._subscribed(process, record)
+            case HarnessSecond():
+                second = record.at_ns // NS_PER_S
+                self._connected.setdefault(second, {})[process] = record.connected
+                self._cpu[f"{OURS}{process}"][second] = record.cpu_percent
+                self._memory[f"{OURS}{process}"][second] = record.rss_bytes / 1e6
+                self._forget(second)
+            case Samples():
+                second = record.at_ns // NS_PER_S
+                for metric, value in zip(record.metric, record.value, strict=True):
+                    if metric == "rss_bytes":
+                        self._memory[record.source][second] = value / 1e6
+                    elif metric == "cpu_percent":
+                        self._cpu[record.source][second] = value
+            case Trouble():
+                self._trouble.append(f"{record.process}: {record.what}")
+
+    def _subscribed(self, process: str, record: Subscription) -> None:
+        key = (record.consumer, record.epoch)
+        if record.step == "confirmed" and key not in self._following:
+            self._following[key] = self._routes.get((process, record.route_set), [])
+            for route in self._following[key]:
+                self._followers[route] += 1
+        elif record.step in ("leaving", "left"):
+            for route in self._following.pop(key, []):
+                self._followers[route] -= 1
+
+    def second(self, second: int) -> LiveSecond:
+        """One second of the run clock."""
+        with self._lock:
+            connected = self._connected.get(second)
+            found = self._latency.get(second)
+            return LiveSecond(
+                published=self._published.get(second, 0),
+                failed=self._failed.get(second, 0),
+                owed=self._owed.get(second, 0),
+                delivered=self._delivered.get(second, 0),
+                connected=None if connected is None else sum(connected.values()),
+                high_ms=None
+                if found is None
+                else next((v for q in _HIGH if (v := found.quantile_ms(q)) is not None), None),
+            )
+
+    def fresh(self, healed_ns: int) -> int:
+        """How many consumers have got a message since a healing that was due after it."""
+        with self._lock:
+            return len(self._fresh.get(healed_ns, ()))
+
+    def memory_mb(self, since_s: int) -> dict[str, float]:
+        """Latest reading of each process of the target that has one since a second of the run clock."""
+        with self._lock:
+            return {
+                process: values[max(values)]
+                for process, values in self._memory.items()
+                if values and max(values) >= since_s and not process.startswith(OURS)
+            }
+
+    def _forget(self, newest: int) -> None:
+        """Drop seconds that the page draws no more; of a second that is long over the quantiles are enough."""
+        for second in [s for s in self._latency if s < newest - 2 * _LATE_S]:
+            self._latencies(second, newest)
+            del self._latency[second]
+        tables: list[dict[int, Any]] = [self._published, self._delivered, self._owed, self._failed, self._connected]
+        tables += [self._percentiles, *self._memory.values(), *self._cpu.values()]
+        oldest = newest - KEPT_S - 2 * _LATE_S
+        for table in tables:
+            for second in [s for s in table if s < oldest]:
+                del table[second]
+
+    def _latencies(self, second: int, last: int) -> tuple[float | None, ...]:
+        known = self._percentiles.get(second)
+        if known is not None:
+            return known
+        found = self._latency.get(second)
+        values = tuple(found.quantile_ms(q) if found is not None else None for q in _QUANTILES.values())
+        if second < last - _LATE_S:
+            self._percentiles[second] = values
+        return values
+
+    def pipeline(self, now_ns: int, links: Collection[str]) -> tuple[list[LiveLink], list[LiveService]]:
+        """Links and services with what is known of the last second of which all is there."""
+        with self._lock:
+            second = now_ns // NS_PER_S - 2
+            known = second > self.t0_ns // NS_PER_S
+            rates: dict[str, float | None] = {
+                "published": self._published.get(second, 0) if known else None,
+                "received": self._faults.received.get(second, 0) if known else None,
+            }
+            latency = self._latency.get(second)
+            fresh = {
+                name: {p: v[max(v)] for p, v in table.items() if v and max(v) >= second - STALE_S}
+                for name, table in (("memory", self._memory), ("cpu", self._cpu))
+            }
+            p50_ms = latency.quantile_ms(0.5) if latency is not None else None
+            drawn_links, services = links_and_services(
+                links,
+                rates,
+                p50_ms,
+                fresh["memory"],
+                fresh["cpu"],
+                self._faults.health,
+                self._faults.subscribers.get(second),
+            )
+            return [self._links.with_probe(link, now_ns) for link in drawn_links], services
+
+    def live(
+        self,
+        now_ns: int,
+        base: Mapping[str, object],
+        *,
+        planned: Mapping[str, PlannedFault] | None = None,
+        with_series: bool = True,
+        since_s: float | None = None,
+    ) -> Live:
+        """The value at a time of the run clock; `base` holds what the harness knows beside the records.
+
+        Series begin where the run did, or some seconds before `since_s`: the page keeps what it has.
+        """
+        with self._lock:
+            last = now_ns // NS_PER_S - 1
+            first = max(self.t0_ns // NS_PER_S, last - KEPT_S)
+            if since_s is not None:
+                first = max(first, int(since_s + self.t0_ns / NS_PER_S) - _LATE_S)
+            seconds = range(first, last + 1) if with_series else range(0)
+            series: dict[str, list[float | None]] = {
+                "t": [float(s - self.t0_ns / NS_PER_S) for s in seconds],
+                "published": [self._published.get(s, 0) for s in seconds],
+                "delivered": [self._delivered.get(s, 0) for s in seconds],
+                "unseen": [max(0, self._owed.get(s, 0) - self._delivered.get(s, 0)) for s in seconds],
+                "connected": [sum(self._connected[s].values()) if s in self._connected else None for s in seconds],
+            }
+            latencies = [self._latencies(s, last) for s in seconds]
+            for number, name in enumerate(_QUANTILES):
+                series[name] = [values[number] for values in latencies]
+            for label, table in (("memory_mb", self._memory), ("cpu", self._cpu)):
+                for process, values in table.items():
+                    series[f"{label}:{process}"] = [values.get(s) for s in seconds]
+            series |= self._links.series(seconds)
+            recent = self._latency.get(last) or self._latency.get(last - 1) or Histogram()
+            return Live(
+                run=self._run,
+                profile=self._profile.name,
+                now_s=(now_ns - self.t0_ns) / NS_PER_S,
+                published=self.published,
+                not_offered=self.not_offered,
+                owed=self.owed,
+                delivered=self.delivered,
+                repeated=self.repeated,
+                lost_so_far=max(0, self._gaps),
+                unseen=max(0, self.owed - self.delivered),
+                latency_ms={name: recent.quantile_ms(q) for name, q in _QUANTILES.items()},
+                memory_mb={p: v[max(v)] for p, v in self._memory.items() if v},
+                cpu_percent={p: v[max(v)] for p, v in self._cpu.items() if v},
+                faults=self._faults.shown(planned or {}, self.t0_ns),
+                notes=self._faults.written(self.t0_ns),
+                series=series,
+                trouble=self._trouble[-20:],
+                **base,  # type: ignore[arg-type]
+            )

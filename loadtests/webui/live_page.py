@@ -1,0 +1,140 @@
+"""What does one see in Locust's web UI while a run goes on?  A live page, its data, a link to it, and the reports.
+
+Nothing here judges: the harness hands in the value, and the report is a file that `analyze` wrote.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from importlib import resources
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from bokeh.resources import Resources
+from flask import Blueprint, Response, make_response, request, send_file, url_for
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from loadtests.model.live import Live
+from loadtests.model.panels import PANELS, UNSAID
+from loadtests.model.profile.manual_fault import MAX_NOTE, forms
+from loadtests.webui.access_guard import EXTENSION
+from loadtests.webui.live_panels import panels_json
+from loadtests.webui.manual_routes import ManualActions, attach_manual_routes
+
+View = Callable[..., Response]
+STYLES = ("live.css", "manual_faults.css")
+SCRIPTS = ("live.js", "pipeline.js", "manual_faults.js")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+NUMBERS = (
+    ("now_s", "time since T0", "s"),
+    ("connected", "connected clients", "count"),
+    ("published", "published", "count"),
+    ("owed", "owed deliveries", "count"),
+    ("delivered", "delivered", "count"),
+    ("lost_so_far", "lost so far", "count"),
+    ("unseen", "unseen", "count"),
+    ("repeated", "repeated", "count"),
+    ("not_offered", "not offered", "count"),
+    ("latency_ms.p50", "latency p50", "ms"),
+    ("latency_ms.p95", "latency p95", "ms"),
+    ("latency_ms.p99", "latency p99", "ms"),
+)
+_LINK = (
+    '<a href="{href}" style="position:fixed;left:16px;bottom:16px;z-index:2000;padding:8px 14px;border-radius:8px;'
+    "background:#0b57b8;color:#fff;font:600 14px system-ui,sans-serif;text-decoration:none;"
+    'box-shadow:0 1px 6px rgba(0,0,0,.4)">Tickstorm live page</a>'
+)
+"""React owns everything inside Locust's root element, so the link stands beside it."""
+_READ_ONLY = (
+    '<p role="status" style="position:fixed;left:16px;bottom:64px;z-index:2000;margin:0 16px 0 0;max-width:420px;'
+    "padding:8px 14px;border-radius:8px;background:#7a4b00;color:#fff;font:600 14px system-ui,sans-serif;"
+    'box-shadow:0 1px 6px rgba(0,0,0,.4)">Read only: to start, stop or change a run, open the address that the '
+    "terminal printed.</p>"
+)
+
+
+def attach_page(
+    environment: Any,
+    live: Callable[[float | None], Live],
+    report: Callable[[str], Path | None],
+    manual: ManualActions,
+) -> None:
+    """Register `/tickstorm`, its `/live.json`, `/reports/<run>/report.html` and `manual`'s routes in Locust's web UI.
+
+    Call it before the web UI starts, for example from Locust's `init`. `live` is called about once a second for each
+    browser, with the time up to which that browser has the series; `report` gives the file of a run's report or None.
+    All of it asks for the login where `--web-login` does; `access_guard` stands before it.
+    """
+    web_ui = environment.web_ui
+    base = web_ui.app.blueprints["locust"].url_prefix or ""
+    pages = Blueprint("tickstorm", __name__, url_prefix=f"{base}/tickstorm")
+    guarded: Callable[[View], View] = web_ui.auth_required_if_enabled
+    # Rendered before any run: in the middle of one it would stop the load generator's hub for a second or two.
+    text = _page(f"{base}/").encode()
+
+    @pages.route("")
+    @guarded
+    def live_page() -> Response:
+        return _no_store(Response(text, mimetype="text/html"))
+
+    @pages.route("/live.json")
+    @guarded
+    def live_json() -> Response:
+        since = request.args.get("since", type=float)
+        known = since if since is not None and isfinite(since) else None
+        return _no_store(Response(msgspec.json.encode(live(known)), mimetype="application/json"))
+
+    @pages.route("/reports/<run>/report.html")
+    @guarded
+    def report_page(run: str) -> Response:
+        path = report(run) if RUN_ID.fullmatch(run) else None
+        if path is None:
+            return make_response(f"There is no report of such a run; see {url_for('.live_page')}.", 404)
+        return _no_store(send_file(path.resolve(), mimetype="text/html"))
+
+    @web_ui.app.after_request  # type: ignore[untyped-decorator]
+    def link_to_the_page(response: Response) -> Response:
+        if request.endpoint != "locust.index" or response.status_code != 200 or response.mimetype != "text/html":
+            return response
+        guard = web_ui.app.extensions.get(EXTENSION)
+        link = _LINK.format(href=url_for("tickstorm.live_page"))
+        if guard is not None and not guard.lets_change():
+            link += _READ_ONLY
+        response.set_data(response.get_data(as_text=True).replace("</body>", f"{link}</body>"))
+        return response
+
+    attach_manual_routes(pages, guarded, manual)
+    web_ui.app.register_blueprint(pages)
+
+
+def _no_store(response: Response) -> Response:
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@cache
+def _page(base: str) -> str:
+    """The page; it holds nothing of any run, and no token."""
+    shared = resources.files("loadtests.report")  # the look that the report has: data, not code
+    own = resources.files("loadtests.webui")
+    made = Environment(loader=PackageLoader("loadtests.webui", "."), autoescape=True, undefined=StrictUndefined)
+    bokeh = "\n".join(Resources(mode="inline", components=["bokeh"], log_level="error").js_raw)
+    text: str = made.get_template("live.html.j2").render(
+        base=base,
+        numbers=NUMBERS,
+        panels=PANELS,
+        unsaid=UNSAID,
+        max_note=MAX_NOTE,
+        forms=Markup(msgspec.json.encode(forms()).decode().replace("<", "\\u003c")),
+        css=Markup("".join(f.read_text("utf-8") for f in (shared / "theme.css", *(own / name for name in STYLES)))),
+        shared=Markup((shared / "plots.js").read_text("utf-8")),
+        scripts=[Markup((own / name).read_text("utf-8")) for name in SCRIPTS],
+        bokeh=Markup(bokeh.replace("</script", "<\\/script")),
+        plots=Markup(panels_json()),
+    )
+    return text
