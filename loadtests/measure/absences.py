@@ -23,8 +23,7 @@ from typing import Final, NamedTuple
 from loadtests.measure.fault_windows import Times
 from loadtests.measure.history_tables import Bools
 from loadtests.measure.phases import Window
-from loadtests.measure.planned import Planned
-from loadtests.measure.subscriptions import PLANNED, SubscriptionTable
+from loadtests.measure.subscriptions import PLANNED, Planned, SubscriptionTable
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.records import HARNESS as OURS

@@ -1,11 +1,21 @@
 """Which published rows was a consumer owed, which are undecided, and which did it miss while it was away, and why?
 
-The subscriptions of one consumer are laid over the slices in which messages were sent.  Each row of its routes is then
-in exactly one place: *owed* (inside a subscription, or to be replayed after an absence), *undecided* (within the settle
-time of an end of one), or *away* with a cause (`absences`).  A row of a slice that lies on both sides of an end is
-away where the target made that end, else undecided.  So
-offered = owed + undecided + away holds row by row; what the consumer saw all the same is moved to owed when the account
-is made (`ledger`).
+Theory of operation.  The subscriptions of one consumer are laid over the slices in which messages were sent.  Each row
+of its routes is then in exactly one place: *owed* (inside a subscription, or to be replayed after an absence),
+*undecided* (within the settle time of an end of one), or *away* with a cause (`absences`).  A row of a slice that lies
+on both sides of an end is away where the target made that end, else undecided.
+
+Example: a subscription from 5.00 s to 9.00 s, settle time 250 ms, slices of 100 ms.
+
+    sent slice    .. 49 | 50 .. 52  | 53 .. 86 | 87 .. 89  | 90 ..
+                  away  | undecided | owed     | undecided | away
+
+If the target closed the connection at 9.00 s, slices 90 and on are away by *disconnected*; if a fault was in force on
+its path then, 87 to 89 are away by *charged*; if the contract replays, the newest rows sent while it was away are owed
+at its return.
+
+Invariants: offered = owed + undecided + away holds row by row; excluded stretches (trouble of the load generator) are
+never owed; what a consumer saw all the same is moved to owed when the account is made (`ledger`).
 """
 
 from __future__ import annotations

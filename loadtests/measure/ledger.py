@@ -1,8 +1,19 @@
-"""What was offered, owed, delivered and lost, and whose is a loss?  By ranges of seq, once for equal consumers.
+"""What was offered, owed, delivered and lost, and whose is a loss?  The account of every consumer, by ranges of seq.
 
-For each consumer and stream two sums hold, by construction and by test: offered = owed + undecided + away, and owed =
-delivered + lost.  Offered is every OK message on a route of the plan's subscription; one whose publishing has no known
-outcome counts for a consumer that saw it, and for no other.
+Theory of operation.  For each consumer two sets of ranges on one line of integers (`interval_set`) are compared: what
+it was owed (`expected`) and what it saw (`accounts`).  Consumers with equal plan, subscriptions, absences and sights
+are one member: the sums are made once and multiplied, so that the cost is that of the different accounts, not of all
+consumers.  What is missing is given to a category row by row (`attribution`).
+
+Example: one stream, four frames with seq 0 to 3 that were all acknowledged; three consumers.
+
+    A  saw 0 1 2 3                   offered 4 = owed 4                owed 4 = delivered 4
+    B  saw 0 1   3                   offered 4 = owed 4                owed 4 = delivered 3 + lost 1 (seq 2)
+    C  saw 0, left by plan from 1 on offered 4 = owed 1 + away 3       owed 1 = delivered 1
+
+Invariants, per consumer and stream, by construction and by test: offered = owed + undecided + away, and
+owed = delivered + lost.  Offered is every OK message on a route of the plan's subscription; one whose publishing has no
+known outcome counts for a consumer that saw it, and for no other.
 """
 
 from __future__ import annotations
@@ -14,8 +25,7 @@ import numpy as np
 
 from loadtests.measure.absences import CAUSES, Absence, Absences
 from loadtests.measure.absences import CHARGED as AWAY_CHARGED
-from loadtests.measure.account_validity import Scopes
-from loadtests.measure.accounts import Sight, seen_too_often, sights, union
+from loadtests.measure.accounts import Scopes, Sight, seen_too_often, sights, union
 from loadtests.measure.attribution import CATEGORIES, CHARGED, DEFECT, Attribution
 from loadtests.measure.expected import Due, MissedWhileAway, Opened, Owing, Stay
 from loadtests.measure.history_tables import HistoryTables, Ints

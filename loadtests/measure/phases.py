@@ -33,13 +33,12 @@ def window(act: FaultWindow, settled_ns: int | None, end_ns: int) -> Window | No
     A band forgives a few per cent: what was lost in the first group of the steady stretch, just before the last of the
     path was back, is the recovery's and no defect. So the window ends where that group ends.
     """
-    from_ns = act.tried_ns if act.began_ns is None else act.began_ns
-    if from_ns is None:
+    if act.begin_ns is None:
         return None
     healed = end_ns if act.healed_ns is None else act.healed_ns
     limit = end_ns if act.end_ns is None else act.end_ns
     to_ns = max(healed, limit if settled_ns is None else settled_ns)
-    return Window(act=act, from_ns=from_ns, healed_ns=healed, to_ns=to_ns)
+    return Window(act=act, from_ns=act.begin_ns, healed_ns=healed, to_ns=to_ns)
 
 
 class Phases:

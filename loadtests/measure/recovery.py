@@ -1,7 +1,21 @@
-"""How long was the run out of its limits because of a fault, and how fast did it come back?
+"""How long was the run out of its limits because of a fault, and how fast did it recover?
 
-Limits hold per slice group, which slides over slices; a recovery is the start of the first stretch that is in band for
-the hold time.
+Theory of operation.  Everything is summed per slice of 100 ms of *due* time, so that a late message counts where the
+plan wanted it (no coordinated omission).  A *slice group* begins in each slice and holds 500 ms, or more until enough
+messages are in it.  The calm stretch before the fault gives the *baseline*: delivered / offered, and p95.  A group is
+*good* (in the *band*) where it delivered its share of the baseline, at most 5 % of it were later than the band's limit,
+enough consumers were connected, and something was offered if the plan wanted it.
+
+    due       10.0 ....... 12.0 ...... 13.0 .................. 16.0
+    groups    good | bad  bad  bad  bad | good good good good good    hold_s = 3
+              injected     healed      steady
+
+    recovery = steady - healed = 1.0 s       the first stretch of good groups that covers the hold time
+    outage   = steady - injected = 3.0 s     if the groups were good before the healing already: up to the first of them
+
+Invariants: a run is steady at the fault's healing at the earliest; a stretch that the next fault or the end of the plan
+cuts off is UNKNOWN, not FAIL; a fault that touched no consumer has no outcome, and disturbs no other fault's; where two
+overlap, the run can only recover from both.
 """
 
 from __future__ import annotations
@@ -11,11 +25,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from loadtests.measure.deliveries import Deliveries, rank_of
-from loadtests.measure.fault_windows import FaultWindow, Times, unproved
+from loadtests.measure.fault_windows import FaultWindow, Times, beside, meanwhile, unproved
 from loadtests.measure.history_tables import Bools, HistoryTables, Ints
-from loadtests.measure.planned import Planned
 from loadtests.measure.streams import StreamTable
-from loadtests.measure.subscriptions import SubscriptionTable
+from loadtests.measure.subscriptions import Planned, SubscriptionTable
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.records import ACTED
@@ -194,9 +207,9 @@ def recoveries(
         base = baseline(given, start, act.began_ns, contract.profile.steady.group_min_messages) or base
         # One that began while this one was in force is part of the same trouble; the next one after it is not.
         healed_ns = act.began_ns if act.healed_ns is None else act.healed_ns
-        later = [at for a in acts[index + 1 :] if (at := _begin(a)) is not None and at > healed_ns]
+        later = [at for a in acts[index + 1 :] if (at := a.acted_ns) is not None and at > healed_ns]
         next_ns = min(later, default=None)
-        outcome = _outcome(contract, given, times, act, base, next_ns, _beside(acts, act), meanwhile(acts, act))
+        outcome = _outcome(contract, given, times, act, base, next_ns, beside(acts, act), meanwhile(acts, act))
         found.append(outcome)
         end = act.end_ns if outcome.steady_ns is None else max(outcome.steady_ns, act.healed_ns or 0)
         calm_from = max(calm_from, times.plan_end_ns if end is None else end)
@@ -218,50 +231,6 @@ def felt_after_all(
         if act.unseen and act.families and outcome.struck and not meanwhile(acts, act)
         else act
         for act, outcome in zip(acts, outcomes, strict=True)
-    ]
-
-
-def _begin(act: FaultWindow) -> int | None:
-    """When it may have begun to act on somebody; None where it never did."""
-    if act.missed:
-        return None
-    return act.tried_ns if act.began_ns is None else act.began_ns
-
-
-def _beside(acts: list[FaultWindow], act: FaultWindow) -> list[FaultWindow]:
-    """Acts that were in force when this one was healed, and those that were when the last of them was."""
-    found: list[FaultWindow] = []
-    until = act.healed_ns
-    while until is not None:
-        more = [
-            a
-            for a in acts
-            if a is not act
-            and a not in found
-            and (begin := _begin(a)) is not None
-            and begin <= until
-            and (a.healed_ns is None or a.healed_ns > until)
-        ]
-        if not more:
-            break
-        found += more
-        ends = [a.healed_ns for a in more]
-        until = None if None in ends else max(e for e in ends if e is not None)
-    return found
-
-
-def meanwhile(acts: list[FaultWindow], act: FaultWindow) -> list[FaultWindow]:
-    """Acts that were in force at any time while this one was: what was out of its limits may be theirs."""
-    begin, end = _begin(act), act.healed_ns
-    if begin is None or end is None:
-        return []
-    return [
-        a
-        for a in acts
-        if a is not act
-        and (other := _begin(a)) is not None
-        and other < end
-        and (a.healed_ns is None or a.healed_ns > begin)
     ]
 
 

@@ -12,11 +12,11 @@ from loadtests.measure.analysis import Analysis
 from loadtests.measure.checks import LINES, disconnected_breaks, harness_share, not_offered, own_lag_ms, undecided_share
 from loadtests.measure.fault_windows import FaultWindow, never_in_force, unproved
 from loadtests.measure.harness_trouble import incomplete
+from loadtests.measure.interference import NOT_MEASURED, unanswered
 from loadtests.measure.measures_target import own_readings
 from loadtests.measure.phases import CALM
-from loadtests.measure.planned import left_out
-from loadtests.measure.query_gaps import NOT_MEASURED, unanswered
 from loadtests.measure.streams import overlaps
+from loadtests.measure.subscriptions import left_out
 from loadtests.measure.target_words import said
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.ids import NS_PER_S
@@ -118,9 +118,8 @@ def _still_there(case: Analysis, act: FaultWindow) -> str:
         return ""
     until = act.healed_ns + _LOOKED_AFTER_NS
     for other in case.acts:
-        begin = other.tried_ns if other.began_ns is None else other.began_ns
         lasted = other.healed_ns is None or other.healed_ns > act.healed_ns
-        if other is not act and begin is not None and begin < until and lasted:
+        if other is not act and other.begin_ns is not None and other.begin_ns < until and lasted:
             return ""
     return act.still_there
 
