@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from loadtests.measure.attribution import Attribution
-from loadtests.measure.history_tables import KIND_CODE, NOT_KEPT_TEXT, HistoryTables, Ints
+from loadtests.measure.history_tables import FOREVER, KIND_CODE, NOT_KEPT_TEXT, HistoryTables, Ints
 from loadtests.measure.interval_set import EMPTY, SHIFT, StreamLine, beyond
 from loadtests.measure.streams import StreamTable
 from loadtests.measure.subscriptions import SubscriptionTable
@@ -31,7 +31,7 @@ class Sight:
 
 @dataclass(slots=True, kw_only=True)
 class Sights:
-    """Sights by (consumer, epoch); `missing` have no closing where one was due."""
+    """Sights by (consumer, epoch)."""
 
     of: dict[tuple[int, int], Sight] = field(default_factory=dict)
     closed_unique: dict[str, int] = field(default_factory=dict)  # process -> sum of Closing.unique
@@ -100,7 +100,7 @@ def _sight(
 
 
 def _never_published(seen: StreamLine, table: StreamTable) -> StreamLine:
-    """Seen, and nobody told that it was published, nor was its publisher lost before it could."""
+    """Seen, and no record tells that it was published, nor was its publisher lost before it could."""
     stray = seen.minus(table.published)
     stream = stray.start >> SHIFT
     untold = table.open_end[stream] & (stray.start >= table.told_to[stream])
@@ -147,7 +147,7 @@ class _Gaps:
         """Messages of a skipped range that were due in a slice which begins at or after a moment."""
         table = self._table
         rows, left, right = StreamLine.of(np.array([start]), np.array([end])).cut(StreamLine(table.start, table.end))
-        keep = table.due[rows] * 100_000_000 >= due_from_ns
+        keep = table.due[rows] * SLICE_NS >= due_from_ns
         return StreamLine.of(left[keep], right[keep])
 
 
@@ -171,9 +171,6 @@ def seen_too_often(parts: list[StreamLine], table: StreamTable, copies: Ints) ->
 def not_kept(facts: HistoryTables) -> list[str]:
     """Processes whose budget of exceptions was exceeded."""
     return [NOT_KEPT_TEXT.format(n, p.deviations_not_kept) for n, p in facts.each() if p.deviations_not_kept]
-
-
-FOREVER = 2**40
 
 
 class Scopes:

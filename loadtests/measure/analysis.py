@@ -8,7 +8,7 @@
        |
     owed        causes of absences, attribution by window -> the ledger: owed = delivered + lost, and whose is a loss
        |
-    recovered   what each consumer felt of a fault -> who did not come back -> each fault's recovery; growth of memory
+    recovered   what consumers felt of a fault -> which did not come back -> each fault's recovery; growth of memory
 
 The order is forced: a window lasts until the run was steady again, so the run's recovery comes before the phases; a
 loss is charged to a window, so windows come before the ledger; a consumer is not steady while it has gaps, so the
@@ -69,7 +69,7 @@ class Offered:
     behind: Bools  # slices in which a process of the load generator could not keep up, or left no reading of itself
     ours: Bools  # slices in which any process of the load generator was in trouble
     offering: Bools  # slices in which a process that publishes could not keep up or was in trouble
-    clean: Bools  # Consumed rows whose process, and those that publish when they were due, kept up without trouble
+    clean: Bools  # Consumed rows that their process received, and the publishing ones sent, without trouble
     slow_read: Bools  # Consumed rows whose read clock is not believed
 
 
@@ -99,7 +99,7 @@ class Analysis(Owed):
     """With it: how consumers came back from each fault, and whether the target grew.  The last stage holds all."""
 
     felt: list[Felt | None]  # by act: what each consumer felt of it
-    not_back: list[NotBack | None]  # by act: who did not come back; None where it was never in force
+    not_back: list[NotBack | None]  # by act: clients that did not come back; None where it was never in force
     recovery: list[RecoveryResult]
     growth: list[Growth]
 
@@ -181,10 +181,10 @@ def owed(of: Faults) -> Owed:
     blame = attribution(of.facts, of.table, of.contract, of.windows)
     owing = Owing(of.table, of.came, of.contract, of.windows, end_ns=of.times.end_ns)
     absences = Absences(of.contract, of.subs, of.plan, of.windows, of.times, of.ours, of.low)
-    everybody = [slot for slots in of.plan.slots for slot in slots]
+    planned_slots = [slot for slots in of.plan.slots for slot in slots]
     received = of.came.of_process(of.facts.names)
     ledger = settle(
-        of.facts, of.contract, of.table, of.subs, owing, absences, blame, received, everybody, of.damage.of
+        of.facts, of.contract, of.table, of.subs, owing, absences, blame, received, planned_slots, of.damage.of
     )  # fmt: skip
     return Owed(**_held(of), blame=blame, absences=absences, ledger=ledger)
 

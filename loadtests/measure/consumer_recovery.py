@@ -29,6 +29,7 @@ from loadtests.measure.absences import HARNESS, OWN_PLAN
 from loadtests.measure.deliveries import Deliveries
 from loadtests.measure.fault_windows import FaultWindow, Times
 from loadtests.measure.history_tables import FIRST_CODE, LATE_NOT_TOLD, Bools, HistoryTables, Ints
+from loadtests.measure.interval_set import runs_of
 from loadtests.measure.ledger import Ledger
 from loadtests.measure.streams import StreamTable
 from loadtests.measure.subscriptions import OWN, Planned, SubscriptionTable
@@ -226,9 +227,8 @@ def _silent(contract: Contract, table: StreamTable, seen: Slices) -> Bools:
 
 
 def _long_runs(marks: Bools, width: int) -> Bools:
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], marks.astype(np.int64), [0]))))
     found = np.zeros(len(marks), dtype=np.bool_)
-    for start, end in zip(edges[::2], edges[1::2], strict=True):
+    for start, end in runs_of(marks):
         if end - start >= width:
             found[start:end] = True
     return found
@@ -287,7 +287,7 @@ def _good(
     since = np.where(late, seen.late, LATE_NOT_TOLD)
     spoilt: Bools = silent | (late & (since <= 0))
     width = spoilt.shape[1]
-    gaps: dict[int, Ints] = {}  # those who miss the same share one line
+    gaps: dict[int, Ints] = {}  # consumers that miss the same share one line
     for row, consumer in enumerate(seen.consumers):
         if (line := ledger.missing.get(consumer)) is not None:
             if id(line) not in gaps:
@@ -306,7 +306,7 @@ def _good(
 
 
 def _counting(contract: Contract, table: StreamTable, ledger: Ledger, act: FaultWindow, consumers: list[int]) -> Bools:
-    """Who could have shown within the limit that it is back."""
+    """Which consumers could have shown within the limit that they are back."""
     assert act.healed_ns is not None
     from_ns, until_ns = act.healed_ns, act.healed_ns + act.limit_ns
     # What is due at the very end of the limit may come after it.
@@ -317,14 +317,14 @@ def _counting(contract: Contract, table: StreamTable, ledger: Ledger, act: Fault
     found = np.zeros(len(consumers), dtype=np.bool_)
     for row, consumer in enumerate(consumers):
         away = [a for a in ledger.away.get(consumer, ()) if a.from_ns < until_ns and a.to_ns > from_ns]
-        # Who left by our plan and was refused when it returned is kept away by the target.
+        # A consumer that left by our plan and was refused when it returned is kept away by the target.
         ours = bool(away) and away[-1].cause in (OWN_PLAN, HARNESS)
         found[row] = not ours and not offered.isdisjoint(contract.consumer_routes(consumer))
     return found
 
 
 def _steady(seen: Slices, good: Bools, since: Ints, act: FaultWindow, hold: int) -> tuple[Ints, Bools]:
-    """Start of the first stretch of the hold time, from the healing on; and who has none, but one that was cut off."""
+    """Start of the first stretch of the hold time, from the healing on; and whose only one was cut off."""
     assert act.healed_ns is not None
     at = max(act.healed_ns // SLICE_NS - seen.low, 0)
     last = (act.healed_ns + act.limit_ns) // SLICE_NS - seen.low

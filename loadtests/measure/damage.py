@@ -27,7 +27,7 @@ from loadtests.tally.client_latency import COARSE
 from loadtests.tally.histogram import BUCKETS
 
 LEADING = "main"
-"""The process whose file holds phases, faults, samples and everybody's trouble."""
+"""The process whose file holds phases, faults, samples and every process's trouble."""
 BUT = "but records are missing"
 _STANDS = frozenset(
     {
@@ -45,7 +45,7 @@ class Damage:
     """Of which processes records are missing, or cannot be believed."""
 
     of: dict[str, list[str]]  # process -> what is wrong with its file, in sentences
-    strangers: frozenset[str]  # processes whose file belongs to somebody else: nothing in it counts
+    strangers: frozenset[str]  # processes whose file belongs to another run: nothing in it counts
     endless: bool  # the leading process did not tell the end of the run
 
     @property
@@ -55,14 +55,14 @@ class Damage:
         return [f"{name}: {line}" for name in names for line in self.of[name]]
 
     def doubts(self, name: str) -> bool:
-        """Whether a failure of a measure or condition may rest on what is missing, or on files of somebody else."""
+        """Whether a failure of a measure or condition may rest on what is missing, or on files of another run."""
         if self.endless or self.strangers or LEADING in self.of:
             return True
         return bool(self.of) and name not in _STANDS
 
 
 def damage(facts: HistoryTables) -> Damage:
-    """What is wrong with the files of a history. Who was lost, and is known to be, has no damage by that alone."""
+    """What is wrong with the files of a history. A process that is known to be lost has no damage by that alone."""
     of: dict[str, list[str]] = {}
     main = facts.processes.get(LEADING, ProcessFacts())
     run = next(((h.run, h.profile_sha256) for h in main.headers), None)
@@ -129,7 +129,7 @@ def _end(process: ProcessFacts, *, may_lack: bool) -> list[str]:
 
 
 def believed(facts: HistoryTables, found: Damage) -> HistoryTables:
-    """Facts without those of strangers; whoever has damage is in trouble for all of the run."""
+    """Facts without those of strangers; a process with damage is in trouble for all of the run."""
     if not found.of:
         return facts
     kept = HistoryTables()

@@ -14,7 +14,7 @@ is injected before the first call, and healed when its start is asked for.
 
 Invariants: began <= injected <= healed <= end (healed + its recovery limit); a fault that failed after it was announced
 may have acted (`tried_ns`), but is never proved; a name that acts twice is two windows, `name (1)` and `name (2)`; a
-fault that touched nobody (`missed`) is judged as if it had not been.
+fault that touched no consumer (`missed`) is judged as if it had not been.
 """
 
 from __future__ import annotations
@@ -88,18 +88,18 @@ class FaultWindow:
     healed_ns: int | None  # lifting read back; of a service that was stopped: when its start was asked for
     lifted_ns: int | None  # lifting read back, whatever the kind
     error_ns: int | None  # duration of the longer control call that these two wait for, and one slice
-    proved: bool  # it was in force as asked, and met somebody, as far as its history asks that
+    proved: bool  # it was in force as asked, and met a consumer, as far as its history asks that
     lifted_by: str | None
     detail: str
     limit_ns: int
     families: frozenset[int]  # whose path leads over the link
-    consumers: frozenset[int] | None = None  # that it chose; None: whoever follows those families
+    consumers: frozenset[int] | None = None  # that it chose; None: all that follow those families
     charges: bool = True  # what is lost under it is charged to it; else it is the target's, whatever else is wrong
     doubt: str = ""  # why its effect is not proved
     cut_short: bool = False  # it was proved, and found not to be in force any more before it was lifted
     still_there: str = ""  # what a probe saw after its lifting, where that was no answer
     ready_ns: int | None = None  # from the start of its process again until that was ready
-    in_force: bool = False  # a probe saw it, whether or not it met anybody
+    in_force: bool = False  # a probe saw it, whether or not it met a consumer
     proof_doubt: str = ""  # why no probe saw it
     touched: str = ""  # whom it met: one of the three results; empty in a history of before they were told
 
@@ -115,12 +115,12 @@ class FaultWindow:
 
     @property
     def missed(self) -> bool:
-        """It met nobody: what happened meanwhile is judged as if it had not been."""
+        """It met no consumer: what happened meanwhile is judged as if it had not been."""
         return self.touched == NOTHING
 
     @property
     def unseen(self) -> bool:
-        """Whether it met anybody cannot be known: what was lost under it is nobody's."""
+        """Whether it met a consumer cannot be known: what was lost under it is unattributed."""
         return self.touched == NOT_OBSERVABLE
 
     @property
@@ -141,7 +141,7 @@ def unproved(act: FaultWindow) -> str:
 
 
 def beside(acts: list[FaultWindow], act: FaultWindow) -> list[FaultWindow]:
-    """Acts that were in force when this one was healed, and those that were when the last of them was."""
+    """Acts that were in force when this one was healed, and acts that were when the last of them was."""
     found: list[FaultWindow] = []
     until = act.healed_ns
     while until is not None:

@@ -191,7 +191,7 @@ def _life(inside: list[tuple[int, float]], span: tuple[int, int], limit: float, 
 def lives_of(
     facts: HistoryTables, windows: list[Window], service: str, from_ns: int, to_ns: int
 ) -> list[tuple[int, int]]:
-    """Stretches in which one process served, without the warm-up of those that were started meanwhile.
+    """Stretches in which one process served, without the warm-up of processes that were started meanwhile.
 
     Memory starts anew with a process: over its restart even a leak goes down.
     """

@@ -204,7 +204,7 @@ def _width(spec: Readers) -> int:
 
 
 def _fewer(case: Analysis) -> bool:
-    """Whether readers were taken away by hand: who is not there asks nothing."""
+    """Whether readers were taken away by hand: a reader that is not there asks nothing."""
     count = sum(r.count for r in case.profile.readers)
     return any(u.wanted.get("DatabaseReader", count) < count for _, p in case.facts.each() for u in p.users)
 

@@ -29,7 +29,7 @@ from loadtests.measure.accounts import Scopes, Sight, seen_too_often, sights, un
 from loadtests.measure.attribution import CATEGORIES, CHARGED, DEFECT, Attribution
 from loadtests.measure.expected import Due, MissedWhileAway, Opened, Owing, Stay
 from loadtests.measure.history_tables import HistoryTables, Ints
-from loadtests.measure.interval_set import EMPTY, SHIFT, StreamLine
+from loadtests.measure.interval_set import EMPTY, SHIFT, StreamLine, runs_of
 from loadtests.measure.streams import StreamTable
 from loadtests.measure.subscriptions import SubscriptionTable
 from loadtests.model.contract import Contract
@@ -47,9 +47,9 @@ class Ledger:
     undecided_rows: Ints  # consumer group x row
     away_rows: Ints  # cause x consumer group x row
     lost_rows: Ints  # category x consumer group x row
-    unasked_rows: Ints  # consumer group x row: seen by who may not have seen them
+    unasked_rows: Ints  # consumer group x row: seen by consumers that may not have seen them
     across_rows: Ints  # consumer group x row: seen on more connections than the contract has copies
-    injector_rows: Ints  # consumer group x row: of the charged, those that may have been lost inside the injector
+    injector_rows: Ints  # consumer group x row: of the charged: what may have been lost inside the injector
     superseded: int = 0
     failed_seen: int = 0
     unknown_seen: int = 0
@@ -236,7 +236,7 @@ class _Entry:
         return found
 
     def _explain_away(self, cause: int, group: int, consumers: list[int], missed: int) -> None:
-        """From when to when somebody was away of a cause, and how much each of those alike missed."""
+        """From when to when consumers were away of a cause, and how much each of them missed."""
         lines = self.ledger.away_evidence.setdefault(cause, [])
         if len(lines) < EVIDENCE:
             spans = [a for a in self.ledger.away.get(consumers[0], ()) if a.cause == cause]
@@ -308,6 +308,5 @@ def longest_run(table: StreamTable, due: Due, rows: Ints, count: Ints) -> int:
     lost = np.bincount(table.due[rows] - low, weights=count, minlength=length)
     at = np.flatnonzero(owed > 0)
     gone = lost[at] >= owed[at]
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], gone.astype(np.int64), [0]))))
-    starts, ends = edges[::2], edges[1::2]
+    starts, ends = runs_of(gone).T
     return int((at[ends - 1] - at[starts] + 1).max()) if len(starts) else 0

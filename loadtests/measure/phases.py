@@ -10,6 +10,7 @@ import numpy as np
 
 from loadtests.measure.fault_windows import FaultWindow, Times
 from loadtests.measure.history_tables import Bools, Ints
+from loadtests.measure.interval_set import runs_of
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.results import PhaseSpan
 
@@ -118,12 +119,9 @@ class Phases:
 
     def stretches(self, wanted: set[int] | None) -> list[tuple[int, int]]:
         """From when to when the phases lasted within warm-up and plan, in ns; None: all of both."""
-        kept = self._within(wanted).astype(np.int64)
-        edges = np.flatnonzero(np.diff(np.concatenate(([0], kept, [0])))) + self.low
+        runs = runs_of(self._within(wanted)) + self.low
         t = self.times
-        found = [
-            (max(a * SLICE_NS, t.t0_ns), min(b * SLICE_NS, t.plan_end_ns)) for a, b in edges.reshape(-1, 2).tolist()
-        ]
+        found = [(max(a * SLICE_NS, t.t0_ns), min(b * SLICE_NS, t.plan_end_ns)) for a, b in runs.tolist()]
         return [(a, b) for a, b in found if a < b]
 
     def spans(self) -> list[PhaseSpan]:

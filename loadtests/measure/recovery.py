@@ -26,11 +26,11 @@ import numpy as np
 
 from loadtests.measure.deliveries import Deliveries, rank_of
 from loadtests.measure.fault_windows import FaultWindow, Times, beside, meanwhile, unproved
-from loadtests.measure.history_tables import Bools, HistoryTables, Ints
+from loadtests.measure.history_tables import Bools, HistoryTables, Ints, sums_at
 from loadtests.measure.streams import StreamTable
 from loadtests.measure.subscriptions import Planned, SubscriptionTable
 from loadtests.model.contract import Contract
-from loadtests.model.ids import NS_PER_S, SLICE_NS
+from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
 from loadtests.model.records import ACTED
 from loadtests.model.results import Verdict
 from loadtests.tally.histogram import BUCKETS, bounds_us
@@ -75,13 +75,13 @@ def load(
         _, due, sent, missed, *_ = process.publish.numpy()
         there = (due >= low) & (due < high)
         np.add.at(wanted, due[there] - low, (sent + missed)[there])
-    published = _sum(table.due[inside] - low, (table.end - table.start)[inside], n)
+    published = sums_at(table.due[inside] - low, (table.end - table.start)[inside], n)
     entries = rows[came.latency.row]
     return OfferedLoad(
         low=low,
         high=high,
-        offered=_sum(table.due[inside] - low, offered[inside], n),
-        delivered=_sum(came.due[rows] - low, came.unique[rows], n),
+        offered=sums_at(table.due[inside] - low, offered[inside], n),
+        delivered=sums_at(came.due[rows] - low, came.unique[rows], n),
         planned=np.maximum(wanted, published),
         connected=subs.connected(low, high, [c for c in subs.intervals if subs.group_of[c] in groups]),
         consumers=plan.per_slice(low, high, groups),
@@ -92,12 +92,6 @@ def load(
         ),
         ours=ours,
     )
-
-
-def _sum(index: Ints, weight: Ints, length: int) -> Ints:
-    found = np.zeros(length, dtype=np.int64)
-    np.add.at(found, index, weight)
-    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +118,7 @@ class Outcome:
 
 
 _STRUCK = 0.5
-"""A fault that nobody could observe is proved by no less: a few losses may be the target's own."""
+"""A fault that no probe could observe is proved by no less: a few losses may be the target's own."""
 
 
 class Band:
@@ -136,8 +130,8 @@ class Band:
         at, bucket, count = given.late_bins
         n = given.high - given.low
         beyond = np.array([bounds_us(b)[0] / 1000 for b in range(BUCKETS)]) > self.limit_ms
-        over = _sum(at[beyond[bucket]], count[beyond[bucket]], n)
-        group = steady.group_ms * 1_000_000 // SLICE_NS
+        over = sums_at(at[beyond[bucket]], count[beyond[bucket]], n)
+        group = steady.group_ms * NS_PER_MS // SLICE_NS
         weight = _run(np.maximum(given.offered, given.planned))
         start = np.arange(n)
         # Extended until it has enough; what the plan wanted counts as well, or an outage would join the recovery.
@@ -145,7 +139,7 @@ class Band:
         self.whole: Bools = end <= n
         self.end = np.minimum(end, n)
         offered, delivered = (self._sum(c) for c in (given.offered, given.delivered))
-        samples = _sum(at, count, n)
+        samples = sums_at(at, count, n)
         enough = given.connected >= np.ceil(steady.connected_min * given.consumers - 1e-9)
         late: Bools = self._sum(over) * 100 > self._sum(samples) * 5
         silent: Bools = (offered == 0) & (self._sum(given.planned) > 0)
@@ -188,7 +182,7 @@ def baseline(given: OfferedLoad, from_ns: int, to_ns: int, least: int) -> Base |
 def recoveries(
     contract: Contract, given: OfferedLoad, times: Times, acts: list[FaultWindow], changes: tuple[int, ...]
 ) -> list[Outcome]:
-    """The outcome of every act, in their order; one that met nobody has none, and is none for the others."""
+    """The outcome of every act, in their order; an act that met no consumer has none, and is none for the others."""
     found: list[Outcome] = []
     base: Base | None = None
     calm_from = times.warm_ns
@@ -205,7 +199,7 @@ def recoveries(
         start = max([calm_from] + [c for c in changes if c < act.began_ns])
         # What came before is kept where two faults follow each other without a calm stretch between them.
         base = baseline(given, start, act.began_ns, contract.profile.steady.group_min_messages) or base
-        # One that began while this one was in force is part of the same trouble; the next one after it is not.
+        # An act that began while this one was in force is part of the same trouble; the next act after it is not.
         healed_ns = act.began_ns if act.healed_ns is None else act.healed_ns
         later = [at for a in acts[index + 1 :] if (at := a.acted_ns) is not None and at > healed_ns]
         next_ns = min(later, default=None)
@@ -219,9 +213,9 @@ def recoveries(
 def felt_after_all(
     contract: Contract, given: OfferedLoad, times: Times, acts: list[FaultWindow], changes: tuple[int, ...]
 ) -> list[FaultWindow]:
-    """The acts, those proved that nobody could observe and consumers on their path felt while they were in force.
+    """The acts; one that no probe could observe is proved where consumers on its path felt it while it was in force.
 
-    What was seen to touch nobody stays so, whatever happened meanwhile.
+    What was seen to touch no consumer stays so, whatever happened meanwhile.
     """
     if not any(act.unseen for act in acts):
         return acts

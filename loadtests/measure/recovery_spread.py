@@ -1,4 +1,4 @@
-"""How were recovery times distributed: over the consumers, who did not come back, and over the repeats of one fault?
+"""How were recovery times distributed: over the consumers, and over the repeats of one fault; who did not come back?
 
 A percentile counts every consumer: one that did not come back is slower than all that did.  So is a repeat.
 """
@@ -75,14 +75,14 @@ def _values(moments: Ints, from_ns: int) -> Floats:
 
 
 def _detected(felt: Felt) -> ConsumerSpread:
-    """Of those who noticed: not to have noticed a fault is no failure."""
+    """Of the consumers that noticed: not to have noticed a fault is no failure."""
     values = _values(felt.detected, felt.injected_ns)
     clients = int(((felt.detected != NEVER) | felt.counts).sum())
     return _ranked(values, felt, of=len(values), gone=0, clients=clients, not_recovered=0)
 
 
 def _spread(felt: Felt, moments: Ints, undecided: Bools) -> ConsumerSpread:
-    """Of all who could come back; `undecided`: the data end before one can say of them that they did not."""
+    """Of all that could come back; `undecided`: the data end before it is known that they did not."""
     values = _values(moments, felt.healed_ns)
     absent = (moments == NEVER) & felt.counts
     clients, gone = len(values) + int(absent.sum()), int((absent & ~undecided).sum())
@@ -140,11 +140,11 @@ def _slowest(contract: Contract, felt: Felt) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotBack:
-    """Who did not come back from one act within its recovery limit: to get fresh messages steadily."""
+    """Which consumers did not come back from one act within its recovery limit: to get fresh messages steadily."""
 
     act: str
     limit_s: float
-    clients: int  # who could come back
+    clients: int  # that could come back
     gone: list[int]  # consumers that surely did not
     lines: list[str]  # one for each of them
     doubt: str  # why nothing is known of all, or of more; empty where all is known

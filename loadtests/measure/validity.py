@@ -84,7 +84,7 @@ ROOTS = (
 
 
 def _crew(case: Analysis) -> Check:
-    """What rests on users whom nobody started says nothing of the target."""
+    """What rests on users that were not started says nothing of the target."""
     lines = list(left_out(case.facts).values())
     return _condition(CREW, bool(lines), lines[0] if lines else "those that the profile plans", evidence=lines)
 
@@ -148,14 +148,14 @@ def _account(case: Analysis) -> Check:
     text = "the tally does not add up" if ledger.wrong else f"nothing is known of {len(ledger.unjudged)} consumers"
     if wrong and kept:
         text = f"{text}: {kept[0]} (guard.exceptions_per_s)"
-    nobody = not ledger.judged
+    none = not ledger.judged
     return _condition(
         "the account adds up",
-        bool(wrong) or nobody,
+        bool(wrong) or none,
         text
         if wrong
         else "no consumer's account is there"
-        if nobody
+        if none
         else f"{ledger.judged} consumers, each stream's sum closes",
         measured=float(len(ledger.unjudged)),
         limit=0.0,
@@ -185,7 +185,7 @@ def _offered(case: Analysis) -> Check:
 
 
 def _publishers_gone(case: Analysis) -> list[str]:
-    """Publishers whose part of the plan nobody counted: of a lost process, or taken away by hand."""
+    """Publishers whose part of the plan no process counted: of a lost process, or taken away by hand."""
     end = case.times.plan_end_ns
     lost = [
         f"{t.process} published and was lost: {t.what}"
@@ -306,7 +306,10 @@ def _faults(case: Analysis) -> list[Check]:
     lines += [f"{a.name}: {why}" for a in case.acts if (why := _still_there(case, a))]
     bad = [r.summary for r in case.recovery if r.verdict is Verdict.FAIL]
     unsure = [r.summary for r in case.recovery if r.verdict is Verdict.UNKNOWN]
-    if left_out(case.facts).keys() & {"publishers", "consumers"}:  # nothing was offered, or nobody was there to see it
+    if left_out(case.facts).keys() & {
+        "publishers",
+        "consumers",
+    }:  # nothing offered, or no consumer to see it
         bad, unsure = [], bad + unsure
     told = {r.fault for r in case.recovery}
     unsure += [line for line in never if line.partition(":")[0] not in told]
