@@ -10,7 +10,7 @@ from loadtests.cli.console import err
 from loadtests.cli.console import out as console
 from loadtests.drive.publish.replays import read_bounded
 from loadtests.harness.files import replace_file, reports_folder
-from loadtests.measure.plausible import implausible, longest_ns
+from loadtests.measure.damage import implausible, longest_ns
 from loadtests.model.codec import Frame, Torn, decode_file
 from loadtests.model.errors import BadInput
 from loadtests.model.profile.reading import MAX_CHARACTERS, read_effective, read_profile
@@ -118,7 +118,7 @@ def analyze_run(
     consumers: Path | None = None,
 ) -> int:
     """Judge again; the exit status of the verdict. `consumers`: where to write what each consumer felt, as CSV."""
-    from loadtests.measure.analysis import case  # as above
+    from loadtests.measure.analysis import analyse  # as above
     from loadtests.measure.history_tables import fold
     from loadtests.measure.judge import concluded
     from loadtests.measure.recovery_spread import consumer_table
@@ -126,7 +126,7 @@ def analyze_run(
     folder = run_folder(run)
     profile = profile_of(folder, sets)
     stored = sha256_of(profile_text(folder))
-    found = case(profile, fold(read_history(folder, profile)))
+    found = analyse(profile, fold(read_history(folder, profile)))
     results = concluded(found, profile_sha256=stored)
     target = out or (folder / "again" if sets else folder)
     if out is None and target.is_symlink() and sets:

@@ -1,6 +1,6 @@
-"""Why had a consumer no subscription, from when to when?  Whoever ended it and keeps it from coming back is the cause.
+"""Why had a consumer no subscription, from when to when?  The cause is what ended it and keeps it from returning.
 
-What is offered to a consumer while it is away is nobody's loss only where our plan or our own trouble kept it away.  So
+What is offered to a consumer while it is away is no loss only where our plan or our own trouble kept it away.  So
 each absence is cut into stretches of one cause:
 
 - *own plan*: it left by the plan, was moved by Locust, played a fault, or was not planned yet.  That ends at the
@@ -23,8 +23,7 @@ from typing import Final, NamedTuple
 from loadtests.measure.fault_windows import Times
 from loadtests.measure.history_tables import Bools
 from loadtests.measure.phases import Window
-from loadtests.measure.planned import Planned
-from loadtests.measure.subscriptions import PLANNED, SubscriptionTable
+from loadtests.measure.subscriptions import PLANNED, Planned, SubscriptionTable
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.records import HARNESS as OURS
@@ -121,7 +120,7 @@ class Absences:
     def _planned(
         self, consumer: int, windows: list[Window], from_ns: int, to_ns: int, tried_ns: int, cause: int
     ) -> Iterator[Absence]:
-        """An absence that began by our plan or by a limit of ours; `tried_ns`: before that nobody tried to return."""
+        """An absence that began by our plan or by a limit of ours; `tried_ns`: before that it did not try to return."""
         refused = self.target_refused(consumer, max(tried_ns, from_ns + 1), to_ns)
         until_ns = min(refused[0][0] if refused else to_ns, to_ns)
         yield Absence(from_ns, until_ns, cause)
@@ -139,7 +138,7 @@ class Absences:
         if from_ns >= to_ns:
             return
         at = from_ns
-        # Who is thrown out after the run was steady again is no part of the fault's recovery.
+        # A consumer that is thrown out after the run was steady again is no part of the fault's recovery.
         reach = max((_charged_to(w) for w in windows if w.from_ns <= at < w.to_ns), default=at)
         while (further := max((_charged_to(w) for w in windows if at <= w.from_ns < reach), default=reach)) > reach:
             reach = further
@@ -149,7 +148,7 @@ class Absences:
             reach = at + self._limit_ns
             yield Absence(at, min(reach, to_ns), HARNESS)
         at = reach
-        # A later fault explains nothing of what began before it, but nobody can come back while it is in force.
+        # A later fault explains nothing of what began before it, but no consumer can come back while it is in force.
         for window in sorted(windows, key=lambda w: w.from_ns):
             if at < to_ns and window.from_ns < to_ns and window.healed_ns > at:
                 begin = max(window.from_ns, at)

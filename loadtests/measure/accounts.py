@@ -1,18 +1,20 @@
-"""What did each consumer see, and which slices was it owed?  Consumers with equal answers are one entry."""
+"""What did each consumer see, and of which can nothing be said?  Closings and gaps, joined per connection."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from loadtests.measure.attribution import Attribution
-from loadtests.measure.history_tables import KIND_CODE, NOT_KEPT_TEXT, HistoryTables, Ints
+from loadtests.measure.history_tables import FOREVER, KIND_CODE, NOT_KEPT_TEXT, HistoryTables, Ints
 from loadtests.measure.interval_set import EMPTY, SHIFT, StreamLine, beyond
 from loadtests.measure.streams import StreamTable
+from loadtests.measure.subscriptions import SubscriptionTable
 from loadtests.model.contract import Contract
+from loadtests.model.ids import SLICE_NS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,7 +31,7 @@ class Sight:
 
 @dataclass(slots=True, kw_only=True)
 class Sights:
-    """Sights by (consumer, epoch); `missing` have no closing where one was due."""
+    """Sights by (consumer, epoch)."""
 
     of: dict[tuple[int, int], Sight] = field(default_factory=dict)
     closed_unique: dict[str, int] = field(default_factory=dict)  # process -> sum of Closing.unique
@@ -98,7 +100,7 @@ def _sight(
 
 
 def _never_published(seen: StreamLine, table: StreamTable) -> StreamLine:
-    """Seen, and nobody told that it was published, nor was its publisher lost before it could."""
+    """Seen, and no record tells that it was published, nor was its publisher lost before it could."""
     stray = seen.minus(table.published)
     stream = stray.start >> SHIFT
     untold = table.open_end[stream] & (stray.start >= table.told_to[stream])
@@ -145,7 +147,7 @@ class _Gaps:
         """Messages of a skipped range that were due in a slice which begins at or after a moment."""
         table = self._table
         rows, left, right = StreamLine.of(np.array([start]), np.array([end])).cut(StreamLine(table.start, table.end))
-        keep = table.due[rows] * 100_000_000 >= due_from_ns
+        keep = table.due[rows] * SLICE_NS >= due_from_ns
         return StreamLine.of(left[keep], right[keep])
 
 
@@ -169,3 +171,78 @@ def seen_too_often(parts: list[StreamLine], table: StreamTable, copies: Ints) ->
 def not_kept(facts: HistoryTables) -> list[str]:
     """Processes whose budget of exceptions was exceeded."""
     return [NOT_KEPT_TEXT.format(n, p.deviations_not_kept) for n, p in facts.each() if p.deviations_not_kept]
+
+
+class Scopes:
+    """Scopes of a history's trouble, as far as they concern the account."""
+
+    def __init__(
+        self,
+        facts: HistoryTables,
+        subs: SubscriptionTable,
+        views: Sights,
+        received: dict[str, int],
+        late_slices: int,
+        damaged: Collection[str],
+    ) -> None:
+        self._subs, self._views = subs, views
+        self.epochs: dict[int, list[int]] = {}
+        known = {(c, i.epoch) for c, intervals in subs.intervals.items() for i in intervals} | set(views.of)
+        for consumer, epoch in sorted(known):
+            self.epochs.setdefault(consumer, []).append(epoch)
+        self._late = late_slices
+        self._damaged = damaged
+        self._trouble = [(t.process, t) for _, p in facts.each() for t in p.trouble]
+        self._open = {name for name, f in facts.each() if views.closed_unique.get(name, 0) != received.get(name, 0)}
+        self._missing = {
+            place
+            for consumer, epochs in self.epochs.items()
+            for place in ((consumer, e) for e in epochs)
+            if place not in views.of
+        }
+        self.wrong: list[str] = self._sums(facts, received)
+
+    def _sums(self, facts: HistoryTables, received: dict[str, int]) -> list[str]:
+        found = []
+        lacking = {p for c, _ in self._missing for p in self._subs.processes_of.get(c, ())}
+        for name in facts.names:
+            closed, came = self._views.closed_unique.get(name, 0), received.get(name, 0)
+            if closed != came and name not in lacking:
+                found.append(f"{name}: {came} unique deliveries counted, {closed} in the closings")
+        for (consumer, epoch), sight in sorted(self._views.of.items()):
+            found.extend(f"consumer {consumer} epoch {epoch}, {line}" for line in sight.wrong[:1])
+        return found
+
+    def why_not(self, consumer: int, epochs: list[int]) -> str | None:
+        """Why nothing can be said of a consumer, or None."""
+        if consumer not in self._subs.group_of:
+            return "the history has no subscription of it"
+        if damaged := sorted(self._subs.processes_of[consumer].intersection(self._damaged)):
+            return f"records of {damaged[0]} are missing"
+        if consumer in self._subs.unknown_routes:
+            return "the history lacks the routes that it subscribed to"
+        for epoch in epochs:
+            place = (consumer, epoch)
+            sight = self._views.of.get(place)
+            if sight is None:
+                # It left, and its process counted no delivery beyond the closings there are: it received nothing.
+                ended = place in self._subs.left and not self._open & self._subs.processes_of[consumer]
+                if not ended:
+                    return f"the closing of its connection {epoch} is missing"
+            elif sight.wrong:
+                return f"its tally does not add up: {sight.wrong[0]}"
+            elif place in self._views.at_least:
+                return "a budget was exceeded: its counts are lower bounds"
+            elif place in self._views.twice:
+                return f"the closing of its connection {epoch} is there twice"
+        return None
+
+    def excluded(self, consumer: int) -> tuple[tuple[int, int], ...]:
+        """Sent slices (inclusive) whose delivery to a consumer harness trouble may have hidden."""
+        processes = self._subs.processes_of.get(consumer, set())
+        found = set()
+        for process, t in self._trouble:
+            if process in processes and (not t.consumers or consumer in t.consumers):
+                last = FOREVER if t.to_ns < 0 else t.to_ns // SLICE_NS
+                found.add((t.from_ns // SLICE_NS - self._late, last))
+        return tuple(sorted(found))

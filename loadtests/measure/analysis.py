@@ -1,16 +1,36 @@
-"""Everything that is known of a run before a limit is applied to it: the folds, side by side."""
+"""What does a history say before a limit is applied to it?  Four stages, each a value built from the one before.
+
+    profile, history tables
+       |
+    offered     published streams, deliveries, subscriptions, the plan; where the load generator was in trouble
+       |
+    faults      faults that acted -> when the run was steady again after each -> their windows -> phases
+       |
+    owed        causes of absences, attribution by window -> the ledger: owed = delivered + lost, and whose is a loss
+       |
+    recovered   what consumers felt of a fault -> which did not come back -> each fault's recovery; growth of memory
+
+The order is forced: a window lasts until the run was steady again, so the run's recovery comes before the phases; a
+loss is charged to a window, so windows come before the ledger; a consumer is not steady while it has gaps, so the
+ledger comes before what single consumers felt.
+
+Example: a link is cut from 10.0 s to 12.0 s, and the run is steady again at 13.5 s.  *faults* makes the window 10.0,
+12.0, 13.5 s of it; *owed* charges to the cut what three consumers lost on that path meanwhile; *recovered* finds that
+consumer 2 got its first fresh message at 14.1 s.
+
+A stage holds all of the stages before it, so that a function may ask for the earliest stage that it needs.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
 from loadtests.measure.absences import Absences
-from loadtests.measure.accounts import Sight
 from loadtests.measure.attribution import Attribution, attribution
-from loadtests.measure.consumer_recovery import Felt, felt
-from loadtests.measure.consumer_slices import touches
+from loadtests.measure.consumer_recovery import Felt, felt, touches
 from loadtests.measure.damage import BUT, Damage, believed, damage
 from loadtests.measure.deliveries import Deliveries, deliveries
 from loadtests.measure.expected import Owing
@@ -20,57 +40,77 @@ from loadtests.measure.harness_trouble import TroubleScopes, coverage, scopes
 from loadtests.measure.history_tables import Bools, HistoryTables
 from loadtests.measure.ledger import Ledger, settle
 from loadtests.measure.phases import Phases, Window, window
-from loadtests.measure.planned import Planned, planned
 from loadtests.measure.recovery import Outcome, as_seconds, felt_after_all, load, recoveries
 from loadtests.measure.recovery_spread import NotBack, not_back, recovery_of, with_clients
 from loadtests.measure.streams import StreamTable, streams
-from loadtests.measure.subscriptions import SubscriptionTable, subscriptions
+from loadtests.measure.subscriptions import Planned, SubscriptionTable, planned, subscriptions
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
 from loadtests.model.profile.tables import Profile, Steady
 from loadtests.model.results import Growth, RecoveryResult, Verdict
 
-__all__ = ["Analysis", "Sight", "case"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Analysis:
-    """What a history says."""
+class Offered:
+    """What was planned, published and received, and where the load generator itself was in trouble."""
 
     profile: Profile
     contract: Contract
     facts: HistoryTables
     damage: Damage
     times: Times
-    acts: list[FaultWindow]
-    windows: list[Window]
-    phases: Phases
+    low: int  # slices from T0's to the end's
+    high: int
     table: StreamTable
     came: Deliveries
     subs: SubscriptionTable
-    absences: Absences
     plan: Planned
-    blame: Attribution
-    ledger: Ledger
     scopes: TroubleScopes
-    clean: Bools  # Consumed rows whose process, and those that publish when they were due, kept up without trouble
-    offering: Bools  # slices in which a process that publishes could not keep up or was in trouble
-    slow_read: Bools  # Consumed rows whose read clock is not believed
     behind: Bools  # slices in which a process of the load generator could not keep up, or left no reading of itself
     ours: Bools  # slices in which any process of the load generator was in trouble
-    coverage: float | None
-    outcomes: list[Outcome]
+    offering: Bools  # slices in which a process that publishes could not keep up or was in trouble
+    clean: Bools  # Consumed rows that their process received, and the publishing ones sent, without trouble
+    slow_read: Bools  # Consumed rows whose read clock is not believed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Faults(Offered):
+    """With it: which faults acted, for how long each was felt, and the phases that this makes."""
+
+    acts: list[FaultWindow]
+    outcomes: list[Outcome]  # by act: what it cost the run
     troubled: frozenset[str]  # acts while or after which the load generator was in trouble, until it was steady
-    recovery: list[RecoveryResult]
+    windows: list[Window]
+    phases: Phases
+    coverage: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Owed(Faults):
+    """With it: what each consumer was owed, got and lost, and whose a loss is."""
+
+    blame: Attribution
+    absences: Absences
+    ledger: Ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Analysis(Owed):
+    """With it: how consumers came back from each fault, and whether the target grew.  The last stage holds all."""
+
     felt: list[Felt | None]  # by act: what each consumer felt of it
-    not_back: list[NotBack | None]  # by act: who did not come back; None where it was never in force
+    not_back: list[NotBack | None]  # by act: clients that did not come back; None where it was never in force
+    recovery: list[RecoveryResult]
     growth: list[Growth]
-    low: int
-    high: int
 
 
-def case(profile: Profile, facts: HistoryTables) -> Analysis:
-    """Fold everything of a history."""
+def analyse(profile: Profile, facts: HistoryTables) -> Analysis:
+    """All four stages of a history."""
+    return recovered(owed(faults(offered(profile, facts))))
+
+
+def offered(profile: Profile, facts: HistoryTables) -> Offered:
+    """The first stage."""
     contract = Contract(profile)
     broken = damage(facts)
     facts = believed(facts, broken)
@@ -81,96 +121,112 @@ def case(profile: Profile, facts: HistoryTables) -> Analysis:
     low = marks.t0_ns // SLICE_NS
     high = max(marks.end_ns // SLICE_NS + 1, low + 1)
     subs = subscriptions(facts)
-    plan = planned(facts, contract, table, marks, subs)
-    found = acts(facts, profile)
     scope = scopes(facts, profile, low, high)
     behind: Bools = np.logical_or.reduce(scope.behind, axis=0)
-    offering = _offering(facts, scope)
     ours: Bools = behind | np.logical_or.reduce(scope.trouble, axis=0)
-    given = load(facts, contract, table, came, subs, plan, low, high, ours)
-    found = felt_after_all(contract, given, marks, found, plan.changes)
-    ends = [_decided_ns(a, found[index + 1 :], marks.plan_end_ns, profile.steady) for index, a in enumerate(found)]
-    outcomes = [
-        _outside(o, a, ours, low, end, broken)
-        for o, a, end in zip(recoveries(contract, given, marks, found, plan.changes), found, ends, strict=True)
-    ]
-    windows = [
-        w
-        for a, o in zip(found, outcomes, strict=True)
-        if a.charges and not a.missed and (w := window(a, o.settled_ns, marks.end_ns)) is not None
-    ]  # a planted defect is the target's own, and what touched nobody cost nothing: calm stays calm
-    late = -(-round(profile.run.late_s * NS_PER_S) // SLICE_NS)
-    phases = Phases(marks, windows, low=low, high=high, late_slices=late)
-    blame = attribution(facts, table, contract, windows)
-    owing = Owing(table, came, contract, windows, end_ns=marks.end_ns)
-    absences = Absences(contract, subs, plan, windows, marks, ours, low)
-    everybody = [slot for slots in plan.slots for slot in slots]
-    ledger = settle(
-        facts, contract, table, subs, owing, absences, blame, came.of_process(facts.names), everybody, broken.of
-    )
-    touched = touches(facts, came, low, high)
-    recovery, every, gone = [], [], []
-    for index, (act, of_run) in enumerate(zip(found, outcomes, strict=True)):
-        later = [
-            a.began_ns
-            for a in found[index + 1 :]
-            if a.began_ns is not None and a.began_ns > (act.healed_ns or 0) and not a.missed
-        ]
-        one = None if act.missed else felt(
-            facts, contract, table, subs, plan, ledger, touched, act, marks,
-            limit_ms=of_run.limit_ms, next_ns=min(later, default=None),
-        )  # fmt: skip
-        every.append(one)
-        who = not_back(act, one, found, ledger.unjudged, ours, low)
-        gone.append(who)
-        outcome = with_clients(of_run, who)
-        recovery.append(
-            RecoveryResult(
-                fault=act.name,
-                verdict=outcome.verdict,
-                outage_s=as_seconds(outcome.outage_ns),
-                recovery_s=as_seconds(outcome.recovery_ns),
-                limit_s=act.limit_ns / NS_PER_S,
-                error_s=as_seconds(act.error_ns),
-                summary=outcome.summary,
-                consumers=recovery_of(contract, one),
-                ready_s=as_seconds(act.ready_ns),
-            )
-        )
-    return Analysis(
+    offering = _offering(facts, scope)
+    return Offered(
         profile=profile,
         contract=contract,
         facts=facts,
         damage=broken,
         times=marks,
-        acts=found,
-        windows=windows,
-        phases=phases,
+        low=low,
+        high=high,
         table=table,
         came=came,
         subs=subs,
-        absences=absences,
-        plan=plan,
-        blame=blame,
-        ledger=ledger,
+        plan=planned(facts, contract, table, marks, subs),
         scopes=scope,
-        clean=~(scope.of_rows(scope.behind | scope.trouble, came) | _due_in(offering, came, low)),
-        offering=offering,
-        slow_read=scope.of_rows(scope.slow_read, came),
         behind=behind,
         ours=ours,
-        coverage=coverage(scope, offering, subs, phases.calm_slices()),
+        offering=offering,
+        clean=~(scope.of_rows(scope.behind | scope.trouble, came) | _due_in(offering, came, low)),
+        slow_read=scope.of_rows(scope.slow_read, came),
+    )
+
+
+def faults(of: Offered) -> Faults:
+    """The second stage."""
+    contract, marks, changes = of.contract, of.times, of.plan.changes
+    given = load(of.facts, contract, of.table, of.came, of.subs, of.plan, of.low, of.high, of.ours)
+    found = felt_after_all(contract, given, marks, acts(of.facts, of.profile), changes)
+    ends = [_decided_ns(a, found[index + 1 :], marks.plan_end_ns, of.profile.steady) for index, a in enumerate(found)]
+    outcomes = [
+        _outside(of, o, a, end)
+        for o, a, end in zip(recoveries(contract, given, marks, found, changes), found, ends, strict=True)
+    ]
+    windows = [
+        w
+        for a, o in zip(found, outcomes, strict=True)
+        if a.charges and not a.missed and (w := window(a, o.settled_ns, marks.end_ns)) is not None
+    ]  # a planted defect is the target's own, and what touched no consumer cost nothing: calm stays calm
+    late = -(-round(of.profile.run.late_s * NS_PER_S) // SLICE_NS)
+    phases = Phases(marks, windows, low=of.low, high=of.high, late_slices=late)
+    return Faults(
+        **_held(of),
+        acts=found,
         outcomes=outcomes,
         troubled=frozenset(
-            a.name for a, o, end in zip(found, outcomes, ends, strict=True) if _in_trouble(o, a, ours, low, end)
+            a.name for a, o, end in zip(found, outcomes, ends, strict=True) if _in_trouble(of, o, a, end)
         ),
-        recovery=recovery,
+        windows=windows,
+        phases=phases,
+        coverage=coverage(of.scopes, of.offering, of.subs, phases.calm_slices()),
+    )
+
+
+def owed(of: Faults) -> Owed:
+    """The third stage."""
+    blame = attribution(of.facts, of.table, of.contract, of.windows)
+    owing = Owing(of.table, of.came, of.contract, of.windows, end_ns=of.times.end_ns)
+    absences = Absences(of.contract, of.subs, of.plan, of.windows, of.times, of.ours, of.low)
+    planned_slots = [slot for slots in of.plan.slots for slot in slots]
+    received = of.came.of_process(of.facts.names)
+    ledger = settle(
+        of.facts, of.contract, of.table, of.subs, owing, absences, blame, received, planned_slots, of.damage.of
+    )  # fmt: skip
+    return Owed(**_held(of), blame=blame, absences=absences, ledger=ledger)
+
+
+def recovered(of: Owed) -> Analysis:
+    """The last stage."""
+    touched = touches(of.facts, of.came, of.low, of.high)
+    every: list[Felt | None] = []
+    gone: list[NotBack | None] = []
+    for index, (act, outcome) in enumerate(zip(of.acts, of.outcomes, strict=True)):
+        later = [
+            a.began_ns
+            for a in of.acts[index + 1 :]
+            if a.began_ns is not None and a.began_ns > (act.healed_ns or 0) and not a.missed
+        ]
+        one = None if act.missed else felt(
+            of.facts, of.contract, of.table, of.subs, of.plan, of.ledger, touched, act, of.times,
+            limit_ms=outcome.limit_ms, next_ns=min(later, default=None),
+        )  # fmt: skip
+        every.append(one)
+        gone.append(not_back(act, one, of.acts, of.ledger.unjudged, of.ours, of.low))
+    return Analysis(
+        **_held(of),
         felt=every,
         not_back=gone,
-        growth=growth(facts, profile, windows, t0_ns=marks.t0_ns, plan_end_ns=marks.plan_end_ns, changes=plan.changes),
-        low=low,
-        high=high,
-    )
+        recovery=[
+            _recovery(of.contract, act, with_clients(outcome, who), one)
+            for act, outcome, who, one in zip(of.acts, of.outcomes, gone, every, strict=True)
+        ],
+        growth=growth(
+            of.facts, of.profile, of.windows,
+            t0_ns=of.times.t0_ns, plan_end_ns=of.times.plan_end_ns, changes=of.plan.changes,
+        ),
+    )  # fmt: skip
+
+
+def _held(stage: Offered) -> dict[str, Any]:
+    """What a stage hands on to the next one: all of it."""
+    return {field.name: getattr(stage, field.name) for field in fields(stage)}
+
+
+# -- where the load generator was in trouble
 
 
 def _offering(facts: HistoryTables, scope: TroubleScopes) -> Bools:
@@ -186,39 +242,36 @@ def _due_in(slices: Bools, came: Deliveries, low: int) -> Bools:
     return rows
 
 
+# -- what a fault cost the run
+
+
 def _decided_ns(act: FaultWindow, later: list[FaultWindow], plan_end_ns: int, steady: Steady) -> int | None:
     """Until when what came decides whether it recovered: a stretch that begins within the limit must hold on beyond
     it, but neither beyond the next fault nor beyond the plan.
     """
     if act.end_ns is None or act.healed_ns is None:
         return None
-    begins = [
-        at
-        for a in later
-        if not a.missed and (at := a.tried_ns if a.began_ns is None else a.began_ns) and at > act.healed_ns
-    ]
+    begins = [at for a in later if (at := a.acted_ns) is not None and at > act.healed_ns]
     held_ns = round(steady.hold_s * NS_PER_S) + steady.group_ms * NS_PER_MS
     return max(act.end_ns, min(act.end_ns + held_ns, plan_end_ns, *begins))
 
 
-def _in_trouble(outcome: Outcome, act: FaultWindow, ours: Bools, low: int, decided_ns: int | None) -> bool:
+def _in_trouble(of: Offered, outcome: Outcome, act: FaultWindow, decided_ns: int | None) -> bool:
     """Whether the load generator was in trouble from the fault on until it was steady, or that was decided."""
     end_ns = decided_ns if outcome.steady_ns is None else outcome.steady_ns
     if act.began_ns is None or end_ns is None:
         return False
-    span = slice(max(act.began_ns // SLICE_NS - low, 0), max(end_ns // SLICE_NS + 1 - low, 0))
-    return bool(ours[span].any())
+    span = slice(max(act.began_ns // SLICE_NS - of.low, 0), max(end_ns // SLICE_NS + 1 - of.low, 0))
+    return bool(of.ours[span].any())
 
 
-def _outside(
-    outcome: Outcome, act: FaultWindow, ours: Bools, low: int, decided_ns: int | None, broken: Damage
-) -> Outcome:  # fmt: skip
+def _outside(of: Offered, outcome: Outcome, act: FaultWindow, decided_ns: int | None) -> Outcome:
     """Not to have recovered is no finding where the load generator was in trouble meanwhile, or records are missing."""
     if outcome.verdict is not Verdict.FAIL:
         return outcome
-    if broken.doubts("recovery"):
+    if of.damage.doubts("recovery"):
         why = BUT
-    elif _in_trouble(outcome, act, ours, low, decided_ns):
+    elif _in_trouble(of, outcome, act, decided_ns):
         why = "but the load generator was in trouble meanwhile"
     else:
         return outcome
@@ -230,4 +283,18 @@ def _outside(
         steady_ns=None,
         settled_ns=None,
         summary=f"{outcome.summary}; {why}",
+    )
+
+
+def _recovery(contract: Contract, act: FaultWindow, outcome: Outcome, one: Felt | None) -> RecoveryResult:
+    return RecoveryResult(
+        fault=act.name,
+        verdict=outcome.verdict,
+        outage_s=as_seconds(outcome.outage_ns),
+        recovery_s=as_seconds(outcome.recovery_ns),
+        limit_s=act.limit_ns / NS_PER_S,
+        error_s=as_seconds(act.error_ns),
+        summary=outcome.summary,
+        consumers=recovery_of(contract, one),
+        ready_s=as_seconds(act.ready_ns),
     )

@@ -1,7 +1,7 @@
 """Whose is a lost message?  A fault's on its path, the broker's, or else the target's: a defect, or a missing replay.
 
-What a reader lost whom we made slow, and who is expected to be, is unattributed: the target may drop for it, and which
-buffer was full nobody saw.  The broker is named only where Redis counted that it closed a subscriber.
+What a slow reader lost that is expected to be slow is unattributed: the target may drop for it, and which buffer was
+full is not seen.  The broker is named only where Redis counted that it closed a subscriber.
 
 A fault counts that was in force, or not yet recovered from, at any time from sending until the delivery limit; where a
 later message of the stream overtook the lost one, only until that moment: no fault takes what was lost before it began.
@@ -28,7 +28,7 @@ from loadtests.model.ids import SLICE_NS
 from loadtests.model.profile.tables import Profile
 
 DEFECT, CHARGED, BROKER, UNATTRIBUTED, NOT_REPLAYED = range(5)
-"""UNATTRIBUTED: its path was under a fault of which nobody can tell whom it met, or nobody saw what took it."""
+"""UNATTRIBUTED: its path was under a fault that no probe could observe, or what took it is not seen."""
 CATEGORIES = ("defect", "charged", "broker", "unattributed", "not_replayed")
 PROXY = "toxiproxy"
 CUTS_AS_IT_BEGINS = frozenset({"down"})
@@ -56,7 +56,7 @@ class Reach:
 class Attribution:
     """What can be said of each published row before one knows who lost it.
 
-    Faults that consumers play concern those alone whom they chose: ask `of` for what is so of some consumers.
+    Faults that consumers play concern the consumers that they chose: ask `of` for what is so of some consumers.
     """
 
     windows: tuple[Window, ...]
@@ -137,7 +137,7 @@ def attribution(facts: HistoryTables, table: StreamTable, contract: Contract, wi
         open_ = on_path & (begin < w.to_ns) & (until > w.from_ns)
         before = open_ & np.isin(family, _with_more_path(profile, w.act))
         reaches.append(Reach(on_path=on_path, open=open_, force=force, inside=inside, before=before))
-    nobody: frozenset[int] = frozenset()
+    none: frozenset[int] = frozenset()
     overrun = np.zeros(len(begin), dtype=np.bool_)
     rises = _rises(facts, windows)
     through_redis = np.isin(
@@ -149,8 +149,8 @@ def attribution(facts: HistoryTables, table: StreamTable, contract: Contract, wi
     return Attribution(
         windows=tuple(windows),
         reaches=tuple(reaches),
-        spared=nobody,
-        **_laid(tuple(windows), tuple(reaches), nobody, len(begin)),
+        spared=none,
+        **_laid(tuple(windows), tuple(reaches), none, len(begin)),
         overrun=overrun,
         broker_known=bool(rises),
         late_slices=-(-late_ns // SLICE_NS),
@@ -173,14 +173,14 @@ def _with_more_path(profile: Profile, act: FaultWindow) -> Ints:
 
 
 def _laid(windows: tuple[Window, ...], reaches: tuple[Reach, ...], spared: frozenset[int], rows: int) -> _Laid:
-    """The window that each row is charged to, and whether any of those that count may have held it when it cut."""
+    """The window that each row is charged to, and whether any window that counts may have held it when it cut."""
     window_of = np.full(rows, -1, dtype=np.int64)
     inside = np.zeros(rows, dtype=np.bool_)
     taken = np.zeros(rows, dtype=np.bool_)
     before = np.zeros(rows, dtype=np.bool_)
     counted = [(i, reaches[i], takes(windows[i].act)) for i in range(len(windows)) if i not in spared]
-    # What can take explains a loss better than what only delays, what is known to have met somebody better than what
-    # may have met nobody; then what is in force, than what is recovered from.
+    # What can take explains a loss better than what only delays, what is known to have met a consumer better than
+    # what may have met none; then what is in force, than what is recovered from.
     for wanted in ((False, True), (False, False), (True, True), (True, False)):
         these = [(i, reach) for i, reach, can in counted if (can, windows[i].act.unseen) == wanted]
         for index, reach in these:

@@ -15,8 +15,8 @@ from loadtests.measure.measures import MEASURES
 from loadtests.measure.measures_delivery import moved_times
 from loadtests.measure.measures_time import publish_table
 from loadtests.measure.phases import CALM, chosen
-from loadtests.measure.planned import left_out
 from loadtests.measure.selectors import Figure
+from loadtests.measure.subscriptions import left_out
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.measures import AT_LEAST, SELECTORS
 from loadtests.model.measures import MEASURES as ROWS

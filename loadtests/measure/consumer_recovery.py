@@ -1,8 +1,22 @@
 """How did each consumer feel a fault: when did it notice, and when did bytes, fresh messages and steadiness come back?
 
-From the slices that `Touched` keeps for every consumer, and the exact firsts since the healing; where the slices are
-not complete, nothing is said.  A gap stands where the missing message was due, whenever a later one showed it: what was
-due before the healing makes nothing after it unsteady.
+Theory of operation.  While a fault or its recovery is open, the tally keeps a row for every consumer and slice
+(`Touched`) and the exact firsts since the healing (`FirstAfter`).  They become arrays consumer x slice; up to the first
+slice in which the rows hold fewer messages than came, the absence of a row is a silence.  Per consumer:
+
+    detected  first silence, error or message beyond the band's latency since the injection
+    byte      first message since the healing, however old
+    fresh     first message that was *due* after the healing
+    steady    begin of the first hold time without silence, gap or late message, and with a subscription
+
+Example: a cut is healed at 12.0 s; three consumers were owed frames due at 11.8, 12.1, 12.4 and 12.7 s.
+
+    A  got all four from 12.3 s on                         byte 12.3, fresh 12.3, steady 12.3
+    B  got the last two, from 12.6 s on                    byte 12.6, fresh 12.6, steady 12.6; the gap spoils slice 12.1
+    C  got nothing                                         NEVER: not recovered, if it was owed anything
+
+Invariants: injected <= detected, healed <= byte <= fresh <= steady; a gap stands where the missing message was due,
+whenever a later one showed it; where the data end too early, nothing is said.
 """
 
 from __future__ import annotations
@@ -12,15 +26,93 @@ from dataclasses import dataclass
 import numpy as np
 
 from loadtests.measure.absences import HARNESS, OWN_PLAN
-from loadtests.measure.consumer_slices import Slices, Touches, firsts, slices
+from loadtests.measure.deliveries import Deliveries
 from loadtests.measure.fault_windows import FaultWindow, Times
 from loadtests.measure.history_tables import FIRST_CODE, LATE_NOT_TOLD, Bools, HistoryTables, Ints
+from loadtests.measure.interval_set import runs_of
 from loadtests.measure.ledger import Ledger
-from loadtests.measure.planned import Planned
 from loadtests.measure.streams import StreamTable
-from loadtests.measure.subscriptions import OWN, SubscriptionTable
+from loadtests.measure.subscriptions import OWN, Planned, SubscriptionTable
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S, SLICE_NS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Slices:
+    """What each consumer of some received per slice, consumer x slice from `low` on."""
+
+    low: int
+    consumers: list[int]
+    count: Ints
+    first: Ints
+    last: Ints
+    due: Ints
+    worst: Ints
+    late: Ints  # last moment at which something came late; LATE_NOT_TOLD where an old history does not say
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Touches:
+    """All touched rows of a history, and the first slice from a given one on of which they do not tell everything."""
+
+    rows: Ints
+    told: Ints  # per slice of the axis: messages in touched rows
+    came: Ints  # per slice of the axis: messages received
+    low: int
+
+    def complete_until(self, first: int, last: int) -> int:
+        """First slice from `first` on that is not complete, at most `last`."""
+        low, high = max(first - self.low, 0), max(last - self.low, 0)
+        bad = np.flatnonzero(self.told[low:high] < self.came[low:high])
+        return int(bad[0]) + first if len(bad) else last
+
+
+def touches(facts: HistoryTables, came: Deliveries, low: int, high: int) -> Touches:
+    """The touched rows of a history."""
+    parts = [p.touched.numpy() for _, p in facts.each()]
+    rows = np.concatenate(parts or [np.zeros((8, 0), dtype=np.int64)], 1)
+    # A slice is told twice where a deviating consumer's row came before the fault was announced.
+    rows = rows[:, np.lexsort((-rows[2], rows[1], rows[0]))]
+    if rows.shape[1]:
+        again = (np.diff(rows[0]) == 0) & (np.diff(rows[1]) == 0)
+        rows = rows[:, np.concatenate(([True], ~again))]
+    told, all_ = np.zeros(high - low, dtype=np.int64), np.zeros(high - low, dtype=np.int64)
+    inside = (rows[0] >= low) & (rows[0] < high)
+    np.add.at(told, rows[0][inside] - low, rows[2][inside])
+    here = came.counts & (came.received >= low) & (came.received < high)
+    np.add.at(all_, came.received[here] - low, (came.unique + came.repeated)[here])
+    return Touches(rows=rows, told=told, came=all_, low=low)
+
+
+def slices(found: Touches, consumers: list[int], low: int, high: int) -> Slices:
+    shape = (len(consumers), high - low)
+    count, last, worst, late = (np.zeros(shape, dtype=np.int64) for _ in range(4))
+    first, due = np.full(shape, 2**62, dtype=np.int64), np.full(shape, -(2**62), dtype=np.int64)
+    known = np.array(sorted(consumers), dtype=np.int64)
+    rows = found.rows[:, (found.rows[0] >= low) & (found.rows[0] < high) & np.isin(found.rows[1], known)]
+    at = (np.searchsorted(known, rows[1]), rows[0] - low)
+    np.add.at(count, at, rows[2])
+    np.minimum.at(first, at, rows[3])
+    np.maximum.at(last, at, rows[4])
+    np.maximum.at(due, at, rows[5])
+    np.maximum.at(worst, at, rows[6])
+    np.maximum.at(late, at, rows[7])
+    late[at[0][rows[7] == LATE_NOT_TOLD], at[1][rows[7] == LATE_NOT_TOLD]] = LATE_NOT_TOLD
+    return Slices(
+        low=low, consumers=sorted(consumers), count=count, first=first, last=last, due=due, worst=worst, late=late
+    )
+
+
+def firsts(facts: HistoryTables, healed_ns: int, kind: int, consumers: list[int]) -> Ints:
+    """Per consumer the exact moment of its first message since a fault was healed; -1 where nothing says it."""
+    found = np.full(len(consumers), 2**62, dtype=np.int64)
+    known = np.array(consumers, dtype=np.int64)
+    for _, process in facts.each():
+        healed, code, consumer, at = process.first_after.numpy()
+        mine = (healed == healed_ns) & (code == kind) & np.isin(consumer, known)
+        np.minimum.at(found, np.searchsorted(known, consumer[mine]), at[mine])
+    return np.where(found == 2**62, -1, found)
+
 
 NEVER = -1
 _BEFORE = 50
@@ -135,9 +227,8 @@ def _silent(contract: Contract, table: StreamTable, seen: Slices) -> Bools:
 
 
 def _long_runs(marks: Bools, width: int) -> Bools:
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], marks.astype(np.int64), [0]))))
     found = np.zeros(len(marks), dtype=np.bool_)
-    for start, end in zip(edges[::2], edges[1::2], strict=True):
+    for start, end in runs_of(marks):
         if end - start >= width:
             found[start:end] = True
     return found
@@ -196,7 +287,7 @@ def _good(
     since = np.where(late, seen.late, LATE_NOT_TOLD)
     spoilt: Bools = silent | (late & (since <= 0))
     width = spoilt.shape[1]
-    gaps: dict[int, Ints] = {}  # those who miss the same share one line
+    gaps: dict[int, Ints] = {}  # consumers that miss the same share one line
     for row, consumer in enumerate(seen.consumers):
         if (line := ledger.missing.get(consumer)) is not None:
             if id(line) not in gaps:
@@ -215,7 +306,7 @@ def _good(
 
 
 def _counting(contract: Contract, table: StreamTable, ledger: Ledger, act: FaultWindow, consumers: list[int]) -> Bools:
-    """Who could have shown within the limit that it is back."""
+    """Which consumers could have shown within the limit that they are back."""
     assert act.healed_ns is not None
     from_ns, until_ns = act.healed_ns, act.healed_ns + act.limit_ns
     # What is due at the very end of the limit may come after it.
@@ -226,14 +317,14 @@ def _counting(contract: Contract, table: StreamTable, ledger: Ledger, act: Fault
     found = np.zeros(len(consumers), dtype=np.bool_)
     for row, consumer in enumerate(consumers):
         away = [a for a in ledger.away.get(consumer, ()) if a.from_ns < until_ns and a.to_ns > from_ns]
-        # Who left by our plan and was refused when it returned is kept away by the target.
+        # A consumer that left by our plan and was refused when it returned is kept away by the target.
         ours = bool(away) and away[-1].cause in (OWN_PLAN, HARNESS)
         found[row] = not ours and not offered.isdisjoint(contract.consumer_routes(consumer))
     return found
 
 
 def _steady(seen: Slices, good: Bools, since: Ints, act: FaultWindow, hold: int) -> tuple[Ints, Bools]:
-    """Start of the first stretch of the hold time, from the healing on; and who has none, but one that was cut off."""
+    """Start of the first stretch of the hold time, from the healing on; and whose only one was cut off."""
     assert act.healed_ns is not None
     at = max(act.healed_ns // SLICE_NS - seen.low, 0)
     last = (act.healed_ns + act.limit_ns) // SLICE_NS - seen.low

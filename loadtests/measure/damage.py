@@ -1,25 +1,34 @@
-"""What of a history is missing or contradicts itself, and which findings may rest on it?  Those are no findings.
+"""What of a history is missing, contradicts itself or cannot be true, and which findings may rest on it?
 
 Damage has a scope: the process whose file it is.  A failure stands only on records that lie outside of it.  What is
 damaged of the leading process's file may be a fault, a phase or our own trouble, which excuse whatever others saw.
+
+A history may come from a stranger.  Its times span the arrays of the judge: one time a month away costs gigabytes, and
+one a thousand years away more memory than there is.  So a record with numbers that no run can have is damage.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from loadtests.measure.history_tables import HistoryTables, ProcessFacts
-from loadtests.model.ids import unpack_stream
+from loadtests.model.ids import NS_PER_S, SLICE_NS, unpack_stream
 from loadtests.model.measures import MEASURES
-from loadtests.model.records import Header, Trouble
+from loadtests.model.profile.tables import Profile
+from loadtests.model.records import Header, Record, Trouble
 from loadtests.model.results import Check, Verdict
+from loadtests.tally.client_latency import COARSE
+from loadtests.tally.histogram import BUCKETS
 
 LEADING = "main"
-"""The process whose file holds phases, faults, samples and everybody's trouble."""
+"""The process whose file holds phases, faults, samples and every process's trouble."""
 BUT = "but records are missing"
 _STANDS = {name for name, row in MEASURES.items() if row.stands} | {"the target's services lived"}
 """Measures and conditions that fail by what was seen, not by what is absent: no record that is missing excuses them,
@@ -31,7 +40,7 @@ class Damage:
     """Of which processes records are missing, or cannot be believed."""
 
     of: dict[str, list[str]]  # process -> what is wrong with its file, in sentences
-    strangers: frozenset[str]  # processes whose file belongs to somebody else: nothing in it counts
+    strangers: frozenset[str]  # processes whose file belongs to another run: nothing in it counts
     endless: bool  # the leading process did not tell the end of the run
 
     @property
@@ -41,14 +50,14 @@ class Damage:
         return [f"{name}: {line}" for name in names for line in self.of[name]]
 
     def doubts(self, name: str) -> bool:
-        """Whether a failure of a measure or condition may rest on what is missing, or on files of somebody else."""
+        """Whether a failure of a measure or condition may rest on what is missing, or on files of another run."""
         if self.endless or self.strangers or LEADING in self.of:
             return True
         return bool(self.of) and name not in _STANDS
 
 
 def damage(facts: HistoryTables) -> Damage:
-    """What is wrong with the files of a history. Who was lost, and is known to be, has no damage by that alone."""
+    """What is wrong with the files of a history. A process that is known to be lost has no damage by that alone."""
     of: dict[str, list[str]] = {}
     main = facts.processes.get(LEADING, ProcessFacts())
     run = next(((h.run, h.profile_sha256) for h in main.headers), None)
@@ -115,7 +124,7 @@ def _end(process: ProcessFacts, *, may_lack: bool) -> list[str]:
 
 
 def believed(facts: HistoryTables, found: Damage) -> HistoryTables:
-    """Facts without those of strangers; whoever has damage is in trouble for all of the run."""
+    """Facts without those of strangers; a process with damage is in trouble for all of the run."""
     if not found.of:
         return facts
     kept = HistoryTables()
@@ -142,3 +151,81 @@ def outside(check: Check, found: Damage) -> Check:
         return check
     why = found.lines[0] if found.of else "the history has no end"
     return msgspec.structs.replace(check, verdict=Verdict.UNKNOWN, summary=f"{check.summary}; {BUT}: {why}")
+
+
+MARGIN_S = 3600.0
+"""A run that overran its plan by more has had no machine to run on."""
+MOST = 1 << 53
+"""Messages, bytes, and whatever else is counted: what a float can count exactly."""
+MOST_OF_A_CROWD = 10_000_000
+"""Consumers, users, processes, frames, epochs."""
+
+_ABSOLUTE = frozenset({"origin_ns", "origin_unix_ns", "clock_offset_ns", "stream"})
+"""Any number of 63 bits: times of the machine's own clocks, and between those of two; a stream is three in one."""
+_CROWD = frozenset({"consumer", "consumers", "epoch", "group", "publishers", "workers", "frames", "wanted", "index",
+                    "routes", "route_set", "buckets"})  # fmt: skip
+_MEASURED = frozenset({"asked", "effective"})
+"""Whatever a kind of fault measures: nothing is counted by it."""
+_BUCKETED = frozenset({"own_lag", "blocked", "latency", "service", "read_delay", "sampled_read"})
+
+
+def longest_ns(profile: Profile) -> int:
+    """No time of a run of this profile lies further from its origin."""
+    run = profile.run
+    return round((run.connect_s + run.warm_up_s + run.duration_s + run.drain_s + MARGIN_S) * NS_PER_S)
+
+
+def implausible(record: Record, longest: int) -> str:
+    """The field that cannot be true, with what it holds; empty where all can. `longest`: no time is further away."""
+    for name, value in zip(_fields(type(record)), msgspec.structs.astuple(record), strict=True):
+        if name in _MEASURED:
+            continue
+        if name in _BUCKETED and (wrong := _of_many(value[0], 0, BUCKETS - 1)) is not None:
+            return f"{type(record).__name__}.{name} of {wrong}"
+        low, high = _bounds(name, longest)
+        if (wrong := _beyond(value, low, high)) is not None:
+            return f"{type(record).__name__}.{name} of {wrong}"
+    return ""
+
+
+@cache
+def _fields(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in msgspec.structs.fields(kind))
+
+
+@cache
+def _bounds(name: str, longest: int) -> tuple[int, int]:
+    if name in _ABSOLUTE:
+        return -(1 << 63), (1 << 63) - 1
+    if name == "bucket":
+        return 0, COARSE - 1
+    if name in _CROWD:
+        return -1, MOST_OF_A_CROWD
+    if name in _BUCKETED:
+        return 0, MOST
+    if name.endswith("_ns"):
+        return -longest, longest
+    if name.endswith("_slice"):
+        return -longest // SLICE_NS, longest // SLICE_NS
+    return -1, MOST
+
+
+def _beyond(value: Any, low: int, high: int) -> int | None:
+    """The first number out of bounds in a value of whatever shape; texts and fractions have no bounds."""
+    if type(value) is int:
+        return None if low <= value <= high else value
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return None
+    return _of_many(value, low, high)
+
+
+def _of_many(values: Iterable[Any], low: int, high: int) -> int | None:
+    many = list(values)
+    if not many:
+        return None
+    if type(many[0]) is not int:
+        return next((wrong for part in many if (wrong := _beyond(part, low, high)) is not None), None)
+    least, most = min(many), max(many)
+    return least if least < low else most if most > high else None

@@ -1,11 +1,21 @@
 """Which published rows was a consumer owed, which are undecided, and which did it miss while it was away, and why?
 
-The subscriptions of one consumer are laid over the slices in which messages were sent.  Each row of its routes is then
-in exactly one place: *owed* (inside a subscription, or to be replayed after an absence), *undecided* (within the settle
-time of an end of one), or *away* with a cause (`absences`).  A row of a slice that lies on both sides of an end is
-away where the target made that end, else undecided.  So
-offered = owed + undecided + away holds row by row; what the consumer saw all the same is moved to owed when the account
-is made (`ledger`).
+Theory of operation.  The subscriptions of one consumer are laid over the slices in which messages were sent.  Each row
+of its routes is then in exactly one place: *owed* (inside a subscription, or to be replayed after an absence),
+*undecided* (within the settle time of an end of one), or *away* with a cause (`absences`).  A row of a slice that lies
+on both sides of an end is away where the target made that end, else undecided.
+
+Example: a subscription from 5.00 s to 9.00 s, settle time 250 ms, slices of 100 ms.
+
+    sent slice    .. 49 | 50 .. 52  | 53 .. 86 | 87 .. 89  | 90 ..
+                  away  | undecided | owed     | undecided | away
+
+If the target closed the connection at 9.00 s, slices 90 and on are away by *disconnected*; if a fault was in force on
+its path then, 87 to 89 are away by *charged*; if the contract replays, the newest rows sent while it was away are owed
+at its return.
+
+Invariants: offered = owed + undecided + away holds row by row; excluded stretches (trouble of the load generator) are
+never owed; what a consumer saw all the same is moved to owed when the account is made (`ledger`).
 """
 
 from __future__ import annotations
@@ -19,15 +29,14 @@ import numpy.typing as npt
 
 from loadtests.measure.absences import CHARGED, DISCONNECTED, HARNESS, OWN_PLAN, Absence
 from loadtests.measure.deliveries import Deliveries
-from loadtests.measure.history_tables import Bools, Ints
+from loadtests.measure.history_tables import FOREVER, Bools, Ints
 from loadtests.measure.interval_set import StreamLine
 from loadtests.measure.phases import Window
 from loadtests.measure.streams import StreamTable
 from loadtests.measure.subscriptions import Interval
 from loadtests.model.contract import Contract
-from loadtests.model.ids import SLICE_NS
+from loadtests.model.ids import NS_PER_MS, SLICE_NS
 
-FOREVER = 2**40
 NOT_AWAY = -1
 Causes = npt.NDArray[np.int8]
 
@@ -67,7 +76,7 @@ class Due:
     owed: Bools
     undecided: Bools
     away: Causes  # per row the cause, NOT_AWAY where it is none
-    replayed: Bools  # of the owed ones those that the contract wants replayed at the return
+    replayed: Bools  # of the owed rows: what the contract wants replayed at the return
     rows: Bools  # all that its routes have, of the families that are measured
     owed_line: StreamLine  # OK ones
     undecided_line: StreamLine
@@ -82,7 +91,7 @@ class Owing:
         self.table = table
         self._contract = contract
         profile = contract.profile
-        self._settle_ns = profile.run.settle_ms * 1_000_000
+        self._settle_ns = profile.run.settle_ms * NS_PER_MS
         self._settle = -(-self._settle_ns // SLICE_NS)
         self._end_ns = end_ns
         self._first = int(table.sent.min()) if len(table.sent) else 0
@@ -116,7 +125,7 @@ class Owing:
         return tuple(found)
 
     def opened(self, opened_ns: int, left_ns: int | None) -> Opened:
-        """A connection in slices, clipped so that those who were there all the time are alike."""
+        """A connection in slices, clipped so that consumers that were there all the time are alike."""
         left = FOREVER if left_ns is None else -(-left_ns // SLICE_NS)
         return Opened(max(opened_ns // SLICE_NS, self._first), left if left <= self._last else FOREVER)
 
@@ -187,7 +196,7 @@ class Owing:
             if stay.end_faults:
                 excused |= end & _bit(stay.end_faults, families)
         away: Causes = np.full(len(sent), NOT_AWAY, dtype=np.int8)
-        # What the history does not date is as if nobody had been there by our plan: before T0, say.
+        # What the history does not date is as if the consumer had been away by our plan: before T0, say.
         away[every & ~inside] = OWN_PLAN
         shut_out = np.zeros(len(sent), dtype=np.bool_)
         for absence in absences:

@@ -1,4 +1,21 @@
-"""From when to when did the run go, and which faults acted in it?  Captured times, not planned ones."""
+"""From when to when did the run go, and which faults acted in it?  Captured times, not planned ones.
+
+Theory of operation.  The injector records the steps of each fault, each with the moments before and after its control
+call.  Only the call's end is sure to lie after the effect, and only its begin before it:
+
+    step        before .. after          becomes
+    announced                            it may be tried
+    active      10.00 .. 10.02           began 10.00 (not earlier), injected 10.02 (read back)
+    proved      10.30                    a probe met it; `not proved` later on: it was cut short
+    lifted      12.00 .. 12.05           healed 12.05 (read back); error bar 0.05 s and one slice
+
+A service that is stopped is otherwise: both calls wait, for the end of its process and until it is ready again.  So it
+is injected before the first call, and healed when its start is asked for.
+
+Invariants: began <= injected <= healed <= end (healed + its recovery limit); a fault that failed after it was announced
+may have acted (`tried_ns`), but is never proved; a name that acts twice is two windows, `name (1)` and `name (2)`; a
+fault that touched no consumer (`missed`) is judged as if it had not been.
+"""
 
 from __future__ import annotations
 
@@ -72,29 +89,39 @@ class FaultWindow:
     healed_ns: int | None  # lifting read back; of a service that was stopped: when its start was asked for
     lifted_ns: int | None  # lifting read back, whatever the kind
     error_ns: int | None  # duration of the longer control call that these two wait for, and one slice
-    proved: bool  # it was in force as asked, and met somebody, as far as its history asks that
+    proved: bool  # it was in force as asked, and met a consumer, as far as its history asks that
     lifted_by: str | None
     detail: str
     limit_ns: int
     families: frozenset[int]  # whose path leads over the link
-    consumers: frozenset[int] | None = None  # that it chose; None: whoever follows those families
+    consumers: frozenset[int] | None = None  # that it chose; None: all that follow those families
     charges: bool = True  # what is lost under it is charged to it; else it is the target's, whatever else is wrong
     doubt: str = ""  # why its effect is not proved
     cut_short: bool = False  # it was proved, and found not to be in force any more before it was lifted
     still_there: str = ""  # what a probe saw after its lifting, where that was no answer
     ready_ns: int | None = None  # from the start of its process again until that was ready
-    in_force: bool = False  # a probe saw it, whether or not it met anybody
+    in_force: bool = False  # a probe saw it, whether or not it met a consumer
     proof_doubt: str = ""  # why no probe saw it
     touched: str = ""  # whom it met: one of the three results; empty in a history of before they were told
 
     @property
+    def begin_ns(self) -> int | None:
+        """Before that it cannot have acted; None where it was never tried."""
+        return self.tried_ns if self.began_ns is None else self.began_ns
+
+    @property
+    def acted_ns(self) -> int | None:
+        """From when on consumers may have felt it; None where they never did."""
+        return None if self.missed else self.begin_ns
+
+    @property
     def missed(self) -> bool:
-        """It met nobody: what happened meanwhile is judged as if it had not been."""
+        """It met no consumer: what happened meanwhile is judged as if it had not been."""
         return self.touched == NOTHING
 
     @property
     def unseen(self) -> bool:
-        """Whether it met anybody cannot be known: what was lost under it is nobody's."""
+        """Whether it met a consumer cannot be known: what was lost under it is unattributed."""
         return self.touched == NOT_OBSERVABLE
 
     @property
@@ -112,6 +139,43 @@ def unproved(act: FaultWindow) -> str:
     if act.cut_short:
         return f"it was not in force until its end: {act.doubt}"
     return "nothing proves that it acted" + (f": {act.doubt}" if act.doubt else "")
+
+
+def beside(acts: list[FaultWindow], act: FaultWindow) -> list[FaultWindow]:
+    """Acts that were in force when this one was healed, and acts that were when the last of them was."""
+    found: list[FaultWindow] = []
+    until = act.healed_ns
+    while until is not None:
+        more = [
+            a
+            for a in acts
+            if a is not act
+            and a not in found
+            and (begin := a.acted_ns) is not None
+            and begin <= until
+            and (a.healed_ns is None or a.healed_ns > until)
+        ]
+        if not more:
+            break
+        found += more
+        ends = [a.healed_ns for a in more]
+        until = None if None in ends else max(e for e in ends if e is not None)
+    return found
+
+
+def meanwhile(acts: list[FaultWindow], act: FaultWindow) -> list[FaultWindow]:
+    """Acts that were in force at any time while this one was: what was out of its limits may be theirs."""
+    begin, end = act.acted_ns, act.healed_ns
+    if begin is None or end is None:
+        return []
+    return [
+        a
+        for a in acts
+        if a is not act
+        and (other := a.acted_ns) is not None
+        and other < end
+        and (a.healed_ns is None or a.healed_ns > begin)
+    ]
 
 
 def fault_of(profile: Profile, name: str) -> Fault | None:

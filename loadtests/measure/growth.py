@@ -1,4 +1,20 @@
-"""Does a process of the target grow?  Theil-Sen slope of block medians after the warm-up, with its 95 % interval."""
+"""Does a process of the target grow?  Theil-Sen slope of block medians after the warm-up, with its 95 % interval.
+
+Theory of operation.  Readings of one life of a process (from its warm-up to its end) are cut into twelve blocks, and
+each block becomes its median: one garbage collection moves no block.  The slope is the median of the slopes of all
+pairs of blocks (Theil 1950), its interval the pairs at the ranks that the variance of Kendall's S gives (Sen 1968): of
+the 66 pairs of twelve blocks the 18th and the 49th.
+
+Example: block medians of five hours, one of them a spike.
+
+    MB       100  101  102  250  104
+    slopes   -146, 1, 1, 1, 1, 1, 1, 50, 74.5, 148     median 1 MB/h; least squares would say 15.7
+
+The verdict is LEAK where the whole interval lies above the limit, CLEAN where it lies below, else UNKNOWN: run longer.
+
+Invariants: fewer than twelve blocks, too short a stretch or too few samples are never a verdict; a restart begins a new
+life, since memory falls with it even where it leaks; the worst of the long lives speaks for a service.
+"""
 
 from __future__ import annotations
 
@@ -175,7 +191,7 @@ def _life(inside: list[tuple[int, float]], span: tuple[int, int], limit: float, 
 def lives_of(
     facts: HistoryTables, windows: list[Window], service: str, from_ns: int, to_ns: int
 ) -> list[tuple[int, int]]:
-    """Stretches in which one process served, without the warm-up of those that were started meanwhile.
+    """Stretches in which one process served, without the warm-up of processes that were started meanwhile.
 
     Memory starts anew with a process: over its restart even a leak goes down.
     """

@@ -25,7 +25,16 @@ KERNEL, READ = 0, 1
 LATE_NOT_TOLD = -1
 LINK_DELAY = "link_delay_ns"
 """Metric under which the times of pings through a link stand, with the link as their source."""
+FOREVER = 2**40
+"""A slice beyond every run."""
 NOT_KEPT_TEXT = "{}: {} rows of exceptions were not kept"
+
+
+def sums_at(index: Ints, weight: Ints, length: int) -> Ints:
+    """An array of sums: each weight is added at its index."""
+    found = np.zeros(length, dtype=np.int64)
+    np.add.at(found, index, weight)
+    return found
 
 
 class Columns:

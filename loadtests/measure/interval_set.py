@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loadtests.measure.history_tables import Ints
+from loadtests.measure.history_tables import Bools, Ints
 
 SHIFT = 32
 NOWHERE = np.zeros(0, dtype=np.int64)
@@ -85,6 +85,12 @@ class StreamLine:
 
 
 EMPTY = StreamLine(NOWHERE, NOWHERE)
+
+
+def runs_of(marks: Bools) -> Ints:
+    """Runs of set marks, as rows (first, beyond the last)."""
+    edges: Ints = np.flatnonzero(np.diff(np.concatenate(([0], marks.astype(np.int64), [0])))).reshape(-1, 2)
+    return edges
 
 
 def beyond(lines: list[StreamLine], allowed: Ints) -> tuple[Ints, Ints, Ints]:

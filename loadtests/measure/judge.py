@@ -1,4 +1,4 @@
-"""What does a history say about the target?  From every file's frames to the one value that all reports show.
+"""What does a history say about the target?  From every file's frames to its verdict and the value that reports show.
 
 Deterministic: the same history gives the same results; no clock, no path, no random id.
 """
@@ -8,16 +8,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from loadtests.measure.analysis import Analysis, case
+import msgspec
+
+from loadtests.measure.analysis import Analysis, analyse
 from loadtests.measure.checks import plan_done, threshold_check
 from loadtests.measure.damage import outside
-from loadtests.measure.fault_limits import with_limits
 from loadtests.measure.harness_trouble import harness_result, reported
 from loadtests.measure.history_tables import HistoryTables, fold
-from loadtests.measure.interference import interferences
-from loadtests.measure.planned import changed_counts, overrides, total_planned
-from loadtests.measure.query_gaps import with_queries
-from loadtests.measure.repeats import repeats
+from loadtests.measure.interference import interferences, with_queries
+from loadtests.measure.measures_recovery import concerned
+from loadtests.measure.recovery_spread import repeats
+from loadtests.measure.subscriptions import changed_counts, overrides, total_planned
 from loadtests.measure.summary import (
     delivery,
     effective_values,
@@ -36,9 +37,33 @@ from loadtests.measure.timeline import timeline
 from loadtests.measure.validity import OFFERED, ROOTS, harness_checks, own_profile
 from loadtests.model.codec import Frame, Torn
 from loadtests.model.contract import Contract
-from loadtests.model.profile.limits import limits, switched_off
+from loadtests.model.measures import MEASURES
+from loadtests.model.profile.limits import Limit, limits, switched_off
 from loadtests.model.profile.tables import Profile
-from loadtests.model.results import SCHEMA, Check, Results, Verdict, worst
+from loadtests.model.results import SCHEMA, Check, FaultLimit, RecoveryResult, Results, Verdict, worst
+
+
+def with_limits(case: Analysis, back: RecoveryResult, judged: list[Limit]) -> RecoveryResult:
+    """A recovery with the limits that judge it, and the worst of its own verdict and theirs."""
+    limits = [
+        _limit(case, back.fault, limit)
+        for limit in judged
+        if "faults" in MEASURES[limit.threshold.measure].needs and concerned(limit.threshold, back.fault)
+    ]
+    return msgspec.structs.replace(back, limits=limits, judged=worst([back.verdict, *(x.verdict for x in limits)]))
+
+
+def _limit(case: Analysis, fault: str, limit: Limit) -> FaultLimit:
+    alone = limit.threshold.model_copy(update={"fault": fault})
+    check = threshold_check(case, alone, default=limit.default)
+    return FaultLimit(
+        measure=alone.measure,
+        limit=alone.limit,
+        measured=check.measured,
+        verdict=check.verdict,
+        default=limit.default,
+    )
+
 
 _MEASURE = re.compile(r"[<>]=")
 TOLD = "locust."
@@ -58,7 +83,7 @@ def judge(
 
 def conclude(profile: Profile, facts: HistoryTables, *, profile_sha256: str | None = None) -> Results:
     """The results of a folded history."""
-    return concluded(case(profile, facts), profile_sha256=profile_sha256)
+    return concluded(analyse(profile, facts), profile_sha256=profile_sha256)
 
 
 def concluded(found: Analysis, *, profile_sha256: str | None = None) -> Results:

@@ -1,8 +1,19 @@
-"""What was offered, owed, delivered and lost, and whose is a loss?  By ranges of seq, once for equal consumers.
+"""What was offered, owed, delivered and lost, and whose is a loss?  The account of every consumer, by ranges of seq.
 
-For each consumer and stream two sums hold, by construction and by test: offered = owed + undecided + away, and owed =
-delivered + lost.  Offered is every OK message on a route of the plan's subscription; one whose publishing has no known
-outcome counts for a consumer that saw it, and for no other.
+Theory of operation.  For each consumer two sets of ranges on one line of integers (`interval_set`) are compared: what
+it was owed (`expected`) and what it saw (`accounts`).  Consumers with equal plan, subscriptions, absences and sights
+are one member: the sums are made once and multiplied, so that the cost is that of the different accounts, not of all
+consumers.  What is missing is given to a category row by row (`attribution`).
+
+Example: one stream, four frames with seq 0 to 3 that were all acknowledged; three consumers.
+
+    A  saw 0 1 2 3                   offered 4 = owed 4                owed 4 = delivered 4
+    B  saw 0 1   3                   offered 4 = owed 4                owed 4 = delivered 3 + lost 1 (seq 2)
+    C  saw 0, left by plan from 1 on offered 4 = owed 1 + away 3       owed 1 = delivered 1
+
+Invariants, per consumer and stream, by construction and by test: offered = owed + undecided + away, and
+owed = delivered + lost.  Offered is every OK message on a route of the plan's subscription; one whose publishing has no
+known outcome counts for a consumer that saw it, and for no other.
 """
 
 from __future__ import annotations
@@ -14,12 +25,11 @@ import numpy as np
 
 from loadtests.measure.absences import CAUSES, Absence, Absences
 from loadtests.measure.absences import CHARGED as AWAY_CHARGED
-from loadtests.measure.account_validity import Scopes
-from loadtests.measure.accounts import Sight, seen_too_often, sights, union
+from loadtests.measure.accounts import Scopes, Sight, seen_too_often, sights, union
 from loadtests.measure.attribution import CATEGORIES, CHARGED, DEFECT, Attribution
 from loadtests.measure.expected import Due, MissedWhileAway, Opened, Owing, Stay
 from loadtests.measure.history_tables import HistoryTables, Ints
-from loadtests.measure.interval_set import EMPTY, SHIFT, StreamLine
+from loadtests.measure.interval_set import EMPTY, SHIFT, StreamLine, runs_of
 from loadtests.measure.streams import StreamTable
 from loadtests.measure.subscriptions import SubscriptionTable
 from loadtests.model.contract import Contract
@@ -37,9 +47,9 @@ class Ledger:
     undecided_rows: Ints  # consumer group x row
     away_rows: Ints  # cause x consumer group x row
     lost_rows: Ints  # category x consumer group x row
-    unasked_rows: Ints  # consumer group x row: seen by who may not have seen them
+    unasked_rows: Ints  # consumer group x row: seen by consumers that may not have seen them
     across_rows: Ints  # consumer group x row: seen on more connections than the contract has copies
-    injector_rows: Ints  # consumer group x row: of the charged, those that may have been lost inside the injector
+    injector_rows: Ints  # consumer group x row: of the charged: what may have been lost inside the injector
     superseded: int = 0
     failed_seen: int = 0
     unknown_seen: int = 0
@@ -226,7 +236,7 @@ class _Entry:
         return found
 
     def _explain_away(self, cause: int, group: int, consumers: list[int], missed: int) -> None:
-        """From when to when somebody was away of a cause, and how much each of those alike missed."""
+        """From when to when consumers were away of a cause, and how much each of them missed."""
         lines = self.ledger.away_evidence.setdefault(cause, [])
         if len(lines) < EVIDENCE:
             spans = [a for a in self.ledger.away.get(consumers[0], ()) if a.cause == cause]
@@ -298,6 +308,5 @@ def longest_run(table: StreamTable, due: Due, rows: Ints, count: Ints) -> int:
     lost = np.bincount(table.due[rows] - low, weights=count, minlength=length)
     at = np.flatnonzero(owed > 0)
     gone = lost[at] >= owed[at]
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], gone.astype(np.int64), [0]))))
-    starts, ends = edges[::2], edges[1::2]
+    starts, ends = runs_of(gone).T
     return int((at[ends - 1] - at[starts] + 1).max()) if len(starts) else 0

@@ -10,6 +10,7 @@ import numpy as np
 
 from loadtests.measure.fault_windows import FaultWindow, Times
 from loadtests.measure.history_tables import Bools, Ints
+from loadtests.measure.interval_set import runs_of
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.results import PhaseSpan
 
@@ -33,13 +34,12 @@ def window(act: FaultWindow, settled_ns: int | None, end_ns: int) -> Window | No
     A band forgives a few per cent: what was lost in the first group of the steady stretch, just before the last of the
     path was back, is the recovery's and no defect. So the window ends where that group ends.
     """
-    from_ns = act.tried_ns if act.began_ns is None else act.began_ns
-    if from_ns is None:
+    if act.begin_ns is None:
         return None
     healed = end_ns if act.healed_ns is None else act.healed_ns
     limit = end_ns if act.end_ns is None else act.end_ns
     to_ns = max(healed, limit if settled_ns is None else settled_ns)
-    return Window(act=act, from_ns=from_ns, healed_ns=healed, to_ns=to_ns)
+    return Window(act=act, from_ns=act.begin_ns, healed_ns=healed, to_ns=to_ns)
 
 
 class Phases:
@@ -119,12 +119,9 @@ class Phases:
 
     def stretches(self, wanted: set[int] | None) -> list[tuple[int, int]]:
         """From when to when the phases lasted within warm-up and plan, in ns; None: all of both."""
-        kept = self._within(wanted).astype(np.int64)
-        edges = np.flatnonzero(np.diff(np.concatenate(([0], kept, [0])))) + self.low
+        runs = runs_of(self._within(wanted)) + self.low
         t = self.times
-        found = [
-            (max(a * SLICE_NS, t.t0_ns), min(b * SLICE_NS, t.plan_end_ns)) for a, b in edges.reshape(-1, 2).tolist()
-        ]
+        found = [(max(a * SLICE_NS, t.t0_ns), min(b * SLICE_NS, t.plan_end_ns)) for a, b in runs.tolist()]
         return [(a, b) for a, b in found if a < b]
 
     def spans(self) -> list[PhaseSpan]:

@@ -1,7 +1,21 @@
-"""How long was the run out of its limits because of a fault, and how fast did it come back?
+"""How long was the run out of its limits because of a fault, and how fast did it recover?
 
-Limits hold per slice group, which slides over slices; a recovery is the start of the first stretch that is in band for
-the hold time.
+Theory of operation.  Everything is summed per slice of 100 ms of *due* time, so that a late message counts where the
+plan wanted it (no coordinated omission).  A *slice group* begins in each slice and holds 500 ms, or more until enough
+messages are in it.  The calm stretch before the fault gives the *baseline*: delivered / offered, and p95.  A group is
+*good* (in the *band*) where it delivered its share of the baseline, at most 5 % of it were later than the band's limit,
+enough consumers were connected, and something was offered if the plan wanted it.
+
+    due       10.0 ....... 12.0 ...... 13.0 .................. 16.0
+    groups    good | bad  bad  bad  bad | good good good good good    hold_s = 3
+              injected     healed      steady
+
+    recovery = steady - healed = 1.0 s       the first stretch of good groups that covers the hold time
+    outage   = steady - injected = 3.0 s     if the groups were good before the healing already: up to the first of them
+
+Invariants: a run is steady at the fault's healing at the earliest; a stretch that the next fault or the end of the plan
+cuts off is UNKNOWN, not FAIL; a fault that touched no consumer has no outcome, and disturbs no other fault's; where two
+overlap, the run can only recover from both.
 """
 
 from __future__ import annotations
@@ -11,13 +25,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from loadtests.measure.deliveries import Deliveries, rank_of
-from loadtests.measure.fault_windows import FaultWindow, Times, unproved
-from loadtests.measure.history_tables import Bools, HistoryTables, Ints
-from loadtests.measure.planned import Planned
+from loadtests.measure.fault_windows import FaultWindow, Times, beside, meanwhile, unproved
+from loadtests.measure.history_tables import Bools, HistoryTables, Ints, sums_at
 from loadtests.measure.streams import StreamTable
-from loadtests.measure.subscriptions import SubscriptionTable
+from loadtests.measure.subscriptions import Planned, SubscriptionTable
 from loadtests.model.contract import Contract
-from loadtests.model.ids import NS_PER_S, SLICE_NS
+from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
 from loadtests.model.records import ACTED
 from loadtests.model.results import Verdict
 from loadtests.tally.histogram import BUCKETS, bounds_us
@@ -62,13 +75,13 @@ def load(
         _, due, sent, missed, *_ = process.publish.numpy()
         there = (due >= low) & (due < high)
         np.add.at(wanted, due[there] - low, (sent + missed)[there])
-    published = _sum(table.due[inside] - low, (table.end - table.start)[inside], n)
+    published = sums_at(table.due[inside] - low, (table.end - table.start)[inside], n)
     entries = rows[came.latency.row]
     return OfferedLoad(
         low=low,
         high=high,
-        offered=_sum(table.due[inside] - low, offered[inside], n),
-        delivered=_sum(came.due[rows] - low, came.unique[rows], n),
+        offered=sums_at(table.due[inside] - low, offered[inside], n),
+        delivered=sums_at(came.due[rows] - low, came.unique[rows], n),
         planned=np.maximum(wanted, published),
         connected=subs.connected(low, high, [c for c in subs.intervals if subs.group_of[c] in groups]),
         consumers=plan.per_slice(low, high, groups),
@@ -79,12 +92,6 @@ def load(
         ),
         ours=ours,
     )
-
-
-def _sum(index: Ints, weight: Ints, length: int) -> Ints:
-    found = np.zeros(length, dtype=np.int64)
-    np.add.at(found, index, weight)
-    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +118,7 @@ class Outcome:
 
 
 _STRUCK = 0.5
-"""A fault that nobody could observe is proved by no less: a few losses may be the target's own."""
+"""A fault that no probe could observe is proved by no less: a few losses may be the target's own."""
 
 
 class Band:
@@ -123,8 +130,8 @@ class Band:
         at, bucket, count = given.late_bins
         n = given.high - given.low
         beyond = np.array([bounds_us(b)[0] / 1000 for b in range(BUCKETS)]) > self.limit_ms
-        over = _sum(at[beyond[bucket]], count[beyond[bucket]], n)
-        group = steady.group_ms * 1_000_000 // SLICE_NS
+        over = sums_at(at[beyond[bucket]], count[beyond[bucket]], n)
+        group = steady.group_ms * NS_PER_MS // SLICE_NS
         weight = _run(np.maximum(given.offered, given.planned))
         start = np.arange(n)
         # Extended until it has enough; what the plan wanted counts as well, or an outage would join the recovery.
@@ -132,7 +139,7 @@ class Band:
         self.whole: Bools = end <= n
         self.end = np.minimum(end, n)
         offered, delivered = (self._sum(c) for c in (given.offered, given.delivered))
-        samples = _sum(at, count, n)
+        samples = sums_at(at, count, n)
         enough = given.connected >= np.ceil(steady.connected_min * given.consumers - 1e-9)
         late: Bools = self._sum(over) * 100 > self._sum(samples) * 5
         silent: Bools = (offered == 0) & (self._sum(given.planned) > 0)
@@ -175,7 +182,7 @@ def baseline(given: OfferedLoad, from_ns: int, to_ns: int, least: int) -> Base |
 def recoveries(
     contract: Contract, given: OfferedLoad, times: Times, acts: list[FaultWindow], changes: tuple[int, ...]
 ) -> list[Outcome]:
-    """The outcome of every act, in their order; one that met nobody has none, and is none for the others."""
+    """The outcome of every act, in their order; an act that met no consumer has none, and is none for the others."""
     found: list[Outcome] = []
     base: Base | None = None
     calm_from = times.warm_ns
@@ -192,11 +199,11 @@ def recoveries(
         start = max([calm_from] + [c for c in changes if c < act.began_ns])
         # What came before is kept where two faults follow each other without a calm stretch between them.
         base = baseline(given, start, act.began_ns, contract.profile.steady.group_min_messages) or base
-        # One that began while this one was in force is part of the same trouble; the next one after it is not.
+        # An act that began while this one was in force is part of the same trouble; the next act after it is not.
         healed_ns = act.began_ns if act.healed_ns is None else act.healed_ns
-        later = [at for a in acts[index + 1 :] if (at := _begin(a)) is not None and at > healed_ns]
+        later = [at for a in acts[index + 1 :] if (at := a.acted_ns) is not None and at > healed_ns]
         next_ns = min(later, default=None)
-        outcome = _outcome(contract, given, times, act, base, next_ns, _beside(acts, act), meanwhile(acts, act))
+        outcome = _outcome(contract, given, times, act, base, next_ns, beside(acts, act), meanwhile(acts, act))
         found.append(outcome)
         end = act.end_ns if outcome.steady_ns is None else max(outcome.steady_ns, act.healed_ns or 0)
         calm_from = max(calm_from, times.plan_end_ns if end is None else end)
@@ -206,9 +213,9 @@ def recoveries(
 def felt_after_all(
     contract: Contract, given: OfferedLoad, times: Times, acts: list[FaultWindow], changes: tuple[int, ...]
 ) -> list[FaultWindow]:
-    """The acts, those proved that nobody could observe and consumers on their path felt while they were in force.
+    """The acts; one that no probe could observe is proved where consumers on its path felt it while it was in force.
 
-    What was seen to touch nobody stays so, whatever happened meanwhile.
+    What was seen to touch no consumer stays so, whatever happened meanwhile.
     """
     if not any(act.unseen for act in acts):
         return acts
@@ -218,50 +225,6 @@ def felt_after_all(
         if act.unseen and act.families and outcome.struck and not meanwhile(acts, act)
         else act
         for act, outcome in zip(acts, outcomes, strict=True)
-    ]
-
-
-def _begin(act: FaultWindow) -> int | None:
-    """When it may have begun to act on somebody; None where it never did."""
-    if act.missed:
-        return None
-    return act.tried_ns if act.began_ns is None else act.began_ns
-
-
-def _beside(acts: list[FaultWindow], act: FaultWindow) -> list[FaultWindow]:
-    """Acts that were in force when this one was healed, and those that were when the last of them was."""
-    found: list[FaultWindow] = []
-    until = act.healed_ns
-    while until is not None:
-        more = [
-            a
-            for a in acts
-            if a is not act
-            and a not in found
-            and (begin := _begin(a)) is not None
-            and begin <= until
-            and (a.healed_ns is None or a.healed_ns > until)
-        ]
-        if not more:
-            break
-        found += more
-        ends = [a.healed_ns for a in more]
-        until = None if None in ends else max(e for e in ends if e is not None)
-    return found
-
-
-def meanwhile(acts: list[FaultWindow], act: FaultWindow) -> list[FaultWindow]:
-    """Acts that were in force at any time while this one was: what was out of its limits may be theirs."""
-    begin, end = _begin(act), act.healed_ns
-    if begin is None or end is None:
-        return []
-    return [
-        a
-        for a in acts
-        if a is not act
-        and (other := _begin(a)) is not None
-        and other < end
-        and (a.healed_ns is None or a.healed_ns > begin)
     ]
 
 

@@ -1,24 +1,25 @@
-"""How were recovery times distributed over the consumers, who did not come back, and what did each of them feel?
+"""How were recovery times distributed: over the consumers, and over the repeats of one fault; who did not come back?
 
-A percentile counts everybody: who did not come back is slower than all who did.
+A percentile counts every consumer: one that did not come back is slower than all that did.  So is a repeat.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from loadtests.measure.consumer_recovery import NEVER, Felt
-from loadtests.measure.fault_windows import FaultWindow, unproved
+from loadtests.measure.fault_windows import FaultWindow, meanwhile, unproved
 from loadtests.measure.history_tables import Bools, Floats, Ints
-from loadtests.measure.recovery import Outcome, meanwhile
+from loadtests.measure.recovery import Outcome
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S, SLICE_NS
-from loadtests.model.results import ConsumerRecovery, ConsumerSpread, Verdict
+from loadtests.model.results import ConsumerRecovery, ConsumerSpread, RecoveryResult, RepeatedResult, Verdict
 
 _POINTS = 200
 _TIMES = ("detected", "byte", "fresh", "steady")
@@ -74,14 +75,14 @@ def _values(moments: Ints, from_ns: int) -> Floats:
 
 
 def _detected(felt: Felt) -> ConsumerSpread:
-    """Of those who noticed: not to have noticed a fault is no failure."""
+    """Of the consumers that noticed: not to have noticed a fault is no failure."""
     values = _values(felt.detected, felt.injected_ns)
     clients = int(((felt.detected != NEVER) | felt.counts).sum())
     return _ranked(values, felt, of=len(values), gone=0, clients=clients, not_recovered=0)
 
 
 def _spread(felt: Felt, moments: Ints, undecided: Bools) -> ConsumerSpread:
-    """Of all who could come back; `undecided`: the data end before one can say of them that they did not."""
+    """Of all that could come back; `undecided`: the data end before it is known that they did not."""
     values = _values(moments, felt.healed_ns)
     absent = (moments == NEVER) & felt.counts
     clients, gone = len(values) + int(absent.sum()), int((absent & ~undecided).sum())
@@ -139,11 +140,11 @@ def _slowest(contract: Contract, felt: Felt) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotBack:
-    """Who did not come back from one act within its recovery limit: to get fresh messages steadily."""
+    """Which consumers did not come back from one act within its recovery limit: to get fresh messages steadily."""
 
     act: str
     limit_s: float
-    clients: int  # who could come back
+    clients: int  # that could come back
     gone: list[int]  # consumers that surely did not
     lines: list[str]  # one for each of them
     doubt: str  # why nothing is known of all, or of more; empty where all is known
@@ -199,3 +200,34 @@ def with_clients(outcome: Outcome, who: NotBack | None) -> Outcome:
         return outcome
     gone = f"{len(who.gone)} of {who.clients} clients were not back within {who.limit_s:g} s"
     return replace(outcome, verdict=Verdict.FAIL, summary=f"{outcome.summary}; but {gone}")
+
+
+_NUMBER = re.compile(r"(#\d+)?( \(\d+\))?$")
+
+
+def repeats(recovery: Sequence[RecoveryResult]) -> list[RepeatedResult]:
+    """One row for each fault that came more than once.
+
+    One that did not recover outlasts every number: it stands above them in the median, and there is no greatest then.
+    """
+    by_name: dict[str, list[RecoveryResult]] = {}
+    for one in recovery:
+        by_name.setdefault(_NUMBER.sub("", one.fault), []).append(one)
+    return [_row(name, all_) for name, all_ in by_name.items() if len(all_) > 1]
+
+
+def _row(name: str, all_: list[RecoveryResult]) -> RepeatedResult:
+    values = [one.recovery_s if one.verdict is Verdict.PASS else None for one in all_]
+    known = sorted(v for v in values if v is not None)
+    unknown = any(one.verdict is not Verdict.PASS and one.verdict is not Verdict.FAIL for one in all_)
+    whole = len(known) == len(all_)
+    rank = (len(all_) - 1) // 2  # the lower of the two middle ones, so that a median is a value that was measured
+    return RepeatedResult(
+        fault=name,
+        times=len(all_),
+        recovered=len(known),
+        recovery_s=values,
+        median_s=known[rank] if not unknown and rank < len(known) else None,
+        max_s=known[-1] if whole else None,
+        mean_s=round(sum(known) / len(known), 3) if whole else None,
+    )

@@ -1,4 +1,4 @@
-"""Were there as many samples as had to be?  What nobody sampled may be anything, so that it is never judged good."""
+"""Were there as many samples as had to be?  What was not sampled is never judged good."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampled:
-    """How many samples a source gave of those that it had to give, and its longest hole."""
+    """How many samples a source gave of the samples that it had to give, and its longest hole."""
 
     source: str
     got: int
@@ -39,9 +39,9 @@ class Sampled:
 
 
 def sampled(source: str, samples: Iterable[tuple[int, int]], period_ns: int, spans: Sequence[Span]) -> Sampled:
-    """Of samples that begin at a moment and last so long: one that lasts stands for those that could not be taken.
+    """Of samples that begin at a moment and last so long: a long one stands for those that could not be taken.
 
-    Neither do samples that come closer together than they should make up for those that are missing elsewhere.
+    Samples that come closer together than they should do not make up for missing ones elsewhere.
     """
     taken = sorted(samples)
     until = [*(at for at, _ in taken[1:]), 2**62]

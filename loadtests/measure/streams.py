@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loadtests.measure.history_tables import OUTCOME_CODE, Bools, HistoryTables, Ints
+from loadtests.measure.history_tables import OUTCOME_CODE, Bools, HistoryTables, Ints, sums_at
 from loadtests.measure.interval_set import EMPTY, SHIFT, StreamLine
 from loadtests.model.contract import Contract
 from loadtests.model.ids import MAX_ROUTES, SLICE_NS
@@ -18,7 +18,7 @@ _UNANSWERED_SLICES = 20
 class StreamTable:
     """Published rows in the order of stream and seq; arrays ending in `_of` are indexed by stream index."""
 
-    ids: Ints  # packed streams, ascending; includes those that only a consumer names
+    ids: Ints  # packed streams, ascending; includes streams that only a consumer names
     route_of: Ints
     family_of: Ints  # -1: a route that the profile does not have
     slot_of: Ints
@@ -33,7 +33,7 @@ class StreamTable:
     failed: StreamLine
     unknown: StreamLine
     ok: StreamLine
-    told_to: Ints  # per stream: place behind the last message that anybody told of; none can come later, but ...
+    told_to: Ints  # per stream: place behind the last message that any record tells of; none can come later, but ...
     open_end: Bools  # ... of streams whose publisher was lost before it had told of all
 
     def index(self, packed: Ints) -> Ints:
@@ -60,18 +60,12 @@ class StreamTable:
         """Members per family."""
         family = self.family_of[line.start >> SHIFT]
         known = family >= 0
-        return _sums(family[known], (line.end - line.start)[known], families)
+        return sums_at(family[known], (line.end - line.start)[known], families)
 
     @property
     def row_family(self) -> Ints:
         """Family of each row."""
         return self.family_of[self.stream]
-
-
-def _sums(index: Ints, weight: Ints, length: int) -> Ints:
-    found = np.zeros(length, dtype=np.int64)
-    np.add.at(found, index, weight)
-    return found
 
 
 def streams(facts: HistoryTables, contract: Contract) -> StreamTable:
@@ -95,7 +89,7 @@ def streams(facts: HistoryTables, contract: Contract) -> StreamTable:
     start, end = (index << SHIFT) + first, (index << SHIFT) + last + 1
 
     failed, unknown = _outcomes(ids, settled)
-    # What a process sent shortly before it was lost may have been answered with an error that nobody wrote down.
+    # What a process sent shortly before it was lost may have been answered with an error that is in no record.
     unknown = unknown.union(_unanswered(facts, ids))
     failed = failed.minus(unknown)
     everything = StreamLine.of(start, end)
@@ -149,7 +143,7 @@ def _lost_from(facts: HistoryTables, name: str) -> list[int]:
 
 
 def _open_end(facts: HistoryTables, ids: Ints, index: Ints) -> Bools:
-    """Streams of lost processes: those of publishers whose rows they wrote, and those of which nobody wrote any."""
+    """Streams of lost processes: of publishers whose rows they wrote, and those without any row."""
     lost = [p.published.numpy()[0] for n, p in facts.each() if _lost_from(facts, n)]
     if not lost:
         return np.zeros(len(ids), dtype=np.bool_)

@@ -133,7 +133,7 @@ def delivery(case: Analysis) -> Delivery:
 
 
 def _slow_readers(case: Analysis, *, known: bool) -> SlowReaders:
-    """The part of those whom the profile expects to be slow."""
+    """The part of the groups that the profile expects to be slow."""
     ledger, came = case.ledger, case.came
     slow = [i for i, g in enumerate(case.profile.consumers) if g.expect_slow]
     rows: Bools = np.isin(came.consumers, slow)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
+from loadtests.measure.analysis import Offered
 from loadtests.model.ids import NS_PER_S, SLICE_NS
-
-if TYPE_CHECKING:
-    from loadtests.measure.analysis import Analysis
 
 GROUPS = 10
 _TARGETS = frozenset({"connect failed", "refused", "peer closed", "error", "no heartbeat"})
@@ -22,7 +19,7 @@ Word = tuple[int, str, int]
 """When, what, how often."""
 
 
-def said(case: Analysis, from_ns: int | None = None, to_ns: int | None = None) -> list[str]:
+def said(case: Offered, from_ns: int | None = None, to_ns: int | None = None) -> list[str]:
     """What consumers were told when a connection was refused or ended, from a moment until before another.
 
     A line for each of at most ten groups of sentences: the first of them, how many, and when it was.
@@ -30,13 +27,13 @@ def said(case: Analysis, from_ns: int | None = None, to_ns: int | None = None) -
     return _grouped(case, _within(_connections(case), from_ns, to_ns))
 
 
-def began(case: Analysis, from_ns: int | None = None, to_ns: int | None = None) -> str:
+def began(case: Offered, from_ns: int | None = None, to_ns: int | None = None) -> str:
     """What was said first, which explains the rest, and what was said most often; empty where nothing was."""
     groups = _groups(_within(_connections(case), from_ns, to_ns))
     return "; ".join(_line(case, g) for g in dict.fromkeys((min(groups), groups[0]))) if groups else ""
 
 
-def all_said(case: Analysis, from_ns: int | None = None, to_ns: int | None = None) -> list[str]:
+def all_said(case: Offered, from_ns: int | None = None, to_ns: int | None = None) -> list[str]:
     """The same, with what publishers and readers were told."""
     return [
         *said(case, from_ns, to_ns),
@@ -45,21 +42,21 @@ def all_said(case: Analysis, from_ns: int | None = None, to_ns: int | None = Non
     ]
 
 
-def _connections(case: Analysis) -> Iterator[Word]:
+def _connections(case: Offered) -> Iterator[Word]:
     for _, process in case.facts.each():
         for s in process.subscriptions:
             if s.step == "left" and s.why in _TARGETS:
                 yield s.at_ns, f"{s.why}: {s.detail}" if s.detail else s.why, 1
 
 
-def _publishes(case: Analysis) -> Iterator[Word]:
+def _publishes(case: Offered) -> Iterator[Word]:
     for _, process in case.facts.each():
         for (second, text), count in process.said.items():
             if text:
                 yield second * NS_PER_S, f"publish: {text}", count
 
 
-def _queries(case: Analysis) -> Iterator[Word]:
+def _queries(case: Offered) -> Iterator[Word]:
     for _, process in case.facts.each():
         for q in process.queried:
             if q.failed:
@@ -70,7 +67,7 @@ def _within(words: Iterable[Word], from_ns: int | None, to_ns: int | None) -> li
     return [w for w in words if (from_ns is None or w[0] >= from_ns) and (to_ns is None or w[0] < to_ns)]
 
 
-def _grouped(case: Analysis, words: list[Word]) -> list[str]:
+def _grouped(case: Offered, words: list[Word]) -> list[str]:
     found = _groups(words)
     lines = [_line(case, group) for group in found[:GROUPS]]
     if len(found) > GROUPS:
@@ -88,7 +85,7 @@ def _groups(words: list[Word]) -> list[Word]:
     return sorted(groups.values(), key=lambda g: (-g[2], g[0], g[1]))
 
 
-def _line(case: Analysis, group: Word) -> str:
+def _line(case: Offered, group: Word) -> str:
     at_ns, text, count = group
     return f"{text} ({f'{count} times, first' if count > 1 else 'once,'} at {case.times.seconds(at_ns):.1f} s)"
 

@@ -12,11 +12,11 @@ from loadtests.measure.analysis import Analysis
 from loadtests.measure.checks import LINES, disconnected_breaks, harness_share, not_offered, own_lag_ms, undecided_share
 from loadtests.measure.fault_windows import FaultWindow, never_in_force, unproved
 from loadtests.measure.harness_trouble import incomplete
+from loadtests.measure.interference import NOT_MEASURED, unanswered
 from loadtests.measure.measures_target import own_readings
 from loadtests.measure.phases import CALM
-from loadtests.measure.planned import left_out
-from loadtests.measure.query_gaps import NOT_MEASURED, unanswered
 from loadtests.measure.streams import overlaps
+from loadtests.measure.subscriptions import left_out
 from loadtests.measure.target_words import said
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.ids import NS_PER_S
@@ -85,7 +85,7 @@ ROOTS = (
 
 
 def _crew(case: Analysis) -> Check:
-    """What rests on users whom nobody started says nothing of the target."""
+    """What rests on users that were not started says nothing of the target."""
     lines = list(left_out(case.facts).values())
     return _condition(CREW, bool(lines), lines[0] if lines else "those that the profile plans", evidence=lines)
 
@@ -119,9 +119,8 @@ def _still_there(case: Analysis, act: FaultWindow) -> str:
         return ""
     until = act.healed_ns + _LOOKED_AFTER_NS
     for other in case.acts:
-        begin = other.tried_ns if other.began_ns is None else other.began_ns
         lasted = other.healed_ns is None or other.healed_ns > act.healed_ns
-        if other is not act and begin is not None and begin < until and lasted:
+        if other is not act and other.begin_ns is not None and other.begin_ns < until and lasted:
             return ""
     return act.still_there
 
@@ -150,14 +149,14 @@ def _account(case: Analysis) -> Check:
     text = "the tally does not add up" if ledger.wrong else f"nothing is known of {len(ledger.unjudged)} consumers"
     if wrong and kept:
         text = f"{text}: {kept[0]} (guard.exceptions_per_s)"
-    nobody = not ledger.judged
+    none = not ledger.judged
     return _condition(
         "the account adds up",
-        bool(wrong) or nobody,
+        bool(wrong) or none,
         text
         if wrong
         else "no consumer's account is there"
-        if nobody
+        if none
         else f"{ledger.judged} consumers, each stream's sum closes",
         measured=float(len(ledger.unjudged)),
         limit=0.0,
@@ -187,7 +186,7 @@ def _offered(case: Analysis) -> Check:
 
 
 def _publishers_gone(case: Analysis) -> list[str]:
-    """Publishers whose part of the plan nobody counted: of a lost process, or taken away by hand."""
+    """Publishers whose part of the plan no process counted: of a lost process, or taken away by hand."""
     end = case.times.plan_end_ns
     lost = [
         f"{t.process} published and was lost: {t.what}"

@@ -1,7 +1,22 @@
-"""What becomes of every delivery in this process?  One comparison, one histogram slot; exceptions leave the loop.
+"""What becomes of every delivery in this process?  One comparison and a log entry; anomalies leave the loop.
 
-No clock and no socket: times come as arguments.  The sources call `take` once per read; the harness flushes once a
-second.
+No clock and no socket: times come as arguments.  Per read the receiver calls one of three, the cheapest first:
+
+    follow      the bytes equal the reference of the consumer's kin (`shared_prefix`): nothing is parsed
+    take_first  a parsed read that ends with a whole frame: the follower leads, or is accounted and may join again
+    take        a parsed read, message by message: `last + 1 == seq` is calm, all else goes to `_deviate`
+
+Each appends (account, now, batch) to the log of its consumer group and does no arithmetic.  When a slice of 100 ms is
+over, its log is folded in bulk into cells and histograms (`folding`); `flush` hands out their records once a second.
+
+Example: three consumers read one frame of two messages in the slice 50.  The log holds three entries that share one
+batch; the fold adds 6 deliveries, 3 reads and 6 histogram counts to the cell (family, due slice, received slice 50).
+A fourth that got the message before, and then only the second of the two, has a gap: a row "gap" goes out within its
+second's budget.
+
+Invariants: a message is in exactly one of unique, repeated and strange; latency starts where the plan wanted the send,
+or a sender that stalls would hide its own stall (coordinated omission); the histogram is log-linear with a bounded
+relative error (HdrHistogram).
 """
 
 from __future__ import annotations
@@ -12,15 +27,13 @@ from typing import Any, Final, Literal
 
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.records import Consumed, Record
-from loadtests.tally.account import Account
+from loadtests.tally.account import Account, Gaps, closings
 from loadtests.tally.anomalies import DeviationRows, StrangeRows
 from loadtests.tally.batch import Batch, key_parts
 from loadtests.tally.cells import Cell, GroupCells
 from loadtests.tally.client_latency import ClientLatencies
-from loadtests.tally.final_counts import closings
 from loadtests.tally.folding import fold
 from loadtests.tally.followers import BUDGET_BYTES, Kinship
-from loadtests.tally.gaps import Gaps
 from loadtests.tally.histogram import Histogram, bucket_of_us
 from loadtests.tally.recent_slices import TouchRing
 from loadtests.tally.shared_prefix import NEVER, NOWHERE
@@ -205,7 +218,7 @@ class Accountant:
         self._touch.open()
 
     def healed(self, healed_ns: int, until_ns: int) -> None:
-        """A fault was healed: each consumer's first message since, and its first fresh one, are wanted until then."""
+        """A fault was healed: each consumer's first message since, and its first fresh one, are recorded until then."""
         self._touch.healed(healed_ns, until_ns)
 
     def close_touch(self, now_ns: int) -> None:
@@ -317,7 +330,7 @@ class Accountant:
             return "unique"
         first = account.first[index]
         if seq < first:
-            # It came behind its successors: a gap that is filled at once, so that whoever reads the rows sees why.
+            # It came behind its successors: a gap that is filled at once, so that the rows tell why.
             self._gap(account, index, seq, first - 1, now_ns)
             account.first[index] = seq
         gaps = account.gaps.get(index)

@@ -52,7 +52,7 @@ class Batch:
 
     @classmethod
     def followed(cls, messages: list[Message]) -> Batch:
-        """Messages that a reference vouches for: nobody asks for their streams again."""
+        """Messages that a reference vouches for: their streams are not asked for again."""
         batch = cls.__new__(cls)
         batch.messages = tuple(messages)
         batch.strange = batch.frames = ()

@@ -1,29 +1,25 @@
-"""Which accounts may be compared, who founds a reference, who leaves it, and what may all of them cost?
+"""Which followers share a reference, which of them founds, joins and leaves it, and what may all references cost?
 
-A reference pays where others follow it.  Where they do not, because bytes differ for each recipient, say, trying is
-given up for longer and longer: per account where it alone gains nothing, per kin where nobody does.  What all
-references of a run take in this process is bounded; whoever pins an old one too long is made to leave.  Nothing here
-changes what is counted: leaving settles an account.
+A reference (`shared_prefix`) pays where others follow it.  Where they do not, because bytes differ for each recipient,
+say, trying is given up for longer and longer: per follower where it alone gains nothing, per kin where no follower
+does.  What all references of a run take in this process is bounded; a follower that pins an old one too long is made to
+leave.  Nothing here changes what is counted: leaving settles the follower's account.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import Final
 
 from loadtests.tally.batch import Batch, Message
-from loadtests.tally.shared_prefix import NOWHERE, Reference
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from loadtests.tally.account import Account
+from loadtests.tally.shared_prefix import NOWHERE, Follower, Kin, Reference
 
 BUDGET_BYTES: Final = 32 << 20
 """Of all references of one run in one process."""
 _LEAST_BYTES: Final = 64 << 10
-"""A reference that may not be longer is not worth founding: so many kin are parsed."""
+"""A reference that may not be longer is not worth founding: the consumers of so many kin are parsed."""
 _GENERATIONS: Final = 3
-"""References of the same kin that may live; who stands in an older one lags far behind or has stalled."""
+"""References of the same kin that may live; a follower in an older one lags far behind or has stalled."""
 _REFUSALS: Final = 4
 _REFUSALS_OF_EACH: Final = 2
 _PAUSE_READS: Final = 256
@@ -31,22 +27,8 @@ _STREAMS_A_STEP: Final = 64
 """Joining compares all streams: that pays only where as many steps are followed as one for so many of them."""
 _OUTRUN: Final = 4
 _OUTRUN_IF_BARRED: Final = 4096
-"""Reads in a row beyond all that the reference has: whoever leads it is behind, and can never be followed."""
+"""Reads in a row beyond all that the reference has: its leader is behind, and can never be followed."""
 _LEVELS: Final = 12
-
-
-class Kin:
-    """Consumers whose bytes may be compared, and the reference that they follow now."""
-
-    __slots__ = ("barred", "key", "level", "members", "pause", "reference")
-
-    def __init__(self, key: tuple[str, frozenset[int]]) -> None:
-        self.key = key
-        self.members: set[Account] = set()
-        self.reference: Reference | None = None
-        self.level = 0  # references in a row that nobody followed
-        self.pause = 0  # reads to wait before another is tried
-        self.barred: set[Account] = set()  # founded one that nobody followed: others' bytes may suit more
 
 
 class Kinship:
@@ -72,20 +54,20 @@ class Kinship:
             kin = self._kin[key] = Kin(key)
         return kin
 
-    def enter(self, account: Account) -> None:
+    def enter(self, follower: Follower) -> None:
         """An account was opened: its kin may be worth another try."""
-        kin = account.kin
-        kin.members.add(account)
+        kin = follower.kin
+        kin.members.add(follower)
         kin.pause = kin.level = 0
         if len(kin.members) == 2:
             self._divide(self._pairs + 1)
 
-    def depart(self, account: Account) -> None:
+    def depart(self, follower: Follower) -> None:
         """An account was closed; nothing of it is kept here, nor of its kin with the last of them."""
-        self.leave(account)
-        kin = account.kin
-        kin.members.discard(account)
-        kin.barred.discard(account)
+        self.leave(follower)
+        kin = follower.kin
+        kin.members.discard(follower)
+        kin.barred.discard(follower)
         if len(kin.members) == 1:
             self._divide(self._pairs - 1)
             for reference in self._of(kin):
@@ -101,14 +83,14 @@ class Kinship:
         if self._share < _LEAST_BYTES:
             self._share = _LEAST_BYTES if pairs * _LEAST_BYTES <= self._budget else 0
 
-    def lead(self, account: Account, batch: Batch, route: Sequence[int]) -> bool:
-        """Lengthen the reference by a read of the account at its tail; False where it cannot."""
-        reference = account.reference
+    def lead(self, follower: Follower, batch: Batch, route: Sequence[int]) -> bool:
+        """Lengthen the reference by a read of the follower at its tail; False where it cannot."""
+        reference = follower.reference
         if (
             reference is None
-            or not self.leads(account)
+            or not self.leads(follower)
             or reference.full(self._share)
-            or not reference.continues(batch.messages, route, account.routes)
+            or not reference.continues(batch.messages, route, follower.routes)
         ):
             return False
         before = reference.bytes
@@ -117,33 +99,33 @@ class Kinship:
         else:
             for frame, message in zip(batch.frames, batch.messages, strict=True):  # chunks pair them
                 reference.extend(frame, Batch.followed([message]))
-        account.at, account.held = reference.tail, None
-        account.led += batch.count
+        follower.at, follower.held = reference.tail, None
+        follower.led += batch.count
         self.bytes += reference.bytes - before
         self._keep_within()
         return True
 
     @staticmethod
-    def leads(account: Account) -> bool:
-        """Whether an account stands at the tail of its kin's reference."""
-        reference = account.reference
-        return reference is not None and reference is account.kin.reference and account.place == (reference.tail, 0)
+    def leads(follower: Follower) -> bool:
+        """Whether a follower stands at the tail of its kin's reference."""
+        reference = follower.reference
+        return reference is not None and reference is follower.kin.reference and follower.place == (reference.tail, 0)
 
-    def leave(self, account: Account) -> None:
+    def leave(self, follower: Follower) -> None:
         """Follow the reference no further; bytes of a frame that is not whole are the caller's care."""
-        reference = account.reference
+        reference = follower.reference
         if reference is None:
             return
-        followed = account.followed
-        reference.settle(account, account.place[0])
-        account.reference, account.at, account.held = None, NOWHERE, None
+        followed = follower.followed
+        reference.settle(follower, follower.place[0])
+        follower.reference, follower.at, follower.held = None, NOWHERE, None
         reference.standing -= 1
         reference.followed += followed
-        if followed and followed * _STREAMS_A_STEP >= len(account.last):
-            account.refused = 0
+        if followed and followed * _STREAMS_A_STEP >= len(follower.last):
+            follower.refused = 0
         else:
-            _refuse(account)
-        kin = account.kin
+            _refuse(follower)
+        kin = follower.kin
         if reference is not kin.reference:
             if not reference.standing:
                 self._forget(reference)
@@ -154,12 +136,12 @@ class Kinship:
                 if not _useful(reference, kin):
                     self._retire(kin)
 
-    def stand(self, account: Account, batch: Batch, *, in_order: bool, led: bool) -> None:
+    def stand(self, follower: Follower, batch: Batch, *, in_order: bool, led: bool) -> None:
         """Found, join or give up a reference after a read that was accounted message by message.
 
-        `led`: the account stood at the tail of its kin's reference when the read came.
+        `led`: the follower stood at the tail of its kin's reference when the read came.
         """
-        kin = account.kin
+        kin = follower.kin
         if len(kin.members) < 2:
             return
         if kin.pause:
@@ -169,43 +151,43 @@ class Kinship:
         latest = kin.reference
         if latest is None or latest.full(self._share):
             if in_order:
-                account.outrun += 1
-                self._found(account, newest)
+                follower.outrun += 1
+                self._found(follower, newest)
             return
         if led:
-            self._retire(kin)  # nobody else can lead over what is missing here; the next in order begins anew
+            self._retire(kin)  # no other can lead over what is missing here; the next in order begins anew
             return
         at = latest.place(newest)
         if at is None:
             if in_order and latest.passed(newest):
-                account.outrun += 1
-                if not latest.standing or account.outrun > _OUTRUN:
-                    self._found(account, newest)
+                follower.outrun += 1
+                if not latest.standing or follower.outrun > _OUTRUN:
+                    self._found(follower, newest)
             return
-        account.outrun = 0
-        if account.pause:
-            account.pause -= 1
-        elif not latest.join(account, at):
-            _refuse(account)
+        follower.outrun = 0
+        if follower.pause:
+            follower.pause -= 1
+        elif not latest.join(follower, at):
+            _refuse(follower)
 
-    def _found(self, account: Account, newest: Message) -> None:
-        kin = account.kin
-        if account in kin.barred and account.outrun <= _OUTRUN_IF_BARRED:
+    def _found(self, follower: Follower, newest: Message) -> None:
+        kin = follower.kin
+        if follower in kin.barred and follower.outrun <= _OUTRUN_IF_BARRED:
             return
-        account.outrun = 0
+        follower.outrun = 0
         self._retire(kin)
-        if kin.pause or 2 * Reference.least(len(account.last)) > self._share:
+        if kin.pause or 2 * Reference.least(len(follower.last)) > self._share:
             return
         for old in self._of(kin)[: 1 - _GENERATIONS]:
             self._end(old)
-        reference = kin.reference = Reference(account, newest)
+        reference = kin.reference = Reference(follower, newest)
         self._living[reference] = kin
         self.bytes += reference.bytes
-        reference.join(account, reference.tail)
+        reference.join(follower, reference.tail)
         self._keep_within()
 
     def _retire(self, kin: Kin) -> None:
-        """Let those who stand in the reference follow it to its end, and nobody else."""
+        """Let the followers that stand in the reference follow it to its end, and let no other join."""
         reference = kin.reference
         if reference is None:
             return
@@ -218,8 +200,8 @@ class Kinship:
             kin.barred = (kin.barred | {reference.founder}) & kin.members
             if kin.barred == kin.members:
                 kin.barred = set()
-            for account in kin.members:
-                account.refused = account.pause = 0  # it was not their bytes alone
+            for follower in kin.members:
+                follower.refused = follower.pause = 0  # it was not their bytes alone
         if not reference.standing:
             self._forget(reference)
 
@@ -231,15 +213,15 @@ class Kinship:
             self._end(next(iter(self._living)))
 
     def _end(self, reference: Reference) -> None:
-        """Make everybody leave, so that it can be freed."""
+        """Make every follower leave, so that it can be freed."""
         kin = self._living[reference]
         if kin.reference is reference:
             kin.reference = None
-        for account in kin.members:
-            if account.reference is reference:
-                begun = account.begun()
-                self.leave(account)
-                account.ahead = begun or account.ahead
+        for follower in kin.members:
+            if follower.reference is reference:
+                begun = follower.begun()
+                self.leave(follower)
+                follower.ahead = begun or follower.ahead
         self._forget(reference)
 
     def _forget(self, reference: Reference) -> None:
@@ -248,12 +230,12 @@ class Kinship:
 
 
 def _useful(reference: Reference, kin: Kin) -> bool:
-    """Whether anybody followed it."""
+    """Whether any follower followed it."""
     return reference.followed > 0 or any(a.reference is reference and a.followed > 0 for a in kin.members)
 
 
-def _refuse(account: Account) -> None:
-    """Note that the account gained nothing; from the fifth time in a row on it waits, longer and longer."""
-    account.refused += 1
-    if account.refused > _REFUSALS:
-        account.pause = min(1 << (account.refused - _REFUSALS), _PAUSE_READS)
+def _refuse(follower: Follower) -> None:
+    """Note that the follower gained nothing; from the fifth time in a row on it waits, longer and longer."""
+    follower.refused += 1
+    if follower.refused > _REFUSALS:
+        follower.pause = min(1 << (follower.refused - _REFUSALS), _PAUSE_READS)

@@ -93,7 +93,7 @@ def encode(form: Form, run: str, stream: int, seq: int, due_ns: int, sent_ns: in
 
 
 def probe_run(run: str) -> str:
-    """Run id of a run's probe messages: nobody accounts them, the receiver only notes that they came."""
+    """Run id of a run's probe messages: the accountant does not count them, the receiver only notes that they came."""
     return f"{run}~probe"
 
 

@@ -1,6 +1,6 @@
 """What was published, with which outcome, and how late?  A fold of sends and answers into the history's records.
 
-Every planned message of a slot that somebody holds ends in exactly one place: in a Published row (perhaps refined by
+Every planned message of a slot that a publisher holds ends in exactly one place: in a Published row (perhaps refined by
 Settled), or counted as not offered.  The union of a stream's Published rows is gapless from 0.
 Records are additive: rows of one publisher group and slice may come several times, from several processes.
 """

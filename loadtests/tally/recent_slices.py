@@ -1,4 +1,4 @@
-"""What did each consumer receive in each slice of the last seconds?  A log of reads, folded only when somebody asks."""
+"""What did each consumer receive in each slice of the last seconds?  A log of reads, folded only round a fault."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Slot:
 
     def __init__(self, index: int, *, groups: int, wanted: bool) -> None:
         self.index = index
-        self.wanted = wanted  # somebody asked for every consumer
+        self.wanted = wanted  # a fault is open: for every consumer
         self.written = False  # for every consumer
         self.seen = False  # its deviants are written, if it had any
         self.logs: list[list[Any]] = [[] for _ in range(groups)]  # as GroupCells.log
@@ -55,9 +55,9 @@ class _Slot:
                 sum_[4] = worst
             if worst > late_ns:
                 sum_[5] = now
-        everybody = sorted(sums.items())
-        for begin in range(0, max(1, len(everybody)), ROWS_A_RECORD):
-            rows = everybody[begin : begin + ROWS_A_RECORD]
+        consumers = sorted(sums.items())
+        for begin in range(0, max(1, len(consumers)), ROWS_A_RECORD):
+            rows = consumers[begin : begin + ROWS_A_RECORD]
             yield Touched(
                 received_slice=self.index,
                 consumer=[consumer for consumer, _ in rows],
@@ -72,7 +72,7 @@ class _Slot:
 
 
 class _Healing:
-    """A fault that was healed: who got something since, and who something fresh."""
+    """A fault that was healed: which consumers got something since, and which something fresh."""
 
     __slots__ = ("at_ns", "first", "fresh", "next", "until_ns")
 
@@ -83,7 +83,7 @@ class _Healing:
         self.fresh: set[int] = set()
 
     def fold(self, slot: _Slot) -> Iterator[FirstAfter]:
-        """Who is new in a slice."""
+        """The consumers that are new in a slice."""
         self.next = slot.index + 1
         found: list[tuple[str, int, int]] = []
         for account, now, batch in slot.reads():
@@ -133,11 +133,11 @@ class TouchRing:
         return self._opened
 
     def deviates(self, consumer: int) -> None:
-        """Somebody had a gap or a repeat in the present slice: its row is written whatever is open."""
+        """A consumer had a gap or a duplicate in the present slice: its row is written whatever is open."""
         self._present.deviants.add(consumer)
 
     def turn(self, index: int) -> None:
-        """Begin a slice. Slices in which nobody read are there as well: while open they prove a silence."""
+        """Begin a slice. Slices in which no consumer read are there as well: while open they prove a silence."""
         for missed in range(max(self._present.index + 1, index - RING_SLICES), index + 1):
             self._present = self._begin(missed)
 

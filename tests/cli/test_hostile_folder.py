@@ -13,7 +13,7 @@ import pytest
 
 from loadtests.cli import analyze_command, console
 from loadtests.cli.analyze_command import analyze_run
-from loadtests.measure.plausible import MARGIN_S
+from loadtests.measure.damage import MARGIN_S
 from loadtests.model import records as r
 from loadtests.model.codec import decode, pack
 from loadtests.model.errors import BadInput

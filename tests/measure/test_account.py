@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from loadtests.measure.absences import CAUSES
-from loadtests.measure.analysis import case
+from loadtests.measure.analysis import analyse
 from loadtests.measure.history_tables import HistoryTables, fold
 from loadtests.measure.judge import conclude, judge
 from loadtests.model.results import Results, to_json
@@ -91,7 +91,7 @@ def _mix(dice: random.Random, world: World, stay: Stay, share: float) -> None:
 
 def windows(world: World) -> list[tuple[str, str, int, int, int]]:
     """Fault windows with the end of the recovery that was judged; that one has tests of its own."""
-    judged = case(world.profile, fold(world.history())).phases.windows
+    judged = analyse(world.profile, fold(world.history())).phases.windows
     faults = sorted(world.faults, key=lambda f: f.start)
     return [(f.kind, f.link, f.start, f.end, w.to_ns) for f, w in zip(faults, judged, strict=True)]
 

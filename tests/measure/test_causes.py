@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from loadtests.measure.judge import judge
-from loadtests.measure.repeats import repeats
+from loadtests.measure.recovery_spread import repeats
 from loadtests.model import records as r
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.results import Results, Verdict

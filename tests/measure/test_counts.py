@@ -10,7 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import msgspec
 import pytest
 
-from loadtests.measure.analysis import case
+from loadtests.measure.analysis import analyse
 from loadtests.measure.history_tables import fold
 from loadtests.measure.measures import MEASURES
 from loadtests.measure.validity import harness_checks
@@ -52,7 +52,7 @@ def limited() -> set[str]:
     for path in SHIPPED:
         found |= {t.measure for t in read_profile(path.read_text("utf-8"), file=path.name).profile.thresholds}
     world = World(profile()).calm()
-    return found | {check.name for check in harness_checks(case(world.profile, fold(world.history())))}
+    return found | {check.name for check in harness_checks(analyse(world.profile, fold(world.history())))}
 
 
 ASKED_FOR = {"lost_charged", "lost_total"}

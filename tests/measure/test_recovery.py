@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadtests.measure.analysis import case
+from loadtests.measure.analysis import analyse
 from loadtests.measure.history_tables import fold
 from loadtests.measure.judge import judge
 from loadtests.measure.recovery_spread import consumer_table
@@ -199,7 +199,7 @@ def test_a_consumer_that_gets_its_backlog_first_is_dated_to_the_message() -> Non
     history = [(name, frame._replace(records=[told(x) for x in frame.records])) for name, frame in world.history()]
     name, last = history[-1]
     history[-1] = (name, last._replace(records=[*last.records[:-1], exact, last.records[-1]]))
-    found = case(world.profile, fold(history)).felt[0]
+    found = analyse(world.profile, fold(history)).felt[0]
     assert found is not None
     assert latest, "or this would test nothing"
     for row, stay in enumerate(world.stays):
@@ -231,7 +231,7 @@ def rare() -> World:
 
 def steady_s(world: World, lose: Any) -> list[float]:
     world.deliver(lose)
-    found = case(world.profile, fold(world.history())).felt[0]
+    found = analyse(world.profile, fold(world.history())).felt[0]
     assert found is not None
     return [(int(at) - found.healed_ns) / S for at in found.steady]
 
@@ -390,7 +390,7 @@ def test_every_consumer_has_a_line_in_the_table() -> None:
     world = cut(back_ns=0, link="client-gateway")
     fault = world.faults[0]
     world.deliver(lambda m, stay: m.sent >= fault.start and (stay.consumer == 1 or m.sent < fault.end + 200 * MS))
-    found = case(world.profile, fold(world.history()))
+    found = analyse(world.profile, fold(world.history()))
     lines = list(csv.DictReader(io.StringIO(consumer_table(found.contract, found.felt))))
     assert [line["consumer"] for line in lines] == [str(c) for c in range(5)]
     assert {line["fault"] for line in lines} == {"cut"}

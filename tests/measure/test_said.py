@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from loadtests.measure.analysis import case
+from loadtests.measure.analysis import analyse
 from loadtests.measure.history_tables import fold
 from loadtests.measure.judge import judge
 from loadtests.measure.target_words import GROUPS, all_said, said
@@ -26,7 +26,7 @@ def left(consumer: int, epoch: int, at_ns: int, why: str, detail: str = "") -> r
 
 
 def said_of(world: World, **span: int) -> list[str]:
-    return said(case(world.profile, fold(world.history())), **span)
+    return said(analyse(world.profile, fold(world.history())), **span)
 
 
 def test_words_are_grouped_by_what_they_say_and_counted() -> None:
@@ -59,7 +59,7 @@ def test_what_redis_and_the_database_said_is_there_too() -> None:
             stream=[stream], first=[1], last=[4], outcome=["FAILED"], at_ns=[T0 + S], said=["OOM command not allowed"]
         )
     )
-    found = case(world.profile, fold(world.history()))
+    found = analyse(world.profile, fold(world.history()))
     assert all_said(found) == ["publish: OOM command not allowed (4 times, first at 1.0 s)"]
     assert said(found) == []
     assert any("OOM command not allowed" in line for line in judge(world.profile, world.history()).log)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtests.measure.analysis import Analysis, case
+from loadtests.measure.analysis import Analysis, analyse
 from loadtests.measure.attribution import UNATTRIBUTED
 from loadtests.measure.history_tables import fold
 from loadtests.measure.judge import judge
@@ -48,7 +48,7 @@ def judged(world: World, lose: Any = None) -> tuple[Results, RecoveryResult]:
 
 
 def unattributed(world: World) -> int:
-    found: Analysis = case(world.profile, fold(world.history()))
+    found: Analysis = analyse(world.profile, fold(world.history()))
     return int(np.asarray(found.ledger.lost())[UNATTRIBUTED].sum())
 
 
