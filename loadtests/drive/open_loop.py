@@ -40,7 +40,7 @@ class OpenLoop:
         tally: RequestTally,
         shown: str,  # request type in Locust's statistics
     ) -> None:
-        self._wiring, self._environment = context, environment
+        self.context, self._environment = context, environment
         self._pacer = Constant(rate_per_s, phase_of(f"{context.profile.seed}:{slot}"))
         self._names, self._timeout_s, self._shown = names, timeout_s, shown
         self._tally = tally
@@ -67,7 +67,7 @@ class OpenLoop:
 
     def run(self) -> None:
         """Ask what is due, from T0 or now, until the plan is over. Blocks this greenlet."""
-        context = self._wiring
+        context = self.context
         t0: int = context.t0.get()  # type: ignore[assignment]  # gevent says Optional for a get that does not block
         run = context.profile.run
         span = round((run.warm_up_s + run.duration_s) * NS_PER_S)
@@ -85,11 +85,11 @@ class OpenLoop:
             self._show(0)
 
     def _sleep_until(self, at_ns: int) -> bool:
-        left = (at_ns - self._wiring.clock.now_ns()) / NS_PER_S
-        return bool(left > 0 and self._wiring.plan_over.wait(left))
+        left = (at_ns - self.context.clock.now_ns()) / NS_PER_S
+        return bool(left > 0 and self.context.plan_over.wait(left))
 
     def _one(self, name: str, due_ns: int) -> None:
-        clock, at = self._wiring.clock, slice_of(due_ns)
+        clock, at = self.context.clock, slice_of(due_ns)
         began = clock.now_ns()
         if began - due_ns > self._timeout_s * NS_PER_S:
             self._fail(name, at, "timeout: the queries before it left no time")
@@ -116,12 +116,12 @@ class OpenLoop:
         gevent.sleep(0)
 
     def _show(self, every_ns: int) -> None:
-        now = self._wiring.clock.now_ns()
+        now = self.context.clock.now_ns()
         if now - self._told_ns < every_ns:
             return
         self._told_ns = now
         for record in self._tally.records():
-            self._wiring.emit(record)
+            self.context.emit(record)
         times, self._times = self._times, {}
         errors, self._errors = self._errors, {}
         if self._environment is None:

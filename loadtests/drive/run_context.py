@@ -56,11 +56,12 @@ class NoSlot(Exception):  # noqa: N818  it names what was found
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addresses:
-    """host, port of what users connect to, each through its link's proxy where there is one."""
+    """host, port of what users connect to, through its link's proxy where there is one."""
 
     redis: tuple[str, int]
     gateway: tuple[str, int]
     postgres: tuple[str, int] | None
+    gateway_http: tuple[str, int] | None = None  # past every proxy: health and statistics
 
 
 @dataclass(slots=True, kw_only=True)

@@ -215,6 +215,7 @@ class Leader:
             redis=target.redis,
             gateway=target.gateway,
             postgres=target.postgres,
+            gateway_http=target.gateway_http,
             users={name: planned[name] if kind.user_class in classes else 0 for name, kind in USERS.items()},
             extensions=extensions.enabled(),
             profile_folder=str(self.chosen.folder),

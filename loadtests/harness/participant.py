@@ -88,6 +88,7 @@ class Participant:
                 redis=host_port(config.redis),
                 gateway=host_port(config.gateway),
                 postgres=host_port(config.postgres) if config.postgres else None,
+                gateway_http=host_port(config.gateway_http) if config.gateway_http else None,
             ),
             trouble=self._trouble,
             tokens=Tokens.from_environment() if profile.target.auth == "token" else None,

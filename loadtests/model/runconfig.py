@@ -27,6 +27,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     redis: str  # host:port, as publishers reach it
     gateway: str
     postgres: str
+    gateway_http: str = ""  # past the proxy; empty: the target names none
     users: dict[str, int]  # planned ones of each kind, after an override
     profile_folder: str  # files that the profile names are relative to it
     stack: str = ""  # folder of the local stack, where its user finds its passwords; empty: an external target

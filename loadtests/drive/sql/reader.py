@@ -60,11 +60,11 @@ class QueryReading(OpenLoop):
 
     def ask(self, name: str) -> None:
         """One query, to its last row."""
-        began_ns = self._wiring.clock.now_ns()
+        began_ns = self.context.clock.now_ns()
         try:
             if self._connection is None:
                 self._connection = postgres.connect(self._account)
-                self.connected(name, self._wiring.clock.now_ns() - began_ns)
+                self.connected(name, self.context.clock.now_ns() - began_ns)
             postgres.rows(self._connection, name, self._spec.timeout_s)
         except postgres.QueryError as error:
             raise RequestFailed(str(error)) from error
