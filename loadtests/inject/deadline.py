@@ -41,3 +41,7 @@ class Watch:
             if self.stop.wait(left / NS_PER_S):
                 return False
         return not self.stop.is_set()
+
+    def pause(self, seconds: float = 0.02) -> bool:
+        """Waits before another look; False when the watch is over."""
+        return self.wait(time.monotonic_ns() + int(seconds * NS_PER_S)) and not self.over

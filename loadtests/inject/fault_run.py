@@ -12,15 +12,13 @@ from dataclasses import dataclass, replace
 
 from loadtests.inject.deadline import Watch
 from loadtests.inject.emitting import Emitter, fault_step
+from loadtests.inject.encounter import Beside
 from loadtests.inject.errors import ControlError, NotThere
-from loadtests.inject.exclusions import Exclusions
-from loadtests.inject.in_force_check import NotInForce, Upkeep
+from loadtests.inject.in_force import Exclusions, NotInForce, Upkeep
 from loadtests.inject.journal import Entry, Journal
-from loadtests.inject.kinds.kind import Kind, Site, Undo
-from loadtests.inject.lifting import Lifted, lift
+from loadtests.inject.kinds.kind import Kind, Lifted, Site, Undo, lift
 from loadtests.inject.linkprobes import Quiet
 from loadtests.inject.proofs import Effective, Proof, Witness
-from loadtests.inject.touching import Beside
 from loadtests.inject.toxics import Missing
 from loadtests.model.fault_kinds import KINDS as NAMED
 from loadtests.model.ids import NS_PER_MS, NS_PER_S

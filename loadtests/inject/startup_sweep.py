@@ -7,23 +7,45 @@ that no injector of this user wrote is told and left: nothing is asked of a serv
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from loadtests.inject.database import database_at
 from loadtests.inject.errors import ControlError, NoAnswer, NotThere
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds import KINDS
-from loadtests.inject.kinds.kind import Site
-from loadtests.inject.lifting import Lifted, lift
+from loadtests.inject.kinds.kind import Lifted, Site, lift
 from loadtests.inject.link import Link
-from loadtests.inject.redis_server import RedisServer
-from loadtests.inject.spares import end_strays
+from loadtests.inject.servers import RedisServer, database_at
 from loadtests.inject.supervisor import SupervisorClient
 from loadtests.inject.toxics import TOXIC_PREFIX, Proxy, ToxiproxyServer
-from loadtests.inject.user_faults import CrewControl
+from loadtests.inject.user_faults import UserFaultControl
 from loadtests.model.stackwire import PROXY_PREFIX, Ask
+
+
+def end_strays(supervisor: SupervisorClient, toxiproxy: ToxiproxyServer, journals: Iterable[Journal]) -> list[str]:
+    """Ends each to which no link leads and which no open entry names. Returns sentences; never raises ControlError."""
+    try:
+        spares = supervisor.status().spares
+        if not spares:
+            return []
+        named = {str(entry.undo["spare"]) for each in journals for entry in each.pending() if "spare" in entry.undo}
+        led_to = {proxy.upstream for proxy in toxiproxy.proxies().values()}
+    except NotThere:
+        return []  # with its supervisor the stack has ended, and every spare; without Toxiproxy nobody can say
+    except ControlError as error:
+        return [f"Whether a second server still runs could not be seen: {error}"]
+    done = []
+    for service, spare in spares.items():
+        if service in named or spare.address in led_to:
+            continue
+        try:
+            supervisor.ask(Ask(do="end-spare", service=service))
+            done.append(f"Ended the second {service}, which no fault needs any more.")
+        except ControlError as error:
+            done.append(f"Still there: the second {service}, which could not be ended: {error}")
+    return done
+
 
 Tell = Callable[[str], None]
 
@@ -167,7 +189,7 @@ def undo_pending(
     server: ToxiproxyServer | None,
     tell: Tell,
     *,
-    crew: CrewControl | None = None,
+    users: UserFaultControl | None = None,
     on_links: bool | None = None,
 ) -> Iterator[tuple[Entry, Lifted]]:
     """Lifts what is open in a journal, and closes there what was read back as lifted.
@@ -190,7 +212,7 @@ def undo_pending(
             supervisor=SupervisorClient(Path(entry.supervisor)) if entry.supervisor else None,
             redis=RedisServer(entry.redis) if entry.redis else None,
             postgres=database_at(entry.postgres, database=entry.database, user=entry.user),
-            crew=crew,
+            users=users,
         )
         lifted = lift(kind, site, entry.undo, fault=entry.fault, tell=tell)
         if lifted.clean:

@@ -1,7 +1,7 @@
 """Which kinds of fault may a profile name, where does each act, and which keys does it take?  The table; data only.
 
-What a kind does is the file of its name in `inject/kinds`. Profiles, forms, documents, rules and the proofs know a kind
-by its row alone.
+What a kind does is in the file of `inject/kinds` that its row names (`part`). Profiles, forms, documents, rules and the
+proofs know a kind by its row alone.
 """
 
 from __future__ import annotations
@@ -59,6 +59,12 @@ class FaultKind:
     unread: bool = False  # bytes wait unread at a consumer, and then in Toxiproxy
     on_process: bool = False  # acts on a process, and only the local stack's are ours
     least_s: float = 0.5  # shorter, it is over before its probe has seen it
+    shares: str = ""  # the file of `inject/kinds` that it shares with others; empty: it has one of its own name
+
+    @property
+    def part(self) -> str:
+        """The file of `inject/kinds` that acts, without its ending."""
+        return self.shares or self.name.replace("-", "_")
 
     @property
     def keys(self) -> Keys:
@@ -70,6 +76,7 @@ MS, BYTES = _whole(1, 600_000), _whole(1, 1_000_000)
 SHARE = FaultKey(of="number", limits={"gt": 0, "le": 1})
 REDIS: tuple[str, ...] = ("redis",)
 POSTGRES: tuple[str, ...] = ("postgres",)
+STOPS = "service_stops"
 A_LOAD_S, A_DELAY_S = 1.0, 0.2
 """How long a fault lasts at least that is measured by a load, or by one answer that is waited for."""
 
@@ -77,6 +84,11 @@ A_LOAD_S, A_DELAY_S = 1.0, 0.2
 def _rows(place: Place, *rows: dict[str, Any]) -> Iterator[FaultKind]:
     for row in rows:
         yield FaultKind(place=place, **row)
+
+
+def _by_users(place: Place, *rows: dict[str, Any]) -> Iterator[FaultKind]:
+    for row in _rows(place, *rows):
+        yield replace(row, shares="on_users")
 
 
 _KINDS = (
@@ -105,9 +117,10 @@ _KINDS = (
         replace(row, destructive=True, services=row.services or SERVICES)
         for row in _rows(
             "service",
-            {"name": "kill", "hides": True, "stops": True, "on_process": True},
-            {"name": "restart", "hides": True, "instant": True, "stops": True, "on_process": True, "least_s": A_LOAD_S},
-            {"name": "pause", "hides": True, "stops": True, "on_process": True},
+            {"name": "kill", "hides": True, "stops": True, "on_process": True, "shares": STOPS},
+            {"name": "restart", "hides": True, "instant": True, "stops": True, "on_process": True, "least_s": A_LOAD_S,
+             "shares": STOPS},
+            {"name": "pause", "hides": True, "stops": True, "on_process": True, "shares": STOPS},
             {"name": "cpu-limit", "needs": {"cpu_percent": FaultKey(of="number", limits={"ge": 1, "le": 100})},
              "on_process": True, "least_s": 2.0},
             {"name": "memory-limit", "needs": {"memory_mb": _whole(1, 10**6)}, "services": REDIS + POSTGRES,
@@ -125,7 +138,7 @@ _KINDS = (
              "may": {"table": FaultKey(of="text", limits={"pattern": r"^[a-z_][a-z0-9_]{0,62}$"})}},
         )
     ),
-    *_rows(
+    *_by_users(
         "consumers",
         {"name": "slow-consumers", "needs": {"read_bytes_per_s": _whole(1, 10**9)}, "may": {"share": SHARE},
          "unread": True},
@@ -136,7 +149,7 @@ _KINDS = (
         {"name": "reconnect-storm", "may": {"share": SHARE}},
         {"name": "bad-token", "needs": {"token": _choice("missing", "wrong", "expired")}, "may": {"share": SHARE}},
     ),
-    *_rows(
+    *_by_users(
         "publishers",
         {"name": "bad-input", "needs": {"form": _choice("malformed", "oversize", "unknown")}, "may": {"share": SHARE}},
     ),

@@ -13,8 +13,8 @@ import pytest
 
 from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import NoAnswer, NotThere
-from loadtests.inject.exclusions import Exclusions
 from loadtests.inject.fault_run import FaultRun, Surroundings
+from loadtests.inject.in_force import Exclusions
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds.kind import Kind, Looks, Resort, Site
 from loadtests.inject.proofs import Effective, Proof

@@ -9,14 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from loadtests.inject.database import Database
-from loadtests.inject.errors import Refused
+from loadtests.inject.encounter import Encounter, Roll, roll_of
+from loadtests.inject.errors import ControlError, NotThere, Refused
 from loadtests.inject.link import Link
 from loadtests.inject.proofs import Effective, Witness
-from loadtests.inject.redis_server import RedisServer
+from loadtests.inject.servers import Database, RedisServer
 from loadtests.inject.supervisor import SupervisorClient
-from loadtests.inject.touching import Encounter
-from loadtests.inject.user_faults import CrewControl
+from loadtests.inject.user_faults import UserFaultControl
 from loadtests.model.injectwire import PlannedFault
 
 Looks = Literal["each second", "at its end", "never"]
@@ -41,7 +40,7 @@ class Site:
     supervisor: SupervisorClient | None = None
     redis: RedisServer | None = None
     postgres: Database | None = None
-    crew: CrewControl | None = None  # the run's own users
+    users: UserFaultControl | None = None  # the run's own users
     gateway_http: str = ""  # host:port of its statistics
     end_links: Callable[[str], None] = lambda _: None  # lifts every fault on a link: Toxiproxy is about to forget them
     held: list[HeldOpen] = field(default_factory=list)  # by this process; another one that undoes the fault has none
@@ -71,6 +70,10 @@ class Site:
         if self.postgres is None:
             raise Refused("the address of PostgreSQL, its database or its user is not known")
         return self.postgres
+
+    def roll(self, speaks: str) -> Roll | None:
+        """How a server of this protocol tells who is connected to it; None where it cannot or may not be asked."""
+        return roll_of(speaks, self.redis, self.postgres)
 
     def let_go(self) -> None:
         """Closes all that this process holds for the fault."""
@@ -112,3 +115,52 @@ class Kind:
     prepared: Callable[[Site, PlannedFault], Undo] | None = None  # undoes what its witness begins before the act
     meets: Callable[[Site, PlannedFault], Encounter] | None = None  # None: its proof shows that it acted on somebody
     lead_ns: int = 0  # what it prepares before it acts may take so long
+
+
+COMMAND = "tickstorm stack heal"
+"""What a user runs when a fault could not be lifted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifted:
+    """How the lifting of one fault ended."""
+
+    clean: bool  # read back
+    escalation: str = ""  # the harder way that did it; empty where undoing it did
+    left: str = ""  # what is still there, as a sentence with the command that lifts it
+
+
+def lift(
+    kind: Kind,
+    site: Site,
+    undo: Undo,
+    *,
+    fault: str,
+    tell: Callable[[str], None],
+    keep: Callable[[str], bool] = lambda _: False,
+) -> Lifted:
+    """Undoes a fault. Never raises ControlError: what could not be done is in the answer, and every step is told.
+
+    `keep`: whether a service must not be restarted, because another fault holds it down.
+    """
+    try:
+        kind.undo(site, undo)
+        left = kind.remaining(site, undo)
+        gone = False
+    except ControlError as error:
+        left, gone = [str(error)], isinstance(error, NotThere)
+    if not left:
+        return Lifted(clean=True)
+    for resort in kind.resorts(site, undo):
+        if (gone and resort.needs_answer) or (resort.restarts and keep(resort.restarts)):
+            continue
+        tell(f'Fault "{fault}" is not lifted yet ({"; ".join(left)}). Next step: {resort.name}; also ends: '
+             f"{resort.also_ends}.")  # fmt: skip
+        try:
+            resort.act()
+            left = kind.remaining(site, undo)
+        except ControlError as error:
+            left, gone = [str(error)], isinstance(error, NotThere)
+        if not left:
+            return Lifted(clean=True, escalation=resort.name)
+    return Lifted(clean=False, left=f'Fault "{fault}" is not lifted: {"; ".join(left)}. Run: {COMMAND}')

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 
-from loadtests.inject.database import LOCKED, SqlRefused
 from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError
 from loadtests.inject.kinds import on_postgres
 from loadtests.inject.kinds.kind import Kind, Site
 from loadtests.inject.kinds.on_postgres import PostgresWitness, longest_ms, session_name
-from loadtests.inject.kinds.on_service import wait_a_little
+from loadtests.inject.passage import Touch
 from loadtests.inject.proofs import Effective, Proof
-from loadtests.inject.touch import Touch
+from loadtests.inject.servers import LOCKED, SqlRefused
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING
 
@@ -39,7 +38,7 @@ class LockWitness(PostgresWitness):
 
     def before(self, watch: Watch) -> None:
         """A table that cannot be read anyway shows no lock."""
-        while (calm := self._read()) != "read" and wait_a_little(watch, 0.1):
+        while (calm := self._read()) != "read" and watch.pause(0.1):
             pass
         self.calm = calm
 
@@ -47,7 +46,7 @@ class LockWitness(PostgresWitness):
         """A read that gave up waiting for the lock is proof. It has met somebody who waits for it besides."""
         while True:
             seen = self._read()
-            if seen == "locked" or not wait_a_little(watch, 0.1):
+            if seen == "locked" or not watch.pause(0.1):
                 break
         effective: Effective = {"table": table_of(self.fault), "read": seen, "waited_ms": PROBE_WAIT_MS}
         if seen == "locked":
@@ -70,7 +69,7 @@ class LockWitness(PostgresWitness):
                 count = int(self.database.ask(_WAITING, (table,))[0][0])
             except ControlError as error:
                 return Touch(touched=NOT_OBSERVABLE, why=str(error))
-            if count or not wait_a_little(watch, 0.1):
+            if count or not watch.pause(0.1):
                 break
         why = f"nobody waited for {table}: no query of the run or the target met the lock"
         return Touch(touched=ACTED if count else NOTHING, why=why, connections=count)

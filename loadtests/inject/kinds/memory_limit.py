@@ -13,13 +13,19 @@ from pathlib import Path
 
 import psutil
 
-from loadtests.inject.database import OUT_OF_MEMORY, SqlRefused
 from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError, NotAllowedHere, Refused
 from loadtests.inject.kinds.kind import Kind, Site, Undo
-from loadtests.inject.kinds.on_service import ServiceWitness, company, resorts, wait_a_little
-from loadtests.inject.processes import family_of, remember, remembered
+from loadtests.inject.kinds.on_service import (
+    ServiceWitness,
+    company,
+    family_of,
+    remember,
+    remembered,
+    resorts,
+)
 from loadtests.inject.proofs import Effective, Proof
+from loadtests.inject.servers import OUT_OF_MEMORY, SqlRefused
 from loadtests.model.fault_kinds import NOT_ALLOWED_HERE
 from loadtests.model.injectwire import PlannedFault
 
@@ -169,7 +175,7 @@ def _apply(site: Site, fault: PlannedFault) -> None:
     while True:
         family = family_of(site, fault)
         _limit(family, limit_bytes(fault), told(family[0].pid)[1])
-        if not _not_in_force(site, fault) or not wait_a_little(watch):
+        if not _not_in_force(site, fault) or not watch.pause():
             return
 
 
@@ -205,7 +211,7 @@ def _remaining(_: Site, entry: Undo) -> list[str]:
         if not left:
             return []
         _undo(_, entry)
-        wait_a_little(watch)
+        watch.pause()
     return left
 
 

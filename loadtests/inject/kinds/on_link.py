@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from loadtests.inject.deadline import Watch
+from loadtests.inject.encounter import Encounter, ServerEncounter, Unseen
 from loadtests.inject.errors import Refused
 from loadtests.inject.kinds.kind import Kind, Resort, Site, Undo
 from loadtests.inject.link import Link
-from loadtests.inject.passage import Meets, Passage
+from loadtests.inject.passage import Meets, Passage, Touch
 from loadtests.inject.proofs import Witness, directions
-from loadtests.inject.roll import ServerEncounter, roll_of
-from loadtests.inject.touch import Touch
-from loadtests.inject.touching import Encounter, Unseen
 from loadtests.inject.toxics import Direction, Missing, Toxic, problems, toxic_name
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.stackwire import Ask
@@ -145,7 +143,7 @@ def meeting(meets: Meets) -> Callable[[Site, PlannedFault], Encounter]:
         passage = site.the_link().passage()
         if isinstance(passage, Passage):
             return LinkEncounter(passage, meets, directions(fault.direction))
-        if meets == "cuts" and (roll := roll_of(site, site.the_link().speaks)) is not None:
+        if meets == "cuts" and (roll := site.roll(site.the_link().speaks)) is not None:
             return ServerEncounter(roll, site.the_link(), passage)
         return Unseen(passage)
 

@@ -6,15 +6,13 @@ import os
 import time
 import zlib
 
-from loadtests.inject.database import Database, SqlRefused
 from loadtests.inject.deadline import Watch
+from loadtests.inject.encounter import OTHERS, Idle
 from loadtests.inject.errors import ControlError, NotThere
 from loadtests.inject.kinds.kind import Resort, Site, Undo
-from loadtests.inject.kinds.on_service import wait_a_little
+from loadtests.inject.passage import Touch
 from loadtests.inject.proofs import Effective, ms
-from loadtests.inject.roll import OTHERS
-from loadtests.inject.touch import Touch
-from loadtests.inject.touching import Idle
+from loadtests.inject.servers import Database, SqlRefused
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING
@@ -79,7 +77,7 @@ class Queries(Idle):
                 return Touch(touched=NOT_OBSERVABLE, why="PostgreSQL does not tell who queries it")
             if more := now - self._seen:
                 return Touch(touched=ACTED, connections=len(more))
-            if not wait_a_little(watch, _EVERY_S):
+            if not watch.pause(_EVERY_S):
                 return Touch(
                     touched=NOTHING, why="nobody of the run or the target queried PostgreSQL while it was in force"
                 )
@@ -155,7 +153,7 @@ def end_sessions(site: Site, entry: Undo) -> None:
 
 def settled(database: Database, name: str, count: int, watch: Watch) -> int:
     """How many sessions have this name, as soon as there are so many: one that was closed takes a moment to go."""
-    while (there := len(database.backends(name))) != count and wait_a_little(watch, _EVERY_S):
+    while (there := len(database.backends(name))) != count and watch.pause(_EVERY_S):
         pass
     return there
 
@@ -173,7 +171,7 @@ def sessions_left(site: Site, entry: Undo) -> list[str]:
             left = [str(error)]
         else:
             left = [f"backend {pid} is still there" for pid in pids]
-        if not left or not wait_a_little(watch, _EVERY_S):
+        if not left or not watch.pause(_EVERY_S):
             return left
 
 

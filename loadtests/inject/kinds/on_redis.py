@@ -10,7 +10,7 @@ from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError
 from loadtests.inject.kinds.kind import Resort, Site, Undo
 from loadtests.inject.proofs import Effective, ms
-from loadtests.inject.redis_server import RedisServer
+from loadtests.inject.servers import RedisServer
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.stackwire import Ask
 

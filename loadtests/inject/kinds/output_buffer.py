@@ -10,10 +10,9 @@ from loadtests.inject.errors import ControlError
 from loadtests.inject.kinds import on_redis
 from loadtests.inject.kinds.kind import Kind, Site
 from loadtests.inject.kinds.on_redis import RedisWitness, private_name
-from loadtests.inject.kinds.on_service import wait_a_little
+from loadtests.inject.passage import Touch
+from loadtests.inject.probe_connection import Cut, connected
 from loadtests.inject.proofs import Effective, Proof
-from loadtests.inject.socketry import Cut, connected
-from loadtests.inject.touch import Touch
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.logins import redis_login
 from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING
@@ -78,7 +77,7 @@ class OutputBufferWitness(RedisWitness):
                 closed = self.redis.info("stats", COUNTER) - before - 1
             except ControlError as error:
                 return Touch(touched=NOT_OBSERVABLE, why=str(error))
-            if closed > 0 or not wait_a_little(watch, _LOOK_S):
+            if closed > 0 or not watch.pause(_LOOK_S):
                 break
         why = "Redis closed no subscriber of the target: none was behind by so much"
         return Touch(touched=ACTED if closed > 0 else NOTHING, why=why, closed=max(0, closed))

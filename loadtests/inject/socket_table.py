@@ -79,6 +79,22 @@ def look(port: int, pid: int | None = None) -> Look | None:
     return Look(held=held, ended=frozenset(ended | left), left=frozenset(left), listeners=frozenset(listeners))
 
 
+def open_connections(port: int, *, must_listen: bool = True) -> frozenset[Peer] | None:
+    """The remote ends of the connections that this port of ours has accepted.
+
+    None where it cannot be known: no such table, or no process of this machine listens on the port.
+    """
+    rows = [row for row in _from_tables(Path("/proc/net"), port) or () if row.local[1] == port]
+    listens = any(row.state == _LISTEN for row in rows)
+    found = frozenset(row.remote for row in rows if row.state == _ESTABLISHED)
+    return found if listens or not must_listen else None
+
+
+def without_port(remotes: frozenset[Peer], port: int | None) -> frozenset[Peer]:
+    """The same without the end that has this port: a probe does not count itself."""
+    return frozenset(remote for remote in remotes if remote[1] != port)
+
+
 def why_unseen(port: int, api_port: int, pid: int | None) -> str:
     """Why the connections to a port cannot be observed from here; empty where they can.
 
@@ -134,7 +150,7 @@ def _is_ours(pid: int) -> bool:
 
 
 def _from_tables(folder: Path, port: int) -> list[_Row] | None:
-    rows, read = [], False
+    rows, read, wanted = [], False, f":{port:04X} "
     for name in ("tcp", "tcp6"):
         try:
             lines = (folder / name).read_text().splitlines()[1:]
@@ -142,6 +158,8 @@ def _from_tables(folder: Path, port: int) -> list[_Row] | None:
             continue
         read = True
         for line in lines:
+            if wanted not in line:
+                continue
             words = line.split(None, 10)
             local, remote = _hex_peer(words[1]), _hex_peer(words[2])
             if port in (local[1], remote[1]):
