@@ -19,8 +19,7 @@ import gevent
 from gevent.event import Event
 from locust.runners import MasterRunner
 
-from loadtests.capture.clock import clock_identity
-from loadtests.capture.clocksync import ClockServer
+from loadtests.capture.clock import ClockServer, clock_identity
 from loadtests.drive.run_context import RunContext
 from loadtests.harness import messages
 from loadtests.harness.ctrl_c import heed_ctrl_c

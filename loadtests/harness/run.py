@@ -16,10 +16,9 @@ import gevent
 from gevent.event import Event
 
 from loadtests.capture.clock import MonotonicClock
+from loadtests.capture.history_writer import HistoryWriter, Recorder
 from loadtests.capture.machine import free_memory_mb
-from loadtests.capture.recorder import Recorder
 from loadtests.capture.shipping import Inbox
-from loadtests.capture.writing import HistoryWriter
 from loadtests.harness.abort_guards import AbortGuards
 from loadtests.harness.fault_chain import Following
 from loadtests.harness.fault_control import FaultControl

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loadtests.capture.asking import get_json
+from loadtests.capture.bounded_clients import get_json
 from loadtests.harness.paths import journals
 from loadtests.harness.service_watch import Ends, ends_of_processes, ends_of_stack
 from loadtests.inject.startup_sweep import heal

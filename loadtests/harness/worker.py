@@ -13,8 +13,7 @@ from typing import Any
 import gevent
 import msgspec
 
-from loadtests.capture.clock import clock_identity
-from loadtests.capture.clocksync import EVERY_S, Offset, measure
+from loadtests.capture.clock import EVERY_S, Offset, clock_identity, measure
 from loadtests.capture.shipping import Outbox
 from loadtests.drive.run_context import Kind, RunContext
 from loadtests.harness import messages

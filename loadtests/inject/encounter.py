@@ -1,7 +1,9 @@
-"""Did a fault meet somebody of the run or the target?  Asked beside its witness, which measures the fault itself.
+"""Did a fault meet traffic of the run or the target?  Asked beside its witness, which measures the fault itself.
 
-A fault that acts as asked on nobody proves nothing about the target. Three answers: it acted, it touched nothing, or
-that cannot be observed from here.
+A fault that acts as asked on no traffic proves nothing about the target. Three answers: it acted, it touched nothing,
+or that cannot be observed from here. A link's connections are told by the kernel (`passage`). Where its table is not in
+reach, the server tells its own: Redis by CLIENT LIST, PostgreSQL by pg_stat_activity, without sessions of our name. A
+server does not tell who came and went in the same instant, so it is asked just before a cut and just after it.
 """
 
 from __future__ import annotations
@@ -19,6 +21,19 @@ from loadtests.inject.proofs import Effective, Proof, Witness
 from loadtests.inject.servers import Database, RedisServer
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING
+
+Roll = Callable[[], frozenset[Hashable]]
+"""Who is connected. Raises ControlError."""
+
+_GONE_S = 1.0  # so soon a server knows that a connection was closed, also on a busy machine
+_LOOK_NS = 50 * NS_PER_MS
+OTHERS = """
+    FROM pg_stat_activity
+    WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+      AND (application_name NOT LIKE 'tickstorm%%' OR application_name = 'tickstorm-reader')
+"""
+"""PostgreSQL's sessions of the run and the target: those of our own tools bear our name."""
+_SESSIONS = f"SELECT pid, backend_start::text {OTHERS}"
 
 
 class Encounter(Protocol):
@@ -105,20 +120,6 @@ class Beside:
         """Lets go of both."""
         self._encounter.close()
         self._witness.close()
-
-
-Roll = Callable[[], frozenset[Hashable]]
-"""Who is connected. Raises ControlError."""
-
-_GONE_S = 1.0  # so soon a server knows that a connection was closed, also on a busy machine
-_LOOK_NS = 50 * NS_PER_MS
-OTHERS = """
-    FROM pg_stat_activity
-    WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
-      AND (application_name NOT LIKE 'tickstorm%%' OR application_name = 'tickstorm-reader')
-"""
-"""PostgreSQL's sessions of the run and the target: those of our own tools bear our name."""
-_SESSIONS = f"SELECT pid, backend_start::text {OTHERS}"
 
 
 def roll_of(speaks: str, redis: RedisServer | None, postgres: Database | None) -> Roll | None:

@@ -14,7 +14,7 @@ from loadtests.inject.deadline import Watch
 from loadtests.inject.emitting import Emitter, fault_step
 from loadtests.inject.encounter import Beside
 from loadtests.inject.errors import ControlError, NotThere
-from loadtests.inject.in_force import Exclusions, NotInForce, Upkeep
+from loadtests.inject.in_force import Exclusions, InForceCheck, NotInForce
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds.kind import Kind, Lifted, Site, Undo, lift
 from loadtests.inject.linkprobes import Quiet
@@ -217,7 +217,7 @@ class FaultRun:
             Watch(until_ns, self._stop).wait()
             return
         repeat = self._kind.looks == "each second"
-        upkeep = Upkeep(self._look, self._tell_lost, repeat=repeat, seen_ns=time.monotonic_ns())
+        upkeep = InForceCheck(self._look, self._tell_lost, repeat=repeat, seen_ns=time.monotonic_ns())
         upkeep.start()
         Watch(until_ns - _LAST_LOOK_NS, self._stop).wait()
         upkeep.finish(look=self._by not in HURRIED)

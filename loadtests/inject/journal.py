@@ -1,10 +1,12 @@
 """Which faults may be in force, and how is each undone?  An append-only file, on disk before a fault is applied.
 
-Any process can undo what is open in it, whatever became of the one that wrote it; but nobody while its injector lives:
-that one holds the file, and the system lets it go when the process ends, however it ends.
+Any process can undo what is open in it, whatever became of its writer; but none while its injector lives: an injector
+holds the file, and the system lets it go when the process ends, however it ends.
 
-Whoever undoes shows passwords to the servers that a line names. So only lines of this user's own injectors count, by
-the sum beside each (`seal`), in a file of this user. Others are counted, and left until the user vouches for the file.
+A process that undoes a fault shows passwords to the servers that a line names. So only lines of this user's own
+injectors count, by the sum beside each, in a file of this user. Others are counted, and left until the user vouches for
+the file. The key of the sums lies in the user's state folder (XDG_STATE_HOME, else ~/.local/state): `stack down` does
+not empty that one, every checkout of this user finds it, and it goes with no copy of a checkout or of reports/.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Did traffic of the run or the target pass a port before a fault, and did the fault meet it?  Three answers.
+"""Did traffic of the run or the target pass a port before a fault, and did the fault meet it?  Three answers (`Touch`).
 
 A thread looks at the kernel's table now and then, from the calm before a fault to its end. Connections of the injector
 itself are left out by their local ports, also those that were closed meanwhile. Connections that last for one request
@@ -39,7 +39,7 @@ class Touch:
 
 
 BEFORE_NS = 2_300_000_000
-"""Who passed so long before a fault counts as its traffic: two seconds, and the announcement."""
+"""Connections that passed so long before a fault are its traffic: two seconds, and the announcement."""
 
 _EVERY_S, _LATER_EVERY_S = 0.1, 0.5  # before it acts, and while it is in force
 _PAUSES = 10  # times as long as a look, until the next one

@@ -1,4 +1,4 @@
-"""What does one connection through a link show: an answer, silence, a refusal, a cut?  Knows no protocol."""
+"""What does one connection through a link show: an answer, silence, a refusal, a cut?  Knows no protocol but TLS."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ def _connect(sock: socket.socket, place: Any, watch: Watch, own: OwnPorts) -> No
         raise Cut("refused" if code in _REFUSED else "reset" if code in _RESET else "no connect")
     if sock.getsockname() == sock.getpeername():
         own.refused(port)
-        raise Cut("refused")  # nobody listens, and the kernel had chosen just that port for our end
+        raise Cut("refused")  # no process listens, and the kernel had chosen just that port for our end
 
 
 class ProbeConnection:
@@ -280,7 +280,7 @@ class ProbeConnection:
                     raise Cut("closed")
                 self.got_bytes += len(piece)
                 if len(got) > _MOST_BYTES:
-                    raise Cut("closed")  # nobody asked for that much: we close it
+                    raise Cut("closed")  # more than any question asks for: we close it
                 self.pieces.append(Piece(at_ns=time.monotonic_ns(), size_bytes=len(piece)))
                 plain, answer = self._layer.open(piece)
                 got += plain

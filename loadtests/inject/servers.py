@@ -1,4 +1,4 @@
-"""What may be asked of a PostgreSQL server, past every proxy?  Short sessions as its administrator or as the probe.
+"""What may be asked of the Redis and PostgreSQL servers themselves, past every proxy?  With timeouts, never retried.
 
 Every session of ours names itself `tickstorm-...`, so that any process finds and ends what another one left. Passwords
 come from the environment alone: PG_ADMIN_PASSWORD for the administrator, TEST_DB_PASSWORD for the probe, else libpq's.
@@ -23,9 +23,18 @@ from loadtests.model.words import plain
 ADMIN = "postgres"
 """The administrator where PG_ADMIN_USER names none; the local stack's superuser."""
 
+OWN = "tickstorm-"
+"""Connections of our own name themselves so, and are spared where others are killed."""
 NAME = "tickstorm-inject"
+_TIMEOUT_S = 3.0  # of Redis
 _CONNECT_S = 3
 _STATEMENT_MS = 5_000
+
+FULL = "53300"
+"""Too many connections."""
+LOCKED = "55P03"
+"""A lock was not free in time."""
+OUT_OF_MEMORY = "53200"
 
 
 class Database:
@@ -145,19 +154,6 @@ def _named(error: psycopg2.Error) -> ControlError:
         elif not text.lower().count("fatal:"):
             return NoAnswer(text)
     return SqlRefused(text, code or "")
-
-
-FULL = "53300"
-"""Too many connections."""
-LOCKED = "55P03"
-"""A lock was not free in time."""
-OUT_OF_MEMORY = "53200"
-
-
-OWN = "tickstorm-"
-"""Connections of our own name themselves so, and are spared where others are killed."""
-
-_TIMEOUT_S = 3.0
 
 
 class Full(Refused):

@@ -1,7 +1,8 @@
 """What had an earlier process left behind, and how is it lifted?  By journal, and by the names that we give.
 
 A journal whose injector lives is left alone, and so is its Toxiproxy: that injector lifts its faults itself. A journal
-that no injector of this user wrote is told and left: nothing is asked of a server that only it names.
+that no injector of this user wrote is told and left: nothing is asked of a server that only it names. A second server
+of the local stack that no fault needs any more is ended.
 """
 
 from __future__ import annotations
@@ -22,33 +23,7 @@ from loadtests.inject.toxics import TOXIC_PREFIX, Proxy, ToxiproxyServer
 from loadtests.inject.user_faults import UserFaultControl
 from loadtests.model.stackwire import PROXY_PREFIX, Ask
 
-
-def end_strays(supervisor: SupervisorClient, toxiproxy: ToxiproxyServer, journals: Iterable[Journal]) -> list[str]:
-    """Ends each to which no link leads and which no open entry names. Returns sentences; never raises ControlError."""
-    try:
-        spares = supervisor.status().spares
-        if not spares:
-            return []
-        named = {str(entry.undo["spare"]) for each in journals for entry in each.pending() if "spare" in entry.undo}
-        led_to = {proxy.upstream for proxy in toxiproxy.proxies().values()}
-    except NotThere:
-        return []  # with its supervisor the stack has ended, and every spare; without Toxiproxy nobody can say
-    except ControlError as error:
-        return [f"Whether a second server still runs could not be seen: {error}"]
-    done = []
-    for service, spare in spares.items():
-        if service in named or spare.address in led_to:
-            continue
-        try:
-            supervisor.ask(Ask(do="end-spare", service=service))
-            done.append(f"Ended the second {service}, which no fault needs any more.")
-        except ControlError as error:
-            done.append(f"Still there: the second {service}, which could not be ended: {error}")
-    return done
-
-
 Tell = Callable[[str], None]
-
 
 LEFT_ALONE = "Left alone"
 """How a sentence about the faults of a run that goes on begins."""
@@ -289,3 +264,27 @@ def _recreate(server: ToxiproxyServer, proxy: Proxy, done: list[str]) -> None:
         done.append(f'Deleted proxy "{proxy.name}" and created it anew.')
     except ControlError as error:
         done.append(f'Proxy "{proxy.name}" could not be created anew: {error}')
+
+
+def end_strays(supervisor: SupervisorClient, toxiproxy: ToxiproxyServer, journals: Iterable[Journal]) -> list[str]:
+    """Ends each to which no link leads and which no open entry names. Returns sentences; never raises ControlError."""
+    try:
+        spares = supervisor.status().spares
+        if not spares:
+            return []
+        named = {str(entry.undo["spare"]) for each in journals for entry in each.pending() if "spare" in entry.undo}
+        led_to = {proxy.upstream for proxy in toxiproxy.proxies().values()}
+    except NotThere:
+        return []  # with its supervisor the stack has ended, and every spare; without Toxiproxy nobody can say
+    except ControlError as error:
+        return [f"Whether a second server still runs could not be seen: {error}"]
+    done = []
+    for service, spare in spares.items():
+        if service in named or spare.address in led_to:
+            continue
+        try:
+            supervisor.ask(Ask(do="end-spare", service=service))
+            done.append(f"Ended the second {service}, which no fault needs any more.")
+        except ControlError as error:
+            done.append(f"Still there: the second {service}, which could not be ended: {error}")
+    return done

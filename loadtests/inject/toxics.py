@@ -17,7 +17,7 @@ import msgspec
 from toxiproxy.api import validate_response
 from toxiproxy.exceptions import InvalidToxic, NotFound, ProxyExists
 
-from loadtests.inject.asking import Reply, ask
+from loadtests.inject.bounded_http import Reply, ask
 from loadtests.inject.errors import Refused
 from loadtests.model.address import host_port
 from loadtests.model.words import plain

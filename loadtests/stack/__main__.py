@@ -22,8 +22,7 @@ from loadtests.model.errors import BadInput, TickstormError
 from loadtests.stack.child import LINUX, die_with, signal_pid
 from loadtests.stack.errors import OwnedByAnother
 from loadtests.stack.folder import StackFolder
-from loadtests.stack.orphans import end_left
-from loadtests.stack.owner import watch
+from loadtests.stack.orphans import end_left, watch
 from loadtests.stack.supervisor import Supervisor
 
 PR_SET_CHILD_SUBREAPER = 36

@@ -25,7 +25,7 @@ from loadtests.stack.child import tail
 from loadtests.stack.errors import OwnedByAnother, StackError, from_wire
 from loadtests.stack.folder import StackFolder
 from loadtests.stack.install import ensure, silent
-from loadtests.stack.owner import myself
+from loadtests.stack.orphans import myself
 from loadtests.stack.passwords import adopt
 from loadtests.stack.postgresql import python_environment
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from loadtests.capture.asking import get_json
+from loadtests.capture.bounded_clients import get_json
 from loadtests.inject.deadline import Watch
 from loadtests.inject.kinds.on_users import GatewayCounts
 from loadtests.inject.link import Link

@@ -10,7 +10,7 @@ How to add a kind
 4. `not_in_force` compares what is read back with what was asked; an answer "ok" is not a read-back.
 5. `witness` measures the effect itself. What it could not measure is not proved, and says why. `meets` watches whether
    traffic of the run or the target met it; the proof of a kind without it demands that by itself.
-6. `resorts` are the harder ways, mildest first, each with what else it ends.
+6. `escalations` are the harder ways, mildest first, each with what else it ends.
 7. Add a test that applies, proves and lifts it on real servers, and one in which the proof fails.
 """
 

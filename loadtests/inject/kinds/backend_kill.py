@@ -81,5 +81,5 @@ KIND = Kind(
     witness=BackendKillWitness,
     undo=lambda _site, _entry: None,
     remaining=lambda _site, _entry: [],
-    resorts=lambda _site, _entry: [],
+    escalations=lambda _site, _entry: [],
 )

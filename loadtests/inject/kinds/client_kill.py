@@ -86,5 +86,5 @@ KIND = Kind(
     witness=ClientKillWitness,
     undo=_nothing,
     remaining=lambda _site, _entry: [],
-    resorts=lambda _site, _entry: [],
+    escalations=lambda _site, _entry: [],
 )

@@ -120,6 +120,6 @@ KIND = Kind(
     witness=ExhaustionWitness,
     undo=on_postgres.end_sessions,
     remaining=on_postgres.sessions_left,
-    resorts=on_postgres.resorts,
+    escalations=on_postgres.escalations,
     meets=lambda site, _: on_postgres.Newcomers(site.the_postgres()),
 )

@@ -18,11 +18,11 @@ from loadtests.inject.kinds.on_service import (
     CpuMeter,
     ServiceWitness,
     company,
+    escalations,
     family_of,
     holds,
     remember,
     remembered,
-    resorts,
     standing,
     tell_all,
 )
@@ -184,6 +184,6 @@ KIND = Kind(
     witness=CpuWitness,
     undo=_undo,
     remaining=_remaining,
-    resorts=resorts,
+    escalations=escalations,
     meets=company,
 )

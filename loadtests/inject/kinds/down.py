@@ -67,6 +67,6 @@ KIND = Kind(
     witness=_witness,
     undo=on_link.undo,
     remaining=on_link.remaining,
-    resorts=on_link.resorts,
+    escalations=on_link.escalations,
     meets=on_link.meeting("cuts"),
 )

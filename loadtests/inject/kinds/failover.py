@@ -1,6 +1,8 @@
 """Failover: the link leads to a second server, and every connection to the first one is closed.
 
 `to` is that server, host:port, or "spare": the local stack starts one. It holds nothing of what the first one holds.
+The proof is which server answers: by what it says of itself (INFO, one SELECT, GET /health; nothing that changes the
+target), else by whom the kernel shows connected.
 """
 
 from __future__ import annotations
@@ -25,6 +27,11 @@ from loadtests.model.address import PATTERN, host_port, is_address, written
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.stackwire import SPARES, Ask
+
+SPARE = "spare"
+_START_S = 20.0  # how long a spare may take until it is ready
+_NEW, _APPLIED = "to", "applied"  # names of what is kept at the site
+_LOOK_S = 1.0
 
 _RUN_ID = re.compile(rb"run_id:([0-9a-f]+)")
 _SERVER = "SELECT system_identifier, inet_server_port(), pg_postmaster_start_time()::text FROM pg_control_system()"
@@ -86,12 +93,6 @@ def _local_port(address: str) -> int | None:
     except ValueError:
         return None
     return port if host in _HERE else None
-
-
-SPARE = "spare"
-_START_S = 20.0  # how long a spare may take until it is ready
-_NEW, _APPLIED = "to", "applied"  # names of what is kept at the site
-_LOOK_S = 1.0
 
 
 def _problems(fault: PlannedFault) -> list[str]:
@@ -251,7 +252,7 @@ KIND = Kind(
     witness=_witness,
     undo=_undo,
     remaining=_remaining,
-    resorts=on_link.resorts,
+    escalations=on_link.escalations,
     meets=on_link.meeting("cuts"),
     prepared=_prepared,
     lead_ns=10 * NS_PER_S,

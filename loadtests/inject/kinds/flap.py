@@ -230,7 +230,7 @@ KIND = Kind(
     witness=_witness,
     undo=_undo,
     remaining=on_link.remaining,
-    resorts=on_link.resorts,
+    escalations=on_link.escalations,
     meets=on_link.meeting("cuts"),
     looks="never",  # to be off and on in turns is what it is; its own phases tell what went wrong
 )

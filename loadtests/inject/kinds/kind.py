@@ -1,6 +1,7 @@
 """What is a kind of fault?  A row of the table: how it is checked, applied, read back, witnessed, undone, forced off.
 
-Nothing here knows of links or toxics; `on_link` has what the kinds on a link share.
+`lift` undoes a fault of any kind so that it stays undone: undo and read back; if that fails, ever harder ways, each
+told. Nothing here knows of links or toxics; `on_link` has what the kinds on a link share.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ Looks = Literal["each second", "at its end", "never"]
 
 Undo = dict[str, str | list[str]]
 """All that a later process needs to undo a fault; it is in the journal before the fault is applied."""
+
+
+COMMAND = "tickstorm stack heal"
+"""What a user runs when a fault could not be lifted."""
 
 
 class HeldOpen(Protocol):
@@ -87,7 +92,7 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resort:
+class Escalation:
     """A harder way to lift a fault, tried when undoing it did not work."""
 
     name: str  # as in "escalation: ..."
@@ -99,7 +104,7 @@ class Resort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """One kind. Every function may raise ControlError; `undo` and each resort may be repeated."""
+    """One kind. Every function may raise ControlError; `undo` and each escalation may be repeated."""
 
     name: str
     problems: Callable[[PlannedFault], list[str]]  # why it is not done as asked; nothing is sent before this is empty
@@ -110,15 +115,11 @@ class Kind:
     witness: Callable[[Site, PlannedFault], Witness]
     undo: Callable[[Site, Undo], None]
     remaining: Callable[[Site, Undo], list[str]]  # what the read-back shows that is not undone
-    resorts: Callable[[Site, Undo], list[Resort]]  # in the order in which they are tried
+    escalations: Callable[[Site, Undo], list[Escalation]]  # in the order in which they are tried
     looks: Looks = "each second"  # how often `not_in_force` is asked again: cheap and true at any time, or not
     prepared: Callable[[Site, PlannedFault], Undo] | None = None  # undoes what its witness begins before the act
     meets: Callable[[Site, PlannedFault], Encounter] | None = None  # None: its proof shows that it acted on somebody
     lead_ns: int = 0  # what it prepares before it acts may take so long
-
-
-COMMAND = "tickstorm stack heal"
-"""What a user runs when a fault could not be lifted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,16 +152,16 @@ def lift(
         left, gone = [str(error)], isinstance(error, NotThere)
     if not left:
         return Lifted(clean=True)
-    for resort in kind.resorts(site, undo):
-        if (gone and resort.needs_answer) or (resort.restarts and keep(resort.restarts)):
+    for escalation in kind.escalations(site, undo):
+        if (gone and escalation.needs_answer) or (escalation.restarts and keep(escalation.restarts)):
             continue
-        tell(f'Fault "{fault}" is not lifted yet ({"; ".join(left)}). Next step: {resort.name}; also ends: '
-             f"{resort.also_ends}.")  # fmt: skip
+        tell(f'Fault "{fault}" is not lifted yet ({"; ".join(left)}). Next step: {escalation.name}; also ends: '
+             f"{escalation.also_ends}.")  # fmt: skip
         try:
-            resort.act()
+            escalation.act()
             left = kind.remaining(site, undo)
         except ControlError as error:
             left, gone = [str(error)], isinstance(error, NotThere)
         if not left:
-            return Lifted(clean=True, escalation=resort.name)
+            return Lifted(clean=True, escalation=escalation.name)
     return Lifted(clean=False, left=f'Fault "{fault}" is not lifted: {"; ".join(left)}. Run: {COMMAND}')

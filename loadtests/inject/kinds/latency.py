@@ -1,4 +1,8 @@
-"""Latency: each chunk waits, in each direction asked.  `both` delays each stream, so a round trip waits twice."""
+"""Latency: each chunk waits, in each direction asked.  `both` delays each stream, so a round trip waits twice.
+
+Raw toxic, for experts and tests, has the same proof: asked `toxic_type` and `toxic_attributes` (JSON text) go to
+Toxiproxy as they are; what was asked beside them as `latency_ms` is measured, and another effect stays unproved.
+"""
 
 from __future__ import annotations
 

@@ -127,5 +127,5 @@ KIND = Kind(
     witness=LockWitness,
     undo=on_postgres.end_sessions,
     remaining=on_postgres.sessions_left,
-    resorts=on_postgres.resorts,
+    escalations=on_postgres.escalations,
 )

@@ -19,10 +19,10 @@ from loadtests.inject.kinds.kind import Kind, Site, Undo
 from loadtests.inject.kinds.on_service import (
     ServiceWitness,
     company,
+    escalations,
     family_of,
     remember,
     remembered,
-    resorts,
 )
 from loadtests.inject.proofs import Effective, Proof
 from loadtests.inject.servers import OUT_OF_MEMORY, SqlRefused
@@ -225,7 +225,7 @@ KIND = Kind(
     witness=MemoryLimitWitness,
     undo=_undo,
     remaining=_remaining,
-    resorts=resorts,
+    escalations=escalations,
     meets=company,
     looks="at its end",  # it goes through all processes of the machine, too dear beside a measurement
 )

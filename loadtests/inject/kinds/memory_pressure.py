@@ -107,6 +107,6 @@ KIND = Kind(
     witness=MemoryWitness,
     undo=on_redis.restore,
     remaining=on_redis.remaining,
-    resorts=on_redis.resorts,
+    escalations=on_redis.escalations,
     meets=company,
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from loadtests.inject.deadline import Watch
 from loadtests.inject.encounter import Encounter, ServerEncounter, Unseen
 from loadtests.inject.errors import Refused
-from loadtests.inject.kinds.kind import Kind, Resort, Site, Undo
+from loadtests.inject.kinds.kind import Escalation, Kind, Site, Undo
 from loadtests.inject.link import Link
 from loadtests.inject.passage import Meets, Passage, Touch
 from loadtests.inject.proofs import Witness, directions
@@ -71,7 +71,7 @@ def remaining(site: Site, entry: Undo) -> list[str]:
     return left
 
 
-def resorts(site: Site, entry: Undo) -> list[Resort]:
+def escalations(site: Site, entry: Undo) -> list[Escalation]:
     """Close and open the proxy; create it anew; restart Toxiproxy."""
     link, supervisor = site.the_link(), site.supervisor
 
@@ -89,8 +89,8 @@ def resorts(site: Site, entry: Undo) -> list[Resort]:
             _create(link, entry)
 
     found = [
-        Resort(name="closed and opened its proxy", also_ends="its connections", act=close_and_open),
-        Resort(
+        Escalation(name="closed and opened its proxy", also_ends="its connections", act=close_and_open),
+        Escalation(
             name="deleted its proxy and created it anew",
             also_ends="its connections and every other fault on this link",
             act=lambda: link.recreate(**_ends(entry)),
@@ -98,7 +98,7 @@ def resorts(site: Site, entry: Undo) -> list[Resort]:
     ]
     if supervisor is not None:
         found.append(
-            Resort(
+            Escalation(
                 name="restarted Toxiproxy",
                 also_ends="the connections and faults of every link",
                 act=restart,
@@ -177,6 +177,6 @@ def toxic_kind(
         witness=seen_by,
         undo=undo,
         remaining=remaining,
-        resorts=resorts,
+        escalations=escalations,
         meets=meeting(meets),
     )

@@ -9,7 +9,7 @@ import zlib
 from loadtests.inject.deadline import Watch
 from loadtests.inject.encounter import OTHERS, Idle
 from loadtests.inject.errors import ControlError, NotThere
-from loadtests.inject.kinds.kind import Resort, Site, Undo
+from loadtests.inject.kinds.kind import Escalation, Site, Undo
 from loadtests.inject.passage import Touch
 from loadtests.inject.proofs import Effective, ms
 from loadtests.inject.servers import Database, SqlRefused
@@ -175,7 +175,7 @@ def sessions_left(site: Site, entry: Undo) -> list[str]:
             return left
 
 
-def resorts(site: Site, _: Undo) -> list[Resort]:
+def escalations(site: Site, _: Undo) -> list[Escalation]:
     """A restart of the local stack's PostgreSQL."""
     supervisor = site.supervisor
     if supervisor is None:
@@ -185,7 +185,7 @@ def resorts(site: Site, _: Undo) -> list[Resort]:
         supervisor.ask(Ask(do="restart", service="postgres"))
 
     return [
-        Resort(
+        Escalation(
             name="restarted postgres",
             also_ends="every connection to postgres",
             act=restart,

@@ -1,6 +1,7 @@
 """What do faults on a service of the local stack share?  The supervisor acts, the service itself is asked.
 
-The supervisor owns the process, so any process of ours can have it started or resumed from the journal alone.
+The supervisor owns the process, so any process of ours can have it started or resumed from the journal alone. Which
+processes are a service is known by pid and birth, on Linux and macOS.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import psutil
 from loadtests.inject.deadline import Watch
 from loadtests.inject.encounter import Company, Encounter
 from loadtests.inject.errors import ControlError, NotAllowedHere, NotThere, Refused
-from loadtests.inject.kinds.kind import Kind, Resort, Site, Undo
+from loadtests.inject.kinds.kind import Escalation, Kind, Site, Undo
 from loadtests.inject.probe import Pace, Probe
 from loadtests.inject.probe_connection import Seen
 from loadtests.inject.proofs import Effective, Witness, ms
@@ -27,6 +28,12 @@ from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.stackwire import Action, Ask
 
+TOXIPROXY = "toxiproxy"
+SPEAKS = {"redis": "redis", "postgres": "postgres"}  # all others answer GET /health over HTTP, with whatever status
+RESUME_S = 3.0
+_PINGS = 3
+_EVERY_S = 0.05
+_ANSWER_S = 1.0
 _GONE = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 _SAME_S = 0.05  # a birth is told with the system's tick, and passes through text
 
@@ -97,14 +104,6 @@ class CpuMeter:
                 self._used_s += now_s - self._last.get(process.pid, now_s)
                 self._last[process.pid] = now_s
         return self._used_s
-
-
-TOXIPROXY = "toxiproxy"
-SPEAKS = {"redis": "redis", "postgres": "postgres"}  # all others answer GET /health over HTTP, with whatever status
-RESUME_S = 3.0
-_PINGS = 3
-_EVERY_S = 0.05
-_ANSWER_S = 1.0
 
 
 class ServiceWitness:
@@ -264,14 +263,14 @@ def not_serving(site: Site, entry: Undo) -> list[str]:
     return [f'proxy "{proxy}" is not there again' for proxy in entry.get("proxies", ()) if proxy not in there]
 
 
-def resorts(site: Site, entry: Undo) -> list[Resort]:
+def escalations(site: Site, entry: Undo) -> list[Escalation]:
     """Restart it."""
     name = str(entry["service"])
 
     def restart() -> None:
         _supervisor(site).ask(Ask(do="restart", service=name))
 
-    return [Resort(name=f"restarted {name}", also_ends=f"every connection to {name}", act=restart, restarts=name)]
+    return [Escalation(name=f"restarted {name}", also_ends=f"every connection to {name}", act=restart, restarts=name)]
 
 
 def _supervisor(site: Site) -> SupervisorClient:
@@ -313,6 +312,6 @@ def service_kind(name: str, do: Action, witness: Callable[[Site, PlannedFault], 
         witness=witness,
         undo=serve_again,
         remaining=not_serving,
-        resorts=resorts,
+        escalations=escalations,
         meets=company,
     )

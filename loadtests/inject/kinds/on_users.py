@@ -16,10 +16,10 @@ from typing import Final
 
 import msgspec
 
-from loadtests.inject.asking import ask
+from loadtests.inject.bounded_http import ask
 from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError, Refused
-from loadtests.inject.kinds.kind import Kind, Resort, Site, Undo
+from loadtests.inject.kinds.kind import Escalation, Kind, Site, Undo
 from loadtests.inject.proofs import Effective, Proof
 from loadtests.inject.user_faults import Counts, UserFaultControl
 from loadtests.model.fault_kinds import KINDS as NAMED
@@ -159,7 +159,7 @@ def _kind(name: str, judge: Judge) -> Kind:
         witness=lambda site, fault: UsersWitness(site, fault, judge),
         undo=_stop,
         remaining=_remaining,
-        resorts=_resorts,
+        escalations=_escalations,
         looks="never",  # what the users told is late, and they stop by themselves at the planned end
     )
 
@@ -202,8 +202,8 @@ def _remaining(site: Site, undo: Undo) -> list[str]:
     return [f"{playing} users still play it"] if playing and not users.deaf else []
 
 
-def _resorts(site: Site, undo: Undo) -> list[Resort]:
-    return [Resort(name="told to stop once more", also_ends="nothing", act=lambda: _stop(site, undo))]
+def _escalations(site: Site, undo: Undo) -> list[Escalation]:
+    return [Escalation(name="told to stop once more", also_ends="nothing", act=lambda: _stop(site, undo))]
 
 
 def slow(seen: SeenOfUsers) -> tuple[str, Effective]:

@@ -135,5 +135,5 @@ KIND = Kind(
     witness=OutputBufferWitness,
     undo=on_redis.restore,
     remaining=on_redis.remaining,
-    resorts=on_redis.resorts,
+    escalations=on_redis.escalations,
 )

@@ -11,8 +11,8 @@ import msgspec
 
 from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError, NoAnswer, NotThere, Refused
-from loadtests.inject.kinds.kind import Kind, Resort, Site, Undo
-from loadtests.inject.kinds.on_service import resorts
+from loadtests.inject.kinds.kind import Escalation, Kind, Site, Undo
+from loadtests.inject.kinds.on_service import escalations
 from loadtests.inject.proofs import Effective, Proof, ms
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.injectwire import PlannedFault
@@ -170,9 +170,9 @@ def _remaining(_: Site, entry: Undo) -> list[str]:
     return [] if str(now) == entry["was"] else [f"{name} is {now}, it was {entry['was']}"]
 
 
-def _resorts(site: Site, entry: Undo) -> list[Resort]:
+def _escalations(site: Site, entry: Undo) -> list[Escalation]:
     """A gateway that is started anew has every switch off."""
-    return resorts(site, entry) if entry.get("was") == "0" else []
+    return escalations(site, entry) if entry.get("was") == "0" else []
 
 
 KIND = Kind(
@@ -185,5 +185,5 @@ KIND = Kind(
     witness=DefectWitness,
     undo=_undo,
     remaining=_remaining,
-    resorts=_resorts,
+    escalations=_escalations,
 )

@@ -141,6 +141,6 @@ KIND = Kind(
     witness=SlowWitness,
     undo=on_postgres.end_sessions,
     remaining=on_postgres.sessions_left,
-    resorts=on_postgres.resorts,
+    escalations=on_postgres.escalations,
     meets=lambda site, _: on_postgres.Queries(site.the_postgres()),
 )
