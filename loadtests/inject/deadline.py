@@ -9,7 +9,7 @@ from loadtests.model.ids import NS_PER_S
 
 
 class Watch:
-    """Ends at a time of the monotonic clock, or when somebody sets the stop, whichever comes first."""
+    """Ends at a time of the monotonic clock, or when another thread sets the stop, whichever comes first."""
 
     def __init__(self, until_ns: int, stop: threading.Event | None = None) -> None:
         self.until_ns = until_ns

@@ -104,7 +104,7 @@ class Beside:
         self._encounter.about_to_act()
 
     def during(self, watch: Watch) -> Proof:
-        """The proof, and beside it whether somebody was met."""
+        """The proof, and beside it whether traffic was met."""
         self._encounter.has_acted()
         proof = self._witness.during(watch)
         touch = self._encounter.touch(watch)
@@ -132,9 +132,9 @@ def roll_of(speaks: str, redis: RedisServer | None, postgres: Database | None) -
 
 
 class Company(Idle):
-    """Whether somebody of the run or the target was connected when a fault began to hold for all who are.
+    """Whether clients of the run or the target were connected when a fault began to hold for all connections.
 
-    Who is there just before it counts, and it holds for all of them.
+    Connections just before it count.
     """
 
     def __init__(self, roll: Roll, service: str) -> None:
@@ -143,14 +143,14 @@ class Company(Idle):
         self._why = ""
 
     def about_to_act(self) -> None:
-        """Who is there."""
+        """Counts them."""
         try:
             self._count = len(self._roll())
         except ControlError as error:
             self._why = f"who is connected to {self._service} could not be asked: {error}"
 
     def touch(self, _: Watch) -> Touch:
-        """Somebody, or nobody."""
+        """Whether there was any."""
         if self._count is None:
             return Touch(touched=NOT_OBSERVABLE, why=self._why)
         why = f"nobody of the run or the target was connected to {self._service}"
@@ -183,7 +183,7 @@ class ServerEncounter(Idle):
             watch.wait(time.monotonic_ns() + _LOOK_NS)
 
     def touch(self, _: Watch) -> Touch:
-        """Somebody's connection was closed, or nobody's."""
+        """Whether a connection was closed."""
         if self._before is None:
             return Touch(touched=NOT_OBSERVABLE, why=self._unseen)
         why = f"the server behind {self._link.name} lost none of its {len(self._before)} connections"

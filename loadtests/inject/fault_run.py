@@ -50,7 +50,7 @@ class Surroundings:
     held: Exclusions
     toxiproxy: str
     supervisor: str = ""  # folder
-    quiet: Callable[[str], Quiet] = lambda _: Quiet()  # links that are left alone while somebody acts on them
+    quiet: Callable[[str], Quiet] = lambda _: Quiet()  # links that are left alone while a fault acts on them
 
 
 class FaultRun:
@@ -211,7 +211,7 @@ class FaultRun:
         return self._lift(witness, entry, proving)
 
     def _let_stand(self, *, looks: bool) -> None:
-        """Until its planned end, or until somebody ends it; meanwhile it is looked whether it still is in force."""
+        """Until its planned end, or until it is ended; meanwhile it is looked whether it still is in force."""
         until_ns = self._monotonic_ns(self.fault.until_ns)
         if not looks or self._kind.looks == "never":
             Watch(until_ns, self._stop).wait()

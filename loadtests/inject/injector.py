@@ -31,7 +31,7 @@ from loadtests.model.records import FaultStep, Note
 
 _END_LINKS_S = 5.0  # a fault on a link is lifted in much less, unless its proxy is stuck
 _LISTEN_S = 0.02
-_HOLD_S = 10.0  # how long somebody who is healing by the journal may take
+_HOLD_S = 10.0  # how long another process that heals by the journal may take
 _REACH_S = 3.0  # how long a Toxiproxy that has just been restarted is waited for
 HEAL_S = 60.0
 """How long healing may take: every escalation of one fault, each call with its own timeout."""
@@ -174,7 +174,7 @@ class Injector:
             left = self._heal(by)
         finally:
             quiet.end()
-        if left:  # a link that is stuck is left alone until somebody has freed it
+        if left:  # a link that is stuck is left alone until it is freed
             self._probes.end()
         return left
 

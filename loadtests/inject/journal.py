@@ -52,7 +52,7 @@ def known_key() -> bytes | None:
 
 
 def own_key() -> bytes:
-    """The key; who needs it first draws it. Raises OSError where none can be kept."""
+    """The key, drawn where there is none. Raises OSError where none can be kept."""
     path = key_file()
     try:
         return _read(path) if path.exists() else _drawn(path)
@@ -83,7 +83,7 @@ def seal(line: bytes, key: bytes) -> str:
 
 
 def fits(line: bytes, found: str, key: bytes) -> bool:
-    """Whether somebody who has the key wrote this sum for this line."""
+    """Whether a holder of the key wrote this sum for this line."""
     return hmac.compare_digest(seal(line, key).encode(), found.encode("utf-8", "replace"))
 
 
@@ -144,7 +144,7 @@ class Journal:
     """The journal of one run. Raises OSError where it cannot be written: then no fault may be applied."""
 
     def __init__(self, path: Path, *, vouched: bool = False) -> None:
-        """`vouched`: the user says that its lines are to be believed, whoever wrote them."""
+        """`vouched`: the user says that its lines are to be believed, also without a sum."""
         self.path = path
         self._vouched = vouched
         self._key: bytes | None = None
@@ -152,7 +152,7 @@ class Journal:
     def begin(self, toxiproxy: str, patience_s: float) -> Hold:
         """Holds it for an injector that works at this Toxiproxy, and creates it where there is none.
 
-        Raises OSError where it cannot be written, or somebody else still holds it after so long.
+        Raises OSError where it cannot be written, or another process still holds it after so long.
         """
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | _ITSELF, 0o600)
         hold = _held(fd, patience_s)
@@ -170,7 +170,7 @@ class Journal:
         return _held(os.open(self.path, os.O_RDONLY | _ITSELF), patience_s)
 
     def toxiproxies(self) -> set[str]:
-        """Every Toxiproxy that its injectors worked at, whoever they were."""
+        """Every Toxiproxy that its injectors worked at, also other users' injectors."""
         return {entry.toxiproxy for entry, _ in self._entries() if entry.toxiproxy}
 
     def open(self, entry: Entry) -> None:

@@ -19,7 +19,7 @@ from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING, TOUCHED, TOU
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Touch:
-    """Whether a fault met somebody; without that, why not, or which key would make it observable."""
+    """Whether a fault met traffic; without that, why not, or which key would make it observable."""
 
     touched: str
     why: str = ""

@@ -45,8 +45,8 @@ def heal(
 
     `toxiproxy` is swept by name besides; empty: no one is, and each entry is lifted where it says. `supervisor` is the
     folder of the local stack, which restarts a Toxiproxy that is wedged. `gone`: folders of local stacks of which no
-    process is left; what was in force there is over. `trusted`: journals for which the user vouches, whoever wrote
-    them. `patience_s`: how long an injector at this Toxiproxy is waited for
+    process is left; what was in force there is over. `trusted`: journals for which the user vouches, also without
+    sums. `patience_s`: how long an injector at this Toxiproxy is waited for
     that may be about to end. Returns a sentence for each thing done, for each that is still not lifted, and for each
     run in progress that was left alone; empty when all was clean.
     Raises ControlError where Toxiproxy cannot be reached, and OSError where a journal cannot be read.

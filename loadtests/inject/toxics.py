@@ -24,7 +24,7 @@ from loadtests.model.words import plain
 
 CALL_TIMEOUT_S = 5.0
 TOXIC_PREFIX = "tickstorm-"
-"""Every toxic of ours carries it, so that a sweep never touches a toxic of somebody else."""
+"""Every toxic of ours carries it, so that a sweep never touches another owner's toxic."""
 
 _LIBRARY_ERRORS = cast("tuple[type[Exception], ...]", (ProxyExists, NotFound, InvalidToxic))
 Direction = Literal["downstream", "upstream"]

@@ -101,7 +101,7 @@ class Flapper:
             except ControlError as error:
                 trouble = str(error)
             if self._stop.is_set():
-                return  # whoever stopped it reads back what is
+                return  # the thread that stopped it reads back what is
             self._note(down, before_ns, trouble)
 
     def _note(self, down: bool, before_ns: int, trouble: str = "") -> None:

@@ -118,7 +118,7 @@ class Kind:
     escalations: Callable[[Site, Undo], list[Escalation]]  # in the order in which they are tried
     looks: Looks = "each second"  # how often `not_in_force` is asked again: cheap and true at any time, or not
     prepared: Callable[[Site, PlannedFault], Undo] | None = None  # undoes what its witness begins before the act
-    meets: Callable[[Site, PlannedFault], Encounter] | None = None  # None: its proof shows that it acted on somebody
+    meets: Callable[[Site, PlannedFault], Encounter] | None = None  # None: its proof shows that it met traffic
     lead_ns: int = 0  # what it prepares before it acts may take so long
 
 

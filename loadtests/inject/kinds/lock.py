@@ -1,4 +1,4 @@
-"""Lock: a transaction of ours holds a table exclusively, so that whoever reads or writes it waits."""
+"""Lock: a transaction of ours holds a table exclusively, so that every reader and writer of it waits."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LockWitness(PostgresWitness):
         self.calm = calm
 
     def during(self, watch: Watch) -> Proof:
-        """A read that gave up waiting for the lock is proof. It has met somebody who waits for it besides."""
+        """A read that gave up waiting for the lock is proof. It has met traffic where another session waits for it."""
         while True:
             seen = self._read()
             if seen == "locked" or not watch.pause(0.1):

@@ -142,7 +142,7 @@ def _limit(processes: list[psutil.Process], soft: int, hard: int) -> None:
 
 
 def _limit_as_owner(process: psutil.Process, soft: int, hard: int) -> None:
-    """Even root may need a capability to limit a process of somebody else; its owner needs none."""
+    """Even root may need a capability to limit a process of another user; its owner needs none."""
     program, values = shutil.which("prlimit"), ":".join("unlimited" if n < 0 else str(n) for n in (soft, hard))
     try:
         uid, gid = process.uids().real, process.gids().real

@@ -124,7 +124,7 @@ def _ends(entry: Undo) -> dict[str, str]:
 
 
 class LinkEncounter:
-    """Who passes a link, and whether the fault met them."""
+    """Which connections pass a link, and whether the fault met them."""
 
     def __init__(self, passage: Passage, meets: Meets, ways: Sequence[str]) -> None:
         self._passage, self._meets, self._ways = passage, meets, ways
@@ -137,7 +137,7 @@ class LinkEncounter:
 
 
 def meeting(meets: Meets) -> Callable[[Site, PlannedFault], Encounter]:
-    """How a kind that does this to connections meets somebody on its link."""
+    """How a kind that does this to connections meets traffic on its link."""
 
     def encounter(site: Site, fault: PlannedFault) -> Encounter:
         passage = site.the_link().passage()

@@ -22,7 +22,7 @@ GONE_S = 5.0
 """How long ended sessions may take to be gone."""
 
 MARGIN_MS = 10_000
-"""So much after its fault a session ends by itself, should everybody have died who could end it."""
+"""So much after its fault a session ends by itself, should every process have died that could end it."""
 
 
 class PostgresWitness:
@@ -70,7 +70,7 @@ class Queries(Idle):
         self._seen = self._asked()
 
     def touch(self, watch: Watch) -> Touch:
-        """Looks on until somebody queries."""
+        """Looks on until another session queries."""
         while True:
             now = self._asked()
             if now is None or self._seen is None:

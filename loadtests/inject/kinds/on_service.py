@@ -55,7 +55,7 @@ def family_of(site: Site, fault: PlannedFault) -> list[psutil.Process]:
 
 
 def remembered(entry: Undo) -> list[psutil.Process]:
-    """The processes of a journal's entry that still live; none where the pid is somebody else's by now."""
+    """The processes of a journal's entry that still live; none where the pid is another process's by now."""
     try:
         first = psutil.Process(int(str(entry["pid"])))
         if abs(first.create_time() - float(str(entry["born"]))) > _SAME_S:

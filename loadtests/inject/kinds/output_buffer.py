@@ -49,7 +49,7 @@ class OutputBufferWitness(RedisWitness):
     def during(self, watch: Watch) -> Proof:
         """Closed by Redis at the limit, and counted there, is proof; one that Redis keeps beyond it is none.
 
-        It has met somebody when Redis closed others for it: it is watched for that to its end.
+        It has met traffic when Redis closed other clients for it: it is watched for that to its end.
         """
         try:
             before = self.redis.info("stats", COUNTER)
