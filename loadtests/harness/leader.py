@@ -42,7 +42,7 @@ from loadtests.model.profile.tables import Profile
 from loadtests.model.results import Verdict
 from loadtests.model.runconfig import OPTION, RunConfig, encode_config
 from loadtests.model.words import printable
-from loadtests.stack import stack_folder
+from loadtests.stack.folder import stack_folder
 
 log = logging.getLogger("tickstorm")
 LOCAL = "worker-0"

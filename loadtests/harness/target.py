@@ -17,7 +17,8 @@ from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.profile.tables import Profile
 from loadtests.model.secret_variables import TOKEN_SECRET
 from loadtests.model.stackwire import Status
-from loadtests.stack import LocalStack, stack_folder
+from loadtests.stack.folder import stack_folder
+from loadtests.stack.local import LocalStack
 
 _HEALTH_S = 5.0
 

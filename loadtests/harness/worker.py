@@ -23,7 +23,7 @@ from loadtests.harness.slots import RemoteSlots, Taken
 from loadtests.model.errors import HarnessError
 from loadtests.model.profile.reading import read_effective
 from loadtests.model.runconfig import OPTION, RunConfig, decode_config, sha256_of
-from loadtests.stack import adopt
+from loadtests.stack.passwords import adopt
 
 log = logging.getLogger("tickstorm")
 PARENT_GONE_S = 4.0

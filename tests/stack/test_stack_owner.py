@@ -13,13 +13,13 @@ from pathlib import Path
 import psutil
 from beside import beside
 
-from loadtests.stack import LocalStack
+from loadtests.stack.local import LocalStack
 from loadtests.stack.orphans import HOLD, is_held, myself, owner_lives, watch
 
 STARTER = """
 import sys, time
 from pathlib import Path
-from loadtests.stack import LocalStack
+from loadtests.stack.local import LocalStack
 LocalStack.up(Path(sys.argv[1]), mine=True)
 print("up", flush=True)
 time.sleep(600)
