@@ -39,7 +39,7 @@ bench: servers
 setup: $(READY)
 
 servers: $(READY)
-	@$(BIN)/python -m loadtests.stack.fetch
+	@$(BIN)/python -m loadtests.stack.install
 
 $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Tickstorm needs Python 3.11, 3.12 or 3.13 on PATH (or: make PYTHON=/path/to/python)"; exit 2; }

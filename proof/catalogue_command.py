@@ -13,7 +13,7 @@ from pathlib import Path
 
 from loadtests.cli.console import err, out
 from loadtests.model.errors import BadInput
-from loadtests.stack import LocalStack
+from loadtests.stack.local import LocalStack
 from proof.faults import CatalogueRow, Shared, carry_out
 from proof.faults_left import World
 from proof.faults_plan import PLAYS, groups

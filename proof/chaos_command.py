@@ -13,8 +13,8 @@ from pathlib import Path
 from loadtests.cli.console import err, out
 from loadtests.model.errors import BadInput
 from loadtests.model.stackwire import Ask, Status
-from loadtests.stack import LocalStack
 from loadtests.stack.errors import StackError
+from loadtests.stack.local import LocalStack
 from proof.chaos import Lane, Told, carry_out
 from proof.chaos_plan import schedule
 

@@ -22,7 +22,7 @@ from rich.text import Text
 from loadtests.cli.console import err, out
 from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.stackwire import Ask
-from loadtests.stack import LocalStack
+from loadtests.stack.local import LocalStack
 from proof.account import prove_account
 from proof.growth import prove_growth
 from proof.latency import prove_latency

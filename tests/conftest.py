@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from loadtests.stack import LocalStack
+from loadtests.stack.local import LocalStack
 
 # A fresh checkout builds Hypothesis' tables first, and other groups of tests run beside: neither is a failure.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -37,8 +37,8 @@ def _but(*groups: Iterable[str]) -> list[str]:
 ATTACKS = _of("drive", "hostile", "rfc6455", "tls_and_compression", "engineio_cases", "crew")
 SERVICES = _of("inject", "kinds_service", "kinds_redis")
 SERVERS = sorted({str(path.relative_to(ROOT)) for path in ROOT.glob("tests/inject/test_kinds_*.py")} - {*SERVICES})
-USERS = _of("inject", "crew", "failover", "kinds", "flap", "linkprobes")
-LIFE = _of("inject", "on_stack", "process", "wedge", "ending", "life", "touching")
+USERS = _of("inject", "user_kinds", "failover", "kinds", "flap", "linkprobes")
+LIFE = _of("inject", "on_stack", "process", "wedge", "ending", "fault_run", "encounter")
 PAGES = ["tests/report", "tests/webui", "tests/harness"]
 TARGET = ["tests/reference_target"]
 LAWS = ["tests/measure", "tests/tally", "tests/plan"]

@@ -15,8 +15,6 @@ from loadtests.model.errors import BadInput
 from loadtests.model.profile.tables import Profile, Target
 from loadtests.model.stackwire import SERVICES, Status
 
-__all__ = ["Finding", "Services", "doctor", "refuse"]
-
 REPORTS = Path(__file__).resolve().parents[2] / "reports"
 
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from loadtests.capture.probe_wire import Pids, SamplerConfig, ToProbes
 from loadtests.capture.readings import (
     PostgresReader,
     ProcessReader,
@@ -23,12 +22,10 @@ from loadtests.capture.readings import (
     StatsReader,
     time_health,
 )
-from loadtests.capture.sampler import Sampler
+from loadtests.capture.sampler import Pids, SamplerConfig, ToProbes
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.records import HEALTH_EVERY_S, NO_ANSWER, PathProbe, Record, Samples, Trouble
 from loadtests.model.words import plain
-
-__all__ = ["Probes", "Sampler", "SamplerConfig", "main"]
 
 
 class Probes:

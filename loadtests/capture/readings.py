@@ -15,9 +15,7 @@ from typing import Any
 import psutil
 import psycopg2
 
-from loadtests.capture.asking import BadAnswer, get_json
-from loadtests.capture.asking_postgres import AskedPostgres
-from loadtests.capture.asking_redis import AskedRedis
+from loadtests.capture.bounded_clients import AskedPostgres, AskedRedis, BadAnswer, get_json
 from loadtests.model.words import plain
 
 Reading = dict[str, float]

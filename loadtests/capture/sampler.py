@@ -1,6 +1,7 @@
 """How does the harness hold its sampler process?  Starts it, tells it pids, hands records on, starts a dead one again.
 
-Works with and without gevent's patching: where that is on, the two threads are greenlets and the pipes cooperate.
+The two processes exchange JSON lines: settings and pids in, readings out; the child (`probes`) ends when its stdin
+closes. Works with and without gevent's patching: where that is on, the two threads are greenlets, the pipes cooperate.
 """
 
 from __future__ import annotations
@@ -14,9 +15,31 @@ from pathlib import Path
 
 import msgspec
 
-from loadtests.capture.probe_wire import Pids, SamplerConfig
 from loadtests.model.errors import TickstormError
 from loadtests.model.records import Note, Record, Trouble
+
+
+class SamplerConfig(msgspec.Struct, frozen=True, kw_only=True, tag="begin"):
+    """What is read, how often, and how its times become run-clock times. An empty address: not read."""
+
+    origin_ns: int  # CLOCK_MONOTONIC at run-clock 0
+    every_s: float = 1.0
+    redis: str = ""  # host:port of the server itself, past its links
+    postgres: str = ""
+    database: str = ""
+    user: str = ""  # its password, if any, comes from the environment: TEST_DB_PASSWORD or PGPASSWORD
+    gateway_http: str = ""
+    producer_http: str = ""
+    timeout_s: float = 2.0  # a reading that takes longer is missing
+
+
+class Pids(msgspec.Struct, frozen=True, kw_only=True, tag="pids"):
+    """Process ids of the target's services now; a restarted service has another."""
+
+    pids: dict[str, int]
+
+
+ToProbes = SamplerConfig | Pids
 
 END_S = 3.0
 """How long the process may take to end."""
@@ -94,7 +117,7 @@ class Sampler:
         try:
             pids = dict(self._pids())
         except (OSError, TickstormError):
-            return False  # who knows them does not answer now: the old ones stay
+            return False  # the supervisor does not answer now: the old ones stay
         self._send(process, Pids(pids=pids))
         return True
 

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 
 import psycopg2
 
-from loadtests.capture.asking import BadAnswer, get_json
-from loadtests.capture.asking_postgres import AskedPostgres, Row
-from loadtests.capture.asking_redis import AskedRedis
+from loadtests.capture.bounded_clients import AskedPostgres, AskedRedis, BadAnswer, Row, get_json
 from loadtests.capture.findings import Finding, Level
 from loadtests.model.address import host_port
 from loadtests.model.profile.tables import Profile, Target

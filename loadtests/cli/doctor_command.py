@@ -8,7 +8,8 @@ from loadtests.capture.preflight import doctor
 from loadtests.cli.console import out
 from loadtests.harness.profile_loading import load
 from loadtests.model.profile.tables import Profile
-from loadtests.stack import LocalStack, stack_folder
+from loadtests.stack.folder import stack_folder
+from loadtests.stack.local import LocalStack
 
 _STYLE = {"ok": "green", "warn": "yellow", "bad": "red"}
 

@@ -31,7 +31,7 @@ from loadtests.harness.target import resolve
 from loadtests.inject.startup_sweep import heal
 from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.results import Verdict, from_json
-from loadtests.stack import stack_folder
+from loadtests.stack.folder import stack_folder
 
 END_S = 20.0
 

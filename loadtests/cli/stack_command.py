@@ -15,8 +15,8 @@ from loadtests.inject.journal import Journal
 from loadtests.inject.startup_sweep import LEFT_ALONE
 from loadtests.inject.startup_sweep import heal as heal_by_journal
 from loadtests.model.errors import BadInput
-from loadtests.stack import LocalStack, stack_folder
-from loadtests.stack.folder import write_private
+from loadtests.stack.folder import stack_folder, write_private
+from loadtests.stack.local import LocalStack
 from loadtests.stack.orphans import end_left_in
 from loadtests.stack.passwords import Passwords
 

@@ -16,8 +16,7 @@ from gevent.event import Event
 from locust.runners import MasterRunner
 
 from loadtests import extensions
-from loadtests.capture.clock import clock_identity
-from loadtests.capture.clocksync import ClockServer
+from loadtests.capture.clock import ClockServer, clock_identity
 from loadtests.drive.run_context import RunContext
 from loadtests.harness import messages
 from loadtests.harness.files import replace_file, reports_folder
@@ -38,7 +37,7 @@ from loadtests.model.profile.tables import Profile
 from loadtests.model.runconfig import OPTION, RunConfig, encode_config
 from loadtests.model.user_kinds import CONSUMER, USERS, wanted
 from loadtests.model.words import printable
-from loadtests.stack import stack_folder
+from loadtests.stack.folder import stack_folder
 
 log = logging.getLogger("tickstorm")
 LOCAL = "worker-0"

@@ -14,9 +14,8 @@ import gevent
 import msgspec
 import psutil
 
-from loadtests.capture.clock import MonotonicClock, clock_identity
-from loadtests.capture.clocksync import Offset
-from loadtests.capture.recorder import Recorder
+from loadtests.capture.clock import MonotonicClock, Offset, clock_identity
+from loadtests.capture.history_writer import Recorder
 from loadtests.drive.consume.receiver import Receiver
 from loadtests.drive.consume.tokens import Tokens
 from loadtests.drive.publish.publishing import Publishing

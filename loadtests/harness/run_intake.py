@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from loadtests.capture.recorder import Recorder
+from loadtests.capture.history_writer import HistoryWriter, Recorder
 from loadtests.capture.shipping import Inbox
-from loadtests.capture.writing import HistoryWriter
 from loadtests.harness.participant import PartStatus
 from loadtests.model.records import Header, Record, Trouble
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loadtests.capture.clock import clock_identity
-from loadtests.capture.probes import Sampler, SamplerConfig
+from loadtests.capture.sampler import Sampler, SamplerConfig
 from loadtests.harness.fault_control import FaultControl
 from loadtests.harness.files import journals
 from loadtests.harness.locust_overrides import Override, effective

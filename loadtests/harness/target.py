@@ -16,7 +16,7 @@ from pathlib import Path
 import gevent
 import psutil
 
-from loadtests.capture.asking import get_json
+from loadtests.capture.bounded_clients import get_json
 from loadtests.harness.files import journals
 from loadtests.inject.startup_sweep import heal
 from loadtests.model.errors import BadInput, HarnessError, TickstormError
@@ -24,7 +24,8 @@ from loadtests.model.profile.tables import Profile
 from loadtests.model.records import ServiceEnded
 from loadtests.model.secret_variables import TOKEN_SECRET
 from loadtests.model.stackwire import Status
-from loadtests.stack import LocalStack, stack_folder
+from loadtests.stack.folder import stack_folder
+from loadtests.stack.local import LocalStack
 
 LOOK_S = 0.2
 

@@ -14,8 +14,7 @@ import gevent
 import msgspec
 
 from loadtests import extensions
-from loadtests.capture.clock import clock_identity
-from loadtests.capture.clocksync import EVERY_S, Offset, measure
+from loadtests.capture.clock import EVERY_S, Offset, clock_identity, measure
 from loadtests.capture.shipping import Outbox
 from loadtests.drive.run_context import RunContext
 from loadtests.harness import messages
@@ -25,7 +24,7 @@ from loadtests.harness.slots import RemoteSlots, Taken
 from loadtests.model.errors import HarnessError
 from loadtests.model.profile.reading import read_effective
 from loadtests.model.runconfig import OPTION, RunConfig, decode_config, sha256_of
-from loadtests.stack import adopt
+from loadtests.stack.passwords import adopt
 
 log = logging.getLogger("tickstorm")
 PARENT_GONE_S = 4.0

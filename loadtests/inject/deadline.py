@@ -9,7 +9,7 @@ from loadtests.model.ids import NS_PER_S
 
 
 class Watch:
-    """Ends at a time of the monotonic clock, or when somebody sets the stop, whichever comes first."""
+    """Ends at a time of the monotonic clock, or when another thread sets the stop, whichever comes first."""
 
     def __init__(self, until_ns: int, stop: threading.Event | None = None) -> None:
         self.until_ns = until_ns
@@ -41,3 +41,7 @@ class Watch:
             if self.stop.wait(left / NS_PER_S):
                 return False
         return not self.stop.is_set()
+
+    def pause(self, seconds: float = 0.02) -> bool:
+        """Waits before another look; False when the watch is over."""
+        return self.wait(time.monotonic_ns() + int(seconds * NS_PER_S)) and not self.over

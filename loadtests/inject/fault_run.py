@@ -12,15 +12,13 @@ from dataclasses import dataclass, replace
 
 from loadtests.inject.deadline import Watch
 from loadtests.inject.emitting import Emitter, fault_step
+from loadtests.inject.encounter import Beside
 from loadtests.inject.errors import ControlError, NotThere
-from loadtests.inject.exclusions import Exclusions
-from loadtests.inject.in_force_check import NotInForce, Upkeep
+from loadtests.inject.in_force import Exclusions, InForceCheck, NotInForce
 from loadtests.inject.journal import Entry, Journal
-from loadtests.inject.kinds.kind import Kind, Site, Undo
-from loadtests.inject.lifting import Lifted, lift
+from loadtests.inject.kinds.kind import Kind, Lifted, Site, Undo, lift
 from loadtests.inject.linkprobes import Quiet
 from loadtests.inject.proofs import Effective, Proof, Witness
-from loadtests.inject.touching import Beside
 from loadtests.inject.toxics import Missing
 from loadtests.model.fault_kinds import KINDS as NAMED
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
@@ -52,7 +50,7 @@ class Surroundings:
     held: Exclusions
     toxiproxy: str
     supervisor: str = ""  # folder
-    quiet: Callable[[str], Quiet] = lambda _: Quiet()  # links that are left alone while somebody acts on them
+    quiet: Callable[[str], Quiet] = lambda _: Quiet()  # links that are left alone while a fault acts on them
 
 
 class FaultRun:
@@ -213,13 +211,13 @@ class FaultRun:
         return self._lift(witness, entry, proving)
 
     def _let_stand(self, *, looks: bool) -> None:
-        """Until its planned end, or until somebody ends it; meanwhile it is looked whether it still is in force."""
+        """Until its planned end, or until it is ended; meanwhile it is looked whether it still is in force."""
         until_ns = self._monotonic_ns(self.fault.until_ns)
         if not looks or self._kind.looks == "never":
             Watch(until_ns, self._stop).wait()
             return
         repeat = self._kind.looks == "each second"
-        upkeep = Upkeep(self._look, self._tell_lost, repeat=repeat, seen_ns=time.monotonic_ns())
+        upkeep = InForceCheck(self._look, self._tell_lost, repeat=repeat, seen_ns=time.monotonic_ns())
         upkeep.start()
         Watch(until_ns - _LAST_LOOK_NS, self._stop).wait()
         upkeep.finish(look=self._by not in HURRIED)

@@ -8,25 +8,22 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from loadtests.inject.database import database_at
 from loadtests.inject.deadline import Watch
 from loadtests.inject.emitting import Emitter
 from loadtests.inject.errors import ControlError, NoAnswer, NotThere
-from loadtests.inject.exclusions import Exclusions
 from loadtests.inject.fault_run import CALM_NS, GO_NS, FaultRun, Surroundings
+from loadtests.inject.in_force import Exclusions
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds import KINDS
-from loadtests.inject.kinds.kind import Site
-from loadtests.inject.lifting import COMMAND, Lifted
+from loadtests.inject.kinds.kind import COMMAND, Lifted, Site
 from loadtests.inject.link import Link
 from loadtests.inject.linkprobes import LinkProbes
-from loadtests.inject.redis_server import RedisServer
-from loadtests.inject.spares import end_strays
-from loadtests.inject.startup_sweep import dirt, sentence, sweep_or_restart, undo_pending
+from loadtests.inject.probe_connection import Tls
+from loadtests.inject.servers import RedisServer, database_at
+from loadtests.inject.startup_sweep import dirt, end_strays, sentence, sweep_or_restart, undo_pending
 from loadtests.inject.supervisor import SupervisorClient
-from loadtests.inject.tls_layer import Tls
 from loadtests.inject.toxics import ToxiproxyServer
-from loadtests.inject.user_faults import CrewControl
+from loadtests.inject.user_faults import UserFaultControl
 from loadtests.model.fault_kinds import KINDS as NAMED
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.injectwire import Begin, CrewState, PlannedFault, Ready
@@ -34,7 +31,7 @@ from loadtests.model.records import FaultStep, Note
 
 _END_LINKS_S = 5.0  # a fault on a link is lifted in much less, unless its proxy is stuck
 _LISTEN_S = 0.02
-_HOLD_S = 10.0  # how long somebody who is healing by the journal may take
+_HOLD_S = 10.0  # how long another process that heals by the journal may take
 _REACH_S = 3.0  # how long a Toxiproxy that has just been restarted is waited for
 HEAL_S = 60.0
 """How long healing may take: every escalation of one fault, each call with its own timeout."""
@@ -69,7 +66,7 @@ class Injector:
         )
         self._planned: list[tuple[int, str, PlannedFault]] = []
         self._names: set[str] = set()
-        self._crew = CrewControl(emitter.send)
+        self._users = UserFaultControl(emitter.send)
         self._meanwhile = meanwhile
 
     def sweep(self) -> Ready:
@@ -84,13 +81,13 @@ class Injector:
         swept += sweep_or_restart(self._server, tuple(self._begin.proxies.values()), self._stack)
         if self._stack is not None:
             swept += end_strays(SupervisorClient(self._stack), self._server, (self._journal,))
-        self._crew.listen()
+        self._users.listen()
         self._probes.start()
         return Ready(toxiproxy_version=version, swept=swept)
 
     def _undo_journal(self, by: str, *, on_links: bool | None = None) -> Iterator[tuple[Entry, Lifted]]:
         before_ns = self._now_ns()
-        pending = undo_pending(self._journal, self._server, self._note, crew=self._crew, on_links=on_links)
+        pending = undo_pending(self._journal, self._server, self._note, users=self._users, on_links=on_links)
         for entry, lifted in pending:
             self._emitter.record(
                 FaultStep(
@@ -122,13 +119,13 @@ class Injector:
         """When the next life begins, on the monotonic clock."""
         return self._planned[0][0] if self._planned else None
 
-    def crew_told(self, state: CrewState) -> None:
+    def users_told(self, state: CrewState) -> None:
         """How far the run's users are with what they were told."""
-        self._crew.told(state)
+        self._users.told(state)
 
     def parent_gone(self) -> None:
         """Nobody answers any more."""
-        self._crew.deafen()
+        self._users.deafen()
 
     def start_due(self) -> None:
         """Begins the lives that are due; forgets those that are over and clean."""
@@ -177,7 +174,7 @@ class Injector:
             left = self._heal(by)
         finally:
             quiet.end()
-        if left:  # a link that is stuck is left alone until somebody has freed it
+        if left:  # a link that is stuck is left alone until it is freed
             self._probes.end()
         return left
 
@@ -252,7 +249,7 @@ class Injector:
             supervisor=SupervisorClient(Path(begin.supervisor)) if begin.supervisor else None,
             redis=RedisServer(begin.redis) if begin.redis else None,
             postgres=database_at(begin.postgres, database=begin.database, user=begin.user),
-            crew=self._crew,
+            users=self._users,
             gateway_http=begin.gateway_http,
             end_links=self._end_links,
         )

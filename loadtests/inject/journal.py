@@ -1,20 +1,26 @@
 """Which faults may be in force, and how is each undone?  An append-only file, on disk before a fault is applied.
 
-Any process can undo what is open in it, whatever became of the one that wrote it; but nobody while its injector lives:
-that one holds the file, and the system lets it go when the process ends, however it ends.
+Any process can undo what is open in it, whatever became of its writer; but none while its injector lives: an injector
+holds the file, and the system lets it go when the process ends, however it ends.
 
-Whoever undoes shows passwords to the servers that a line names. So only lines of this user's own injectors count, by
-the sum beside each (`seal`), in a file of this user. Others are counted, and left until the user vouches for the file.
+A process that undoes a fault shows passwords to the servers that a line names. So only lines of this user's own
+injectors count, by the sum beside each, in a file of this user. Others are counted, and left until the user vouches for
+the file. The key of the sums lies in the user's state folder (XDG_STATE_HOME, else ~/.local/state): `stack down` does
+not empty that one, every checkout of this user finds it, and it goes with no copy of a checkout or of reports/.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import hmac
 import os
+import secrets
 import stat
 import time
 from collections.abc import Iterable
+from contextlib import suppress
+from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -23,8 +29,75 @@ import msgspec
 
 from loadtests.inject.deadline import Watch
 from loadtests.inject.kinds.kind import Undo
-from loadtests.inject.seal import fits, known_key, own_key, seal
 from loadtests.model.ids import NS_PER_MS
+
+STATE = "XDG_STATE_HOME"
+_NAME = "journal.key"
+_BYTES = 32
+
+
+def key_file() -> Path:
+    """Where this user's key lies, or will lie."""
+    named = os.environ.get(STATE, "")
+    state = Path(named) if named.startswith("/") else Path(os.path.expanduser("~/.local/state"))
+    return state / "tickstorm" / _NAME
+
+
+def known_key() -> bytes | None:
+    """None where there is none, or none that this user alone can read: then no line is of this user's injector."""
+    try:
+        return _read(key_file())
+    except OSError:
+        return None
+
+
+def own_key() -> bytes:
+    """The key, drawn where there is none. Raises OSError where none can be kept."""
+    path = key_file()
+    try:
+        return _read(path) if path.exists() else _drawn(path)
+    except OSError as error:
+        why = f"the key of its lines cannot be kept in {path}: {error.strerror}; {STATE} may name another folder"
+        raise OSError(error.errno, why) from None
+
+
+def _drawn(path: Path) -> bytes:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = path.with_name(f"{_NAME}.{secrets.token_hex(8)}")
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(fd, "wb") as file:
+            file.write(secrets.token_bytes(_BYTES))
+            file.flush()
+            os.fsync(fd)
+        with suppress(FileExistsError):  # another injector was faster
+            os.link(fresh, path)  # whole or not at all
+    finally:
+        fresh.unlink()
+    return _read(path)
+
+
+def seal(line: bytes, key: bytes) -> str:
+    """The sum that stands beside a line."""
+    return blake2b(line, key=key, digest_size=16).hexdigest()
+
+
+def fits(line: bytes, found: str, key: bytes) -> bool:
+    """Whether a holder of the key wrote this sum for this line."""
+    return hmac.compare_digest(seal(line, key).encode(), found.encode("utf-8", "replace"))
+
+
+def _read(path: Path) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        key = os.read(fd, _BYTES + 1)
+    finally:
+        os.close(fd)
+    if status.st_uid != os.geteuid() or status.st_mode & 0o077 or len(key) != _BYTES:
+        raise PermissionError(errno.EPERM, "it is no key that this user alone can read")
+    return key
+
 
 _LOOK_NS = 50 * NS_PER_MS
 _ITSELF = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # no link, and no pipe that would let us wait
@@ -71,7 +144,7 @@ class Journal:
     """The journal of one run. Raises OSError where it cannot be written: then no fault may be applied."""
 
     def __init__(self, path: Path, *, vouched: bool = False) -> None:
-        """`vouched`: the user says that its lines are to be believed, whoever wrote them."""
+        """`vouched`: the user says that its lines are to be believed, also without a sum."""
         self.path = path
         self._vouched = vouched
         self._key: bytes | None = None
@@ -79,7 +152,7 @@ class Journal:
     def begin(self, toxiproxy: str, patience_s: float) -> Hold:
         """Holds it for an injector that works at this Toxiproxy, and creates it where there is none.
 
-        Raises OSError where it cannot be written, or somebody else still holds it after so long.
+        Raises OSError where it cannot be written, or another process still holds it after so long.
         """
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | _ITSELF, 0o600)
         hold = _held(fd, patience_s)
@@ -97,7 +170,7 @@ class Journal:
         return _held(os.open(self.path, os.O_RDONLY | _ITSELF), patience_s)
 
     def toxiproxies(self) -> set[str]:
-        """Every Toxiproxy that its injectors worked at, whoever they were."""
+        """Every Toxiproxy that its injectors worked at, also other users' injectors."""
         return {entry.toxiproxy for entry, _ in self._entries() if entry.toxiproxy}
 
     def open(self, entry: Entry) -> None:

@@ -7,14 +7,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from loadtests.inject.connections import open_connections, without_port
 from loadtests.inject.errors import Refused
 from loadtests.inject.passage import Passage
 from loadtests.inject.probe import Carried, Pace, Ping, Probe
+from loadtests.inject.probe_connection import Layer, OwnPorts
 from loadtests.inject.probe_protocols import DIALECTS
-from loadtests.inject.socketry import OwnPorts
-from loadtests.inject.sockets import look, why_unseen
-from loadtests.inject.tls_layer import Layer
+from loadtests.inject.socket_table import Peer, look, open_connections, why_unseen, without_port
 from loadtests.inject.toxics import Missing, Proxy, Toxic, ToxiproxyServer, differences
 from loadtests.model.address import host_port
 from loadtests.model.ids import NS_PER_S
@@ -146,7 +144,7 @@ class Link:
         if not waited or ping.took_ns >= ANSWER_S * NS_PER_S:  # one that was cut short has not seen silence
             self._seen = (time.monotonic_ns() - ping.took_ns, ping)
 
-    def connections(self, port: int, probe: Probe, *, must_listen: bool = True) -> frozenset[str] | None:
+    def connections(self, port: int, probe: Probe, *, must_listen: bool = True) -> frozenset[Peer] | None:
         """Who is connected through it, without the probe; None where this machine cannot know."""
         found = open_connections(port, must_listen=must_listen)
         return None if found is None else without_port(found, probe.local_port)

@@ -1,7 +1,7 @@
 """What does every link do to a request right now, with a fault or without one?  A thread for each asks now and then.
 
 A connection is opened for each ping and closed after it, so that none is left to count, to cut or to keep a link open.
-A link is left alone while somebody acts on it: a new connection to a proxy that a stalled reader has wedged would make
+A link is left alone while a fault acts on it: a new connection to a proxy that a stalled reader has wedged would make
 it worse. What the witness of a fault has just measured is told again instead of asking once more.
 """
 
@@ -18,7 +18,7 @@ from loadtests.inject.probe import Pace, Ping, Probe
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.records import LINK_PROBE, PathProbe
 
-_HUSH_S = 0.2  # how long somebody who wants to act waits for a ping to end; a stop is noticed in a quarter of it
+_HUSH_S = 0.2  # how long a fault that is about to act waits for a ping to end; a stop is noticed in a quarter of it
 
 
 class LinkProbe:

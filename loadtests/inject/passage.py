@@ -1,4 +1,4 @@
-"""Did traffic of the run or the target pass a port before a fault, and did the fault meet it?  Three answers.
+"""Did traffic of the run or the target pass a port before a fault, and did the fault meet it?  Three answers (`Touch`).
 
 A thread looks at the kernel's table now and then, from the calm before a fault to its end. Connections of the injector
 itself are left out by their local ports, also those that were closed meanwhile. Connections that last for one request
@@ -13,12 +13,33 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from loadtests.inject.sockets import Counted, Look, Peer
-from loadtests.inject.touch import Touch
-from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING
+from loadtests.inject.socket_table import Counted, Look, Peer
+from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING, TOUCHED, TOUCHED_WHY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Touch:
+    """Whether a fault met traffic; without that, why not, or which key would make it observable."""
+
+    touched: str
+    why: str = ""
+    connections: int | None = None  # that passed in the time before it
+    closed: int | None = None  # of those that were open when it acted
+
+    def effective(self) -> dict[str, float | int | str | None]:
+        """As a step of the fault tells it."""
+        found: dict[str, float | int | str | None] = {TOUCHED: self.touched}
+        if self.touched != ACTED:
+            found[TOUCHED_WHY] = self.why
+        if self.connections is not None:
+            found["traffic_connections"] = self.connections
+        if self.closed is not None:
+            found["traffic_closed"] = self.closed
+        return found
+
 
 BEFORE_NS = 2_300_000_000
-"""Who passed so long before a fault counts as its traffic: two seconds, and the announcement."""
+"""Connections that passed so long before a fault are its traffic: two seconds, and the announcement."""
 
 _EVERY_S, _LATER_EVERY_S = 0.1, 0.5  # before it acts, and while it is in force
 _PAUSES = 10  # times as long as a look, until the next one

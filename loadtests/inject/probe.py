@@ -8,9 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from loadtests.inject.deadline import Watch
+from loadtests.inject.probe_connection import Cut, Layer, OwnPorts, Piece, ProbeConnection, Seen
 from loadtests.inject.probe_protocols import DIALECTS, ProbeLoad
-from loadtests.inject.socketry import Cut, OwnPorts, Piece, ProbeConnection, Seen
-from loadtests.inject.tls_layer import Layer
 from loadtests.model.ids import NS_PER_S
 
 

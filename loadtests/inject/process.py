@@ -140,7 +140,7 @@ class _Process:
         elif isinstance(message, Go):
             self._injector.go(message.fault)
         elif isinstance(message, CrewState):
-            self._injector.crew_told(message)
+            self._injector.users_told(message)
         elif isinstance(message, End):
             self._injector.end(message.fault, message.by)
         elif isinstance(message, HealAll):

@@ -11,6 +11,7 @@ from typing import Protocol
 from loadtests.inject.deadline import Watch
 from loadtests.inject.link import Link
 from loadtests.inject.probe import Ping
+from loadtests.inject.socket_table import Peer
 from loadtests.model.ids import NS_PER_MS
 
 Effective = dict[str, float | int | str | None]
@@ -79,7 +80,7 @@ class LinkWitness:
         self.port = link.address()[1]
         self.probe = link.probe()
         self.calm_ns: list[int] = []
-        self.connections: frozenset[str] | None = None
+        self.connections: frozenset[Peer] | None = None
 
     def before(self, watch: Watch) -> None:
         """Round trips without the fault; the first of a connection is not among them.

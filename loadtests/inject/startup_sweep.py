@@ -1,32 +1,29 @@
 """What had an earlier process left behind, and how is it lifted?  By journal, and by the names that we give.
 
 A journal whose injector lives is left alone, and so is its Toxiproxy: that injector lifts its faults itself. A journal
-that no injector of this user wrote is told and left: nothing is asked of a server that only it names.
+that no injector of this user wrote is told and left: nothing is asked of a server that only it names. A second server
+of the local stack that no fault needs any more is ended.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from loadtests.inject.database import database_at
 from loadtests.inject.errors import ControlError, NoAnswer, NotThere
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds import KINDS
-from loadtests.inject.kinds.kind import Site
-from loadtests.inject.lifting import Lifted, lift
+from loadtests.inject.kinds.kind import Lifted, Site, lift
 from loadtests.inject.link import Link
-from loadtests.inject.redis_server import RedisServer
-from loadtests.inject.spares import end_strays
+from loadtests.inject.servers import RedisServer, database_at
 from loadtests.inject.supervisor import SupervisorClient
 from loadtests.inject.toxics import TOXIC_PREFIX, Proxy, ToxiproxyServer
-from loadtests.inject.user_faults import CrewControl
+from loadtests.inject.user_faults import UserFaultControl
 from loadtests.model.stackwire import PROXY_PREFIX, Ask
 
 Tell = Callable[[str], None]
-
 
 LEFT_ALONE = "Left alone"
 """How a sentence about the faults of a run that goes on begins."""
@@ -48,8 +45,8 @@ def heal(
 
     `toxiproxy` is swept by name besides; empty: no one is, and each entry is lifted where it says. `supervisor` is the
     folder of the local stack, which restarts a Toxiproxy that is wedged. `gone`: folders of local stacks of which no
-    process is left; what was in force there is over. `trusted`: journals for which the user vouches, whoever wrote
-    them. `patience_s`: how long an injector at this Toxiproxy is waited for
+    process is left; what was in force there is over. `trusted`: journals for which the user vouches, also without
+    sums. `patience_s`: how long an injector at this Toxiproxy is waited for
     that may be about to end. Returns a sentence for each thing done, for each that is still not lifted, and for each
     run in progress that was left alone; empty when all was clean.
     Raises ControlError where Toxiproxy cannot be reached, and OSError where a journal cannot be read.
@@ -167,7 +164,7 @@ def undo_pending(
     server: ToxiproxyServer | None,
     tell: Tell,
     *,
-    crew: CrewControl | None = None,
+    users: UserFaultControl | None = None,
     on_links: bool | None = None,
 ) -> Iterator[tuple[Entry, Lifted]]:
     """Lifts what is open in a journal, and closes there what was read back as lifted.
@@ -190,7 +187,7 @@ def undo_pending(
             supervisor=SupervisorClient(Path(entry.supervisor)) if entry.supervisor else None,
             redis=RedisServer(entry.redis) if entry.redis else None,
             postgres=database_at(entry.postgres, database=entry.database, user=entry.user),
-            crew=crew,
+            users=users,
         )
         lifted = lift(kind, site, entry.undo, fault=entry.fault, tell=tell)
         if lifted.clean:
@@ -267,3 +264,27 @@ def _recreate(server: ToxiproxyServer, proxy: Proxy, done: list[str]) -> None:
         done.append(f'Deleted proxy "{proxy.name}" and created it anew.')
     except ControlError as error:
         done.append(f'Proxy "{proxy.name}" could not be created anew: {error}')
+
+
+def end_strays(supervisor: SupervisorClient, toxiproxy: ToxiproxyServer, journals: Iterable[Journal]) -> list[str]:
+    """Ends each to which no link leads and which no open entry names. Returns sentences; never raises ControlError."""
+    try:
+        spares = supervisor.status().spares
+        if not spares:
+            return []
+        named = {str(entry.undo["spare"]) for each in journals for entry in each.pending() if "spare" in entry.undo}
+        led_to = {proxy.upstream for proxy in toxiproxy.proxies().values()}
+    except NotThere:
+        return []  # with its supervisor the stack has ended, and every spare; without Toxiproxy nobody can say
+    except ControlError as error:
+        return [f"Whether a second server still runs could not be seen: {error}"]
+    done = []
+    for service, spare in spares.items():
+        if service in named or spare.address in led_to:
+            continue
+        try:
+            supervisor.ask(Ask(do="end-spare", service=service))
+            done.append(f"Ended the second {service}, which no fault needs any more.")
+        except ControlError as error:
+            done.append(f"Still there: the second {service}, which could not be ended: {error}")
+    return done

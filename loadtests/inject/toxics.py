@@ -17,14 +17,14 @@ import msgspec
 from toxiproxy.api import validate_response
 from toxiproxy.exceptions import InvalidToxic, NotFound, ProxyExists
 
-from loadtests.inject.asking import Reply, ask
+from loadtests.inject.bounded_http import Reply, ask
 from loadtests.inject.errors import Refused
 from loadtests.model.address import host_port
 from loadtests.model.words import plain
 
 CALL_TIMEOUT_S = 5.0
 TOXIC_PREFIX = "tickstorm-"
-"""Every toxic of ours carries it, so that a sweep never touches a toxic of somebody else."""
+"""Every toxic of ours carries it, so that a sweep never touches another owner's toxic."""
 
 _LIBRARY_ERRORS = cast("tuple[type[Exception], ...]", (ProxyExists, NotFound, InvalidToxic))
 Direction = Literal["downstream", "upstream"]

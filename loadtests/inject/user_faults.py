@@ -15,8 +15,8 @@ Counts = dict[str, int]
 """Sums over all processes; `chosen` and `in_force` are always among them, the rest is its kind's."""
 
 
-class CrewControl:
-    """The users of one run. `told` and `deafen` are called by whoever reads the parent's lines; all else by lives."""
+class UserFaultControl:
+    """The users of one run. The thread that reads the parent's lines calls `told` and `deafen`, fault runs all else."""
 
     def __init__(self, send: Callable[[CrewOrder], None]) -> None:
         self._send = send
@@ -34,7 +34,7 @@ class CrewControl:
         self._deaf = False
 
     def deafen(self) -> None:
-        """From now on no counts come; who waits for them waits no longer."""
+        """From now on no counts come; a thread that waits for them waits no longer."""
         with self._changed:
             self._deaf = True
             self._changed.notify_all()

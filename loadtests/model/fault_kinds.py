@@ -1,7 +1,7 @@
 """Which kinds of fault may a profile name, where does each act, and which keys does it take?  The table; data only.
 
-What a kind does is the file of its name in `inject/kinds`. Profiles, forms, documents, rules and the proofs know a kind
-by its row alone.
+What a kind does is in the file of `inject/kinds` that its row names (`part`). Profiles, forms, documents, rules and the
+proofs know a kind by its row alone.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ MS, BYTES = _whole(1, 600_000), _whole(1, 1_000_000)
 SHARE = Key(of="number", limits={"gt": 0, "le": 1})
 REDIS: tuple[str, ...] = ("redis",)
 POSTGRES: tuple[str, ...] = ("postgres",)
+STOPS, USERS = "loadtests.inject.kinds.service_stops", "loadtests.inject.kinds.on_users"
+"""Files that several kinds share."""
 A_LOAD_S, A_DELAY_S = 1.0, 0.2
 """How long a fault lasts at least that is measured by a load, or by one answer that is waited for."""
 
@@ -36,6 +38,11 @@ A_LOAD_S, A_DELAY_S = 1.0, 0.2
 def _rows(place: Place, *rows: dict[str, Any]) -> Iterator[FaultKind]:
     for row in rows:
         yield FaultKind(place=place, **row)
+
+
+def _by_users(place: Place, *rows: dict[str, Any]) -> Iterator[FaultKind]:
+    for row in _rows(place, *rows):
+        yield replace(row, by=USERS)
 
 
 _KINDS = (
@@ -64,9 +71,10 @@ _KINDS = (
         replace(row, destructive=True, services=row.services or SERVICES)
         for row in _rows(
             "service",
-            {"name": "kill", "hides": True, "stops": True, "on_process": True},
-            {"name": "restart", "hides": True, "instant": True, "stops": True, "on_process": True, "least_s": A_LOAD_S},
-            {"name": "pause", "hides": True, "stops": True, "on_process": True},
+            {"name": "kill", "hides": True, "stops": True, "on_process": True, "by": STOPS},
+            {"name": "restart", "hides": True, "instant": True, "stops": True, "on_process": True, "least_s": A_LOAD_S,
+             "by": STOPS},
+            {"name": "pause", "hides": True, "stops": True, "on_process": True, "by": STOPS},
             {"name": "cpu-limit", "needs": {"cpu_percent": Key(of="number", limits={"ge": 1, "le": 100})},
              "on_process": True, "least_s": 2.0},
             {"name": "memory-limit", "needs": {"memory_mb": _whole(1, 10**6)}, "services": REDIS + POSTGRES,
@@ -84,7 +92,7 @@ _KINDS = (
              "may": {"table": Key(of="text", limits={"pattern": r"^[a-z_][a-z0-9_]{0,62}$"})}},
         )
     ),
-    *_rows(
+    *_by_users(
         "consumers",
         {"name": "slow-consumers", "needs": {"read_bytes_per_s": _whole(1, 10**9)}, "may": {"share": SHARE},
          "unread": True},
@@ -95,7 +103,7 @@ _KINDS = (
         {"name": "reconnect-storm", "may": {"share": SHARE}},
         {"name": "bad-token", "needs": {"token": _choice("missing", "wrong", "expired")}, "may": {"share": SHARE}},
     ),
-    *_rows(
+    *_by_users(
         "publishers",
         {"name": "bad-input", "needs": {"form": _choice("malformed", "oversize", "unknown")}, "may": {"share": SHARE}},
     ),

@@ -39,7 +39,7 @@ class FaultKind:
 
     name: str
     place: Place  # what the fault names: a link, a service, a consumer or publisher group; target: its own switches
-    by: str = ""  # "" = the module of its name in loadtests.inject.kinds
+    by: str = ""  # module, where it is not the one of its name in loadtests.inject.kinds
     services: tuple[str, ...] = ()  # that it may act on; one alone need not be named
     needs: Keys = field(default_factory=dict)  # keys of its own
     may: Keys = field(default_factory=dict)
@@ -55,6 +55,11 @@ class FaultKind:
     unread: bool = False  # bytes wait unread at a consumer, and then in Toxiproxy
     on_process: bool = False  # acts on a process, and only the local stack's are ours
     least_s: float = 0.5  # shorter, it is over before its probe has seen it
+
+    @property
+    def module(self) -> str:
+        """The module that acts."""
+        return self.by or f"loadtests.inject.kinds.{self.name.replace('-', '_')}"
 
     @property
     def keys(self) -> Keys:

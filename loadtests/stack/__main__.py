@@ -22,8 +22,7 @@ from loadtests.model.errors import BadInput, TickstormError
 from loadtests.stack.child import LINUX, die_with, signal_pid
 from loadtests.stack.errors import OwnedByAnother
 from loadtests.stack.folder import StackFolder
-from loadtests.stack.orphans import end_left
-from loadtests.stack.owner import watch
+from loadtests.stack.orphans import end_left, watch
 from loadtests.stack.supervisor import Supervisor
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -49,7 +48,7 @@ def keep(supervisor: int, folder: StackFolder, owner: str) -> int:
             status = os.waitstatus_to_exitcode(raw)
             break
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # its pid may be somebody else's by now, and cleaning up takes no time
+        signal.signal(number, signal.SIG_IGN)  # its pid may be another process's by now, and cleaning up takes no time
     deadline = time.monotonic() + CLEAN_S
     while (left := psutil.Process().children(recursive=True)) and time.monotonic() < deadline:
         for process in left:

@@ -97,7 +97,7 @@ class Child:
         return self.process.pid
 
     def owned(self) -> Owned | None:
-        """Its pid with its time of birth, for whoever must end it after us."""
+        """Its pid with its time of birth, for the process that must end it after us."""
         try:
             return Owned(pid=self.pid, created_s=psutil.Process(self.pid).create_time())
         except psutil.NoSuchProcess:
@@ -135,7 +135,7 @@ class Child:
     async def stop(self, deadline: float) -> None:
         """Ask it to end; at the deadline (monotonic, seconds) end it, with all its descendants."""
         self.asked_to_end = True
-        if self.ended() is not None:  # its pid may be somebody else's by now
+        if self.ended() is not None:  # its pid may be another process's by now
             return
         if self.frozen:
             self.resume()
@@ -205,7 +205,7 @@ def stopped(pid: int) -> bool:
 
 
 def end_owned(owned: Owned, *, wait_s: float = 5.0) -> None:
-    """End a process that a dead supervisor left, with its descendants, unless the pid is somebody else's by now."""
+    """End a process that a dead supervisor left, with its descendants, unless the pid is another process's by now."""
     try:
         root = psutil.Process(owned.pid)
         if abs(root.create_time() - owned.created_s) > 1.0:

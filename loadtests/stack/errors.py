@@ -14,7 +14,7 @@ class OwnedByAnother(StackError):  # noqa: N818 - it names what was found
 
 
 class PortInUse(BadInput):
-    """A port that the user chose is taken by somebody else."""
+    """A port that the user chose is taken by another process."""
 
 
 class MissingServer(BadInput):

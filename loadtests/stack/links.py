@@ -143,7 +143,7 @@ class Ports:
 
     def hold(self, *names: str) -> bool:
         """Take again what a server has left: nobody else listens there, and who connects is refused. Whether all are
-        held now; where somebody was faster, the server's next start tells who."""
+        held now; where another process was faster, the server's next start tells which."""
         for name in names:
             if name in self._held:
                 continue

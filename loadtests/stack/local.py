@@ -25,7 +25,7 @@ from loadtests.stack.child import tail
 from loadtests.stack.errors import OwnedByAnother, StackError, from_wire
 from loadtests.stack.folder import StackFolder
 from loadtests.stack.install import ensure, silent
-from loadtests.stack.owner import myself
+from loadtests.stack.orphans import myself
 from loadtests.stack.passwords import adopt
 from loadtests.stack.postgresql import python_environment
 
@@ -76,7 +76,7 @@ class LocalStack:
         home = StackFolder(root=Path(folder).absolute())
         try:
             return cls._join(home, ports, gateway_env, tell) or cls._begin(home, ports, gateway_env, tell, mine=mine)
-        except OwnedByAnother:  # somebody began one in the same instant
+        except OwnedByAnother:  # another process began one in the same instant
             joined = cls._join(home, ports, gateway_env, tell)
             if joined is None:
                 raise
@@ -158,7 +158,7 @@ class LocalStack:
 
     @property
     def started(self) -> bool:
-        """Whether it was started here, and so is ours to stop; not one that was up, or that somebody else began."""
+        """Whether it was started here, and so is ours to stop; not one that was up, or that another process began."""
         return self._keeper is not None
 
     def is_there(self) -> bool:

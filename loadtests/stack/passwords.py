@@ -28,7 +28,7 @@ def _drawn() -> str:
 
 
 ADMIN, PUBLISHER, GATEWAY, PRODUCER = "admin", "publisher", "gateway", "producer"
-"""Users of Redis. Each has a password of its own: whoever leads a link elsewhere reads what passes there in clear."""
+"""Users of Redis, each with a password of its own: a user who leads a link elsewhere reads what passes there."""
 _MAY = {
     ADMIN: "~* &* +@all",
     PUBLISHER: "resetkeys &* +publish +ping +echo +auth +hello +client|setname +client|setinfo",

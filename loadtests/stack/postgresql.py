@@ -55,7 +55,7 @@ timezone = 'UTC'
 
 
 HOSTS = "host all all 127.0.0.1/32 scram-sha-256\n"
-"""pg_hba.conf of a stack: whoever comes knows a password. There is no socket in a folder."""
+"""pg_hba.conf of a stack: every client knows a password. There is no socket in a folder."""
 
 
 def login() -> ProcessOwner | None:
@@ -292,7 +292,7 @@ def set_passwords(programs: Path, data: Path, owner: ProcessOwner | None, statem
 
 
 def python_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What a Python process of the stack gets to see: ours, without settings of a target of somebody else."""
+    """What a Python process of the stack gets to see: ours, without settings of another target."""
     strange = ("GATEWAY_", "PRODUCER_", "REDIS_", "PG")
     kept = {name: value for name, value in environ.items() if not name.startswith(strange)}
     paths = [str(package_root()), *filter(None, [kept.get("PYTHONPATH")])]

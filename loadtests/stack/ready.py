@@ -44,7 +44,7 @@ async def _opened(address: str) -> AsyncIterator[tuple[asyncio.StreamReader, asy
 
 
 async def redis(address: str) -> str:
-    """PING, then the version from INFO. Without a login: whoever listens there would read the password."""
+    """PING, then the version from INFO. Without a login: a wrong listener would read the password."""
     async with _opened(address) as (reader, writer):
         writer.write(b"PING\r\n")
         pong = await reader.readuntil(b"\r\n")

@@ -28,9 +28,8 @@ from loadtests.stack.orphans import end_left, owned_by
 from loadtests.stack.passwords import Passwords
 from loadtests.stack.postgresql import template_path
 from loadtests.stack.servers import Servers
-from loadtests.stack.service import ServiceProcess
+from loadtests.stack.service import ServiceProcess, Spares
 from loadtests.stack.services import Place, Plan, lay_postgres, lay_redis, place_postgres, plans
-from loadtests.stack.spares import Spares
 
 START_S = 30.0
 LONGEST_WAIT_S = 600.0

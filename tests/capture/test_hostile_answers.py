@@ -15,8 +15,9 @@ import pytest
 from hostile import Answer, drips, floods, http, nested, says, serving, waits
 from target_servers import until
 
-from loadtests.capture.probes import Probes, SamplerConfig
+from loadtests.capture.probes import Probes
 from loadtests.capture.readings import MOST_NUMBERS, PostgresReader, RedisReader, StatsReader, time_health
+from loadtests.capture.sampler import SamplerConfig
 from loadtests.model.records import NO_ANSWER, PathProbe, Record, Samples
 
 TIMEOUT_S = 0.4

@@ -11,8 +11,8 @@ from target_servers import Gateway, Postgres, Redis, free_port
 
 from loadtests.capture import machine
 from loadtests.capture.findings import Finding, refusals
-from loadtests.capture.preflight import Services, doctor, refuse
-from loadtests.capture.services import services_of
+from loadtests.capture.preflight import doctor, refuse
+from loadtests.capture.services import Services, services_of
 from loadtests.model.errors import BadInput
 from loadtests.model.profile.reading import read_profile
 from loadtests.model.profile.tables import Profile, Target

@@ -16,8 +16,9 @@ import psutil
 import pytest
 from target_servers import Gateway, Postgres, Redis, free_port, until
 
-from loadtests.capture.probes import Probes, Sampler, SamplerConfig
+from loadtests.capture.probes import Probes
 from loadtests.capture.readings import PostgresReader, ProcessReader, RedisReader, StatsReader, time_health
+from loadtests.capture.sampler import Sampler, SamplerConfig
 from loadtests.model.records import NO_ANSWER, Note, PathProbe, Record, Samples
 
 ROOT = Path(__file__).parents[2]
@@ -198,7 +199,7 @@ def test_it_works_under_gevents_patching(redis_server: Redis) -> None:
     code = (
         "from gevent import monkey; monkey.patch_all()\n"
         "import gevent, time\n"
-        "from loadtests.capture.probes import Sampler, SamplerConfig\n"
+        "from loadtests.capture.sampler import Sampler, SamplerConfig\n"
         "got = []\n"
         f"config = SamplerConfig(origin_ns=0, every_s=0.05, redis='{address(redis_server.port)}')\n"
         "sampler = Sampler(config, pids=dict, on_record=got.append)\n"

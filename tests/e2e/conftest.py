@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from launching import Bench
 
-from loadtests.stack import LocalStack
+from loadtests.stack.local import LocalStack
 
 
 @pytest.fixture(scope="module")

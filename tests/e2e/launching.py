@@ -25,7 +25,7 @@ import psutil
 
 from loadtests.model.codec import Frame, decode
 from loadtests.model.records import Record
-from loadtests.stack import LocalStack
+from loadtests.stack.local import LocalStack
 from proof.launchers import TOKEN_HEADER as HEADER
 
 ROOT = Path(__file__).resolve().parents[2]

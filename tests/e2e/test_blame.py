@@ -14,7 +14,7 @@ import texts
 from launching import LOCUST, TICKSTORM, Bench, Started, until
 
 from loadtests.model.records import Effective, PhaseMark
-from loadtests.stack import LocalStack
+from loadtests.stack.local import LocalStack
 
 pytestmark = pytest.mark.e2e
 RARELY = pytest.mark.prove_all

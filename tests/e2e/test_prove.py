@@ -18,7 +18,7 @@ from launching import Bench as Launching
 from launching import until
 
 from loadtests.model.stackwire import Ask
-from loadtests.stack import LocalStack
+from loadtests.stack.local import LocalStack
 from proof.planting import Planting, planting
 from proof.run_modes import WAYS
 from proof.running import Bench

@@ -1,7 +1,7 @@
 """A gateway that nobody here wrote the tool for: it hands on channels of Redis as Server-Sent Events.
 
-`python sse_gateway.py PORT REDIS_HOST REDIS_PORT USER`, the password in REDIS_PASSWORD. Every client has a bounded queue;
-one that does not keep up is let go.
+`python sse_gateway.py PORT REDIS_HOST REDIS_PORT USER`, with the password in REDIS_PASSWORD.
+
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import sys
 
 from aiohttp import web
 from redis.asyncio import Redis
-
-MOST_WAITING = 10_000
 
 
 async def events(request: web.Request) -> web.StreamResponse:

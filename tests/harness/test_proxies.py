@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from loadtests.harness.target import _ask_alike
-from loadtests.inject.gateway_counts import GatewayCounts
 from loadtests.inject.kinds import planted_defect
+from loadtests.inject.kinds.on_users import GatewayCounts
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.model.profile.tables import Profile
 from loadtests.model.stackwire import Service, Status

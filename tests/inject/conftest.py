@@ -22,7 +22,7 @@ from loadtests.inject.injector_client import InjectorHandle
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.model.injectwire import Announce, Begin, Emitted, FromInjector, Go, PlannedFault
 from loadtests.model.records import FaultStep
-from loadtests.stack.fetch import ensure
+from loadtests.stack.install import ensure
 from loadtests.stack.servers import Servers
 
 NS_PER_S = 1_000_000_000

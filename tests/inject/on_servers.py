@@ -10,12 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from loadtests.inject.database import Database
 from loadtests.inject.deadline import Watch
 from loadtests.inject.kinds import KINDS
-from loadtests.inject.kinds.kind import Site
-from loadtests.inject.lifting import lift
-from loadtests.inject.redis_server import RedisServer
+from loadtests.inject.kinds.kind import Site, lift
+from loadtests.inject.servers import Database, RedisServer
 from loadtests.inject.supervisor import SupervisorClient
 from loadtests.model.fault_kinds import KINDS as NAMED
 from loadtests.model.injectwire import Begin, End, PlannedFault, Schedule

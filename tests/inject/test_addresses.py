@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from loadtests.capture.asking import get_json
+from loadtests.capture.bounded_clients import get_json
 from loadtests.inject.deadline import Watch
-from loadtests.inject.gateway_counts import GatewayCounts
+from loadtests.inject.kinds.on_users import GatewayCounts
 from loadtests.inject.link import Link
-from loadtests.inject.socketry import Cut, ProbeConnection, connected
+from loadtests.inject.probe_connection import Cut, ProbeConnection, connected
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.model.address import written
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from loadtests.inject.deadline import Watch
-from loadtests.inject.gateway_counts import TIMEOUT_S, GatewayCounts
+from loadtests.inject.kinds.on_users import TIMEOUT_S, GatewayCounts
 from loadtests.inject.probe import Pace, Probe
 from loadtests.inject.probe_protocols import DIALECTS
 

@@ -15,8 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests.inject.journal import Entry, Journal
-from loadtests.inject.seal import key_file, known_key, own_key
+from loadtests.inject.journal import Entry, Journal, key_file, known_key, own_key
 from loadtests.inject.startup_sweep import heal, users_of
 
 from .fakes import FakeToxiproxy

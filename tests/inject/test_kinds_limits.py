@@ -18,7 +18,7 @@ from loadtests.inject.errors import ControlError
 from loadtests.inject.journal import Journal
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.memory_limit import told
-from loadtests.inject.redis_server import RedisServer
+from loadtests.inject.servers import RedisServer
 from loadtests.inject.startup_sweep import heal
 from loadtests.model.injectwire import End, Schedule
 from loadtests.stack.local import LocalStack

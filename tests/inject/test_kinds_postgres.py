@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.inject.database import Database, SqlRefused
 from loadtests.inject.deadline import Watch
 from loadtests.inject.journal import Journal
 from loadtests.inject.kinds import KINDS
+from loadtests.inject.servers import Database, SqlRefused
 from loadtests.inject.startup_sweep import heal
 from loadtests.model.injectwire import End, Schedule
 from loadtests.stack.local import LocalStack

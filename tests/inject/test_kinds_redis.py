@@ -14,7 +14,7 @@ import pytest
 from loadtests.inject.deadline import Watch
 from loadtests.inject.journal import Journal
 from loadtests.inject.kinds import KINDS
-from loadtests.inject.redis_server import RedisServer
+from loadtests.inject.servers import RedisServer
 from loadtests.inject.startup_sweep import heal
 from loadtests.model.injectwire import End, Schedule
 from loadtests.stack.local import LocalStack

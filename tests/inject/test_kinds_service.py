@@ -12,8 +12,7 @@ import pytest
 
 from loadtests.inject.journal import Journal
 from loadtests.inject.kinds import KINDS
-from loadtests.inject.kinds.kind import Site
-from loadtests.inject.lifting import lift
+from loadtests.inject.kinds.kind import Site, lift
 from loadtests.inject.startup_sweep import heal
 from loadtests.inject.supervisor import SupervisorClient
 from loadtests.inject.toxics import ToxiproxyServer

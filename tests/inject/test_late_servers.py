@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from loadtests.inject.database import FULL, NAME, Session, SqlRefused
 from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import NoAnswer
 from loadtests.inject.kinds import KINDS, memory_limit
@@ -18,6 +17,7 @@ from loadtests.inject.kinds.memory_limit import MIB
 from loadtests.inject.kinds.on_postgres import session_name, settled
 from loadtests.inject.kinds.output_buffer import OutputBufferWitness
 from loadtests.inject.kinds.slow_queries import Busy
+from loadtests.inject.servers import FULL, NAME, Session, SqlRefused
 
 from .on_servers import fault_on
 

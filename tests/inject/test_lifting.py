@@ -9,8 +9,7 @@ import pytest
 
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds import KINDS
-from loadtests.inject.kinds.kind import Site
-from loadtests.inject.lifting import Lifted, lift
+from loadtests.inject.kinds.kind import Lifted, Site, lift
 from loadtests.inject.link import Link
 from loadtests.inject.startup_sweep import heal, sweep
 from loadtests.inject.supervisor import SupervisorClient

@@ -8,16 +8,15 @@ from typing import Any
 import pytest
 
 from loadtests.inject.deadline import Watch
+from loadtests.inject.encounter import Company, Encounter, ServerEncounter
 from loadtests.inject.errors import NoAnswer
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.lock import LockWitness
 from loadtests.inject.kinds.on_postgres import Newcomers, Queries
 from loadtests.inject.kinds.output_buffer import COUNTER, OutputBufferWitness
 from loadtests.inject.link import Link
-from loadtests.inject.roll import Company, ServerEncounter
-from loadtests.inject.socketry import OwnPorts
-from loadtests.inject.touch import Touch
-from loadtests.inject.touching import Encounter
+from loadtests.inject.passage import Touch
+from loadtests.inject.probe_connection import OwnPorts
 from loadtests.model.fault_kinds import KINDS as NAMED
 from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING
 

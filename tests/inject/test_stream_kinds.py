@@ -9,7 +9,7 @@ import pytest
 from loadtests.inject.kinds import limit_data, slow_close
 from loadtests.inject.kinds.slicer import Cut, why_not_down, why_not_up
 from loadtests.inject.probe import Carried, Spent
-from loadtests.inject.socketry import Piece
+from loadtests.inject.probe_connection import Piece
 
 from .conftest import Place, TestLink, planned
 from .side_by_side import Played, begin, part

@@ -150,7 +150,7 @@ def _(module):
 """
 
 _TOUCHES = """
-@once("loadtests.inject.touching")
+@once("loadtests.inject.encounter")
 def _(module):
     module.Beside.during = lambda self, watch: self._witness.during(watch)
 """

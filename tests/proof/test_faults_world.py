@@ -15,7 +15,7 @@ import redis
 
 from loadtests.model.logins import client_options, database_password
 from loadtests.model.stackwire import Ask
-from loadtests.stack import LocalStack
+from loadtests.stack.local import LocalStack
 from proof.faults_world import look, standing
 from proof.running import wait_for
 

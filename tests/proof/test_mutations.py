@@ -16,7 +16,7 @@ import pytest
 from mutations import MUTATIONS, NONE, VERDICTS, sitecustomize, verdicts
 
 from loadtests.model.stackwire import Ask
-from loadtests.stack import LocalStack
+from loadtests.stack.local import LocalStack
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,9 +20,9 @@ from stack_peers import until
 from loadtests.cli.stack_command import draw_passwords
 from loadtests.model.errors import BadInput
 from loadtests.model.stackwire import LINKS, PROXY_PREFIX, SERVICES
-from loadtests.stack import LocalStack
 from loadtests.stack.folder import package_root
 from loadtests.stack.links import PREFERRED
+from loadtests.stack.local import LocalStack
 from loadtests.stack.passwords import Passwords, kept
 from loadtests.stack.servers import TOXIPROXY_VERSION, find_redis
 from proof.launchers import free_port

@@ -13,8 +13,8 @@ import pytest
 from gevent.monkey import get_original
 
 from loadtests.drive.sql import postgres as drive
-from loadtests.inject.database import Database
 from loadtests.inject.errors import ControlError
+from loadtests.inject.servers import Database
 from loadtests.model.logins import LOGINS
 from loadtests.stack import ready
 from proof.faults_world import postgres_at

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.stack import StackError, postgresql
+from loadtests.stack import postgresql
 from loadtests.stack.child import ProcessOwner
+from loadtests.stack.errors import StackError
 from loadtests.stack.servers import Program
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root hands PostgreSQL to another user")

@@ -19,8 +19,9 @@ import pytest
 from stack_peers import family, get, listening, redis_says, runs, until
 
 from loadtests.model.stackwire import LINKS, SERVICES, Answer, Ask
-from loadtests.stack import LocalStack, StackError
+from loadtests.stack.errors import StackError
 from loadtests.stack.folder import PASSWORDS
+from loadtests.stack.local import LocalStack
 from loadtests.stack.passwords import kept
 
 pytestmark = pytest.mark.e2e

@@ -18,8 +18,9 @@ from stack_peers import family, redis_says, runs, until
 
 from loadtests.model.errors import BadInput
 from loadtests.model.stackwire import Ask
-from loadtests.stack import LocalStack, PortInUse, StackError
+from loadtests.stack.errors import PortInUse, StackError
 from loadtests.stack.folder import StackFolder, package_root
+from loadtests.stack.local import LocalStack
 
 pytestmark = pytest.mark.e2e
 
@@ -49,7 +50,8 @@ def test_a_long_path_with_a_space_serves_as_well(tmp_path: Path) -> None:
         assert len(str(socket_path)) <= 100
         # another process, which knows the folder alone
         asked = subprocess.run(
-            [sys.executable, "-c", "import sys; from pathlib import Path; from loadtests.stack import LocalStack\n"
+            [sys.executable, "-c", "import sys; from pathlib import Path\n"
+             "from loadtests.stack.local import LocalStack\n"
              "print(LocalStack.attach(Path(sys.argv[1])).status().supervisor_pid)", str(folder)],
             capture_output=True, text=True, check=True, timeout=30, cwd=package_root(),
         )  # fmt: skip
@@ -102,7 +104,7 @@ def test_it_survives_the_program_that_started_it_also_under_gevent(tmp_path: Pat
         monkey.patch_all()
         import sys
         from pathlib import Path
-        from loadtests.stack import LocalStack
+        from loadtests.stack.local import LocalStack
         print(LocalStack.up(Path(sys.argv[1])).status().supervisor_pid)
         """
     )
@@ -120,7 +122,7 @@ def test_it_survives_the_program_that_started_it_also_under_gevent(tmp_path: Pat
 @beside
 def test_two_that_begin_one_at_the_same_instant_get_the_same(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from loadtests.stack import LocalStack\n"
+        "import sys; from pathlib import Path; from loadtests.stack.local import LocalStack\n"
         "print(LocalStack.up(Path(sys.argv[1])).status().supervisor_pid)"
     )
     callers = [
@@ -194,7 +196,7 @@ def test_down_does_not_wait_for_a_start_that_cannot_succeed(tmp_path: Path) -> N
     assert stack.ask(Ask(do="stop", service="redis")).ok
     assert stack.ask(Ask(do="stop", service="gateway")).ok
     program = (
-        "import sys; from pathlib import Path; from loadtests.stack import LocalStack\n"
+        "import sys; from pathlib import Path; from loadtests.stack.local import LocalStack\n"
         "from loadtests.model.stackwire import Ask\n"
         "print(LocalStack.attach(Path(sys.argv[1])).ask(Ask(do='start', service='gateway', wait_s=300)).error)"
     )

@@ -16,11 +16,11 @@ from stack_peers import listening
 
 from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.stackwire import LINKS, SERVICES
-from loadtests.stack import MissingServer, PortInUse, StackError, ready, stack_folder
-from loadtests.stack.building import _go_on_path
+from loadtests.stack import ready
 from loadtests.stack.child import Child, Command, alive, exit_text, stopped, tail
-from loadtests.stack.folder import StackFolder, State, open_to_all, project_root, servers_folder
-from loadtests.stack.install import _locked
+from loadtests.stack.errors import MissingServer, PortInUse, StackError
+from loadtests.stack.folder import StackFolder, State, open_to_all, project_root, servers_folder, stack_folder
+from loadtests.stack.install import _go_on_path, _locked
 from loadtests.stack.links import FREE_FROM, FREE_TO, PREFERRED, Ports, links, write_config
 from loadtests.stack.servers import find_postgres, find_redis, find_toxiproxy
 from loadtests.stack.service import ServiceProcess

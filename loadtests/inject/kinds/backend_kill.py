@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from loadtests.inject.database import Database
 from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError
 from loadtests.inject.kinds.kind import Kind, Site
 from loadtests.inject.kinds.on_postgres import PostgresWitness
-from loadtests.inject.kinds.on_service import wait_a_little
 from loadtests.inject.proofs import Proof
+from loadtests.inject.servers import Database
 from loadtests.model.injectwire import PlannedFault
 
 _CHOSEN = """
@@ -40,11 +39,11 @@ class BackendKillWitness(PostgresWitness):
             try:
                 now = chosen(self.database, self.fault)
             except ControlError as error:  # one look that is not answered says nothing
-                if not wait_a_little(watch, 0.1):
+                if not watch.pause(0.1):
                     return Proof(proved=False, reason=str(error))
                 continue
             left, back = len((self.before_it | ended) & now), max(back, len(now - self.before_it))
-            if (not left and back >= len(self.before_it)) or not wait_a_little(watch, 0.1):
+            if (not left and back >= len(self.before_it)) or not watch.pause(0.1):
                 break
         count, gone = len(self.before_it), len(self.before_it - now)
         effective = {**self.site.facts, "backends_before": count, "backends_gone": gone, "backends_new": back}
@@ -82,5 +81,5 @@ KIND = Kind(
     witness=BackendKillWitness,
     undo=lambda _site, _entry: None,
     remaining=lambda _site, _entry: [],
-    resorts=lambda _site, _entry: [],
+    escalations=lambda _site, _entry: [],
 )

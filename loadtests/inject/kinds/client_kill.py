@@ -6,9 +6,9 @@ from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError
 from loadtests.inject.kinds.kind import Kind, Site, Undo
 from loadtests.inject.kinds.on_redis import RedisWitness
-from loadtests.inject.kinds.on_service import holds, wait_a_little
+from loadtests.inject.kinds.on_service import holds
 from loadtests.inject.proofs import Proof
-from loadtests.inject.redis_server import RedisServer
+from loadtests.inject.servers import RedisServer
 from loadtests.model.injectwire import PlannedFault
 
 WHOM = ("pubsub", "all")
@@ -35,11 +35,11 @@ class ClientKillWitness(RedisWitness):
             try:
                 now = chosen(self.redis, self.fault)
             except ControlError as error:  # one look that is not answered says nothing
-                if not wait_a_little(watch, 0.05):
+                if not watch.pause(0.05):
                     return Proof(proved=False, reason=str(error))
                 continue
             left, back = len((self.ids | ended) & now), max(back, len(now - self.ids))
-            if (not left and back >= len(self.ids)) or not wait_a_little(watch, 0.05):
+            if (not left and back >= len(self.ids)) or not watch.pause(0.05):
                 break
         effective = {**self.site.facts, "clients_before": len(self.ids), "clients_closed": len(self.ids - now)}
         effective["clients_new"] = back
@@ -86,5 +86,5 @@ KIND = Kind(
     witness=ClientKillWitness,
     undo=_nothing,
     remaining=lambda _site, _entry: [],
-    resorts=lambda _site, _entry: [],
+    escalations=lambda _site, _entry: [],
 )

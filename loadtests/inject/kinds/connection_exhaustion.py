@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from loadtests.inject.database import FULL, NAME, Database, Session, SqlRefused
 from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError, Refused
 from loadtests.inject.kinds import on_postgres
 from loadtests.inject.kinds.kind import Kind, Site
 from loadtests.inject.kinds.on_postgres import GONE_S, PostgresWitness, session_name, settled
-from loadtests.inject.kinds.on_service import wait_a_little
 from loadtests.inject.proofs import Proof
+from loadtests.inject.servers import FULL, NAME, Database, Session, SqlRefused
 from loadtests.model.injectwire import PlannedFault
 
 MOST = 2_000
@@ -37,7 +36,7 @@ class ExhaustionWitness(PostgresWitness):
         free = leave(self.fault)
         while True:
             opened, refused = self._fill(free + 1)
-            if FULL in refused or not wait_a_little(watch, 0.2):
+            if FULL in refused or not watch.pause(0.2):
                 break
         effective = {**self.site.facts, "free": opened, "new_connection": refused or "accepted"}
         if FULL in refused:
@@ -93,7 +92,7 @@ def _hold_all(site: Site, database: Database, name: str) -> int:
         except SqlRefused as error:
             if error.code != FULL:
                 raise
-            if not _are_ending(sessions, alive=0) or not wait_a_little(watch, _AGAIN_S):
+            if not _are_ending(sessions, alive=0) or not watch.pause(_AGAIN_S):
                 return len(sessions)
     raise Refused(f"PostgreSQL took {MOST} connections and would take more")
 
@@ -121,6 +120,6 @@ KIND = Kind(
     witness=ExhaustionWitness,
     undo=on_postgres.end_sessions,
     remaining=on_postgres.sessions_left,
-    resorts=on_postgres.resorts,
+    escalations=on_postgres.escalations,
     meets=lambda site, _: on_postgres.Newcomers(site.the_postgres()),
 )

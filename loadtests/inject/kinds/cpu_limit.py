@@ -14,8 +14,18 @@ import psutil
 from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError, NotAllowedHere
 from loadtests.inject.kinds.kind import Kind, Site, Undo
-from loadtests.inject.kinds.on_service import ServiceWitness, company, holds, resorts
-from loadtests.inject.processes import CpuMeter, family_of, remember, remembered, standing, tell_all
+from loadtests.inject.kinds.on_service import (
+    CpuMeter,
+    ServiceWitness,
+    company,
+    escalations,
+    family_of,
+    holds,
+    remember,
+    remembered,
+    standing,
+    tell_all,
+)
 from loadtests.inject.proofs import Effective, Proof
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.injectwire import PlannedFault
@@ -174,6 +184,6 @@ KIND = Kind(
     witness=CpuWitness,
     undo=_undo,
     remaining=_remaining,
-    resorts=resorts,
+    escalations=escalations,
     meets=company,
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from loadtests.inject.deadline import Watch
 from loadtests.inject.kinds import on_link
 from loadtests.inject.kinds.kind import Kind, Site
+from loadtests.inject.probe_connection import Seen
 from loadtests.inject.proofs import Effective, LinkWitness, Proof, Witness
-from loadtests.inject.socketry import Seen
 from loadtests.model.injectwire import PlannedFault
 
 
@@ -67,6 +67,6 @@ KIND = Kind(
     witness=_witness,
     undo=on_link.undo,
     remaining=on_link.remaining,
-    resorts=on_link.resorts,
+    escalations=on_link.escalations,
     meets=on_link.meeting("cuts"),
 )

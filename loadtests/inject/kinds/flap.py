@@ -101,7 +101,7 @@ class Flapper:
             except ControlError as error:
                 trouble = str(error)
             if self._stop.is_set():
-                return  # whoever stopped it reads back what is
+                return  # the thread that stopped it reads back what is
             self._note(down, before_ns, trouble)
 
     def _note(self, down: bool, before_ns: int, trouble: str = "") -> None:
@@ -230,7 +230,7 @@ KIND = Kind(
     witness=_witness,
     undo=_undo,
     remaining=on_link.remaining,
-    resorts=on_link.resorts,
+    escalations=on_link.escalations,
     meets=on_link.meeting("cuts"),
     looks="never",  # to be off and on in turns is what it is; its own phases tell what went wrong
 )

@@ -1,10 +1,17 @@
-"""Latency: each chunk waits, in each direction asked.  `both` delays each stream, so a round trip waits twice."""
+"""Latency: each chunk waits, in each direction asked.  `both` delays each stream, so a round trip waits twice.
+
+Raw toxic, for experts and tests, has the same proof: asked `toxic_type` and `toxic_attributes` (JSON text) go to
+Toxiproxy as they are; what was asked beside them as `latency_ms` is measured, and another effect stays unproved.
+"""
 
 from __future__ import annotations
 
 from statistics import median
 
+import msgspec
+
 from loadtests.inject.deadline import Watch
+from loadtests.inject.errors import Refused
 from loadtests.inject.kinds.on_link import one_per_direction, toxic_kind, whole
 from loadtests.inject.link import Link
 from loadtests.inject.proofs import Effective, LinkWitness, Proof, directions, ms, spread
@@ -94,3 +101,15 @@ class LatencyWitness(LinkWitness):
 
 
 KIND = toxic_kind("latency", toxics=toxics, witness=LatencyWitness)
+
+
+def raw_toxics(fault: PlannedFault) -> list[Toxic]:
+    """One per direction. Raises Refused where the attributes are no JSON object of whole numbers."""
+    try:
+        attributes = msgspec.json.decode(str(fault.asked.get("toxic_attributes", "{}")), type=dict[str, int])
+    except msgspec.MsgspecError as error:
+        raise Refused(f"toxic_attributes: {error}") from error
+    return one_per_direction(fault, str(fault.asked.get("toxic_type", "")), attributes)
+
+
+RAW_TOXIC = toxic_kind("raw-toxic", toxics=raw_toxics, witness=LatencyWitness)

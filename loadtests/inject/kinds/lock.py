@@ -1,18 +1,17 @@
-"""Lock: a transaction of ours holds a table exclusively, so that whoever reads or writes it waits."""
+"""Lock: a transaction of ours holds a table exclusively, so that every reader and writer of it waits."""
 
 from __future__ import annotations
 
 import re
 
-from loadtests.inject.database import LOCKED, SqlRefused
 from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError
 from loadtests.inject.kinds import on_postgres
 from loadtests.inject.kinds.kind import Kind, Site
 from loadtests.inject.kinds.on_postgres import PostgresWitness, longest_ms, session_name
-from loadtests.inject.kinds.on_service import wait_a_little
+from loadtests.inject.passage import Touch
 from loadtests.inject.proofs import Effective, Proof
-from loadtests.inject.touch import Touch
+from loadtests.inject.servers import LOCKED, SqlRefused
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING
 
@@ -39,15 +38,15 @@ class LockWitness(PostgresWitness):
 
     def before(self, watch: Watch) -> None:
         """A table that cannot be read anyway shows no lock."""
-        while (calm := self._read()) != "read" and wait_a_little(watch, 0.1):
+        while (calm := self._read()) != "read" and watch.pause(0.1):
             pass
         self.calm = calm
 
     def during(self, watch: Watch) -> Proof:
-        """A read that gave up waiting for the lock is proof. It has met somebody who waits for it besides."""
+        """A read that gave up waiting for the lock is proof. It has met traffic where another session waits for it."""
         while True:
             seen = self._read()
-            if seen == "locked" or not wait_a_little(watch, 0.1):
+            if seen == "locked" or not watch.pause(0.1):
                 break
         effective: Effective = {"table": table_of(self.fault), "read": seen, "waited_ms": PROBE_WAIT_MS}
         if seen == "locked":
@@ -70,7 +69,7 @@ class LockWitness(PostgresWitness):
                 count = int(self.database.ask(_WAITING, (table,))[0][0])
             except ControlError as error:
                 return Touch(touched=NOT_OBSERVABLE, why=str(error))
-            if count or not wait_a_little(watch, 0.1):
+            if count or not watch.pause(0.1):
                 break
         why = f"nobody waited for {table}: no query of the run or the target met the lock"
         return Touch(touched=ACTED if count else NOTHING, why=why, connections=count)
@@ -128,5 +127,5 @@ KIND = Kind(
     witness=LockWitness,
     undo=on_postgres.end_sessions,
     remaining=on_postgres.sessions_left,
-    resorts=on_postgres.resorts,
+    escalations=on_postgres.escalations,
 )

@@ -13,13 +13,19 @@ from pathlib import Path
 
 import psutil
 
-from loadtests.inject.database import OUT_OF_MEMORY, SqlRefused
 from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError, NotAllowedHere, Refused
 from loadtests.inject.kinds.kind import Kind, Site, Undo
-from loadtests.inject.kinds.on_service import ServiceWitness, company, resorts, wait_a_little
-from loadtests.inject.processes import family_of, remember, remembered
+from loadtests.inject.kinds.on_service import (
+    ServiceWitness,
+    company,
+    escalations,
+    family_of,
+    remember,
+    remembered,
+)
 from loadtests.inject.proofs import Effective, Proof
+from loadtests.inject.servers import OUT_OF_MEMORY, SqlRefused
 from loadtests.model.fault_kinds import NOT_ALLOWED_HERE
 from loadtests.model.injectwire import PlannedFault
 
@@ -136,7 +142,7 @@ def _limit(processes: list[psutil.Process], soft: int, hard: int) -> None:
 
 
 def _limit_as_owner(process: psutil.Process, soft: int, hard: int) -> None:
-    """Even root may need a capability to limit a process of somebody else; its owner needs none."""
+    """Even root may need a capability to limit a process of another user; its owner needs none."""
     program, values = shutil.which("prlimit"), ":".join("unlimited" if n < 0 else str(n) for n in (soft, hard))
     try:
         uid, gid = process.uids().real, process.gids().real
@@ -169,7 +175,7 @@ def _apply(site: Site, fault: PlannedFault) -> None:
     while True:
         family = family_of(site, fault)
         _limit(family, limit_bytes(fault), told(family[0].pid)[1])
-        if not _not_in_force(site, fault) or not wait_a_little(watch):
+        if not _not_in_force(site, fault) or not watch.pause():
             return
 
 
@@ -205,7 +211,7 @@ def _remaining(_: Site, entry: Undo) -> list[str]:
         if not left:
             return []
         _undo(_, entry)
-        wait_a_little(watch)
+        watch.pause()
     return left
 
 
@@ -219,7 +225,7 @@ KIND = Kind(
     witness=MemoryLimitWitness,
     undo=_undo,
     remaining=_remaining,
-    resorts=resorts,
+    escalations=escalations,
     meets=company,
     looks="at its end",  # it goes through all processes of the machine, too dear beside a measurement
 )

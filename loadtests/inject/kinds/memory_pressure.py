@@ -9,7 +9,7 @@ from loadtests.inject.kinds.kind import Kind, Site
 from loadtests.inject.kinds.on_redis import RedisWitness, private_name
 from loadtests.inject.kinds.on_service import company
 from loadtests.inject.proofs import Effective, Proof
-from loadtests.inject.redis_server import Full
+from loadtests.inject.servers import Full
 from loadtests.model.injectwire import PlannedFault
 
 POLICIES = ("noeviction", "allkeys-lru", "allkeys-random", "volatile-lru")
@@ -107,6 +107,6 @@ KIND = Kind(
     witness=MemoryWitness,
     undo=on_redis.restore,
     remaining=on_redis.remaining,
-    resorts=on_redis.resorts,
+    escalations=on_redis.escalations,
     meets=company,
 )

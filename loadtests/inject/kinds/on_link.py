@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from loadtests.inject.deadline import Watch
+from loadtests.inject.encounter import Encounter, ServerEncounter, Unseen
 from loadtests.inject.errors import Refused
-from loadtests.inject.kinds.kind import Kind, Resort, Site, Undo
+from loadtests.inject.kinds.kind import Escalation, Kind, Site, Undo
 from loadtests.inject.link import Link
-from loadtests.inject.passage import Meets, Passage
+from loadtests.inject.passage import Meets, Passage, Touch
 from loadtests.inject.proofs import Witness, directions
-from loadtests.inject.roll import ServerEncounter, roll_of
-from loadtests.inject.touch import Touch
-from loadtests.inject.touching import Encounter, Unseen
 from loadtests.inject.toxics import Direction, Missing, Toxic, problems, toxic_name
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.stackwire import Ask
@@ -73,7 +71,7 @@ def remaining(site: Site, entry: Undo) -> list[str]:
     return left
 
 
-def resorts(site: Site, entry: Undo) -> list[Resort]:
+def escalations(site: Site, entry: Undo) -> list[Escalation]:
     """Close and open the proxy; create it anew; restart Toxiproxy."""
     link, supervisor = site.the_link(), site.supervisor
 
@@ -91,8 +89,8 @@ def resorts(site: Site, entry: Undo) -> list[Resort]:
             _create(link, entry)
 
     found = [
-        Resort(name="closed and opened its proxy", also_ends="its connections", act=close_and_open),
-        Resort(
+        Escalation(name="closed and opened its proxy", also_ends="its connections", act=close_and_open),
+        Escalation(
             name="deleted its proxy and created it anew",
             also_ends="its connections and every other fault on this link",
             act=lambda: link.recreate(**_ends(entry)),
@@ -100,7 +98,7 @@ def resorts(site: Site, entry: Undo) -> list[Resort]:
     ]
     if supervisor is not None:
         found.append(
-            Resort(
+            Escalation(
                 name="restarted Toxiproxy",
                 also_ends="the connections and faults of every link",
                 act=restart,
@@ -126,7 +124,7 @@ def _ends(entry: Undo) -> dict[str, str]:
 
 
 class LinkEncounter:
-    """Who passes a link, and whether the fault met them."""
+    """Which connections pass a link, and whether the fault met them."""
 
     def __init__(self, passage: Passage, meets: Meets, ways: Sequence[str]) -> None:
         self._passage, self._meets, self._ways = passage, meets, ways
@@ -139,13 +137,13 @@ class LinkEncounter:
 
 
 def meeting(meets: Meets) -> Callable[[Site, PlannedFault], Encounter]:
-    """How a kind that does this to connections meets somebody on its link."""
+    """How a kind that does this to connections meets traffic on its link."""
 
     def encounter(site: Site, fault: PlannedFault) -> Encounter:
         passage = site.the_link().passage()
         if isinstance(passage, Passage):
             return LinkEncounter(passage, meets, directions(fault.direction))
-        if meets == "cuts" and (roll := roll_of(site, site.the_link().speaks)) is not None:
+        if meets == "cuts" and (roll := site.roll(site.the_link().speaks)) is not None:
             return ServerEncounter(roll, site.the_link(), passage)
         return Unseen(passage)
 
@@ -179,6 +177,6 @@ def toxic_kind(
         witness=seen_by,
         undo=undo,
         remaining=remaining,
-        resorts=resorts,
+        escalations=escalations,
         meets=meeting(meets),
     )

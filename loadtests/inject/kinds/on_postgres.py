@@ -6,15 +6,13 @@ import os
 import time
 import zlib
 
-from loadtests.inject.database import Database, SqlRefused
 from loadtests.inject.deadline import Watch
+from loadtests.inject.encounter import OTHERS, Idle
 from loadtests.inject.errors import ControlError, NotThere
-from loadtests.inject.kinds.kind import Resort, Site, Undo
-from loadtests.inject.kinds.on_service import wait_a_little
+from loadtests.inject.kinds.kind import Escalation, Site, Undo
+from loadtests.inject.passage import Touch
 from loadtests.inject.proofs import Effective, ms
-from loadtests.inject.roll import OTHERS
-from loadtests.inject.touch import Touch
-from loadtests.inject.touching import Idle
+from loadtests.inject.servers import Database, SqlRefused
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING
@@ -24,7 +22,7 @@ GONE_S = 5.0
 """How long ended sessions may take to be gone."""
 
 MARGIN_MS = 10_000
-"""So much after its fault a session ends by itself, should everybody have died who could end it."""
+"""So much after its fault a session ends by itself, should every process have died that could end it."""
 
 
 class PostgresWitness:
@@ -72,14 +70,14 @@ class Queries(Idle):
         self._seen = self._asked()
 
     def touch(self, watch: Watch) -> Touch:
-        """Looks on until somebody queries."""
+        """Looks on until another session queries."""
         while True:
             now = self._asked()
             if now is None or self._seen is None:
                 return Touch(touched=NOT_OBSERVABLE, why="PostgreSQL does not tell who queries it")
             if more := now - self._seen:
                 return Touch(touched=ACTED, connections=len(more))
-            if not wait_a_little(watch, _EVERY_S):
+            if not watch.pause(_EVERY_S):
                 return Touch(
                     touched=NOTHING, why="nobody of the run or the target queried PostgreSQL while it was in force"
                 )
@@ -155,7 +153,7 @@ def end_sessions(site: Site, entry: Undo) -> None:
 
 def settled(database: Database, name: str, count: int, watch: Watch) -> int:
     """How many sessions have this name, as soon as there are so many: one that was closed takes a moment to go."""
-    while (there := len(database.backends(name))) != count and wait_a_little(watch, _EVERY_S):
+    while (there := len(database.backends(name))) != count and watch.pause(_EVERY_S):
         pass
     return there
 
@@ -173,11 +171,11 @@ def sessions_left(site: Site, entry: Undo) -> list[str]:
             left = [str(error)]
         else:
             left = [f"backend {pid} is still there" for pid in pids]
-        if not left or not wait_a_little(watch, _EVERY_S):
+        if not left or not watch.pause(_EVERY_S):
             return left
 
 
-def resorts(site: Site, _: Undo) -> list[Resort]:
+def escalations(site: Site, _: Undo) -> list[Escalation]:
     """A restart of the local stack's PostgreSQL."""
     supervisor = site.supervisor
     if supervisor is None:
@@ -187,7 +185,7 @@ def resorts(site: Site, _: Undo) -> list[Resort]:
         supervisor.ask(Ask(do="restart", service="postgres"))
 
     return [
-        Resort(
+        Escalation(
             name="restarted postgres",
             also_ends="every connection to postgres",
             act=restart,

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError
-from loadtests.inject.kinds.kind import Resort, Site, Undo
+from loadtests.inject.kinds.kind import Escalation, Site, Undo
 from loadtests.inject.proofs import Effective, ms
-from loadtests.inject.redis_server import RedisServer
+from loadtests.inject.servers import RedisServer
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.stackwire import Ask
 
@@ -76,13 +76,13 @@ def remaining(site: Site, entry: Undo) -> list[str]:
     return [f'{name} is "{now}", it was "{value}"' for name, value, now in found if now != value]
 
 
-def resorts(site: Site, _: Undo) -> list[Resort]:
+def escalations(site: Site, _: Undo) -> list[Escalation]:
     """A restart of the local stack's Redis; it begins with the settings of its command line."""
     supervisor = site.supervisor
     if supervisor is None:
         return []
     return [
-        Resort(
+        Escalation(
             name="restarted redis",
             also_ends="every connection to redis",
             act=lambda: (supervisor.ask(Ask(do="restart", service="redis")), None)[1],

@@ -1,27 +1,27 @@
 """What do faults on a service of the local stack share?  The supervisor acts, the service itself is asked.
 
-The supervisor owns the process, so any process of ours can have it started or resumed from the journal alone.
+The supervisor owns the process, so any process of ours can have it started or resumed from the journal alone. Which
+processes are a service is known by pid and birth, on Linux and macOS.
 """
 
 from __future__ import annotations
 
 import contextlib
-import time
+import os
+import signal
 from collections.abc import Callable, Hashable
 
 import psutil
 
-from loadtests.inject.connections import open_connections, without_port
 from loadtests.inject.deadline import Watch
+from loadtests.inject.encounter import Company, Encounter
 from loadtests.inject.errors import ControlError, NotAllowedHere, NotThere, Refused
-from loadtests.inject.kinds.kind import Kind, Resort, Site, Undo
+from loadtests.inject.kinds.kind import Escalation, Kind, Site, Undo
 from loadtests.inject.probe import Pace, Probe
-from loadtests.inject.processes import family_of
+from loadtests.inject.probe_connection import Seen
 from loadtests.inject.proofs import Effective, Witness, ms
-from loadtests.inject.roll import Company, roll_of
-from loadtests.inject.socketry import Seen
+from loadtests.inject.socket_table import Peer, open_connections, without_port
 from loadtests.inject.supervisor import SupervisorClient
-from loadtests.inject.touching import Encounter
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.model.address import host_port
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
@@ -34,6 +34,76 @@ RESUME_S = 3.0
 _PINGS = 3
 _EVERY_S = 0.05
 _ANSWER_S = 1.0
+_GONE = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+_SAME_S = 0.05  # a birth is told with the system's tick, and passes through text
+
+
+def remember(site: Site, fault: PlannedFault) -> Undo:
+    """The service's first process, for the journal. Raises Refused where it does not run."""
+    service = site.the_supervisor().service(fault.link)
+    if service.pid is None:
+        raise Refused(f"{fault.link} does not run")
+    return {"service": fault.link, "pid": str(service.pid), "born": repr(psutil.Process(service.pid).create_time())}
+
+
+def family_of(site: Site, fault: PlannedFault) -> list[psutil.Process]:
+    """The service's processes now, the first one first. Raises Refused where it does not run."""
+    found = remembered(remember(site, fault))
+    if not found:
+        raise Refused(f"{fault.link} does not run")
+    return found
+
+
+def remembered(entry: Undo) -> list[psutil.Process]:
+    """The processes of a journal's entry that still live; none where the pid is another process's by now."""
+    try:
+        first = psutil.Process(int(str(entry["pid"])))
+        if abs(first.create_time() - float(str(entry["born"]))) > _SAME_S:
+            return []
+        return [process for process in (first, *first.children(recursive=True)) if process.status() not in _GONE]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def standing(processes: list[psutil.Process]) -> list[int]:
+    """Which of them a signal has stopped."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.status() == psutil.STATUS_STOPPED:
+                found.append(process.pid)
+    return found
+
+
+def tell_all(processes: list[psutil.Process], number: signal.Signals) -> None:
+    """Sends a signal to each; those that are gone are left out. Raises NotAllowedHere."""
+    for process in processes:
+        try:
+            os.kill(process.pid, number)
+        except ProcessLookupError:
+            continue
+        except PermissionError as error:
+            raise NotAllowedHere(f"process {process.pid} may not be told to stop or go on: {error.strerror}") from error
+
+
+class CpuMeter:
+    """CPU seconds of a family since the meter was made; what a process used before it was first seen is not counted."""
+
+    def __init__(self, family: Callable[[], list[psutil.Process]]) -> None:
+        self._family = family
+        self._last: dict[int, float] = {}
+        self._used_s = 0.0
+        self.used_s()
+
+    def used_s(self) -> float:
+        """Reads it."""
+        for process in self._family():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                now_s = float(times.user + times.system)
+                self._used_s += now_s - self._last.get(process.pid, now_s)
+                self._last[process.pid] = now_s
+        return self._used_s
 
 
 class ServiceWitness:
@@ -45,7 +115,7 @@ class ServiceWitness:
         service = self.supervisor.service(fault.link)
         host, self.port = host_port(service.address)
         self.pid = service.pid
-        self.connections: frozenset[str] | None = None
+        self.connections: frozenset[Peer] | None = None
         self.answered = False  # before the fault
         self._born: float | None = None
         self._probe = Probe((host, self.port), SPEAKS.get(fault.link, "gateway"), Pace(_EVERY_S))
@@ -71,7 +141,7 @@ class ServiceWitness:
         ping = self._probe.ping(watch.within_s(_ANSWER_S), fresh=fresh)
         return None if ping is None else ping.seen
 
-    def connected(self, *, must_listen: bool = False) -> frozenset[str] | None:
+    def connected(self, *, must_listen: bool = False) -> frozenset[Peer] | None:
         """Who is connected to it, without this probe."""
         found = open_connections(self.port, must_listen=must_listen)
         return None if found is None else without_port(found, self._probe.local_port)
@@ -120,7 +190,7 @@ class ServiceWitness:
 
 def company(site: Site, fault: PlannedFault) -> Encounter:
     """Who talks to a service, either way: as Redis and PostgreSQL know them by name, else by its processes' sockets."""
-    roll = roll_of(site, fault.link)
+    roll = site.roll(fault.link)
     return Company(roll or (lambda: _talking(family_of(site, fault))), fault.link)
 
 
@@ -193,14 +263,14 @@ def not_serving(site: Site, entry: Undo) -> list[str]:
     return [f'proxy "{proxy}" is not there again' for proxy in entry.get("proxies", ()) if proxy not in there]
 
 
-def resorts(site: Site, entry: Undo) -> list[Resort]:
+def escalations(site: Site, entry: Undo) -> list[Escalation]:
     """Restart it."""
     name = str(entry["service"])
 
     def restart() -> None:
         _supervisor(site).ask(Ask(do="restart", service=name))
 
-    return [Resort(name=f"restarted {name}", also_ends=f"every connection to {name}", act=restart, restarts=name)]
+    return [Escalation(name=f"restarted {name}", also_ends=f"every connection to {name}", act=restart, restarts=name)]
 
 
 def _supervisor(site: Site) -> SupervisorClient:
@@ -242,11 +312,6 @@ def service_kind(name: str, do: Action, witness: Callable[[Site, PlannedFault], 
         witness=witness,
         undo=serve_again,
         remaining=not_serving,
-        resorts=resorts,
+        escalations=escalations,
         meets=company,
     )
-
-
-def wait_a_little(watch: Watch, seconds: float = 0.02) -> bool:
-    """Waits before another look; False when the watch is over."""
-    return watch.wait(time.monotonic_ns() + int(seconds * NS_PER_S)) and not watch.over

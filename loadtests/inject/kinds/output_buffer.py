@@ -10,10 +10,9 @@ from loadtests.inject.errors import ControlError
 from loadtests.inject.kinds import on_redis
 from loadtests.inject.kinds.kind import Kind, Site
 from loadtests.inject.kinds.on_redis import RedisWitness, private_name
-from loadtests.inject.kinds.on_service import wait_a_little
+from loadtests.inject.passage import Touch
+from loadtests.inject.probe_connection import Cut, connected
 from loadtests.inject.proofs import Effective, Proof
-from loadtests.inject.socketry import Cut, connected
-from loadtests.inject.touch import Touch
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.logins import redis_login
 from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING
@@ -50,7 +49,7 @@ class OutputBufferWitness(RedisWitness):
     def during(self, watch: Watch) -> Proof:
         """Closed by Redis at the limit, and counted there, is proof; one that Redis keeps beyond it is none.
 
-        It has met somebody when Redis closed others for it: it is watched for that to its end.
+        It has met traffic when Redis closed other clients for it: it is watched for that to its end.
         """
         try:
             before = self.redis.info("stats", COUNTER)
@@ -78,7 +77,7 @@ class OutputBufferWitness(RedisWitness):
                 closed = self.redis.info("stats", COUNTER) - before - 1
             except ControlError as error:
                 return Touch(touched=NOT_OBSERVABLE, why=str(error))
-            if closed > 0 or not wait_a_little(watch, _LOOK_S):
+            if closed > 0 or not watch.pause(_LOOK_S):
                 break
         why = "Redis closed no subscriber of the target: none was behind by so much"
         return Touch(touched=ACTED if closed > 0 else NOTHING, why=why, closed=max(0, closed))
@@ -136,5 +135,5 @@ KIND = Kind(
     witness=OutputBufferWitness,
     undo=on_redis.restore,
     remaining=on_redis.remaining,
-    resorts=on_redis.resorts,
+    escalations=on_redis.escalations,
 )

@@ -11,8 +11,8 @@ import msgspec
 
 from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError, NoAnswer, NotThere, Refused
-from loadtests.inject.kinds.kind import Kind, Resort, Site, Undo
-from loadtests.inject.kinds.on_service import resorts, wait_a_little
+from loadtests.inject.kinds.kind import Escalation, Kind, Site, Undo
+from loadtests.inject.kinds.on_service import escalations
 from loadtests.inject.proofs import Effective, Proof, ms
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.injectwire import PlannedFault
@@ -76,7 +76,7 @@ class DefectWitness:
         while True:
             stats = _get(self.address, "/stats")
             moved = _number(stats, name) - self.counted
-            if moved or not wait_a_little(watch, _LOOK_S):
+            if moved or not watch.pause(_LOOK_S):
                 break
         effective: Effective = {name: moved, "received": _number(stats, "received")}
         reason = "" if moved else f"{name} did not move: no message that it concerns passed"
@@ -87,7 +87,7 @@ class DefectWitness:
         asked_ms, first = float(self.fault.asked["amount"]), _get(self.address, "/stats")
         since_ns = paused_ns = 0
         moved = False
-        while not moved and wait_a_little(watch, 0.01):
+        while not moved and watch.pause(0.01):
             now_ns, stats = time.monotonic_ns(), _get(self.address, "/stats")
             if not since_ns and _number(stats, "received") > _number(first, "received"):
                 since_ns = now_ns
@@ -170,9 +170,9 @@ def _remaining(_: Site, entry: Undo) -> list[str]:
     return [] if str(now) == entry["was"] else [f"{name} is {now}, it was {entry['was']}"]
 
 
-def _resorts(site: Site, entry: Undo) -> list[Resort]:
+def _escalations(site: Site, entry: Undo) -> list[Escalation]:
     """A gateway that is started anew has every switch off."""
-    return resorts(site, entry) if entry.get("was") == "0" else []
+    return escalations(site, entry) if entry.get("was") == "0" else []
 
 
 KIND = Kind(
@@ -185,5 +185,5 @@ KIND = Kind(
     witness=DefectWitness,
     undo=_undo,
     remaining=_remaining,
-    resorts=_resorts,
+    escalations=_escalations,
 )

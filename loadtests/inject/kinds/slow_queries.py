@@ -6,14 +6,13 @@ import threading
 import time
 from statistics import median
 
-from loadtests.inject.database import Session
 from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError
 from loadtests.inject.kinds import on_postgres
 from loadtests.inject.kinds.kind import Kind, Site
 from loadtests.inject.kinds.on_postgres import PostgresWitness, longest_ms, session_name
-from loadtests.inject.kinds.on_service import wait_a_little
 from loadtests.inject.proofs import Effective, Proof, ms
+from loadtests.inject.servers import Session
 from loadtests.model.injectwire import PlannedFault
 
 MOST = 200
@@ -91,7 +90,7 @@ class SlowWitness(PostgresWitness):
         soon = watch.within_s(watch.left_s / 2)
         while True:
             active = int(self.database.ask(_ACTIVE, (session_name(self.fault),))[0][0])
-            if active >= int(self.fault.asked["connections"]) or not wait_a_little(soon):
+            if active >= int(self.fault.asked["connections"]) or not soon.pause():
                 return active
 
     def _times(self, count: int, watch: Watch) -> list[int]:
@@ -102,7 +101,7 @@ class SlowWitness(PostgresWitness):
                 began = time.monotonic_ns()
                 self._session.ask(_PROBE)
                 found.append(time.monotonic_ns() - began)
-                wait_a_little(watch, 0.02)
+                watch.pause(0.02)
         except ControlError:
             self.close()
         return found
@@ -142,6 +141,6 @@ KIND = Kind(
     witness=SlowWitness,
     undo=on_postgres.end_sessions,
     remaining=on_postgres.sessions_left,
-    resorts=on_postgres.resorts,
+    escalations=on_postgres.escalations,
     meets=lambda site, _: on_postgres.Queries(site.the_postgres()),
 )

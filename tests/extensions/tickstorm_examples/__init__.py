@@ -1,6 +1,6 @@
 """One part of each kind, added from outside the tree: rows alone, so that nothing is imported where it does not act.
 
-Installed like any package with an entry point of the group `tickstorm.extensions`; docs/extending.md explains each file.
+Installed like any package with an entry point of the group `tickstorm.extensions`; docs/extending.md explains them.
 """
 
 from __future__ import annotations

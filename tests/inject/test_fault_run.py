@@ -13,10 +13,10 @@ import pytest
 
 from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import NoAnswer, NotThere
-from loadtests.inject.exclusions import Exclusions
 from loadtests.inject.fault_run import FaultRun, Surroundings
+from loadtests.inject.in_force import Exclusions
 from loadtests.inject.journal import Entry, Journal
-from loadtests.inject.kinds.kind import Kind, Looks, Resort, Site
+from loadtests.inject.kinds.kind import Escalation, Kind, Looks, Site
 from loadtests.inject.proofs import Effective, Proof
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.records import FaultStep, Note
@@ -81,7 +81,7 @@ class Server:
         self.on, self.undo_error = False, None
 
     def kind(self, looks: Looks = "each second") -> Kind:
-        restart = Resort(
+        restart = Escalation(
             name="restarted redis", also_ends="all", act=self.restart, needs_answer=False, restarts="redis"
         )
         return Kind(
@@ -94,7 +94,7 @@ class Server:
             witness=lambda _site, _fault: Sees(self),
             undo=self.undo,
             remaining=lambda _site, _undo: ["the switch is on"] if self.on else [],
-            resorts=lambda _site, _undo: [restart],
+            escalations=lambda _site, _undo: [restart],
             looks=looks,
         )
 

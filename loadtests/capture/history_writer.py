@@ -1,22 +1,59 @@
-"""How do frames reach the disk without stalling the hub?  One OS thread per run that appends to files and reports back.
+"""How do records become frames, and frames reach the disk without stalling the hub?
 
-The thread is a real one, also where gevent has patched threading: a slow disk must not stop the receive loop.
+Each process has a `Recorder`: `emit` appends to a list, which is packed into numbered frames once a second. The run has
+one `HistoryWriter`: an OS thread that appends to files and reports back. The thread is a real one, also where gevent
+has patched threading: a slow disk must not stop the receive loop.
 """
 
 from __future__ import annotations
 
 import os
 from _queue import SimpleQueue
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+import msgspec
 from gevent import monkey
 
+from loadtests.model.codec import pack
 from loadtests.model.errors import HarnessError
+from loadtests.model.records import Header, Record
 
 _start_new_thread: Callable[..., int] = monkey.get_original("_thread", "start_new_thread")
+
+
+class Recorder:
+    """One process's queue of records; hands numbered frames to `out(number, frame)` in order."""
+
+    def __init__(self, out: Callable[[int, bytes], None]) -> None:
+        self._out = out
+        self._waiting: list[Record] = []
+        self.next_number = 0
+
+    def emit(self, record: Record) -> None:
+        """Queue one record; never blocks, never raises."""
+        self._waiting.append(record)
+
+    def emit_all(self, records: Iterable[Record]) -> None:
+        """Queue several."""
+        self._waiting.extend(records)
+
+    def flush(self) -> None:
+        """Pack what is queued and hand it on."""
+        records, self._waiting = self._waiting, []
+        first, frames = self.next_number, list(pack(self.next_number, records))
+        self.next_number += len(frames)  # before they are handed on: who takes them may let others run, and they flush
+        for number, frame in enumerate(frames, first):
+            self._out(number, frame)
+
+    def seal(self, header: Header) -> None:
+        """Flush, then end the file: with its header again, which now says how many frames there are."""
+        while self._waiting:
+            self.flush()
+        self.emit(msgspec.structs.replace(header, frames=self.next_number + 1))
+        self.flush()
 
 
 class Job(NamedTuple):

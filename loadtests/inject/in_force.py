@@ -1,6 +1,8 @@
-"""Is a fault that was in force still in force?  Looked at about once a second, and once more before it is lifted.
+"""Which faults are in force, what do they exclude, and is each of them still in force?
 
-A look that fails says nothing, and one that hangs delays the lifting by no more than LAST_LOOK_S.
+What two faults hold must differ, else they cannot be told apart (`Exclusions`). A fault in force is looked at about
+once a second, and once more before it is lifted (`InForceCheck`): a look that fails says nothing, and one that hangs
+delays the lifting by no more than LAST_LOOK_S.
 """
 
 from __future__ import annotations
@@ -17,16 +19,48 @@ LAST_LOOK_S = 1.0
 """The lifting goes on without the last look after so long."""
 
 
+class Exclusions:
+    """What the faults in force hold, so that two that cannot be told apart never overlap."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Condition()
+        self._held: set[str] = set()
+
+    def take(self, wanted: frozenset[str]) -> frozenset[str]:
+        """Takes them all; or takes none, and returns those that are taken."""
+        with self._lock:
+            taken = frozenset(wanted & self._held)
+            if not taken:
+                self._held |= wanted
+            return taken
+
+    def release(self, held: frozenset[str]) -> None:
+        """Gives them back."""
+        with self._lock:
+            self._held -= held
+            self._lock.notify_all()
+
+    def service_down(self, service: str, own: frozenset[str]) -> bool:
+        """A fault other than the one that holds `own` acts on the service itself."""
+        with self._lock:
+            return f"service {service}" in self._held - own
+
+    def await_release(self, service: str, own: frozenset[str]) -> None:
+        """Waits until no other fault acts on the service itself; each lets go when it ends, whatever its end."""
+        with self._lock:
+            self._lock.wait_for(lambda: f"service {service}" not in self._held - own)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotInForce:
-    """It ended by itself, or somebody else ended it, between two times of the monotonic clock."""
+    """It ended by itself, or another process ended it, between two times of the monotonic clock."""
 
     seen_ns: int  # when a look that still saw it in force began
     found_ns: int  # when the look that did not see it had its answer
     why: str
 
 
-class Upkeep:
+class InForceCheck:
     """Looks after one fault in a thread of its own."""
 
     def __init__(
@@ -73,7 +107,7 @@ class Upkeep:
         try:
             missing = self._look()
         except ControlError:
-            return  # the one who was asked could not say
+            return  # the server could not say
         with self._lock:
             if self._over:
                 return  # it is being lifted: what is missing is missing because of that

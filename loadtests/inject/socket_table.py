@@ -1,4 +1,4 @@
-"""Who is, or just was, connected to a listening port?  Asked of the kernel; opens no connection.
+"""Which sockets are, or just were, connected to a listening port?  Asked of the kernel; opens no connection.
 
 Linux: by its socket diagnostics, which also count bytes. In the network namespace of another process, or where the
 diagnostics are not there, by the tables under /proc, which tell the same without bytes.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Peer = tuple[str, int]
-"""Address and port of whoever connected."""
+"""Address and port of the end that connected."""
 
 Counted = tuple[int, int]
 """Bytes that came from the peer, and bytes that went to it and were acknowledged."""
@@ -29,7 +29,7 @@ _BYTES_AT = 120  # of `bytes_acked` and `bytes_received` in the kernel's tcp_inf
 _ANSWER_BYTES, _ANSWER_S = 1 << 17, 1.0
 _MESSAGE_BYTES, _HEAD = 72, struct.Struct("=IHHII")
 _FORWARDERS = ("docker-proxy", "rootless", "slirp4netns", "pasta", "passt", "conmon", "kubectl", "ssh", "socat")
-"""Programs that listen here for somebody who is elsewhere."""
+"""Programs that listen here for a server that is elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +79,26 @@ def look(port: int, pid: int | None = None) -> Look | None:
     return Look(held=held, ended=frozenset(ended | left), left=frozenset(left), listeners=frozenset(listeners))
 
 
+def open_connections(port: int, *, must_listen: bool = True) -> frozenset[Peer] | None:
+    """The remote ends of the connections that this port of ours has accepted.
+
+    None where it cannot be known: no such table, or no process of this machine listens on the port.
+    """
+    rows = [row for row in _from_tables(Path("/proc/net"), port) or () if row.local[1] == port]
+    listens = any(row.state == _LISTEN for row in rows)
+    found = frozenset(row.remote for row in rows if row.state == _ESTABLISHED)
+    return found if listens or not must_listen else None
+
+
+def without_port(remotes: frozenset[Peer], port: int | None) -> frozenset[Peer]:
+    """The same without the end that has this port: a probe does not count itself."""
+    return frozenset(remote for remote in remotes if remote[1] != port)
+
+
 def why_unseen(port: int, api_port: int, pid: int | None) -> str:
     """Why the connections to a port cannot be observed from here; empty where they can.
 
-    A port that a forwarder holds shows none of those who connect inside the container that it leads to. The server
+    A port that a forwarder holds shows none of the connections inside the container that it leads to. The server
     itself is known by its API: the same process listens at both ports.
     """
     seen = look(port, pid)
@@ -115,7 +131,7 @@ def owners_of(inodes: frozenset[int]) -> dict[int, set[int]]:
                 if inode is not None:
                     found.setdefault(inode, set()).add(int(folder.parent.name))
         except OSError:
-            continue  # it ended just now, or belongs to somebody else
+            continue  # it ended just now, or belongs to another user
     return found
 
 
@@ -134,7 +150,7 @@ def _is_ours(pid: int) -> bool:
 
 
 def _from_tables(folder: Path, port: int) -> list[_Row] | None:
-    rows, read = [], False
+    rows, read, wanted = [], False, f":{port:04X} "
     for name in ("tcp", "tcp6"):
         try:
             lines = (folder / name).read_text().splitlines()[1:]
@@ -142,6 +158,8 @@ def _from_tables(folder: Path, port: int) -> list[_Row] | None:
             continue
         read = True
         for line in lines:
+            if wanted not in line:
+                continue
             words = line.split(None, 10)
             local, remote = _hex_peer(words[1]), _hex_peer(words[2])
             if port in (local[1], remote[1]):

@@ -11,7 +11,7 @@ import msgspec
 
 from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import NoAnswer, NotThere, Refused
-from loadtests.inject.socketry import Cut, connected
+from loadtests.inject.probe_connection import Cut, connected
 from loadtests.model.address import host_port
 from loadtests.model.words import plain
 

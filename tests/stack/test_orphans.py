@@ -13,8 +13,8 @@ import pytest
 from stack_peers import until
 
 from loadtests.model.stackwire import Ask
-from loadtests.stack import LocalStack
 from loadtests.stack.folder import Owned, StackFolder, State
+from loadtests.stack.local import LocalStack
 from loadtests.stack.orphans import end_left_in, owned_by
 
 pytestmark = pytest.mark.e2e

@@ -1,18 +1,103 @@
-"""What does one connection through a link show: an answer, silence, a refusal, a cut?  Knows no protocol."""
+"""What does one connection through a link show: an answer, silence, a refusal, a cut?  Knows no protocol but TLS."""
 
 from __future__ import annotations
 
 import errno
 import select
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from loadtests.inject.deadline import Watch
-from loadtests.inject.tls_layer import Layer, Plain
+
+
+class Layer(Protocol):
+    """Plain words on one side, bytes for the network on the other. OSError: senseless bytes."""
+
+    @property
+    def is_open(self) -> bool:
+        """Words may be exchanged."""
+        ...
+
+    def begin(self) -> bytes:
+        """The first bytes to send, before any word."""
+        ...
+
+    def seal(self, plain: bytes) -> bytes:
+        """Words as bytes."""
+        ...
+
+    def open(self, raw: bytes) -> tuple[bytes, bytes]:
+        """The words in these bytes, and bytes that must be sent in answer."""
+        ...
+
+
+class Plain:
+    """Words are bytes."""
+
+    is_open = True
+
+    def begin(self) -> bytes:
+        """Nothing."""
+        return b""
+
+    def seal(self, plain: bytes) -> bytes:
+        """The same."""
+        return plain
+
+    def open(self, raw: bytes) -> tuple[bytes, bytes]:
+        """The same."""
+        return raw, b""
+
+
+class Tls:
+    """TLS as a client, for one connection.
+
+    It asks for no proof of who the server is: a probe sends nothing secret and believes nothing but times.
+    """
+
+    def __init__(self, server_name: str | None = None) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._in, self._out, server_hostname=server_name)
+        self.is_open = False
+
+    def begin(self) -> bytes:
+        """The handshake's first bytes."""
+        self._shake()
+        return self._out.read()
+
+    def seal(self, plain: bytes) -> bytes:
+        """Encrypted."""
+        self._tls.write(plain)
+        return self._out.read()
+
+    def open(self, raw: bytes) -> tuple[bytes, bytes]:
+        """Decrypted, as far as whole records are there."""
+        self._in.write(raw)
+        if not self.is_open:
+            self._shake()
+        plain = bytearray()
+        try:
+            while self.is_open and (part := self._tls.read(65536)):
+                plain += part
+        except ssl.SSLWantReadError:
+            pass
+        return bytes(plain), self._out.read()
+
+    def _shake(self) -> None:
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return
+        self.is_open = True
+
 
 Seen = Literal["answer", "silent", "refused", "reset", "closed", "no connect"]
 """What a probe saw: bytes; none in time; connect refused; RST; FIN; connect not answered in time or unreachable."""
@@ -134,7 +219,7 @@ def _connect(sock: socket.socket, place: Any, watch: Watch, own: OwnPorts) -> No
         raise Cut("refused" if code in _REFUSED else "reset" if code in _RESET else "no connect")
     if sock.getsockname() == sock.getpeername():
         own.refused(port)
-        raise Cut("refused")  # nobody listens, and the kernel had chosen just that port for our end
+        raise Cut("refused")  # no process listens, and the kernel had chosen just that port for our end
 
 
 class ProbeConnection:
@@ -195,7 +280,7 @@ class ProbeConnection:
                     raise Cut("closed")
                 self.got_bytes += len(piece)
                 if len(got) > _MOST_BYTES:
-                    raise Cut("closed")  # nobody asked for that much: we close it
+                    raise Cut("closed")  # more than any question asks for: we close it
                 self.pieces.append(Piece(at_ns=time.monotonic_ns(), size_bytes=len(piece)))
                 plain, answer = self._layer.open(piece)
                 got += plain

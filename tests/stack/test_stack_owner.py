@@ -13,13 +13,13 @@ from pathlib import Path
 import psutil
 from beside import beside
 
-from loadtests.stack import LocalStack
-from loadtests.stack.owner import HOLD, is_held, lives, myself, watch
+from loadtests.stack.local import LocalStack
+from loadtests.stack.orphans import HOLD, is_held, myself, owner_lives, watch
 
 STARTER = """
 import sys, time
 from pathlib import Path
-from loadtests.stack import LocalStack
+from loadtests.stack.local import LocalStack
 LocalStack.up(Path(sys.argv[1]), mine=True)
 print("up", flush=True)
 time.sleep(600)
@@ -28,8 +28,8 @@ time.sleep(600)
 
 def test_a_process_that_runs_lives_and_one_of_another_birth_does_not() -> None:
     pid, _, born = myself().partition(":")
-    assert lives(f"{pid}:{born}")
-    assert not lives(f"{pid}:{float(born) - 10}")
+    assert owner_lives(f"{pid}:{born}")
+    assert not owner_lives(f"{pid}:{float(born) - 10}")
 
 
 def test_a_stack_is_held_as_long_as_somebody_has_its_lock(tmp_path: Path) -> None:

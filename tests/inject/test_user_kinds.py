@@ -14,23 +14,13 @@ import pytest
 from beside import beside
 
 from loadtests.inject.injector_client import InjectorHandle
-from loadtests.inject.kinds import (
-    KINDS,
-    bad_input,
-    bad_token,
-    offline_consumers,
-    slow_consumers,
-    stalled_consumers,
-    vanishing_consumers,
-)
-from loadtests.inject.kinds.on_crew import SeenOfUsers
-from loadtests.model.fault_kinds import KINDS as NAMED
+from loadtests.inject.kinds import KINDS, on_users
+from loadtests.inject.kinds.on_users import SeenOfUsers
 from loadtests.model.injectwire import Begin, CrewOrder, CrewState, FromInjector, PlannedFault, Schedule
 
 from .conftest import NS_PER_S, READY_S, Ear, Place, Run, begin_for
 
 MS = 1_000_000
-CREW = sorted(name for name, kind in NAMED.items() if kind.place in ("consumers", "publishers"))
 
 
 class Users:
@@ -48,7 +38,7 @@ class Users:
                 say(CrewState(fault=message.fault, counts=counts))
 
 
-class CrewRun(Run):
+class UsersRun(Run):
     """An injector whose parent has users."""
 
     def __init__(self, begin: Begin, folder: Path, users: Users) -> None:
@@ -84,9 +74,9 @@ class CrewRun(Run):
 
 
 class Here(Place):
-    def crew(self, users: Users, gateway_http: str = "") -> CrewRun:
+    def with_users(self, users: Users, gateway_http: str = "") -> UsersRun:
         plain = begin_for(self.toxiproxy, self.tmp_path)
-        run = CrewRun(msgspec.structs.replace(plain, gateway_http=gateway_http), self.tmp_path, users)
+        run = UsersRun(msgspec.structs.replace(plain, gateway_http=gateway_http), self.tmp_path, users)
         self.held.callback(run.handle.close, 15)
         run.handle.wait_ready(READY_S)
         return run
@@ -98,9 +88,9 @@ STALLED = {"chosen": 3, "in_force": 3, "measured": 3, "with_unread": 3, "unread_
 
 @beside
 @pytest.mark.e2e
-def test_users_are_told_to_begin_and_to_stop_and_what_they_count_is_the_proof(crew) -> None:
+def test_users_are_told_to_begin_and_to_stop_and_what_they_count_is_the_proof(with_users) -> None:
     users = Users(STALLED)
-    run = crew(users)
+    run = with_users(users)
     assert run.play("stalled-consumers", share=0.5) == ["announced", "active", "proved", "lifted"]
     begin, stop = users.orders
     assert (begin.on, begin.kind, begin.where, begin.asked) == (True, "stalled-consumers", "consumers", {"share": 0.5})
@@ -113,24 +103,24 @@ def test_users_are_told_to_begin_and_to_stop_and_what_they_count_is_the_proof(cr
 
 @beside
 @pytest.mark.e2e
-def test_users_of_whom_one_reads_on_prove_nothing(crew) -> None:
-    run = crew(Users(STALLED | {"read_bytes": 17}))
+def test_users_of_whom_one_reads_on_prove_nothing(with_users) -> None:
+    run = with_users(Users(STALLED | {"read_bytes": 17}))
     assert run.play("stalled-consumers") == ["announced", "active", "not proved", "lifted"]
     assert "17 bytes were read" in run.ear.step("f", "not proved").detail
 
 
 @beside
 @pytest.mark.e2e
-def test_too_few_who_play_is_not_in_force(crew) -> None:
-    run = crew(Users(STALLED | {"chosen": 10}))
+def test_too_few_who_play_is_not_in_force(with_users) -> None:
+    run = with_users(Users(STALLED | {"chosen": 10}))
     assert run.play("stalled-consumers", for_s=3)[:3] == ["announced", "not in force", "not proved"]
     assert run.ear.step("f", "not in force").detail == "3 of 10 chosen users play it"
 
 
 @beside
 @pytest.mark.e2e
-def test_a_run_whose_users_do_not_answer_says_so(crew) -> None:
-    run = crew(Users(None))
+def test_a_run_whose_users_do_not_answer_says_so(with_users) -> None:
+    run = with_users(Users(None))
     run.play("offline-consumers", for_s=3)
     run.await_step("f", "lifted", "not lifted")
     assert run.ear.names("f") == ["announced", "failed", "lifted"]
@@ -140,9 +130,9 @@ def test_a_run_whose_users_do_not_answer_says_so(crew) -> None:
 @beside
 @pytest.mark.e2e
 @pytest.mark.prove_all
-def test_users_who_go_on_are_told_again_and_then_reported(crew) -> None:
+def test_users_who_go_on_are_told_again_and_then_reported(with_users) -> None:
     users = Users(STALLED, stops=False)
-    run = crew(users)
+    run = with_users(users)
     assert run.play("stalled-consumers")[-1] == "not lifted"
     assert "3 users still play it" in run.ear.step("f", "not lifted").detail
     assert [order.on for order in users.orders] == [True, False, False]
@@ -150,8 +140,8 @@ def test_users_who_go_on_are_told_again_and_then_reported(crew) -> None:
 
 @beside
 @pytest.mark.e2e
-def test_healing_hears_the_users_while_it_waits_for_them(crew) -> None:
-    run = crew(Users(STALLED))
+def test_healing_hears_the_users_while_it_waits_for_them(with_users) -> None:
+    run = with_users(Users(STALLED))
     at_ns = run.now_ns() + 900 * MS
     fault = PlannedFault(
         name="f", kind="stalled-consumers", link="consumers", direction="both",
@@ -167,8 +157,8 @@ def test_healing_hears_the_users_while_it_waits_for_them(crew) -> None:
 
 @beside
 @pytest.mark.e2e
-def test_an_injector_whose_parent_is_gone_waits_for_no_users(crew) -> None:
-    run = crew(Users(STALLED, stops=False))
+def test_an_injector_whose_parent_is_gone_waits_for_no_users(with_users) -> None:
+    run = with_users(Users(STALLED, stops=False))
     at_ns = run.now_ns() + 900 * MS
     fault = PlannedFault(
         name="f", kind="stalled-consumers", link="consumers", direction="both",
@@ -181,7 +171,7 @@ def test_an_injector_whose_parent_is_gone_waits_for_no_users(crew) -> None:
 
 @beside
 @pytest.mark.e2e
-def test_the_gateway_is_asked_too(crew) -> None:
+def test_the_gateway_is_asked_too(with_users) -> None:
     answers = [{"clients": {"plain": 10}}]
 
     class Stats(BaseHTTPRequestHandler):
@@ -200,7 +190,7 @@ def test_the_gateway_is_asked_too(crew) -> None:
     thread = Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
-        run = crew(Users({"chosen": 4, "in_force": 4}), f"127.0.0.1:{server.server_address[1]}")
+        run = with_users(Users({"chosen": 4, "in_force": 4}), f"127.0.0.1:{server.server_address[1]}")
         assert run.play("offline-consumers") == ["announced", "active", "not proved", "lifted"]
         assert "counts 0 clients less" in run.ear.step("f", "not proved").detail
     finally:
@@ -209,65 +199,65 @@ def test_the_gateway_is_asked_too(crew) -> None:
         server.server_close()
 
 
-def seen(asked: dict[str, Any] | None = None, calm: Any = None, gateway: Any = None, **crew: int) -> SeenOfUsers:
-    return SeenOfUsers(crew=crew, calm=calm, gateway=gateway, asked=asked or {})
+def seen(asked: dict[str, Any] | None = None, calm: Any = None, gateway: Any = None, **counts: int) -> SeenOfUsers:
+    return SeenOfUsers(counts=counts, calm=calm, gateway=gateway, asked=asked or {})
 
 
 SLOW = {"chosen": 2, "measured": 2, "unread_bytes": 9, "rates": 2000, "for_ms": 1000}
 BAD = {"token": "wrong"}
 PROOFS = {
-    "slow": (slow_consumers.judge, seen({"read_bytes_per_s": 1000}, **SLOW), ""),
-    "slow but read fast": (slow_consumers.judge, seen({"read_bytes_per_s": 600}, **SLOW), "each read 1000"),
+    "slow": (on_users.slow, seen({"read_bytes_per_s": 1000}, **SLOW), ""),
+    "slow but read fast": (on_users.slow, seen({"read_bytes_per_s": 600}, **SLOW), "each read 1000"),
     "slow with nothing waiting": (
-        slow_consumers.judge,
+        on_users.slow,
         seen({"read_bytes_per_s": 1000}, **SLOW | {"unread_bytes": 0}),
         "nothing waited",
     ),
-    "slow too short": (slow_consumers.judge, seen({"read_bytes_per_s": 1000}, **SLOW | {"for_ms": 900}), "before"),
-    "slow unmeasured": (slow_consumers.judge, seen({"read_bytes_per_s": 1000}, chosen=2), "nobody"),
-    "stalled": (stalled_consumers.judge, seen(**STALLED), ""),
-    "stalled and sent nothing": (stalled_consumers.judge, seen(**STALLED | {"with_unread": 2}), "wait unread with 2"),
-    "stalled unmeasured": (stalled_consumers.judge, seen(chosen=1), "nobody"),
-    "away": (offline_consumers.judge, seen(None, {"clients.a": 9.0}, {"clients.a": 5.0}, chosen=4, in_force=4), ""),
-    "away, none says": (offline_consumers.judge, seen(chosen=4, in_force=4), ""),
-    "away but one": (offline_consumers.judge, seen(chosen=4, in_force=3), "3 of 4"),
+    "slow too short": (on_users.slow, seen({"read_bytes_per_s": 1000}, **SLOW | {"for_ms": 900}), "before"),
+    "slow unmeasured": (on_users.slow, seen({"read_bytes_per_s": 1000}, chosen=2), "nobody"),
+    "stalled": (on_users.stalled, seen(**STALLED), ""),
+    "stalled and sent nothing": (on_users.stalled, seen(**STALLED | {"with_unread": 2}), "wait unread with 2"),
+    "stalled unmeasured": (on_users.stalled, seen(chosen=1), "nobody"),
+    "away": (on_users.offline, seen(None, {"clients.a": 9.0}, {"clients.a": 5.0}, chosen=4, in_force=4), ""),
+    "away, none says": (on_users.offline, seen(chosen=4, in_force=4), ""),
+    "away but one": (on_users.offline, seen(chosen=4, in_force=3), "3 of 4"),
     "away, gateway keeps one": (
-        offline_consumers.judge,
+        on_users.offline,
         seen(None, {"clients.a": 9.0}, {"clients.a": 6.0}, chosen=4, in_force=4),
         "counts 3 clients less",
     ),
-    "vanished": (lambda s: vanishing_consumers.closings(s, back=False), seen(chosen=2, closed_once=2), ""),
+    "vanished": (lambda s: on_users.closings(s, back=False), seen(chosen=2, closed_once=2), ""),
     "one did not vanish": (
-        lambda s: vanishing_consumers.closings(s, back=False),
+        lambda s: on_users.closings(s, back=False),
         seen(chosen=2, closed_once=1, closed=5),
         "1 of 2",
     ),
     "storm": (
-        lambda s: vanishing_consumers.closings(s, back=True),
+        lambda s: on_users.closings(s, back=True),
         seen(None, {"connects.a": 1.0}, {"connects.a": 3.0}, chosen=2, closed_once=2, back_once=2),
         "",
     ),
     "storm without return": (
-        lambda s: vanishing_consumers.closings(s, back=True),
+        lambda s: on_users.closings(s, back=True),
         seen(chosen=2, closed_once=2, back_once=1),
         "came back",
     ),
     "storm that the gateway did not see": (
-        lambda s: vanishing_consumers.closings(s, back=True),
+        lambda s: on_users.closings(s, back=True),
         seen(None, {"connects.a": 1.0}, {"connects.a": 2.0}, chosen=2, closed_once=2, back_once=2),
         "counted 1 new",
     ),
-    "refused": (bad_token.judge, seen(BAD, {"refused": 0.0}, {"refused.wrong": 2.0}, chosen=2, refused_once=2), ""),
-    "let in": (bad_token.judge, seen(BAD, chosen=2, refused_once=2, accepted=1), "were accepted"),
-    "one not refused": (bad_token.judge, seen(BAD, chosen=2, refused_once=1), "1 of 2"),
+    "refused": (on_users.bad_token, seen(BAD, {"refused": 0.0}, {"refused.wrong": 2.0}, chosen=2, refused_once=2), ""),
+    "let in": (on_users.bad_token, seen(BAD, chosen=2, refused_once=2, accepted=1), "were accepted"),
+    "one not refused": (on_users.bad_token, seen(BAD, chosen=2, refused_once=1), "1 of 2"),
     "gateway refused for another reason": (
-        bad_token.judge,
+        on_users.bad_token,
         seen(BAD, {"refused.missing": 0.0}, {"refused.missing": 2.0, "refused.wrong": 0.0}, chosen=2, refused_once=2),
         "counted 0 refusals",
     ),
-    "bad input": (bad_input.judge, seen(None, {"bad": 0.0}, {"bad.not_json": 3.0}, sent=5, acknowledged=5), ""),
-    "not acknowledged": (bad_input.judge, seen(None, sent=5), "none of 5"),
-    "not rejected": (bad_input.judge, seen(None, {"bad": 0.0}, {"bad": 0.0}, acknowledged=5), "rejected none"),
+    "bad input": (on_users.bad_input, seen(None, {"bad": 0.0}, {"bad.not_json": 3.0}, sent=5, acknowledged=5), ""),
+    "not acknowledged": (on_users.bad_input, seen(None, sent=5), "none of 5"),
+    "not rejected": (on_users.bad_input, seen(None, {"bad": 0.0}, {"bad": 0.0}, acknowledged=5), "rejected none"),
 }
 
 
@@ -277,10 +267,6 @@ def test_what_is_a_proof_and_what_is_none(case: str) -> None:
     reason, effective = judge(what)
     assert reason == "" if expected == "" else expected in reason
     assert effective
-
-
-def test_every_kind_of_the_users_has_its_file() -> None:
-    assert set(CREW) <= set(KINDS)
 
 
 def test_a_key_that_is_missing_is_told() -> None:

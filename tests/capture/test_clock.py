@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests.capture.clocksync import best, measure
+from loadtests.capture.clock import best, measure
 from loadtests.model.errors import HarnessError
 
 ways = st.tuples(st.integers(0, 50_000_000), st.integers(0, 50_000_000))
@@ -30,7 +30,7 @@ def test_the_true_offset_lies_within_the_error(offset: int, trips: list[tuple[in
 _SERVER = (
     "import gevent.monkey; gevent.monkey.patch_all()\n"
     "import sys, gevent\n"
-    "from loadtests.capture.clocksync import ClockServer\n"
+    "from loadtests.capture.clock import ClockServer\n"
     "server = ClockServer('127.0.0.1')\n"
     "print(server.port, flush=True)\n"
     "gevent.get_hub().threadpool.spawn(sys.stdin.read).get()\n"
@@ -63,7 +63,7 @@ def test_another_time_namespace_is_another_clock(port: int) -> None:
         pytest.skip("this user may not make a time namespace")
     code = (
         "from loadtests.capture.clock import clock_identity\n"
-        "from loadtests.capture.clocksync import measure\n"
+        "from loadtests.capture.clock import measure\n"
         f"found = measure(('127.0.0.1', {port}))\n"
         "print(clock_identity(), found.offset_ns, found.error_ns)\n"
     )

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from loadtests.inject import sockets
+from loadtests.inject import socket_table
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.passage import Meets, Passage
-from loadtests.inject.sockets import Look, Peer
+from loadtests.inject.socket_table import Look, Peer
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.model.fault_kinds import KINDS as NAMED
 from loadtests.model.injectwire import Schedule
@@ -102,12 +102,12 @@ def test_the_kernel_tells_who_is_connected_and_who_was() -> None:
         peer, (far, _) = client.getsockname(), server.accept()
         client.sendall(b"x" * 100)
         far.recv(1000)
-        there = sockets.look(port)
+        there = socket_table.look(port)
         assert there is not None
         assert there.held == {peer: (100, 0)}
         client.close()
         far.close()
-        gone = sockets.look(port)
+        gone = socket_table.look(port)
     assert gone is not None
     assert not gone.held
     assert gone.ended == gone.left == {peer}
@@ -117,9 +117,9 @@ def test_a_port_that_somebody_else_holds_for_a_container_cannot_be_observed(plac
     server = ToxiproxyServer(place.toxiproxy)
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        assert "another process than Toxiproxy" in sockets.why_unseen(port, server.port, None)
-    assert "nobody on this machine" in sockets.why_unseen(port, server.port, None)
-    assert sockets.why_unseen(place.link.port, server.port, None) == ""
+        assert "another process than Toxiproxy" in socket_table.why_unseen(port, server.port, None)
+    assert "nobody on this machine" in socket_table.why_unseen(port, server.port, None)
+    assert socket_table.why_unseen(place.link.port, server.port, None) == ""
 
 
 class Talk:
