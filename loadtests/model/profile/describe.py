@@ -19,6 +19,7 @@ from pydantic_core import PydanticUndefined
 from loadtests.model.address import PATTERN, PATTERN_OR_SPARE
 from loadtests.model.profile.faults import Fault
 from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.workload import NO_KIND
 
 Loc = tuple[str | int, ...]
 """Where in a profile: keys of tables and indices of lists."""
@@ -30,6 +31,7 @@ _WORDS: dict[str, str] = {
     PATTERN: _ADDRESS,
     PATTERN_OR_SPARE: f'"spare" or {_ADDRESS}',
     r"^[^\x00-\x1f\x7f]+$": "text without control characters, not empty",
+    NO_KIND: "nothing: no extension that adds a kind of user is enabled",
     r"^/[!-~]*$": 'a path that begins with "/"',
     r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,5}$": "at most six keys joined by dots",
 }

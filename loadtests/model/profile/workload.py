@@ -200,21 +200,24 @@ class Readers(Table):
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
 
 
+NO_KIND = r"^no kind is enabled$"
+"""What no kind of user matches."""
+if TYPE_CHECKING:
+    UserKindName = str
+else:
+    UserKindName = Literal[tuple(ADDED)] if ADDED else Annotated[str, Field(pattern=NO_KIND)]
+
+
 class Users(Table):
     """A group of equal users of a kind that an extension adds; each is a Locust user with a slot of its own."""
 
     name: Name
-    kind: Name
+    kind: UserKindName
     count: Annotated[int, Field(ge=1, le=100_000)] = 1
 
     @model_validator(mode="after")
     def _has_what_its_kind_needs(self) -> Users:
-        row = ADDED.get(self.kind)
-        if row is None:
-            known = ", ".join(f'"{name}"' for name in ADDED)
-            allowed = f"one of {known}" if known else "nothing: no extension that adds users is enabled"
-            refuse([f'kind: found "{self.kind}", allowed {allowed}'])
-            return self
+        row = ADDED[self.kind]
         given = {key for key in OWN_KEYS if getattr(self, key) is not None}
         needs = {name for name, key in row.keys.items() if key.default is None}
         refuse(needs_of_kind(self, self.kind, needs, given, set(row.keys)))

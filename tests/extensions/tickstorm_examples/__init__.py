@@ -20,14 +20,13 @@ EXTENSION = Extension(
     ),
     faults=(
         FaultKind(
-            name="write-pause",
-            place="service",
-            services=("redis",),
-            by="tickstorm_examples.write_pause",
-            may={"timeout_ms": Key(of="whole", limits={"ge": 100, "le": 600_000})},
-            destructive=True,
-            hides=True,
+            name="satellite",
+            place="link",
+            by="tickstorm_examples.satellite",
+            may={"hops": Key(of="whole", limits={"ge": 1, "le": 4})},
+            directions=True,
             loses=False,
+            toxic=True,
         ),
     ),
     users=(
