@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from proof.faults_plan import BULK
+from proof.faults import BULK
 
 Victim = Literal[
     "gateway",

@@ -16,8 +16,7 @@ import psycopg2
 from loadtests.inject.errors import ControlError, NoAnswer, NotThere, Refused
 from loadtests.inject.socketry import OwnPorts
 from loadtests.model.address import host_port
-from loadtests.model.logins import database_options
-from loadtests.model.secret_variables import DB_ADMIN_PASSWORD, DB_PASSWORD
+from loadtests.model.logins import DB_ADMIN_PASSWORD, DB_PASSWORD, database_options
 
 ADMIN = "postgres"
 """The administrator where PG_ADMIN_USER names none; the local stack's superuser."""

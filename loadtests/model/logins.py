@@ -9,7 +9,13 @@ import json
 from collections.abc import Mapping, MutableMapping
 from typing import Any, NamedTuple
 
-from loadtests.model.secret_variables import DB_PASSWORD
+TOKEN_SECRET = "TICKSTORM_TOKEN_SECRET"
+"""The secret that the target's tokens are signed with."""
+DB_PASSWORD = "TEST_DB_PASSWORD"
+"""Of the role by which readers and probes log in to PostgreSQL."""
+DB_ADMIN_PASSWORD = "PG_ADMIN_PASSWORD"
+"""Of PostgreSQL's administrator, whom faults of the database need."""
+
 
 LOGINS = "TICKSTORM_LOGINS"
 """JSON: address of a Redis, or role@address of a PostgreSQL -> [user, password], of the local stacks that this process
