@@ -24,7 +24,7 @@ from typing import Any
 from loadtests.model.codec import Frame, decode
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.records import Published
-from proof.bench import DIRECT, LOCUST, ROOT, Bench, BenchProcess, Gateway, ProofError, RunOutcome, wait_for
+from proof.bench import DIRECT, LOCUST, ROOT, Bench, BenchProcess, GatewayProcess, ProofError, RunOutcome, wait_for
 from proof.comparing import compare
 from proof.ground_truth_log import read_book
 from proof.history import Found, read_history
@@ -65,7 +65,7 @@ def one_run(bench: Bench, made: Planting, options: Options, *, workers: int = 0)
     return rows, [note]
 
 
-def judged(made: Planting, gateway: Gateway, outcome: RunOutcome) -> tuple[list[Row], int]:
+def judged(made: Planting, gateway: GatewayProcess, outcome: RunOutcome) -> tuple[list[Row], int]:
     """Rows of a run that has ended, and how many deliveries there were."""
     truth = Truth(read_book(gateway.close_book()), made.contract, outcome.run)
     deliveries = truth.check()
@@ -243,7 +243,7 @@ _LOCUST = (sys.executable, "-m", LOCUST, "-f", str(ROOT / "locustfile.py"), "--o
 class Apart:
     """Master and two workers, each started as its user would."""
 
-    def __init__(self, bench: Bench, made: Planting, gateway: Gateway) -> None:
+    def __init__(self, bench: Bench, made: Planting, gateway: GatewayProcess) -> None:
         port = str(free_port())
         self.home = bench.place("apart")
         profile = self.home / "profile.toml"

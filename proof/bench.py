@@ -124,7 +124,7 @@ class BenchProcess:
         return "its last lines:\n" + "\n".join(self.said.strip().splitlines()[-8:])
 
 
-class Gateway(BenchProcess):
+class GatewayProcess(BenchProcess):
     """A lying gateway that is ready."""
 
     address: str  # host:port of WebSocket, Socket.IO and HTTP
@@ -206,7 +206,7 @@ class Bench:
 
     def start_gateway(
         self, plan: Mapping[str, Any], *, name: str = "gateway", port: int = 0, redis: str | None = None
-    ) -> Gateway:
+    ) -> GatewayProcess:
         """A lying gateway with this plan (lying_gateway/README.md); `redis` where not the bench's own.
 
         Raises ProofError where it does not get ready.
@@ -215,7 +215,9 @@ class Bench:
         (at / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
         argv = [sys.executable, "-m", "lying_gateway", "--port", str(port), "--redis", redis or self.redis]
         argv += ["--plan", str(at / "plan.json"), "--book", str(at / "book.jsonl")]
-        gateway = Gateway(argv, at / "gateway.log", at / "book.jsonl", redis_login(redis or self.redis, os.environ))
+        gateway = GatewayProcess(
+            argv, at / "gateway.log", at / "book.jsonl", redis_login(redis or self.redis, os.environ)
+        )
         self._children.append(gateway)
         return gateway
 
@@ -271,7 +273,7 @@ class Bench:
         self._children.append(child)
         return child
 
-    def target(self, gateway: Gateway) -> str:
+    def target(self, gateway: GatewayProcess) -> str:
         """The profile's [target] table: Redis and the lying gateway directly, no links between."""
         return (
             f'[target]\nkind = "external"\ntest_system = true\nredis = "{self.redis}"\n'

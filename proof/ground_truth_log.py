@@ -19,7 +19,7 @@ class BookError(HarnessError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class LoggedEvent:
     """One message as Redis brought it; `due_ns` and `sent_ns` are of the run clock, as its publisher wrote them."""
 
     n: int
@@ -79,10 +79,10 @@ class LoggedConnection:
 
 
 @dataclass(slots=True, kw_only=True)
-class Book:
+class GroundTruthLog:
     """A complete book."""
 
-    events: list[Event]
+    events: list[LoggedEvent]
     connections: dict[int, LoggedConnection]
     deliveries: int  # frames with a message sent, as the gateway counted them itself
     ended_ns: int
@@ -91,7 +91,7 @@ class Book:
         """How many lies of each kind."""
         return Counter(lie.kind for c in self.connections.values() for lie in c.lies)
 
-    def of_run(self, run: str) -> list[Event]:
+    def of_run(self, run: str) -> list[LoggedEvent]:
         """Messages of one run, in their order."""
         return [event for event in self.events if event.run == run]
 
@@ -99,12 +99,12 @@ class Book:
 NEVER_SENT = frozenset({"lost", "held", "silent"})
 
 
-def read_book(lines: Path | Iterable[str]) -> Book:
+def read_book(lines: Path | Iterable[str]) -> GroundTruthLog:
     """A book from its file, or from its lines. Raises BookError where it is torn, has no end, or contradicts itself."""
     if isinstance(lines, Path):
         with lines.open(encoding="utf-8") as file:
             return read_book(list(file))
-    book = Book(events=[], connections={}, deliveries=-1, ended_ns=-1)
+    book = GroundTruthLog(events=[], connections={}, deliveries=-1, ended_ns=-1)
     for number, text in enumerate(lines, 1):
         try:
             line = json.loads(text)
@@ -118,7 +118,7 @@ def read_book(lines: Path | Iterable[str]) -> Book:
     return book
 
 
-def _add(book: Book, line: dict[str, Any]) -> None:
+def _add(book: GroundTruthLog, line: dict[str, Any]) -> None:
     if book.deliveries >= 0:
         raise ValueError("a line behind the end")
     match line["book"]:
@@ -157,9 +157,9 @@ def _add(book: Book, line: dict[str, Any]) -> None:
             pass  # "run", "refused", "leak" and "sends" are for others
 
 
-def _event(line: dict[str, Any]) -> Event:
+def _event(line: dict[str, Any]) -> LoggedEvent:
     known = line["run"] is not None
-    return Event(
+    return LoggedEvent(
         n=line["n"],
         channel=line["channel"],
         run=line["run"] if known else "",
@@ -194,7 +194,7 @@ def _lie(line: dict[str, Any]) -> Lie:
 class Send:
     """One frame with a message of the run: the truth lies between the two moments, in ns of the run clock."""
 
-    event: Event
+    event: LoggedEvent
     before_ns: int
     after_ns: int
 
@@ -203,7 +203,7 @@ class Send:
 class Sent:
     """A book that recorded its sends, of one run."""
 
-    book: Book
+    book: GroundTruthLog
     origin_ns: int  # monotonic time at run-clock 0
     of: dict[int, list[Send]]  # by connection number, in the order of the sends
 

@@ -18,8 +18,7 @@ from typing import Any
 from loadtests.model import records as r
 from loadtests.model.codec import pack
 from loadtests.model.ids import NS_PER_S, SLICE_NS
-from loadtests.model.profile.reading import read_profile
-from loadtests.model.profile.writing import canonical
+from loadtests.model.profile.reading import canonical, read_profile
 from loadtests.model.runconfig import sha256_of
 from proof.bench import Bench, BenchProcess, ProofError, RunOutcome
 from proof.sections import Options, Row, SectionResult, compared

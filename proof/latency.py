@@ -19,7 +19,7 @@ from typing import Any
 
 from loadtests.model import records as r
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
-from proof.bench import Bench, BenchProcess, Gateway, ProofError, wait_for
+from proof.bench import Bench, BenchProcess, GatewayProcess, ProofError, wait_for
 from proof.ground_truth_log import Sent, read_sends
 from proof.history import records_of
 from proof.sections import Options, Row, SectionResult
@@ -116,7 +116,7 @@ def _group(ms: float) -> str:
     return f"by-{ms:g}-ms".replace(".", "-")
 
 
-def _watch(running: BenchProcess, gateway: Gateway, table: Timetable) -> list[str]:
+def _watch(running: BenchProcess, gateway: GatewayProcess, table: Timetable) -> list[str]:
     """Stop the gateway for a while when it is time, and measure how busy the worker is; a sentence for each load."""
 
     def told() -> int:

@@ -15,7 +15,8 @@ from loadtests.capture.asking_postgres import AskedPostgres, Row
 from loadtests.capture.asking_redis import AskedRedis
 from loadtests.capture.findings import Finding, Level
 from loadtests.model.address import host_port
-from loadtests.model.profile.tables import Profile, Target
+from loadtests.model.profile.profile import Profile
+from loadtests.model.profile.tables import Target
 from loadtests.model.stackwire import Status
 from loadtests.model.words import plain
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from loadtests.harness.live_fold import LiveFold
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.profile.tables import Abort, Profile
+from loadtests.model.profile.profile import Profile
+from loadtests.model.profile.tables import Abort
 from loadtests.model.records import Samples
 
 BEHIND_S = 2

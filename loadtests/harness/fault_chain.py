@@ -11,7 +11,7 @@ from loadtests.harness.live_fold import LiveFold, LiveSecond
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.profile.fault_times import named, occurrences, over_s
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 from loadtests.plan.schedule import followers
 
 BEHIND_S = 2

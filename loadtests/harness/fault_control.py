@@ -25,7 +25,7 @@ from loadtests.model.injectwire import (
     Ready,
     Schedule,
 )
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 from loadtests.model.records import FaultStep, Note, Record
 
 GO_AFTER_S = 0.1

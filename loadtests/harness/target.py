@@ -15,7 +15,7 @@ from loadtests.harness.service_watch import Ends, ends_of_processes, ends_of_sta
 from loadtests.inject.startup_sweep import heal
 from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.logins import TOKEN_SECRET
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 from loadtests.model.stackwire import Status
 from loadtests.stack import LocalStack, stack_folder
 

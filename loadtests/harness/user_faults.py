@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from loadtests.model.contract import Contract
 from loadtests.model.injectwire import CrewOrder, CrewState
-from loadtests.model.profile.chosen_users import PUBLISHERS, chosen, place_of
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.chosen_users import chosen, place_of
+from loadtests.model.profile.faults import PUBLISHERS
+from loadtests.model.profile.profile import Profile
 from loadtests.model.records import CrewFault
 
 

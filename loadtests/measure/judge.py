@@ -36,7 +36,7 @@ from loadtests.measure.validity import OFFERED, ROOTS, harness_checks, own_profi
 from loadtests.model.codec import Frame, Torn
 from loadtests.model.contract import Contract
 from loadtests.model.profile.limits import limits, switched_off
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 from loadtests.model.results import SCHEMA, Check, Results, Verdict, worst
 
 _MEASURE = re.compile(r"[<>]=")

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from loadtests.model.ids import NS_PER_S, SLICE_NS
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 from loadtests.model.records import Record
 from loadtests.tally.client_latency import COARSE
 from loadtests.tally.histogram import BUCKETS

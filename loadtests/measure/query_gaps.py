@@ -16,7 +16,8 @@ from loadtests.measure.analysis import Analysis
 from loadtests.measure.fault_windows import FaultWindow
 from loadtests.measure.measures_target import queries_of
 from loadtests.model.ids import NS_PER_S, SLICE_NS
-from loadtests.model.profile.tables import Readers, Threshold
+from loadtests.model.profile.tables import Threshold
+from loadtests.model.profile.workload import Readers
 from loadtests.model.records import Queried
 from loadtests.model.results import RecoveryResult, Verdict
 

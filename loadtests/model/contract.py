@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 
-from loadtests.model.profile.tables import Consumers, Family, Profile, Publishers, generated_symbols
+from loadtests.model.profile.profile import Profile
+from loadtests.model.profile.tables import generated_symbols
+from loadtests.model.profile.workload import Consumers, Family, Publishers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from math import sqrt
 from typing import Protocol
 
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.profile.tables import Shape
+from loadtests.model.profile.workload import Shape
 
 _WINDOW_MESSAGES = 64
 _WINDOW_MIN_NS = NS_PER_S // 1000

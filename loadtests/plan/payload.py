@@ -17,7 +17,8 @@ import msgspec
 from loadtests.model.catalogue import KEY_FIELDS
 from loadtests.model.content import Shape, check_value, checked, joined, shape_of
 from loadtests.model.contract import Contract, Route
-from loadtests.model.profile.tables import Family, Identity
+from loadtests.model.profile.tables import Identity
+from loadtests.model.profile.workload import Family
 from loadtests.plan import market
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from math import gcd
 
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.profile.tables import Profile, Publishers
+from loadtests.model.profile.profile import Profile
+from loadtests.model.profile.workload import Publishers
 from loadtests.plan.pacing import Constant, Pacer, pacer, peak_per_s
 from loadtests.plan.replay import Replayed
 

@@ -10,7 +10,7 @@ from publish_servers import make_profile
 from loadtests.drive.publish.cursor import Cursor
 from loadtests.model.contract import Contract
 from loadtests.model.ids import SLICE_NS
-from loadtests.model.profile.tables import Shape
+from loadtests.model.profile.workload import Shape
 from loadtests.plan.workload import SlotPlan, Workload
 
 MS = 1_000_000

@@ -12,7 +12,7 @@ from loadtests.drive.publish.resp import ErrorReply
 from loadtests.drive.publish.slot import Slot
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.profile.tables import Shape
+from loadtests.model.profile.workload import Shape
 from loadtests.model.records import PublishTimes
 from loadtests.plan.workload import Workload
 from loadtests.tally.publishing import PublishTally

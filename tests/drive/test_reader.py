@@ -14,7 +14,7 @@ from publish_servers import Clock, free_port, make_profile, make_wiring, until
 from loadtests.drive.sql import postgres
 from loadtests.drive.sql.reader import QueryReading
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.profile.tables import Readers, Shape
+from loadtests.model.profile.workload import Readers, Shape
 from loadtests.model.records import Queried
 from loadtests.tally.histogram import Histogram
 

@@ -14,7 +14,7 @@ from loadtests.harness.target import _ask_alike
 from loadtests.inject.gateway_counts import GatewayCounts
 from loadtests.inject.kinds import planted_defect
 from loadtests.inject.toxics import ToxiproxyServer
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 from loadtests.model.stackwire import Service, Status
 from proof import stack_state
 from tests.measure.simulate import profile

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.profile.tables import Shape
+from loadtests.model.profile.workload import Shape
 from loadtests.plan import pacing
 from tests.examples import examples
 

@@ -18,7 +18,7 @@ from loadtests.drive.consume.handshake import BeyondUsError, RefusedError, Unaut
 from loadtests.drive.consume.inability import is_ours
 from loadtests.drive.consume.socketio import QUERY
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.profile.tables import Reconnect
+from loadtests.model.profile.workload import Reconnect
 
 if TYPE_CHECKING:
     from loadtests.drive.run_context import Lease, RunContext

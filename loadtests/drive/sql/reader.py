@@ -16,7 +16,7 @@ from loadtests.drive.locust_stats import merge
 from loadtests.drive.run_context import NoSlot, RunContext, Wired
 from loadtests.drive.sql import postgres
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, slice_of
-from loadtests.model.profile.tables import Readers
+from loadtests.model.profile.workload import Readers
 from loadtests.plan.pacing import Constant
 from loadtests.plan.workload import phase_of
 from loadtests.tally.querying import QueryTally

@@ -9,7 +9,11 @@ from pydantic import BaseModel, Field, TypeAdapter, create_model, model_validato
 from loadtests.model.fault_kinds import KINDS, OWN_KEYS, FaultKey, FaultKind
 from loadtests.model.profile.base import AddressOrSpare, Name, Positive, Seconds, Table, Text, refuse
 
-PLACES = ("link", "service", "consumers", "publishers")
+CONSUMERS, PUBLISHERS = "consumers", "publishers"
+"""What a fault on all groups names instead of a group; also the keys that name one."""
+
+PLACES = ("link", "service", CONSUMERS, PUBLISHERS)
+"""Keys that say where a fault acts."""
 
 
 class Repeat(Table):
