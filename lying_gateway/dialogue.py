@@ -83,7 +83,7 @@ def _socketio(text: str) -> ClientRequest | None:
         return ClientRequest(action="disconnect")
     found = _EVENT.fullmatch(text)
     if found is None:
-        return None  # a pong, or a packet that nobody waits for
+        return None  # a pong, or a packet that no client awaits
     ack = int(found[1]) if found[1] else None
     try:
         name, *rest = json.loads(found[2])

@@ -153,7 +153,7 @@ class RedisFeed:
                 return
 
     def close(self) -> None:
-        """Leave for good; nobody is told."""
+        """Leave for good, and tell no listener."""
         self._next_ns = 1 << 62
         self.subscribed = False
         if self.sock is not None:

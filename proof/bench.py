@@ -53,7 +53,7 @@ def wait_for(holds: Callable[[], Any], timeout_s: float, what: str) -> Any:
     return value
 
 
-# Nobody looks at the page of a proof; `tickstorm analyze` makes it of one that is kept.
+# A proof needs no page; `tickstorm analyze` makes the page of a run that is kept.
 _NO_PAGE = {"TICKSTORM_HTML": "0"}
 
 

@@ -48,7 +48,7 @@ SERVERS = frozenset({"redis", "postgres"})
 STARTING_S = 20.0
 """A service that stood still is asked again before it is called ready."""
 GONE_S = 8.0
-"""How long children may take to notice that nobody is there any more."""
+"""How long children may take to notice that their parent is gone."""
 LOOK_AGAIN_S = 0.05
 SIGNS = {SLOW: ": latency", CUT: ": disabled", SMALL: "-limit of redis", LOCKED: "lock on", STILL: "stands still"}
 
@@ -102,7 +102,7 @@ class Lane:
         """How long after its planned end an undisturbed run is over here; waits until that is known."""
 
     def control(self) -> float:
-        """A run that nobody disturbs: how long after its planned end it is over, as it is judged then.
+        """An undisturbed run: how long after its planned end it is over, as it is judged then.
 
         Raises ProofError unless it passes: else no verdict below says anything.
         """
@@ -271,7 +271,7 @@ class Lane:
         return self._settled(SERVICES & {moment.victim})
 
     def _settled(self, dead: frozenset[str]) -> list[str]:
-        """What is not as before, once whoever has just been let go answers again."""
+        """What is not as before, once a service that has just been resumed answers again."""
         assert self._before is not None
         deadline = time.monotonic() + STARTING_S
         while True:
@@ -337,7 +337,7 @@ def carry_out(
 ) -> tuple[list[Told], list[str]]:
     """All moments on the lanes side by side, each told when it is over; what could not be carried out, as sentences.
 
-    The first lane begins with a run that nobody disturbs, beside the others as all later ones: it says how long judging
+    The first lane begins with an undisturbed run, beside the others as all later ones: it says how long judging
     takes here.  Raises ProofError where that run does not pass.
     """
     undisturbed: Future[float] = Future()
@@ -369,7 +369,7 @@ def carry_out(
         except (HarnessError, OSError) as error:
             undisturbed.set_exception(error)
         finally:
-            if not undisturbed.done():  # an error nobody foresaw: nobody may wait for ever
+            if not undisturbed.done():  # an unforeseen error: no lane may wait for ever
                 undisturbed.set_exception(ProofError("the undisturbed run broke off"))
         if undisturbed.exception() is None:
             work(lane)

@@ -113,7 +113,7 @@ def records(data: bytes) -> Iterator[Record]:
 
 
 def has_hole(data: bytes) -> bool:
-    """Whether whole frames lie behind bytes that are none: nobody reads them there."""
+    """Whether whole frames lie behind bytes that are none, where no reader finds them."""
     read = 0
     for frame in decode(data):
         if not isinstance(frame, Frame):
@@ -184,7 +184,7 @@ def problems(moment: ChaosMoment, seen: SeenFromOutside) -> list[str]:
 
 def _faults(moment: ChaosMoment, seen: SeenFromOutside) -> list[str]:
     wrong = [f"after the next start it is not as before: {text}" for text in seen.left_at_last]
-    if seen.left and not moment.everything:  # somebody of ours lived, whose duty it was
+    if seen.left and not moment.everything:  # a process of ours lived, whose duty it was
         wrong += [f"it was left: {text}" for text in seen.left]
     wrong += [f"every server runs, and it is not as before: {text}" for text in seen.changed]
     wrong += [f"stands still: {text}" for text in seen.stopped]

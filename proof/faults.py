@@ -29,7 +29,7 @@ class CataloguePlay:
     run: str  # which run it shares
     for_s: float = 2.5
     rest_s: float = 4.0  # from its end to the next fault
-    beside: str = ""  # another fault in its time, without which nobody would meet it, as TOML but for its time
+    beside: str = ""  # another fault in its time, without which it would touch no client, as TOML but for its time
     by_rights: bool = False  # this machine may not let us: then the injector's reason counts apart
 
 
@@ -43,7 +43,7 @@ _MORE_THAN_CORES = min(80, max(4, 2 * (os.cpu_count() or 1)))
 """So many sessions that compute slow the others down; PostgreSQL takes a hundred."""
 
 _LEAVING = 'name = "leaving"\nkind = "offline-consumers"\nconsumers = "plain"\nshare = 0.5'
-"""A close is passed on late only where somebody closes."""
+"""A close is passed on late only where a client closes."""
 
 PLAYS: Mapping[str, CataloguePlay] = _rows(
     CataloguePlay(kind="latency", where="gateway-redis", keys="latency_ms = 120\njitter_ms = 10", run=CUTS),

@@ -74,7 +74,7 @@ def prove_recovery(bench: Bench, options: Options) -> SectionResult:
     options.say(f"recovery: {len(planned)} consumers that come back at times of their own, or never")
     lies = [lie for role in planned for lie in role.lies()]
     gateway = bench.start_gateway({"seed": options.seed, "record_sends": True, "lies": lies}, name="stopping-gateway")
-    with decoy(bench.toxiproxy, bench.redis):  # a cut that closes nobody's connection proves nothing
+    with decoy(bench.toxiproxy, bench.redis):  # a cut that closes no connection proves nothing
         text = profile(bench.target(gateway), bench.toxiproxy, len(planned))
         outcome = bench.run(text, name="recovery", seed=options.seed)
     sent = read_sends(gateway.close_book(), outcome.folder)

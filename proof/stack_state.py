@@ -168,7 +168,7 @@ def postgres_at(address: str) -> Any:
 
 
 def held(cursor: Any) -> dict[str, str]:
-    """Tables that somebody holds for himself, and sessions of faults. Raises psycopg2.Error."""
+    """Tables that are locked exclusively, and sessions of faults. Raises psycopg2.Error."""
     cursor.execute(
         "SELECT DISTINCT c.relname FROM pg_locks l JOIN pg_class c ON c.oid = l.relation "
         "WHERE l.granted AND l.mode = 'AccessExclusiveLock'"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 RATE_PER_S = 50
-"""A consumer gets one message each 20 ms, so that a read brings one even where somebody was held up."""
+"""A consumer gets one message each 20 ms, so that a read brings one even where the worker was held up."""
 _FIRST_S = 1.2
 _BEFORE_S = 0.3
 _AFTER_S = 0.6

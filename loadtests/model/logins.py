@@ -1,6 +1,6 @@
 """As whom does one log in to a Redis or PostgreSQL?  By its address, as the local stack says; else by the environment.
 
-Never by argument, never from a file that a profile names. A name without a password is nobody.
+Never by argument, never from a file that a profile names. A name without a password is no login.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def database_options(address: str, role: str, environ: Mapping[str, str], name: 
 
 
 def learn(logins: Mapping[str, Login], environ: MutableMapping[str, str]) -> None:
-    """Remember whom to be at these addresses, in this process and its children; several stacks may be up."""
+    """Keep the logins at these addresses for this process and its children; several stacks may be up."""
     environ[LOGINS] = json.dumps(_known(environ) | dict(logins))
 
 

@@ -149,7 +149,7 @@ def beyond(profile: Profile, named: Profile) -> list[str]:
     found = [f"target.{key}" for key, value in ours["target"].items() if value != theirs["target"][key]]
     for path in REACHING:
         steps = path.replace("[]", "").split(".")
-        if {*_at(ours, steps)} - {*_at(theirs, steps), SPARE, None}:  # a spare is none of somebody's choice
+        if {*_at(ours, steps)} - {*_at(theirs, steps), SPARE, None}:  # the local stack chooses a spare, no user does
             found.append(path.replace("[]", ""))
     return found
 

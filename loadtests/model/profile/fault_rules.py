@@ -244,7 +244,7 @@ def _failover(profile: Tables, fault: Fault) -> Iterator[tuple[str, str]]:
 
 
 def _elsewhere(profile: Tables, fault: Fault) -> Iterator[tuple[str, str]]:
-    """A service that nobody here may or can act on."""
+    """A service that this process may not or cannot act on."""
     if profile.target.kind == "local" or KINDS[fault.kind].place != "service":
         return
     if KINDS[fault.kind].on_process:

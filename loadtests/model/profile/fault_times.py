@@ -1,7 +1,7 @@
 """When is each planned fault in force, and when at the latest?  Pure: the same profile, the same instants.
 
 Seconds count from the fault's base: the end of the warm-up, or with `after` the moment that the named fault was
-recovered from or given up.  When that is nobody knows before the run; the bounds here are for the rules.
+recovered from or given up.  That moment is unknown before the run; the bounds here are for the rules.
 """
 
 from __future__ import annotations

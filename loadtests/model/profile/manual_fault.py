@@ -1,6 +1,6 @@
 """May this fault be played by hand, now and here?  A profile, what is asked and the state of a run in; pure.
 
-A fault by hand is held to the same limits as one of the profile; whoever asks gets sentences, never half a fault.
+A fault by hand is held to the same limits as one of the profile; a refusal is sentences, never half a fault.
 """
 
 from __future__ import annotations

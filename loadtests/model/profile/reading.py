@@ -110,7 +110,7 @@ def _loc(path: str) -> Loc:
 
 
 def read_effective(text: str) -> Profile:
-    """The profile of a text that `read_profile` froze. Raises BadInput where somebody changed it for the worse."""
+    """The profile of a text that `read_profile` froze. Raises BadInput where it was changed for the worse."""
     return read_profile(text, file="profile.toml").profile
 
 

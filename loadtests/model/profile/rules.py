@@ -277,7 +277,7 @@ def _foreign(
 
 
 def _contents(profile: Tables) -> Iterator[str]:
-    """Fields of `content` that cannot be looked at; of a file that is replayed nobody knows the columns yet."""
+    """Fields of `content` that cannot be looked at; the columns of a file that is replayed are unknown yet."""
     place = profile.identity.path.partition(".")
     for index, family in enumerate(profile.families):
         kind = EVENT_TYPES.get(family.event)

@@ -119,7 +119,7 @@ def _data(profile: Tables, threshold: Threshold, where: str) -> Iterator[str]:
 
 
 def abort_problems(profile: Tables) -> Iterator[str]:
-    """Guards about processes that nobody samples, that say the same twice, or whose time the plan does not have."""
+    """Guards about processes that are not sampled, that say the same twice, or whose time the plan does not have."""
     known = processes_of(profile)
     seen: dict[tuple[str, str | None], int] = {}
     for index, guard in enumerate(profile.aborts):
