@@ -13,7 +13,7 @@ _FLUSH_LINES: Final = 2000
 
 
 class Book:
-    """The file of one gateway. Whoever writes to it flushes it now and then and closes it."""
+    """The file of one gateway. The gateway flushes it now and then and closes it."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")

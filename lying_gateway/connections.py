@@ -15,9 +15,9 @@ from lying_gateway.client import Client
 from lying_gateway.drops import Drops
 from lying_gateway.event import Event
 from lying_gateway.liar import Liar
-from lying_gateway.listening import Asked, Listening
+from lying_gateway.listening import Listening, StatusSource
 from lying_gateway.outlet import NOTHING, Outlet
-from lying_gateway.plan import WHOLE, Plan
+from lying_gateway.plan import WHOLE, LiePlan
 from lying_gateway.rooms import Filter, Rooms
 from lying_gateway.timers import Timers
 
@@ -27,7 +27,7 @@ _GOING_AWAY: Final = 1001
 _NO_CLOSE_FRAME: Final = 1006
 
 
-class Loop(Asked, Protocol):
+class Loop(StatusSource, Protocol):
     """What the loop does for connections."""
 
     def watch(self, client: Client) -> None:
@@ -40,7 +40,7 @@ class Loop(Asked, Protocol):
 class Connections:
     """All connections of a gateway."""
 
-    def __init__(self, plan: Plan, book: Book, timers: Timers, loop: Loop) -> None:
+    def __init__(self, plan: LiePlan, book: Book, timers: Timers, loop: Loop) -> None:
         self._plan = plan
         self._book = book
         self._timers = timers

@@ -18,7 +18,7 @@ _ACTIONS: Final = ("subscribe", "unsubscribe", "ping")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class ClientRequest:
     """One request."""
 
     action: str  # subscribe, unsubscribe, ping; connect and disconnect of Socket.IO; "" for a bad one
@@ -45,12 +45,12 @@ def ping_packet() -> bytes:
     return frame(b"2")
 
 
-def read(transport: Transport, text: str) -> Asked | None:
+def read(transport: Transport, text: str) -> ClientRequest | None:
     """The request in a text message; None where it wants no answer."""
     return _plain(text) if transport == "websocket" else _socketio(text)
 
 
-def reply(transport: Transport, asked: Asked, event: str, data: dict[str, Any]) -> bytes:
+def reply(transport: Transport, asked: ClientRequest, event: str, data: dict[str, Any]) -> bytes:
     """The answer as a frame."""
     if transport == "websocket":
         return told(transport, event, data)
@@ -66,42 +66,42 @@ def told(transport: Transport, event: str, data: dict[str, Any]) -> bytes:
     return frame(b"42" + json.dumps([event, data]).encode())
 
 
-def _plain(text: str) -> Asked:
+def _plain(text: str) -> ClientRequest:
     try:
         body = json.loads(text)
     except (ValueError, RecursionError) as error:
-        return Asked(action="", reason=f"not JSON: {error}")
+        return ClientRequest(action="", reason=f"not JSON: {error}")
     if not isinstance(body, dict):
-        return Asked(action="", reason="a request is an object")
+        return ClientRequest(action="", reason="a request is an object")
     return _asked(body.get("action"), body, None)
 
 
-def _socketio(text: str) -> Asked | None:
+def _socketio(text: str) -> ClientRequest | None:
     if text.startswith("40"):
-        return Asked(action="connect")
+        return ClientRequest(action="connect")
     if text.startswith(("41", "1")):
-        return Asked(action="disconnect")
+        return ClientRequest(action="disconnect")
     found = _EVENT.fullmatch(text)
     if found is None:
-        return None  # a pong, or a packet that nobody waits for
+        return None  # a pong, or a packet that no client awaits
     ack = int(found[1]) if found[1] else None
     try:
         name, *rest = json.loads(found[2])
     except (ValueError, RecursionError) as error:
-        return Asked(action="", ack=ack, reason=f"not JSON: {error}")
+        return ClientRequest(action="", ack=ack, reason=f"not JSON: {error}")
     return _asked(name, rest[0] if rest else {}, ack)
 
 
-def _asked(action: Any, body: Any, ack: int | None) -> Asked:
+def _asked(action: Any, body: Any, ack: int | None) -> ClientRequest:
     if not isinstance(body, dict):
-        return Asked(action="", ack=ack, reason="a request is an object")
+        return ClientRequest(action="", ack=ack, reason="a request is an object")
     number = body.get("id")
     if action not in _ACTIONS:
-        return Asked(action="", id=number, ack=ack, reason=f"unknown action {action!r}")
+        return ClientRequest(action="", id=number, ack=ack, reason=f"unknown action {action!r}")
     lists = [body.get(key) or [] for key in ("channels", "patterns", "symbols")]
     if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
-        return Asked(action="", id=number, ack=ack, reason="channels, patterns and symbols are lists of names")
-    return Asked(
+        return ClientRequest(action="", id=number, ack=ack, reason="channels, patterns and symbols are lists of names")
+    return ClientRequest(
         action=action,
         id=number,
         ack=ack,

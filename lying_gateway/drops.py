@@ -12,7 +12,7 @@ from lying_gateway.client import Client, Name
 from lying_gateway.event import Event
 from lying_gateway.liar import Liar
 from lying_gateway.outlet import Outlet
-from lying_gateway.plan import Plan, Rule
+from lying_gateway.plan import LiePlan, Rule
 from lying_gateway.rooms import Filter
 
 DROPPED: Final = "dropped"
@@ -42,7 +42,7 @@ class _Kept:
 class Drops:
     """Carries out the rules of kind dropped-connection, each once per run."""
 
-    def __init__(self, plan: Plan, book: Book, ends: Ends, liar: Liar) -> None:
+    def __init__(self, plan: LiePlan, book: Book, ends: Ends, liar: Liar) -> None:
         self._rules = [rule for rule in plan.rules if rule.kind == "dropped-connection"]
         self._book = book
         self._ends = ends

@@ -15,7 +15,7 @@ from lying_gateway.book import Book
 from lying_gateway.client import Client
 from lying_gateway.connections import Connections
 from lying_gateway.event import Event
-from lying_gateway.plan import Plan
+from lying_gateway.plan import LiePlan
 from lying_gateway.redis_feed import RedisFeed
 from lying_gateway.timers import Timers
 
@@ -33,7 +33,7 @@ _GOODBYE_NS: Final = 1_000_000_000
 class Gateway:
     """One gateway, from its listening to the last line of its book."""
 
-    def __init__(self, *, host: str, port: int, redis: tuple[str, int], plan: Plan, book: Path) -> None:
+    def __init__(self, *, host: str, port: int, redis: tuple[str, int], plan: LiePlan, book: Path) -> None:
         raise_file_limit()
         self._began_ns = time.monotonic_ns()
         self._plan = plan

@@ -11,7 +11,7 @@ from lying_gateway.book import Book
 from lying_gateway.client import Client
 from lying_gateway.drops import Drops
 from lying_gateway.outlet import NOTHING
-from lying_gateway.plan import Plan
+from lying_gateway.plan import LiePlan
 from lying_gateway.timers import Timers
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _HEALTH_NS: Final = 1_000_000_000
 
 
-class Asked(Protocol):
-    """Who knows what HTTP is asked for."""
+class StatusSource(Protocol):
+    """What answers the status requests over HTTP."""
 
     def health(self) -> dict[str, Any]:
         """The answer to /health."""
@@ -34,7 +34,7 @@ class Listening:
     """Takes what clients say and answers it."""
 
     def __init__(
-        self, plan: Plan, connections: Connections, drops: Drops, book: Book, timers: Timers, loop: Asked
+        self, plan: LiePlan, connections: Connections, drops: Drops, book: Book, timers: Timers, loop: StatusSource
     ) -> None:
         self._plan = plan
         self._hostile = itertools.cycle(door.HOSTILE)
@@ -133,7 +133,7 @@ class Listening:
                 told = dialogue.told(client.transport, "error", {"id": asked.id, "reason": asked.reason})
                 self._outlet.put(client, told, NOTHING)
 
-    def _subscribe(self, client: Client, asked: dialogue.Asked) -> None:
+    def _subscribe(self, client: Client, asked: dialogue.ClientRequest) -> None:
         self._connections.leave(client, "replaced", send=True)
         wanted = asked.filter
         lists = {"channels": wanted.channels, "patterns": wanted.patterns, "symbols": wanted.symbols}
@@ -142,7 +142,7 @@ class Listening:
             client.wants_health = asked.health
             self._connections.join(client, wanted)
 
-    def _reply(self, client: Client, asked: dialogue.Asked, event: str, data: dict[str, Any]) -> None:
+    def _reply(self, client: Client, asked: dialogue.ClientRequest, event: str, data: dict[str, Any]) -> None:
         self._outlet.put(client, dialogue.reply(client.transport, asked, event, data), NOTHING)
 
     # -- what clients are told unasked

@@ -130,7 +130,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class LiePlan:
     """What a gateway is told to do."""
 
     seed: int = 0
@@ -143,7 +143,7 @@ class Plan:
     rules: tuple[Rule, ...] = ()
 
 
-def read_plan(text: str) -> Plan:
+def read_plan(text: str) -> LiePlan:
     """The plan in a JSON text. Raises PlanError."""
     try:
         raw = json.loads(text)
@@ -152,7 +152,7 @@ def read_plan(text: str) -> Plan:
     if not isinstance(raw, dict):
         raise PlanError("a plan is an object")
     problems: list[str] = []
-    unknown = raw.keys() - ({field.name for field in fields(Plan)} - {"rules"} | {"lies"})
+    unknown = raw.keys() - ({field.name for field in fields(LiePlan)} - {"rules"} | {"lies"})
     problems += [f"{key}: unknown key" for key in sorted(unknown)]
     seed = raw.get("seed", 0)
     if type(seed) is not int:
@@ -179,7 +179,7 @@ def read_plan(text: str) -> Plan:
             rules.append(_rule(index, seed, lie))
     if problems:
         raise PlanError("; ".join(problems))
-    return Plan(rules=tuple(rules), **{key: raw[key] for key in raw if key != "lies"})
+    return LiePlan(rules=tuple(rules), **{key: raw[key] for key in raw if key != "lies"})
 
 
 def _number(value: object, least: float = 0) -> bool:

@@ -19,11 +19,11 @@ _SUBSCRIBE: Final = b"*2\r\n$10\r\nPSUBSCRIBE\r\n$%d\r\n%b\r\n" % (len(PATTERN),
 _PING: Final = b"*1\r\n$4\r\nPING\r\n"
 
 
-class ProtocolError(Exception):
+class RedisProtocolError(Exception):
     """The peer does not speak RESP2."""
 
 
-class Replies:
+class RedisReplies:
     """Cuts whole replies out of the stream: lists of bulk strings, or whatever else as a list of one."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Replies:
         try:
             number = int(line)
         except ValueError:
-            raise ProtocolError(f"{line[:16]!r} is no number") from None
+            raise RedisProtocolError(f"{line[:16]!r} is no number") from None
         if kind == b"$":
             end = after + max(number, 0) + (2 if number >= 0 else 0)
             if end > len(data):
@@ -65,7 +65,7 @@ class Replies:
                 return [], -1
             return [data[after : after + max(number, 0)]], end
         if kind != b"*":
-            raise ProtocolError(f"{kind!r} begins no reply")
+            raise RedisProtocolError(f"{kind!r} begins no reply")
         items: list[bytes] = []
         for _ in range(number):
             if after >= len(data):
@@ -86,7 +86,7 @@ class RedisFeed:
         self._address = address
         self._watch = watch
         self._told = told  # subscribed, lost
-        self._replies = Replies()
+        self._replies = RedisReplies()
         self._next_ns = 0  # when to connect, or to ping
         self._heard_ns = 0
         self.sock: socket.socket | None = None
@@ -139,7 +139,7 @@ class RedisFeed:
             now_ns = self._heard_ns = time.monotonic_ns()
             try:
                 replies = self._replies.feed(data)
-            except ProtocolError:
+            except RedisProtocolError:
                 self._lose()
                 return
             for reply in replies:
@@ -153,7 +153,7 @@ class RedisFeed:
                 return
 
     def close(self) -> None:
-        """Leave for good; nobody is told."""
+        """Leave for good, and tell no listener."""
         self._next_ns = 1 << 62
         self.subscribed = False
         if self.sock is not None:
@@ -163,7 +163,7 @@ class RedisFeed:
         family, kind, protocol, _, address = socket.getaddrinfo(*self._address, 0, socket.SOCK_STREAM)[0]
         self.sock = socket.socket(family, kind, protocol)
         self.sock.setblocking(False)
-        self._replies = Replies()
+        self._replies = RedisReplies()
         self._heard_ns = time.monotonic_ns()
         self.connecting = True
         if self.sock.connect_ex(address) not in (0, errno.EINPROGRESS):

@@ -34,7 +34,7 @@ class Spurious:
         return frame(envelope(client.transport, event.event_type, event.channel, payload))
 
     def seen(self, event: Event) -> None:
-        """A message that may be sent to somebody to whom it is not owed."""
+        """A message that may be sent to a client to which it is not owed."""
         key = (event.channel, event.pattern, event.symbol)
         self._newest.pop(key, None)
         self._newest[key] = event

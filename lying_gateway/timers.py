@@ -1,4 +1,4 @@
-"""What is to be done later?  Callbacks by time on the monotonic clock, run by whoever owns the loop."""
+"""What is to be done later?  Callbacks by time on the monotonic clock, run by the gateway's loop."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ import gevent
 from gevent.socket import wait_read
 from locust import User, task
 
-from proof.burner_words import T0, VARIABLE
+from proof.timetable import T0, VARIABLE
 
 _PERIOD_S = 0.005
 _LOOK_S = 0.05

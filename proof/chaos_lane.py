@@ -1,6 +1,7 @@
-"""What becomes of one disturbed run?  Started as its user does, struck from outside, seen by files, servers and system.
+"""Does Tickstorm survive its own death, and that of its servers?  Lanes of short runs, one victim each.
 
-A lane is one stack on which such runs follow each other.
+A lane is one stack on which runs follow each other, each started as its user does and struck from outside; lanes work
+side by side.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from loadtests.model.errors import HarnessError
 from loadtests.model.stackwire import Status
-from proof.chaos_checks import SeenFromOutside, problems
-from proof.chaos_disk import Disk, RefusedHereError, disk
+from proof.bench import BenchProcess, ProofError, wait_for
 from proof.chaos_plan import (
     CUT,
     DRAIN_S,
@@ -34,11 +37,9 @@ from proof.chaos_plan import (
     WARM_UP_S,
     ChaosMoment,
 )
-from proof.chaos_victims import MARK, Known, ProcessFamily, strike
-from proof.chaos_watch import Lookout, files, has_hole, last_ns, origin_ns, started_s
-from proof.faults_left import World
-from proof.faults_world import look
-from proof.running import BenchProcess, ProofError, wait_for
+from proof.chaos_victims import MARK, Disk, Known, ProcessFamily, RefusedHereError, disk, strike
+from proof.chaos_watch import Lookout, SeenFromOutside, files, has_hole, last_ns, origin_ns, problems, started_s
+from proof.stack_state import World, look
 
 COMMAND = [sys.executable, "-m", "loadtests.cli"]
 BEGIN_S = 60.0
@@ -47,7 +48,7 @@ SERVERS = frozenset({"redis", "postgres"})
 STARTING_S = 20.0
 """A service that stood still is asked again before it is called ready."""
 GONE_S = 8.0
-"""How long children may take to notice that nobody is there any more."""
+"""How long children may take to notice that their parent is gone."""
 LOOK_AGAIN_S = 0.05
 SIGNS = {SLOW: ": latency", CUT: ": disabled", SMALL: "-limit of redis", LOCKED: "lock on", STILL: "stands still"}
 
@@ -101,7 +102,7 @@ class Lane:
         """How long after its planned end an undisturbed run is over here; waits until that is known."""
 
     def control(self) -> float:
-        """A run that nobody disturbs: how long after its planned end it is over, as it is judged then.
+        """An undisturbed run: how long after its planned end it is over, as it is judged then.
 
         Raises ProofError unless it passes: else no verdict below says anything.
         """
@@ -270,7 +271,7 @@ class Lane:
         return self._settled(SERVICES & {moment.victim})
 
     def _settled(self, dead: frozenset[str]) -> list[str]:
-        """What is not as before, once whoever has just been let go answers again."""
+        """What is not as before, once a service that has just been resumed answers again."""
         assert self._before is not None
         deadline = time.monotonic() + STARTING_S
         while True:
@@ -329,3 +330,67 @@ def _stopped(family: ProcessFamily) -> list[str]:
 def _end(known: Known) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(known.pid, signal.SIGKILL)
+
+
+def carry_out(
+    moments: Sequence[ChaosMoment], lanes: Sequence[Lane], tell: Callable[[Told], None]
+) -> tuple[list[Told], list[str]]:
+    """All moments on the lanes side by side, each told when it is over; what could not be carried out, as sentences.
+
+    The first lane begins with an undisturbed run, beside the others as all later ones: it says how long judging
+    takes here.  Raises ProofError where that run does not pass.
+    """
+    undisturbed: Future[float] = Future()
+    for lane in lanes:
+        lane.judging_s = undisturbed.result
+    waiting, lock = deque(moments), threading.Lock()
+    told: list[Told] = []
+    failed: list[str] = []
+
+    def work(lane: Lane) -> None:
+        while True:
+            with lock:
+                if not waiting:
+                    return
+                moment = waiting.popleft()
+            try:
+                found = lane.moment(moment)
+            except (HarnessError, OSError) as error:
+                with lock:
+                    failed.append(f"moment {moment.number} ({moment.victim}) could not be carried out: {error}")
+                continue
+            with lock:
+                told.append(found)
+                tell(found)
+
+    def first(lane: Lane) -> None:
+        try:
+            undisturbed.set_result(lane.control())
+        except (HarnessError, OSError) as error:
+            undisturbed.set_exception(error)
+        finally:
+            if not undisturbed.done():  # an unforeseen error: no lane may wait for ever
+                undisturbed.set_exception(ProofError("the undisturbed run broke off"))
+        if undisturbed.exception() is None:
+            work(lane)
+            return
+        waiting.clear()
+        for other in lanes[1:]:
+            other.abort()
+
+    threads = [threading.Thread(target=work, args=(lane,)) for lane in lanes[1:]]
+    threads.append(threading.Thread(target=first, args=(lanes[0],)))
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            thread.join()
+    except BaseException:  # Ctrl-C: what is on its way must be taken away before its stack is
+        waiting.clear()
+        for lane in lanes:
+            lane.abort()
+        for thread in threads:
+            thread.join(LONGEST_S)
+        raise
+    undisturbed.result()
+    return sorted(told, key=lambda each: each.moment.number), failed

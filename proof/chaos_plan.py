@@ -1,4 +1,4 @@
-"""At which moments does chaos strike whom?  Seeded and pure: the victims in turn, at least half of them in a fault."""
+"""When does chaos strike, and which victim?  Seeded and pure: victims in turn, at least half of them in a fault."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from proof.faults_plan import BULK
+from proof.faults import BULK
 
 Victim = Literal[
     "gateway",

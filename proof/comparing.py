@@ -189,7 +189,7 @@ def _published(truth: Truth, found: Found, but: frozenset[int]) -> Iterable[Row]
         stream = truth.streams.get(packed)
         came = {event.seq for event in stream.events} if stream else set()
         told = found.published.get(packed, set()) - (found.not_ok.get(packed, set()) - came)
-        if but:  # what a killed process had not told yet, nobody can tell
+        if but:  # what a killed process had not told yet is unknown
             came &= told
         published.add(len(came), len(told), f"stream {packed}")
         if came != told and len(came) == len(told):
@@ -211,7 +211,7 @@ def _block(block: ExpectedDelivery, results: dict[str, Any], *, but: bool, calm:
     pairs = [
         ("owed", owed, delivery["owed"]),
         ("unique", block.total("unique"), delivery["unique"]),
-        # Of a killed process's consumers nobody can tell what they were offered, so of all there is no sum.
+        # What a killed process's consumers were offered is unknown, so there is no sum of all.
         ("offered", None if but else owed + undecided + sum(away.values()), delivery["offered"]),
         ("undecided", undecided, delivery["undecided"]),
         ("away, own plan", away["own_plan"], absent["own_plan"]),

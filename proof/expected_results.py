@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from loadtests.model.contract import Contract
 from loadtests.model.ids import SLICE_NS
-from proof.ground_truth_log import BookError, Event, LoggedConnection
+from proof.ground_truth_log import BookError, LoggedConnection, LoggedEvent
 from proof.history import Edge, Place
 from proof.truth import STRANGE, Got, TrueStream, Truth
 
@@ -229,7 +229,7 @@ class _Consumer:
                 raise BookError(f"stream {event.stream} seq {event.seq}: a newer one came too near to the limit")
         return found
 
-    def _out_ns(self, got: Got, event: Event) -> int:
+    def _out_ns(self, got: Got, event: LoggedEvent) -> int:
         """When a message was sent to its consumer, in ns of the run clock."""
         return got.out_ns.get(event.n, event.got_ns) - self.origin_ns
 

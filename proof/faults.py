@@ -1,19 +1,210 @@
-"""Does every kind of fault act, is that proved, and is it lifted?  Short runs, read by what their results say.
+"""Does every kind of fault act, is that proved, and is it lifted?  A table, short runs, their results.
 
-Starts runs as its user would, on a stack that is given; judges nothing itself but the words of the results.
+Starts runs as a user would, on a stack that is given; judges nothing itself but the words of the results.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loadtests.model.fault_kinds import NOT_ALLOWED_HERE
-from proof.faults_left import World
-from proof.faults_plan import LIMIT_S, CataloguePlay, profile
-from proof.running import Bench, ProofError, RunOutcome
+from loadtests.model.fault_kinds import KINDS, NOT_ALLOWED_HERE
+from proof.bench import Bench, ProofError, RunOutcome
+from proof.stack_state import World
+
+WARM_UP_S, FIRST_S, LIMIT_S, HOLD_S, DRAIN_S = 1.0, 4.0, 8.0, 1.0, 1.0
+"""Warm-up; calm before the first fault; recovery limit; hold time; drain."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CataloguePlay:
+    """One row of the proof."""
+
+    kind: str
+    where: str  # a link, service or group; empty: all of them, or the only one
+    keys: str = ""  # its own, as TOML
+    run: str  # which run it shares
+    for_s: float = 2.5
+    rest_s: float = 4.0  # from its end to the next fault
+    beside: str = ""  # another fault in its time, without which it would touch no client, as TOML but for its time
+    by_rights: bool = False  # this machine may not let us: then the injector's reason counts apart
+
+
+def _rows(*rows: CataloguePlay) -> Mapping[str, CataloguePlay]:
+    return {row.kind: row for row in rows}
+
+
+CUTS, SERVICES, BUSY, STORES, CREW = "links", "services", "busy", "stores", "users"
+
+_MORE_THAN_CORES = min(80, max(4, 2 * (os.cpu_count() or 1)))
+"""So many sessions that compute slow the others down; PostgreSQL takes a hundred."""
+
+_LEAVING = 'name = "leaving"\nkind = "offline-consumers"\nconsumers = "plain"\nshare = 0.5'
+"""A close is passed on late only where a client closes."""
+
+PLAYS: Mapping[str, CataloguePlay] = _rows(
+    CataloguePlay(kind="latency", where="gateway-redis", keys="latency_ms = 120\njitter_ms = 10", run=CUTS),
+    CataloguePlay(kind="bandwidth", where="gateway-postgres", keys="rate_kb_per_s = 20", run=CUTS),
+    CataloguePlay(kind="slicer", where="client-gateway", keys="average_size_bytes = 64\ndelay_us = 2000", run=CUTS),
+    CataloguePlay(
+        kind="limit-data", where="gateway-redis", keys='limit_bytes = 2000\ndirection = "downstream"', run=CUTS
+    ),
+    CataloguePlay(kind="slow-close", where="client-gateway", keys="close_delay_ms = 150", run=CUTS, beside=_LEAVING),
+    CataloguePlay(kind="down", where="gateway-redis", run=CUTS),
+    CataloguePlay(kind="flap", where="client-gateway", keys="period_s = 0.8\ndown_share = 0.5", run=CUTS),
+    CataloguePlay(kind="reset", where="client-gateway", run=CUTS),
+    CataloguePlay(kind="black-hole", where="gateway-redis", keys='direction = "downstream"', run=CUTS),
+    CataloguePlay(kind="failover", where="gateway-redis", keys='to = "spare"', run=SERVICES),
+    CataloguePlay(kind="kill", where="redis", run=SERVICES, rest_s=6.0),
+    CataloguePlay(kind="restart", where="redis", run=SERVICES, for_s=4.0, rest_s=6.0),
+    CataloguePlay(kind="pause", where="gateway", run=SERVICES),
+    CataloguePlay(
+        kind="cpu-limit", where="gateway", keys="cpu_percent = 5", run=BUSY, for_s=4.0, rest_s=6.0, by_rights=True
+    ),
+    CataloguePlay(
+        kind="memory-limit", where="postgres", keys="memory_mb = 400", run=SERVICES, for_s=5.0, by_rights=True
+    ),
+    CataloguePlay(kind="client-kill", where="redis", keys='clients = "pubsub"', run=STORES),
+    CataloguePlay(kind="memory-pressure", where="redis", keys="headroom_kb = 256", run=STORES),
+    CataloguePlay(kind="output-buffer", where="redis", keys="limit_kb = 8", run=STORES),
+    CataloguePlay(kind="backend-kill", where="postgres", run=STORES),
+    CataloguePlay(kind="connection-exhaustion", where="postgres", run=STORES),
+    CataloguePlay(
+        kind="slow-queries", where="postgres", keys=f"connections = {_MORE_THAN_CORES}", run=STORES, for_s=3.0
+    ),
+    CataloguePlay(kind="lock", where="postgres", run=STORES),
+    CataloguePlay(
+        kind="slow-consumers", where="plain", keys="read_bytes_per_s = 200\nshare = 0.5", run=CREW, for_s=3.0
+    ),
+    CataloguePlay(kind="stalled-consumers", where="plain", keys="share = 0.5", run=CREW),
+    CataloguePlay(kind="half-open-consumers", where="plain", keys="share = 0.5", run=CREW),
+    CataloguePlay(kind="vanishing-consumers", where="plain", keys="share = 0.5", run=CREW),
+    CataloguePlay(kind="offline-consumers", where="plain", keys="share = 0.5", run=CREW),
+    CataloguePlay(kind="reconnect-storm", where="", run=CREW),
+    CataloguePlay(kind="bad-token", where="plain", keys='token = "expired"\nshare = 0.5', run=CREW),
+    CataloguePlay(kind="bad-input", where="detector", keys='form = "malformed"\nshare = 0.5', run=CREW),
+    CataloguePlay(kind="planted-defect", where="", keys='defect = "drop"\namount = 3', run=CREW),
+)
+"""By kind; a test holds it together with the kinds that a profile may name."""
+
+
+def groups(kinds: Sequence[str]) -> dict[str, list[CataloguePlay]]:
+    """The runs and who shares each, in the order of the table."""
+    found: dict[str, list[CataloguePlay]] = {}
+    for play in PLAYS.values():
+        if play.kind in kinds:
+            found.setdefault(play.run, []).append(play)
+    return found
+
+
+def profile(name: str, plays: Sequence[CataloguePlay], *, seed: int) -> str:
+    """The text of the profile of one run."""
+    at_s, faults = FIRST_S, []
+    for play in plays:
+        place = KINDS[play.kind].place
+        where = f'{place} = "{play.where}"\n' if play.where else ""
+        faults.append(
+            f'\n[[faults]]\nname = "{play.kind}"\nkind = "{play.kind}"\n{where}at_s = {at_s:g}\n'
+            f"for_s = {play.for_s:g}\n{play.keys}\n"
+        )
+        if play.beside:
+            faults.append(f"\n[[faults]]\n{play.beside}\nat_s = {at_s + 0.5:g}\nfor_s = {play.for_s - 1.5:g}\n")
+        at_s += play.for_s + play.rest_s
+    duration_s = at_s - plays[-1].rest_s + LIMIT_S + HOLD_S + 1
+    rate = _BUSY_PER_S if plays[0].run == BUSY else _PER_S
+    text = _PROFILE.format(name=name, seed=seed, duration_s=duration_s, rate=rate)
+    return text + (BULK if plays[0].run == STORES else "") + "".join(faults)
+
+
+_PER_S, _BUSY_PER_S = 40, 600
+"""Messages of each publisher: a limit of the processor takes nothing from a gateway that is idle."""
+
+BULK = """
+[[families]]
+name = "bulk"
+channel = "tickstock.events.market_state"
+event = "ranking_change"
+symbols = 2
+
+[[publishers]]
+name = "bulk"
+families = ["bulk"]
+shape = { kind = "constant", rate_per_s = 4 }
+payload_bytes = 24000
+"""
+"""Messages larger than what Redis keeps for a client before it counts: they overrun a small limit at once."""
+
+_PROFILE = f"""
+name = "prove-{{name}}"
+question = "Does every kind of fault act as asked, and is it lifted?"
+seed = {{seed}}
+
+[target]
+test_system = true
+auth = "token"
+
+[run]
+warm_up_s = {WARM_UP_S:g}
+duration_s = {{duration_s:g}}
+drain_s = {DRAIN_S:g}
+late_s = 1
+connect_s = 30
+
+[guard]
+own_lag_p99_ms = 5000
+hub_lag_ms = 5000
+cpu_percent = 100
+clean_coverage_min = 0.05
+
+[steady]
+hold_s = {HOLD_S:g}
+latency_add_ms = 1000
+
+[recovery]
+limit_s = {LIMIT_S:g}
+
+[[thresholds]]
+measure = "deliveries"
+at_least = 100
+phases = ["all"]
+
+[[families]]
+name = "patterns"
+channel = "tickstock.events.patterns"
+event = "pattern_detected"
+symbols = 4
+keys = {{{{ pattern = ["Doji", "Hammer"] }}}}
+
+[[publishers]]
+name = "detector"
+count = 2
+families = ["patterns"]
+shape = {{{{ kind = "constant", rate_per_s = {{rate}} }}}}
+
+[[consumers]]
+name = "plain"
+count = 8
+
+[[consumers]]
+name = "browsers"
+count = 4
+transport = "socketio"
+
+[[readers]]
+name = "dashboard"
+count = 1
+rate_per_s = 2
+
+[[readers]]
+name = "scripts"
+count = 1
+rate_per_s = 4
+connect_each = true
+"""
+
 
 RUN_S = 240.0
 """How long one run may take."""
@@ -55,7 +246,7 @@ class Shared:
     seconds: float
 
 
-def carry_out(
+def play_runs(
     runs: Mapping[str, Sequence[CataloguePlay]],
     bench: Bench,
     *,

@@ -1,4 +1,4 @@
-"""What did the lying gateway write down?  Its book, line by line: what came, who was there, and each planted lie."""
+"""What did the lying gateway write down?  Its book: messages, connections, planted lies, the times of each send."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from loadtests.model import records as r
 from loadtests.model.errors import HarnessError
+from proof.history import records_of
 
 
 class BookError(HarnessError):
@@ -17,7 +19,7 @@ class BookError(HarnessError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class LoggedEvent:
     """One message as Redis brought it; `due_ns` and `sent_ns` are of the run clock, as its publisher wrote them."""
 
     n: int
@@ -77,10 +79,10 @@ class LoggedConnection:
 
 
 @dataclass(slots=True, kw_only=True)
-class Book:
+class GroundTruthLog:
     """A complete book."""
 
-    events: list[Event]
+    events: list[LoggedEvent]
     connections: dict[int, LoggedConnection]
     deliveries: int  # frames with a message sent, as the gateway counted them itself
     ended_ns: int
@@ -89,7 +91,7 @@ class Book:
         """How many lies of each kind."""
         return Counter(lie.kind for c in self.connections.values() for lie in c.lies)
 
-    def of_run(self, run: str) -> list[Event]:
+    def of_run(self, run: str) -> list[LoggedEvent]:
         """Messages of one run, in their order."""
         return [event for event in self.events if event.run == run]
 
@@ -97,12 +99,12 @@ class Book:
 NEVER_SENT = frozenset({"lost", "held", "silent"})
 
 
-def read_book(lines: Path | Iterable[str]) -> Book:
+def read_book(lines: Path | Iterable[str]) -> GroundTruthLog:
     """A book from its file, or from its lines. Raises BookError where it is torn, has no end, or contradicts itself."""
     if isinstance(lines, Path):
         with lines.open(encoding="utf-8") as file:
             return read_book(list(file))
-    book = Book(events=[], connections={}, deliveries=-1, ended_ns=-1)
+    book = GroundTruthLog(events=[], connections={}, deliveries=-1, ended_ns=-1)
     for number, text in enumerate(lines, 1):
         try:
             line = json.loads(text)
@@ -116,7 +118,7 @@ def read_book(lines: Path | Iterable[str]) -> Book:
     return book
 
 
-def _add(book: Book, line: dict[str, Any]) -> None:
+def _add(book: GroundTruthLog, line: dict[str, Any]) -> None:
     if book.deliveries >= 0:
         raise ValueError("a line behind the end")
     match line["book"]:
@@ -155,9 +157,9 @@ def _add(book: Book, line: dict[str, Any]) -> None:
             pass  # "run", "refused", "leak" and "sends" are for others
 
 
-def _event(line: dict[str, Any]) -> Event:
+def _event(line: dict[str, Any]) -> LoggedEvent:
     known = line["run"] is not None
-    return Event(
+    return LoggedEvent(
         n=line["n"],
         channel=line["channel"],
         run=line["run"] if known else "",
@@ -186,3 +188,59 @@ def _lie(line: dict[str, Any]) -> Lie:
         times=line["times"] if line["kind"] == "repeated" else 0,
         why=line.get("why", ""),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send:
+    """One frame with a message of the run: the truth lies between the two moments, in ns of the run clock."""
+
+    event: LoggedEvent
+    before_ns: int
+    after_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """A book that recorded its sends, of one run."""
+
+    book: GroundTruthLog
+    origin_ns: int  # monotonic time at run-clock 0
+    of: dict[int, list[Send]]  # by connection number, in the order of the sends
+
+    def of_consumer(self, consumer: int) -> list[Send]:
+        """All sends to a consumer over its connections, in order of time."""
+        own = [number for number, c in self.book.connections.items() if c.consumer == consumer]
+        return sorted((send for number in own for send in self.of.get(number, ())), key=lambda send: send.before_ns)
+
+
+def read_sends(book: Path, run: Path) -> Sent:
+    """The sends of a run's messages. Raises BookError where the book is torn, or names what it does not have."""
+    lines = book.read_text(encoding="utf-8").splitlines()
+    return sends_of(lines, run=run.name, origin_ns=origin_of(run))
+
+
+def sends_of(lines: Iterable[str], *, run: str, origin_ns: int) -> Sent:
+    """As above, from the book's lines."""
+    kept = list(lines)
+    book = read_book(kept)
+    found: dict[int, list[Send]] = {}
+    for text in kept:
+        line = json.loads(text)
+        if line["book"] != "sends":
+            continue
+        sends = found.setdefault(line["connection"], [])
+        for n, before_ns, after_ns in zip(line["n"], line["before_ns"], line["after_ns"], strict=True):
+            if not 0 <= n < len(book.events):
+                raise BookError(f"a send of message {n}, which never came")
+            event = book.events[n]
+            if event.run == run:
+                sends.append(Send(event=event, before_ns=before_ns - origin_ns, after_ns=after_ns - origin_ns))
+    return Sent(book=book, origin_ns=origin_ns, of=found)
+
+
+def origin_of(run: Path) -> int:
+    """Monotonic time at run-clock 0. Raises BookError where no header says it."""
+    for record in records_of(run):
+        if isinstance(record, r.Header):
+            return record.origin_ns
+    raise BookError(f"{run.name} has no header")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,6 +80,14 @@ class Found:
     def places(self) -> set[Place]:
         """Connections that the tool knows."""
         return {*self.edges, *self.closed}
+
+
+def records_of(run: Path) -> Iterator[r.Record]:
+    """Every record of a run's history."""
+    for path in sorted((run / "history").glob("*.tsh")):
+        for frame in decode(path.read_bytes()):
+            if isinstance(frame, Frame):
+                yield from frame.records
 
 
 def read_history(run: Path) -> Found:

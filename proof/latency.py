@@ -13,17 +13,17 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil, floor, log2
 from pathlib import Path
 from typing import Any
 
 from loadtests.model import records as r
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
-from proof import burner_words
-from proof.percentiles import error_ms, nearest_rank
-from proof.running import Bench, BenchProcess, Gateway, ProofError, wait_for
+from proof.bench import Bench, BenchProcess, GatewayProcess, ProofError, wait_for
+from proof.ground_truth_log import Sent, read_sends
+from proof.history import records_of
 from proof.sections import Options, Row, SectionResult
-from proof.sends import Sent, read_sends, records_of
-from proof.timetable import BEYOND, STALL, STALL_S, Stretch, Timetable, timetable
+from proof.timetable import BEYOND, STALL, STALL_S, T0, VARIABLE, Stretch, Timetable, timetable
 
 DELAYS_MS = (0.5, 5.0, 50.0, 500.0)
 PERCENTS, FULL_PERCENTS = (20, 80), (20, 55, 80, 95)
@@ -58,7 +58,7 @@ def prove_latency(bench: Bench, options: Options) -> SectionResult:
         users=_BURNER,
         name="latency",
         seed=options.seed,
-        environment={burner_words.VARIABLE: json.dumps(table.burns())},
+        environment={VARIABLE: json.dumps(table.burns())},
     )
     loads_found = _watch(running, gateway, table)
     outcome = running.outcome()
@@ -116,14 +116,14 @@ def _group(ms: float) -> str:
     return f"by-{ms:g}-ms".replace(".", "-")
 
 
-def _watch(running: BenchProcess, gateway: Gateway, table: Timetable) -> list[str]:
+def _watch(running: BenchProcess, gateway: GatewayProcess, table: Timetable) -> list[str]:
     """Stop the gateway for a while when it is time, and measure how busy the worker is; a sentence for each load."""
 
     def told() -> int:
         if running.process.poll() is not None:
             raise ProofError(f"the run ended with {running.process.returncode}; {running.last_words}")
-        lines = [line for line in running.said.splitlines(keepends=True) if line.startswith(burner_words.T0)]
-        return int(lines[0].removeprefix(burner_words.T0)) if lines and lines[0].endswith("\n") else 0
+        lines = [line for line in running.said.splitlines(keepends=True) if line.startswith(T0)]
+        return int(lines[0].removeprefix(T0)) if lines and lines[0].endswith("\n") else 0
 
     t0_ns = int(wait_for(told, 60, "the run began"))
     found = []
@@ -302,3 +302,29 @@ def shared_reads(records: Iterable[r.Record]) -> Counter[tuple[int, int]]:
         if isinstance(record, r.Consumed) and record.clock == "read":
             found[divmod(record.group, len(DELAYS_MS))] += record.unique + record.repeated - record.reads
     return found
+
+
+# -- the histogram's own grain, which is no error
+
+
+_LINEAR_US = 256
+_STEPS = 128
+"""The scale cuts every power of two of microseconds into so many equal buckets; below 256 us, a bucket is one."""
+
+
+def nearest_rank(ascending: Sequence[int], q: float, further: int = 0) -> int:
+    """The q-quantile of what is sorted, or what lies so many ranks further. Raises IndexError for nothing."""
+    return ascending[min(max(ceil(q * len(ascending)) - 1, 0) + further, len(ascending) - 1)]
+
+
+def bucket_ms(middle_ms: float) -> tuple[float, float]:
+    """What a bucket holds, from its middle."""
+    us = middle_ms * 1000
+    half = 0.5 if us < _LINEAR_US else 2 ** floor(log2(us)) / _STEPS / 2
+    return (us - half) / 1000, (us + half) / 1000
+
+
+def error_ms(found_ms: float, least_ms: float, most_ms: float) -> float:
+    """How far a bucket lies from a truth that lies between two values; 0 where they meet."""
+    low, high = bucket_ms(found_ms)
+    return max(0.0, least_ms - high, low - most_ms)

@@ -11,8 +11,8 @@ from typing import Any
 
 from loadtests.model.contract import Contract
 from loadtests.model.ids import pack_stream
+from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.reading import read_profile
-from loadtests.model.profile.tables import Profile
 
 WARM_UP_S = 0.5
 SETTLE_MS = 100

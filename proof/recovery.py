@@ -17,12 +17,10 @@ from typing import Any
 
 from loadtests.model import records as r
 from loadtests.model.ids import NS_PER_S
-from proof.decoy import LINK, decoy
-from proof.decoy import target as decoy_target
-from proof.running import Bench, ProofError, RunOutcome
+from proof.bench import DECOY_LINK, Bench, ProofError, RunOutcome, decoy, decoy_target
+from proof.ground_truth_log import LoggedConnection, Send, Sent, read_sends
+from proof.history import records_of
 from proof.sections import SHOWN, Options, Row, SectionResult, compared
-from proof.sends import Sent, read_sends, records_of
-from proof.true_recoveries import AmbiguousError, Comeback, Rules, comeback
 
 TOLERANCE_S = 0.05
 _WARM_UP_S, _AT_S, _FOR_S, _LIMIT_S, _HOLD_S, _LATE_S = 1.0, 1.2, 1.0, 3.0, 0.8, 1.0
@@ -76,7 +74,7 @@ def prove_recovery(bench: Bench, options: Options) -> SectionResult:
     options.say(f"recovery: {len(planned)} consumers that come back at times of their own, or never")
     lies = [lie for role in planned for lie in role.lies()]
     gateway = bench.start_gateway({"seed": options.seed, "record_sends": True, "lies": lies}, name="stopping-gateway")
-    with decoy(bench.toxiproxy, bench.redis):  # a cut that closes nobody's connection proves nothing
+    with decoy(bench.toxiproxy, bench.redis):  # a cut that closes no connection proves nothing
         text = profile(bench.target(gateway), bench.toxiproxy, len(planned))
         outcome = bench.run(text, name="recovery", seed=options.seed)
     sent = read_sends(gateway.close_book(), outcome.folder)
@@ -121,7 +119,7 @@ name = "patterns"
 channel = "tickstock.events.patterns"
 event = "pattern_detected"
 symbols = 2
-path = ["{LINK}"]
+path = ["{DECOY_LINK}"]
 [[publishers]]
 name = "detector"
 families = ["patterns"]
@@ -136,7 +134,7 @@ transport = "socketio"
 {reconnect}[[faults]]
 name = "{_FAULT}"
 kind = "down"
-link = "{LINK}"
+link = "{DECOY_LINK}"
 at_s = {_AT_S}
 for_s = {_FOR_S}
 [[thresholds]]
@@ -298,3 +296,96 @@ def _close(what: str, planted: float | None, found: float | None) -> Row:
 
 def _shown(seconds: float | None) -> str:
     return "never" if seconds is None else f"{seconds:.3f} s"
+
+
+# -- the truth: when one consumer came back, from the sends to it and its connections
+
+
+class AmbiguousError(ValueError):
+    """A pause so long that it may count as a silence or not: the machine stood still, nothing can be said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What the definitions take from the profile; `silent` and `maybe` bound what a silence is, in ns."""
+
+    late_ns: int
+    hold_ns: int
+    limit_ns: int
+    maybe_ns: int
+    silent_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comeback:
+    """Moments of the run clock; None: it never came."""
+
+    fresh_ns: int | None
+    steady_ns: int | None
+
+
+def comeback(
+    sends: Sequence[Send],
+    connections: Sequence[LoggedConnection],
+    dues: Mapping[int, int],
+    *,
+    origin_ns: int,
+    healed_ns: int,
+    end_ns: int,
+    rules: Rules,
+) -> Comeback:
+    """First message due after the healing; start of the first stretch of the hold time with nothing wrong in it.
+
+    `dues`: when each message was due, by its number; `end_ns`: until when is looked. Raises AmbiguousError.
+    """
+    until = healed_ns + rules.limit_ns
+    fresh = next((s.after_ns for s in sends if s.event.due_ns >= healed_ns and s.before_ns >= healed_ns), None)
+    if fresh is None or fresh > until:
+        return Comeback(fresh_ns=None, steady_ns=None)
+    wrong = sorted(
+        [
+            *_late(sends, rules.late_ns),
+            *_silences(sends, healed_ns, end_ns, rules),
+            *_gaps(connections, dues),
+            *_away(connections, origin_ns, end_ns),
+        ]
+    )
+    for at in sorted({fresh, *(b for _, b in wrong if b > fresh)}):
+        if at > until or at + rules.hold_ns > end_ns:
+            break
+        if not any(a < at + rules.hold_ns and b > at for a, b in wrong):
+            return Comeback(fresh_ns=fresh, steady_ns=at)
+    return Comeback(fresh_ns=fresh, steady_ns=None)
+
+
+def _late(sends: Sequence[Send], late_ns: int) -> list[tuple[int, int]]:
+    return [(s.before_ns, s.after_ns) for s in sends if s.after_ns - s.event.due_ns > late_ns]
+
+
+def _silences(sends: Sequence[Send], healed_ns: int, end_ns: int, rules: Rules) -> list[tuple[int, int]]:
+    found = []
+    at = [s.after_ns for s in sends]
+    for before, after in zip([0, *at], [*at, end_ns], strict=True):
+        if after - before >= rules.silent_ns:
+            found.append((before, after))
+        elif after - before > rules.maybe_ns and after > healed_ns:
+            raise AmbiguousError(f"{(after - before) / 1e6:.0f} ms without a message, at {before / 1e9:.2f} s")
+    return found
+
+
+def _gaps(connections: Sequence[LoggedConnection], dues: Mapping[int, int]) -> list[tuple[int, int]]:
+    """When each message was due that was kept back for good."""
+    kept = (lie for c in connections for lie in c.lies if lie.kind in ("lost", "held"))
+    return [(dues[lie.n], dues[lie.n]) for lie in kept]
+
+
+def _away(connections: Sequence[LoggedConnection], origin_ns: int, end_ns: int) -> list[tuple[int, int]]:
+    """Between two of its connections, and after the last."""
+    own = sorted((c for c in connections if c.subscribed_ns >= 0), key=lambda c: c.subscribed_ns)
+    found = []
+    for index, connection in enumerate(own):
+        if connection.closed_ns < 0:
+            continue
+        back = own[index + 1].subscribed_ns - origin_ns if index + 1 < len(own) else end_ns
+        found.append((connection.closed_ns - origin_ns, back))
+    return [(a, b) for a, b in found if a < end_ns]

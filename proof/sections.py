@@ -10,7 +10,7 @@ SHOWN = 10
 
 
 def silent(_: str) -> None:
-    """Progress that nobody wants to hear."""
+    """Progress that is not shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

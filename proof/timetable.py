@@ -1,4 +1,7 @@
-"""What happens when in the latency proof?  Stretches of load, how busy the worker is meanwhile, and a stall."""
+"""What happens when in the latency proof?  Stretches of load, how busy the worker is meanwhile, and a stall.
+
+Also what the proof and the burner in its worker say to each other; imports no Locust.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 RATE_PER_S = 50
-"""A consumer gets one message each 20 ms, so that a read brings one even where somebody was held up."""
+"""A consumer gets one message each 20 ms, so that a read brings one even where the worker was held up."""
 _FIRST_S = 1.2
 _BEFORE_S = 0.3
 _AFTER_S = 0.6
@@ -81,3 +84,10 @@ def timetable(percents: Sequence[int], length_s: float) -> Timetable:
     at = stall.to_s + _APART_S
     beyond = Stretch(name=BEYOND, from_s=at, to_s=at + 1.5, share=1.0, slice_ms=BEYOND_SLICE_MS, after_s=1.0)
     return Timetable(levels=tuple(levels), stall=stall, stop_s=stall.from_s + 0.2, beyond=beyond)
+
+
+VARIABLE = "TICKSTORM_PROVE_BURN"
+"""Environment: a JSON list of `[from_s, to_s, share, slice_ms]`, seconds since the run's T0."""
+
+T0 = "burner: T0 is "
+"""Begins a line of its standard output; monotonic ns follow."""

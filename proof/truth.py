@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from loadtests.model.contract import Contract, Route
 from loadtests.model.ids import unpack_stream
-from proof.ground_truth_log import Book, BookError, Event, Lie, LoggedConnection
+from proof.ground_truth_log import BookError, GroundTruthLog, Lie, LoggedConnection, LoggedEvent
 from proof.history import FoundAccount, Place
 
 STRANGE = {
@@ -34,7 +34,7 @@ class TrueStream:
 
     packed: int
     route: Route
-    events: list[Event] = field(default_factory=list)
+    events: list[LoggedEvent] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)  # n of the events
 
 
@@ -43,7 +43,7 @@ class Got:
     """What one connection got of one stream, and how."""
 
     stream: TrueStream
-    came: list[Event]  # once each, in the order of `seq`
+    came: list[LoggedEvent]  # once each, in the order of `seq`
     account: FoundAccount
     lies: list[Lie]
     out_ns: dict[int, int]  # n of those that were not sent in their turn -> when they were
@@ -52,7 +52,7 @@ class Got:
 class Truth:
     """One run as the book has it."""
 
-    def __init__(self, book: Book, contract: Contract, run: str) -> None:
+    def __init__(self, book: GroundTruthLog, contract: Contract, run: str) -> None:
         self.book, self.contract, self.run = book, contract, run
         self.streams: dict[int, TrueStream] = {}
         for event in book.of_run(run):
@@ -139,7 +139,7 @@ def matches(connection: LoggedConnection, channel: str, pattern: str | None, sym
     )
 
 
-def _got(stream: TrueStream, owed: list[Event], lies: dict[int, list[Lie]], unsent: Counter[int]) -> Got:
+def _got(stream: TrueStream, owed: list[LoggedEvent], lies: dict[int, list[Lie]], unsent: Counter[int]) -> Got:
     got = Got(stream=stream, came=[], account=FoundAccount(), lies=[], out_ns={})
     account = got.account
     for event in owed:

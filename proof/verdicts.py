@@ -28,15 +28,11 @@ from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.logins import client_options
 from loadtests.model.profile.reading import read_profile
-from proof.asking import DIRECT
-from proof.decoy import LINK, decoy
-from proof.decoy import target as decoy_target
+from proof.bench import DECOY_LINK, DIRECT, Bench, ProofError, RunOutcome, decoy, decoy_target, wait_for
 from proof.expected_results import expected
 from proof.ground_truth_log import read_book
-from proof.history import read_history
-from proof.running import Bench, ProofError, RunOutcome, wait_for
+from proof.history import read_history, records_of
 from proof.sections import Options, Row, SectionResult, compared
-from proof.sends import records_of
 from proof.truth import Truth
 
 WARM_UP_S = 0.5
@@ -224,7 +220,7 @@ limit_s = 1.2
 [[faults]]
 name = "cut"
 kind = "down"
-link = "{LINK}"
+link = "{DECOY_LINK}"
 at_s = 1.2
 for_s = 0.5
 [[thresholds]]
@@ -235,7 +231,7 @@ phases = ["all"]
     with decoy(bench.toxiproxy, bench.redis) as ours:
         target = bench.target(gateway) + decoy_target(bench.toxiproxy)
         text = _profile(
-            target, "unproven", duration_s=3.6 * _times(options), families=("patterns",), path=LINK,
+            target, "unproven", duration_s=3.6 * _times(options), families=("patterns",), path=DECOY_LINK,
             consumers=(("plain", 3, ""),),
         )  # fmt: skip
         running = bench.start_run(text + more, name="unproven", seed=options.seed, workers=_workers(options))

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 
 from loadtests.capture.findings import Finding
+from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.rules import memory_mb
-from loadtests.model.profile.tables import Profile
 
 SPARE_DESCRIPTORS = 128
 """Files, pipes and sockets besides the consumers': history, Locust, publishers' replies, the injector."""

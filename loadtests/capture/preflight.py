@@ -12,7 +12,8 @@ from loadtests.capture.findings import Finding, refusals
 from loadtests.capture.machine import descriptors, machine_findings
 from loadtests.capture.services import Services, service_findings, services_of
 from loadtests.model.errors import BadInput
-from loadtests.model.profile.tables import Profile, Target
+from loadtests.model.profile.profile import Profile
+from loadtests.model.profile.tables import Target
 from loadtests.model.stackwire import SERVICES, Status
 
 REPORTS = Path(__file__).resolve().parents[2] / "reports"

@@ -13,7 +13,8 @@ import psycopg2
 from loadtests.capture.bounded_clients import AskedPostgres, AskedRedis, BadAnswer, Row, get_json
 from loadtests.capture.findings import Finding, Level
 from loadtests.model.address import host_port
-from loadtests.model.profile.tables import Profile, Target
+from loadtests.model.profile.profile import Profile
+from loadtests.model.profile.tables import Target
 from loadtests.model.stackwire import Status
 from loadtests.model.words import plain
 

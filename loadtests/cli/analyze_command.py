@@ -13,8 +13,8 @@ from loadtests.harness.files import replace_file, reports_folder
 from loadtests.measure.damage import implausible, longest_ns
 from loadtests.model.codec import Frame, Torn, decode_file
 from loadtests.model.errors import BadInput
+from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.reading import MAX_CHARACTERS, read_effective, read_profile
-from loadtests.model.profile.tables import Profile
 from loadtests.model.results import Results, to_json
 from loadtests.model.runconfig import sha256_of
 from loadtests.report.text import summary_lines

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from loadtests.capture.preflight import doctor
 from loadtests.cli.console import out
 from loadtests.harness.profile_loading import load
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 from loadtests.stack.folder import stack_folder
 from loadtests.stack.local import LocalStack
 

@@ -14,7 +14,7 @@ from loadtests.drive.consume.inability import TellTrouble
 from loadtests.drive.user_faults import UserFaults
 from loadtests.model.contract import Contract
 from loadtests.model.ports import Emit, RunClock
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 
 if TYPE_CHECKING:
     from ssl import SSLContext

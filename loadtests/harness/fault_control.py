@@ -30,8 +30,9 @@ from loadtests.model.injectwire import (
     Ready,
     Schedule,
 )
-from loadtests.model.profile.chosen_users import PUBLISHERS, chosen, place_of
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.chosen_users import chosen, place_of
+from loadtests.model.profile.faults import PUBLISHERS
+from loadtests.model.profile.profile import Profile
 from loadtests.model.records import CrewFault, FaultStep, Note, Record
 
 

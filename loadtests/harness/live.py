@@ -18,7 +18,7 @@ from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S, SLICE_NS, unpack_stream
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.live import Live, LiveLink, LiveService
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 from loadtests.model.records import (
     Consumed,
     Deviations,

@@ -14,7 +14,7 @@ from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.live import LiveFault, LiveLink, LiveNote, LiveService
 from loadtests.model.profile.fault_times import recovery_limit_s
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 from loadtests.model.records import (
     ACTED,
     LINK_PROBE,

@@ -27,7 +27,7 @@ from loadtests.model.address import host_port
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_MS, SLICE_NS
 from loadtests.model.injectwire import CrewOrder
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 from loadtests.model.records import HarnessSecond, Header, Trouble
 from loadtests.model.runconfig import RunConfig
 from loadtests.model.words import plain

@@ -31,7 +31,7 @@ from loadtests.model.contract import Contract
 from loadtests.model.errors import HarnessError
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.live import Live
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 from loadtests.model.records import Finish, Note, PathProbe, Phase, PhaseMark, Record, Users
 from loadtests.model.results import Verdict
 from loadtests.model.runconfig import RunConfig

@@ -17,8 +17,8 @@ from loadtests.inject.startup_sweep import LEFT_ALONE, heal, users_of
 from loadtests.model.errors import HarnessError
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.injectwire import Begin
+from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.reading import Loaded
-from loadtests.model.profile.tables import Profile
 from loadtests.model.records import THE_STACK, FaultStep, Header, Record, ServiceEnded
 from loadtests.model.runconfig import RunConfig
 

@@ -20,9 +20,9 @@ from loadtests.capture.bounded_clients import get_json
 from loadtests.harness.files import journals
 from loadtests.inject.startup_sweep import heal
 from loadtests.model.errors import BadInput, HarnessError, TickstormError
-from loadtests.model.profile.tables import Profile
+from loadtests.model.logins import TOKEN_SECRET
+from loadtests.model.profile.profile import Profile
 from loadtests.model.records import ServiceEnded
-from loadtests.model.secret_variables import TOKEN_SECRET
 from loadtests.model.stackwire import Status
 from loadtests.stack.folder import stack_folder
 from loadtests.stack.local import LocalStack

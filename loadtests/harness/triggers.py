@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from loadtests.harness.live import LiveFold, LiveSecond
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.injectwire import PlannedFault
-from loadtests.model.profile.aborts import Abort
 from loadtests.model.profile.fault_times import named, occurrences, over_s
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
+from loadtests.model.profile.tables import Abort
 from loadtests.model.records import Samples
 from loadtests.plan.schedule import followers
 

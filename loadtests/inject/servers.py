@@ -16,8 +16,7 @@ import psycopg2
 from loadtests.inject.errors import ControlError, NoAnswer, NotThere, Refused
 from loadtests.inject.probe_connection import OwnPorts
 from loadtests.model.address import host_port
-from loadtests.model.logins import client_options, database_options
-from loadtests.model.secret_variables import DB_ADMIN_PASSWORD, DB_PASSWORD
+from loadtests.model.logins import DB_ADMIN_PASSWORD, DB_PASSWORD, client_options, database_options
 from loadtests.model.words import plain
 
 ADMIN = "postgres"

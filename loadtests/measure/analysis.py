@@ -46,7 +46,8 @@ from loadtests.measure.streams import StreamTable, streams
 from loadtests.measure.subscriptions import Planned, SubscriptionTable, planned, subscriptions
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
-from loadtests.model.profile.tables import Profile, Steady
+from loadtests.model.profile.profile import Profile
+from loadtests.model.profile.tables import Steady
 from loadtests.model.results import Growth, RecoveryResult, Verdict
 
 

@@ -25,7 +25,7 @@ from loadtests.measure.streams import StreamTable
 from loadtests.model.contract import Contract
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.ids import SLICE_NS
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 
 DEFECT, CHARGED, BROKER, UNATTRIBUTED, NOT_REPLAYED = range(5)
 """UNATTRIBUTED: its path was under a fault that no probe could observe, or what took it is not seen."""

@@ -21,7 +21,7 @@ import numpy as np
 from loadtests.measure.history_tables import HistoryTables, ProcessFacts
 from loadtests.model.ids import NS_PER_S, SLICE_NS, unpack_stream
 from loadtests.model.measures import MEASURES
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 from loadtests.model.records import Header, Record, Trouble
 from loadtests.model.results import Check, Verdict
 from loadtests.tally.client_latency import COARSE

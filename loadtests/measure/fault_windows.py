@@ -28,7 +28,7 @@ from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
 from loadtests.model.kinds import FaultKind
 from loadtests.model.profile.fault_times import occurrences, recovery_limit_s
 from loadtests.model.profile.faults import Fault
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING, TOUCHED, TOUCHED_WHY, FaultStep
 
 Effective = Mapping[str, float | int | str | None]

@@ -28,7 +28,7 @@ from loadtests.measure.history_tables import Floats, HistoryTables
 from loadtests.measure.phases import Window
 from loadtests.measure.sample_counts import Sampled, every_ns, sampled, without
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 from loadtests.model.records import NO_ANSWER
 from loadtests.model.results import Growth
 

@@ -12,7 +12,7 @@ from loadtests.measure.deliveries import Deliveries
 from loadtests.measure.history_tables import Bools, HistoryTables
 from loadtests.measure.subscriptions import SubscriptionTable
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 from loadtests.model.records import HarnessSecond
 from loadtests.model.results import HarnessResult
 

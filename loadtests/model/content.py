@@ -1,6 +1,6 @@
 """Which part of a payload must arrive as it was sent?  The fields that are ours, and a short check value over them.
 
-Fields that somebody added and the order of keys make no difference, numbers compare as binary64 (a target that parses
+Fields that the target added and the order of keys make no difference, numbers compare as binary64 (a target that parses
 JSON and writes it again turns 97.30 into 97.3 and 1e3 into 1000), texts by code points.  Everything else does.
 """
 

@@ -13,7 +13,8 @@ from functools import cached_property
 from itertools import product
 from typing import Protocol, TypeVar
 
-from loadtests.model.profile.tables import Profile, generated_symbols
+from loadtests.model.profile.profile import Profile
+from loadtests.model.profile.tables import generated_symbols
 from loadtests.model.profile.workload import Consumers, Family, Publishers
 
 

@@ -42,7 +42,7 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True, tag="begin"):
     gateway_http: str = ""  # health and statistics of the gateway, past every proxy
     tls_links: list[str] = []  # links whose far end speaks TLS: their probes do too
     tls_name: str = ""  # the server's name that they ask for
-    test_system: bool = False  # destructive kinds are allowed; refused here too, whoever asks
+    test_system: bool = False  # destructive kinds are allowed; the injector refuses too
     toxiproxy_pid: int = 0  # of an external target's Toxiproxy on this machine, where the profile names it
 
 

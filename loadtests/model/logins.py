@@ -1,6 +1,6 @@
 """As whom does one log in to a Redis or PostgreSQL?  By its address, as the local stack says; else by the environment.
 
-Never by argument, never from a file that a profile names. A name without a password is nobody.
+Never by argument, never from a file that a profile names. A name without a password is no login.
 """
 
 from __future__ import annotations
@@ -9,7 +9,13 @@ import json
 from collections.abc import Mapping, MutableMapping
 from typing import Any, NamedTuple
 
-from loadtests.model.secret_variables import DB_PASSWORD
+TOKEN_SECRET = "TICKSTORM_TOKEN_SECRET"
+"""The secret that the target's tokens are signed with."""
+DB_PASSWORD = "TEST_DB_PASSWORD"
+"""Of the role by which readers and probes log in to PostgreSQL."""
+DB_ADMIN_PASSWORD = "PG_ADMIN_PASSWORD"
+"""Of PostgreSQL's administrator, whom faults of the database need."""
+
 
 LOGINS = "TICKSTORM_LOGINS"
 """JSON: address of a Redis, or role@address of a PostgreSQL -> [user, password], of the local stacks that this process
@@ -59,7 +65,7 @@ def database_options(address: str, role: str, environ: Mapping[str, str], name: 
 
 
 def learn(logins: Mapping[str, Login], environ: MutableMapping[str, str]) -> None:
-    """Remember whom to be at these addresses, in this process and its children; several stacks may be up."""
+    """Keep the logins at these addresses for this process and its children; several stacks may be up."""
     environ[LOGINS] = json.dumps(_known(environ) | dict(logins))
 
 

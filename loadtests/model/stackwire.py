@@ -26,7 +26,7 @@ LINKS: tuple[str, ...] = (
 """Links of the local stack: who connects - to whom, each through one Toxiproxy proxy named PROXY_PREFIX + link."""
 
 PROXY_PREFIX = "tickstorm."
-"""Every proxy of ours carries it, so that a sweep never touches a proxy of somebody else."""
+"""Every proxy of ours carries it, so that a sweep never touches a foreign proxy."""
 
 ServiceState = Literal["starting", "ready", "paused", "stopped", "dead"]
 Action = Literal[

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from loadtests.model.kinds import Key, UserKind, registry
 
 if TYPE_CHECKING:
-    from loadtests.model.profile.tables import Profile
+    from loadtests.model.profile.profile import Profile
 
 PUBLISHER = UserKind(
     name="publisher",

@@ -39,7 +39,7 @@ SOURCE = "tickstock_pl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventType:
+class MarketEvent:
     """One type of event; `required` are the fields that its readers rely on, beside those of every event."""
 
     name: str
@@ -196,7 +196,7 @@ _SYMBOL_CHANGE = {"symbol": _text, "rank_change": _whole}
 _NOTICE = {"notification": _text}
 
 
-def _types() -> tuple[EventType, ...]:
+def _types() -> tuple[MarketEvent, ...]:
     state, root = "tickstock.events.market_state", "tickstock"
     table: tuple[tuple[str, str, str, Mapping[str, Callable[[object], bool]], Build], ...] = (
         (
@@ -272,12 +272,12 @@ def _types() -> tuple[EventType, ...]:
         ),
     )
     return tuple(
-        EventType(name=name, event_type=said or name, channel=channel, required=required, build=build)
+        MarketEvent(name=name, event_type=said or name, channel=channel, required=required, build=build)
         for name, said, channel, required, build in table
     )
 
 
-CATALOGUE: Mapping[str, EventType] = {kind.name: kind for kind in _types()}
+CATALOGUE: Mapping[str, MarketEvent] = {kind.name: kind for kind in _types()}
 
 REQUIRED_CHANNELS = ("tickstock.universe.updated", "tickstock.cache.sync_complete", "tickstock.etf.correlation_update")
 

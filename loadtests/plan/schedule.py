@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.profile.fault_times import LEAD_S, occurrences
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 
 
 def _ns(seconds: float) -> int:

@@ -17,7 +17,7 @@ from math import gcd
 
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.workload import Publishers
 from loadtests.plan.pacing import Constant, Pacer, pacer, peak_per_s
 from loadtests.plan.replay import Replayed
@@ -125,7 +125,7 @@ class SlotPlan:
         return sum(pacing.count(start_ns, end_ns) for pacing in pacers) if end_ns > start_ns else 0
 
     def planned(self, start_ns: int, end_ns: int) -> list[int]:
-        """Due times in [start, end): to count what nobody offered."""
+        """Due times in [start, end): to count what was not offered."""
         found: list[int] = []
         for number in range(max(0, start_ns) // self.block_ns, min(self.blocks, -(-end_ns // self.block_ns))):
             found += [due for due in self.block(number).due_ns if start_ns <= due < end_ns]

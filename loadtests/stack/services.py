@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loadtests.model.address import host_port
-from loadtests.model.secret_variables import TOKEN_SECRET
+from loadtests.model.logins import TOKEN_SECRET
 from loadtests.model.stackwire import LinkAddress
 from loadtests.stack import postgresql, ready
 from loadtests.stack.child import Command, ProcessOwner

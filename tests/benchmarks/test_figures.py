@@ -17,7 +17,7 @@ from benchmarks.figures import ClientRun, Measured, Outcome, Row, number, outcom
 from benchmarks.profile_text import Load, profile_text
 from benchmarks.rows import BY_KEY, ROWS
 from benchmarks.slope import slope_per_hour
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 
 ROOT = Path(__file__).resolve().parents[2]
 LESS = Row(key="a", section="s", name="n", unit="×", limit=1.25, reason="{ours} of {value} beyond {limit}, {unknown}")

@@ -14,8 +14,9 @@ from loadtests.capture.findings import Finding, refusals
 from loadtests.capture.preflight import doctor, refuse
 from loadtests.capture.services import Services, services_of
 from loadtests.model.errors import BadInput
+from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.reading import read_profile
-from loadtests.model.profile.tables import Profile, Target
+from loadtests.model.profile.tables import Target
 from loadtests.model.stackwire import SERVICES, Service, Status
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import msgspec
 
 from loadtests.model import records as r
 from loadtests.model.codec import pack
-from loadtests.model.profile.writing import canonical
+from loadtests.model.profile.reading import canonical
 from loadtests.model.runconfig import sha256_of
 from tests.measure.simulate import World
 

@@ -25,7 +25,7 @@ from loadtests.drive.consume.consuming import Consuming  # noqa: E402
 from loadtests.drive.consume.receiver import Receiver  # noqa: E402
 from loadtests.drive.run_context import Addresses, Lease, RunContext  # noqa: E402
 from loadtests.model.contract import Contract  # noqa: E402
-from loadtests.model.profile.tables import Profile  # noqa: E402
+from loadtests.model.profile.profile import Profile  # noqa: E402
 
 
 def main(plan: dict[str, Any]) -> None:

@@ -18,7 +18,8 @@ from loadtests.drive.publish.redis_connection import ask, dial
 from loadtests.drive.publish.resp import Replies, command
 from loadtests.drive.run_context import Addresses, RunContext
 from loadtests.model.contract import Contract
-from loadtests.model.profile.tables import Identity, Profile, Run, Sampling, Threshold
+from loadtests.model.profile.profile import Profile
+from loadtests.model.profile.tables import Identity, Run, Sampling, Threshold
 from loadtests.model.profile.workload import Consumers, Family, Publishers, Shape
 from loadtests.model.records import Published, PublishTimes, Record, Settled
 

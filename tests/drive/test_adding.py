@@ -10,7 +10,7 @@ from publish_servers import make_wiring
 from receiving import profile
 
 from loadtests.drive.consume.receiver import Receiver
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 
 
 def fails(*_: Any) -> NoReturn:

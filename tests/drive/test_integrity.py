@@ -23,7 +23,7 @@ from loadtests.drive.consume.websocket import PlainDialect
 from loadtests.drive.publish.commands import Commands
 from loadtests.drive.publish.resp import Replies
 from loadtests.model.contract import Contract
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 from loadtests.model.records import Closing, Consumed, HarnessSecond, Record, Strange
 from loadtests.model.results import Results, Verdict
 from loadtests.model.transports import TRANSPORTS

@@ -25,7 +25,8 @@ from loadtests.drive.timer import Timer
 from loadtests.model.contract import Contract
 from loadtests.model.errors import BadInput
 from loadtests.model.ids import NS_PER_S, unpack_stream
-from loadtests.model.profile.tables import Identity, Profile
+from loadtests.model.profile.profile import Profile
+from loadtests.model.profile.tables import Identity
 from loadtests.model.profile.workload import Shape
 from loadtests.plan.workload import Workload
 from loadtests.tally.histogram import Histogram, middle_ms

@@ -28,7 +28,8 @@ from loadtests.model.errors import BadInput
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.injectwire import CrewOrder
 from loadtests.model.profile.chosen_users import chosen
-from loadtests.model.profile.tables import Identity, Profile, Run, Sampling, Target, Threshold
+from loadtests.model.profile.profile import Profile
+from loadtests.model.profile.tables import Identity, Run, Sampling, Target, Threshold
 from loadtests.model.profile.workload import Consumers, Family, Publishers, Reconnect, Shape
 from loadtests.model.records import Record, Subscription
 

@@ -16,7 +16,7 @@ from loadtests.drive.consume.receiver import Receiver
 from loadtests.drive.locust_stats import merge
 from loadtests.drive.run_context import Addresses, Lease, NoSlot, RunContext
 from loadtests.model.contract import Contract
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 
 
 class Slots:

@@ -26,7 +26,7 @@ import psutil
 from loadtests.model.codec import Frame, decode
 from loadtests.model.records import Record
 from loadtests.stack.local import LocalStack
-from proof.launchers import TOKEN_HEADER as HEADER
+from proof.account import TOKEN_HEADER as HEADER
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "TICKSTORM_TEST_MARK"

@@ -16,7 +16,7 @@ import texts
 from launching import PAGE, Bench, free_port, until
 from test_web import Web, is_up
 
-from proof.launchers import token_of
+from proof.account import token_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 PASSWORD = "canary-Pa55word-of-the-web-ui"

@@ -19,9 +19,9 @@ from launching import until
 
 from loadtests.model.stackwire import Ask
 from loadtests.stack.local import LocalStack
+from proof.account import WAYS
+from proof.bench import Bench
 from proof.planting import Planting, planting
-from proof.run_modes import WAYS
-from proof.running import Bench
 from proof.sections import Row
 
 pytestmark = pytest.mark.e2e

@@ -15,7 +15,7 @@ import texts
 from launching import PAGE, Bench, Run, Started, free_port, get, post, until
 
 from loadtests.harness.files import shipped_profiles
-from proof.launchers import token_of
+from proof.account import token_of
 
 pytestmark = pytest.mark.e2e
 OWED = texts.PUBLISHED * texts.CONSUMERS

@@ -14,9 +14,9 @@ from loadtests.harness.target import _ask_alike
 from loadtests.inject.kinds import planted_defect
 from loadtests.inject.kinds.on_users import GatewayCounts
 from loadtests.inject.toxics import ToxiproxyServer
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 from loadtests.model.stackwire import Service, Status
-from proof import faults_world
+from proof import stack_state
 from tests.measure.simulate import profile
 
 
@@ -58,4 +58,4 @@ def test_every_call_reaches_its_server(address: str) -> None:
     assert ToxiproxyServer(address).proxies() == {}
     assert GatewayCounts(address).read() == {"deliveries": 7.0}
     assert planted_defect._get(address, "/stats")["deliveries"] == 7
-    assert faults_world.toxiproxy(address) == {}
+    assert stack_state.toxiproxy(address) == {}

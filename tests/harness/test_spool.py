@@ -12,7 +12,7 @@ import gevent
 import pytest
 
 from loadtests.harness import worker
-from loadtests.model.profile.writing import canonical
+from loadtests.model.profile.reading import canonical
 from loadtests.model.runconfig import RunConfig
 from tests.measure.simulate import profile
 

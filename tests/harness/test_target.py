@@ -9,7 +9,7 @@ import pytest
 
 from loadtests.harness.target import resolve
 from loadtests.model.errors import BadInput
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 
 
 def external(**target: Any) -> Profile:

@@ -9,7 +9,7 @@ from loadtests.harness.triggers import AbortGuards, FaultChain
 from loadtests.model.codec import pack
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S, pack_stream
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 from loadtests.model.records import (
     Consumed,
     FirstAfter,

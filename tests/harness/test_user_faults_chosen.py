@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loadtests.harness.fault_control import CrewBook
 from loadtests.model.injectwire import CrewOrder
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 
 PROFILE = Profile.model_validate(
     {

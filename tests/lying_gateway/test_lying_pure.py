@@ -17,7 +17,7 @@ from lying_gateway.client import Client
 from lying_gateway.event import Event
 from lying_gateway.frames import BadFrameError, ClientFrames, frame
 from lying_gateway.plan import PlanError, Rule, read_plan
-from lying_gateway.redis_feed import Replies
+from lying_gateway.redis_feed import RedisReplies
 from lying_gateway.spurious import Spurious
 
 places = st.lists(st.integers(0, 1 << 20), max_size=8)
@@ -71,7 +71,7 @@ def test_replies_are_cut_alike_wherever_they_are_torn(replies: list[list[bytes]]
     stream = b"".join(
         b"*%d\r\n" % len(reply) + b"".join(b"$%d\r\n%b\r\n" % (len(item), item) for item in reply) for reply in replies
     )
-    cutter = Replies()
+    cutter = RedisReplies()
     assert [found for piece in split(stream, at) for found in cutter.feed(piece)] == replies
 
 

@@ -19,7 +19,7 @@ from loadtests.model import records as r
 from loadtests.model.codec import Frame
 from loadtests.model.contract import Contract
 from loadtests.model.ids import SLICE_NS, pack_stream
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 from loadtests.tally.client_latency import ClientLatencies
 from loadtests.tally.histogram import BUCKETS, Histogram, buckets_of_us
 

@@ -22,7 +22,7 @@ from loadtests.measure.judge import judge
 from loadtests.model import records as r
 from loadtests.model.codec import Frame, pack
 from loadtests.model.ids import unpack_stream
-from loadtests.model.profile.writing import canonical
+from loadtests.model.profile.reading import canonical
 from loadtests.model.results import Results, Verdict, from_json, to_json
 from loadtests.tally.accountant import Accountant
 from loadtests.tally.batch import Batch, Message, message

@@ -22,8 +22,8 @@ from loadtests.model.profile.manual_fault import (
     fault_by_hand,
     forms,
 )
+from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.reading import read_profile
-from loadtests.model.profile.tables import Profile
 
 S = 1_000_000_000
 SHIPPED = Path(__file__).parents[2] / "profiles" / "locust-quick.toml"

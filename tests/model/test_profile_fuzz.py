@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from loadtests.model.errors import BadInput
+from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.reading import read_effective, read_profile
-from loadtests.model.profile.tables import Profile
 
 SHIPPED = sorted((Path(__file__).parents[2] / "profiles").glob("*.toml"))
 EVERYTHING = """

@@ -298,3 +298,24 @@ def test_without_a_kind_all_else_that_is_wrong_with_a_fault_is_said_as_well(kind
         "faults[0].kind", "faults[0].for_s", "faults[0].share", "faults[0].token",
     ]  # fmt: skip
     assert 'allowed one of "latency", "bandwidth"' in found[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        # what follows from a table that is told already is left away ...
+        (('name = "patterns"', "name = 7"), ["families[0].name"]),
+        (("at_most", "at_most = 'x' #"), ["thresholds[0].at_most"]),
+        (('kind = "down"', 'kind = "downn"'), ["faults[0].kind"]),
+        # ... and the rest is not
+        (
+            ("count = 5", "count = 'x'\nsubscribe = { families = ['none'] }"),
+            ["consumers[0].count", "consumers[0].subscribe.families[0]"],
+        ),
+    ],
+)
+def test_a_table_that_is_refused_hides_no_other_problem_and_makes_none(
+    change: tuple[str, str], told: list[str]
+) -> None:
+    problems = refused(TEXT.replace(*change, 1))
+    assert [text.removeprefix("x.toml: ").partition(": ")[0] for text in problems] == told

@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from loadtests.model.contract import Contract
+from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.rules import memory_mb, problems
-from loadtests.model.profile.tables import Profile
 
 BASE: dict[str, Any] = {
     "name": "base",

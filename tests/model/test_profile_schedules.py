@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 from tests.measure.simulate import profile
 
 CUT = {"name": "cut", "kind": "down", "link": "gateway-redis", "at_s": 3.0, "for_s": 1.0}

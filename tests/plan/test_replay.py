@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.profile.tables import Identity, Profile, Run, Threshold
+from loadtests.model.profile.profile import Profile
+from loadtests.model.profile.tables import Identity, Run, Threshold
 from loadtests.model.profile.workload import Consumers, Family, Publishers, Shape
 from loadtests.plan.recorded import MAX_PROBLEMS
 from loadtests.plan.replay import Replayed, ReplayError, parse

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.profile.faults import Fault, fault_of
+from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.reading import read_profile
-from loadtests.model.profile.tables import Profile
 from loadtests.plan.schedule import followers, last_end_ns, plan_end_ns, planned_faults, warm_ns
 
 T0 = 7 * NS_PER_S + 5

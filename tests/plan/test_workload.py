@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.profile.tables import Profile, Run, Sampling, Threshold
+from loadtests.model.profile.profile import Profile
+from loadtests.model.profile.tables import Run, Sampling, Threshold
 from loadtests.model.profile.workload import Consumers, Family, Publishers, Shape
 from loadtests.plan.replay import Replayed, parse
 from loadtests.plan.workload import Rotation, SlotPlan, Workload, replay_words

@@ -12,8 +12,8 @@ from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.measures import AT_LEAST
 from loadtests.model.profile.fault_times import recovery_limit_s
+from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.reading import read_effective, read_profile
-from loadtests.model.profile.tables import Profile
 from loadtests.model.profile.workload import Publishers
 from loadtests.plan.schedule import plan_end_ns, planned_faults, warm_ns
 

@@ -8,7 +8,7 @@ from typing import Any
 from loadtests.model.contract import Contract
 from loadtests.model.ids import pack_stream
 from loadtests.model.profile.reading import read_profile
-from proof.ground_truth_log import Book, read_book
+from proof.ground_truth_log import GroundTruthLog, read_book
 from proof.truth import Truth
 
 ORIGIN = 5_000_000_000_000
@@ -123,7 +123,7 @@ class Written:
             "closed", connection=connection, why=why, code=1000, unsent=list(unsent), at_ns=ORIGIN + round(at_ms * MS)
         )
 
-    def book(self) -> Book:
+    def book(self) -> GroundTruthLog:
         """As it is read."""
         return read_book([*self.lines, json.dumps({"book": "end", "deliveries": self.deliveries, "at_ns": ORIGIN})])
 

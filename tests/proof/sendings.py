@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from proof.sends import Sent, sends_of
+from proof.ground_truth_log import Sent, sends_of
 
 RUN = "run-1"
 ORIGIN = 7_000_000_000_000

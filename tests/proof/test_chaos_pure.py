@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from loadtests.model.codec import pack
 from loadtests.model.profile.reading import read_profile
 from loadtests.model.records import Note
-from proof.chaos_checks import FACTS_S, HANG_S, SeenFromOutside, problems
 from proof.chaos_plan import (
     DURATION_S,
     FAULTS,
@@ -23,7 +22,7 @@ from proof.chaos_plan import (
     inside_share,
     schedule,
 )
-from proof.chaos_watch import has_hole, last_ns
+from proof.chaos_watch import FACTS_S, HANG_S, SeenFromOutside, has_hole, last_ns, problems
 
 COUNTS = st.integers(1, 60)
 SEEDS = st.integers(0, 1 << 30)

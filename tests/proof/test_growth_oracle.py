@@ -12,9 +12,19 @@ import pytest
 from loadtests.cli.analyze_command import profile_of, read_history
 from loadtests.measure.judge import judge
 from loadtests.model.results import to_json
-from proof.growth import CALM, LEAK, SHORT, SaidGrowth, generated_rows, growth_of, real_rows, write_history
-from proof.running import RunOutcome
-from proof.series import SeriesShape, readings
+from proof.bench import RunOutcome
+from proof.growth import (
+    CALM,
+    LEAK,
+    SHORT,
+    SaidGrowth,
+    SeriesShape,
+    generated_rows,
+    growth_of,
+    readings,
+    real_rows,
+    write_history,
+)
 
 
 @pytest.fixture(scope="module")

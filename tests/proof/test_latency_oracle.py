@@ -15,18 +15,20 @@ from loadtests.model.profile.reading import read_profile
 from loadtests.model.records import Consumed
 from loadtests.plan.replay import parse
 from loadtests.tally.histogram import Histogram, bounds_us, bucket_of_us, middle_ms
+from proof.bench import ProofError
 from proof.latency import (
     DELAYS_MS,
     Latencies,
+    bucket_ms,
+    error_ms,
     excluded_rows,
+    nearest_rank,
     percentile_row,
     profile,
     shared_reads,
     stall_row,
     truth_of,
 )
-from proof.percentiles import bucket_ms, error_ms, nearest_rank
-from proof.running import ProofError
 from proof.timetable import RATE_PER_S, timetable
 from tests.proof.sendings import MS, S, Sendings
 

@@ -6,9 +6,20 @@ from typing import Any
 
 import pytest
 
-from proof.recovery import RecoveryRole, SaidRecovery, compare, profile, read_table, roles, truths
-from proof.running import ProofError
-from proof.true_recoveries import AmbiguousError, Comeback, Rules, comeback
+from proof.bench import ProofError
+from proof.recovery import (
+    AmbiguousError,
+    Comeback,
+    RecoveryRole,
+    Rules,
+    SaidRecovery,
+    comeback,
+    compare,
+    profile,
+    read_table,
+    roles,
+    truths,
+)
 from tests.proof.sendings import MS, S, Sendings
 
 HEALED, END = 4 * S, 9 * S

@@ -25,7 +25,7 @@ from loadtests.stack.links import PREFERRED
 from loadtests.stack.local import LocalStack
 from loadtests.stack.passwords import Passwords, kept
 from loadtests.stack.servers import TOXIPROXY_VERSION, find_redis
-from proof.launchers import free_port
+from proof.account import free_port
 
 ROOT = package_root()
 

@@ -17,7 +17,7 @@ from loadtests.inject.errors import ControlError
 from loadtests.inject.servers import Database
 from loadtests.model.logins import LOGINS
 from loadtests.stack import ready
-from proof.faults_world import postgres_at
+from proof.stack_state import postgres_at
 from reference_target import schema
 from reference_target.database import connect
 from reference_target.settings import PostgresSettings

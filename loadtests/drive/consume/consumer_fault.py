@@ -14,7 +14,7 @@ from gevent.event import Event
 
 from loadtests.drive.consume.socket_gauges import Gauge, close_with_reset, gauge
 from loadtests.drive.user_faults import READING, Key, PlayedFault, UserFaultReading
-from loadtests.model.profile.chosen_users import CONSUMERS
+from loadtests.model.profile.faults import CONSUMERS
 
 if TYPE_CHECKING:
     from loadtests.drive.consume.connection import Connection

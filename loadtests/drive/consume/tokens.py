@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 
 from loadtests.model.errors import BadInput
-from loadtests.model.secret_variables import TOKEN_SECRET
+from loadtests.model.logins import TOKEN_SECRET
 
 GOOD_FOR_S = 24 * 3600
 _EXPIRED_SINCE_S = 60

@@ -16,7 +16,7 @@ import gevent
 from loadtests.drive.publish.redis_connection import dial
 from loadtests.drive.publish.resp import ErrorReply, Replies, RespError, command
 from loadtests.drive.user_faults import Key, PlayedFault, UserFaultReading
-from loadtests.model.profile.chosen_users import PUBLISHERS
+from loadtests.model.profile.faults import PUBLISHERS
 
 if TYPE_CHECKING:
     from loadtests.drive.run_context import RunContext

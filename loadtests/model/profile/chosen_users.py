@@ -6,10 +6,7 @@ import random
 
 from loadtests.model.contract import Contract
 from loadtests.model.fault_kinds import KINDS
-
-CONSUMERS = "consumers"
-PUBLISHERS = "publishers"
-"""What a fault on all groups names instead of a group."""
+from loadtests.model.profile.faults import CONSUMERS, PUBLISHERS
 
 Asked = dict[str, int | float | str]
 

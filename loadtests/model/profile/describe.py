@@ -18,7 +18,7 @@ from pydantic_core import PydanticUndefined
 
 from loadtests.model.address import PATTERN, PATTERN_OR_SPARE
 from loadtests.model.profile.faults import Fault
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.tables import Tables
 from loadtests.model.profile.workload import NO_KIND
 
 Loc = tuple[str | int, ...]
@@ -151,7 +151,7 @@ def _limits(part: Any) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-PROFILE = FieldKind(of="table", model=Profile)
+PROFILE = FieldKind(of="table", model=Tables)
 
 
 def kind_at(loc: Loc) -> FieldKind | None:

@@ -1,16 +1,21 @@
-"""Which value did every key of a run have, where did it come from, and which limit was loosened?  Pure."""
+"""Which value did every key of a run have, where did it come from, which limit was loosened, what does it reach?  Pure.
+
+To reach is to name the target, a file to open or an address: a form may change what a run does, not where, however its
+user spells it.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from loadtests.model.address import PATTERN, PATTERN_OR_SPARE, SPARE
 from loadtests.model.measures import DEFAULT_LIMITS
-from loadtests.model.profile.describe import Loc, default_at, path_of
+from loadtests.model.profile.describe import FieldNote, Loc, all_fields, default_at, path_of
 from loadtests.model.profile.override import Overrides
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 from loadtests.model.records import Effective
 
 _MORE, _LESS, _ANY = "more", "less", "any"
@@ -127,3 +132,34 @@ def _missing(profile: Profile, raw: Mapping[str, Any], done: Overrides) -> Itera
     listed = raw.get("thresholds")
     for index in range(len(profile.thresholds), len(listed) if isinstance(listed, list) else 0):
         yield f"thresholds[{index}]", '"taken away"', done.source(("thresholds",)) or "profile", True
+
+
+def _reaches(note: FieldNote) -> bool:
+    pattern = dict(note.kind.limits).get("pattern")
+    return note.path.endswith("file") or pattern in (PATTERN, PATTERN_OR_SPARE)
+
+
+REACHING = tuple(note.path for note in all_fields() if _reaches(note) and not note.path.startswith("target."))
+"""Keys beside those of the target that name a file or an address."""
+
+
+def beyond(profile: Profile, named: Profile) -> list[str]:
+    """Keys by which a profile reaches what the named one does not: its target is another, a file or address is new."""
+    ours, theirs = profile.model_dump(), named.model_dump()
+    found = [f"target.{key}" for key, value in ours["target"].items() if value != theirs["target"][key]]
+    for path in REACHING:
+        steps = path.replace("[]", "").split(".")
+        if {*_at(ours, steps)} - {*_at(theirs, steps), SPARE, None}:  # the local stack chooses a spare, no user does
+            found.append(path.replace("[]", ""))
+    return found
+
+
+def _at(node: Any, steps: Sequence[str]) -> Iterator[Any]:
+    """Every value at a path, of each item where there is a list."""
+    if isinstance(node, list | tuple):
+        for item in node:
+            yield from _at(item, steps)
+    elif not steps:
+        yield node
+    elif isinstance(node, dict):
+        yield from _at(node.get(steps[0]), steps[1:])

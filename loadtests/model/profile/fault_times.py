@@ -1,7 +1,7 @@
 """When is each planned fault in force, and when at the latest?  Pure: the same profile, the same instants.
 
 Seconds count from the fault's base: the end of the warm-up, or with `after` the moment that the named fault was
-recovered from or given up.  When that is nobody knows before the run; the bounds here are for the rules.
+recovered from or given up.  That moment is unknown before the run; the bounds here are for the rules.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass
 
 from loadtests.model.profile.faults import Fault
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.tables import Tables
 
 LEAD_S = 1.0
 """So much later than asked may a fault with `after` begin: it is announced, and the calm before it is measured."""
@@ -34,7 +34,7 @@ class Bounds:
     to_s: float
 
 
-def occurrences(profile: Profile, index: int) -> list[Occurrence]:
+def occurrences(profile: Tables, index: int) -> list[Occurrence]:
     """When a fault is in force: once, or each of its repeats as `name#1`, `name#2` and so on."""
     fault = profile.faults[index]
     if fault.repeat is None:
@@ -46,14 +46,14 @@ def occurrences(profile: Profile, index: int) -> list[Occurrence]:
     return found
 
 
-def room_s(profile: Profile, fault: Fault) -> float:
+def room_s(profile: Tables, fault: Fault) -> float:
     """How far into its `every_s` a random repeat may begin, so that it ends, and can be steady again, within it."""
     if fault.repeat is None or not fault.repeat.random:
         return 0.0
     return max(0.0, fault.repeat.every_s - fault.for_s - profile.steady.hold_s)
 
 
-def drawn_s(profile: Profile, fault: Fault, number: int) -> float:
+def drawn_s(profile: Tables, fault: Fault, number: int) -> float:
     """The instant that the run's seed draws for one repeat, in whole milliseconds; 0 where repeats are not random."""
     room = room_s(profile, fault)
     if room <= 0:
@@ -61,22 +61,22 @@ def drawn_s(profile: Profile, fault: Fault, number: int) -> float:
     return int(random.Random(f"{profile.seed}:fault:{fault.name}:{number}").random() * room * 1000) / 1000
 
 
-def recovery_limit_s(profile: Profile, fault: Fault) -> float:
+def recovery_limit_s(profile: Tables, fault: Fault) -> float:
     """How long the recovery from a fault may take before it counts as none."""
     return profile.recovery.limit_s if fault.recovery_limit_s is None else fault.recovery_limit_s
 
 
-def over_s(profile: Profile, fault: Fault) -> float:
+def over_s(profile: Tables, fault: Fault) -> float:
     """So long after its lifting a fault is given up at the latest: recovery limit and hold time."""
     return recovery_limit_s(profile, fault) + profile.steady.hold_s
 
 
-def named(profile: Profile, name: str | None) -> Fault | None:
+def named(profile: Tables, name: str | None) -> Fault | None:
     """The fault of a name; None where there is none."""
     return next((fault for fault in profile.faults if fault.name == name), None)
 
 
-def before(profile: Profile, fault: Fault) -> list[Fault]:
+def before(profile: Tables, fault: Fault) -> list[Fault]:
     """The faults that one waits for, the nearest first; a chain that bites its tail ends where it does."""
     found: list[Fault] = []
     at = named(profile, fault.after)
@@ -86,7 +86,7 @@ def before(profile: Profile, fault: Fault) -> list[Fault]:
     return found
 
 
-def bounds(profile: Profile, fault: Fault) -> Bounds:
+def bounds(profile: Tables, fault: Fault) -> Bounds:
     """The earliest start and the latest end of all its occurrences."""
     first_s = last_s = 0.0
     for waited in reversed(before(profile, fault)):
@@ -100,7 +100,7 @@ def _length_s(fault: Fault) -> float:
     return fault.for_s + (0.0 if fault.repeat is None else (fault.repeat.times - 1) * fault.repeat.every_s)
 
 
-def _latest_s(profile: Profile, fault: Fault) -> float:
+def _latest_s(profile: Tables, fault: Fault) -> float:
     """From its base to the latest end of its last occurrence."""
     late_s = LEAD_S if fault.after is not None else 0.0
     return fault.at_s + late_s + _length_s(fault) + room_s(profile, fault)

@@ -10,7 +10,11 @@ from loadtests.model.fault_kinds import KINDS, OWN_KEYS
 from loadtests.model.kinds import FaultKind
 from loadtests.model.profile.base import Name, Positive, Seconds, Table, refuse, takes
 
-PLACES = ("link", "service", "consumers", "publishers")
+CONSUMERS, PUBLISHERS = "consumers", "publishers"
+"""What a fault on all groups names instead of a group; also the keys that name one."""
+
+PLACES = ("link", "service", CONSUMERS, PUBLISHERS)
+"""Keys that say where a fault acts."""
 
 
 class Repeat(Table):

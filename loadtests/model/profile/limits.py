@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from loadtests.model.measures import DEFAULT_LIMITS, MEASURES, needing
-from loadtests.model.profile.tables import Profile, Threshold
+from loadtests.model.profile.tables import Tables, Threshold
 
 
 class Limit(NamedTuple):
@@ -16,7 +16,7 @@ class Limit(NamedTuple):
     default: bool
 
 
-def limits(profile: Profile, *, faults: bool) -> list[Limit]:
+def limits(profile: Tables, *, faults: bool) -> list[Limit]:
     """The profile's own limits in its order, then the default ones; `faults`: some were played, planned or by hand."""
     own = [Limit(t, default=False) for t in profile.thresholds if not t.off]
     return own + [
@@ -27,12 +27,12 @@ def limits(profile: Profile, *, faults: bool) -> list[Limit]:
     ]
 
 
-def switched_off(profile: Profile) -> list[str]:
+def switched_off(profile: Tables) -> list[str]:
     """Default limits that the profile switches off."""
     return [t.measure for t in profile.thresholds if t.off]
 
 
-def _defaults(profile: Profile, measure: str) -> Iterator[Threshold]:
+def _defaults(profile: Tables, measure: str) -> Iterator[Threshold]:
     """The default limit of a measure: whole, or for those groups and families of which the profile says nothing."""
     said = [t for t in profile.thresholds if t.measure == measure and {"calm", "all"} & set(t.phases)]
     if any(t.group is None and t.family is None and t.fault is None for t in said):

@@ -1,6 +1,6 @@
 """May this fault be played by hand, now and here?  A profile, what is asked and the state of a run in; pure.
 
-A fault by hand is held to the same limits as one of the profile; whoever asks gets sentences, never half a fault.
+A fault by hand is held to the same limits as one of the profile; a refusal is sentences, never half a fault.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from loadtests.model.errors import TickstormError
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.injectwire import PlannedFault
-from loadtests.model.profile.fault_pairs import CLIENT_LINK, FaultPlace, hidden, wedges
+from loadtests.model.profile.fault_rules import CLIENT_LINK, FaultPlace, groups_of, hidden, proof_problems, wedges
 from loadtests.model.profile.faults import Fault, fault_of
 from loadtests.model.profile.problems import problems_of
-from loadtests.model.profile.proof_rules import proof_problems
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 from loadtests.model.words import plain
 
 AT_ONCE = 4
@@ -32,7 +31,6 @@ LEAD_NS = 1_000 * NS_PER_MS
 MAX_NOTE = 300
 """Characters of an annotation."""
 
-_PLACES = ("link", "service", "consumers", "publishers")
 _NOT_BY_HAND = frozenset({"name", "at_s", "after", "repeat", "random"})
 
 
@@ -119,11 +117,7 @@ def _allowed(profile: Profile, fault: Fault, moment: Moment) -> None:
     if kind.place == "link" and fault.link not in moment.links:
         known = ", ".join(sorted(moment.links)) or "none"
         raise ManualFaultRefused("bad", f'link: "{fault.link}" is not known, known are: {known}')
-    groups = {
-        "consumers": [group.name for group in profile.consumers],
-        "publishers": [group.name for group in profile.publishers],
-    }
-    for place, names in groups.items():
+    for place, names in groups_of(profile).items():
         name = getattr(fault, place)
         if name is not None and name not in names:
             raise ManualFaultRefused("bad", f'{place}: "{name}" is not known, known are: {", ".join(names)}')

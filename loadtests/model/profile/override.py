@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loadtests.model.address import written
+from loadtests.model.logins import DB_PASSWORD
 from loadtests.model.profile.describe import PROFILE, FieldKind, Loc, default_at, found_words, path_of
 from loadtests.model.profile.problems import nearest, unknown_key
-from loadtests.model.secret_variables import DB_PASSWORD
 
 PREFIX = "TICKSTORM_SET_"
 ADDRESSES: tuple[tuple[str, str, str, int], ...] = (

@@ -1,14 +1,16 @@
 """Is this text a profile, and what does it say after environment and command line?  Pure: texts in, a profile out.
 
 A profile is refused with all its problems at once, each with file or setting, key, what was found and what is allowed.
+`canonical` writes one as TOML, every value in order, so that reading it gives the same profile again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +20,8 @@ from loadtests.model.errors import BadInput
 from loadtests.model.profile.describe import Loc
 from loadtests.model.profile.effective import effective
 from loadtests.model.profile.override import Overrides, override
-from loadtests.model.profile.problems import Problem, problems_of
-from loadtests.model.profile.repair import problems_between
-from loadtests.model.profile.tables import Profile
-from loadtests.model.profile.writing import canonical
+from loadtests.model.profile.problems import Problem, all_problems
+from loadtests.model.profile.profile import Profile
 from loadtests.model.records import Effective
 from loadtests.model.words import printable
 
@@ -51,7 +51,7 @@ def read_profile(
 ) -> Loaded:
     """Parse, override and validate. `file` is only a name for the user; nothing is opened.
 
-    `secret_variables` holds the variables to look at (TICKSTORM_SET_... and the sources' TEST_...), `sets` the texts of
+    `environment` holds the variables to look at (TICKSTORM_SET_... and the sources' TEST_...), `sets` the texts of
     `--set key=value` in their order, `seed` the value of `--seed`. Raises BadInput with every problem.
     """
     raw = _parse(text, file)
@@ -59,9 +59,7 @@ def read_profile(
     try:
         profile = Profile.model_validate(done.raw)
     except ValidationError as error:
-        spoken = list(problems_of(error))
-        spoken += problems_between(done.raw, error, spoken)
-        sentences = done.problems + [_sentence(problem, file, done) for problem in spoken]
+        sentences = done.problems + [_sentence(problem, file, done) for problem in all_problems(done.raw, error)]
         raise BadInput([printable(sentence) for sentence in sentences]) from None
     if done.problems:
         raise BadInput([printable(sentence) for sentence in done.problems])
@@ -112,5 +110,53 @@ def _loc(path: str) -> Loc:
 
 
 def read_effective(text: str) -> Profile:
-    """The profile of a text that `read_profile` froze. Raises BadInput where somebody changed it for the worse."""
+    """The profile of a text that `read_profile` froze. Raises BadInput where it was changed for the worse."""
     return read_profile(text, file="profile.toml").profile
+
+
+# -- the other way: a profile as text
+
+
+HEAD = "# The effective profile: every value of the run, defaults and overrides included.\n"
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def canonical(profile: Profile) -> str:
+    """TOML text of a profile; equal profiles give equal text."""
+    return HEAD + "\n".join(_table(profile.model_dump(exclude_none=True), ())) + "\n"
+
+
+def _table(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
+    """Plain values first: after a header TOML has no way back."""
+    for key, value in table.items():
+        if not isinstance(value, dict) and not _is_tables(value):
+            yield f"{_key(key)} = {_value(value)}"
+    for key, value in table.items():
+        name = ".".join((*path, _key(key)))
+        if isinstance(value, dict):
+            yield f"\n[{name}]"
+            yield from _table(value, (*path, _key(key)))
+        elif _is_tables(value):
+            for item in value:
+                yield f"\n[[{name}]]"
+                yield from _table(item, (*path, _key(key)))
+
+
+def _is_tables(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+
+
+def _key(key: str) -> str:
+    return key if _BARE.fullmatch(key) else _value(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str):
+        # TOML escapes as JSON does, but for DEL, which JSON leaves as it is
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return repr(value)

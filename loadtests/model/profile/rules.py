@@ -10,10 +10,9 @@ from math import prod
 
 from loadtests.model.catalogue import EVENT_TYPES, KEY_FIELDS
 from loadtests.model.ids import MAX_ROUTES, MAX_SLOTS
-from loadtests.model.profile.abort_rules import abort_problems
 from loadtests.model.profile.fault_rules import fault_problems
-from loadtests.model.profile.tables import Profile, generated_symbols
-from loadtests.model.profile.threshold_rules import threshold_problems
+from loadtests.model.profile.tables import Tables, generated_symbols
+from loadtests.model.profile.threshold_rules import abort_problems, threshold_problems
 from loadtests.model.profile.workload import Consumers, Family
 from loadtests.model.stackwire import LINKS
 
@@ -33,7 +32,7 @@ SETTLE_SHARE = 0.25
 """The settle time at both ends may take at most this share of the plan."""
 
 
-def problems(profile: Profile) -> list[str]:
+def problems(profile: Tables) -> list[str]:
     """All problems of a profile whose tables are each valid; empty where there is none."""
     found = list(_names(profile))
     found += _events(profile)
@@ -54,7 +53,7 @@ def one_of(names: Collection[str]) -> str:
     return "one of " + ", ".join(f'"{name}"' for name in names) if names else "nothing, since there is none"
 
 
-def _names(profile: Profile) -> Iterator[str]:
+def _names(profile: Tables) -> Iterator[str]:
     for key in ("families", "publishers", "consumers", "readers", "users", "faults"):
         seen: dict[str, int] = {}
         for index, part in enumerate(getattr(profile, key)):
@@ -78,7 +77,7 @@ def _once(path: str, values: Sequence[str]) -> Iterator[str]:
         yield f'{path}: found "{value}" twice, allowed each name once'
 
 
-def _events(profile: Profile) -> Iterator[str]:
+def _events(profile: Tables) -> Iterator[str]:
     for index, family in enumerate(profile.families):
         where = f"families[{index}]"
         kind = EVENT_TYPES.get(family.event)
@@ -106,7 +105,7 @@ def routes_of(family: Family) -> int:
     return prod(len(values) for values in family.keys.values()) * (family.symbols or 1)
 
 
-def _sizes(profile: Profile) -> Iterator[str]:
+def _sizes(profile: Tables) -> Iterator[str]:
     pairs = len(profile.families) * len(profile.consumers)
     if pairs > MAX_GROUPS:
         yield (
@@ -127,7 +126,7 @@ def _sizes(profile: Profile) -> Iterator[str]:
         )
 
 
-def memory_mb(profile: Profile) -> int:
+def memory_mb(profile: Tables) -> int:
     """Megabytes (of 1,000,000 bytes) that the accounts of all consumers need at most, rounded up."""
     writers = {
         family.name: sum(group.count for group in profile.publishers if family.name in group.families)
@@ -161,7 +160,7 @@ def _subscribed_routes(group: Consumers, family: Family) -> float:
     return left
 
 
-def _links(profile: Profile) -> Iterator[str]:
+def _links(profile: Tables) -> Iterator[str]:
     known = known_links(profile)
     for index, family in enumerate(profile.families):
         for place, link in enumerate(family.path):
@@ -186,20 +185,20 @@ def _links(profile: Profile) -> Iterator[str]:
                 yield f'target.{key}: found names, allowed none unless kind = "external": the local stack has its own'
 
 
-def known_links(profile: Profile) -> tuple[str, ...]:
+def known_links(profile: Tables) -> tuple[str, ...]:
     """Links that a path or a fault may name."""
     if profile.target.kind == "local":
         return LINKS
     return (*profile.target.proxies, *(link for link in LINKS if link not in profile.target.proxies))
 
 
-def used_links(profile: Profile) -> tuple[str, ...]:
+def used_links(profile: Tables) -> tuple[str, ...]:
     """Those of the known links over which messages go, or a database connection: the readers', or the gateway's own."""
     paths = {link for family in profile.families for link in family.path}
     return tuple(link for link in known_links(profile) if link in paths or link.rpartition("-")[2] == DATABASE)
 
 
-def _writers(profile: Profile) -> Iterator[str]:
+def _writers(profile: Tables) -> Iterator[str]:
     names = [family.name for family in profile.families]
     for index, group in enumerate(profile.publishers):
         for place, name in enumerate(group.families):
@@ -211,7 +210,7 @@ def _writers(profile: Profile) -> Iterator[str]:
             yield f'families[{index}].name: found "{name}", which no publishers write, allowed one that some write'
 
 
-def _subscriptions(profile: Profile) -> Iterator[str]:
+def _subscriptions(profile: Tables) -> Iterator[str]:
     names = [family.name for family in profile.families]
     for index, group in enumerate(profile.consumers):
         where = f"consumers[{index}].subscribe"
@@ -222,7 +221,7 @@ def _subscriptions(profile: Profile) -> Iterator[str]:
             yield from _filters(profile, group, where)
 
 
-def _filters(profile: Profile, group: Consumers, where: str) -> Iterator[str]:
+def _filters(profile: Tables, group: Consumers, where: str) -> Iterator[str]:
     """What a group asks for against what the target will send it."""
     ask = group.subscribe
     taken = [family for family in profile.families if _wants(group, family)]
@@ -255,7 +254,7 @@ def _filters(profile: Profile, group: Consumers, where: str) -> Iterator[str]:
 
 
 def _foreign(
-    profile: Profile, group: Consumers, where: str, taken: Sequence[Family], symbols: set[str]
+    profile: Tables, group: Consumers, where: str, taken: Sequence[Family], symbols: set[str]
 ) -> Iterator[str]:
     """Routes that the target, which filters by channel and keys, will send although the group does not take them."""
     ask = group.subscribe
@@ -277,8 +276,8 @@ def _foreign(
                 )
 
 
-def _contents(profile: Profile) -> Iterator[str]:
-    """Fields of `content` that cannot be looked at; of a file that is replayed nobody knows the columns yet."""
+def _contents(profile: Tables) -> Iterator[str]:
+    """Fields of `content` that cannot be looked at; the columns of a file that is replayed are unknown yet."""
     place = profile.identity.path.partition(".")
     for index, family in enumerate(profile.families):
         kind = EVENT_TYPES.get(family.event)
@@ -301,7 +300,7 @@ def _passes(family: Family, patterns: set[str], symbols: set[str]) -> bool:
     )
 
 
-def _times(profile: Profile) -> Iterator[str]:
+def _times(profile: Tables) -> Iterator[str]:
     both_ends_s = 2 * profile.run.settle_ms / 1000
     if both_ends_s > SETTLE_SHARE * profile.run.duration_s:
         yield (

@@ -1,7 +1,7 @@
-"""What does a run do, against what, and what must hold?  A profile: frozen, validated as a whole, one question.
+"""Which tables does a profile have, and what does each take?  Target, run, limits and the rest, each valid for itself.
 
-Parsing, overrides and the wording of problems live in `reading`; this module is the nouns and their rules.
-Seconds and milliseconds are the user's units here; everything behind the profile counts nanoseconds.
+What must hold between tables stands in `rules`; `workload` and `faults` have tables of their own.  Seconds and
+milliseconds are the user's units here; everything behind the profile counts nanoseconds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pydantic import Field, model_validator
 
 from loadtests.model.ids import MAX_ROUTES
 from loadtests.model.measures import AT_LEAST, DEFAULT_LIMITS, MEASURES
-from loadtests.model.profile.aborts import Abort
 from loadtests.model.profile.base import (
     Address,
     Name,
@@ -205,8 +204,56 @@ class Threshold(Table):
         return bound
 
 
-class Profile(Table):
-    """Description of a run: target, workload, faults, thresholds."""
+SHARES = frozenset({"error_share", "lost_share"})
+LESS_IS_WORSE = "host_free_memory_mb"
+
+
+class Abort(Table):
+    """A guard of the run: when it holds for so long, all faults are lifted first and then the load ends."""
+
+    measure: Literal["target_memory_mb", "host_free_memory_mb", "error_share", "lost_share"]
+    at_most: Annotated[float, Field(ge=0, le=1e9)] | None = None
+    at_least: Annotated[float, Field(ge=0, le=1e9)] | None = None
+    for_s: Annotated[float, Field(ge=0, le=3600)] = 3.0  # beyond the limit without a break
+    process: Name | None = None  # target_memory_mb: one process; absent = the sum of the target's
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Abort:
+        want, other = ("at_least", "at_most") if self.measure == LESS_IS_WORSE else ("at_most", "at_least")
+        problems = []
+        if getattr(self, want) is None:
+            problems.append(f'{want}: found nothing, allowed a number, which measure "{self.measure}" needs')
+        if getattr(self, other) is not None:
+            problems.append(f'{other}: found {getattr(self, other)}, allowed nothing: "{self.measure}" takes {want}')
+        if self.measure in SHARES and self.limit > 1:
+            problems.append(f'at_most: found {self.limit:g}, allowed 0 to 1: "{self.measure}" is a share')
+        if self.process is not None and self.measure != "target_memory_mb":
+            problems.append(f'process: found "{self.process}", allowed nothing with measure "{self.measure}"')
+        refuse(problems)
+        return self
+
+    @property
+    def limit(self) -> float:
+        """The bound, whichever side it is on; 0 while the profile is still being checked."""
+        bound = self.at_least if self.at_least is not None else self.at_most
+        return 0.0 if bound is None else bound
+
+    def beyond(self, value: float) -> bool:
+        """Whether a value is on the wrong side."""
+        return value < self.limit if self.measure == LESS_IS_WORSE else value > self.limit
+
+    @property
+    def said(self) -> str:
+        """`target_memory_mb of gateway > 500 for 3 s`."""
+        of = f" of {self.process}" if self.process else ""
+        return f"{self.measure}{of} {'<' if self.measure == LESS_IS_WORSE else '>'} {self.limit:g} for {self.for_s:g} s"
+
+
+# ruff: noqa: RUF012 - pydantic copies a default for every model
+
+
+class Tables(Table):
+    """All tables of a profile, each valid for itself; `Profile` is one whose tables also fit together."""
 
     name: Name
     question: Annotated[str, Field(min_length=10, max_length=300)]
@@ -226,18 +273,6 @@ class Profile(Table):
     guard: Guard = Guard()
     aborts: list[Abort] = []
     thresholds: Annotated[list[Threshold], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _parts_fit_together(self) -> Profile:
-        refuse(problems_between(self))
-        return self
-
-
-def problems_between(profile: Profile) -> list[str]:
-    """Problems that no single table shows, each as `path: what was found, what is allowed`."""
-    from loadtests.model.profile import rules
-
-    return rules.problems(profile)
 
 
 def generated_symbols(count: int) -> list[str]:

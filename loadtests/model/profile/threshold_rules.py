@@ -1,15 +1,15 @@
-"""Which thresholds can never be judged?  Pure: a profile in, problems out, `path: found ..., allowed ...`."""
+"""Which thresholds and abort guards can never be judged?  Pure: a profile in, `path: found ..., allowed ...` out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from loadtests.model.measures import MEASURES, SELECTORS
-from loadtests.model.profile.tables import Profile, Threshold
+from loadtests.model.profile.tables import Tables, Threshold
 from loadtests.model.stackwire import SERVICES
 
 
-def threshold_problems(profile: Profile) -> Iterator[str]:
+def threshold_problems(profile: Tables) -> Iterator[str]:
     """Thresholds whose data the run cannot have, or that say the same thing twice."""
     seen: dict[tuple[object, ...], int] = {}
     for index, threshold in enumerate(profile.thresholds):
@@ -32,7 +32,7 @@ def threshold_problems(profile: Profile) -> Iterator[str]:
         seen.setdefault(key, index)
 
 
-def _selectors(profile: Profile, threshold: Threshold, where: str) -> Iterator[str]:
+def _selectors(profile: Tables, threshold: Threshold, where: str) -> Iterator[str]:
     known: dict[str, list[str]] = {
         "group": [group.name for group in profile.consumers],
         "family": [family.name for family in profile.families],
@@ -55,14 +55,14 @@ def _selectors(profile: Profile, threshold: Threshold, where: str) -> Iterator[s
             )
 
 
-def processes_of(profile: Profile) -> list[str]:
+def processes_of(profile: Tables) -> list[str]:
     """Processes of the target that are sampled."""
     if profile.target.kind == "local":
         return list(SERVICES)
     return sorted({*profile.target.processes, "redis"})
 
 
-def _data(profile: Profile, threshold: Threshold, where: str) -> Iterator[str]:
+def _data(profile: Tables, threshold: Threshold, where: str) -> Iterator[str]:
     measure, row = threshold.measure, MEASURES[threshold.measure]
     if "faults" in row.needs and not profile.faults:
         yield f'{where}.measure: found "{measure}" in a profile without faults, allowed where there are some'
@@ -79,3 +79,20 @@ def _data(profile: Profile, threshold: Threshold, where: str) -> Iterator[str]:
     slow_only = all(group.expect_slow for group in profile.consumers)
     if "group" in row.takes and measure != "connected" and threshold.group is None and slow_only:
         yield f"{where}.group: found nothing, allowed a consumer group, since every group is expected to be slow"
+
+
+def abort_problems(profile: Tables) -> Iterator[str]:
+    """Guards about processes that are not sampled, that say the same twice, or whose time the plan does not have."""
+    known = processes_of(profile)
+    seen: dict[tuple[str, str | None], int] = {}
+    for index, guard in enumerate(profile.aborts):
+        where = f"aborts[{index}]"
+        if guard.process is not None and guard.process not in known:
+            allowed = ", ".join(f'"{name}"' for name in known)
+            yield f'{where}.process: found "{guard.process}", allowed one of {allowed}'
+        if guard.for_s >= profile.run.duration_s:
+            yield f"{where}.for_s: found {guard.for_s:g}, allowed below run.duration_s, {profile.run.duration_s:g}"
+        key = (guard.measure, guard.process)
+        if key in seen:
+            yield f'{where}.measure: found "{guard.measure}", limited in aborts[{seen[key]}] already, allowed once'
+        seen.setdefault(key, index)

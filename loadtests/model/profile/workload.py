@@ -75,7 +75,7 @@ class Family(Table):
 
 
 def _content_problems(content: object) -> list[str]:
-    """What is wrong with the `content` of a family, which nobody else has looked at."""
+    """What is wrong with the `content` of a family, which pydantic skips."""
     allowed = 'allowed "checked", "unchecked" or a list of fields'
     if isinstance(content, str):
         return [] if content in ("checked", "unchecked") else [f'content: found "{content}", {allowed}']

@@ -1,6 +1,7 @@
-"""How do the servers of a stack stand now?  Asked over their own wires and from the system; reads only.
+"""How do the servers of a stack stand, and what of a fault is still in force?  Two looks, compared; reads only.
 
-By none of the code that applies or lifts a fault, so that a mistake there cannot hide itself.
+Asks over the servers' own wires and the system, by none of the code that applies or lifts a fault, so that a mistake
+there cannot hide itself.  Knows nothing of what a fault meant to undo: what is not as before was left.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,40 @@ import redis
 from loadtests.model.address import host_port
 from loadtests.model.logins import client_options, database_options
 from loadtests.model.stackwire import Service, Status
-from proof.asking import DIRECT
-from proof.faults_left import World
-from proof.running import ProofError
+from proof.bench import DIRECT, ProofError
+
+NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """One look. An area is a service, or the stack as a whole; its facts are words, so that any two compare."""
+
+    areas: Mapping[str, Mapping[str, str]]  # area -> what -> how it is
+    unread: Mapping[str, str] = field(default_factory=dict)  # area -> why it could not be looked at
+
+    def left(self, now: World, *, dead: Collection[str] = ()) -> list[str]:
+        """What is not as before, in sentences; `dead` are areas that need not be there any more.
+
+        What could not be looked at is not clean: it is told.
+        """
+        found: list[str] = []
+        for area in sorted({*self.areas, *self.unread, *now.areas, *now.unread} - set(dead)):
+            for when, look in (("before", self), ("now", now)):
+                if area in look.unread:
+                    found.append(f"{area} could not be looked at {when}: {look.unread[area]}")
+            if area not in self.unread and area not in now.unread:
+                found += _changed(area, self.areas.get(area, {}), now.areas.get(area, {}))
+        return found
+
+
+def _changed(area: str, before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    return [
+        f"{area} {what}: {before.get(what, NOTHING)} -> {now.get(what, NOTHING)}"
+        for what in sorted({*before, *now})
+        if before.get(what) != now.get(what)
+    ]
+
 
 ASK_S = 5.0
 SESSIONS, KEYS = "tickstorm-fault-", "tickstorm:probe:"
@@ -135,7 +168,7 @@ def postgres_at(address: str) -> Any:
 
 
 def held(cursor: Any) -> dict[str, str]:
-    """Tables that somebody holds for himself, and sessions of faults. Raises psycopg2.Error."""
+    """Tables that are locked exclusively, and sessions of faults. Raises psycopg2.Error."""
     cursor.execute(
         "SELECT DISTINCT c.relname FROM pg_locks l JOIN pg_class c ON c.oid = l.relation "
         "WHERE l.granted AND l.mode = 'AccessExclusiveLock'"

@@ -16,8 +16,8 @@ import redis
 from loadtests.model.logins import client_options, database_password
 from loadtests.model.stackwire import Ask
 from loadtests.stack.local import LocalStack
-from proof.faults_world import look, standing
-from proof.running import wait_for
+from proof.bench import wait_for
+from proof.stack_state import look, standing
 
 Plant = Callable[[LocalStack], contextlib.AbstractContextManager[object]]
 

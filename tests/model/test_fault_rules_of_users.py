@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 
 BASE: dict[str, Any] = {
     "name": "p",

@@ -1,6 +1,6 @@
-"""How does a section get its lying gateway and its run?  Child processes with deadlines; none outlives the bench.
+"""What does a section of the proof run on?  A lying gateway, runs, a decoy proxy; child processes with deadlines.
 
-Starts children, reads what they leave and touches no server itself: the servers are given.
+Starts children and reads what they leave; no child outlives the bench.  The servers are given.
 """
 
 from __future__ import annotations
@@ -9,10 +9,14 @@ import ctypes
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +25,7 @@ from typing import Any
 from loadtests.model.errors import HarnessError
 from loadtests.model.logins import Login, redis_login
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 READY_S = 15.0
 END_S = 15.0
 MOST_S = 300.0
@@ -49,7 +53,7 @@ def wait_for(holds: Callable[[], Any], timeout_s: float, what: str) -> Any:
     return value
 
 
-# Nobody looks at the page of a proof; `tickstorm analyze` makes it of one that is kept.
+# A proof needs no page; `tickstorm analyze` makes the page of a run that is kept.
 _NO_PAGE = {"TICKSTORM_HTML": "0"}
 
 
@@ -120,7 +124,7 @@ class BenchProcess:
         return "its last lines:\n" + "\n".join(self.said.strip().splitlines()[-8:])
 
 
-class Gateway(BenchProcess):
+class GatewayProcess(BenchProcess):
     """A lying gateway that is ready."""
 
     address: str  # host:port of WebSocket, Socket.IO and HTTP
@@ -202,7 +206,7 @@ class Bench:
 
     def start_gateway(
         self, plan: Mapping[str, Any], *, name: str = "gateway", port: int = 0, redis: str | None = None
-    ) -> Gateway:
+    ) -> GatewayProcess:
         """A lying gateway with this plan (lying_gateway/README.md); `redis` where not the bench's own.
 
         Raises ProofError where it does not get ready.
@@ -211,7 +215,9 @@ class Bench:
         (at / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
         argv = [sys.executable, "-m", "lying_gateway", "--port", str(port), "--redis", redis or self.redis]
         argv += ["--plan", str(at / "plan.json"), "--book", str(at / "book.jsonl")]
-        gateway = Gateway(argv, at / "gateway.log", at / "book.jsonl", redis_login(redis or self.redis, os.environ))
+        gateway = GatewayProcess(
+            argv, at / "gateway.log", at / "book.jsonl", redis_login(redis or self.redis, os.environ)
+        )
         self._children.append(gateway)
         return gateway
 
@@ -267,7 +273,7 @@ class Bench:
         self._children.append(child)
         return child
 
-    def target(self, gateway: Gateway) -> str:
+    def target(self, gateway: GatewayProcess) -> str:
         """The profile's [target] table: Redis and the lying gateway directly, no links between."""
         return (
             f'[target]\nkind = "external"\ntest_system = true\nredis = "{self.redis}"\n'
@@ -293,3 +299,46 @@ class Bench:
         at = self.folder / f"{self._number:02d}-{name}"
         at.mkdir(parents=True)
         return at
+
+
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""`open(url or request, data, timeout)`: raises OSError as `urlopen` does."""
+
+
+DECOY_PROXY = "tickstorm-prove-decoy"
+DECOY_LINK = "decoy-redis"
+
+
+def decoy_target(toxiproxy: str) -> str:
+    """Lines of a profile's [target] by which the decoy is one of its links."""
+    return f'toxiproxy = "{toxiproxy}"\nproxies = {{ {DECOY_LINK} = "{DECOY_PROXY}" }}\n'
+
+
+@contextmanager
+def decoy(toxiproxy: str, redis: str) -> Iterator[socket.socket]:
+    """The proxy, with one connection of ours, which a fault there can touch. Raises ProofError."""
+    _ask_toxiproxy(toxiproxy, "DELETE", f"/proxies/{DECOY_PROXY}", missing=True)
+    body = {"name": DECOY_PROXY, "listen": "127.0.0.1:0", "upstream": redis, "enabled": True}
+    host, _, port = str(_ask_toxiproxy(toxiproxy, "POST", "/proxies", body)["listen"]).rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=5) as ours:
+            yield ours
+    finally:
+        _ask_toxiproxy(toxiproxy, "DELETE", f"/proxies/{DECOY_PROXY}", missing=True)
+
+
+def _ask_toxiproxy(
+    toxiproxy: str, method: str, path: str, body: Mapping[str, Any] | None = None, *, missing: bool = False
+) -> dict[str, Any]:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"http://{toxiproxy}{path}", data=data, method=method)
+    try:
+        with DIRECT.open(request, timeout=5) as answer:
+            found: dict[str, Any] = json.loads(answer.read() or b"{}")
+            return found
+    except urllib.error.HTTPError as error:
+        if not (missing and error.code == 404):
+            raise ProofError(f"Toxiproxy answered {error.code} to {method} {path}") from None
+    except OSError as error:
+        raise ProofError(f"Toxiproxy at {toxiproxy} does not answer: {error}") from None
+    return {}

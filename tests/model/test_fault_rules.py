@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.profile.manual_fault import ManualFaultRefused, Moment, fault_by_hand
-from loadtests.model.profile.tables import Profile
+from loadtests.model.profile.profile import Profile
 
 S = 1_000_000_000
 BASE: dict[str, Any] = {

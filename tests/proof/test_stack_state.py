@@ -15,9 +15,8 @@ import psutil
 import pytest
 
 from loadtests.model.stackwire import Service, Status
-from proof.faults_left import World
-from proof.faults_world import look, processes, standing, toxiproxy
-from proof.running import wait_for
+from proof.bench import wait_for
+from proof.stack_state import World, look, processes, standing, toxiproxy
 
 CALM = World(
     areas={

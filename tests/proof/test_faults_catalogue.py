@@ -8,11 +8,10 @@ import pytest
 
 from loadtests.inject.errors import ControlError, NotAllowedHere, Refused
 from loadtests.model.fault_kinds import KINDS
+from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.reading import read_profile
-from loadtests.model.profile.tables import Profile
 from loadtests.model.results import Lost
-from proof.faults import CatalogueRow, _losses, row_of
-from proof.faults_plan import PLAYS, groups, profile
+from proof.faults import PLAYS, CatalogueRow, _losses, groups, profile, row_of
 
 
 def parsed(text: str) -> Profile:
