@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from loadtests.model.errors import HarnessError
 from proof.expected_results import LOST, OWN_CHOICE, ExpectedDelivery, expected
 from proof.history import Found, FoundAccount, Place
 from proof.sections import SHOWN, Row, compared
@@ -199,6 +200,9 @@ def _published(truth: Truth, found: Found, but: frozenset[int]) -> Iterable[Row]
 
 def _block(block: ExpectedDelivery, results: dict[str, Any], *, but: bool, calm: bool) -> Iterable[Row]:
     delivery = results["delivery"]
+    if delivery["away"] is None:
+        told = "; ".join([*results["reasons"], *map(str, results["harness"]["trouble"])][:3])
+        raise HarnessError(f"the run has no account to compare, since this machine did not keep up: {told}")
     lost = delivery["lost"]
     defect, not_replayed, owed = (block.total(name) for name in ("defect", "not_replayed", "owed"))
     away = {cause: block.total(cause) for cause in ("own_plan", "disconnected")}

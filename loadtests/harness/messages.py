@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from loadtests.harness.participant import PartStatus
+from loadtests.model.user_kinds import USERS
 
 log = logging.getLogger("tickstorm")
 
@@ -27,6 +28,7 @@ ORDER = "tickstorm_order"  # master -> worker: {run, what, data}
 
 Name = Annotated[str, Meta(max_length=200)]
 Number = Annotated[int, Meta(ge=0, le=1 << 40)]
+KindName = Annotated[str, Meta(pattern=f"^({'|'.join(USERS)})$")]
 M = TypeVar("M", bound=Struct)
 
 
@@ -34,13 +36,13 @@ class Take(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A user of a kind begins and wants a slot."""
 
     number: Number
-    kind: str
+    kind: KindName
 
 
 class Give(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A user of a kind gives its slot back."""
 
-    kind: str
+    kind: KindName
     slot: Number
     next_epoch: Number
 

@@ -35,7 +35,7 @@ EVERYBODY = (EventPublisher, WebSocketClient, DatabaseReader)
 @pytest.fixture
 def chosen() -> Chosen:
     found = Chosen(loaded=load("locust-quick"), folder=Path())
-    assert found.planned["EventPublisher"] > 0
+    assert found.planned["publisher"] > 0
     return found
 
 

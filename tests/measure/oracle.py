@@ -92,8 +92,8 @@ def count(world: World, windows: list[tuple[str, str, int, int, int]]) -> dict[s
                     limit = round(p.recovery.limit_s * S)
                     if edge and excused:
                         c["away charged"] += 1
-                    elif edge and not _shut_out(stays, on_path, s, limit):
-                        c["undecided"] += 1
+                    elif edge:  # a slice in which the target kept it out holds messages of both sides
+                        c["away disconnected" if _shut_out(stays, on_path, s, limit) else "undecided"] += 1
                     else:
                         c[f"away {_cause(stays, on_path, s, limit)}"] += 1
             if owed:
