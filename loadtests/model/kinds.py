@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, fields
 from importlib import import_module
 from typing import Any, Literal, TypeVar
 
+from loadtests.model.errors import BadInput
+
 Place = Literal["link", "service", "consumers", "publishers", "target"]
 
 
@@ -180,11 +182,11 @@ def added(table: str) -> tuple[Any, ...]:
 
 
 def registry(table: str, rows: Iterable[Row]) -> dict[str, Row]:
-    """A table of kinds by name, with what extensions add. Raises ValueError where a name stands twice."""
+    """A table of kinds by name, with what extensions add. Raises BadInput where a name stands twice."""
     found: dict[str, Row] = {}
     for row in (*rows, *added(table)):
         if row.name in found:
-            raise ValueError(f'{table}: found "{row.name}" twice, allowed each name once')
+            raise BadInput([f'extension: {table}: found "{row.name}" twice, allowed each name once'])
         found[row.name] = row
     return found
 
