@@ -37,6 +37,11 @@ def test_every_file_of_tests_is_in_one_group() -> None:
     assert shared == {PROOF.partition("::")[0]: ["PROVEN", "PROOF"]}  # one of its tests goes alone
 
 
+def test_every_path_that_a_group_names_exists() -> None:
+    named = {arg.removeprefix("--ignore=").partition("::")[0] for args in GROUPS.values() for arg in args}
+    assert [path for path in sorted(named) if "tests" in path and not (ROOT / path).exists()] == []
+
+
 def test_every_group_is_played_once_and_may_be_played_by_its_name() -> None:
     played = [name for _, names in STAGES for name in names]
     assert sorted(played) == sorted(GROUPS)
