@@ -22,70 +22,52 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Timer
+from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def _of(folder: str, *names: str) -> list[str]:
-    return [f"tests/{folder}/test_{name}.py" for name in names]
-
-
-def _but(*groups: Iterable[str]) -> list[str]:
-    return [f"--ignore={path}" for group in groups for path in group]
-
-
-ATTACKS = _of("drive", "hostile", "rfc6455", "tls_and_compression", "engineio_cases", "user_faults")
-SERVICES = _of("inject", "kinds_service", "kinds_redis")
-SERVERS = sorted({str(path.relative_to(ROOT)) for path in ROOT.glob("tests/inject/test_kinds_*.py")} - {*SERVICES})
-USERS = _of("inject", "user_kinds", "failover", "kinds", "flap", "linkprobes")
-LIFE = _of("inject", "on_stack", "process", "wedge", "ending", "fault_run", "encounter")
-PAGES = ["tests/report", "tests/webui", "tests/harness"]
-TARGET = ["tests/reference_target"]
-LAWS = ["tests/measure", "tests/tally", "tests/plan"]
-STACK = ["tests/stack"]
-ASKED = ["tests/capture", "tests/proof"]
-UNPATCHED = ["tests/benchmarks", "tests/lying_gateway", "tests/test_playing.py"]
-MUTATED = _of("proof", "mutations")
-PROVING = _of("e2e", "prove")
-PROOF = f"{PROVING[0]}::test_the_command_plants_200_000_deliveries_and_finds_them_all"
-COMMANDS = _of("e2e", "commands")
-PLAYED = _of("e2e", "gameday", "prove_faults")
-JUDGED = _of("e2e", "judged_faults", "crew", "tokens", "faults")
-BLAMED = _of("e2e", "blame", "verdicts")
-WEB = _of("e2e", "web", "doors")
-RUNS = ["tests/e2e", "tests/drive", "tests/inject"]
-
-GROUPS: dict[str, list[str]] = {
-    "FAULTS": ["tests/inject", *_but(SERVERS, SERVICES, USERS, LIFE)],
-    "LIFE": LIFE,
-    "PAGES": PAGES,
-    "TARGET": TARGET,
-    "SERVERS": SERVERS,
-    "SERVICES": SERVICES,
-    "PARTS": ["tests", *_but(LAWS, ASKED, PAGES, TARGET, STACK, UNPATCHED, RUNS)],
-    "ASKED": [*ASKED, *_but(MUTATED)],
-    "LAWS": LAWS,
-    "USERS": USERS,
-    "STACK": STACK,
-    "DRIVE": ["tests/drive", *_but(ATTACKS)],
-    "ATTACKS": ATTACKS,
-    "UNPATCHED": UNPATCHED,
-    "COMMANDS": COMMANDS,
-    "WHOLE": ["tests/e2e", *_but(PROVING, COMMANDS, PLAYED, JUDGED, BLAMED, WEB)],
-    "WEB": WEB,
-    "PROVEN": [*PROVING, "--deselect", PROOF],
-    "JUDGED": JUDGED,
-    "BLAMED": BLAMED,
-    "PLAYED": PLAYED,
-    "MUTATED": MUTATED,
-    "PROOF": [PROOF],
+FOLDERS = {
+    "inject": "FAULTS",
+    "drive": "DRIVE",
+    "e2e": "WHOLE",
+    "extensions": "EXTENSIONS",
+    "report": "PAGES",
+    "webui": "PAGES",
+    "harness": "PAGES",
+    "reference_target": "TARGET",
+    "measure": "LAWS",
+    "tally": "LAWS",
+    "plan": "LAWS",
+    "stack": "STACK",
+    "capture": "ASKED",
+    "proof": "ASKED",
+    "benchmarks": "UNPATCHED",
+    "lying_gateway": "UNPATCHED",
 }
-"""Name -> what pytest is given. PARTS takes all that no other names."""
+"""Folder of tests -> the group that plays its files; PARTS plays all others. A file that belongs elsewhere says so by
+`pytestmark = pytest.mark.group("NAME")`."""
+_GROUP = re.compile(r"^pytestmark = .*pytest\.mark\.group\(\"(\w+)\"\)", re.MULTILINE)
+
+
+def group_of(path: Path) -> str:
+    """The group of a file."""
+    said = _GROUP.search(path.read_text(encoding="utf-8"))
+    return said[1] if said else FOLDERS.get(path.relative_to(ROOT / "tests").parts[0], "PARTS")
+
+
+def groups() -> dict[str, list[str]]:
+    """Name -> files, as pytest is given them."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(ROOT.glob("tests/**/test_*.py")):
+        found.setdefault(group_of(path), []).append(str(path.relative_to(ROOT)))
+    return found
+
 
 STAGES: list[tuple[int, list[str]]] = [
     (5, ["FAULTS", "SERVERS", "SERVICES", "LIFE", "USERS"]),
     (5, ["LAWS", "PARTS", "ASKED", "PAGES", "DRIVE", "STACK", "COMMANDS", "ATTACKS", "UNPATCHED", "TARGET"]),
-    (3, ["WEB", "WHOLE", "JUDGED", "BLAMED", "PROVEN", "PLAYED"]),
+    (3, ["WEB", "WHOLE", "JUDGED", "BLAMED", "PROVEN", "PLAYED", "EXTENSIONS"]),
     (1, ["MUTATED", "PROOF"]),
 ]
 """So many at a time, in this order."""
@@ -94,7 +76,7 @@ GROUP_S = 600  # longer than the longest group takes on a busy machine
 KILLED = -9  # status of a group that hung: a test that hangs in gevent's hub hears no timeout
 FAILED = 1  # pytest's exit status where tests failed; above it they did not come to their end
 KEPT = ".again"  # what failed, and what was told at the end
-SUMMARY = "summary.txt"
+SUMMARY, JUNIT = "summary.txt", "junit.xml"
 _COUNT = re.compile(r"(\d+) (passed|failed|error)")
 
 
@@ -130,8 +112,9 @@ class Played:
 def play(name: str, args: Sequence[str], root: Path, *more: str) -> Played:
     """Plays one group, and shows what it says when it has ended, so that no two mix."""
     began, cache = time.monotonic(), root / KEPT / name
+    junit = root / KEPT / f"{name}{'.again' if more else ''}.xml"
     with subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-q", "-o", f"cache_dir={cache}", *more, *args],
+        [sys.executable, "-m", "pytest", "-q", "-o", f"cache_dir={cache}", f"--junitxml={junit}", *more, *args],
         cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     ) as child:  # fmt: skip
         assert child.stdout is not None
@@ -177,14 +160,27 @@ def play_all(
         if played.status > FAILED or played.status < 0 or (played.status and not played.failed):
             told.failed.append(f"{played.name}: its tests did not come to their end (status {played.status})")
     (root / KEPT).mkdir(exist_ok=True)
+    _one_junit(
+        [root / KEPT / f"{played.name}{of}.xml" for played in first for of in ("", ".again")], root / KEPT / JUNIT
+    )
     (root / KEPT / SUMMARY).write_text("\n".join(told.lines()) + "\n")
     return told
+
+
+def _one_junit(files: Iterable[Path], whole: Path) -> None:
+    """All groups' suites in one file, those that were played once more behind their first playing."""
+    suites = ElementTree.Element("testsuites")
+    for file in files:
+        if file.exists():  # else it did not come to its end
+            suites.extend(ElementTree.parse(file).getroot())
+            file.unlink()
+    ElementTree.ElementTree(suites).write(whole, encoding="utf-8", xml_declaration=True)
 
 
 def main(names: Sequence[str]) -> int:
     """Plays all groups, or those that are named, which are played once."""
     stages = [(abreast, [name for name in group if not names or name in names]) for abreast, group in STAGES]
-    told = play_all(GROUPS, [(abreast, group) for abreast, group in stages if group], ROOT, again=not names)
+    told = play_all(groups(), [(abreast, group) for abreast, group in stages if group], ROOT, again=not names)
     print("\n" + "\n".join(told.lines()), flush=True)
     return 1 if told.failed else 0
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from playing import GROUPS
+from playing import groups
 
 ALL_EXAMPLES = "TICKSTORM_ALL_EXAMPLES"  # tests/examples.py
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,7 +46,7 @@ def slow_tests() -> list[str]:
     pytest = [sys.executable, "-m", "pytest", "-q", "-m", "prove_all"]
     wrong = [text for folder in folders for text in command(*pytest, folder)]
     os.environ[ALL_EXAMPLES] = "1"
-    return wrong + command(*pytest[:-2], *GROUPS["LAWS"], "tests/cli/test_damaged_history.py")
+    return wrong + command(*pytest[:-2], *groups()["LAWS"], "tests/cli/test_damaged_history.py")
 
 
 def run(profile: str) -> tuple[int, dict[str, Any]]:

@@ -17,15 +17,14 @@ NOT_ALLOWED_HERE = "not allowed here: "
 """So begins what a step says where this machine's rights, and nothing else, kept a fault from acting."""
 
 
-def _whole(ge: int, le: int) -> Key:
-    return Key(of="whole", limits={"ge": ge, "le": le})
+def _whole(ge: int, le: int, offered: int | None = None) -> Key:
+    return Key(of="whole", limits={"ge": ge, "le": le}, offered=offered)
 
 
 def _choice(*words: str) -> Key:
     return Key(of="choice", choices=words)
 
 
-MS, BYTES = _whole(1, 600_000), _whole(1, 1_000_000)
 SHARE = Key(of="number", limits={"gt": 0, "le": 1})
 REDIS: tuple[str, ...] = ("redis",)
 POSTGRES: tuple[str, ...] = ("postgres",)
@@ -48,24 +47,24 @@ def _by_users(place: Place, *rows: dict[str, Any]) -> Iterator[FaultKind]:
 _KINDS = (
     *_rows(
         "link",
-        {"name": "latency", "needs": {"latency_ms": MS}, "may": {"jitter_ms": _whole(0, 600_000)},
+        {"name": "latency", "needs": {"latency_ms": _whole(1, 600_000, 200)}, "may": {"jitter_ms": _whole(0, 600_000)},
          "directions": True, "loses": False, "toxic": True, "least_s": A_DELAY_S},
-        {"name": "bandwidth", "needs": {"rate_kb_per_s": _whole(1, 10_000_000)},
+        {"name": "bandwidth", "needs": {"rate_kb_per_s": _whole(1, 10_000_000, 50)},
          "directions": True, "loses": False, "toxic": True, "least_s": A_LOAD_S},
-        {"name": "slicer", "needs": {"average_size_bytes": BYTES},
+        {"name": "slicer", "needs": {"average_size_bytes": _whole(1, 1_000_000, 64)},
          "may": {"size_variation_bytes": _whole(0, 1_000_000), "delay_us": _whole(0, 60_000_000)},
          "directions": True, "loses": False, "toxic": True, "least_s": A_LOAD_S},
-        {"name": "limit-data", "needs": {"limit_bytes": _whole(1, 4_000_000)},  # so much a measurement can carry
+        {"name": "limit-data", "needs": {"limit_bytes": _whole(1, 4_000_000, 100_000)},  # a measurement can carry that
          "directions": True, "hides": True, "toxic": True, "least_s": A_LOAD_S},
-        {"name": "slow-close", "needs": {"close_delay_ms": MS},
+        {"name": "slow-close", "needs": {"close_delay_ms": _whole(1, 600_000, 500)},
          "directions": True, "loses": False, "toxic": True, "least_s": A_DELAY_S},
         {"name": "down", "hides": True},
-        {"name": "flap", "needs": {"period_s": Key(of="number", limits={"ge": 0.2, "le": 3600})},
+        {"name": "flap", "needs": {"period_s": Key(of="number", limits={"ge": 0.2, "le": 3600}, offered=1)},
          "may": {"down_share": Key(of="number", limits={"gt": 0, "lt": 1})}, "hides": True},
         {"name": "reset", "directions": True, "hides": True, "toxic": True},
         {"name": "black-hole", "directions": True, "hides": True, "toxic": True},
-        {"name": "failover", "needs": {"to": Key(of="address or spare")}, "may": {"keep": Key(of="yes")},
-         "hides": True},
+        {"name": "failover", "needs": {"to": Key(of="address or spare", offered="spare")},
+         "may": {"keep": Key(of="yes")}, "hides": True},
     ),
     *(
         replace(row, destructive=True, services=row.services or SERVICES)
@@ -75,18 +74,18 @@ _KINDS = (
             {"name": "restart", "hides": True, "instant": True, "stops": True, "on_process": True, "least_s": A_LOAD_S,
              "by": STOPS},
             {"name": "pause", "hides": True, "stops": True, "on_process": True, "by": STOPS},
-            {"name": "cpu-limit", "needs": {"cpu_percent": Key(of="number", limits={"ge": 1, "le": 100})},
+            {"name": "cpu-limit", "needs": {"cpu_percent": Key(of="number", limits={"ge": 1, "le": 100}, offered=20)},
              "on_process": True, "least_s": 2.0},
-            {"name": "memory-limit", "needs": {"memory_mb": _whole(1, 10**6)}, "services": REDIS + POSTGRES,
+            {"name": "memory-limit", "needs": {"memory_mb": _whole(1, 10**6, 200)}, "services": REDIS + POSTGRES,
              "may_end": True, "on_process": True, "least_s": A_LOAD_S},
             {"name": "client-kill", "services": REDIS, "may": {"clients": _choice("pubsub", "all")}, "instant": True},
-            {"name": "memory-pressure", "needs": {"headroom_kb": _whole(0, 10**9)}, "services": REDIS,
+            {"name": "memory-pressure", "needs": {"headroom_kb": _whole(0, 10**9, 512)}, "services": REDIS,
              "may": {"policy": _choice("noeviction", "allkeys-lru", "allkeys-random", "volatile-lru")}},
-            {"name": "output-buffer", "needs": {"limit_kb": _whole(1, 10**9)}, "services": REDIS},
+            {"name": "output-buffer", "needs": {"limit_kb": _whole(1, 10**9, 256)}, "services": REDIS},
             {"name": "backend-kill", "services": POSTGRES, "may": {"user": Key(of="text")}, "instant": True},
             {"name": "connection-exhaustion", "services": POSTGRES, "may": {"leave": _whole(0, 1000)},
              "least_s": A_LOAD_S},
-            {"name": "slow-queries", "needs": {"connections": _whole(1, 200)}, "services": POSTGRES,
+            {"name": "slow-queries", "needs": {"connections": _whole(1, 200, 4)}, "services": POSTGRES,
              "least_s": A_LOAD_S},
             {"name": "lock", "services": POSTGRES,
              "may": {"table": Key(of="text", limits={"pattern": r"^[a-z_][a-z0-9_]{0,62}$"})}},
@@ -94,7 +93,7 @@ _KINDS = (
     ),
     *_by_users(
         "consumers",
-        {"name": "slow-consumers", "needs": {"read_bytes_per_s": _whole(1, 10**9)}, "may": {"share": SHARE},
+        {"name": "slow-consumers", "needs": {"read_bytes_per_s": _whole(1, 10**9, 10_000)}, "may": {"share": SHARE},
          "unread": True},
         {"name": "stalled-consumers", "may": {"share": SHARE}, "unread": True},
         {"name": "half-open-consumers", "may": {"share": SHARE}, "unread": True},
@@ -111,7 +110,7 @@ _KINDS = (
         "target",
         {"name": "planted-defect", "destructive": True, "charges": False,
          "needs": {"defect": _choice("drop", "duplicate", "reorder", "fail", "delay", "leak"),
-                   "amount": _whole(1, 10_000_000)}},
+                   "amount": _whole(1, 10_000_000, 10)}},
     ),
 )  # fmt: skip
 

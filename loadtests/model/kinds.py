@@ -28,6 +28,7 @@ class Key:
     limits: Mapping[str, float | str] = field(default_factory=dict)
     choices: tuple[str, ...] = ()
     default: float | str | bool | None = None  # None: absent, or needed where the kind says so
+    offered: float | str | None = None  # what a form offers first, where the kind needs it
 
 
 Keys = Mapping[str, Key]

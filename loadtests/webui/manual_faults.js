@@ -31,10 +31,7 @@
   const heal = (body, none) => post("heal", body).then((found) => told(found.faults, none)).catch((error) => say(error.message, true));
 
   // -- the form of a fault
-  const DEFAULTS = {
-    for_s: 5, latency_ms: 200, rate_kb_per_s: 50, average_size_bytes: 64, limit_bytes: 100000, close_delay_ms: 500, period_s: 1, to: "spare",
-    cpu_percent: 20, memory_mb: 200, headroom_kb: 512, limit_kb: 256, connections: 4, read_bytes_per_s: 10000, amount: 10,
-  };
+  const FOR_S = 5;
   const UNITS = { ms: "ms", s: "s", mb: "MB", kb: "KB", us: "µs", bytes: "bytes", percent: "%" };
   const wording = (key) => {
     const words = key.split("_"), rate = key.match(/^(.*)_(kb|bytes)_per_s$/);
@@ -59,7 +56,7 @@
   const amount = (of) => {
     if (of.kind === "choice" || of.kind === "yes") {
       const choices = of.kind === "yes" ? ["true", "false"] : of.choices;
-      return select(of.needed ? choices : [["", "–"], ...choices], DEFAULTS[of.key]);
+      return select(of.needed ? choices : [["", "–"], ...choices], of.offered);
     }
     const input = document.createElement("input");
     input.autocomplete = "off";
@@ -69,7 +66,7 @@
       if (known(of.at_least)) input.min = of.at_least;
       if (known(of.at_most)) input.max = of.at_most;
     }
-    if (of.needed || of.key in remembered) input.value = remembered[of.key] ?? DEFAULTS[of.key] ?? "";
+    if (of.needed || of.key in remembered) input.value = remembered[of.key] ?? of.offered ?? "";
     if (!of.needed) input.placeholder = "as it is";
     return input;
   };
@@ -89,7 +86,7 @@
     if (places) fields.append(field(form.place, form.place === "link" ? "link" : form.place === "service" ? "service" : form.place + " group", select(places, place)));
     for (const of of form.amounts) fields.append(field(of.key, wording(of.key), amount(of)));
     if (form.directions) fields.append(field("direction", "direction", select(["both", "downstream", "upstream"], "both")));
-    fields.append(field("for_s", "for how long, in s", amount({ key: "for_s", kind: "number", needed: true, at_least: 0.1, at_most: 86400 })));
+    fields.append(field("for_s", "for how long, in s", amount({ key: "for_s", kind: "number", needed: true, at_least: 0.1, at_most: 86400, offered: FOR_S })));
     at("ask-lead").textContent = form.destructive && !live.test_system ? "This is destructive, and the profile does not mark its target as a test system: it will be refused." : "";
     at("ask-error").textContent = "";
   };

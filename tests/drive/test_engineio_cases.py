@@ -29,6 +29,8 @@ from loadtests.tally.accountant import Accountant
 from loadtests.tally.identity import encode
 from loadtests.tally.streams import Streams
 
+pytestmark = pytest.mark.group("ATTACKS")
+
 STREAM = pack_stream(0, 0, 0)
 WHO = encode("object", "run", STREAM, 4, 5, 6)
 LOAD = b'{"tickstorm":%b}' % WHO

@@ -17,6 +17,8 @@ from receiving import RUN, Process, accounts, expected, of, profile, records
 from loadtests.model.ids import pack_stream
 from loadtests.model.records import Strange, Subscription
 
+pytestmark = pytest.mark.group("ATTACKS")
+
 STREAMS = [pack_stream(0, 0, 0), pack_stream(1, 0, 0)]
 VICTIM_KB = 16 * 1024
 """What one victim may cost: the longest message, while it is cut and copied."""

@@ -20,6 +20,8 @@ from websockets.uri import parse_uri
 from loadtests.drive.consume import frames
 from loadtests.drive.consume.frames import MAX_MESSAGE, Cutter, Frame, ProtocolError
 
+pytestmark = pytest.mark.group("ATTACKS")
+
 TEXT, BINARY, CLOSE, PING, PONG = frames.TEXT, frames.BINARY, frames.CLOSE, frames.PING, frames.PONG
 K = "κόσμε".encode()
 EMOJI = "\U0001f4c8".encode()

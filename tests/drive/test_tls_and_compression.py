@@ -30,6 +30,8 @@ from loadtests.drive.consume.handshake import RefusedError
 from loadtests.model.ids import pack_stream
 from loadtests.model.records import Consumed, Strange, Subscription
 
+pytestmark = pytest.mark.group("ATTACKS")
+
 STREAMS = [pack_stream(0, 0, 0), pack_stream(1, 0, 0)]
 BOTH = [{"name": "plain", "count": 2}, {"name": "sio", "count": 2, "transport": "socketio"}]
 FAST = {"first_ms": 50.0, "max_ms": 100.0}

@@ -33,7 +33,7 @@ from loadtests.model.profile.tables import Identity, Run, Sampling, Target, Thre
 from loadtests.model.profile.workload import Consumers, Family, Publishers, Reconnect, Shape
 from loadtests.model.records import Record, Subscription
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.group("ATTACKS")]
 ROOT = Path(__file__).parents[2]
 SECRET = "of this test"
 CHANNEL = "tickstock.events.patterns"

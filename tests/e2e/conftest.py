@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from launching import Bench
+from launching import Bench, alone
 
 from loadtests.stack.local import LocalStack
 
@@ -16,3 +16,10 @@ def bench(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     made = Bench(stack, tmp_path_factory.mktemp("e2e"))
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """A stack for this module alone: the lying gateway hears every run on its Redis."""
+    with alone(tmp_path_factory.mktemp("prove-stack")) as stack:
+        yield stack

@@ -17,7 +17,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import psutil
 
 from loadtests.model.codec import Frame, decode
 from loadtests.model.records import Record
+from loadtests.model.stackwire import Ask
 from loadtests.stack.local import LocalStack
 from proof.account import TOKEN_HEADER as HEADER
 
@@ -55,6 +57,15 @@ def free_port() -> int:
 def _heed_ctrl_c() -> None:
     """Who is started in the background by a script ignores SIGINT, and so would all that it starts."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[LocalStack]:
+    """A stack without a gateway of its own."""
+    with LocalStack.up(folder) as stack:
+        for service in ("gateway", "producer"):
+            assert stack.ask(Ask(do="stop", service=service)).ok
+        yield stack
 
 
 class Started:

@@ -16,7 +16,7 @@ from launching import LOCUST, TICKSTORM, Bench, Started, until
 from loadtests.model.records import Effective, PhaseMark
 from loadtests.stack.local import LocalStack
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.group("BLAMED")]
 RARELY = pytest.mark.prove_all
 SHORT = ("--set", "run.duration_s=2")
 

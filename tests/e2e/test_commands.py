@@ -17,7 +17,7 @@ from launching import Bench, Started, get
 from loadtests.harness.files import shipped_profiles
 from loadtests.model.stackwire import LINKS, SERVICES
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.group("COMMANDS")]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from launching import Bench, Run, Started
 
 from loadtests.model.records import CrewFault, FaultStep, Subscription
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.group("JUDGED")]
 
 PROFILE = """
 name = "crew"

@@ -12,7 +12,7 @@ from launching import Bench, Run, Started, until
 
 from loadtests.model.records import FaultStep
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.group("JUDGED")]
 FRESH_CUT = texts.CUT.replace("for_s = 1\n", "for_s = 3\n").replace("duration_s = 8", "duration_s = 12")
 
 

@@ -18,7 +18,7 @@ from test_web import Web, is_up
 
 from loadtests.model.records import FaultStep, Note
 
-pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(240), pytest.mark.group("PLAYED")]
 GAMEDAY = texts.long(120).replace('name = "calm"', 'name = "gameday"').replace(
     "[guard]",
     """[steady]

@@ -10,7 +10,7 @@ from launching import Bench, Run, Started
 
 from loadtests.model.records import FaultStep, PhaseMark, Published
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.group("JUDGED")]
 
 HEAD = """
 question = "Whose is each loss while several faults act on a real pipeline?"

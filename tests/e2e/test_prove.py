@@ -6,25 +6,22 @@ That it fails where it must is shown in tests/proof/test_mutations.py.
 from __future__ import annotations
 
 import queue
-import re
 import signal
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from launching import Bench as Launching
-from launching import until
+from launching import alone, until
 
-from loadtests.model.stackwire import Ask
 from loadtests.stack.local import LocalStack
 from proof.account import WAYS
 from proof.bench import Bench
 from proof.planting import Planting, planting
 from proof.sections import Row
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.group("PROVEN")]
 DEADLINE_S = 110
 ALWAYS = ("workers", "killed")
 """Ways to run of `make test`; `make prove-all` plays all."""
@@ -33,32 +30,6 @@ ALWAYS = ("workers", "killed")
 @pytest.fixture(scope="module")
 def made() -> Planting:
     return planting(deliveries=8_000, seed=3)
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """A stack for this module alone: the lying gateway hears every run on its Redis."""
-    with alone(tmp_path_factory.mktemp("prove-stack")) as stack:
-        yield stack
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[LocalStack]:
-    """A stack without a gateway of its own."""
-    with LocalStack.up(folder) as stack:
-        for service in ("gateway", "producer"):
-            assert stack.ask(Ask(do="stop", service=service)).ok
-        yield stack
-
-
-def test_the_command_plants_200_000_deliveries_and_finds_them_all(bench: Launching, own: LocalStack) -> None:
-    child = bench.start("prove", "--only", "account", TICKSTORM_STACK=str(own.folder))
-    assert child.wait(100) == 0, child.said
-    assert child.said.splitlines()[-1].startswith("everything that was planted was found, and nothing else")
-    (count,) = re.findall(r"([\d,]+) deliveries to", child.said)
-    assert int(count.replace(",", "")) >= 190_000
-    assert "WRONG" not in child.said
-    assert child.nothing_left()
 
 
 @pytest.fixture(scope="module")

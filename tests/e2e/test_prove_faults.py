@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from launching import Bench
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.group("PLAYED")]
 
 
 @pytest.mark.prove_all

@@ -15,7 +15,7 @@ from loadtests.model.records import CrewFault, FaultStep
 from loadtests.stack.folder import PASSWORDS
 from loadtests.stack.passwords import kept
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.group("JUDGED")]
 SECRET = "a-secret-that-no-file-may-hold-4711"
 BAD_TOKEN = """
 [target]

@@ -11,7 +11,7 @@ from launching import Bench, Run, Started
 
 from loadtests.model.stackwire import Ask
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.group("BLAMED")]
 
 
 @dataclass(frozen=True, kw_only=True)

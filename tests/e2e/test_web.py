@@ -17,7 +17,7 @@ from launching import PAGE, Bench, Run, Started, free_port, get, post, until
 from loadtests.harness.files import shipped_profiles
 from proof.account import token_of
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.group("WEB")]
 OWED = texts.PUBLISHED * texts.CONSUMERS
 
 

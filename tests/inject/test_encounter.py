@@ -21,6 +21,8 @@ from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING, TOUCHED, TOU
 
 from .conftest import Place, TestLink, planned
 
+pytestmark = pytest.mark.group("LIFE")
+
 A, B, OURS = ("10.0.0.1", 4001), ("10.0.0.2", 4002), ("127.0.0.1", 9)
 
 

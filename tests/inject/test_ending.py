@@ -12,7 +12,7 @@ from loadtests.model.injectwire import End, Schedule
 
 from .conftest import NS_PER_S, Run, TestLink, planned
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.group("LIFE")]
 
 
 def in_s(run: Run, seconds: float) -> int:

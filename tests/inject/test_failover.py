@@ -24,7 +24,7 @@ from loadtests.stack.local import LocalStack
 from .conftest import NS_PER_S, READY_S, Place, Run, TestLink, end, eventually, free_port, planned, run_server
 from .test_on_stack import SPEAKS, begin_on, is_ready
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.group("USERS")]
 MS = 1_000_000
 SOON_NS = 900 * MS
 WHOLE = ["announced", "active", "proved", "lifted"]

@@ -23,6 +23,8 @@ from loadtests.model.records import FaultStep, Note
 
 from .conftest import NS_PER_S, eventually
 
+pytestmark = pytest.mark.group("LIFE")
+
 REDIS = frozenset({"service redis"})
 
 

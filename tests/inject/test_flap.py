@@ -18,7 +18,7 @@ from loadtests.model.injectwire import Schedule
 
 from .conftest import Run, TestLink, eventually, planned
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.group("USERS")]
 MS = 1_000_000
 SOON_NS = 900 * MS
 

@@ -19,7 +19,7 @@ from loadtests.model.injectwire import End, Schedule
 from .conftest import NS_PER_S, Place, Run, TestLink, planned
 from .side_by_side import LEAD_S, Played, begin, part
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.group("USERS")]
 MS = 1_000_000
 SOON_NS = 900 * MS
 WHOLE = ["announced", "active", "proved", "lifted"]

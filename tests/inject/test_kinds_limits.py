@@ -26,7 +26,7 @@ from loadtests.stack.local import LocalStack
 from .conftest import Run, eventually
 from .on_servers import SOON_NS, WHOLE, fault_on, injector, play, site_on, whole_again, witnessed
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.group("SERVERS")]
 BUSY = "local x = 0 for i = 1, 500000 do x = x + i end return x"
 
 

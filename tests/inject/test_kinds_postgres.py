@@ -22,7 +22,7 @@ from loadtests.stack.local import LocalStack
 from .conftest import Run, eventually
 from .on_servers import SOON_NS, WHOLE, fault_on, injector, is_at_once, play, site_on, whole_again, witnessed
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.group("SERVERS")]
 OURS = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'tickstorm-fault-%'"
 
 

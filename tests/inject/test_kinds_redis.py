@@ -22,7 +22,7 @@ from loadtests.stack.local import LocalStack
 from .conftest import Run, eventually
 from .on_servers import SOON_NS, WHOLE, fault_on, injector, is_at_once, play, site_on, whole_again, witnessed
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.group("SERVICES")]
 SETTINGS = ("maxmemory", "maxmemory-policy", "client-output-buffer-limit")
 
 

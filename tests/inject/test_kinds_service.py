@@ -23,7 +23,7 @@ from loadtests.stack.local import LocalStack
 from .conftest import NS_PER_S, Run, eventually
 from .on_servers import SOON_NS, WHOLE, fault_on, injector, is_at_once, is_whole, play, site_on, whole_again, witnessed
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.group("SERVICES")]
 
 
 @pytest.fixture(scope="module")

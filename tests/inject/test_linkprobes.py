@@ -22,7 +22,7 @@ from loadtests.model.records import LINK_PROBE, PathProbe
 
 from .conftest import NS_PER_S, READY_S, Place, Run, TestLink, begin_for, eventually, planned
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.group("USERS")]
 EVERY_S = 0.1
 
 

@@ -19,7 +19,7 @@ from loadtests.stack.local import LocalStack
 
 from .conftest import NS_PER_S, READY_S, Run, eventually
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.group("LIFE")]
 
 SPEAKS = {"gateway-redis": "redis", "gateway-postgres": "postgres", "client-gateway": "gateway"}
 TURNS: dict[str, tuple[float, dict[str, float | int | str]]] = {

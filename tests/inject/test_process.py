@@ -24,7 +24,7 @@ from loadtests.model.records import Trouble
 
 from .conftest import NS_PER_S, Ear, Run, TestLink, begin_for, eventually, free_port, planned
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.group("LIFE")]
 
 PARENT = """
 import sys, threading

@@ -20,6 +20,8 @@ from loadtests.model.injectwire import Begin, CrewOrder, CrewState, FromInjector
 
 from .conftest import NS_PER_S, READY_S, Ear, Place, Run, begin_for
 
+pytestmark = pytest.mark.group("USERS")
+
 MS = 1_000_000
 
 

@@ -24,7 +24,7 @@ from loadtests.stack.servers import Servers
 from .conftest import NS_PER_S, READY_S, Place, Run, TestLink, begin_for, end, free_port, planned, run_server
 from .fakes import FakeSupervisor
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.group("LIFE")]
 SLACK_NS = NS_PER_S  # from the time-out to the note
 
 

@@ -18,7 +18,7 @@ from mutations import MUTATIONS, NONE, VERDICTS, sitecustomize, verdicts
 from loadtests.model.stackwire import Ask
 from loadtests.stack.local import LocalStack
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.group("MUTATED")]
 ROOT = Path(__file__).resolve().parents[2]
 SIDE_BY_SIDE = 2
 DEADLINE_S = 240

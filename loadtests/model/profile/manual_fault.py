@@ -16,6 +16,7 @@ from loadtests.model.errors import TickstormError
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.injectwire import PlannedFault
+from loadtests.model.kinds import Key
 from loadtests.model.profile.fault_rules import CLIENT_LINK, FaultPlace, groups_of, hidden, proof_problems, wedges
 from loadtests.model.profile.faults import Fault, fault_of
 from loadtests.model.profile.problems import problems_of
@@ -187,6 +188,7 @@ class Amount(msgspec.Struct, frozen=True, kw_only=True):
     at_least: float | None = None
     at_most: float | None = None
     choices: list[str] = []
+    offered: float | str | None = None
 
 
 class Form(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,8 +203,7 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def forms() -> list[Form]:
-    """One form for each kind, from the table and the profile's own limits."""
-    schema = Fault.all_keys.model_json_schema()["properties"]
+    """One form for each kind, from the table."""
     return [
         Form(
             kind=kind.name,
@@ -210,25 +211,29 @@ def forms() -> list[Form]:
             places=list(kind.services),
             destructive=kind.destructive,
             directions=kind.directions,
-            amounts=[_amount(key, key in kind.needs, schema[key]) for key in kind.keys],
+            amounts=[_amount(name, name in kind.needs, key) for name, key in kind.keys.items()],
         )
         for kind in KINDS.values()
     ]
 
 
-def _amount(key: str, needed: bool, schema: dict[str, Any]) -> Amount:
-    of = next((s for s in schema.get("anyOf", [schema]) if s.get("type") != "null"), schema)
-    if "enum" in of or "const" in of:
-        return Amount(key=key, needed=needed, kind="choice", choices=list(of.get("enum", [of.get("const")])))
-    kinds: dict[str, Literal["whole", "number", "words", "yes"]] = {
-        "integer": "whole",
+def _amount(name: str, needed: bool, key: Key) -> Amount:
+    kinds: dict[str, Literal["whole", "number", "yes", "choice"]] = {
+        "whole": "whole",
         "number": "number",
-        "boolean": "yes",
+        "yes": "yes",
+        "choice": "choice",
     }
+    least, most = (next((key.limits[bound] for bound in bounds if bound in key.limits), None) for bounds in _BOUNDS)
     return Amount(
-        key=key,
+        key=name,
         needed=needed,
-        kind=kinds.get(of.get("type", ""), "words"),
-        at_least=of.get("minimum", of.get("exclusiveMinimum")),
-        at_most=of.get("maximum", of.get("exclusiveMaximum")),
+        kind=kinds.get(key.of, "words"),
+        at_least=least if isinstance(least, int | float) else None,
+        at_most=most if isinstance(most, int | float) else None,
+        choices=list(key.choices),
+        offered=key.offered,
     )
+
+
+_BOUNDS = (("ge", "gt"), ("le", "lt"))
