@@ -1,21 +1,34 @@
-"""Does every table that names kinds name those that there are, and does every path in the documents exist?"""
+"""Does every row of a table of kinds have its part, does the part keep to its port, and do all tables name the same?"""
 
 from __future__ import annotations
 
-import re
+import subprocess
+import sys
+from inspect import isfunction, signature
 from pathlib import Path
+from typing import Any, Generic, Protocol
 
+import pytest
+
+from loadtests.drive.consume.transport import Transport
+from loadtests.drive.publish.sink import Sink
 from loadtests.drive.user_faults import READING
 from loadtests.inject.kinds import KINDS as ACTS
 from loadtests.inject.kinds.on_users import KINDS as USERS_KINDS
 from loadtests.inject.kinds.service_stops import KINDS as STOPPING_KINDS
+from loadtests.measure.measures import MEASURES as BOUND
 from loadtests.model.fault_kinds import KINDS, named
+from loadtests.model.kinds import SinkKind, TransportKind, part
+from loadtests.model.measures import MEASURES
+from loadtests.model.sinks import SINKS
+from loadtests.model.transports import TRANSPORTS
+from loadtests.model.user_kinds import USERS
 from tests.golden.recording import NEED_A_SERVER, acting
+from tests.measure.test_checks import ELSEWHERE, RED
 
 ROOT = Path(__file__).resolve().parents[1]
 WITHOUT_KIND = {"__init__", "kind", "on_link", "on_postgres", "on_redis", "on_service"}
 """Files of `inject/kinds` that only help the others."""
-PATH = re.compile(r"`((?:loadtests|tests|benchmarks|docs|profiles|reference_target|lying_gateway)/[\w./-]+)`")
 
 
 def test_every_kind_has_a_row_and_a_part_and_every_file_of_kinds_is_some_row_s_part() -> None:
@@ -42,8 +55,51 @@ def test_kinds_that_act_on_processes_are_kinds_of_services() -> None:
     assert named(lambda kind: kind.stops) <= named(lambda kind: kind.on_process)
 
 
-def test_every_path_in_the_documents_exists() -> None:
-    texts = [*ROOT.glob("*.md"), *ROOT.glob("*/*.md")]
-    named = {(text.name, path) for text in texts for path in PATH.findall(text.read_text(encoding="utf-8"))}
-    assert len(named) > 50
-    assert [pair for pair in sorted(named) if not list(ROOT.glob(pair[1])) and "<" not in pair[1]] == []
+def port_of(protocol: type) -> dict[str, Any]:
+    """What a protocol and those that it extends demand: methods, and attributes (None)."""
+    found: dict[str, Any] = {}
+    for base in reversed(protocol.__mro__):
+        if base not in (object, Protocol, Generic) and getattr(base, "_is_protocol", False):
+            found |= dict.fromkeys(vars(base).get("__annotations__", ()))
+            found |= {name: value for name, value in vars(base).items() if isfunction(value) and name[0] != "_"}
+    return found
+
+
+@pytest.mark.parametrize("row", [*TRANSPORTS.values(), *SINKS.values()], ids=lambda row: row.name)
+def test_transports_and_sinks_implement_every_method_of_their_port(row: TransportKind | SinkKind) -> None:
+    port, acts = port_of(Transport if isinstance(row, TransportKind) else Sink), part(row.by)
+    assert len(port) >= 2
+    for name, asked in port.items():
+        given = getattr(acts, name, None)
+        assert given is not None, f"{row.by} lacks {name}"
+        if asked is not None:
+            assert callable(given), name
+            assert list(signature(given).parameters) == list(signature(asked).parameters), f"{row.by}.{name}"
+
+
+def test_the_class_of_every_kind_of_user_is_a_subclass_of_slot_user_of_that_kind() -> None:
+    """In a process of its own: Locust patches the standard library of the one that imports it."""
+    code = (
+        "from loadtests.drive.slot_user import SlotUser\n"
+        "from loadtests.model.kinds import part\n"
+        "from loadtests.model.user_kinds import USERS\n"
+        "for name, row in USERS.items():\n"
+        "    acts = part(row.by)\n"
+        "    assert issubclass(acts, SlotUser) and acts.kind == name and acts.__name__ == row.user_class, name\n"
+        "    assert acts.serve is not SlotUser.serve, name\n"
+        "    assert row.lacking, name\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_measure_has_a_row_a_function_a_red_test_and_no_measure_lacks_its_row() -> None:
+    assert set(BOUND) == set(MEASURES) == RED.keys() | ELSEWHERE.keys()
+    for name, row in MEASURES.items():
+        assert list(signature(BOUND[name]).parameters) == ["case", "t"], row.by
+
+
+def test_every_part_is_named_by_its_row_alone() -> None:
+    """One part, one row: two rows with the same part would be one kind under two names."""
+    for rows in (MEASURES, USERS, SINKS, TRANSPORTS):
+        assert len({row.by for row in rows.values()}) == len(rows)

@@ -1,6 +1,6 @@
 """Which kinds of users does a run have, and how many of each does a profile want?  The table; data only.
 
-How to add one: a row (in an extension: docs/extending.md) and its class, a subclass of `drive.slot_user.SlotUser`.
+How to add one, here or in an extension: docs/extending.md.
 """
 
 from __future__ import annotations

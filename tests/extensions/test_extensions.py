@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from loadtests.model.errors import BadInput
-from loadtests.model.kinds import Extension, Measure, UserKind, add, added
+from loadtests.model.kinds import Extension, Measure, UserKind, add, added, registry
 from loadtests.model.logins import redis_login
 from loadtests.stack.local import LocalStack
 from tests.e2e.launching import Bench, Run, Started, free_port, get, until
@@ -247,9 +247,6 @@ def test_a_row_that_comes_too_late_or_twice_is_an_error() -> None:
     added("measures")
     with pytest.raises(RuntimeError, match="measures is in use"):
         add(Extension(measures=(Measure(name="late", by="nowhere"),)))
-    from loadtests.model.errors import BadInput
-from loadtests.model.kinds import registry
-
     row = UserKind(name="publisher", by="nowhere:Nobody")
     with pytest.raises(BadInput, match='found "publisher" twice'):
         registry("users", (row, row))

@@ -2,7 +2,7 @@
 
 A transport is made once for a run, from the identity's path and form. For each connection it opens a connected socket
 and makes a cutter; everything else it says of bytes alone, so that what many consumers receive is read once for all.
-An example outside the tree: tests/extensions/server_sent_events.py.
+An example outside the tree: tests/extensions/tickstorm_examples/server_sent_events.py.
 """
 
 from __future__ import annotations

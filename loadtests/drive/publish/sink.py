@@ -2,7 +2,7 @@
 
 A sink is made once for a publisher group. It words the command of a channel beforehand, and reads a reply for as many
 commands as were answered alike; nothing of it runs for each message. An example outside the tree:
-tests/extensions/stream_sink.py.
+tests/extensions/tickstorm_examples/stream_sink.py.
 """
 
 from __future__ import annotations
