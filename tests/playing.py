@@ -34,7 +34,7 @@ def _but(*groups: Iterable[str]) -> list[str]:
     return [f"--ignore={path}" for group in groups for path in group]
 
 
-ATTACKS = _of("drive", "hostile", "rfc6455", "tls_and_compression", "engineio_cases", "crew")
+ATTACKS = _of("drive", "hostile", "rfc6455", "tls_and_compression", "engineio_cases", "user_faults")
 SERVICES = _of("inject", "kinds_service", "kinds_redis")
 SERVERS = sorted({str(path.relative_to(ROOT)) for path in ROOT.glob("tests/inject/test_kinds_*.py")} - {*SERVICES})
 USERS = _of("inject", "user_kinds", "failover", "kinds", "flap", "linkprobes")

@@ -28,7 +28,7 @@ CONSUMER = UserKind(
 )
 READER = UserKind(
     name="reader",
-    by="loadtests.drive.sql.reader:DatabaseReader",
+    by="loadtests.drive.database_reader:DatabaseReader",
     groups="readers",
     lacking="no reader took part, since its class was not chosen: nothing was asked of the database",
 )

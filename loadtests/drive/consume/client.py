@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtests.drive.consume.consuming import Consuming
+from loadtests.drive.consume.consumer import Consuming
 from loadtests.drive.run_context import Lease, RunContext
 from loadtests.drive.slot_user import SlotUser
 from loadtests.model.ids import NS_PER_MS

@@ -12,7 +12,7 @@ from typing import Any, Final
 import gevent
 
 from loadtests.drive.consume.connection import Connection
-from loadtests.drive.consume.socket_gauges import unread
+from loadtests.drive.consume.kernel_socket import unread
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.ports import RunClock
 

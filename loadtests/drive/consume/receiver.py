@@ -16,10 +16,10 @@ from gevent.lock import RLock
 from loadtests.drive.consume import frames, stamps
 from loadtests.drive.consume.chunks import Chunks, Control
 from loadtests.drive.consume.connection import OUTGOING_MAX, Connection, ConnectionEnd, RequestAnswer
-from loadtests.drive.consume.display import HarnessReading, Health, Readings, merge_received
 from loadtests.drive.consume.epoll_source import EpollSource
 from loadtests.drive.consume.greenlet_source import GreenletSource
 from loadtests.drive.consume.handshake import RefusedError
+from loadtests.drive.consume.health import HarnessReading, Health, Readings, merge_received
 from loadtests.drive.consume.heartbeat import Heartbeat
 from loadtests.drive.consume.inability import Inabilities
 from loadtests.drive.consume.integrity import Integrity, IntegritySampling
@@ -59,22 +59,22 @@ class Receiver:
 
     def __init__(
         self,
-        wiring: RunContext,
+        context: RunContext,
         *,
         source: str | None = None,
         cached: bool = True,
         replays: Mapping[str, Sequence[Replayed]] | None = None,
     ) -> None:
-        profile, contract = wiring.profile, wiring.contract
-        self._wiring = wiring
-        self._emit = wiring.emit
+        profile, contract = context.profile, context.contract
+        self._context = context
+        self._emit = context.emit
         self._contract = contract
         self.accountant = Accountant(
             family_of_route=[route.family for route in contract.routes],
             copies_of_family=[family.copies for family in profile.families],
             consumer_groups=len(profile.consumers),
             exceptions_per_s=profile.guard.exceptions_per_s,
-            now_ns=wiring.clock.now_ns(),
+            now_ns=context.clock.now_ns(),
             late_ns=round(profile.run.late_s * 1_000_000_000),
             streams_kept=_streams_kept(contract),
         )
@@ -89,22 +89,22 @@ class Receiver:
             name: Chunks(
                 transport,
                 streams,
-                wiring.run,
+                context.run,
                 cached=cached,
                 integrity=Integrity(shapes, TRANSPORTS[name].envelope, self._sampling),
                 stream=TRANSPORTS[name].stream,
             )
             for name, transport in self._transports.items()
         }
-        self._subscriptions = Subscriptions(wiring.emit)
+        self._subscriptions = Subscriptions(context.emit)
         self._connections: set[Connection] = set()
         self._connected = 0
-        self._inabilities = Inabilities(wiring.trouble)
+        self._inabilities = Inabilities(context.trouble)
         self.probes: dict[int, int] = {}
         """Nonce of a probe message: how many consumers have seen it."""
         sampling = profile.sampling
         mean = 1 if sampling.stamps == "every" else sampling.one_in
-        gaps = SampleGaps(mean, f"{profile.seed}:samples:{wiring.run}")
+        gaps = SampleGaps(mean, f"{profile.seed}:samples:{context.run}")
         usable = EpollSource.available(tls=profile.target.tls)
         self.source: EpollSource | GreenletSource
         if profile.target.compression:
@@ -115,15 +115,15 @@ class Receiver:
             wanted = sampling.stamps != "off" and stamps.AVAILABLE
             self.source = EpollSource(self, gaps=gaps, kernel_stamps=wanted)
         self._lag = HubLag()
-        self._heartbeat = Heartbeat(self._connections, wiring.clock, held=self.source.holds, lost=self._silent)
+        self._heartbeat = Heartbeat(self._connections, context.clock, held=self.source.holds, lost=self._silent)
         self._flushing = RLock()
         self._closed = False
         self._told = Readings(self.accountant.sums())
-        wiring.t0.rawlink(self._began)
+        context.t0.rawlink(self._began)
 
     def _began(self, t0: AsyncResult[int]) -> None:
         if t0.value is not None:
-            self.accountant.warm(t0.value + round(self._wiring.profile.run.warm_up_s * NS_PER_S))
+            self.accountant.warm(t0.value + round(self._context.profile.run.warm_up_s * NS_PER_S))
 
     @property
     def receive_name(self) -> str:
@@ -134,7 +134,7 @@ class Receiver:
 
     def transport(self, plan: ConsumerPlan) -> Transport:
         """How a consumer talks to the target."""
-        return self._transports[self._wiring.profile.consumers[plan.group].transport]
+        return self._transports[self._context.profile.consumers[plan.group].transport]
 
     def add(
         self,
@@ -156,7 +156,7 @@ class Receiver:
             sock.close()
             raise RefusedError("the run is over")
         adopted = self.source.adopt(sock)
-        name = self._wiring.profile.consumers[plan.group].transport
+        name = self._context.profile.consumers[plan.group].transport
         transport = self._transports[name].with_token(token)
         account = self.accountant.account(
             consumer=plan.slot, epoch=epoch, group=plan.group, routes=plan.routes, transport=name
@@ -168,7 +168,7 @@ class Receiver:
             account=account,
             group=plan.group,
             read_bytes_per_s=read_bytes_per_s,
-            max_message=self._wiring.profile.guard.message_bytes,
+            max_message=self._context.profile.guard.message_bytes,
         )
         if transport.ready:
             connection.ready.set()
@@ -180,7 +180,7 @@ class Receiver:
             raise
         self._connections.add(connection)
         if behind:
-            self.received(connection, behind, self._wiring.clock.now_ns())
+            self.received(connection, behind, self._context.clock.now_ns())
         return connection
 
     def ask(self, connection: Connection, action: str, body: dict[str, Any]) -> AsyncResult[RequestAnswer]:
@@ -255,7 +255,7 @@ class Receiver:
 
     def clock_offset_ns(self) -> int:
         """What to add to this process's monotonic clock to get the run's."""
-        return self._wiring.clock.at_monotonic_ns(0)
+        return self._context.clock.at_monotonic_ns(0)
 
     def received(
         self, connection: Connection, chunk: bytes, now_ns: int, *, sampled: bool = False, kernel_ns: int | None = None
@@ -275,20 +275,20 @@ class Receiver:
     def broken(self, connection: Connection, error: OSError) -> None:
         """The socket failed."""
         why = "peer closed" if isinstance(error, _CLOSED_BY_PEER) else "error"
-        self.end(connection, self._wiring.clock.now_ns(), why, error.strerror or str(error) or type(error).__name__)
+        self.end(connection, self._context.clock.now_ns(), why, error.strerror or str(error) or type(error).__name__)
 
     def refused(self, connection: Connection, error: frames.ProtocolError) -> None:
         """The source itself met a breach of the protocol, or more than we take."""
-        now_ns = self._wiring.clock.now_ns()
+        now_ns = self._context.clock.now_ns()
         if not isinstance(error, frames.TooLongError):
             self.accountant.note_strange("protocol", connection.account.consumer, now_ns, str(error))
         self._react(connection, Control("broken", error), now_ns)
 
     def failed(self, connection: Connection) -> None:
         """An error of our own while a read was settled: its account is not to be trusted."""
-        now_ns = self._wiring.clock.now_ns()
+        now_ns = self._context.clock.now_ns()
         consumer = connection.account.consumer
-        self._wiring.trouble(now_ns, -1, "an error in the receive loop; the account is incomplete", [consumer])
+        self._context.trouble(now_ns, -1, "an error in the receive loop; the account is incomplete", [consumer])
         connection.account.at_least = True
         self.end(connection, now_ns, HARNESS, "error in the receive loop")
 
@@ -376,7 +376,7 @@ class Receiver:
                     if record is not None:
                         self._emit(record)
             if self.accountant.miscounted:
-                self._wiring.trouble(0, -1, "the tally does not add up", sorted(self.accountant.miscounted))
+                self._context.trouble(0, -1, "the tally does not add up", sorted(self.accountant.miscounted))
                 self.accountant.miscounted.clear()
             self._inabilities.tell(final=final)
 
@@ -405,7 +405,7 @@ class Receiver:
         if self._closed:
             return
         self._closed = True
-        now_ns = self._wiring.clock.now_ns()
+        now_ns = self._context.clock.now_ns()
         for connection in list(self._connections):
             self.end(connection, now_ns, "end")
         self._inabilities.tell(final=True)

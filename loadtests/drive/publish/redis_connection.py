@@ -13,7 +13,7 @@ from typing import Any
 
 import gevent
 
-from loadtests.drive.consume.dialing import connected
+from loadtests.drive.dialing import connected
 from loadtests.drive.publish.resp import Replies, Reply, RespError, command
 from loadtests.model.address import written
 from loadtests.model.logins import redis_login

@@ -13,10 +13,10 @@ from gevent import socket as gsocket
 from loadtests.drive.consume import tls
 from loadtests.drive.consume.connection import Connection
 from loadtests.drive.consume.consumer_fault import ConsumerFault
-from loadtests.drive.consume.dialing import connected
 from loadtests.drive.consume.handshake import BeyondUsError, RefusedError, UnauthorizedError, agent
 from loadtests.drive.consume.inability import is_ours
 from loadtests.drive.consume.transport import Call
+from loadtests.drive.dialing import connected
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.profile.workload import Reconnect
 
@@ -51,94 +51,102 @@ class Consuming:
     """The life of one consumer slot under one lease."""
 
     __slots__ = (
-        "_connection", "_delay_s", "_failure_noted_ns", "_plan", "_role", "_spec", "_tell", "_wiring", "next_epoch",
+        "_connection",
+        "_consumer_fault",
+        "_context",
+        "_delay_s",
+        "_failure_noted_ns",
+        "_plan",
+        "_spec",
+        "_tell",
+        "next_epoch",
     )  # fmt: skip
 
-    def __init__(self, wiring: RunContext, lease: Lease, tell: Tell) -> None:
-        self._wiring = wiring
-        self._plan = wiring.contract.consumer(lease.slot)
-        self._spec = wiring.profile.consumers[self._plan.group]
+    def __init__(self, context: RunContext, lease: Lease, tell: Tell) -> None:
+        self._context = context
+        self._plan = context.contract.consumer(lease.slot)
+        self._spec = context.profile.consumers[self._plan.group]
         self._tell = tell
         self._connection: Connection | None = None
-        self._delay_s = delays_s(self._spec.reconnect, f"{wiring.profile.seed}:reconnect:{lease.slot}")
+        self._delay_s = delays_s(self._spec.reconnect, f"{context.profile.seed}:reconnect:{lease.slot}")
         self._failure_noted_ns = -NS_PER_S
         self.next_epoch = lease.epoch
-        self._role = ConsumerFault(wiring, lease.slot, self._spec.read_bytes_per_s)
+        self._consumer_fault = ConsumerFault(context, lease.slot, self._spec.read_bytes_per_s)
 
     def run(self) -> None:
         """Stay subscribed until the run is over."""
-        over = self._wiring.over
+        over = self._context.over
         attempt = 0
-        self._wiring.crew.join(self._role)
+        self._context.user_faults.join(self._consumer_fault)
         while not over.is_set():
             if self._subscribe():
                 attempt = 0
                 self._park()
             if not over.is_set():
-                attempt = self._role.wait_turn(attempt, self._delay_s)
+                attempt = self._consumer_fault.wait_turn(attempt, self._delay_s)
 
     def stop(self) -> None:
         """Locust took this user away: leave at once, without waiting for anybody."""
-        self._wiring.crew.leave(self._role)
+        self._context.user_faults.leave(self._consumer_fault)
         connection = self._connection
         if connection is not None and connection.end is None:
-            receiver, now_ns = self._wiring.receiver, self._wiring.clock.now_ns()
+            receiver, now_ns = self._context.receiver, self._context.clock.now_ns()
             receiver.step(connection, "leaving", now_ns)
             receiver.say_goodbye(connection)
             receiver.end(connection, now_ns, "moved")
 
     def _subscribe(self) -> bool:
         """One attempt, up to the confirmed subscription."""
-        began_ns = self._wiring.clock.now_ns()
+        began_ns = self._context.clock.now_ns()
         try:
             connection = self._connect()
         except (OSError, RefusedError) as error:
             ours = isinstance(error, BeyondUsError) or (isinstance(error, OSError) and is_ours(error))
-            now_ns = self._wiring.clock.now_ns()
+            now_ns = self._context.clock.now_ns()
             if isinstance(error, UnauthorizedError):
-                self._role.refused()
+                self._consumer_fault.refused()
             self._tell(self._spec.name, now_ns - began_ns, type(error).__name__)
             if now_ns - self._failure_noted_ns >= NS_PER_S:
                 self._failure_noted_ns = now_ns
-                self._wiring.receiver.not_connected(self._plan, self.next_epoch, now_ns, str(error), ours=ours)
+                self._context.receiver.not_connected(self._plan, self.next_epoch, now_ns, str(error), ours=ours)
                 self.next_epoch += 1
             return False
         problem = self._confirm(connection)
         if not problem:
-            self._role.arrived(connection)
+            self._consumer_fault.arrived(connection)
         elif connection.end is not None and connection.end.why == "refused":
-            self._role.refused()
-        self._tell(self._spec.name, self._wiring.clock.now_ns() - began_ns, problem)
+            self._consumer_fault.refused()
+        self._tell(self._spec.name, self._context.clock.now_ns() - began_ns, problem)
         return not problem
 
     def _connect(self) -> Connection:
         """Connect, upgrade, hand over. Raises OSError (TimeoutError too) and RefusedError."""
-        wiring = self._wiring
-        target = wiring.profile.target
-        host, port = wiring.addresses.gateway
+        context = self._context
+        target = context.profile.target
+        host, port = context.addresses.gateway
         sock: Any = None
         handed_over = False
         try:
             with gevent.Timeout(OPEN_S, TimeoutError(f"not connected within {OPEN_S:g} s")):
                 sock = connected((host, port), self._prepare)
                 if target.tls:
-                    wiring.tls = wiring.tls or tls.context_of(target)
-                    sock = tls.wrap(sock, wiring.tls, target, host)
-                token = self._role.present()
-                sock, behind = wiring.receiver.transport(self._plan).open(
+                    context.tls = context.tls or tls.context_of(target)
+                    sock = tls.wrap(sock, context.tls, target, host)
+                token = self._consumer_fault.present()
+                sock, behind = context.receiver.transport(self._plan).open(
                     sock,
                     Call(
                         host=host,
                         port=port,
                         target=target,
                         plan=self._plan,
-                        agent=agent(_VERSION, wiring.run, self._plan.slot, self.next_epoch),
+                        agent=agent(_VERSION, context.run, self._plan.slot, self.next_epoch),
                         token=token,
-                        message_bytes=wiring.profile.guard.message_bytes,
+                        message_bytes=context.profile.guard.message_bytes,
                     ),
                 )
             handed_over = True
-            self._connection = wiring.receiver.add(
+            self._connection = context.receiver.add(
                 sock,
                 plan=self._plan,
                 epoch=self.next_epoch,
@@ -161,7 +169,7 @@ class Consuming:
 
         The end of the run waits for no answer: whoever has none by then leaves.
         """
-        receiver, clock, over = self._wiring.receiver, self._wiring.clock, self._wiring.over
+        receiver, clock, over = self._context.receiver, self._context.clock, self._context.over
         gevent.wait([connection.ready, over], timeout=OPEN_S, count=1)
         if not connection.ready.is_set():
             if over.is_set():
@@ -195,20 +203,20 @@ class Consuming:
         return ""
 
     def _leave_unconfirmed(self, connection: Connection) -> str:
-        receiver = self._wiring.receiver
+        receiver = self._context.receiver
         receiver.say_goodbye(connection)
-        receiver.end(connection, self._wiring.clock.now_ns(), "own", "not confirmed when the run ended")
+        receiver.end(connection, self._context.clock.now_ns(), "own", "not confirmed when the run ended")
         return "the run is over"
 
     def _park(self) -> None:
         """Wait until the connection or the run is over; leave in good order at the run's end or where a fault asks."""
         connection = self._connection
         assert connection is not None
-        gevent.wait([connection.over, self._wiring.over, self._role.go], count=1)
+        gevent.wait([connection.over, self._context.over, self._consumer_fault.go], count=1)
         if connection.end is not None:
             return
-        why, detail = ("own", "") if self._wiring.over.is_set() else ("fault", self._role.why_go)
-        receiver, clock = self._wiring.receiver, self._wiring.clock
+        why, detail = ("own", "") if self._context.over.is_set() else ("fault", self._consumer_fault.why_go)
+        receiver, clock = self._context.receiver, self._context.clock
         receiver.step(connection, "leaving", clock.now_ns())
         asks = connection.transport.asks
         answer = receiver.ask(connection, "unsubscribe", {}).wait(GOODBYE_S) if asks else None
