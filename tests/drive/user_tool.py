@@ -11,7 +11,7 @@ from locust.env import Environment
 from locust.stats import StatsEntry
 
 from loadtests.capture.clock import MonotonicClock
-from loadtests.drive.consume.client import WebSocketClient
+from loadtests.drive.consume.consumer import WebSocketClient
 from loadtests.drive.consume.receiver import Receiver
 from loadtests.drive.locust_stats import merge
 from loadtests.drive.run_context import Addresses, Lease, NoSlot, RunContext

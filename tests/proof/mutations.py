@@ -138,7 +138,7 @@ def _(module):
             sampled(self, account, *rest)
     module.Accountant.sampled = blind
 
-@once("loadtests.drive.consume.sample_gaps")
+@once("loadtests.drive.consume.read_accounting")
 def _(module):
     module.SampleGaps.draw = lambda *_: 1
 

@@ -98,7 +98,7 @@ class Connection:
         self.end: ConnectionEnd | None = None
         self.over = Event()
 
-    def settle(self, answer: RequestAnswer, number: int | None) -> None:
+    def answered(self, answer: RequestAnswer, number: int | None) -> None:
         """Hand an answer to who asked; one without a number answers the oldest question."""
         if number is None and self.answers:
             number = next(iter(self.answers))

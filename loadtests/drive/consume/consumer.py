@@ -5,23 +5,22 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import gevent
 from gevent import socket as gsocket
 
-from loadtests.drive.consume import tls
 from loadtests.drive.consume.connection import Connection
 from loadtests.drive.consume.consumer_fault import ConsumerFault
 from loadtests.drive.consume.handshake import BeyondUsError, RefusedError, UnauthorizedError, agent
 from loadtests.drive.consume.inability import is_ours
 from loadtests.drive.consume.transport import Call
-from loadtests.drive.dialing import connected
-from loadtests.model.ids import NS_PER_S
+from loadtests.drive.dialing import connected, tls_context, wrap_tls
+from loadtests.drive.run_context import Lease, RunContext
+from loadtests.drive.slot_user import SlotUser
+from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.profile.workload import Reconnect
-
-if TYPE_CHECKING:
-    from loadtests.drive.run_context import Lease, RunContext
+from loadtests.model.user_kinds import CONSUMER
 
 OPEN_S: Final = 10.0
 """How long connecting and upgrading together may take, and then the subscription's confirmation."""
@@ -130,8 +129,8 @@ class Consuming:
             with gevent.Timeout(OPEN_S, TimeoutError(f"not connected within {OPEN_S:g} s")):
                 sock = connected((host, port), self._prepare)
                 if target.tls:
-                    context.tls = context.tls or tls.context_of(target)
-                    sock = tls.wrap(sock, context.tls, target, host)
+                    context.tls = context.tls or tls_context(target)
+                    sock = wrap_tls(sock, context.tls, target, host)
                 token = self._consumer_fault.present()
                 sock, behind = context.receiver.transport(self._plan).open(
                     sock,
@@ -222,3 +221,32 @@ class Consuming:
         answer = receiver.ask(connection, "unsubscribe", {}).wait(GOODBYE_S) if asks else None
         receiver.say_goodbye(connection)
         receiver.end(connection, clock.now_ns() if answer is None else answer.at_ns, why, detail)
+
+
+class WebSocketClient(SlotUser):
+    """One consumer, by the transport that its group in the profile names."""
+
+    kind = CONSUMER.name
+    _consuming: Consuming | None = None
+
+    def serve(self, context: RunContext, lease: Lease) -> None:
+        """Hold a subscription until the run is over."""
+        consuming = self._consuming = Consuming(context, lease, self._tell)
+        try:
+            consuming.run()
+        finally:
+            consuming.stop()
+
+    def next_epoch(self, context: RunContext, lease: Lease) -> int:
+        """Each connection, and each group of failures that was noted, took one."""
+        return lease.epoch if self._consuming is None else self._consuming.next_epoch
+
+    def _tell(self, group: str, took_ns: int, problem: str) -> None:
+        self.environment.events.request.fire(
+            request_type="WS",
+            name=f"connect {group}",
+            response_time=took_ns / NS_PER_MS,
+            response_length=0,
+            exception=ConnectionError(problem) if problem else None,
+            context={},
+        )

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 import gevent
 from gevent import monkey
 
-from loadtests.drive.consume import stamps
+from loadtests.drive.consume import kernel_socket
 from loadtests.drive.consume.connection import OUTGOING_MAX, Connection
-from loadtests.drive.consume.sample_gaps import SampleGaps
+from loadtests.drive.consume.read_accounting import SampleGaps
 
 if TYPE_CHECKING:
     from loadtests.drive.consume.receiver import Receiver
@@ -81,7 +81,7 @@ class EpollSource:
     def add(self, connection: Connection) -> None:
         """Begin to read."""
         if self._stamps:
-            connection.stamped = stamps.switch_on(connection.sock)
+            connection.stamped = kernel_socket.switch_on_stamps(connection.sock)
         fd = connection.sock.fileno()
         self._connections[fd] = connection
         self._epoll.register(fd, _READ)
@@ -199,7 +199,7 @@ class EpollSource:
         if sampled:
             self._until_sample = self._gaps.draw()
         if sampled and connection.stamped:
-            chunk, now, kernel = stamps.receive(connection.sock, size)
+            chunk, now, kernel = kernel_socket.receive_stamped(connection.sock, size)
             now += offset
             kernel = None if kernel is None else kernel + offset
         else:

@@ -12,7 +12,7 @@ import gevent
 
 from loadtests.drive.consume.connection import OUTGOING_MAX, Connection
 from loadtests.drive.consume.frames import ProtocolError
-from loadtests.drive.consume.sample_gaps import SampleGaps
+from loadtests.drive.consume.read_accounting import SampleGaps
 
 if TYPE_CHECKING:
     from loadtests.drive.consume.receiver import Receiver

@@ -13,20 +13,19 @@ import gevent
 from gevent.event import AsyncResult
 from gevent.lock import RLock
 
-from loadtests.drive.consume import frames, stamps
+from loadtests.drive.consume import frames, kernel_socket
 from loadtests.drive.consume.chunks import Chunks, Control
 from loadtests.drive.consume.connection import OUTGOING_MAX, Connection, ConnectionEnd, RequestAnswer
 from loadtests.drive.consume.epoll_source import EpollSource
 from loadtests.drive.consume.greenlet_source import GreenletSource
 from loadtests.drive.consume.handshake import RefusedError
-from loadtests.drive.consume.health import HarnessReading, Health, Readings, merge_received
+from loadtests.drive.consume.health import HarnessReading, HubLag, Readings, ReceivingHealth
 from loadtests.drive.consume.heartbeat import Heartbeat
 from loadtests.drive.consume.inability import Inabilities
 from loadtests.drive.consume.integrity import Integrity, IntegritySampling
-from loadtests.drive.consume.read_accounting import settle
-from loadtests.drive.consume.sample_gaps import SampleGaps
+from loadtests.drive.consume.read_accounting import SampleGaps, account_read
 from loadtests.drive.consume.transport import Transport
-from loadtests.drive.hub_lag import HubLag
+from loadtests.drive.locust_stats import merge_received
 from loadtests.model import words
 from loadtests.model.contract import ConsumerPlan, Contract
 from loadtests.model.ids import NS_PER_S
@@ -112,7 +111,7 @@ class Receiver:
         elif source == "greenlet" or (source is None and not usable):
             self.source = GreenletSource(self, gaps=gaps)
         else:
-            wanted = sampling.stamps != "off" and stamps.AVAILABLE
+            wanted = sampling.stamps != "off" and kernel_socket.STAMPS_AVAILABLE
             self.source = EpollSource(self, gaps=gaps, kernel_stamps=wanted)
         self._lag = HubLag()
         self._heartbeat = Heartbeat(self._connections, context.clock, held=self.source.holds, lost=self._silent)
@@ -192,7 +191,7 @@ class Receiver:
         if connection.end is None:
             self._say(connection, connection.transport.request(action, number, body))
         if connection.end is not None:
-            connection.settle(_refusal(connection.end), number)
+            connection.answered(_refusal(connection.end), number)
         return answer
 
     def step(self, connection: Connection, step: Step, at_ns: int, *, why: str = "", detail: str = "") -> None:
@@ -247,7 +246,7 @@ class Receiver:
         self.step(connection, "left", at_ns, why=why, detail=words.plain(detail))
         self.accountant.close_account(connection.account)
         for number in list(connection.answers):
-            connection.settle(_refusal(connection.end), number)
+            connection.answered(_refusal(connection.end), number)
         connection.ready.set()
         connection.over.set()
 
@@ -266,7 +265,7 @@ class Receiver:
         if not chunk:
             self.end(connection, now_ns, "peer closed", "end of stream")
             return
-        controls = settle(self.accountant, connection, chunk, now_ns, sampled=sampled, kernel_ns=kernel_ns)
+        controls = account_read(self.accountant, connection, chunk, now_ns, sampled=sampled, kernel_ns=kernel_ns)
         for control in controls:
             self._react(connection, control, now_ns)
             if connection.over.is_set():
@@ -326,11 +325,11 @@ class Receiver:
             case "error" if not connection.ready.is_set():
                 self.end(connection, now_ns, "refused", words.of(control.data))
             case "error":
-                connection.settle(
+                connection.answered(
                     RequestAnswer(now_ns, control.data, words.of(control.data) or "refused"), control.number
                 )
             case "ack" | "subscribed" | "unsubscribed":
-                connection.settle(RequestAnswer(now_ns, control.data, _reason(control.data)), control.number)
+                connection.answered(RequestAnswer(now_ns, control.data, _reason(control.data)), control.number)
 
     def _say(self, connection: Connection, data: bytes) -> None:
         if connection.end is not None or not data:
@@ -380,9 +379,9 @@ class Receiver:
                 self.accountant.miscounted.clear()
             self._inabilities.tell(final=final)
 
-    def health(self) -> Health:
+    def health(self) -> ReceivingHealth:
         """How the receiving side stands now."""
-        return Health(connected=self._connected, open=len(self._connections))
+        return ReceivingHealth(connected=self._connected, open=len(self._connections))
 
     def take_reading(self) -> HarnessReading:
         """How the receiving side fared since the last call; messages and reads are those of the last flush."""

@@ -8,7 +8,7 @@ lag beyond, so that a process that cannot keep up does not hide behind its block
 from __future__ import annotations
 
 
-class Blocking:
+class Backpressure:
     """The open stretch of blocked time of one publisher; times are ns of the run clock."""
 
     __slots__ = ("_began", "_blocked", "_from", "_until")

@@ -15,17 +15,19 @@ from typing import TYPE_CHECKING
 import gevent
 import msgspec
 
+from loadtests.drive.locust_stats import PublishDisplay
 from loadtests.drive.publish.bad_input import BadInputFault
 from loadtests.drive.publish.commands import Commands
-from loadtests.drive.publish.display import PublishDisplay
 from loadtests.drive.publish.probing import probe
 from loadtests.drive.publish.redis_connection import RedisConnection, dial
 from loadtests.drive.publish.replays import read_replays
 from loadtests.drive.publish.slot import Slot
 from loadtests.drive.run_context import Lease, RunContext
+from loadtests.drive.slot_user import SlotUser
 from loadtests.drive.timer import Timer
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
 from loadtests.model.sinks import SINKS
+from loadtests.model.user_kinds import PUBLISHER
 from loadtests.plan.replay import Replayed
 from loadtests.plan.workload import Workload
 from loadtests.tally.publishing import PublishTally
@@ -145,15 +147,6 @@ class Publishing:
         """Show Locust what it has not seen yet: requests "PUBLISH <channel>", their time is that of the reply."""
         for display in self.displays.values():
             display.merge_into(environment)
-
-    def settle(self, timeout_s: float) -> bool:
-        """After `plan_over`: wait until no answer is missing; says whether that came to pass in time."""
-        deadline = time.monotonic() + timeout_s
-        while any(slot.outstanding for slot in (*self._slots.values(), *self._leaving)):
-            if time.monotonic() >= deadline:
-                return False
-            gevent.sleep(0.01)
-        return True
 
     def close(self) -> None:
         """Stop everything; what has no answer is UNKNOWN. Safe to repeat."""
@@ -332,3 +325,17 @@ class Publishing:
             if slot in self._leaving:
                 self._leaving.discard(slot)
                 slot.lost("left")
+
+
+class EventPublisher(SlotUser):
+    """One publisher slot of the profile."""
+
+    kind = PUBLISHER.name
+
+    def serve(self, context: RunContext, lease: Lease) -> None:
+        """Publish the slot's plan."""
+        context.publishing.serve(lease)
+
+    def next_epoch(self, context: RunContext, lease: Lease) -> int:
+        """As who serves it knows: a user that was killed meanwhile knows less."""
+        return context.publishing.next_epoch(lease)

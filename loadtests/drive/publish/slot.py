@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from gevent.event import Event
 
-from loadtests.drive.publish.backpressure import Blocking
+from loadtests.drive.publish.backpressure import Backpressure
 from loadtests.drive.publish.commands import Commands
 from loadtests.drive.publish.cursor import Cursor
 from loadtests.drive.publish.redis_connection import RedisConnection
@@ -79,7 +79,7 @@ class Slot:
         self._limit, self._late_ns, self._reply_timeout_ns = outstanding, late_ns, reply_timeout_ns
         self._answered, self._failed, self._wake = answered, failed, wake
         self._open: deque[_Open] = deque()
-        self._blocking = Blocking()
+        self._backpressure = Backpressure()
         self._streams = commands.streams(plan.slot, epoch)
         self._outcome = commands.sink.outcome
         self._cursor = Cursor(plan)
@@ -145,7 +145,7 @@ class Slot:
                     self._failed(entry.channels[at], why, 1)
             self._open.clear()
             self.outstanding = 0
-            self._blocking.block(now)
+            self._backpressure.block(now)
             self._wake(self)
         self.went.set()
 
@@ -160,7 +160,7 @@ class Slot:
         while dealt < budget and not self._over:
             head = self._cursor.head()
             if head is None or head > until_ns:
-                self._blocking.caught_up()
+                self._backpressure.caught_up()
                 self._crowded = False
                 break
             if now - head > self._patience and (overdue := self._drop_one(head, now)):
@@ -169,7 +169,7 @@ class Slot:
             connection = self._ready(now, look=True)
             if connection is None:
                 break
-            self._blocking.release(now)
+            self._backpressure.release(now)
             sent = self._send(connection, min(until_ns, now), now, budget - dealt)
             if not sent:
                 break
@@ -202,7 +202,7 @@ class Slot:
             left = count
             while left:
                 left -= self._settle(self._open[0], outcome, left, now)
-        if self._blocking.open or self._crowded or self.done:
+        if self._backpressure.open or self._crowded or self.done:
             self._wake(self)
 
     # -- the plan
@@ -216,11 +216,11 @@ class Slot:
             if self.outstanding < self._limit:
                 self._crowded = False
                 return connection
-            if not self._blocking.open and self._open and now - self._open[0].sent_ns <= _PROMPT_NS:
+            if not self._backpressure.open and self._open and now - self._open[0].sent_ns <= _PROMPT_NS:
                 self._crowded = True
                 return None
         self._crowded = False
-        self._blocking.block(now)
+        self._backpressure.block(now)
         return None
 
     @property
@@ -229,10 +229,10 @@ class Slot:
 
     def _drop_one(self, head: int, now: int) -> int:
         """Let the overdue head go if it is too late for it; 0 = it is to be sent."""
-        ours = self._blocking.own_before(now, OWN_LAG_LIMIT_NS)
+        ours = self._backpressure.own_before(now, OWN_LAG_LIMIT_NS)
         if head < ours:
             return self._skip(ours)
-        if self._blocking.of(head, now) and now - head > self._late_ns:
+        if self._backpressure.of(head, now) and now - head > self._late_ns:
             self._drop(head, now)
             return 1
         return 0
@@ -245,7 +245,7 @@ class Slot:
 
     def _drop(self, head: int, now: int) -> None:
         """Account the head without sending it: not offered if we are to blame, else surely failed."""
-        blocked = self._blocking.of(head, now)
+        blocked = self._backpressure.of(head, now)
         if not blocked or now - head - blocked > OWN_LAG_LIMIT_NS:
             self._tally.not_offered(self.plan.group, head // SLICE_NS)
         else:
@@ -285,15 +285,15 @@ class Slot:
         left = self._clock.now_ns()
         if count < len(due):
             self._streams.take_back(made, count)
-            self._blocking.block(left)
+            self._backpressure.block(left)
             if not count:
                 return 0
             due = due[:count]
         cursor.at += count
         blocked = None
         own = [(left - ns) // 1000 for ns in due]
-        if self._blocking.open:
-            blocked = [self._blocking.of(ns, left) // 1000 for ns in due]
+        if self._backpressure.open:
+            blocked = [self._backpressure.of(ns, left) // 1000 for ns in due]
             own = [all_of - part for all_of, part in zip(own, blocked, strict=True)]
         self._tally.sent(
             self.plan.group,
