@@ -91,14 +91,14 @@ def main(plan: dict[str, Any]) -> None:
                 wait(lambda n=int(count): len(connects) >= n)
                 print("tried", flush=True)
             case ["received", count]:
-                wait(lambda n=int(count): receiver.sums().messages >= n)
+                wait(lambda n=int(count): receiver.accountant.sums().messages >= n)
                 print("received", flush=True)
             case ["begin"]:
-                began = (time.perf_counter(), time.process_time(), receiver.sums().messages)
+                began = (time.perf_counter(), time.process_time(), receiver.accountant.sums().messages)
                 print("begun", flush=True)
             case ["end"]:
                 wall, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
-                print(json.dumps([wall, cpu, receiver.sums().messages - began[2]]), flush=True)
+                print(json.dumps([wall, cpu, receiver.accountant.sums().messages - began[2]]), flush=True)
             case ["touch", what]:
                 getattr(receiver, f"{what}_touch")(context.clock.now_ns())
                 print("touched", flush=True)

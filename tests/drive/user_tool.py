@@ -83,7 +83,7 @@ def main(plan: dict[str, Any]) -> None:
     def all_there() -> bool:
         receiver.flush(context.clock.now_ns())
         receiver.merge_stats(environment)
-        return receiver.sums().messages >= received
+        return receiver.accountant.sums().messages >= received
 
     wait(all_there, "every message")
     context.over.set()

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import gevent
 from gevent import monkey
 
-from loadtests.drive.consume import kernel_socket
 from loadtests.drive.consume.connection import OUTGOING_MAX, Connection
+from loadtests.drive.consume.kernel_socket import receive_stamped, switch_on_stamps
 from loadtests.drive.consume.read_accounting import SampleGaps
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SOCKETS_A_TURN: Final = 16
 BYTES_A_READ: Final = 16 * 1024
-_SLOW_READS_PER_S: Final = 10
+SLOW_READS_PER_S: Final = 10
 _READ: Final = _select.EPOLLIN if hasattr(_select, "EPOLLIN") else 1
 _WRITE: Final = _select.EPOLLOUT if hasattr(_select, "EPOLLOUT") else 4
 
@@ -81,7 +81,7 @@ class EpollSource:
     def add(self, connection: Connection) -> None:
         """Begin to read."""
         if self._stamps:
-            connection.stamped = kernel_socket.switch_on_stamps(connection.sock)
+            connection.stamped = switch_on_stamps(connection.sock)
         fd = connection.sock.fileno()
         self._connections[fd] = connection
         self._epoll.register(fd, _READ)
@@ -193,13 +193,13 @@ class EpollSource:
         size = BYTES_A_READ
         pace = connection.read_bytes_per_s
         if pace is not None:
-            size = min(size, max(1, pace // _SLOW_READS_PER_S))
+            size = min(size, max(1, pace // SLOW_READS_PER_S))
         sampled = self._until_sample <= 0
         kernel: int | None = None
         if sampled:
             self._until_sample = self._gaps.draw()
         if sampled and connection.stamped:
-            chunk, now, kernel = kernel_socket.receive_stamped(connection.sock, size)
+            chunk, now, kernel = receive_stamped(connection.sock, size)
             now += offset
             kernel = None if kernel is None else kernel + offset
         else:

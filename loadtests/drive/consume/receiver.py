@@ -13,17 +13,16 @@ import gevent
 from gevent.event import AsyncResult
 from gevent.lock import RLock
 
-from loadtests.drive.consume import frames, kernel_socket
+from loadtests.drive.consume import frames
 from loadtests.drive.consume.chunks import Chunks, Control
 from loadtests.drive.consume.connection import OUTGOING_MAX, Connection, ConnectionEnd, RequestAnswer
-from loadtests.drive.consume.epoll_source import EpollSource
-from loadtests.drive.consume.greenlet_source import GreenletSource
+from loadtests.drive.consume.greenlet_source import choose_source
 from loadtests.drive.consume.handshake import RefusedError
 from loadtests.drive.consume.health import HarnessReading, HubLag, Readings, ReceivingHealth
 from loadtests.drive.consume.heartbeat import Heartbeat
 from loadtests.drive.consume.inability import Inabilities
 from loadtests.drive.consume.integrity import Integrity, IntegritySampling
-from loadtests.drive.consume.read_accounting import SampleGaps, account_read
+from loadtests.drive.consume.read_accounting import account_read
 from loadtests.drive.consume.transport import Transport
 from loadtests.drive.locust_stats import merge_received
 from loadtests.model import words
@@ -33,7 +32,7 @@ from loadtests.model.kinds import part
 from loadtests.model.records import HARNESS, Touched
 from loadtests.model.transports import TRANSPORTS
 from loadtests.plan.payload import content_shapes
-from loadtests.tally.accountant import Accountant, Sums
+from loadtests.tally.accountant import Accountant
 from loadtests.tally.streams import STREAMS_KEPT
 from loadtests.tally.subscriptions import Step, Subscriptions
 
@@ -82,12 +81,11 @@ class Receiver:
             name: part(TRANSPORTS[name].by)(identity.path, identity.form)
             for name in dict.fromkeys(group.transport for group in profile.consumers)
         }
-        streams = self.accountant.streams
         shapes, self._sampling = content_shapes(contract, replays or {}), IntegritySampling(profile.seed)
         self._chunks = {
             name: Chunks(
                 transport,
-                streams,
+                self.accountant.streams,
                 context.run,
                 cached=cached,
                 integrity=Integrity(shapes, TRANSPORTS[name].envelope, self._sampling),
@@ -101,18 +99,7 @@ class Receiver:
         self._inabilities = Inabilities(context.trouble)
         self.probes: dict[int, int] = {}
         """Nonce of a probe message: how many consumers have seen it."""
-        sampling = profile.sampling
-        mean = 1 if sampling.stamps == "every" else sampling.one_in
-        gaps = SampleGaps(mean, f"{profile.seed}:samples:{context.run}")
-        usable = EpollSource.available(tls=profile.target.tls)
-        self.source: EpollSource | GreenletSource
-        if profile.target.compression:
-            self.source = GreenletSource(self, gaps=gaps, name="library")
-        elif source == "greenlet" or (source is None and not usable):
-            self.source = GreenletSource(self, gaps=gaps)
-        else:
-            wanted = sampling.stamps != "off" and kernel_socket.STAMPS_AVAILABLE
-            self.source = EpollSource(self, gaps=gaps, kernel_stamps=wanted)
+        self.source = choose_source(self, profile, context.run, source)
         self._lag = HubLag()
         self._heartbeat = Heartbeat(self._connections, context.clock, held=self.source.holds, lost=self._silent)
         self._flushing = RLock()
@@ -191,7 +178,7 @@ class Receiver:
         if connection.end is None:
             self._say(connection, connection.transport.request(action, number, body))
         if connection.end is not None:
-            connection.answered(_refusal(connection.end), number)
+            connection.answered(connection.end.refusal(), number)
         return answer
 
     def step(self, connection: Connection, step: Step, at_ns: int, *, why: str = "", detail: str = "") -> None:
@@ -246,7 +233,7 @@ class Receiver:
         self.step(connection, "left", at_ns, why=why, detail=words.plain(detail))
         self.accountant.close_account(connection.account)
         for number in list(connection.answers):
-            connection.answered(_refusal(connection.end), number)
+            connection.answered(connection.end.refusal(), number)
         connection.ready.set()
         connection.over.set()
 
@@ -391,10 +378,6 @@ class Receiver:
             accountant.sums(), accountant.take_read_delays(), self._lag, self._connected, frames=frames, checked=checked
         )
 
-    def sums(self) -> Sums:
-        """What the live page shows: deliveries, repeats, missing so far, latencies of the last second."""
-        return self.accountant.sums()
-
     def merge_stats(self, environment: Environment) -> None:
         """Show in Locust's statistics what was flushed since the last call."""
         merge_received(environment, self._contract, self.accountant.groups)
@@ -419,10 +402,6 @@ def _streams_kept(contract: Contract) -> int:
     routes = Counter(families[route.family].name for route in contract.routes)
     pairs = sum(group.count * routes[name] for group in contract.profile.publishers for name in set(group.families))
     return max(STREAMS_KEPT, _EPOCHS * pairs)
-
-
-def _refusal(end: ConnectionEnd) -> RequestAnswer:
-    return RequestAnswer(end.at_ns, None, f"{end.why}: {end.detail}")
 
 
 def _reason(data: Any) -> str:
