@@ -1,12 +1,25 @@
-"""What happens to the bytes of this process's consumers?  Joins source, cutter and accountant for one run.
+"""What happens to the bytes of this process's consumers?  Joins source, accounting and answers for one run.
 
-Everything is per run: nothing is open before the first Receiver, nothing after `close`.  What is called `received`,
-`broken`, `failed` runs in gevent's hub: it neither blocks nor switches.
+Theory of operation.  Consumers' greenlets add a connection, ask and wait; the source calls `received` from gevent's hub
+for every read that is not just the next step of a reference.  A read is accounted (`read_accounting`); what the target
+says in it to this connection alone comes back as controls, which `_react` answers or hands to the waiting greenlet.
+
+    greenlet  add(socket)                  the source reads it from now on
+    greenlet  ask("subscribe")             waits for answer 1
+    hub       received({"event": "subscribed", "data": {"id": 1}})      a control: answer 1 is set
+    greenlet  step("confirmed")            recorded; the consumer is connected
+    hub       received(f1 f2), ...         accounted; no greenlet switches
+    hub       received(b"")                end("peer closed"): account closed, `over` set; the greenlet reconnects
+
+Invariants:
+- What the source calls runs in the hub: it neither blocks nor switches.
+- A connection ends once, the first reason counts; then its account is closed and every request has an answer.
+- An error or limit of our own is harness trouble of the consumer, never a loss of the target.
+- Everything is per run: nothing is open before the first Receiver, nothing after `close`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -14,7 +27,7 @@ from gevent.event import AsyncResult
 from gevent.lock import RLock
 
 from loadtests.drive.consume import frames
-from loadtests.drive.consume.chunks import Chunks, Control
+from loadtests.drive.consume.chunks import Chunks, Control, streams_kept
 from loadtests.drive.consume.connection import OUTGOING_MAX, Connection, ConnectionEnd, RequestAnswer
 from loadtests.drive.consume.greenlet_source import choose_source
 from loadtests.drive.consume.handshake import RefusedError
@@ -26,14 +39,13 @@ from loadtests.drive.consume.read_accounting import account_read
 from loadtests.drive.consume.transport import Transport
 from loadtests.drive.locust_stats import merge_received
 from loadtests.model import words
-from loadtests.model.contract import ConsumerPlan, Contract
+from loadtests.model.contract import ConsumerPlan
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.kinds import part
 from loadtests.model.records import HARNESS, Touched
 from loadtests.model.transports import TRANSPORTS
 from loadtests.plan.payload import content_shapes
 from loadtests.tally.accountant import Accountant
-from loadtests.tally.streams import STREAMS_KEPT
 from loadtests.tally.subscriptions import Step, Subscriptions
 
 if TYPE_CHECKING:
@@ -48,7 +60,6 @@ _RECORDS_A_TURN = 64
 _LET_OTHERS_S = 0.001
 """A sleep of 0 would let other greenlets run, but no socket be read: gevent does up to 5 ms of those in one go."""
 _PROBES = 4096  # nonces that are kept, lest a target that makes them up fills the memory
-_EPOCHS = 16
 _CLOSED_BY_PEER = (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)
 
 
@@ -74,7 +85,7 @@ class Receiver:
             exceptions_per_s=profile.guard.exceptions_per_s,
             now_ns=context.clock.now_ns(),
             late_ns=round(profile.run.late_s * 1_000_000_000),
-            streams_kept=_streams_kept(contract),
+            streams_kept=streams_kept(contract),
         )
         identity = profile.identity
         self._transports: dict[str, Transport] = {
@@ -394,14 +405,6 @@ class Receiver:
         self._heartbeat.close()
         self.source.close()
         self._lag.close()
-
-
-def _streams_kept(contract: Contract) -> int:
-    """Streams that are not made up: each publisher's routes, in as many epochs as a run with many faults brings."""
-    families = contract.profile.families
-    routes = Counter(families[route.family].name for route in contract.routes)
-    pairs = sum(group.count * routes[name] for group in contract.profile.publishers for name in set(group.families))
-    return max(STREAMS_KEPT, _EPOCHS * pairs)
 
 
 def _reason(data: Any) -> str:

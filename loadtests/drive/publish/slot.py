@@ -1,9 +1,26 @@
 """What does one publisher slot send, and what became of it?  Its place in the plan, its streams, its open commands.
 
-Open loop: a message stays due while the slot cannot send.  Once blocked for longer than the delivery limit it is given
-up: FAILED, with a `seq` of its own.  Once late by our own doing for longer than a second it is not offered.  To wait
-for answers that come promptly is our own doing: how many commands may be open is our choice.
-Everything here runs in the hub or in the user's greenlet and never waits.
+Theory of operation.  Open loop: a message stays due while the slot cannot send.  `pump` sends what is due, in sends of
+at most MOST_AT_ONCE messages of one due slice, and keeps each send in `_open` until Redis answered it.  A planned
+message becomes one of these:
+
+    OK            answered
+    FAILED        an error reply; blocked for longer than the delivery limit (it gets a `seq`); cut in two by a break
+    UNKNOWN       sent, but the connection broke or no answer came in time
+    not offered   late by our own doing for more than a second: no `seq`, and counted in bulk
+
+Example: two commands may be open; messages are due at 0, 1 and 2 ms.
+
+    pump, 2 ms         the first two leave in one send, own lag 2 and 1 ms; the third has no room
+    replies, 3 ms      ":5" twice: both OK, and the slot is woken
+    pump, 3 ms         the third leaves, own lag 1 ms: how many commands may be open is our choice
+    lost, 4 ms         the third is UNKNOWN; the next connection begins epoch + 1, with `seq` from 0
+
+Invariants:
+- Replies answer commands in order, and at most `outstanding` of them are open.
+- The `seq` of a stream are gapless in the order of sending: what the kernel did not take is taken back.
+- Waiting for answers is own lag while they come promptly, else blocked.
+- Everything runs in the hub or in the user's greenlet, and never waits.
 """
 
 from __future__ import annotations
