@@ -1,4 +1,7 @@
-"""How does a connection come about?  Every address of a name in its order, until one takes it."""
+"""How does a TCP or TLS connection come about?  Every address of a name in its order, until one accepts.
+
+By TLS a consumer takes for the target whom an authority of the profile, or else of the system, has signed.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """How do millions of deliveries get into Locust's statistics?  One merged entry per name and second.
 
+Consumers show as one request per consumer group, publishers as "PUBLISH <channel>" with the time of Redis's reply.
 Locust's statistics are a live display, never evidence.  The fields of StatsEntry are not documented, so the range of
 Locust in pyproject.toml is the tested one; the path is the one on which its master takes workers' reports.
 """
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from loadtests.model.contract import Contract
     from loadtests.tally.cells import GroupCells
+MOST_ERRORS = 100
+"""Different error texts that are kept between two displays; the rest is counted as one."""
 
 
 def merge(
@@ -93,10 +96,6 @@ def merge_received(environment: Environment, contract: Contract, groups: Sequenc
             failures = {"gap": shown.gaps.get(family, 0), "repeated": shown.repeats.get(family, 0)}
             count += failures["gap"]
             merge(environment, method, contract.group_name(index), milliseconds, total, count, size, failures)
-
-
-MOST_ERRORS = 100
-"""Different error texts that are kept between two displays; the rest is counted as one."""
 
 
 class ChannelSecond:

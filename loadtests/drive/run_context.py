@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Lease:
     """A slot that this user holds until it gives it back; `epoch` is the first that it may use.
 
-    `vacant_from_ns` says since when nobody had held it (run clock), so that its new holder can count what was not
+    `vacant_from_ns` says since when it had no holder (run clock), so that the new holder can count what was not
     offered; -1: not known, or never held before.
     """
 
@@ -46,7 +46,7 @@ class Slots(Protocol):
         ...
 
     def give_back(self, lease: Lease, next_epoch: int) -> None:
-        """Free the slot; whoever takes it next begins at `next_epoch`."""
+        """Free the slot; its next holder begins at `next_epoch`."""
         ...
 
 

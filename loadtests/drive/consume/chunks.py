@@ -176,7 +176,7 @@ class Chunks:
                 if reading is not None and reading.attachments:
                     cutter.attachments = reading.attachments
                 if controls and controls[-1].event == "disconnected":
-                    break  # what follows the end of a session is nobody's
+                    break  # what follows the end of a session belongs to no account
             elif opcode == PING:
                 if len(controls) >= _PINGS and controls[-1].event == "ws-ping":
                     controls.pop()

@@ -1,4 +1,7 @@
-"""What does one consumer do in a run?  Connects, subscribes, parks; reconnects by its profile's policy till the end."""
+"""What does one consumer do in a run?  Connects, subscribes, parks; reconnects by its profile's policy till the end.
+
+`WebSocketClient` is the Locust user: it takes a slot and runs a `Consuming` for it; Locust may kill it at any point.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +88,7 @@ class Consuming:
                 attempt = self._consumer_fault.wait_turn(attempt, self._delay_s)
 
     def stop(self) -> None:
-        """Locust took this user away: leave at once, without waiting for anybody."""
+        """Locust took this user away: leave at once, without waiting for an answer."""
         self._context.user_faults.leave(self._consumer_fault)
         connection = self._connection
         if connection is not None and connection.end is None:
@@ -166,7 +169,7 @@ class Consuming:
     def _confirm(self, connection: Connection) -> str:
         """Ask for the subscription and wait for its confirmation; what went wrong, empty for nothing.
 
-        The end of the run waits for no answer: whoever has none by then leaves.
+        The end of the run waits for no answer: a consumer without one leaves.
         """
         receiver, clock, over = self._context.receiver, self._context.clock, self._context.over
         gevent.wait([connection.ready, over], timeout=OPEN_S, count=1)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 VANISH_AGAIN_S: Final = 1.0
 STORM_PAUSE_S: Final = 0.02
-"""In a storm nobody waits before the first attempt, and only so long after one that failed."""
+"""In a storm a consumer does not wait before its first attempt, and only so long after a failed one."""
 
 
 class ConsumerFault:
@@ -55,7 +55,7 @@ class ConsumerFault:
         """Its place and slot."""
         return CONSUMERS, self._slot
 
-    # -- the crew
+    # -- called by UserFaults
 
     def begin(self, play: PlayedFault) -> None:
         """Play it from now on."""
@@ -101,7 +101,7 @@ class ConsumerFault:
             return None
         return UserFaultReading(now.unread, now.read - began[1].read, time.monotonic_ns() - began[2])
 
-    # -- the consumer
+    # -- called by Consuming
 
     def present(self) -> str | None:
         """The token for the connection that is about to be made; None: none."""
@@ -112,7 +112,7 @@ class ConsumerFault:
         return tokens.good(self._slot) if bad is None else tokens.bad(self._slot, str(bad.order.asked["token"]))
 
     def refused(self) -> None:
-        """The target would not have it, for want of a good token."""
+        """The target refused it, for want of a good token."""
         if self._presented is not None:
             self._presented.count("refused", self._slot)
 
@@ -183,7 +183,7 @@ class ConsumerFault:
         if kind == "offline-consumers":
             self.go.set()
         elif kind == "reconnect-storm":
-            self._stirred.set()  # whoever waits by its policy waits no longer
+            self._stirred.set()  # a wait by the reconnect policy ends
         if connection is None:
             return
         if kind in READING:

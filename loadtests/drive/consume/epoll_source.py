@@ -1,4 +1,4 @@
-"""Who reads all connections of this process?  One private epoll set behind one watcher of gevent's hub; plain TCP.
+"""What reads all connections of this process?  One private epoll set behind one watcher of gevent's hub; plain TCP.
 
 Theory of operation.  gevent reads each socket in a greenlet of its own, which costs switches for every message.  Here a
 socket is taken out of gevent's hands (`adopt`) and put into an epoll set.  The set's own descriptor is readable while a
@@ -203,7 +203,7 @@ class EpollSource:
                 finished = True
                 receiver.broken(connection, error)
             finally:
-                # An error nobody foresaw goes to gevent's hub, which reports it; this socket must not cause it again.
+                # An unforeseen error goes to gevent's hub, which reports it; this socket must not cause it again.
                 if not finished:
                     receiver.failed(connection)
 

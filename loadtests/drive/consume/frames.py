@@ -33,7 +33,7 @@ PONG: Final = 10
 MAX_MESSAGE: Final = 4 * 1024 * 1024
 _MAX_CONTROL: Final = 125
 _CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
-"""Close codes that may be sent: 1004 to 1006 and 1015 stand for what no frame can say, the rest nobody gave away."""
+"""Close codes that may be sent: 1004 to 1006 and 1015 stand for what no frame can say, the rest are unassigned."""
 _Utf8: Final = codecs.getincrementaldecoder("utf-8")
 
 Opcode = Literal[1, 2, 8, 9, 10]

@@ -1,6 +1,6 @@
-"""Who reads the connections where no epoll set can?  One greenlet each: TLS, compression, other systems.
+"""What reads the connections where no epoll set can?  One greenlet each: TLS, compression, other systems.
 
-2.5 times the cost of the hub's set and no kernel stamps; cutter and accountant are the same.
+It costs 2.5 times as much as the epoll source and has no kernel stamps; cutter and accounting are the same.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _READS_A_TURN: Final = 16
 _NS_A_TURN: Final = 2_000_000
-"""Longer than that a connection whose every read is dear may not keep the others waiting."""
+"""A connection whose every read is dear keeps the others waiting no longer than that."""
 
 
 Name = Literal["greenlet", "library"]

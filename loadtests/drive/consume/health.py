@@ -1,4 +1,4 @@
-"""What are the harness and Locust told of the receiving side?  Readings since the last one, and merged statistics."""
+"""How does the receiving side of this process fare?  Connections, reads, read delay and hub lag, for the harness."""
 
 from __future__ import annotations
 

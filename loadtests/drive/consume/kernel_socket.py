@@ -1,4 +1,9 @@
-"""How much of what the kernel received for a socket was read, and how much was not?  Asks the kernel, reads nothing."""
+"""What does the kernel say of a socket?  When it received the bytes of a read, and how many are unread.
+
+The receive stamp (SO_TIMESTAMPNS, Linux) is CLOCK_REALTIME.  It is carried over to the monotonic clock by reading both
+clocks beside it, again until the two readings lie close together: where the process was descheduled between them, the
+stamp would look older than it is.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +20,15 @@ _RECEIVED: Final = 128  # where tcp_info has bytes_received, since Linux 4.1
 _SIZE: Final = _RECEIVED + 8
 _TCP_INFO: Final = 11
 _TRIES: Final = 8
+_SO_TIMESTAMPNS: Final = 35
+_SCM_TIMESTAMPNS: Final = 35
+_SOL_SOCKET: Final = 1
+_TIMESPEC: Final = struct.Struct("@ll")
+_ANCILLARY: Final = 64
+_STALE_NS: Final = 60 * 1_000_000_000
+_CLOSE_NS: Final = 100_000
+_CLOCK_TRIES: Final = 3
+STAMPS_AVAILABLE: Final = sys.platform == "linux"
 
 
 class Gauge(NamedTuple):
@@ -63,17 +77,6 @@ def close_with_reset(sock: Any) -> None:
     """Make the socket's next close a reset: no goodbye, and what waits is dropped."""
     if hasattr(sock, "setsockopt"):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-_SO_TIMESTAMPNS: Final = 35
-_SCM_TIMESTAMPNS: Final = 35
-_SOL_SOCKET: Final = 1
-_TIMESPEC: Final = struct.Struct("@ll")
-_ANCILLARY: Final = 64
-_STALE_NS: Final = 60 * 1_000_000_000
-_CLOSE_NS: Final = 100_000
-_CLOCK_TRIES: Final = 3
-STAMPS_AVAILABLE: Final = sys.platform == "linux"
 
 
 class _StampingSocket(Protocol):

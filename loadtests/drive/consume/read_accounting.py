@@ -79,7 +79,7 @@ def account_read(
     if followed is not None:
         batch = batch.rest()
     if not (batch.messages or batch.strange) and connection.clean:
-        return controls  # a ping, say: whoever follows stands where it stood
+        return controls  # a ping, say: a follower stands where it stood
     if batch.frames:
         accountant.take_first(account, batch, now_ns)
         if not connection.clean and account.reference is not None:

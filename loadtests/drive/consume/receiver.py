@@ -257,7 +257,7 @@ class Receiver:
     def received(
         self, connection: Connection, chunk: bytes, now_ns: int, *, sampled: bool = False, kernel_ns: int | None = None
     ) -> None:
-        """Settle one read; an empty one is the end of the stream."""
+        """Account one read; an empty one is the end of the stream."""
         if connection.end is not None:
             return
         if not chunk:
@@ -282,7 +282,7 @@ class Receiver:
         self._react(connection, Control("broken", error), now_ns)
 
     def failed(self, connection: Connection) -> None:
-        """An error of our own while a read was settled: its account is not to be trusted."""
+        """An error of our own while a read was accounted: its account is not to be trusted."""
         now_ns = self._context.clock.now_ns()
         consumer = connection.account.consumer
         self._context.trouble(now_ns, -1, "an error in the receive loop; the account is incomplete", [consumer])
@@ -344,7 +344,7 @@ class Receiver:
         self.accountant.open_touch(now_ns)
 
     def healed(self, healed_ns: int, until_ns: int) -> None:
-        """A fault was healed: who gets a message again, and a fresh one, goes into the history until then."""
+        """A fault was healed: which consumers get a message again, and a fresh one, is recorded until then."""
         self.accountant.healed(healed_ns, until_ns)
 
     def close_touch(self, now_ns: int) -> None:
@@ -368,7 +368,7 @@ class Receiver:
                     ):
                         gevent.sleep(_LET_OTHERS_S)
             finally:
-                # Whoever kills this greenlet while it waits must not take with it what was handed out already.
+                # A kill of this greenlet while it waits must not lose records that were handed out already.
                 for record in pieces:
                     if record is not None:
                         self._emit(record)

@@ -243,7 +243,7 @@ class Publishing:
         if entered_ns <= t0:
             return
         if lease.vacant_from_ns < 0 and lease.epoch > 0:
-            return  # nobody knows since when: the harness names that scope
+            return  # it is not known since when: the harness names that scope
         at, end = max(t0, lease.vacant_from_ns) - t0, entered_ns - t0
         while at < end:
             part = min(end, at + slot.plan.block_ns)
@@ -328,8 +328,8 @@ class Publishing:
             self._behind_ns = -1
         elif self._behind_ns < 0:
             self._behind_ns = now
-        # Beside consumers who cannot keep up either, a nap as long as the turn: whoever publishes more than the process
-        # can must not starve them. Alone it naps only so long that more than one message is due.
+        # Where consumers of this process cannot keep up either, the nap is as long as the turn, lest publishers starve
+        # them. Else it is only so long that more than one message is due.
         crowded = self._crowded()
         if budget <= 0 and (not crowded or now - self._behind_ns < FIRST_NS):
             nap_ns = 0
@@ -355,5 +355,5 @@ class EventPublisher(SlotUser):
         context.publishing.serve(lease)
 
     def next_epoch(self, context: RunContext, lease: Lease) -> int:
-        """As who serves it knows: a user that was killed meanwhile knows less."""
+        """As `Publishing` knows it: a user that was killed knows less."""
         return context.publishing.next_epoch(lease)

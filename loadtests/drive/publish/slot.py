@@ -47,7 +47,7 @@ MOST_AT_ONCE = 100
 """Messages of one send: more would make their one `sent` stamp untrue."""
 
 _LOOK_AGAIN_NS = 20_000_000
-_PROMPT_NS = 20_000_000  # an answer that takes no longer pushes nobody back
+_PROMPT_NS = 20_000_000  # an answer that takes no longer is no backpressure
 _LAST_BUDGET = 10_000
 
 Answered = Callable[[str, int, int, int], None]
@@ -225,7 +225,7 @@ class Slot:
     # -- the plan
 
     def _ready(self, now: int, *, look: bool = False) -> RedisConnection | None:
-        """The connection, if it can take something; else who is to blame is noted: link or target, or our own limit."""
+        """The connection, if it can take something; else the cause is noted: link or target, or our own limit."""
         if look and self.connection is not None and self.outstanding >= self._limit:
             self.connection.read()  # what has come already is no reason to wait
         connection = self.connection
@@ -261,7 +261,7 @@ class Slot:
         return 1
 
     def _drop(self, head: int, now: int) -> None:
-        """Account the head without sending it: not offered if we are to blame, else surely failed."""
+        """Account the head without sending it: not offered if this process is to blame, else FAILED."""
         blocked = self._backpressure.of(head, now)
         if not blocked or now - head - blocked > OWN_LAG_LIMIT_NS:
             self._tally.not_offered(self.plan.group, head // SLICE_NS)
