@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from loadtests.model.contract import Contract
     from loadtests.tally.cells import GroupCells
+
 MOST_ERRORS = 100
 """Different error texts that are kept between two displays; the rest is counted as one."""
 
