@@ -31,11 +31,11 @@ class Burner(User):
     @task
     def burn(self) -> None:
         """Follow the timetable once, then park: a user that ends would be spawned again."""
-        wired: Any = self.environment.tickstorm
-        wiring = wired.wiring()
-        t0_ns = -1 if wiring is None else wiring.t0.get()
-        if wiring is not None and t0_ns >= 0:
-            began_ns = time.monotonic_ns() + t0_ns - wiring.clock.now_ns()
+        provider: Any = self.environment.tickstorm
+        context = provider.context_of_run()
+        t0_ns = -1 if context is None else context.t0.get()
+        if context is not None and t0_ns >= 0:
+            began_ns = time.monotonic_ns() + t0_ns - context.clock.now_ns()
             sys.stdout.write(f"{T0}{began_ns}\n")
             sys.stdout.flush()
             turn = Turn()

@@ -1,1 +1,1 @@
-"""Who makes the load?  Locust user classes and their transports."""
+"""What puts the load on the target?  Locust user classes and their transports."""

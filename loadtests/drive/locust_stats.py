@@ -1,5 +1,6 @@
 """How do millions of deliveries get into Locust's statistics?  One merged entry per name and second.
 
+Consumers show as one request per consumer group, publishers as "PUBLISH <channel>" with the time of Redis's reply.
 Locust's statistics are a live display, never evidence.  The fields of StatsEntry are not documented, so the range of
 Locust in pyproject.toml is the tested one; the path is the one on which its master takes workers' reports.
 """
@@ -11,10 +12,20 @@ from typing import TYPE_CHECKING
 
 from locust.stats import StatsEntry, StatsError, bucket_response_time
 
+from loadtests.model.ids import NS_PER_MS
+from loadtests.model.transports import TRANSPORTS
+from loadtests.tally.histogram import middle_ms
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from locust.env import Environment
+
+    from loadtests.model.contract import Contract
+    from loadtests.tally.cells import GroupCells
+
+MOST_ERRORS = 100
+"""Different error texts that are kept between two displays; the rest is counted as one."""
 
 
 def merge(
@@ -66,3 +77,67 @@ def merge(
                 error = stats.errors[key] = StatsError(method, name, what)
             error.occurred()
             error.occurrences += times - 1
+
+
+def merge_received(environment: Environment, contract: Contract, groups: Sequence[GroupCells]) -> None:
+    """Hand to Locust's statistics what each consumer group got since the last call. Never evidence."""
+    for group in groups:
+        shown = group.take_shown()
+        transport = contract.profile.consumers[group.group].transport
+        method = TRANSPORTS[transport].shown
+        for family in shown.seen(len(groups)):
+            index = contract.group_index(family, group.group)
+            counts, (count, size) = shown.families.get(index, ({}, [0, 0]))
+            milliseconds: dict[int, int] = {}
+            total = 0.0
+            for bucket, times in counts.items():
+                value = middle_ms(bucket)
+                total += value * times
+                milliseconds[round(value)] = milliseconds.get(round(value), 0) + times
+            failures = {"gap": shown.gaps.get(family, 0), "repeated": shown.repeats.get(family, 0)}
+            count += failures["gap"]
+            merge(environment, method, contract.group_name(index), milliseconds, total, count, size, failures)
+
+
+class ChannelSecond:
+    """PUBLISH of one channel since the last display: whole ms -> answers, errors by their text, bytes."""
+
+    __slots__ = ("bytes", "errors", "times_ms")
+
+    def __init__(self) -> None:
+        self.times_ms: dict[int, int] = {}
+        self.errors: dict[str, int] = {}
+        self.bytes = 0
+
+
+class PublishDisplay:
+    """What Locust has not seen yet of one sink; `shown` is its request type. Never evidence."""
+
+    def __init__(self, shown: str) -> None:
+        self._shown = shown
+        self._channels: dict[str, ChannelSecond] = {}
+
+    def answered(self, channel: str, took_ns: int, count: int, size: int) -> None:
+        """Redis answered so many, all after the same time."""
+        second = self._channels.get(channel) or self._channels.setdefault(channel, ChannelSecond())
+        ms = round(took_ns / NS_PER_MS)
+        second.times_ms[ms] = second.times_ms.get(ms, 0) + count
+        second.bytes += size
+
+    def failed(self, channel: str, why: str, count: int) -> None:
+        """So many were refused, lost or not sent."""
+        errors = self._channels.setdefault(channel, ChannelSecond()).errors
+        text = why[:120] if why[:120] in errors or len(errors) < MOST_ERRORS else "other errors"
+        errors[text] = errors.get(text, 0) + count
+
+    def take(self) -> dict[str, ChannelSecond]:
+        """What came since the last call."""
+        found, self._channels = self._channels, {}
+        return found
+
+    def merge_into(self, environment: Environment) -> None:
+        """Hand all to Locust's statistics."""
+        for channel, second in self.take().items():
+            times = second.times_ms
+            total = float(sum(ms * count for ms, count in times.items()))
+            merge(environment, self._shown, channel, times, total, sum(times.values()), second.bytes, second.errors)

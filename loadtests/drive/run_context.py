@@ -1,6 +1,6 @@
-"""What is a Locust user given to work with?  Everything that it needs, wired once per run and process by the harness.
+"""What is a Locust user given to work with?  Everything that it needs, made once per run and process by the harness.
 
-A user class reads `self.environment.tickstorm` (a `Wired`) when it starts and holds no arithmetic and no policy itself.
+A user class reads it from `self.environment.tickstorm` (a `RunContextProvider`); it holds no arithmetic and no policy.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Lease:
     """A slot that this user holds until it gives it back; `epoch` is the first that it may use.
 
-    `vacant_from_ns` says since when nobody had held it (run clock), so that its new holder can count what was not
+    `vacant_from_ns` says since when it had no holder (run clock), so that the new holder can count what was not
     offered; -1: not known, or never held before.
     """
 
@@ -46,7 +46,7 @@ class Slots(Protocol):
         ...
 
     def give_back(self, lease: Lease, next_epoch: int) -> None:
-        """Free the slot; whoever takes it next begins at `next_epoch`."""
+        """Free the slot; its next holder begins at `next_epoch`."""
         ...
 
 
@@ -78,7 +78,7 @@ class RunContext:
     trouble: TellTrouble  # harness trouble of this process
     t0: AsyncResult[int] = field(default_factory=AsyncResult)  # run-clock time of the start of the warm-up
     plan_over: Event = field(default_factory=Event)  # publishers and readers stop offering
-    crew: UserFaults = field(default_factory=UserFaults)  # faults that this process's users play
+    user_faults: UserFaults = field(default_factory=UserFaults)  # faults that this process's users play
     tokens: Tokens | None = None  # what consumers present, where the target asks for one
     tls: SSLContext | None = None  # made by the first consumer that needs it
     over: Event = field(default_factory=Event)  # after the drain: consumers unsubscribe and close
@@ -86,9 +86,9 @@ class RunContext:
     publishing: Publishing = field(init=False)  # one per process and run
 
 
-class Wired(Protocol):
-    """What `environment.tickstorm` is: waits for a run's wiring, None when this process takes no part."""
+class RunContextProvider(Protocol):
+    """What `environment.tickstorm` is: hands out the context of the run that this process takes part in."""
 
-    def wiring(self) -> RunContext | None:
-        """Blocks this greenlet until the run that is starting is wired."""
+    def context_of_run(self) -> RunContext | None:
+        """Blocks this greenlet until a run starts; None when this process takes no part in it."""
         ...

@@ -16,7 +16,7 @@ from typing import ClassVar
 from gevent.event import Event
 from locust import User, task
 
-from loadtests.drive.run_context import Lease, NoSlot, RunContext, Wired
+from loadtests.drive.run_context import Lease, NoSlot, RunContext, RunContextProvider
 
 
 class SlotUser(User):
@@ -29,8 +29,8 @@ class SlotUser(User):
     @task
     def live(self) -> None:
         """Serve a slot until the run is over, then hold still."""
-        wired: Wired = self.environment.tickstorm
-        context = wired.wiring()
+        provider: RunContextProvider = self.environment.tickstorm
+        context = provider.context_of_run()
         if context is not None and self.usable(context):
             try:
                 lease = context.slots.take(self.kind)

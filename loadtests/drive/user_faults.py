@@ -17,9 +17,9 @@ from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.injectwire import CrewOrder
 from loadtests.model.profile.chosen_users import place_of
 
-_AT_ONCE: Final = 16  # users who act before others of the process may run
+_AT_ONCE: Final = 16  # users that act before the process's other greenlets may run
 _LET_OTHERS_S: Final = 0.001
-_GAUGED: Final = 256  # users of whom the kernel is asked, at most
+_GAUGED: Final = 256  # users that the kernel is asked about, at most
 _GAUGE_AGAIN_NS: Final = NS_PER_S // 4
 
 READING: Final = named(lambda kind: kind.unread)
@@ -65,7 +65,7 @@ class UserFaultReading(NamedTuple):
 
 
 class Player(Protocol):
-    """One user who can play."""
+    """A user that can play faults."""
 
     @property
     def key(self) -> Key:
@@ -96,7 +96,7 @@ class UserFaults:
         self._players: dict[Key, Player] = {}
         self._plays: dict[str, PlayedFault] = {}
         self.changed: Callable[[], None] = lambda: None
-        """Called when all have done what they were told."""
+        """Called when all users of a fault have begun or ended it."""
 
     def join(self, player: Player) -> None:
         """A user holds its slot."""

@@ -44,7 +44,7 @@ def _init(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
     from locust.runners import WorkerRunner
 
     from loadtests.capture.machine import descriptors
-    from loadtests.drive.sql.postgres import make_cooperative
+    from loadtests.drive.postgres import make_cooperative
     from loadtests.harness.worker import Worker
 
     make_cooperative()

@@ -123,10 +123,10 @@ class Leader:
 
     # -- environment.tickstorm
 
-    def wiring(self) -> RunContext | None:
+    def context_of_run(self) -> RunContext | None:
         """What users of this process work with; None while no run is on here."""
         self._ready.wait()
-        return self._part.wiring if self._part is not None and not self._part.closed else None
+        return self._part.context if self._part is not None and not self._part.closed else None
 
     def live(self, since_s: float | None = None) -> Live:
         """For the page, which has the series up to `since_s`."""

@@ -76,7 +76,7 @@ class Participant:
         self.closed = False
         self._self = psutil.Process()
         self._probes: dict[str, int] = {}
-        self.wiring = RunContext(
+        self.context = RunContext(
             run=config.run,
             profile=profile,
             contract=Contract(profile),
@@ -93,16 +93,16 @@ class Participant:
             tokens=Tokens.from_environment() if profile.target.auth == "token" else None,
         )
         self._book = CrewBook(profile, config.consumers)
-        self.wiring.crew.changed = self._tell_now
+        self.context.user_faults.changed = self._tell_now
         self._greenlets: list[gevent.Greenlet[..., Any]] = []
         self._heap = QuietHeap()
 
     def start(self) -> None:
         """Open what the users need: the epoll set, timers; write the header; begin to flush."""
-        replays = read_replays(self.wiring.contract, Path(self.config.profile_folder))
-        self.wiring.receiver = Receiver(self.wiring, replays=replays)
-        receiver = self.wiring.receiver
-        self.wiring.publishing = Publishing(self.wiring, replays=replays, crowded=lambda: receiver.source.crowded)
+        replays = read_replays(self.context.contract, Path(self.config.profile_folder))
+        self.context.receiver = Receiver(self.context, replays=replays)
+        receiver = self.context.receiver
+        self.context.publishing = Publishing(self.context, replays=replays, crowded=lambda: receiver.source.crowded)
         self._state(self._offset.error_ns)
         self._self.cpu_percent()
         self._greenlets = [gevent.spawn(self._flush_forever), gevent.spawn(self._tell_forever)]
@@ -123,7 +123,7 @@ class Participant:
             clock_error_ns=clock_error_ns,
             slice_ns=SLICE_NS,
             versions=self._versions,
-            receive=self.wiring.receiver.receive_name,
+            receive=self.context.receiver.receive_name,
             frames=0,
         )
         self.recorder.emit(self._header)
@@ -134,27 +134,27 @@ class Participant:
 
     def order(self, what: str, data: dict[str, Any]) -> None:
         """Obey the conductor; returns at once."""
-        wiring = self.wiring
+        context = self.context
         if what == "t0":
-            if not wiring.t0.ready():
+            if not context.t0.ready():
                 self._heap.begin()
-                wiring.t0.set(int(data["t0_ns"]))
+                context.t0.set(int(data["t0_ns"]))
         elif what == "probe":
             gevent.spawn(self._probe, data["family"], data["nonce"], data["route"])
         elif what == "plan_over":
-            wiring.plan_over.set()
+            context.plan_over.set()
         elif what == "over":
-            wiring.plan_over.set()
-            wiring.over.set()
+            context.plan_over.set()
+            context.over.set()
         elif what == "touch_open":
-            wiring.receiver.open_touch(self.clock.now_ns())
+            context.receiver.open_touch(self.clock.now_ns())
         elif what == "touch_healed":
-            wiring.receiver.healed(int(data["healed_ns"]), int(data["until_ns"]))
+            context.receiver.healed(int(data["healed_ns"]), int(data["until_ns"]))
         elif what == "touch_close":
-            wiring.receiver.close_touch(self.clock.now_ns())
+            context.receiver.close_touch(self.clock.now_ns())
         elif what == "act":
             crew_order = msgspec.convert(data, CrewOrder)
-            wiring.crew.obey(crew_order, self._book.slots(crew_order), self.clock.now_ns())
+            context.user_faults.obey(crew_order, self._book.slots(crew_order), self.clock.now_ns())
         elif what == "close":
             gevent.spawn(self.close)
         else:
@@ -162,22 +162,22 @@ class Participant:
 
     def _probe(self, family: int, nonce: int, route: int) -> None:
         try:
-            self.wiring.publishing.probe(family, nonce, route=route)
+            self.context.publishing.probe(family, nonce, route=route)
         except OSError as error:
             log.warning("a probe message could not be published: %s", plain(str(error)))
 
     def status(self) -> PartStatus:
         """How far this part is."""
-        health = self.wiring.receiver.health()
-        publishing = self.wiring.publishing.health()
+        health = self.context.receiver.health()
+        publishing = self.context.publishing.health()
         return PartStatus(
             process=self.process,
             connected=health.connected,
             publishing=publishing.publishing,
             outstanding=publishing.outstanding,
-            probes={str(n): c for n, c in self.wiring.receiver.probes.items()},
+            probes={str(n): c for n, c in self.context.receiver.probes.items()},
             frames=self.recorder.next_number if self.closed else -1,
-            crew=self.wiring.crew.states(),
+            crew=self.context.user_faults.states(),
         )
 
     def _tell_now(self) -> None:
@@ -205,18 +205,18 @@ class Participant:
     def flush(self, final: bool = False) -> None:
         """Emit what has been tallied, and how this process fares."""
         now = self.clock.now_ns()
-        wiring = self.wiring
-        wiring.receiver.flush(now, final=final)
-        wiring.publishing.flush(now, final=final)
-        wiring.receiver.merge_stats(self._environment)
-        wiring.publishing.merge_stats(self._environment)
+        context = self.context
+        context.receiver.flush(now, final=final)
+        context.publishing.flush(now, final=final)
+        context.receiver.merge_stats(self._environment)
+        context.publishing.merge_stats(self._environment)
         self.recorder.emit(self._second())
         self.recorder.flush()
 
     def _second(self) -> HarnessSecond:
         """How this process fared up to now, which may be long after the flush began: it lets others run in between."""
         now = self.clock.now_ns()
-        reading, publishing = self.wiring.receiver.take_reading(), self.wiring.publishing.health()
+        reading, publishing = self.context.receiver.take_reading(), self.context.publishing.health()
         guard = self.profile.guard
         cpu = self._self.cpu_percent()
         saturated = cpu >= guard.cpu_percent or reading.hub_lag_p99_ns > guard.hub_lag_ms * NS_PER_MS
@@ -249,9 +249,9 @@ class Participant:
         """Last flush with every closing account; tells the number of frames. Safe to repeat."""
         if self.closed:
             return
-        self.wiring.plan_over.set()
-        self.wiring.over.set()
-        self.wiring.crew.end_all()
+        self.context.plan_over.set()
+        self.context.over.set()
+        self.context.user_faults.end_all()
         try:
             self.flush(final=True)
         finally:
@@ -259,10 +259,10 @@ class Participant:
         if not self.closed:  # who asked at the same time may have been first
             self.closed = True
             self.recorder.seal(self._header)
-        self.wiring.publishing.close()
-        self.wiring.receiver.close()
-        if not self.wiring.t0.ready():
-            self.wiring.t0.set(-1)
+        self.context.publishing.close()
+        self.context.receiver.close()
+        if not self.context.t0.ready():
+            self.context.t0.set(-1)
         self._tell(self.status_closed())
 
     def status_closed(self) -> PartStatus:

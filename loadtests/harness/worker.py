@@ -59,9 +59,9 @@ class Worker:
 
     # -- environment.tickstorm
 
-    def wiring(self) -> RunContext | None:
+    def context_of_run(self) -> RunContext | None:
         """What users of this process work with; None while this worker takes no part."""
-        return self._part.wiring if self._part is not None and not self._part.closed else None
+        return self._part.context if self._part is not None and not self._part.closed else None
 
     # -- messages
 

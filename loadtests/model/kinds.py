@@ -4,7 +4,7 @@ A kind is a pure row, and a part that acts. The row names the part by `package.m
 which the part acts imports it, so that the tables stay data:
 
     Measure("health_ms", by="loadtests.measure.measures_target")     read by measure, when a limit asks for it
-    UserKind("reader", by="loadtests.drive.sql.reader:DatabaseReader")   read by Locust's processes
+    UserKind("reader", by="loadtests.drive.database_reader:DatabaseReader")   read by Locust's processes
 
 A port is asked once, when a run is set up, and hands back what then works by itself: nothing for each message goes
 through a row. An extension is a set of such rows, found by `loadtests.extensions` before any table is read.

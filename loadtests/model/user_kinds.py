@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 PUBLISHER = UserKind(
     name="publisher",
-    by="loadtests.drive.publish.publisher:EventPublisher",
+    by="loadtests.drive.publish.publishing:EventPublisher",
     groups="publishers",
     lacking="no publisher took part, since its class was not chosen: the load was not offered",
 )
 CONSUMER = UserKind(
     name="consumer",
-    by="loadtests.drive.consume.client:WebSocketClient",
+    by="loadtests.drive.consume.consumer:WebSocketClient",
     groups="consumers",
     kept=False,
     lacking="no consumer took part, since its class was not chosen: nothing could be received",
 )
 READER = UserKind(
     name="reader",
-    by="loadtests.drive.sql.reader:DatabaseReader",
+    by="loadtests.drive.database_reader:DatabaseReader",
     groups="readers",
     lacking="no reader took part, since its class was not chosen: nothing was asked of the database",
 )

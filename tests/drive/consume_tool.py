@@ -20,8 +20,8 @@ import gevent.fileobject  # noqa: E402
 import msgspec  # noqa: E402
 
 from loadtests.capture.clock import MonotonicClock  # noqa: E402
-from loadtests.drive.consume import consuming  # noqa: E402
-from loadtests.drive.consume.consuming import Consuming  # noqa: E402
+from loadtests.drive.consume import consumer  # noqa: E402
+from loadtests.drive.consume.consumer import Consuming  # noqa: E402
 from loadtests.drive.consume.receiver import Receiver  # noqa: E402
 from loadtests.drive.run_context import Addresses, Lease, RunContext  # noqa: E402
 from loadtests.model.contract import Contract  # noqa: E402
@@ -33,7 +33,7 @@ def main(plan: dict[str, Any]) -> None:
     troubles: list[str] = []
     connects: list[str] = []
     profile = Profile.model_validate_json(json.dumps(plan["profile"]))
-    wiring = RunContext(
+    context = RunContext(
         run=plan["run"],
         profile=profile,
         contract=Contract(profile),
@@ -43,11 +43,11 @@ def main(plan: dict[str, Any]) -> None:
         addresses=Addresses(redis=("127.0.0.1", 1), gateway=("127.0.0.1", plan["port"]), postgres=None),
         trouble=lambda begin, end, what, consumers=(): troubles.append([what, *consumers]),
     )
-    consuming.OPEN_S = plan.get("open_s", consuming.OPEN_S)  # type: ignore[misc]
-    receiver = wiring.receiver = Receiver(wiring, source=plan.get("source"), cached=plan.get("cached", True))
+    consumer.OPEN_S = plan.get("open_s", consumer.OPEN_S)  # type: ignore[misc]
+    receiver = context.receiver = Receiver(context, source=plan.get("source"), cached=plan.get("cached", True))
     consumers = [
-        Consuming(wiring, Lease(kind="consumer", slot=slot, epoch=0), lambda group, took, why: connects.append(why))
-        for slot in range(wiring.contract.consumer_count)
+        Consuming(context, Lease(kind="consumer", slot=slot, epoch=0), lambda group, took, why: connects.append(why))
+        for slot in range(context.contract.consumer_count)
     ]
     first = plan.get("first", len(consumers))
     users = [gevent.spawn(consumer.run) for consumer in consumers[:first]]
@@ -58,7 +58,7 @@ def main(plan: dict[str, Any]) -> None:
     def flush() -> None:
         while flushing:
             gevent.sleep(plan.get("flush_s", 0.2))
-            receiver.flush(wiring.clock.now_ns())
+            receiver.flush(context.clock.now_ns())
             readings.append(msgspec.to_builtins(receiver.take_reading()))
 
     flusher = gevent.spawn(flush)
@@ -84,23 +84,23 @@ def main(plan: dict[str, Any]) -> None:
                 print("epoch", flush=True)
             case ["all", open_s]:
                 # What hangs, hangs no longer than that; those who were first had the time they needed.
-                consuming.OPEN_S = float(open_s)  # type: ignore[misc]
+                consumer.OPEN_S = float(open_s)  # type: ignore[misc]
                 users += [gevent.spawn(consumer.run) for consumer in consumers[first:]]
                 print("all", flush=True)
             case ["tried", count]:
                 wait(lambda n=int(count): len(connects) >= n)
                 print("tried", flush=True)
             case ["received", count]:
-                wait(lambda n=int(count): receiver.sums().messages >= n)
+                wait(lambda n=int(count): receiver.accountant.sums().messages >= n)
                 print("received", flush=True)
             case ["begin"]:
-                began = (time.perf_counter(), time.process_time(), receiver.sums().messages)
+                began = (time.perf_counter(), time.process_time(), receiver.accountant.sums().messages)
                 print("begun", flush=True)
             case ["end"]:
                 wall, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
-                print(json.dumps([wall, cpu, receiver.sums().messages - began[2]]), flush=True)
+                print(json.dumps([wall, cpu, receiver.accountant.sums().messages - began[2]]), flush=True)
             case ["touch", what]:
-                getattr(receiver, f"{what}_touch")(wiring.clock.now_ns())
+                getattr(receiver, f"{what}_touch")(context.clock.now_ns())
                 print("touched", flush=True)
             case ["stop", slot]:
                 consumers[int(slot)].stop()
@@ -108,11 +108,11 @@ def main(plan: dict[str, Any]) -> None:
                 print("stopped", flush=True)
             case _:
                 break
-    wiring.over.set()
+    context.over.set()
     gevent.joinall(users, timeout=20, raise_error=True)
     flushing = False
     flusher.kill()
-    receiver.flush(wiring.clock.now_ns(), final=True)
+    receiver.flush(context.clock.now_ns(), final=True)
     receiver.close()
     with open(plan["out"], "wb") as out:
         out.write(msgspec.msgpack.encode(records))

@@ -1,4 +1,4 @@
-"""What do the publishers' tests run against?  A real Redis, a wiring by hand, a subscriber that hears all."""
+"""What do the publishers' tests run against?  A real Redis, a run context by hand, a subscriber that hears all."""
 
 from __future__ import annotations
 
@@ -155,10 +155,10 @@ def make_profile(*shapes: Shape, count: int = 1, outstanding: int = 1000, durati
     )
 
 
-def make_wiring(profile: Profile, address: tuple[str, int]) -> tuple[RunContext, list[Record], list[str]]:
+def make_context(profile: Profile, address: tuple[str, int]) -> tuple[RunContext, list[Record], list[str]]:
     records: list[Record] = []
     troubles: list[str] = []
-    wiring = RunContext(
+    context = RunContext(
         run=RUN,
         profile=profile,
         contract=Contract(profile),
@@ -168,7 +168,7 @@ def make_wiring(profile: Profile, address: tuple[str, int]) -> tuple[RunContext,
         addresses=Addresses(redis=address, gateway=address, postgres=None),
         trouble=lambda _from, _to, what: troubles.append(what),
     )
-    return wiring, records, troubles
+    return context, records, troubles
 
 
 class Books:

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import pytest
 from gevent import socket
-from publish_servers import make_wiring
+from publish_servers import make_context
 from receiving import profile
 
 from loadtests.drive.consume.receiver import Receiver
@@ -20,8 +20,8 @@ def fails(*_: Any) -> NoReturn:
 @pytest.mark.parametrize("where", ["adopt", "add"])
 def test_a_socket_that_cannot_be_taken_over_leaves_no_account(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shape = Profile.model_validate(profile([{"name": "c", "count": 1, "transport": "websocket"}]))
-    wiring, _, _ = make_wiring(shape, ("127.0.0.1", 1))
-    receiver = Receiver(wiring)
+    context, _, _ = make_context(shape, ("127.0.0.1", 1))
+    receiver = Receiver(context)
     try:
         monkeypatch.setattr(receiver.source, where, fails)
         mine, peer = socket.socketpair()
@@ -30,7 +30,7 @@ def test_a_socket_that_cannot_be_taken_over_leaves_no_account(where: str, monkey
             monkeypatch.setattr(receiver.source, "adopt", lambda sock: sock)
         with peer:
             with pytest.raises(OSError, match="no"):
-                receiver.add(mine, plan=wiring.contract.consumer(0), epoch=0, behind=b"")
+                receiver.add(mine, plan=context.contract.consumer(0), epoch=0, behind=b"")
             assert where == "adopt" or peer.recv(1) == b""
         assert len(receiver.accountant.kinship) == 0
         assert receiver.health().open == 0

@@ -13,7 +13,7 @@ import pytest
 from gevent import socket as green
 from publish_servers import Redis
 
-from loadtests.drive.consume import dialing
+from loadtests.drive import dialing
 from loadtests.drive.consume.deflate import agree
 from loadtests.drive.consume.handshake import RefusedError, upgrade
 from loadtests.drive.publish.redis_connection import dial

@@ -17,7 +17,7 @@ import pytest
 from loadtests.drive.consume.chunks import Chunks
 from loadtests.drive.consume.frames import BINARY, Cutter, wire
 from loadtests.drive.consume.integrity import Integrity, IntegritySampling
-from loadtests.drive.consume.read_accounting import settle
+from loadtests.drive.consume.read_accounting import account_read
 from loadtests.drive.consume.socketio import SocketIoDialect
 from loadtests.drive.consume.websocket import PlainDialect
 from loadtests.drive.publish.commands import Commands
@@ -141,7 +141,7 @@ class _Client:
 
     def take(self, frame: bytes) -> None:
         self._at += MS
-        settle(self._accountant, self, frame, self._at)
+        account_read(self._accountant, self, frame, self._at)
 
 
 def _frame(transport: str, event: Event) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 
 from loadtests.drive.consume.chunks import Chunks
 from loadtests.drive.consume.frames import Cutter, wire
-from loadtests.drive.consume.read_accounting import settle
+from loadtests.drive.consume.read_accounting import account_read
 from loadtests.drive.consume.websocket import PlainDialect
 from loadtests.model.ids import SLICE_NS, pack_stream
 from loadtests.model.records import Deviations, Record, Strange
@@ -94,7 +94,7 @@ class Hall:
         return self.lines[-1]
 
     def come(self, line: Line, *frames: bytes) -> None:
-        settle(self.tally, line, b"".join(frames), BEGIN)
+        account_read(self.tally, line, b"".join(frames), BEGIN)
 
     def forget(self) -> None:
         """Let logs and rings drop what they hold of the past."""

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from publish_servers import RUN, Books, make_profile
 
-from loadtests.drive.publish.backpressure import Blocking
+from loadtests.drive.publish.backpressure import Backpressure
 from loadtests.drive.publish.commands import Commands
 from loadtests.drive.publish.resp import ErrorReply
 from loadtests.drive.publish.slot import Slot
@@ -143,20 +143,20 @@ def test_a_rate_that_nobody_can_keep_is_not_offered_and_not_failed() -> None:
     st.integers(0, 3000),
 )
 def test_what_is_given_up_in_bulk_is_what_is_late_by_our_own_doing(steps: list[tuple[str, int]], after: int) -> None:
-    blocking, now = Blocking(), 0
+    backpressure, now = Backpressure(), 0
     for step, wait in steps:
         now += wait
         if step == "block":
-            blocking.block(now)
+            backpressure.block(now)
         elif step == "release":
-            blocking.release(now)
+            backpressure.release(now)
         else:
-            blocking.caught_up()
+            backpressure.caught_up()
     now += after
     for limit in (0, 100, 1000):
-        ours = blocking.own_before(now, limit)
+        ours = backpressure.own_before(now, limit)
         for due in range(now - 3000, now + 1, 50):
-            assert (due < ours) == (now - due - blocking.of(due, now) > limit)
+            assert (due < ours) == (now - due - backpressure.of(due, now) > limit)
 
 
 def test_what_becomes_due_during_a_turn_waits_for_the_next() -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import gevent
 import pytest
-from publish_servers import Clock, free_port, make_profile, make_wiring, until
+from publish_servers import Clock, free_port, make_context, make_profile, until
 
-from loadtests.drive.sql import postgres
-from loadtests.drive.sql.reader import QueryReading
+from loadtests.drive import postgres
+from loadtests.drive.database_reader import QueryReading
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.profile.workload import Readers, Shape
 from loadtests.model.records import Queried
@@ -52,9 +52,9 @@ def account(server, **other) -> postgres.DatabaseLogin:
 def reading(port: int, *, duration_s: float = 1.0, **spec):
     profile = make_profile(SHAPE, duration_s=duration_s)
     profile.readers.append(Readers(name="ui", **spec))
-    wiring, records, _ = make_wiring(profile, ("127.0.0.1", 1))
-    object.__setattr__(wiring.addresses, "postgres", ("127.0.0.1", port))
-    return QueryReading(wiring, 0, None), wiring, records
+    context, records, _ = make_context(profile, ("127.0.0.1", 1))
+    object.__setattr__(context.addresses, "postgres", ("127.0.0.1", port))
+    return QueryReading(context, 0, None), context, records
 
 
 def total(records, query=None) -> tuple[int, int]:
@@ -62,8 +62,8 @@ def total(records, query=None) -> tuple[int, int]:
     return sum(r.ok for r in found), sum(r.failed for r in found)
 
 
-def start(wiring) -> None:
-    wiring.t0.set(wiring.clock.now_ns() + NS_PER_S // 50)
+def start(context) -> None:
+    context.t0.set(context.clock.now_ns() + NS_PER_S // 50)
 
 
 def test_every_named_query_answers_in_the_read_only_role(server) -> None:
@@ -92,8 +92,8 @@ def test_the_password_of_the_environment_is_presented_and_never_shown(server, mo
 
 
 def test_the_rate_is_kept_and_connecting_is_timed_apart(server) -> None:
-    work, wiring, records = reading(server.port, rate_per_s=40.0)
-    start(wiring)
+    work, context, records = reading(server.port, rate_per_s=40.0)
+    start(context)
     work.run()
     ok, failed = total(records)
     assert (ok, failed) == (40, 0)
@@ -107,8 +107,8 @@ def test_the_rate_is_kept_and_connecting_is_timed_apart(server) -> None:
 
 
 def test_a_connection_for_each_query(server) -> None:
-    work, wiring, records = reading(server.port, rate_per_s=10.0, connect_each=True)
-    start(wiring)
+    work, context, records = reading(server.port, rate_per_s=10.0, connect_each=True)
+    start(context)
     work.run()
     assert sum(sum(r.connect[1]) for r in records) == 10
 
@@ -128,18 +128,18 @@ def test_a_slow_query_does_not_stop_the_hub(server, monkeypatch) -> None:
 
 def test_a_statement_beyond_its_time_is_cancelled_and_the_next_ones_count_their_wait(server, monkeypatch) -> None:
     monkeypatch.setitem(postgres.QUERIES, "symbols_count", "SELECT pg_sleep(0.25)")
-    work, wiring, records = reading(server.port, rate_per_s=10.0, queries=["symbols_count"], duration_s=0.6)
-    start(wiring)
+    work, context, records = reading(server.port, rate_per_s=10.0, queries=["symbols_count"], duration_s=0.6)
+    start(context)
     work.run()
     assert total(records) == (6, 0)
     latency = Histogram()
     for r in records:
         latency.merge(r.latency)
     assert latency.max_ms() > 700  # six of 250 ms, due 100 ms apart: the last waited for the five before it
-    work, wiring, records = reading(
+    work, context, records = reading(
         server.port, rate_per_s=4.0, queries=["symbols_count"], timeout_s=0.1, duration_s=0.5
     )
-    start(wiring)
+    start(context)
     work.run()
     assert total(records)[0] == 0
     assert any(r.example.startswith("57014") for r in records)
@@ -147,8 +147,8 @@ def test_a_statement_beyond_its_time_is_cancelled_and_the_next_ones_count_their_
 
 def test_failures_carry_their_sqlstate(server, monkeypatch) -> None:
     monkeypatch.setitem(postgres.QUERIES, "symbols_count", "SELECT * FROM nothing_like_this")
-    work, wiring, records = reading(server.port, rate_per_s=10.0, queries=["symbols_count"], duration_s=0.5)
-    start(wiring)
+    work, context, records = reading(server.port, rate_per_s=10.0, queries=["symbols_count"], duration_s=0.5)
+    start(context)
     work.run()
     assert total(records) == (0, 5)
     assert all(r.example.startswith("42P01") for r in records)
@@ -156,18 +156,18 @@ def test_failures_carry_their_sqlstate(server, monkeypatch) -> None:
 
 def test_no_server_is_a_failure_of_each_query() -> None:
     postgres.make_cooperative()
-    work, wiring, records = reading(free_port(), rate_per_s=10.0, duration_s=0.5)
-    start(wiring)
+    work, context, records = reading(free_port(), rate_per_s=10.0, duration_s=0.5)
+    start(context)
     work.run()
     assert total(records) == (0, 5)
     assert all(r.example.startswith("connect") for r in records)
 
 
 def test_a_terminated_backend_costs_one_query_and_a_new_connection(server) -> None:
-    work, wiring, records = reading(server.port, rate_per_s=40.0, duration_s=1.0)
+    work, context, records = reading(server.port, rate_per_s=40.0, duration_s=1.0)
     running = gevent.spawn(work.run)
-    start(wiring)
-    until(lambda: wiring.clock.now_ns() > wiring.t0.get() + NS_PER_S // 3, "it reads")
+    start(context)
+    until(lambda: context.clock.now_ns() > context.t0.get() + NS_PER_S // 3, "it reads")
     admin = server.connect()
     admin.cursor().execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tickstorm-reader'"
@@ -195,12 +195,12 @@ def test_a_server_that_hangs_is_noticed_by_the_clock_of_the_reader(server) -> No
 
 
 def test_the_end_of_the_plan_stops_a_reader_at_once(server) -> None:
-    work, wiring, _ = reading(server.port, rate_per_s=0.1, duration_s=60.0)
+    work, context, _ = reading(server.port, rate_per_s=0.1, duration_s=60.0)
     running = gevent.spawn(work.run)
-    start(wiring)
-    wiring.plan_over.set()
+    start(context)
+    context.plan_over.set()
     running.get(timeout=5)
-    assert isinstance(wiring.clock, Clock)
+    assert isinstance(context.clock, Clock)
 
 
 def test_without_the_wait_callback_it_refuses(monkeypatch) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from loadtests.drive.consume.chunks import Chunks
 from loadtests.drive.consume.frames import Cutter, wire
-from loadtests.drive.consume.read_accounting import settle
+from loadtests.drive.consume.read_accounting import account_read
 from loadtests.drive.consume.socketio import SocketIoDialect
 from loadtests.drive.consume.websocket import PlainDialect
 from loadtests.model.ids import NS_PER_MS, SLICE_NS, pack_stream
@@ -128,7 +128,7 @@ def carried(
         chunk = read(rests[consumer], size)
         now += NS_PER_MS
         if chunk:
-            settle(tally, lines[consumer], chunk, now, sampled=turn % 5 == 0)
+            account_read(tally, lines[consumer], chunk, now, sampled=turn % 5 == 0)
     for line in lines:
         tally.close_account(line.account)
     found = list(tally.flush(now, final=True))
@@ -188,7 +188,7 @@ def test_calm_kin_are_followed_and_not_parsed() -> None:
     ]
     for n, frame in enumerate(messages()):
         for line in lines:
-            settle(tally, line, frame, BEGIN + n)
+            account_read(tally, line, frame, BEGIN + n)
     assert all(line.account.reference is not None for line in lines)
     assert {line.account.at.number for line in lines} == {39}, "all stand at the last message; the first one founded it"
     assert all(line.account.taken == 1 for line in lines[1:]), "what was followed is written when somebody asks"
@@ -211,11 +211,11 @@ def test_a_newcomer_that_missed_a_message_cannot_lead_others_over_it() -> None:
 
     old, newcomer = line(0), line(1)
     for came in (frame(0, 0), frame(1, 0)):
-        settle(tally, old, came, BEGIN)
-    settle(tally, newcomer, frame(1, 0), BEGIN)
+        account_read(tally, old, came, BEGIN)
+    account_read(tally, newcomer, frame(1, 0), BEGIN)
     assert newcomer.account.reference is old.account.reference is not None
-    settle(tally, newcomer, frame(0, 2), BEGIN)
-    settle(tally, old, frame(0, 2), BEGIN)
+    account_read(tally, newcomer, frame(0, 2), BEGIN)
+    account_read(tally, old, frame(0, 2), BEGIN)
     tally.close_account(old.account)
     tally.close_account(newcomer.account)
     gaps = [
@@ -258,7 +258,7 @@ def test_after_any_trouble_all_follow_again(trouble: str) -> None:
                         frame = wire(b'{"data":{}}')
                     case "noop":
                         frame = wire(b"6") + frame if line is lines[0] else wire(b"6")
-            settle(tally, line, frame, BEGIN + seq)
+            account_read(tally, line, frame, BEGIN + seq)
     assert all(line.account.reference is not None for line in lines)
     for line in lines:
         tally.close_account(line.account)

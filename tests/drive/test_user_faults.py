@@ -16,9 +16,9 @@ import gevent
 import pytest
 from publish_servers import RUN, Clock, Redis, free_port, until
 
-from loadtests.drive.consume.consuming import Consuming
+from loadtests.drive.consume.consumer import Consuming
+from loadtests.drive.consume.kernel_socket import gauge
 from loadtests.drive.consume.receiver import Receiver
-from loadtests.drive.consume.socket_gauges import gauge
 from loadtests.drive.consume.tokens import Tokens
 from loadtests.drive.publish.bad_input import OVERSIZE_BYTES, payloads
 from loadtests.drive.publish.publishing import Publishing
@@ -120,7 +120,7 @@ class Rig:
     def __init__(self, redis: Redis, gateway: Gateway, policy: Reconnect, source: str | None, secret: str) -> None:
         self.redis, self.gateway, self.records = redis, gateway, list[Record]()
         what = profile(policy)
-        self.wiring = RunContext(
+        self.context = RunContext(
             run=RUN,
             profile=what,
             contract=Contract(what),
@@ -131,14 +131,14 @@ class Rig:
             trouble=lambda _from, _to, sentence: pytest.fail(sentence),
             tokens=Tokens(secret) if secret else None,
         )
-        self.receiver = self.wiring.receiver = Receiver(self.wiring, source=source)
-        self.wiring.publishing = Publishing(self.wiring)
+        self.receiver = self.context.receiver = Receiver(self.context, source=source)
+        self.context.publishing = Publishing(self.context)
         self.greenlets = [gevent.spawn(self._consume, slot) for slot in range(PLAIN + SIO)]
         until(lambda: self.connected == PLAIN + SIO, "all are subscribed")
         self.clients = gateway.clients
 
     def _consume(self, slot: int) -> None:
-        consuming = Consuming(self.wiring, Lease(kind="consumer", slot=slot, epoch=0), lambda *_: None)
+        consuming = Consuming(self.context, Lease(kind="consumer", slot=slot, epoch=0), lambda *_: None)
         try:
             consuming.run()
         finally:
@@ -153,14 +153,14 @@ class Rig:
     ) -> set[int]:
         order = CrewOrder(
             fault="f", kind=kind, where=where, on=on, asked=asked,
-            until_ns=self.wiring.clock.now_ns() + int(for_s * NS_PER_S),
+            until_ns=self.context.clock.now_ns() + int(for_s * NS_PER_S),
         )  # fmt: skip
-        slots = chosen(self.wiring.contract, fault="f", kind=kind, where=where, asked=asked, consumers=PLAIN + SIO)
-        self.wiring.crew.obey(order, slots, self.wiring.clock.now_ns())
+        slots = chosen(self.context.contract, fault="f", kind=kind, where=where, asked=asked, consumers=PLAIN + SIO)
+        self.context.user_faults.obey(order, slots, self.context.clock.now_ns())
         return set(slots)
 
     def state(self) -> dict[str, int]:
-        return self.wiring.crew.states()["f"]
+        return self.context.user_faults.states()["f"]
 
     def count(self, what: str) -> int:
         return self.state().get(what, 0)
@@ -178,11 +178,11 @@ class Rig:
         return {r.consumer for r in self.records if isinstance(r, Subscription) and (r.step, r.why) == ("left", why)}
 
     def close(self) -> None:
-        self.wiring.crew.end_all()
-        self.wiring.plan_over.set()
-        self.wiring.over.set()
+        self.context.user_faults.end_all()
+        self.context.plan_over.set()
+        self.context.over.set()
         gevent.joinall(self.greenlets, timeout=10)
-        self.wiring.publishing.close()
+        self.context.publishing.close()
         self.receiver.close()
 
 
@@ -310,9 +310,9 @@ def test_bad_messages_go_beside_the_plan_and_are_never_counted(
     redis: Redis, gateway: Gateway, form: str, kind: str
 ) -> None:
     with rigged(redis, gateway) as rig:
-        wiring = rig.wiring
-        publisher = gevent.spawn(wiring.publishing.serve, Lease(kind="publisher", slot=0, epoch=0))
-        wiring.t0.set(wiring.clock.now_ns())
+        context = rig.context
+        publisher = gevent.spawn(context.publishing.serve, Lease(kind="publisher", slot=0, epoch=0))
+        context.t0.set(context.clock.now_ns())
         bad = sum(gateway.get("stats")["bad"].values())
         rig.order("bad-input", where="publishers", form=form, share=0.2)
         until(lambda: rig.count("acknowledged") >= 4, "Redis took some", 20)
@@ -323,11 +323,11 @@ def test_bad_messages_go_beside_the_plan_and_are_never_counted(
         assert acknowledged <= sent <= acknowledged + 20
         until(lambda: sum(gateway.get("stats")["bad"].values()) - bad >= acknowledged, "the gateway rejected all")
         assert any(name.startswith(kind) for name in gateway.get("stats")["bad"])
-        health = wiring.publishing.health()
+        health = context.publishing.health()
         assert health.sent + health.not_offered == health.planned
         assert sent < 0.5 * health.planned + 10
-        wiring.plan_over.set()
-        wiring.over.set()
+        context.plan_over.set()
+        context.over.set()
         publisher.join(10)
 
 

@@ -11,7 +11,7 @@ from locust.env import Environment
 from locust.stats import StatsEntry
 
 from loadtests.capture.clock import MonotonicClock
-from loadtests.drive.consume.client import WebSocketClient
+from loadtests.drive.consume.consumer import WebSocketClient
 from loadtests.drive.consume.receiver import Receiver
 from loadtests.drive.locust_stats import merge
 from loadtests.drive.run_context import Addresses, Lease, NoSlot, RunContext
@@ -51,7 +51,7 @@ def main(plan: dict[str, Any]) -> None:
     records: list[Any] = []
     profile = Profile.model_validate_json(json.dumps(plan["profile"]))
     slots = Slots()
-    wiring = RunContext(
+    context = RunContext(
         run=plan["run"],
         profile=profile,
         contract=Contract(profile),
@@ -61,14 +61,14 @@ def main(plan: dict[str, Any]) -> None:
         addresses=Addresses(redis=("127.0.0.1", 1), gateway=("127.0.0.1", plan["port"]), postgres=None),
         trouble=lambda begin, end, what: records.append(what),
     )
-    receiver = wiring.receiver = Receiver(wiring)
+    receiver = context.receiver = Receiver(context)
     environment = Environment(user_classes=[WebSocketClient])
 
-    class Wired:
-        def wiring(self) -> RunContext:
-            return wiring
+    class RunContextProvider:
+        def context_of_run(self) -> RunContext:
+            return context
 
-    environment.tickstorm = Wired()
+    environment.tickstorm = RunContextProvider()
     runner = environment.create_local_runner()
     runner.start(6, spawn_rate=100)
     wait(lambda: receiver.health().connected == 6, "six subscriptions")
@@ -81,15 +81,15 @@ def main(plan: dict[str, Any]) -> None:
     received = plan["expect"]
 
     def all_there() -> bool:
-        receiver.flush(wiring.clock.now_ns())
+        receiver.flush(context.clock.now_ns())
         receiver.merge_stats(environment)
-        return receiver.sums().messages >= received
+        return receiver.accountant.sums().messages >= received
 
     wait(all_there, "every message")
-    wiring.over.set()
+    context.over.set()
     wait(lambda: receiver.health().open == 0, "everybody left")
     wait(lambda: not slots.held, "slots are back")
-    receiver.flush(wiring.clock.now_ns(), final=True)
+    receiver.flush(context.clock.now_ns(), final=True)
     receiver.merge_stats(environment)
     runner.quit()
     receiver.close()

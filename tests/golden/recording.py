@@ -13,7 +13,7 @@ import msgspec
 from loadtests.drive.consume.chunks import Chunks, Control
 from loadtests.drive.consume.frames import Cutter, wire
 from loadtests.drive.consume.handshake import agent
-from loadtests.drive.consume.read_accounting import settle
+from loadtests.drive.consume.read_accounting import account_read
 from loadtests.drive.publish.commands import Commands, Stamp
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.kind import Site
@@ -153,7 +153,7 @@ def consuming() -> dict[str, Any]:
                 given[2] += wire(b"{nothing") + b"\x89\x02hi"
             for line, chunk in zip(lines, given.values(), strict=True):
                 if chunk:
-                    controls += settle(tally, line, chunk, now_ns)
+                    controls += account_read(tally, line, chunk, now_ns)
         for line in lines:
             tally.close_account(line.account)
         records = [record for record in tally.pieces(T0 + NS_PER_S, final=True) if record is not None]

@@ -51,7 +51,7 @@ at_most = 0
 NURSERY = """
 import json, os, sys, traceback
 from locust.main import main
-import loadtests.drive.consume.client, loadtests.drive.publish.publisher, loadtests.drive.sql.reader
+import loadtests.drive.consume.consumer, loadtests.drive.publish.publishing, loadtests.drive.database_reader
 from loadtests.harness import worker
 from loadtests.harness import process
 from loadtests.harness import leader

@@ -66,13 +66,13 @@ def test_a_reading_is_dated_when_it_was_taken_not_when_its_flush_began(monkeypat
     )  # fmt: skip
     part.start()
     try:
-        flush = part.wiring.receiver.flush
+        flush = part.context.receiver.flush
 
         def slow(now_ns: int, **more: Any) -> None:
             gevent.sleep(SLOW_S)
             flush(now_ns, **more)
 
-        monkeypatch.setattr(part.wiring.receiver, "flush", slow)
+        monkeypatch.setattr(part.context.receiver, "flush", slow)
         began_ns = part.clock.now_ns()
         part.flush()
     finally:

@@ -138,7 +138,7 @@ def _(module):
             sampled(self, account, *rest)
     module.Accountant.sampled = blind
 
-@once("loadtests.drive.consume.sample_gaps")
+@once("loadtests.drive.consume.read_accounting")
 def _(module):
     module.SampleGaps.draw = lambda *_: 1
 
@@ -164,7 +164,9 @@ VERDICTS = {
     "restamped on the way: restamped": _SPOILT.format(kind="restamped"),
     "protocol on the way: protocol": _UNHEARD.format(kind="protocol"),
     "undecodable on the way: undecodable": _UNHEARD.format(kind="undecodable"),
-    "silent: why its client left": _METHOD.format(module="drive.heartbeat", name="Heartbeat.silent", answer="[]"),
+    "silent: why its client left": _METHOD.format(
+        module="drive.consume.heartbeat", name="Heartbeat.silent", answer="[]"
+    ),
     "8 of 64 late: latency_p95_ms": _ONE_CLIENT,
     "8 of 64 late: slowest_client_p95_ms": _NEVER_LOOKS.format(measure="slowest_client_p95_ms"),
     "refused by Redis: publish_failed": _NEVER_LOOKS.format(measure="publish_failed"),
@@ -172,7 +174,9 @@ VERDICTS = {
         module="capture.probes", name="time_health", answer='(1_000_000, True, "")'
     ),
     "a fault that touched nobody": _TOUCHES,
-    "frames longer than we take": _METHOD.format(module="drive.inability", name="Inabilities.begin", answer="None"),
+    "frames longer than we take": _METHOD.format(
+        module="drive.consume.inability", name="Inabilities.begin", answer="None"
+    ),
     "four of five samples gone: health_ms": """
 @once("loadtests.measure.sample_counts")
 def _(module):

@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 from gevent.monkey import get_original
 
-from loadtests.drive.sql import postgres as drive
+from loadtests.drive import postgres as drive
 from loadtests.inject.errors import ControlError
 from loadtests.inject.servers import Database
 from loadtests.model.logins import LOGINS

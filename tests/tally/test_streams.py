@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from loadtests.drive.consume.chunks import STREAMS, Chunks, Control
 from loadtests.drive.consume.frames import Cutter, wire
-from loadtests.drive.consume.read_accounting import settle
+from loadtests.drive.consume.read_accounting import account_read
 from loadtests.drive.consume.websocket import PlainDialect
 from loadtests.model.ids import SLICE_NS, pack_stream
 from loadtests.model.records import Closing, Strange
@@ -49,7 +49,7 @@ def test_streams_beyond_those_kept_are_told_and_true_ones_counted_exactly() -> N
 
     def come(slot: int, seq: int) -> None:
         identity = encode("object", "run", pack_stream(slot, 0, 0), seq, BEGIN, BEGIN)
-        told.extend(settle(tally, line, wire(b'{"data":{"tickstorm":%b}}' % identity), BEGIN))
+        told.extend(account_read(tally, line, wire(b'{"data":{"tickstorm":%b}}' % identity), BEGIN))
 
     for seq in range(100):
         come(0, seq)

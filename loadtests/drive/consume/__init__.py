@@ -1,1 +1,1 @@
-"""Who consumes?  Connections, the messages that come over them, and what a consumer does between them."""
+"""What does a consumer do?  Connections, the messages that come over them, reconnecting, faults that it plays."""

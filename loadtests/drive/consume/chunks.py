@@ -1,12 +1,31 @@
 """What is in a received chunk?  Parsed once for all consumers that receive the same bytes; no socket, no account.
 
-Fan-out sends equal bytes to many, so the whole chunk is looked up first, then each frame; only what is new is decoded.
-Both tables are bounded and cleared when full, because what was sent once rarely comes again.
+Theory of operation.  A chunk is what one read returned.  Fan-out sends equal bytes to many consumers, so `Chunks` keeps
+two tables: chunk -> batch, and payload of a text frame -> message.  A connection that stands between two frames asks
+the first by `cached`.  Else `open` has the connection's cutter cut the chunk, looks each payload up in the second, and
+has the dialect decode what is new: a message of this run, something odd for the history, or a control for this
+connection.
+
+Example: f1 and f2 are frames with one message each, A, B and C are consumers.
+
+    A reads f1 f2       unknown: two frames are cut and decoded, the chunk and both payloads are kept
+    B reads f1 f2       the chunk is known: the same batch, nothing is cut
+    C reads f1          the chunk is new, its payload known: one frame is cut, nothing is decoded
+    C reads f2, a ping  the payload is known; the ping is a control, so the chunk is not kept
+
+Invariants:
+- Both tables are bounded in entries and bytes, and cleared when full: what was sent once rarely comes again.
+- A chunk is kept only if the cutter was clean before and after it and it holds no control: what it means depends on
+  nothing else then.  A batch is shared, so nothing in it depends on the consumer.
+- A batch names its frames only if the chunk held text frames with one message each and nothing else; these alone may
+  become steps of a reference (`tally.shared_prefix`).
+- A message of another run, of an unknown stream or with an impossible `seq` reaches no account.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import msgspec
@@ -16,10 +35,11 @@ from loadtests.drive.consume.integrity import Integrity
 from loadtests.tally.anomalies import EXAMPLE
 from loadtests.tally.batch import Batch, Message, Odd, message
 from loadtests.tally.identity import MessageIdentity, Seal, probe_run
-from loadtests.tally.streams import FOREIGN, TOO_MANY, Streams
+from loadtests.tally.streams import FOREIGN, STREAMS_KEPT, TOO_MANY, Streams
 
 if TYPE_CHECKING:
     from loadtests.drive.consume.transport import Cutting
+    from loadtests.model.contract import Contract
 
 _ENTRIES: Final = 4096
 _BYTES: Final = 4 * 1024 * 1024
@@ -37,6 +57,7 @@ _COMPRESSED: Final = (b"\x1f\x8b", b"\x78\x01", b"\x78\x9c", b"\x78\xda", b"\x28
 JOINED_MAX: Final = 1 << 16
 """Messages of one frame that are taken."""
 JOINED: Final = f"more than {JOINED_MAX} messages in one frame"
+_EPOCHS: Final = 16
 STREAMS: Final = "messages of more streams than one process keeps"
 NO_JSON: Final = "messages in binary frames that are no JSON"
 ATTACHED: Final = "messages in binary attachments of Socket.IO"
@@ -85,6 +106,14 @@ class Dialect(Protocol):
     def unreadable(self, opcode: int, payload: bytes) -> str:
         """Kind of the record of a data frame that `read` could not open."""
         ...
+
+
+def streams_kept(contract: Contract) -> int:
+    """Streams that are not made up: each publisher's routes, in as many epochs as a run with many faults brings."""
+    families = contract.profile.families
+    routes = Counter(families[route.family].name for route in contract.routes)
+    pairs = sum(group.count * routes[name] for group in contract.profile.publishers for name in set(group.families))
+    return max(STREAMS_KEPT, _EPOCHS * pairs)
 
 
 def shown(payload: bytes) -> str:
@@ -147,7 +176,7 @@ class Chunks:
                 if reading is not None and reading.attachments:
                     cutter.attachments = reading.attachments
                 if controls and controls[-1].event == "disconnected":
-                    break  # what follows the end of a session is nobody's
+                    break  # what follows the end of a session belongs to no account
             elif opcode == PING:
                 if len(controls) >= _PINGS and controls[-1].event == "ws-ping":
                     controls.pop()

@@ -35,9 +35,13 @@ class ConnectionEnd(NamedTuple):
     why: str
     detail: str
 
+    def refusal(self) -> RequestAnswer:
+        """What a request gets that the connection's end left open."""
+        return RequestAnswer(self.at_ns, None, f"{self.why}: {self.detail}")
+
 
 class Connection:
-    """One epoch of a consumer. The source reads it, the receiver settles what comes, the consumer's greenlet waits."""
+    """One epoch of a consumer: its source reads it, the receiver accounts what comes, the consumer's greenlet waits."""
 
     __slots__ = (
         "account",
@@ -98,8 +102,8 @@ class Connection:
         self.end: ConnectionEnd | None = None
         self.over = Event()
 
-    def settle(self, answer: RequestAnswer, number: int | None) -> None:
-        """Hand an answer to who asked; one without a number answers the oldest question."""
+    def answered(self, answer: RequestAnswer, number: int | None) -> None:
+        """Hand an answer to the greenlet that asked; without a number it answers the oldest request."""
         if number is None and self.answers:
             number = next(iter(self.answers))
         waiting = self.answers.pop(number, None) if number is not None else None

@@ -1,6 +1,6 @@
 """How does one consumer play a fault?  Reads slowly or not at all, vanishes, stays away, storms, shows bad tokens.
 
-It decides; `consuming` connects and waits, and the receiver's source reads.
+It decides; `consumer` connects and waits, and the receiver's source reads.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import gevent
 from gevent.event import Event
 
-from loadtests.drive.consume.socket_gauges import Gauge, close_with_reset, gauge
+from loadtests.drive.consume.kernel_socket import Gauge, close_with_reset, gauge
 from loadtests.drive.user_faults import READING, Key, PlayedFault, UserFaultReading
 from loadtests.model.profile.faults import CONSUMERS
 
@@ -22,18 +22,26 @@ if TYPE_CHECKING:
 
 VANISH_AGAIN_S: Final = 1.0
 STORM_PAUSE_S: Final = 0.02
-"""In a storm nobody waits before the first attempt, and only so long after one that failed."""
+"""In a storm a consumer does not wait before its first attempt, and only so long after a failed one."""
 
 
 class ConsumerFault:
     """The faults that one consumer slot plays. Nothing here waits but `wait_turn`."""
 
     __slots__ = (
-        "_connection", "_own_pace", "_plays", "_presented", "_since", "_slot", "_stirred", "_wiring", "go",
+        "_connection",
+        "_context",
+        "_own_pace",
+        "_plays",
+        "_presented",
+        "_since",
+        "_slot",
+        "_stirred",
+        "go",
     )  # fmt: skip
 
-    def __init__(self, wiring: RunContext, slot: int, read_bytes_per_s: int | None) -> None:
-        self._wiring, self._slot, self._own_pace = wiring, slot, read_bytes_per_s
+    def __init__(self, context: RunContext, slot: int, read_bytes_per_s: int | None) -> None:
+        self._context, self._slot, self._own_pace = context, slot, read_bytes_per_s
         self._plays: dict[str, PlayedFault] = {}
         self._connection: Connection | None = None  # the one whose subscription was confirmed last
         self._since: dict[str, tuple[Connection, Gauge, int]] = {}
@@ -47,7 +55,7 @@ class ConsumerFault:
         """Its place and slot."""
         return CONSUMERS, self._slot
 
-    # -- the crew
+    # -- called by UserFaults
 
     def begin(self, play: PlayedFault) -> None:
         """Play it from now on."""
@@ -72,7 +80,7 @@ class ConsumerFault:
         """Whether it is with this consumer as the fault asks."""
         if play.order.fault not in self._plays:
             return False
-        connection, source = self._open, self._wiring.receiver.source
+        connection, source = self._open, self._context.receiver.source
         match play.order.kind:
             case "slow-consumers":
                 return connection is not None and connection.read_bytes_per_s == self._pace
@@ -93,18 +101,18 @@ class ConsumerFault:
             return None
         return UserFaultReading(now.unread, now.read - began[1].read, time.monotonic_ns() - began[2])
 
-    # -- the consumer
+    # -- called by Consuming
 
     def present(self) -> str | None:
         """The token for the connection that is about to be made; None: none."""
-        tokens = self._wiring.tokens
+        tokens = self._context.tokens
         self._presented = bad = self._playing("bad-token")
         if tokens is None:
             return None
         return tokens.good(self._slot) if bad is None else tokens.bad(self._slot, str(bad.order.asked["token"]))
 
     def refused(self) -> None:
-        """The target would not have it, for want of a good token."""
+        """The target refused it, for want of a good token."""
         if self._presented is not None:
             self._presented.count("refused", self._slot)
 
@@ -131,7 +139,7 @@ class ConsumerFault:
 
     def wait_turn(self, attempt: int, delay_s: Callable[[int], float]) -> int:
         """Wait before the n-th attempt in a row (from 0), or until the run is over; the next attempt's number."""
-        over, stirred = self._wiring.over, self._stirred
+        over, stirred = self._context.over, self._stirred
         while not over.is_set():
             stirred.clear()
             if self._kept_away:
@@ -175,7 +183,7 @@ class ConsumerFault:
         if kind == "offline-consumers":
             self.go.set()
         elif kind == "reconnect-storm":
-            self._stirred.set()  # whoever waits by its policy waits no longer
+            self._stirred.set()  # a wait by the reconnect policy ends
         if connection is None:
             return
         if kind in READING:
@@ -193,7 +201,7 @@ class ConsumerFault:
 
     def _read(self, connection: Connection) -> None:
         """Have the connection read as all faults together ask."""
-        source = self._wiring.receiver.source
+        source = self._context.receiver.source
         source.pace(connection, self._pace)
         silent = self._playing("stalled-consumers") or self._playing("half-open-consumers")
         if silent is None:
@@ -207,8 +215,8 @@ class ConsumerFault:
             self._drop(connection, play, goodbye=False)
 
     def _drop(self, connection: Connection, play: PlayedFault, *, goodbye: bool) -> None:
-        receiver = self._wiring.receiver
+        receiver = self._context.receiver
         if goodbye:
             receiver.say_goodbye(connection)
-        receiver.end(connection, self._wiring.clock.now_ns(), "fault", play.order.fault)
+        receiver.end(connection, self._context.clock.now_ns(), "fault", play.order.fault)
         play.count("closed", self._slot)

@@ -1,6 +1,22 @@
-"""Where do WebSocket messages begin and end?  The client's side of RFC 6455: bytes in, messages and control frames out.
+"""Where do WebSocket messages begin and end?  A parser of the client's side of RFC 6455: bytes in, frames out.
 
-No socket here.  One connection holds at most its longest message and a header, whatever a peer announces or drips.
+Theory of operation.  A frame is a head of 2, 4 or 10 bytes (flags, opcode, length) and its payload; a server's are not
+masked.  `Cutter.cut` takes bytes as they come and returns the frames that are whole.  Final data frames take a short
+path; control frames and fragments go through `_check` and `_unusual`.  The rest is held, with the number of bytes that
+must be there before another look makes sense, so that a frame that drips in costs a look for its head and its end.
+
+Example: the text "hi", a ping, and a text of 300 bytes come in three chunks.
+
+    81 02 68            []                                   held 81 02 68, wanted 4
+    69 89 00 81 7e 01   [(TEXT, b"hi"), (PING, b"")]         held 81 7e 01, wanted 4: the length is not whole
+    2c, 300 bytes       [(TEXT, the 300 bytes)]              held nothing: the cutter is `clean`
+
+Invariants:
+- The same bytes give the same frames, however they are split into chunks.
+- A connection holds at most its longest message and a head: a breach or an excess is refused by the head alone.
+- Frames before a breach or a close frame are returned; behind it (`broken`, `closed`) nothing is cut.
+
+Source: RFC 6455, sections 5.2 to 5.6 (frames), 7.4 (close codes), 8.1 (UTF-8).
 """
 
 from __future__ import annotations
@@ -17,7 +33,7 @@ PONG: Final = 10
 MAX_MESSAGE: Final = 4 * 1024 * 1024
 _MAX_CONTROL: Final = 125
 _CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
-"""Close codes that may be sent: 1004 to 1006 and 1015 stand for what no frame can say, the rest nobody gave away."""
+"""Close codes that may be sent: 1004 to 1006 and 1015 stand for what no frame can say, the rest are unassigned."""
 _Utf8: Final = codecs.getincrementaldecoder("utf-8")
 
 Opcode = Literal[1, 2, 8, 9, 10]

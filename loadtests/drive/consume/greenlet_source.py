@@ -1,6 +1,6 @@
-"""Who reads the connections where no epoll set can?  One greenlet each: TLS, compression, other systems.
+"""What reads the connections where no epoll set can?  One greenlet each: TLS, compression, other systems.
 
-2.5 times the cost of the hub's set and no kernel stamps; cutter and accountant are the same.
+It costs 2.5 times as much as the epoll source and has no kernel stamps; cutter and accounting are the same.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import gevent
 
+from loadtests.drive.consume import kernel_socket
 from loadtests.drive.consume.connection import OUTGOING_MAX, Connection
+from loadtests.drive.consume.epoll_source import BYTES_A_READ, SLOW_READS_PER_S, EpollSource
 from loadtests.drive.consume.frames import ProtocolError
-from loadtests.drive.consume.sample_gaps import SampleGaps
+from loadtests.drive.consume.read_accounting import SampleGaps
+from loadtests.model.profile.profile import Profile
 
 if TYPE_CHECKING:
     from loadtests.drive.consume.receiver import Receiver
 
-BYTES_A_READ: Final = 16 * 1024
-_SLOW_READS_PER_S: Final = 10
 _READS_A_TURN: Final = 16
 _NS_A_TURN: Final = 2_000_000
-"""Longer than that a connection whose every read is dear may not keep the others waiting."""
+"""A connection whose every read is dear keeps the others waiting no longer than that."""
 
 
 Name = Literal["greenlet", "library"]
@@ -111,7 +112,7 @@ class GreenletSource:
         try:
             while connection.end is None:
                 pace = connection.read_bytes_per_s
-                size = BYTES_A_READ if pace is None else min(BYTES_A_READ, max(1, pace // _SLOW_READS_PER_S))
+                size = BYTES_A_READ if pace is None else min(BYTES_A_READ, max(1, pace // SLOW_READS_PER_S))
                 chunk = connection.recv(size)
                 now = monotonic_ns() + receiver.clock_offset_ns()
                 self._until_sample -= 1
@@ -137,3 +138,17 @@ class GreenletSource:
         finally:
             if not finished:
                 receiver.failed(connection)
+
+
+def choose_source(
+    receiver: Receiver, profile: Profile, run: str, asked: str | None = None
+) -> EpollSource | GreenletSource:
+    """The source that can read this target's connections; `asked`: "hub-epoll" or "greenlet" instead of the best."""
+    sampling = profile.sampling
+    gaps = SampleGaps(1 if sampling.stamps == "every" else sampling.one_in, f"{profile.seed}:samples:{run}")
+    if profile.target.compression:
+        return GreenletSource(receiver, gaps=gaps, name="library")
+    if asked == "greenlet" or (asked is None and not EpollSource.available(tls=profile.target.tls)):
+        return GreenletSource(receiver, gaps=gaps)
+    wanted = sampling.stamps != "off" and kernel_socket.STAMPS_AVAILABLE
+    return EpollSource(receiver, gaps=gaps, kernel_stamps=wanted)

@@ -12,14 +12,14 @@ from typing import Any, Final
 import gevent
 
 from loadtests.drive.consume.connection import Connection
-from loadtests.drive.consume.socket_gauges import unread
+from loadtests.drive.consume.kernel_socket import unread
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.ports import RunClock
 
 PERIOD_S: Final = 0.5
 _PERIOD_NS: Final = round(PERIOD_S * NS_PER_S)
 _LATE_NS: Final = 100 * NS_PER_MS
-"""A look that comes so late found us standing still: that time counts for nobody."""
+"""A look that comes so late means that this process stood still: that time is charged to no server."""
 _AT_ONCE: Final = 32
 _LET_OTHERS_S: Final = 0.001
 
@@ -54,7 +54,7 @@ class Heartbeat:
             gevent.spawn(self._leave, silent)
 
     def silent(self, now_ns: int, late_ns: int) -> list[Connection]:
-        """Whom the server owes a ping, where we looked `late_ns` later than we meant to."""
+        """Connections that the server owes a ping; this look came `late_ns` later than it was due."""
         found = []
         for connection in self._connections:
             if not connection.patience_ns:
@@ -62,7 +62,7 @@ class Heartbeat:
             if late_ns > _LATE_NS:
                 connection.heard_ns += late_ns
             if self._held(connection):
-                connection.heard_ns = now_ns  # what came for it we have not read
+                connection.heard_ns = now_ns  # a ping may lie unread in the kernel
             elif now_ns - connection.heard_ns > connection.patience_ns and connection.end is None:
                 if not unread(connection.sock):
                     found.append(connection)

@@ -27,7 +27,7 @@ def is_ours(error: OSError) -> bool:
 
 
 class Inabilities:
-    """Those of one process and run."""
+    """What the consumers of one process and run could not take."""
 
     def __init__(self, trouble: TellTrouble) -> None:
         self._trouble = trouble

@@ -1,7 +1,28 @@
-"""What becomes of the bytes of one read?  Compared with the reference first, else cut, decoded and accounted."""
+"""What becomes of the bytes of one read, and which reads are samples?  Compared with a reference, else cut and decoded.
+
+Theory of operation.  Consumers that receive the same frames share a reference (`tally.shared_prefix`).  `account_read`
+first lets the account follow it: bytes that equal the reference are accounted by that comparison alone, also up to the
+middle of a frame.  What is left is cut and decoded (`chunks`) and accounted message by message; then the account joins
+the reference again, or lengthens it.  Where a read is just the next step, the epoll source accounts it itself.
+
+Reads through it: the reference ends with frames f1 f2 f3; B and C stand behind f1.
+
+    C reads f2 f3 f4a   f2 f3 equal the reference; f4a begins a text frame: the account keeps it, and nothing is cut
+    C reads f4b         f4a f4b is f4, which the reference lacks: decoded, and the reference's next step; C leads now
+    B reads f2 f3 f4    equal to the last byte: nothing is decoded
+    B reads f6          f5 is missing: B leaves the reference, f6 is decoded, and the account finds the gap
+
+Invariants:
+- Each byte goes to the comparison or to the cutter, once.  Where a read leaves the reference inside a frame, the cutter
+  gets the bytes of that frame that were equal before it gets the rest.
+- A reference only skips work: what was lost, duplicate, reordered or foreign breaks the equality.
+- A read counts as one read, also where its beginning was followed and its rest decoded (`Batch.rest`).
+"""
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Callable
 from typing import Protocol
 
@@ -23,7 +44,7 @@ class ReadConnection(Protocol):
     cutter: Cutting
 
 
-def settle(
+def account_read(
     accountant: Accountant,
     connection: ReadConnection,
     chunk: bytes,
@@ -58,7 +79,7 @@ def settle(
     if followed is not None:
         batch = batch.rest()
     if not (batch.messages or batch.strange) and connection.clean:
-        return controls  # a ping, say: whoever follows stands where it stood
+        return controls  # a ping, say: a follower stands where it stood
     if batch.frames:
         accountant.take_first(account, batch, now_ns)
         if not connection.clean and account.reference is not None:
@@ -74,3 +95,19 @@ def settle(
     if sampled:
         accountant.sampled(account, batch, now_ns, kernel_ns)
     return controls
+
+
+class SampleGaps:
+    """How many reads to pass until the next sample: geometric with a given mean, from a seed.
+
+    Each read is a sample with probability 1 / mean, whatever the others were, so that no rhythm of the load can hide
+    from the samples or fill them.  A mean of 1 takes every read.
+    """
+
+    def __init__(self, mean: int, seed: str) -> None:
+        self._random = random.Random(seed)
+        self._scale = 0.0 if mean <= 1 else 1 / math.log1p(-1 / mean)
+
+    def draw(self) -> int:
+        """Reads up to and with the next sample, 1 at least."""
+        return 1 + int(math.log(1.0 - self._random.random()) * self._scale)

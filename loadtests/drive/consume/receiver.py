@@ -1,41 +1,51 @@
-"""What happens to the bytes of this process's consumers?  Joins source, cutter and accountant for one run.
+"""What happens to the bytes of this process's consumers?  Joins source, accounting and answers for one run.
 
-Everything is per run: nothing is open before the first Receiver, nothing after `close`.  What is called `received`,
-`broken`, `failed` runs in gevent's hub: it neither blocks nor switches.
+Theory of operation.  Consumers' greenlets add a connection, ask and wait; the source calls `received` from gevent's hub
+for every read that is not just the next step of a reference.  A read is accounted (`read_accounting`); what the target
+says in it to this connection alone comes back as controls, which `_react` answers or hands to the waiting greenlet.
+
+    greenlet  add(socket)                  the source reads it from now on
+    greenlet  ask("subscribe")             waits for answer 1
+    hub       received({"event": "subscribed", "data": {"id": 1}})      a control: answer 1 is set
+    greenlet  step("confirmed")            recorded; the consumer is connected
+    hub       received(f1 f2), ...         accounted; no greenlet switches
+    hub       received(b"")                end("peer closed"): account closed, `over` set; the greenlet reconnects
+
+Invariants:
+- What the source calls runs in the hub: it neither blocks nor switches.
+- A connection ends once, the first reason counts; then its account is closed and every request has an answer.
+- An error or limit of our own is harness trouble of the consumer, never a loss of the target.
+- Everything is per run: nothing is open before the first Receiver, nothing after `close`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.event import AsyncResult
 from gevent.lock import RLock
 
-from loadtests.drive.consume import frames, stamps
-from loadtests.drive.consume.chunks import Chunks, Control
+from loadtests.drive.consume import frames
+from loadtests.drive.consume.chunks import Chunks, Control, streams_kept
 from loadtests.drive.consume.connection import OUTGOING_MAX, Connection, ConnectionEnd, RequestAnswer
-from loadtests.drive.consume.display import HarnessReading, Health, Readings, merge_received
-from loadtests.drive.consume.epoll_source import EpollSource
-from loadtests.drive.consume.greenlet_source import GreenletSource
+from loadtests.drive.consume.greenlet_source import choose_source
 from loadtests.drive.consume.handshake import RefusedError
+from loadtests.drive.consume.health import HarnessReading, HubLag, Readings, ReceivingHealth
 from loadtests.drive.consume.heartbeat import Heartbeat
 from loadtests.drive.consume.inability import Inabilities
 from loadtests.drive.consume.integrity import Integrity, IntegritySampling
-from loadtests.drive.consume.read_accounting import settle
-from loadtests.drive.consume.sample_gaps import SampleGaps
+from loadtests.drive.consume.read_accounting import account_read
 from loadtests.drive.consume.transport import Transport
-from loadtests.drive.hub_lag import HubLag
+from loadtests.drive.locust_stats import merge_received
 from loadtests.model import words
-from loadtests.model.contract import ConsumerPlan, Contract
+from loadtests.model.contract import ConsumerPlan
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.kinds import part
 from loadtests.model.records import HARNESS, Touched
 from loadtests.model.transports import TRANSPORTS
 from loadtests.plan.payload import content_shapes
-from loadtests.tally.accountant import Accountant, Sums
-from loadtests.tally.streams import STREAMS_KEPT
+from loadtests.tally.accountant import Accountant
 from loadtests.tally.subscriptions import Step, Subscriptions
 
 if TYPE_CHECKING:
@@ -50,7 +60,6 @@ _RECORDS_A_TURN = 64
 _LET_OTHERS_S = 0.001
 """A sleep of 0 would let other greenlets run, but no socket be read: gevent does up to 5 ms of those in one go."""
 _PROBES = 4096  # nonces that are kept, lest a target that makes them up fills the memory
-_EPOCHS = 16
 _CLOSED_BY_PEER = (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)
 
 
@@ -59,71 +68,59 @@ class Receiver:
 
     def __init__(
         self,
-        wiring: RunContext,
+        context: RunContext,
         *,
         source: str | None = None,
         cached: bool = True,
         replays: Mapping[str, Sequence[Replayed]] | None = None,
     ) -> None:
-        profile, contract = wiring.profile, wiring.contract
-        self._wiring = wiring
-        self._emit = wiring.emit
+        profile, contract = context.profile, context.contract
+        self._context = context
+        self._emit = context.emit
         self._contract = contract
         self.accountant = Accountant(
             family_of_route=[route.family for route in contract.routes],
             copies_of_family=[family.copies for family in profile.families],
             consumer_groups=len(profile.consumers),
             exceptions_per_s=profile.guard.exceptions_per_s,
-            now_ns=wiring.clock.now_ns(),
+            now_ns=context.clock.now_ns(),
             late_ns=round(profile.run.late_s * 1_000_000_000),
-            streams_kept=_streams_kept(contract),
+            streams_kept=streams_kept(contract),
         )
         identity = profile.identity
         self._transports: dict[str, Transport] = {
             name: part(TRANSPORTS[name].by)(identity.path, identity.form)
             for name in dict.fromkeys(group.transport for group in profile.consumers)
         }
-        streams = self.accountant.streams
         shapes, self._sampling = content_shapes(contract, replays or {}), IntegritySampling(profile.seed)
         self._chunks = {
             name: Chunks(
                 transport,
-                streams,
-                wiring.run,
+                self.accountant.streams,
+                context.run,
                 cached=cached,
                 integrity=Integrity(shapes, TRANSPORTS[name].envelope, self._sampling),
                 stream=TRANSPORTS[name].stream,
             )
             for name, transport in self._transports.items()
         }
-        self._subscriptions = Subscriptions(wiring.emit)
+        self._subscriptions = Subscriptions(context.emit)
         self._connections: set[Connection] = set()
         self._connected = 0
-        self._inabilities = Inabilities(wiring.trouble)
+        self._inabilities = Inabilities(context.trouble)
         self.probes: dict[int, int] = {}
         """Nonce of a probe message: how many consumers have seen it."""
-        sampling = profile.sampling
-        mean = 1 if sampling.stamps == "every" else sampling.one_in
-        gaps = SampleGaps(mean, f"{profile.seed}:samples:{wiring.run}")
-        usable = EpollSource.available(tls=profile.target.tls)
-        self.source: EpollSource | GreenletSource
-        if profile.target.compression:
-            self.source = GreenletSource(self, gaps=gaps, name="library")
-        elif source == "greenlet" or (source is None and not usable):
-            self.source = GreenletSource(self, gaps=gaps)
-        else:
-            wanted = sampling.stamps != "off" and stamps.AVAILABLE
-            self.source = EpollSource(self, gaps=gaps, kernel_stamps=wanted)
+        self.source = choose_source(self, profile, context.run, source)
         self._lag = HubLag()
-        self._heartbeat = Heartbeat(self._connections, wiring.clock, held=self.source.holds, lost=self._silent)
+        self._heartbeat = Heartbeat(self._connections, context.clock, held=self.source.holds, lost=self._silent)
         self._flushing = RLock()
         self._closed = False
         self._told = Readings(self.accountant.sums())
-        wiring.t0.rawlink(self._began)
+        context.t0.rawlink(self._began)
 
     def _began(self, t0: AsyncResult[int]) -> None:
         if t0.value is not None:
-            self.accountant.warm(t0.value + round(self._wiring.profile.run.warm_up_s * NS_PER_S))
+            self.accountant.warm(t0.value + round(self._context.profile.run.warm_up_s * NS_PER_S))
 
     @property
     def receive_name(self) -> str:
@@ -134,7 +131,7 @@ class Receiver:
 
     def transport(self, plan: ConsumerPlan) -> Transport:
         """How a consumer talks to the target."""
-        return self._transports[self._wiring.profile.consumers[plan.group].transport]
+        return self._transports[self._context.profile.consumers[plan.group].transport]
 
     def add(
         self,
@@ -156,7 +153,7 @@ class Receiver:
             sock.close()
             raise RefusedError("the run is over")
         adopted = self.source.adopt(sock)
-        name = self._wiring.profile.consumers[plan.group].transport
+        name = self._context.profile.consumers[plan.group].transport
         transport = self._transports[name].with_token(token)
         account = self.accountant.account(
             consumer=plan.slot, epoch=epoch, group=plan.group, routes=plan.routes, transport=name
@@ -168,7 +165,7 @@ class Receiver:
             account=account,
             group=plan.group,
             read_bytes_per_s=read_bytes_per_s,
-            max_message=self._wiring.profile.guard.message_bytes,
+            max_message=self._context.profile.guard.message_bytes,
         )
         if transport.ready:
             connection.ready.set()
@@ -180,7 +177,7 @@ class Receiver:
             raise
         self._connections.add(connection)
         if behind:
-            self.received(connection, behind, self._wiring.clock.now_ns())
+            self.received(connection, behind, self._context.clock.now_ns())
         return connection
 
     def ask(self, connection: Connection, action: str, body: dict[str, Any]) -> AsyncResult[RequestAnswer]:
@@ -192,7 +189,7 @@ class Receiver:
         if connection.end is None:
             self._say(connection, connection.transport.request(action, number, body))
         if connection.end is not None:
-            connection.settle(_refusal(connection.end), number)
+            connection.answered(connection.end.refusal(), number)
         return answer
 
     def step(self, connection: Connection, step: Step, at_ns: int, *, why: str = "", detail: str = "") -> None:
@@ -247,7 +244,7 @@ class Receiver:
         self.step(connection, "left", at_ns, why=why, detail=words.plain(detail))
         self.accountant.close_account(connection.account)
         for number in list(connection.answers):
-            connection.settle(_refusal(connection.end), number)
+            connection.answered(connection.end.refusal(), number)
         connection.ready.set()
         connection.over.set()
 
@@ -255,18 +252,18 @@ class Receiver:
 
     def clock_offset_ns(self) -> int:
         """What to add to this process's monotonic clock to get the run's."""
-        return self._wiring.clock.at_monotonic_ns(0)
+        return self._context.clock.at_monotonic_ns(0)
 
     def received(
         self, connection: Connection, chunk: bytes, now_ns: int, *, sampled: bool = False, kernel_ns: int | None = None
     ) -> None:
-        """Settle one read; an empty one is the end of the stream."""
+        """Account one read; an empty one is the end of the stream."""
         if connection.end is not None:
             return
         if not chunk:
             self.end(connection, now_ns, "peer closed", "end of stream")
             return
-        controls = settle(self.accountant, connection, chunk, now_ns, sampled=sampled, kernel_ns=kernel_ns)
+        controls = account_read(self.accountant, connection, chunk, now_ns, sampled=sampled, kernel_ns=kernel_ns)
         for control in controls:
             self._react(connection, control, now_ns)
             if connection.over.is_set():
@@ -275,20 +272,20 @@ class Receiver:
     def broken(self, connection: Connection, error: OSError) -> None:
         """The socket failed."""
         why = "peer closed" if isinstance(error, _CLOSED_BY_PEER) else "error"
-        self.end(connection, self._wiring.clock.now_ns(), why, error.strerror or str(error) or type(error).__name__)
+        self.end(connection, self._context.clock.now_ns(), why, error.strerror or str(error) or type(error).__name__)
 
     def refused(self, connection: Connection, error: frames.ProtocolError) -> None:
         """The source itself met a breach of the protocol, or more than we take."""
-        now_ns = self._wiring.clock.now_ns()
+        now_ns = self._context.clock.now_ns()
         if not isinstance(error, frames.TooLongError):
             self.accountant.note_strange("protocol", connection.account.consumer, now_ns, str(error))
         self._react(connection, Control("broken", error), now_ns)
 
     def failed(self, connection: Connection) -> None:
-        """An error of our own while a read was settled: its account is not to be trusted."""
-        now_ns = self._wiring.clock.now_ns()
+        """An error of our own while a read was accounted: its account is not to be trusted."""
+        now_ns = self._context.clock.now_ns()
         consumer = connection.account.consumer
-        self._wiring.trouble(now_ns, -1, "an error in the receive loop; the account is incomplete", [consumer])
+        self._context.trouble(now_ns, -1, "an error in the receive loop; the account is incomplete", [consumer])
         connection.account.at_least = True
         self.end(connection, now_ns, HARNESS, "error in the receive loop")
 
@@ -326,11 +323,11 @@ class Receiver:
             case "error" if not connection.ready.is_set():
                 self.end(connection, now_ns, "refused", words.of(control.data))
             case "error":
-                connection.settle(
+                connection.answered(
                     RequestAnswer(now_ns, control.data, words.of(control.data) or "refused"), control.number
                 )
             case "ack" | "subscribed" | "unsubscribed":
-                connection.settle(RequestAnswer(now_ns, control.data, _reason(control.data)), control.number)
+                connection.answered(RequestAnswer(now_ns, control.data, _reason(control.data)), control.number)
 
     def _say(self, connection: Connection, data: bytes) -> None:
         if connection.end is not None or not data:
@@ -347,7 +344,7 @@ class Receiver:
         self.accountant.open_touch(now_ns)
 
     def healed(self, healed_ns: int, until_ns: int) -> None:
-        """A fault was healed: who gets a message again, and a fresh one, goes into the history until then."""
+        """A fault was healed: which consumers get a message again, and a fresh one, is recorded until then."""
         self.accountant.healed(healed_ns, until_ns)
 
     def close_touch(self, now_ns: int) -> None:
@@ -371,18 +368,18 @@ class Receiver:
                     ):
                         gevent.sleep(_LET_OTHERS_S)
             finally:
-                # Whoever kills this greenlet while it waits must not take with it what was handed out already.
+                # A kill of this greenlet while it waits must not lose records that were handed out already.
                 for record in pieces:
                     if record is not None:
                         self._emit(record)
             if self.accountant.miscounted:
-                self._wiring.trouble(0, -1, "the tally does not add up", sorted(self.accountant.miscounted))
+                self._context.trouble(0, -1, "the tally does not add up", sorted(self.accountant.miscounted))
                 self.accountant.miscounted.clear()
             self._inabilities.tell(final=final)
 
-    def health(self) -> Health:
+    def health(self) -> ReceivingHealth:
         """How the receiving side stands now."""
-        return Health(connected=self._connected, open=len(self._connections))
+        return ReceivingHealth(connected=self._connected, open=len(self._connections))
 
     def take_reading(self) -> HarnessReading:
         """How the receiving side fared since the last call; messages and reads are those of the last flush."""
@@ -391,10 +388,6 @@ class Receiver:
         return self._told.reading(
             accountant.sums(), accountant.take_read_delays(), self._lag, self._connected, frames=frames, checked=checked
         )
-
-    def sums(self) -> Sums:
-        """What the live page shows: deliveries, repeats, missing so far, latencies of the last second."""
-        return self.accountant.sums()
 
     def merge_stats(self, environment: Environment) -> None:
         """Show in Locust's statistics what was flushed since the last call."""
@@ -405,25 +398,13 @@ class Receiver:
         if self._closed:
             return
         self._closed = True
-        now_ns = self._wiring.clock.now_ns()
+        now_ns = self._context.clock.now_ns()
         for connection in list(self._connections):
             self.end(connection, now_ns, "end")
         self._inabilities.tell(final=True)
         self._heartbeat.close()
         self.source.close()
         self._lag.close()
-
-
-def _streams_kept(contract: Contract) -> int:
-    """Streams that are not made up: each publisher's routes, in as many epochs as a run with many faults brings."""
-    families = contract.profile.families
-    routes = Counter(families[route.family].name for route in contract.routes)
-    pairs = sum(group.count * routes[name] for group in contract.profile.publishers for name in set(group.families))
-    return max(STREAMS_KEPT, _EPOCHS * pairs)
-
-
-def _refusal(end: ConnectionEnd) -> RequestAnswer:
-    return RequestAnswer(end.at_ns, None, f"{end.why}: {end.detail}")
 
 
 def _reason(data: Any) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """Whom a consumer calls, and who calls."""
+    """Where a consumer connects, and as which consumer."""
 
     host: str
     port: int

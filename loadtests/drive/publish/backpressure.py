@@ -1,14 +1,27 @@
-"""Whose delay is it?  Splits due -> sent into own lag and time for which link or target pushed back.
+"""Whose delay is it?  Splits due -> sent into own lag and the time blocked by backpressure of link or target.
 
-Blocked is: no connection, the kernel's buffer full, or too many commands without an answer.  Afterwards the overdue
-messages still have to go out; that stays the fault's doing for as long again as the block had lasted, and is our own
-lag beyond, so that a process that cannot keep up does not hide behind its blocks.
+Theory of operation.  A publisher is blocked while it has no connection, the kernel's buffer is full, or too many
+commands have no answer.  `block` opens a stretch.  After `release` the overdue messages still have to go out; that
+stays the block's doing for as long again as it lasted (the allowance), and is own lag beyond, so that a process that
+cannot keep up does not hide behind its blocks.  A block within the allowance goes on with the stretch; `caught_up` ends
+it.
+
+Example: blocked from 10 to 11 s; the allowance ends at 12 s.
+
+    due 10.0, sent 11.0     blocked 1.0 s
+    due 10.5, sent 12.0     blocked 1.5 s
+    due 10.0, sent 13.0     blocked 2.0 s, own lag 1.0 s: beyond the allowance
+    due  9.0, sent 11.0     blocked 1.0 s, own lag 1.0 s: late before the block
+
+Invariants:
+- Blocked and own lag sum to the delay, and neither is negative.
+- What is blocked lies between the stretch's beginning and the end of its allowance.
 """
 
 from __future__ import annotations
 
 
-class Blocking:
+class Backpressure:
     """The open stretch of blocked time of one publisher; times are ns of the run clock."""
 
     __slots__ = ("_began", "_blocked", "_from", "_until")

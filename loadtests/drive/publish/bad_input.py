@@ -70,8 +70,8 @@ _FORMS: Final[dict[str, Callable[[random.Random, Sequence[str]], bytes]]] = {
 class BadInputFault:
     """The bad messages of one publisher slot."""
 
-    def __init__(self, wiring: RunContext, plan: SlotPlan) -> None:
-        self._wiring, self._plan = wiring, plan
+    def __init__(self, context: RunContext, plan: SlotPlan) -> None:
+        self._context, self._plan = context, plan
         self._senders: dict[str, gevent.Greenlet[..., Any]] = {}
         self._connected: set[str] = set()
 
@@ -105,10 +105,10 @@ class BadInputFault:
 
     def _send(self, play: PlayedFault) -> None:
         fault = play.order.fault
-        t0_ns: int = self._wiring.t0.get()  # type: ignore[assignment]  # gevent says Optional for a get that does not block
+        t0_ns: int = self._context.t0.get()  # type: ignore[assignment]  # gevent says Optional for a get that does not block
         while fault in self._senders:
             try:
-                sock = dial(self._wiring.addresses.redis, _ANSWER_S)
+                sock = dial(self._context.addresses.redis, _ANSWER_S)
             except OSError:
                 play.count("failed", self._plan.slot)
                 gevent.sleep(_AGAIN_S)
@@ -123,10 +123,10 @@ class BadInputFault:
                 sock.close()
 
     def _send_over(self, sock: Any, play: PlayedFault, t0_ns: int) -> None:
-        clock, form = self._wiring.clock, str(play.order.asked["form"])
+        clock, form = self._context.clock, str(play.order.asked["form"])
         share = float(play.order.asked.get("share", SHARE))
         channels = self._channels()
-        seed = f"{self._wiring.profile.seed}:{play.order.fault}:{self._plan.slot}"
+        seed = f"{self._context.profile.seed}:{play.order.fault}:{self._plan.slot}"
         bad = {channel: payloads(form, events, f"{seed}:{channel}") for channel, events in channels.items()}
         turn, since_ns, credit = 0, clock.now_ns(), 1.0  # one at once, or a rare publisher might send none
         names = sorted(channels)
@@ -161,7 +161,7 @@ class BadInputFault:
                     count -= times
 
     def _channels(self) -> dict[str, list[str]]:
-        contract = self._wiring.contract
+        contract = self._context.contract
         found: dict[str, list[str]] = {}
         for route in contract.publisher_routes(self._plan.slot):
             known = contract.routes[route]

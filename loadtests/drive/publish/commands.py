@@ -27,7 +27,7 @@ _Ready = tuple[list[int], int, int, bytes, tuple[Prepared, ...], str]
 
 
 @dataclass(slots=True)
-class Made:
+class BuiltCommands:
     """Commands to send and what they are, in order."""
 
     routes: list[int]
@@ -112,7 +112,7 @@ class PublishStreams:
 
     def build(
         self, routes: list[int], due_ns: Sequence[int], sent_ns: int, rows: Sequence[Mapping[str, object]]
-    ) -> Made:
+    ) -> BuiltCommands:
         """Commands of messages that leave together; `rows` is empty or as long as `routes`."""
         ready, stamp, seal = self._ready, self._commands.stamp.now(), self._commands.seal
         of_seq, of_due, of_sent = seal.of_seq, seal.of_due, sent_ns * seal.of_sent
@@ -138,9 +138,9 @@ class PublishStreams:
             sizes.append(size)
             channels.append(channel)
         self._taken += len(routes)
-        return Made(routes, commands, streams, seqs, sizes, channels)
+        return BuiltCommands(routes, commands, streams, seqs, sizes, channels)
 
-    def take_back(self, made: Made, kept: int) -> None:
+    def take_back(self, made: BuiltCommands, kept: int) -> None:
         """Messages from `kept` on never went: their `seq` are free again, and `made` forgets them."""
         for route in made.routes[kept:]:
             self._ready[route][0][0] -= 1

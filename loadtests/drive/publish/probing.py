@@ -22,22 +22,22 @@ from loadtests.tally.identity import encode, probe_run
 PROBE_SLOT = MAX_SLOTS - 1
 
 
-def probe(wiring: RunContext, family: int, nonce: int, *, route: int | None, timeout_s: float) -> int:
+def probe(context: RunContext, family: int, nonce: int, *, route: int | None, timeout_s: float) -> int:
     """Publish one probe on a route of a family (default: its first); returns how many receivers Redis named.
 
     Blocks this greenlet.  Raises OSError, also where Redis refuses.
     """
-    where = wiring.contract.routes_of_family[family][0] if route is None else route
-    known = wiring.contract.routes[where]
-    identity = wiring.profile.identity
-    families = wiring.profile.families
-    pool = Payloads(wiring.contract.routes, families, 1, seed=0, identity=identity, payload_bytes=0)
+    where = context.contract.routes_of_family[family][0] if route is None else route
+    known = context.contract.routes[where]
+    identity = context.profile.identity
+    families = context.profile.families
+    pool = Payloads(context.contract.routes, families, 1, seed=0, identity=identity, payload_bytes=0)
     payload = pool.one(where, random.Random(f"probe:{nonce}"))
-    now = wiring.clock.now_ns()
+    now = context.clock.now_ns()
     stream = pack_stream(PROBE_SLOT, 0, where)
-    who = encode(identity.form, probe_run(wiring.run), stream, nonce, now, now, payload.content)
-    sink: Sink = part(SINKS[_sink_of(wiring, families[family].name)].by)()
-    sock = dial(wiring.addresses.redis, timeout_s)
+    who = encode(identity.form, probe_run(context.run), stream, nonce, now, now, payload.content)
+    sink: Sink = part(SINKS[_sink_of(context, families[family].name)].by)()
+    sock = dial(context.addresses.redis, timeout_s)
     try:
         text = payload.fill(Stamp().now(), who)
         reply = ask(sock, command(*sink.words(known.channel.encode()), text), timeout_s)
@@ -50,6 +50,6 @@ def probe(wiring: RunContext, family: int, nonce: int, *, route: int | None, tim
     return outcome
 
 
-def _sink_of(wiring: RunContext, family: str) -> str:
+def _sink_of(context: RunContext, family: str) -> str:
     """Where the publishers of a family write."""
-    return next((group.sink for group in wiring.profile.publishers if family in group.families), PUBLISH.name)
+    return next((group.sink for group in context.profile.publishers if family in group.families), PUBLISH.name)

@@ -1,6 +1,24 @@
-"""How do all publishers of a process keep their plans?  One timer in the hub, one account, records once a second.
+"""How do all publishers of a process keep their plans?  Open-loop pacing by one timer of the hub; a record a second.
 
-Publisher slot 65535 is reserved for probes (`probing`); it is in no plan.
+Theory of operation.  The plan gives each message its due time (T0 + index / rate), whatever became of the message
+before.  A heap holds when each slot has something to do; the timer fires at the earliest; `_turn_all` pumps the slots
+that are due, up to a budget, and then naps a little, so that several due messages leave in one send.  A closed loop,
+which sends the next message when the last was answered, would stall together with the target and sample the stall once:
+coordinated omission.  Open loop keeps the load and counts each delay from the due time.
+
+Example: 1,000 messages a second, and a connection that takes nothing from 10.0 to 10.5 s.
+
+    closed loop     one message waited 500 ms; 499 were never sent, and no figure shows them
+    here            500 messages are due; they leave from 10.5 s on, blocked for 500, 499, ... 1 ms (`backpressure`)
+
+Invariants:
+- A slot's `wake_ns` names its one valid entry in the heap; older entries are skipped.
+- A turn deals with about `_BUDGET` messages; where consumers of this process cannot keep up either, the nap after it is
+  as long as the turn.
+- The next holder of a slot begins at an epoch that was never used, so no `seq` of a stream is given out twice.
+- Slot 65535 is reserved for probes (`probing`); it is in no plan.
+
+Source: Gil Tene, "How NOT to Measure Latency" (coordinated omission).
 """
 
 from __future__ import annotations
@@ -15,17 +33,19 @@ from typing import TYPE_CHECKING
 import gevent
 import msgspec
 
+from loadtests.drive.locust_stats import PublishDisplay
 from loadtests.drive.publish.bad_input import BadInputFault
 from loadtests.drive.publish.commands import Commands
-from loadtests.drive.publish.display import PublishDisplay
 from loadtests.drive.publish.probing import probe
 from loadtests.drive.publish.redis_connection import RedisConnection, dial
 from loadtests.drive.publish.replays import read_replays
 from loadtests.drive.publish.slot import Slot
 from loadtests.drive.run_context import Lease, RunContext
+from loadtests.drive.slot_user import SlotUser
 from loadtests.drive.timer import Timer
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
 from loadtests.model.sinks import SINKS
+from loadtests.model.user_kinds import PUBLISHER
 from loadtests.plan.replay import Replayed
 from loadtests.plan.workload import Workload
 from loadtests.tally.publishing import PublishTally
@@ -66,16 +86,16 @@ class Publishing:
 
     def __init__(
         self,
-        wiring: RunContext,
+        context: RunContext,
         *,
         replays: Mapping[str, tuple[Replayed, ...]] | None = None,
         reply_timeout_s: float = 5.0,
         crowded: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._wiring = wiring
+        self._context = context
         self._crowded = crowded
-        files = read_replays(wiring.contract, Path()) if replays is None else replays
-        self._workload = Workload(wiring.profile, wiring.contract, files)
+        files = read_replays(context.contract, Path()) if replays is None else replays
+        self._workload = Workload(context.profile, context.contract, files)
         self._tally = PublishTally()
         self._commands: dict[int, Commands] = {}
         self._reply_timeout_ns = round(reply_timeout_s * NS_PER_S)
@@ -98,13 +118,13 @@ class Publishing:
 
         Returns the next free epoch.  Blocks this greenlet; where it is killed, what is out is still waited for.
         """
-        entered_ns = self._wiring.clock.now_ns()
+        entered_ns = self._context.clock.now_ns()
         slot = self._enter(lease)
         try:
             gevent.spawn(self._begin, slot, lease, entered_ns)
             self._keep_connected(slot)
             slot.lost("done")
-            self._wiring.over.wait()
+            self._context.over.wait()
         finally:
             self._leave(slot)
         return slot.next_epoch
@@ -139,21 +159,12 @@ class Publishing:
         if final:
             self.close()
         for record in self._tally.records():
-            self._wiring.emit(record)
+            self._context.emit(record)
 
     def merge_stats(self, environment: Environment) -> None:
         """Show Locust what it has not seen yet: requests "PUBLISH <channel>", their time is that of the reply."""
         for display in self.displays.values():
             display.merge_into(environment)
-
-    def settle(self, timeout_s: float) -> bool:
-        """After `plan_over`: wait until no answer is missing; says whether that came to pass in time."""
-        deadline = time.monotonic() + timeout_s
-        while any(slot.outstanding for slot in (*self._slots.values(), *self._leaving)):
-            if time.monotonic() >= deadline:
-                return False
-            gevent.sleep(0.01)
-        return True
 
     def close(self) -> None:
         """Stop everything; what has no answer is UNKNOWN. Safe to repeat."""
@@ -170,49 +181,49 @@ class Publishing:
 
     def probe(self, family: int, nonce: int, *, route: int | None = None, timeout_s: float = 2.0) -> int:
         """Publish one probe on a route of a family; see `probing.probe`."""
-        return probe(self._wiring, family, nonce, route=route, timeout_s=timeout_s)
+        return probe(self._context, family, nonce, route=route, timeout_s=timeout_s)
 
     # -- a slot's life
 
     def _enter(self, lease: Lease) -> Slot:
-        wiring = self._wiring
+        context = self._context
         plan = self._workload.publisher(lease.slot)
-        spec = wiring.profile.publishers[plan.group]
+        spec = context.profile.publishers[plan.group]
         if plan.group not in self._commands:
             self._commands[plan.group] = Commands(
-                wiring.contract,
+                context.contract,
                 plan.group,
-                run=wiring.run,
-                identity=wiring.profile.identity,
-                seed=wiring.profile.seed,
-                routes=len(wiring.contract.publisher_routes(lease.slot)),
+                run=context.run,
+                identity=context.profile.identity,
+                seed=context.profile.seed,
+                routes=len(context.contract.publisher_routes(lease.slot)),
             )
         slot = Slot(
             plan=plan,
             epoch=lease.epoch,
             commands=self._commands[plan.group],
-            clock=wiring.clock,
+            clock=context.clock,
             tally=self._tally,
             outstanding=spec.outstanding,
-            late_ns=round(wiring.profile.run.late_s * NS_PER_S),
+            late_ns=round(context.profile.run.late_s * NS_PER_S),
             reply_timeout_ns=self._reply_timeout_ns,
             answered=self._display(plan.group).answered,
             failed=self._display(plan.group).failed,
             wake=self._wake,
         )
         self._slots[lease.slot] = slot
-        bad = self._bad[lease.slot] = BadInputFault(wiring, plan)
-        wiring.crew.join(bad)
+        bad = self._bad[lease.slot] = BadInputFault(context, plan)
+        context.user_faults.join(bad)
         return slot
 
     def _display(self, group: int) -> PublishDisplay:
-        return self.displays[self._wiring.profile.publishers[group].sink]
+        return self.displays[self._context.profile.publishers[group].sink]
 
     def _leave(self, slot: Slot) -> None:
         slot.stop()
         bad = self._bad.pop(slot.plan.slot, None)
         if bad is not None:
-            self._wiring.crew.leave(bad)
+            self._context.user_faults.leave(bad)
             bad.close()
         self._next_epochs[slot.plan.slot] = slot.next_epoch
         if self._slots.get(slot.plan.slot) is slot:
@@ -224,15 +235,15 @@ class Publishing:
             slot.lost("left")
 
     def _begin(self, slot: Slot, lease: Lease, entered_ns: int) -> None:
-        t0: int = self._wiring.t0.get()  # type: ignore[assignment]  # gevent says Optional for a get that does not block
-        if self._closed or self._wiring.plan_over.is_set() or self._slots.get(lease.slot) is not slot:
+        t0: int = self._context.t0.get()  # type: ignore[assignment]  # gevent says Optional for a get that does not block
+        if self._closed or self._context.plan_over.is_set() or self._slots.get(lease.slot) is not slot:
             return
         slot.begin(t0, entered_ns)
         self._wake(slot)
         if entered_ns <= t0:
             return
         if lease.vacant_from_ns < 0 and lease.epoch > 0:
-            return  # nobody knows since when: the harness names that scope
+            return  # it is not known since when: the harness names that scope
         at, end = max(t0, lease.vacant_from_ns) - t0, entered_ns - t0
         while at < end:
             part = min(end, at + slot.plan.block_ns)
@@ -243,16 +254,16 @@ class Publishing:
 
     def _keep_connected(self, slot: Slot) -> None:
         delay = _FIRST_S
-        jitter = random.Random(f"{self._wiring.profile.seed}:reconnect:{slot.plan.slot}:{slot.epoch}")
-        while not (self._closed or slot.done or self._wiring.plan_over.is_set()):
+        jitter = random.Random(f"{self._context.profile.seed}:reconnect:{slot.plan.slot}:{slot.epoch}")
+        while not (self._closed or slot.done or self._context.plan_over.is_set()):
             if slot.exhausted:
-                self._wiring.trouble(
-                    self._wiring.clock.now_ns(), -1, f"publisher slot {slot.plan.slot} has used up its epochs"
+                self._context.trouble(
+                    self._context.clock.now_ns(), -1, f"publisher slot {slot.plan.slot} has used up its epochs"
                 )
                 slot.stop()
                 return
             try:
-                sock = dial(self._wiring.addresses.redis, _DIAL_S)
+                sock = dial(self._context.addresses.redis, _DIAL_S)
             except OSError as error:
                 self._display(slot.plan.group).failed("(connect)", f"{type(error).__name__}: {error}", 1)
                 gevent.sleep(delay * jitter.uniform(0.8, 1.2))
@@ -269,7 +280,7 @@ class Publishing:
                 delay = min(_MAX_S, delay * 2)
 
     def _stop_when_over(self) -> None:
-        self._wiring.plan_over.wait()
+        self._context.plan_over.wait()
         for slot in list(self._slots.values()):
             slot.stop()
 
@@ -277,8 +288,8 @@ class Publishing:
 
     def _wake(self, slot: Slot) -> None:
         """Have the slot pumped at once."""
-        self._schedule(slot, self._wiring.clock.now_ns())
-        self._arm(self._wiring.clock.now_ns(), 0)
+        self._schedule(slot, self._context.clock.now_ns())
+        self._arm(self._context.clock.now_ns(), 0)
 
     def _schedule(self, slot: Slot, at_ns: int) -> None:
         slot.wake_ns = at_ns
@@ -296,10 +307,10 @@ class Publishing:
             sound = True
         finally:
             if not sound:  # the hub prints the error; the run must know that its load stopped
-                self._wiring.trouble(self._wiring.clock.now_ns(), -1, "the pacer of the publishers failed")
+                self._context.trouble(self._context.clock.now_ns(), -1, "the pacer of the publishers failed")
 
     def _turn_all(self) -> None:
-        clock, heap = self._wiring.clock, self._heap
+        clock, heap = self._context.clock, self._heap
         turn_ns, budget = clock.now_ns(), _BUDGET
         while heap and heap[0][0] <= turn_ns and budget > 0:
             at, _, slot = heapq.heappop(heap)
@@ -317,8 +328,8 @@ class Publishing:
             self._behind_ns = -1
         elif self._behind_ns < 0:
             self._behind_ns = now
-        # Beside consumers who cannot keep up either, a nap as long as the turn: whoever publishes more than the process
-        # can must not starve them. Alone it naps only so long that more than one message is due.
+        # Where consumers of this process cannot keep up either, the nap is as long as the turn, lest publishers starve
+        # them. Else it is only so long that more than one message is due.
         crowded = self._crowded()
         if budget <= 0 and (not crowded or now - self._behind_ns < FIRST_NS):
             nap_ns = 0
@@ -332,3 +343,17 @@ class Publishing:
             if slot in self._leaving:
                 self._leaving.discard(slot)
                 slot.lost("left")
+
+
+class EventPublisher(SlotUser):
+    """One publisher slot of the profile."""
+
+    kind = PUBLISHER.name
+
+    def serve(self, context: RunContext, lease: Lease) -> None:
+        """Publish the slot's plan."""
+        context.publishing.serve(lease)
+
+    def next_epoch(self, context: RunContext, lease: Lease) -> int:
+        """As `Publishing` knows it: a user that was killed knows less."""
+        return context.publishing.next_epoch(lease)

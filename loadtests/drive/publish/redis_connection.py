@@ -1,4 +1,4 @@
-"""How do bytes get to Redis and replies back without stopping the hub?  One non-blocking connection of one publisher.
+"""How do bytes get to Redis and replies back without stopping the hub?  A publisher's non-blocking connection.
 
 Callbacks run in the hub: they must not wait and must not raise.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 import gevent
 
-from loadtests.drive.consume.dialing import connected
+from loadtests.drive.dialing import connected
 from loadtests.drive.publish.resp import Replies, Reply, RespError, command
 from loadtests.model.address import written
 from loadtests.model.logins import redis_login
@@ -25,7 +25,7 @@ _CHUNK = 65536
 def dial(address: tuple[str, int], timeout_s: float) -> Any:
     """A gevent socket on which Redis answered a PING, logged in where a login is known for it.
 
-    A connect alone proves nothing: through Toxiproxy it succeeds also when nobody is behind.  Raises OSError.
+    A connect alone proves nothing: through Toxiproxy it succeeds also without a server behind it.  Raises OSError.
     """
     with gevent.Timeout(timeout_s, TimeoutError("no answer in time")):
         sock = connected(address)
@@ -111,7 +111,7 @@ class RedisConnection:
         return self._sock is not None and bool(self._writer.active)
 
     def read(self) -> None:
-        """Take what has come; the hub calls it, and who fears that the hub was late."""
+        """Take what has come; the hub calls it, and a slot that would blame Redis for a late hub."""
         if self._sock is None:
             return
         try:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _LIMIT = 64 * 1024
-"""Bytes of a line or a value. What we ask is answered in a few; who sends more is no Redis, or means harm: a reply that
-is not whole yet is parsed anew with every read."""
+"""Bytes of a line or a value. Our commands are answered in a few; a peer that sends more is no Redis, or hostile: a
+reply that is not whole yet is parsed anew with every read."""
 _ITEMS, _DEEPEST, _DIGITS = 64, 3, 20
 
 
@@ -53,7 +53,7 @@ class Replies:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[tuple[Reply, int]]:
-        """Whole replies in order, equal integers in a row as one entry with their number. Raises ProtocolError."""
+        """Whole replies in order, equal integers in a row as one entry with their number. Raises RespError."""
         if self._rest:
             data = self._rest + data
         elif data[:1] == b":":

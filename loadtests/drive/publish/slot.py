@@ -1,9 +1,26 @@
 """What does one publisher slot send, and what became of it?  Its place in the plan, its streams, its open commands.
 
-Open loop: a message stays due while the slot cannot send.  Once blocked for longer than the delivery limit it is given
-up: FAILED, with a `seq` of its own.  Once late by our own doing for longer than a second it is not offered.  To wait
-for answers that come promptly is our own doing: how many commands may be open is our choice.
-Everything here runs in the hub or in the user's greenlet and never waits.
+Theory of operation.  Open loop: a message stays due while the slot cannot send.  `pump` sends what is due, in sends of
+at most MOST_AT_ONCE messages of one due slice, and keeps each send in `_open` until Redis answered it.  A planned
+message becomes one of these:
+
+    OK            answered
+    FAILED        an error reply; blocked for longer than the delivery limit (it gets a `seq`); cut in two by a break
+    UNKNOWN       sent, but the connection broke or no answer came in time
+    not offered   late by our own doing for more than a second: no `seq`, and counted in bulk
+
+Example: two commands may be open; messages are due at 0, 1 and 2 ms.
+
+    pump, 2 ms         the first two leave in one send, own lag 2 and 1 ms; the third has no room
+    replies, 3 ms      ":5" twice: both OK, and the slot is woken
+    pump, 3 ms         the third leaves, own lag 1 ms: how many commands may be open is our choice
+    lost, 4 ms         the third is UNKNOWN; the next connection begins epoch + 1, with `seq` from 0
+
+Invariants:
+- Replies answer commands in order, and at most `outstanding` of them are open.
+- The `seq` of a stream are gapless in the order of sending: what the kernel did not take is taken back.
+- Waiting for answers is own lag while they come promptly, else blocked.
+- Everything runs in the hub or in the user's greenlet, and never waits.
 """
 
 from __future__ import annotations
@@ -15,7 +32,7 @@ from dataclasses import dataclass
 
 from gevent.event import Event
 
-from loadtests.drive.publish.backpressure import Blocking
+from loadtests.drive.publish.backpressure import Backpressure
 from loadtests.drive.publish.commands import Commands
 from loadtests.drive.publish.cursor import Cursor
 from loadtests.drive.publish.redis_connection import RedisConnection
@@ -30,7 +47,7 @@ MOST_AT_ONCE = 100
 """Messages of one send: more would make their one `sent` stamp untrue."""
 
 _LOOK_AGAIN_NS = 20_000_000
-_PROMPT_NS = 20_000_000  # an answer that takes no longer pushes nobody back
+_PROMPT_NS = 20_000_000  # an answer that takes no longer is no backpressure
 _LAST_BUDGET = 10_000
 
 Answered = Callable[[str, int, int, int], None]
@@ -79,7 +96,7 @@ class Slot:
         self._limit, self._late_ns, self._reply_timeout_ns = outstanding, late_ns, reply_timeout_ns
         self._answered, self._failed, self._wake = answered, failed, wake
         self._open: deque[_Open] = deque()
-        self._blocking = Blocking()
+        self._backpressure = Backpressure()
         self._streams = commands.streams(plan.slot, epoch)
         self._outcome = commands.sink.outcome
         self._cursor = Cursor(plan)
@@ -145,7 +162,7 @@ class Slot:
                     self._failed(entry.channels[at], why, 1)
             self._open.clear()
             self.outstanding = 0
-            self._blocking.block(now)
+            self._backpressure.block(now)
             self._wake(self)
         self.went.set()
 
@@ -160,7 +177,7 @@ class Slot:
         while dealt < budget and not self._over:
             head = self._cursor.head()
             if head is None or head > until_ns:
-                self._blocking.caught_up()
+                self._backpressure.caught_up()
                 self._crowded = False
                 break
             if now - head > self._patience and (overdue := self._drop_one(head, now)):
@@ -169,7 +186,7 @@ class Slot:
             connection = self._ready(now, look=True)
             if connection is None:
                 break
-            self._blocking.release(now)
+            self._backpressure.release(now)
             sent = self._send(connection, min(until_ns, now), now, budget - dealt)
             if not sent:
                 break
@@ -202,13 +219,13 @@ class Slot:
             left = count
             while left:
                 left -= self._settle(self._open[0], outcome, left, now)
-        if self._blocking.open or self._crowded or self.done:
+        if self._backpressure.open or self._crowded or self.done:
             self._wake(self)
 
     # -- the plan
 
     def _ready(self, now: int, *, look: bool = False) -> RedisConnection | None:
-        """The connection, if it can take something; else who is to blame is noted: link or target, or our own limit."""
+        """The connection, if it can take something; else the cause is noted: link or target, or our own limit."""
         if look and self.connection is not None and self.outstanding >= self._limit:
             self.connection.read()  # what has come already is no reason to wait
         connection = self.connection
@@ -216,11 +233,11 @@ class Slot:
             if self.outstanding < self._limit:
                 self._crowded = False
                 return connection
-            if not self._blocking.open and self._open and now - self._open[0].sent_ns <= _PROMPT_NS:
+            if not self._backpressure.open and self._open and now - self._open[0].sent_ns <= _PROMPT_NS:
                 self._crowded = True
                 return None
         self._crowded = False
-        self._blocking.block(now)
+        self._backpressure.block(now)
         return None
 
     @property
@@ -229,10 +246,10 @@ class Slot:
 
     def _drop_one(self, head: int, now: int) -> int:
         """Let the overdue head go if it is too late for it; 0 = it is to be sent."""
-        ours = self._blocking.own_before(now, OWN_LAG_LIMIT_NS)
+        ours = self._backpressure.own_before(now, OWN_LAG_LIMIT_NS)
         if head < ours:
             return self._skip(ours)
-        if self._blocking.of(head, now) and now - head > self._late_ns:
+        if self._backpressure.of(head, now) and now - head > self._late_ns:
             self._drop(head, now)
             return 1
         return 0
@@ -244,8 +261,8 @@ class Slot:
         return 1
 
     def _drop(self, head: int, now: int) -> None:
-        """Account the head without sending it: not offered if we are to blame, else surely failed."""
-        blocked = self._blocking.of(head, now)
+        """Account the head without sending it: not offered if this process is to blame, else FAILED."""
+        blocked = self._backpressure.of(head, now)
         if not blocked or now - head - blocked > OWN_LAG_LIMIT_NS:
             self._tally.not_offered(self.plan.group, head // SLICE_NS)
         else:
@@ -285,15 +302,15 @@ class Slot:
         left = self._clock.now_ns()
         if count < len(due):
             self._streams.take_back(made, count)
-            self._blocking.block(left)
+            self._backpressure.block(left)
             if not count:
                 return 0
             due = due[:count]
         cursor.at += count
         blocked = None
         own = [(left - ns) // 1000 for ns in due]
-        if self._blocking.open:
-            blocked = [self._blocking.of(ns, left) // 1000 for ns in due]
+        if self._backpressure.open:
+            blocked = [self._backpressure.of(ns, left) // 1000 for ns in due]
             own = [all_of - part for all_of, part in zip(own, blocked, strict=True)]
         self._tally.sent(
             self.plan.group,

@@ -1,27 +1,53 @@
-"""What are the harness and Locust told of the receiving side?  Readings since the last one, and merged statistics."""
+"""How does the receiving side of this process fare?  Connections, reads, read delay and hub lag, for the harness."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from time import monotonic_ns
+from typing import Any, Final
 
-from loadtests.drive.hub_lag import HubLag
-from loadtests.drive.locust_stats import merge
-from loadtests.model.contract import Contract
-from loadtests.model.transports import TRANSPORTS
+import gevent
+
 from loadtests.tally.accountant import Sums
-from loadtests.tally.cells import GroupCells
 from loadtests.tally.histogram import middle_ms
 
-if TYPE_CHECKING:
-    from locust.env import Environment
+_PERIOD_S: Final = 0.01
+_PERIOD_NS: Final = 10_000_000
+_KEPT: Final = 4096
+
+
+class HubLag:
+    """Lateness of a 10 ms timer since it was last asked for."""
+
+    def __init__(self) -> None:
+        self._late: list[int] = []
+        self._last = monotonic_ns()
+        self._timer: Any = gevent.get_hub().loop.timer(_PERIOD_S, _PERIOD_S)
+        self._timer.start(self._tick)
+
+    def _tick(self) -> None:
+        now = monotonic_ns()
+        if len(self._late) < _KEPT:
+            self._late.append(max(0, now - self._last - _PERIOD_NS))
+        self._last = now
+
+    def take(self) -> tuple[int, int]:
+        """99th percentile and maximum, in nanoseconds, since the last call; a wait that still lasts counts."""
+        late, self._late = sorted([*self._late, max(0, monotonic_ns() - self._last - _PERIOD_NS)]), []
+        return late[max(0, -(-99 * len(late) // 100) - 1)], late[-1]
+
+    def close(self) -> None:
+        """Stop the timer."""
+        self._timer.stop()
+        self._timer.close()
+
 
 _READ_DELAYS_NEEDED = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
+class ReceivingHealth:
     """How the receiving side stands."""
 
     connected: int  # consumers with a confirmed subscription
@@ -64,26 +90,6 @@ class Readings:
             frames=frames,
             checked=checked,
         )
-
-
-def merge_received(environment: Environment, contract: Contract, groups: Sequence[GroupCells]) -> None:
-    """Hand to Locust's statistics what each consumer group got since the last call. Never evidence."""
-    for group in groups:
-        shown = group.take_shown()
-        transport = contract.profile.consumers[group.group].transport
-        method = TRANSPORTS[transport].shown
-        for family in shown.seen(len(groups)):
-            index = contract.group_index(family, group.group)
-            counts, (count, size) = shown.families.get(index, ({}, [0, 0]))
-            milliseconds: dict[int, int] = {}
-            total = 0.0
-            for bucket, times in counts.items():
-                value = middle_ms(bucket)
-                total += value * times
-                milliseconds[round(value)] = milliseconds.get(round(value), 0) + times
-            failures = {"gap": shown.gaps.get(family, 0), "repeated": shown.repeats.get(family, 0)}
-            count += failures["gap"]
-            merge(environment, method, contract.group_name(index), milliseconds, total, count, size, failures)
 
 
 def _p99_ns(counts: Mapping[int, int]) -> int:

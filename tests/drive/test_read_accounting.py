@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.drive.consume.sample_gaps import SampleGaps
+from loadtests.drive.consume.read_accounting import SampleGaps
 
 
 def sampled(gaps: SampleGaps, reads: int) -> list[int]:

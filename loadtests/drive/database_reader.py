@@ -6,10 +6,10 @@ from typing import Any
 
 from locust.env import Environment
 
+from loadtests.drive import postgres
 from loadtests.drive.open_loop import OpenLoop, RequestFailed
 from loadtests.drive.run_context import Lease, RunContext
 from loadtests.drive.slot_user import SlotUser
-from loadtests.drive.sql import postgres
 from loadtests.model.contract import group_of
 from loadtests.model.records import Queried
 from loadtests.model.user_kinds import READER

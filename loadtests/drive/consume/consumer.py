@@ -1,27 +1,29 @@
-"""What does one consumer do in a run?  Connects, subscribes, parks; reconnects by its profile's policy till the end."""
+"""What does one consumer do in a run?  Connects, subscribes, parks; reconnects by its profile's policy till the end.
+
+`WebSocketClient` is the Locust user: it takes a slot and runs a `Consuming` for it; Locust may kill it at any point.
+"""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import gevent
 from gevent import socket as gsocket
 
-from loadtests.drive.consume import tls
 from loadtests.drive.consume.connection import Connection
 from loadtests.drive.consume.consumer_fault import ConsumerFault
-from loadtests.drive.consume.dialing import connected
 from loadtests.drive.consume.handshake import BeyondUsError, RefusedError, UnauthorizedError, agent
 from loadtests.drive.consume.inability import is_ours
 from loadtests.drive.consume.transport import Call
-from loadtests.model.ids import NS_PER_S
+from loadtests.drive.dialing import connected, tls_context, wrap_tls
+from loadtests.drive.run_context import Lease, RunContext
+from loadtests.drive.slot_user import SlotUser
+from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.profile.workload import Reconnect
-
-if TYPE_CHECKING:
-    from loadtests.drive.run_context import Lease, RunContext
+from loadtests.model.user_kinds import CONSUMER
 
 OPEN_S: Final = 10.0
 """How long connecting and upgrading together may take, and then the subscription's confirmation."""
@@ -51,94 +53,102 @@ class Consuming:
     """The life of one consumer slot under one lease."""
 
     __slots__ = (
-        "_connection", "_delay_s", "_failure_noted_ns", "_plan", "_role", "_spec", "_tell", "_wiring", "next_epoch",
+        "_connection",
+        "_consumer_fault",
+        "_context",
+        "_delay_s",
+        "_failure_noted_ns",
+        "_plan",
+        "_spec",
+        "_tell",
+        "next_epoch",
     )  # fmt: skip
 
-    def __init__(self, wiring: RunContext, lease: Lease, tell: Tell) -> None:
-        self._wiring = wiring
-        self._plan = wiring.contract.consumer(lease.slot)
-        self._spec = wiring.profile.consumers[self._plan.group]
+    def __init__(self, context: RunContext, lease: Lease, tell: Tell) -> None:
+        self._context = context
+        self._plan = context.contract.consumer(lease.slot)
+        self._spec = context.profile.consumers[self._plan.group]
         self._tell = tell
         self._connection: Connection | None = None
-        self._delay_s = delays_s(self._spec.reconnect, f"{wiring.profile.seed}:reconnect:{lease.slot}")
+        self._delay_s = delays_s(self._spec.reconnect, f"{context.profile.seed}:reconnect:{lease.slot}")
         self._failure_noted_ns = -NS_PER_S
         self.next_epoch = lease.epoch
-        self._role = ConsumerFault(wiring, lease.slot, self._spec.read_bytes_per_s)
+        self._consumer_fault = ConsumerFault(context, lease.slot, self._spec.read_bytes_per_s)
 
     def run(self) -> None:
         """Stay subscribed until the run is over."""
-        over = self._wiring.over
+        over = self._context.over
         attempt = 0
-        self._wiring.crew.join(self._role)
+        self._context.user_faults.join(self._consumer_fault)
         while not over.is_set():
             if self._subscribe():
                 attempt = 0
                 self._park()
             if not over.is_set():
-                attempt = self._role.wait_turn(attempt, self._delay_s)
+                attempt = self._consumer_fault.wait_turn(attempt, self._delay_s)
 
     def stop(self) -> None:
-        """Locust took this user away: leave at once, without waiting for anybody."""
-        self._wiring.crew.leave(self._role)
+        """Locust took this user away: leave at once, without waiting for an answer."""
+        self._context.user_faults.leave(self._consumer_fault)
         connection = self._connection
         if connection is not None and connection.end is None:
-            receiver, now_ns = self._wiring.receiver, self._wiring.clock.now_ns()
+            receiver, now_ns = self._context.receiver, self._context.clock.now_ns()
             receiver.step(connection, "leaving", now_ns)
             receiver.say_goodbye(connection)
             receiver.end(connection, now_ns, "moved")
 
     def _subscribe(self) -> bool:
         """One attempt, up to the confirmed subscription."""
-        began_ns = self._wiring.clock.now_ns()
+        began_ns = self._context.clock.now_ns()
         try:
             connection = self._connect()
         except (OSError, RefusedError) as error:
             ours = isinstance(error, BeyondUsError) or (isinstance(error, OSError) and is_ours(error))
-            now_ns = self._wiring.clock.now_ns()
+            now_ns = self._context.clock.now_ns()
             if isinstance(error, UnauthorizedError):
-                self._role.refused()
+                self._consumer_fault.refused()
             self._tell(self._spec.name, now_ns - began_ns, type(error).__name__)
             if now_ns - self._failure_noted_ns >= NS_PER_S:
                 self._failure_noted_ns = now_ns
-                self._wiring.receiver.not_connected(self._plan, self.next_epoch, now_ns, str(error), ours=ours)
+                self._context.receiver.not_connected(self._plan, self.next_epoch, now_ns, str(error), ours=ours)
                 self.next_epoch += 1
             return False
         problem = self._confirm(connection)
         if not problem:
-            self._role.arrived(connection)
+            self._consumer_fault.arrived(connection)
         elif connection.end is not None and connection.end.why == "refused":
-            self._role.refused()
-        self._tell(self._spec.name, self._wiring.clock.now_ns() - began_ns, problem)
+            self._consumer_fault.refused()
+        self._tell(self._spec.name, self._context.clock.now_ns() - began_ns, problem)
         return not problem
 
     def _connect(self) -> Connection:
         """Connect, upgrade, hand over. Raises OSError (TimeoutError too) and RefusedError."""
-        wiring = self._wiring
-        target = wiring.profile.target
-        host, port = wiring.addresses.gateway
+        context = self._context
+        target = context.profile.target
+        host, port = context.addresses.gateway
         sock: Any = None
         handed_over = False
         try:
             with gevent.Timeout(OPEN_S, TimeoutError(f"not connected within {OPEN_S:g} s")):
                 sock = connected((host, port), self._prepare)
                 if target.tls:
-                    wiring.tls = wiring.tls or tls.context_of(target)
-                    sock = tls.wrap(sock, wiring.tls, target, host)
-                token = self._role.present()
-                sock, behind = wiring.receiver.transport(self._plan).open(
+                    context.tls = context.tls or tls_context(target)
+                    sock = wrap_tls(sock, context.tls, target, host)
+                token = self._consumer_fault.present()
+                sock, behind = context.receiver.transport(self._plan).open(
                     sock,
                     Call(
                         host=host,
                         port=port,
                         target=target,
                         plan=self._plan,
-                        agent=agent(_VERSION, wiring.run, self._plan.slot, self.next_epoch),
+                        agent=agent(_VERSION, context.run, self._plan.slot, self.next_epoch),
                         token=token,
-                        message_bytes=wiring.profile.guard.message_bytes,
+                        message_bytes=context.profile.guard.message_bytes,
                     ),
                 )
             handed_over = True
-            self._connection = wiring.receiver.add(
+            self._connection = context.receiver.add(
                 sock,
                 plan=self._plan,
                 epoch=self.next_epoch,
@@ -159,9 +169,9 @@ class Consuming:
     def _confirm(self, connection: Connection) -> str:
         """Ask for the subscription and wait for its confirmation; what went wrong, empty for nothing.
 
-        The end of the run waits for no answer: whoever has none by then leaves.
+        The end of the run waits for no answer: a consumer without one leaves.
         """
-        receiver, clock, over = self._wiring.receiver, self._wiring.clock, self._wiring.over
+        receiver, clock, over = self._context.receiver, self._context.clock, self._context.over
         gevent.wait([connection.ready, over], timeout=OPEN_S, count=1)
         if not connection.ready.is_set():
             if over.is_set():
@@ -195,22 +205,51 @@ class Consuming:
         return ""
 
     def _leave_unconfirmed(self, connection: Connection) -> str:
-        receiver = self._wiring.receiver
+        receiver = self._context.receiver
         receiver.say_goodbye(connection)
-        receiver.end(connection, self._wiring.clock.now_ns(), "own", "not confirmed when the run ended")
+        receiver.end(connection, self._context.clock.now_ns(), "own", "not confirmed when the run ended")
         return "the run is over"
 
     def _park(self) -> None:
         """Wait until the connection or the run is over; leave in good order at the run's end or where a fault asks."""
         connection = self._connection
         assert connection is not None
-        gevent.wait([connection.over, self._wiring.over, self._role.go], count=1)
+        gevent.wait([connection.over, self._context.over, self._consumer_fault.go], count=1)
         if connection.end is not None:
             return
-        why, detail = ("own", "") if self._wiring.over.is_set() else ("fault", self._role.why_go)
-        receiver, clock = self._wiring.receiver, self._wiring.clock
+        why, detail = ("own", "") if self._context.over.is_set() else ("fault", self._consumer_fault.why_go)
+        receiver, clock = self._context.receiver, self._context.clock
         receiver.step(connection, "leaving", clock.now_ns())
         asks = connection.transport.asks
         answer = receiver.ask(connection, "unsubscribe", {}).wait(GOODBYE_S) if asks else None
         receiver.say_goodbye(connection)
         receiver.end(connection, clock.now_ns() if answer is None else answer.at_ns, why, detail)
+
+
+class WebSocketClient(SlotUser):
+    """One consumer, by the transport that its group in the profile names."""
+
+    kind = CONSUMER.name
+    _consuming: Consuming | None = None
+
+    def serve(self, context: RunContext, lease: Lease) -> None:
+        """Hold a subscription until the run is over."""
+        consuming = self._consuming = Consuming(context, lease, self._tell)
+        try:
+            consuming.run()
+        finally:
+            consuming.stop()
+
+    def next_epoch(self, context: RunContext, lease: Lease) -> int:
+        """Each connection, and each group of failures that was noted, took one."""
+        return lease.epoch if self._consuming is None else self._consuming.next_epoch
+
+    def _tell(self, group: str, took_ns: int, problem: str) -> None:
+        self.environment.events.request.fire(
+            request_type="WS",
+            name=f"connect {group}",
+            response_time=took_ns / NS_PER_MS,
+            response_length=0,
+            exception=ConnectionError(problem) if problem else None,
+            context={},
+        )

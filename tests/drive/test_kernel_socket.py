@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from loadtests.drive.consume import stamps
+from loadtests.drive.consume import kernel_socket
 
-pytestmark = pytest.mark.skipif(not stamps.AVAILABLE, reason="only Linux gives these stamps")
+pytestmark = pytest.mark.skipif(not kernel_socket.STAMPS_AVAILABLE, reason="only Linux gives these stamps")
 MS = 1_000_000
 STEP = 1_700_000_000_000 * MS  # realtime is so far ahead of the monotonic clock
 Clock = Callable[[int], int]
@@ -44,9 +44,9 @@ def test_a_process_put_aside_between_two_clocks_makes_no_stamp_older(
     monkeypatch: pytest.MonkeyPatch, aside: dict[int, int]
 ) -> None:
     clocks = Clocks(aside)
-    monkeypatch.setattr(stamps, "clock_gettime_ns", clocks)
+    monkeypatch.setattr(kernel_socket, "clock_gettime_ns", clocks)
     got_ns = clocks.now - 3 * MS
-    _, now, kernel = stamps.receive(Stamped(got_ns + STEP), 100)
+    _, now, kernel = kernel_socket.receive_stamped(Stamped(got_ns + STEP), 100)
     assert now == 1_000 * MS + 100
     assert kernel is not None
     assert abs(kernel - got_ns) <= 100_000
@@ -54,26 +54,26 @@ def test_a_process_put_aside_between_two_clocks_makes_no_stamp_older(
 
 def test_where_the_clocks_cannot_be_read_together_there_is_no_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
     clocks = Clocks(dict.fromkeys(range(100), 12))
-    monkeypatch.setattr(stamps, "clock_gettime_ns", clocks)
-    _, now, kernel = stamps.receive(Stamped(clocks.now - 3 * MS + STEP), 100)
+    monkeypatch.setattr(kernel_socket, "clock_gettime_ns", clocks)
+    _, now, kernel = kernel_socket.receive_stamped(Stamped(clocks.now - 3 * MS + STEP), 100)
     assert (now, kernel) == (1_012 * MS + 100, None)
 
 
 @pytest.mark.parametrize("stepped_ms", [-5, 61_000])
 def test_a_realtime_clock_that_stepped_gives_no_stamp(monkeypatch: pytest.MonkeyPatch, stepped_ms: int) -> None:
     clocks = Clocks({})
-    monkeypatch.setattr(stamps, "clock_gettime_ns", clocks)
-    assert stamps.receive(Stamped(clocks.now - stepped_ms * MS + STEP), 100)[2] is None
+    monkeypatch.setattr(kernel_socket, "clock_gettime_ns", clocks)
+    assert kernel_socket.receive_stamped(Stamped(clocks.now - stepped_ms * MS + STEP), 100)[2] is None
 
 
 def test_the_kernels_stamp_lies_between_the_sending_and_the_reading() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as sender:
         peer, _ = server.accept()
         with peer:
-            assert stamps.switch_on(peer)
+            assert kernel_socket.switch_on_stamps(peer)
             for _ in range(50):
                 before = time.monotonic_ns()
                 sender.sendall(b"x")
-                chunk, now, kernel = stamps.receive(peer, 10)
+                chunk, now, kernel = kernel_socket.receive_stamped(peer, 10)
                 assert chunk == b"x"
                 assert kernel is None or before - 200_000 <= kernel <= now

@@ -1,1 +1,0 @@
-"""Who reads the database?  Open loop, as a role that can only read."""
