@@ -62,7 +62,7 @@ def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
     from loadtests.harness.files import profile_path
     from loadtests.harness.leader import Chosen, Leader
     from loadtests.harness.profile_loading import load, sets_of
-    from loadtests.harness.worker_dispatch import BalancedDispatcher
+    from loadtests.harness.slots import BalancedDispatcher
     from loadtests.model.errors import BadInput
 
     options = environment.parsed_options
@@ -89,5 +89,5 @@ def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
         from loadtests.webui.live_page import attach_page
 
         watch_start_form(environment, master)
-        manual = ManualFaults(lambda: master.conductor)
+        manual = ManualFaults(lambda: master.run)
         attach_page(environment, lambda since_s: manual.live(master.live(since_s)), master.report, manual)

@@ -63,7 +63,7 @@ def told_to_locust(options: Any = None, argv: list[str] | None = None) -> list[O
     return found
 
 
-def of_the_crew(planned: Mapping[str, int], chosen: Collection[str], consumers: int | None) -> list[Override]:
+def of_the_users(planned: Mapping[str, int], chosen: Collection[str], consumers: int | None) -> list[Override]:
     """Whom the profile plans and who is not there: another number of consumers, classes that were not chosen."""
     found = []
     for kind in USERS.values():

@@ -20,8 +20,8 @@ from werkzeug.datastructures import ImmutableMultiDict
 from loadtests.capture.preflight import refuse_few_descriptors
 from loadtests.harness.files import profile_path, shipped_profiles
 from loadtests.harness.leader import Chosen, Leader
+from loadtests.harness.live import StatusLine
 from loadtests.harness.profile_loading import DEFAULT_PROFILE, LOOPBACK, PASSWORD, load, sets_of
-from loadtests.harness.status import StatusLine
 from loadtests.model.errors import BadInput
 from loadtests.webui.access_guard import PARAMETER, AccessGuard, refused
 from loadtests.webui.login import PATH, attach_login

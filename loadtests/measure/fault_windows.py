@@ -203,8 +203,8 @@ def _chosen(facts: HistoryTables) -> dict[str, frozenset[int]]:
     """Consumers that each fault chose among them, as all processes tell it."""
     found: dict[str, frozenset[int]] = {}
     for _, process in facts.each():
-        for crew in process.crew:
-            found[crew.fault] = found.get(crew.fault, frozenset()) | frozenset(crew.consumers)
+        for one in process.chosen_users:
+            found[one.fault] = found.get(one.fault, frozenset()) | frozenset(one.consumers)
     return found
 
 

@@ -46,7 +46,7 @@ def _condition(
 def harness_checks(case: Analysis) -> list[Check]:
     """Conditions without which the run cannot be believed."""
     return [
-        _crew(case),
+        _users_there(case),
         _lived(case),
         _injector(case),
         _complete(case),
@@ -67,13 +67,13 @@ def harness_checks(case: Analysis) -> list[Check]:
 
 CONNECTED = "all connected at the start"
 OFFERED = "load offered as planned"
-CREW = "every kind of user took part"
+USERS_THERE = "every kind of user took part"
 TAKEN = "what came could be taken"
 ROOTS = (
     "the target's services lived",
     "the injector lived",
     "the history is whole",
-    CREW,
+    USERS_THERE,
     "not_admitted",
     CONNECTED,
     "path proved before the start",
@@ -84,10 +84,10 @@ ROOTS = (
 """Checks, or the measures of thresholds, whose breach explains those of others: their reasons come first, in turn."""
 
 
-def _crew(case: Analysis) -> Check:
+def _users_there(case: Analysis) -> Check:
     """What rests on users that were not started says nothing of the target."""
     lines = list(left_out(case.facts).values())
-    return _condition(CREW, bool(lines), lines[0] if lines else "those that the profile plans", evidence=lines)
+    return _condition(USERS_THERE, bool(lines), lines[0] if lines else "those that the profile plans", evidence=lines)
 
 
 def _lived(case: Analysis) -> Check:

@@ -35,13 +35,13 @@ EVERYBODY = (EventPublisher, WebSocketClient, DatabaseReader)
 @pytest.fixture
 def chosen() -> Chosen:
     found = Chosen(loaded=load("locust-quick"), folder=Path())
-    assert found.planned["EventPublisher"] > 0
+    assert found.planned["publisher"] > 0
     return found
 
 
 def test_a_run_goes_on_with_fewer_consumers_and_with_all_of_them(chosen: Chosen) -> None:
     users = chosen.users_of(EVERYBODY)
-    others = users - chosen.planned["WebSocketClient"]
+    others = users - chosen.planned["consumer"]
     for wanted in (others + 1, users - 1, users):
         chosen.while_running(wanted, EVERYBODY)
     for wanted in (0, others, users + 1, 10 * users):
@@ -57,7 +57,7 @@ def test_an_override_at_the_start_is_what_a_run_goes_on_with(chosen: Chosen) -> 
 
 
 def test_classes_that_are_not_there_and_classes_of_the_users_own_count_as_they_are(chosen: Chosen) -> None:
-    consumers = chosen.planned["WebSocketClient"]
+    consumers = chosen.planned["consumer"]
     chosen.while_running(1, [WebSocketClient])
     with pytest.raises(BadInput, match=f"is 1 to {consumers}"):
         chosen.while_running(consumers + 1, [WebSocketClient])
