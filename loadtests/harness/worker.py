@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import tempfile
 import time
@@ -31,6 +32,7 @@ from loadtests.harness.slots import RemoteSlots, Taken
 from loadtests.model.errors import HarnessError
 from loadtests.model.profile.reading import read_effective
 from loadtests.model.runconfig import OPTION, RunConfig, decode_config, sha256_of
+from loadtests.model.user_kinds import USERS
 from loadtests.stack.passwords import adopt
 
 TAKE = "tickstorm_take"  # worker -> master: Take
@@ -43,6 +45,8 @@ ORDER = "tickstorm_order"  # master -> worker: {run, what, data}
 
 Name = Annotated[str, Meta(max_length=200)]
 Number = Annotated[int, Meta(ge=0, le=1 << 40)]
+Kind = Annotated[str, Meta(pattern=f"^({'|'.join(map(re.escape, USERS))})$")]
+"""A kind of user that this process knows."""
 M = TypeVar("M", bound=Struct)
 
 
@@ -50,13 +54,13 @@ class Take(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A user of a kind begins and wants a slot."""
 
     number: Number
-    kind: str
+    kind: Kind
 
 
 class Give(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A user of a kind gives its slot back."""
 
-    kind: str
+    kind: Kind
     slot: Number
     next_epoch: Number
 
