@@ -48,7 +48,7 @@ LEAST_SPAWN_RATE = 100.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """The profile that the next run takes, and the number of consumers where somebody overrode it."""
+    """The profile that the next run takes, and the number of consumers where an option or a form overrode it."""
 
     loaded: Loaded
     folder: Path  # of the profile's file
@@ -102,7 +102,7 @@ class Leader:
         self._participant: Participant | None = None
         self._target: ResolvedTarget | None = None
         self._hold: StackHold | None = None
-        self._classes = list(environment.user_classes)  # those that Locust was started with
+        self._classes = list(environment.user_classes)  # the classes that Locust was started with
         self._ready = Event()
         self._status = StatusLine()
         self.distributed = isinstance(runner, MasterRunner)
@@ -266,7 +266,7 @@ class Leader:
         target = resolve(loaded.profile, lambda text: self._status.say(text))
         if before is not None and before.stack is not None and target.stack is None:
             own = before.status.supervisor_pid if before.status is not None else -1
-            if target.status is None or target.status.supervisor_pid == own:  # another one is somebody else's
+            if target.status is None or target.status.supervisor_pid == own:  # another supervisor's stack is not ours
                 return replace(target, stack=before.stack, status=target.status or before.status)
         return target
 

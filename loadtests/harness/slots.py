@@ -28,7 +28,7 @@ LOST_EPOCHS = 64
 
 
 class Taken(NamedTuple):
-    """A place of the plan: which, from which epoch on, and since when nobody has had it (-1: unknown or never)."""
+    """A place of the plan: which, from which epoch on, and since when it has been vacant (-1: unknown or never)."""
 
     slot: int
     epoch: int

@@ -5,24 +5,29 @@ A threshold FAILs on evidence outside harness trouble only; it is UNKNOWN where 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from loadtests.measure.absences import HARNESS
 from loadtests.measure.analysis import Analysis
 from loadtests.measure.deliveries import quantile_ms
 from loadtests.measure.harness_trouble import incomplete
-from loadtests.measure.measures import MEASURES
 from loadtests.measure.measures_delivery import moved_times
 from loadtests.measure.measures_time import publish_table
 from loadtests.measure.phases import CALM, chosen
 from loadtests.measure.selectors import Figure
 from loadtests.measure.subscriptions import left_out
 from loadtests.model.ids import NS_PER_MS
+from loadtests.model.kinds import part
 from loadtests.model.measures import AT_LEAST, SELECTORS
 from loadtests.model.measures import MEASURES as ROWS
 from loadtests.model.profile.limits import limits
 from loadtests.model.profile.tables import Threshold
 from loadtests.model.results import Check, Verdict
+
+MEASURES: dict[str, Callable[[Analysis, Threshold], Figure]] = {name: part(row.by) for name, row in ROWS.items()}
+"""Measure of a threshold -> what computes it: the functions that the table of measures names, bound once."""
 
 LINES = 20
 DISCONNECTED = "lost_disconnected"

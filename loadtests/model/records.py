@@ -408,31 +408,7 @@ class Finish(_Record, frozen=True, kw_only=True, array_like=True, tag="finish"):
 
 
 Record = (
-    Header
-    | Effective
-    | Published
-    | Settled
-    | PublishTimes
-    | Consumed
-    | ClientLatency
-    | RouteSet
-    | Subscription
-    | Deviations
-    | Strange
-    | Touched
-    | FirstAfter
-    | Closing
-    | Queried
-    | Requested
-    | PathProbe
-    | FaultStep
-    | ChosenUsers
-    | PhaseMark
-    | Samples
-    | HarnessSecond
-    | WantedUsers
-    | Trouble
-    | ServiceEnded
-    | Note
-    | Finish
-)
+    Header | Effective | Published | Settled | PublishTimes | Consumed | ClientLatency | RouteSet | Subscription
+    | Deviations | Strange | Touched | FirstAfter | Closing | Queried | Requested | PathProbe | FaultStep
+    | ChosenUsers | PhaseMark | Samples | HarnessSecond | WantedUsers | Trouble | ServiceEnded | Note | Finish
+)  # fmt: skip
