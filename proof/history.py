@@ -71,7 +71,7 @@ class Found:
     trouble: list[r.Trouble] = field(default_factory=list)
     processes: dict[str, r.Header] = field(default_factory=dict)
     torn: list[str] = field(default_factory=list)
-    users: list[r.Users] = field(default_factory=list)
+    users: list[r.WantedUsers] = field(default_factory=list)
 
     def account(self, stretch: Stretch) -> FoundAccount:
         """The account of a stream; an empty one where the tool has none."""
@@ -141,7 +141,7 @@ def _add(found: Found, process: str, record: r.Record) -> None:
                 found.not_ok.setdefault(stream, set()).update(range(first, last + 1))
         case r.Trouble():
             found.trouble.append(record)
-        case r.Users():
+        case r.WantedUsers():
             found.users.append(record)
         case _:
             pass

@@ -118,10 +118,10 @@ def analyze_run(
     consumers: Path | None = None,
 ) -> int:
     """Judge again; the exit status of the verdict. `consumers`: where to write what each consumer felt, as CSV."""
-    from loadtests.measure.analysis import analyse  # as above
     from loadtests.measure.history_tables import fold
     from loadtests.measure.judge import concluded
     from loadtests.measure.recovery_spread import consumer_table
+    from loadtests.measure.stages import analyse  # as above
 
     folder = run_folder(run)
     profile = profile_of(folder, sets)

@@ -23,10 +23,10 @@ from loadtests.cli.analyze_command import analyze_run, show
 from loadtests.cli.console import err, out
 from loadtests.cli.progress import Progress
 from loadtests.harness.files import ROOT, profile_path, report_of, reports_folder
+from loadtests.harness.live import STATUS_FD
 from loadtests.harness.locust_main import ruled
 from loadtests.harness.profile_loading import REPLAYS, load
 from loadtests.harness.stack_lock import LENT, StackHold
-from loadtests.harness.status import STATUS_FD
 from loadtests.harness.target import resolve
 from loadtests.inject.startup_sweep import heal
 from loadtests.model.errors import BadInput, HarnessError

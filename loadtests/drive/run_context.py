@@ -13,7 +13,7 @@ from gevent.event import AsyncResult, Event
 from loadtests.drive.consume.inability import TellTrouble
 from loadtests.drive.user_faults import UserFaults
 from loadtests.model.contract import Contract
-from loadtests.model.ports import Emit, RunClock
+from loadtests.model.interfaces import Emit, RunClock
 from loadtests.model.profile.profile import Profile
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import gevent
 
 from loadtests.model.fault_kinds import named
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
-from loadtests.model.injectwire import CrewOrder
+from loadtests.model.injectwire import UserFaultOrder
 from loadtests.model.profile.chosen_users import place_of
 
 _AT_ONCE: Final = 16  # users that act before the process's other greenlets may run
@@ -32,7 +32,7 @@ Key = tuple[str, int]
 class PlayedFault:
     """One fault that users of this process play."""
 
-    def __init__(self, order: CrewOrder, slots: Iterable[int]) -> None:
+    def __init__(self, order: UserFaultOrder, slots: Iterable[int]) -> None:
         self.order = order
         place = place_of(order.kind)
         self.chosen = frozenset((place, slot) for slot in slots)
@@ -110,7 +110,7 @@ class UserFaults:
         if self._players.get(player.key) is player:
             del self._players[player.key]
 
-    def obey(self, order: CrewOrder, slots: Iterable[int], now_ns: int) -> None:
+    def obey(self, order: UserFaultOrder, slots: Iterable[int], now_ns: int) -> None:
         """Begin or end a fault; returns at once. Safe to repeat."""
         play = self._plays.get(order.fault)
         if not order.on:

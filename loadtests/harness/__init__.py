@@ -62,7 +62,7 @@ def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
     from loadtests.harness.files import profile_path
     from loadtests.harness.leader import Chosen, Leader
     from loadtests.harness.profile_loading import load, sets_of
-    from loadtests.harness.worker_dispatch import BalancedDispatcher
+    from loadtests.harness.slots import BalancedDispatcher
     from loadtests.model.errors import BadInput
 
     options = environment.parsed_options
@@ -81,13 +81,13 @@ def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
     environment.dispatcher_class = BalancedDispatcher
-    master = environment.tickstorm = Leader(environment, runner, chosen, os.environ.get("TICKSTORM_RUN_ID") or None)
-    master.choose(chosen)
+    leader = environment.tickstorm = Leader(environment, runner, chosen, os.environ.get("TICKSTORM_RUN_ID") or None)
+    leader.choose(chosen)
     if web_ui is not None:
         from loadtests.harness.manual_faults import ManualFaults
         from loadtests.harness.web_ui import watch_start_form
         from loadtests.webui.live_page import attach_page
 
-        watch_start_form(environment, master)
-        manual = ManualFaults(lambda: master.conductor)
-        attach_page(environment, lambda since_s: manual.live(master.live(since_s)), master.report, manual)
+        watch_start_form(environment, leader)
+        manual = ManualFaults(lambda: leader.run)
+        attach_page(environment, lambda since_s: manual.live(leader.live(since_s)), leader.report, manual)

@@ -20,8 +20,6 @@ from loadtests.model.ids import NS_PER_S
 from loadtests.model.injectwire import (
     Announce,
     Begin,
-    CrewOrder,
-    CrewState,
     Emitted,
     End,
     FromInjector,
@@ -29,14 +27,16 @@ from loadtests.model.injectwire import (
     PlannedFault,
     Ready,
     Schedule,
+    UserFaultOrder,
+    UserFaultState,
 )
 from loadtests.model.profile.chosen_users import chosen, place_of
 from loadtests.model.profile.faults import PUBLISHERS
 from loadtests.model.profile.profile import Profile
-from loadtests.model.records import CrewFault, FaultStep, Note, Record
+from loadtests.model.records import ChosenUsers, FaultStep, Note, Record
 
 
-class CrewBook:
+class UserFaultBook:
     """The faults of one run that its users play."""
 
     def __init__(self, profile: Profile, consumers: int) -> None:
@@ -44,13 +44,13 @@ class CrewBook:
         self._chosen: dict[str, int] = {}
         self._told: dict[str, dict[str, int]] = {}
 
-    def begin(self, order: CrewOrder, now_ns: int) -> CrewFault:
+    def begin(self, order: UserFaultOrder, now_ns: int) -> ChosenUsers:
         """A fault begins; the record of whom it chose."""
         slots = self.slots(order)
         self._chosen[order.fault] = len(slots)
         self._told.pop(order.fault, None)
         published = place_of(order.kind) == PUBLISHERS
-        return CrewFault(
+        return ChosenUsers(
             fault=order.fault,
             kind=order.kind,
             consumers=[] if published else slots,
@@ -59,7 +59,7 @@ class CrewBook:
             to_ns=order.until_ns,
         )
 
-    def slots(self, order: CrewOrder) -> list[int]:
+    def slots(self, order: UserFaultOrder) -> list[int]:
         """Slots of the users whom an order concerns; the same in every process."""
         return chosen(
             self._contract,
@@ -70,17 +70,17 @@ class CrewBook:
             consumers=self._consumers,
         )
 
-    def news(self, parts: Iterable[Mapping[str, Mapping[str, int]]]) -> Iterator[CrewState]:
+    def news(self, participants: Iterable[Mapping[str, Mapping[str, int]]]) -> Iterator[UserFaultState]:
         """What has changed since the last call: sums over the participants that are there."""
         sums: dict[str, Counter[str]] = {}
-        for part in parts:
-            for fault, counts in part.items():
+        for played in participants:
+            for fault, counts in played.items():
                 sums.setdefault(fault, Counter()).update(counts)
         for fault, found in sums.items():
             counts = dict(found) | {"chosen": self._chosen.get(fault, 0)}
             if self._told.get(fault) != counts:
                 self._told[fault] = counts
-                yield CrewState(fault=fault, counts=counts)
+                yield UserFaultState(fault=fault, counts=counts)
 
 
 GO_AFTER_S = 0.1
@@ -111,7 +111,7 @@ class FaultControl:
         self.over: set[str] = set()  # lifted, failed, or given up
         self.stuck: set[str] = set()  # could not be lifted
         self.links = tuple(begin.proxies)
-        self._book = CrewBook(profile, consumers)
+        self._book = UserFaultBook(profile, consumers)
         self._origin_ns = begin.origin_ns
         self._handle = InjectorHandle(begin, self._heard, log)
 
@@ -139,7 +139,7 @@ class FaultControl:
                     self._open.add(fault)
                     self._order("touch_open", {})
                 gevent.spawn_later(GO_AFTER_S, self._handle.send, Go(fault=fault))
-            case CrewOrder():
+            case UserFaultOrder():
                 if message.on:
                     self._emit(self._book.begin(message, time.monotonic_ns() - self._origin_ns))
                 self._order("act", msgspec.to_builtins(message))
@@ -148,9 +148,9 @@ class FaultControl:
                 if isinstance(record, FaultStep):
                     self._stepped(record)
 
-    def crew_told(self, parts: Iterable[Mapping[str, Mapping[str, int]]]) -> None:
+    def users_told(self, participants: Iterable[Mapping[str, Mapping[str, int]]]) -> None:
         """How far the users of every participant are with what they were told."""
-        for state in self._book.news(parts):
+        for state in self._book.news(participants):
             self._handle.send(state)
 
     def _stepped(self, step: FaultStep) -> None:

@@ -18,16 +18,16 @@ from locust.runners import MasterRunner
 from loadtests import extensions
 from loadtests.capture.clock import ClockServer, clock_identity
 from loadtests.drive.run_context import RunContext
-from loadtests.harness import messages
+from loadtests.harness import worker
 from loadtests.harness.files import replace_file, reports_folder
-from loadtests.harness.locust_overrides import of_the_crew, told_to_locust
+from loadtests.harness.live import StatusLine
+from loadtests.harness.locust_overrides import of_the_users, told_to_locust
 from loadtests.harness.participant import Participant
 from loadtests.harness.process import VERSION, heed_ctrl_c, versions
 from loadtests.harness.run import ActiveRun
 from loadtests.harness.setup import begin_faults, begin_sampling, begin_service_watch, opening_records
 from loadtests.harness.slots import LocalSlots
 from loadtests.harness.stack_lock import StackHold
-from loadtests.harness.status import StatusLine
 from loadtests.harness.target import ResolvedTarget, resolve
 from loadtests.model.contract import Contract
 from loadtests.model.errors import BadInput, HarnessError
@@ -41,14 +41,14 @@ from loadtests.stack.folder import stack_folder
 
 log = logging.getLogger("tickstorm")
 LOCAL = "worker-0"
-"""Process name of the only part of a standalone run."""
+"""Process name of the only participant of a standalone run."""
 LEAST_SPAWN_RATE = 100.0
 """Users that Locust starts in a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """The profile that the next run takes, and the number of consumers where somebody overrode it."""
+    """The profile that the next run takes, and the number of consumers where an option or a form overrode it."""
 
     loaded: Loaded
     folder: Path  # of the profile's file
@@ -92,17 +92,17 @@ class Chosen:
 
 
 class Leader:
-    """The leading process: one conductor at a time, a part of its own where there are no workers."""
+    """The leading process: one run at a time, a participant of its own where there are no workers."""
 
     def __init__(self, environment: Any, runner: Any, chosen: Chosen, run_id: str | None) -> None:
         self._environment, self._runner = environment, runner
         self.chosen = chosen
         self._run_id = run_id
-        self.conductor: ActiveRun | None = None
-        self._part: Participant | None = None
+        self.run: ActiveRun | None = None
+        self._participant: Participant | None = None
         self._target: ResolvedTarget | None = None
         self._hold: StackHold | None = None
-        self._classes = list(environment.user_classes)  # those that Locust was started with
+        self._classes = list(environment.user_classes)  # the classes that Locust was started with
         self._ready = Event()
         self._status = StatusLine()
         self.distributed = isinstance(runner, MasterRunner)
@@ -110,10 +110,10 @@ class Leader:
         if self.distributed:
             bound = environment.parsed_options.master_bind_host
             self._clock = ClockServer("" if bound == "*" else bound)
-            runner.register_message(messages.TAKE, messages.checked(self._take, messages.Take))
-            runner.register_message(messages.GIVE, messages.checked(self._give, messages.Give))
-            runner.register_message(messages.CHUNK, messages.checked(self._chunk, messages.Chunk))
-            runner.register_message(messages.STATUS, messages.checked(self._heard, messages.StatusMessage))
+            runner.register_message(worker.TAKE, worker.checked(self._take, worker.Take))
+            runner.register_message(worker.GIVE, worker.checked(self._give, worker.Give))
+            runner.register_message(worker.CHUNK, worker.checked(self._chunk, worker.Chunk))
+            runner.register_message(worker.STATUS, worker.checked(self._heard, worker.StatusMessage))
         events = environment.events
         events.test_start.add_listener(lambda **_: self._begin())
         events.test_stopping.add_listener(lambda **_: self._ending("test_stopping"))
@@ -126,18 +126,18 @@ class Leader:
     def context_of_run(self) -> RunContext | None:
         """What users of this process work with; None while no run is on here."""
         self._ready.wait()
-        return self._part.context if self._part is not None and not self._part.closed else None
+        return self._participant.context if self._participant is not None and not self._participant.closed else None
 
     def live(self, since_s: float | None = None) -> Live:
         """For the page, which has the series up to `since_s`."""
-        if self.conductor is None:
+        if self.run is None:
             return Live(profile=self.chosen.loaded.profile.name)
-        return self.conductor.live(since_s=since_s)
+        return self.run.live(since_s=since_s)
 
     @property
     def ending(self) -> bool:
         """The present run has ended its plan and waits for its verdict."""
-        return self.conductor is not None and self.conductor.state in ("draining", "judging")
+        return self.run is not None and self.run.state in ("draining", "judging")
 
     def report(self, run: str) -> Path | None:
         """report.html of a run of this project, None where there is none."""
@@ -178,10 +178,10 @@ class Leader:
     def _cannot_begin(self, why: str, status: int) -> None:
         for line in why.split("\n"):
             log.error("%s", printable(line))
-        self._part = None
+        self._participant = None
         self._environment.process_exit_code = status
-        if self.conductor is not None and not self.conductor.done.is_set():  # there is a history already: it says why
-            self.conductor.abandon(f"error: {why}")
+        if self.run is not None and not self.run.done.is_set():  # there is a history already: it says why
+            self.run.abandon(f"error: {why}")
             return
         self._status.failed(why, status)
         self._let_go()
@@ -192,17 +192,17 @@ class Leader:
         profile = loaded.profile
         self._environment.process_exit_code = 3
         started = datetime.now(UTC)
-        run = self._run_id or f"{started:%Y%m%d-%H%M%S}-{profile.name}-{secrets.token_hex(2)}"
+        run_id = self._run_id or f"{started:%Y%m%d-%H%M%S}-{profile.name}-{secrets.token_hex(2)}"
         self._run_id = None
-        folder = reports_folder() / run
-        self._take_hold(profile, run)
+        folder = reports_folder() / run_id
+        self._take_hold(profile, run_id)
         self._target = target = self._target_of(loaded)
         (folder / "history").mkdir(parents=True, exist_ok=True)
         replace_file(folder / "profile.toml", loaded.text.encode())
         planned = self.chosen.planned
         classes = {c.__name__ for c in self._environment.user_classes}
         config = RunConfig(
-            run=run,
+            run=run_id,
             profile_text=loaded.text,
             profile_sha256=loaded.sha256,
             tickstorm=VERSION,
@@ -221,7 +221,7 @@ class Leader:
             stack=target.supervisor,
         )
         workers = self._runner.worker_count if self.distributed else 0
-        conductor = ActiveRun(
+        run = ActiveRun(
             config,
             read_effective(loaded.text),
             folder=folder,
@@ -233,40 +233,40 @@ class Leader:
                 workers=workers,
                 distributed=self.distributed,
                 overrides=[
-                    *of_the_crew(planned, classes, self.chosen.consumers),
+                    *of_the_users(planned, classes, self.chosen.consumers),
                     *told_to_locust(self._environment.parsed_options),
                 ],
             ),
             on_state=self._on_state,
         )
-        self.conductor = conductor
+        self.run = run
         if self.chosen.consumers is not None:
-            conductor.note(f"override: {config.consumers} consumers instead of {Contract(profile).consumer_count}")
-        conductor.closers.append(begin_sampling(config, profile, target, conductor.emit))
-        conductor.closers.append(begin_service_watch(target, conductor))
+            run.note(f"override: {config.consumers} consumers instead of {Contract(profile).consumer_count}")
+        run.closers.append(begin_sampling(config, profile, target, run.emit))
+        run.closers.append(begin_service_watch(target, run))
         if target.toxiproxy:
-            conductor.faults = begin_faults(config, profile, target, folder, conductor)
+            run.faults = begin_faults(config, profile, target, folder, run)
         vars(self._environment.parsed_options)[OPTION] = encode_config(config)
         if not self.distributed:
-            self._part = Participant(
+            self._participant = Participant(
                 config,
                 profile,
                 process=LOCAL,
                 role="standalone",
                 environment=self._environment,
-                slots=LocalSlots(conductor.book, LOCAL, conductor.clock.now_ns),
-                out=lambda number, frame: conductor.intake.arrived(LOCAL, number, frame, None),
-                tell=conductor.heard,
+                slots=LocalSlots(run.book, LOCAL, run.clock.now_ns),
+                out=lambda number, frame: run.intake.arrived(LOCAL, number, frame, None),
+                tell=run.heard,
                 versions=versions(),
             )
-            self._part.start()
+            self._participant.start()
 
     def _target_of(self, loaded: Loaded) -> ResolvedTarget:
         before = self._target
         target = resolve(loaded.profile, lambda text: self._status.say(text))
         if before is not None and before.stack is not None and target.stack is None:
             own = before.status.supervisor_pid if before.status is not None else -1
-            if target.status is None or target.status.supervisor_pid == own:  # another one is somebody else's
+            if target.status is None or target.status.supervisor_pid == own:  # another supervisor's stack is not ours
                 return replace(target, stack=before.stack, status=target.status or before.status)
         return target
 
@@ -291,20 +291,20 @@ class Leader:
         else:
             self._runner.stop()
 
-    # -- the crew
+    # -- participants
 
     def order(self, what: str, data: dict[str, Any]) -> None:
-        """Tell every part of the present run."""
+        """Tell every participant of the present run."""
         if not self.distributed:
-            if self._part is not None:
-                self._part.order(what, data)
-        elif self.conductor is not None:
-            self._runner.send_message(messages.ORDER, {"run": self.conductor.config.run, "what": what, "data": data})
+            if self._participant is not None:
+                self._participant.order(what, data)
+        elif self.run is not None:
+            self._runner.send_message(worker.ORDER, {"run": self.run.config.run, "what": what, "data": data})
 
     def alive(self) -> set[str]:
-        """Parts whose process is there."""
+        """Participants whose process is there."""
         if not self.distributed:
-            return {LOCAL} if self._part is not None else set()
+            return {LOCAL} if self._participant is not None else set()
         clients = self._runner.clients
         here = clients.ready + clients.spawning + clients.running
         return {f"worker-{self._runner.get_worker_index(c.id)}" for c in here}
@@ -314,18 +314,18 @@ class Leader:
     def _process(self, node: str) -> str:
         return f"worker-{self._runner.get_worker_index(node)}"
 
-    def _take(self, node: str, asked: messages.Take) -> None:
-        found = self.conductor.book.take(asked.kind, self._process(node)) if self.conductor is not None else None
-        self._runner.send_message(messages.SLOT, {"number": asked.number, "slot": found}, client_id=node)
+    def _take(self, node: str, asked: worker.Take) -> None:
+        found = self.run.book.take(asked.kind, self._process(node)) if self.run is not None else None
+        self._runner.send_message(worker.SLOT, {"number": asked.number, "slot": found}, client_id=node)
 
-    def _give(self, _node: str, given: messages.Give) -> None:
-        if self.conductor is not None:
-            book, now_ns = self.conductor.book, self.conductor.clock.now_ns()
+    def _give(self, _node: str, given: worker.Give) -> None:
+        if self.run is not None:
+            book, now_ns = self.run.book, self.run.clock.now_ns()
             book.give_back(given.kind, given.slot, given.next_epoch, now_ns)
 
-    def _chunk(self, node: str, chunk: messages.Chunk) -> None:
-        conductor = self.conductor
-        if conductor is None or chunk.run != conductor.config.run or conductor.state in ("judging", "done"):
+    def _chunk(self, node: str, chunk: worker.Chunk) -> None:
+        run = self.run
+        if run is None or chunk.run != run.config.run or run.state in ("judging", "done"):
             return
         waker = gevent.get_hub().loop.async_()
         answer = {"run": chunk.run, "number": chunk.number}
@@ -335,7 +335,7 @@ class Leader:
             waker.stop()
             waker.close()
             if not failed:
-                gevent.spawn(self._runner.send_message, messages.ACK, answer, client_id=node)
+                gevent.spawn(self._runner.send_message, worker.ACK, answer, client_id=node)
 
         def written(error: OSError | None) -> None:
             if error is not None:
@@ -343,40 +343,40 @@ class Leader:
             waker.send()
 
         waker.start(acknowledge)
-        conductor.intake.arrived(chunk.process, chunk.number, chunk.frame, written)
+        run.intake.arrived(chunk.process, chunk.number, chunk.frame, written)
 
-    def _heard(self, _node: str, told: messages.StatusMessage) -> None:
-        if self.conductor is not None and told.run == self.conductor.config.run:
-            self.conductor.heard(told.status)
+    def _heard(self, _node: str, told: worker.StatusMessage) -> None:
+        if self.run is not None and told.run == self.run.config.run:
+            self.run.heard(told.status)
 
     # -- changes and the end
 
     def _users(self, count: int) -> None:
-        if self.conductor is not None:
+        if self.run is not None:
             counts = self._runner.target_user_classes_count or self._runner.user_classes_count
-            self.conductor.users(dict(counts) or {"all": count})
+            self.run.users(dict(counts) or {"all": count})
 
-    def _on_state(self, conductor: ActiveRun) -> None:
-        self._status.state(conductor)
-        if conductor.state == "done" and conductor.ended is not None:
+    def _on_state(self, run: ActiveRun) -> None:
+        self._status.state(run.live(with_series=False), run.folder)
+        if run.state == "done" and run.ended is not None:
             self._let_go()
-            self._environment.process_exit_code = conductor.ended.exit_status
-            if conductor.ended.reason == "plan done" or conductor.ended.reason.startswith(("error", "guard")):
+            self._environment.process_exit_code = run.ended.exit_status
+            if run.ended.reason == "plan done" or run.ended.reason.startswith(("error", "guard")):
                 gevent.spawn(self._leave)
 
     def _ending(self, where: str) -> None:
-        conductor = self.conductor
-        if conductor is None or conductor.done.is_set():
+        run = self.run
+        if run is None or run.done.is_set():
             return
         reason = self._reason(where)
         if self._must_not_wait():
-            conductor.abandon(reason)
+            run.abandon(reason)
             return
-        while not conductor.done.is_set():
+        while not run.done.is_set():
             try:
-                conductor.finish(reason)
+                run.finish(reason)
             except KeyboardInterrupt:
-                conductor.hurry.set()
+                run.hurry.set()
 
     def _reason(self, where: str) -> str:
         options = self._environment.parsed_options

@@ -1,6 +1,6 @@
 """What did the user tell Locust that is not the profile's?  Rows for the history's effective values, with their source.
 
-Whoever reads the verdict must see that it is of another run than the profile plans, and who asked for that.
+A reader of the verdict must see that the run is not the one that the profile plans, and which option asked for that.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def told_to_locust(options: Any = None, argv: list[str] | None = None) -> list[O
     return found
 
 
-def of_the_crew(planned: Mapping[str, int], chosen: Collection[str], consumers: int | None) -> list[Override]:
-    """Whom the profile plans and who is not there: another number of consumers, classes that were not chosen."""
+def of_the_users(planned: Mapping[str, int], chosen: Collection[str], consumers: int | None) -> list[Override]:
+    """Users that the profile plans and the run lacks: another number of consumers, classes that were not chosen."""
     found = []
     for kind in USERS.values():
         if planned[kind.name] and kind.user_class not in chosen:

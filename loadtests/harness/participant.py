@@ -1,6 +1,6 @@
-"""What does one process do in a run?  Wires its users, flushes once a second, obeys the orders of the run's conductor.
+"""What does one process do in a run?  Wires its users, flushes once a second, obeys the orders of the `ActiveRun`.
 
-Standalone has one part and the conductor; a worker has a part only; a master has the conductor only.
+Standalone has one participant and the run; a worker has a participant only; a master has the run only.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from loadtests.drive.consume.tokens import Tokens
 from loadtests.drive.publish.publishing import Publishing
 from loadtests.drive.publish.replays import read_replays
 from loadtests.drive.run_context import Addresses, RunContext, Slots
-from loadtests.harness.fault_control import CrewBook
+from loadtests.harness.fault_control import UserFaultBook
 from loadtests.harness.process import QuietHeap
 from loadtests.model.address import host_port
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_MS, SLICE_NS
-from loadtests.model.injectwire import CrewOrder
+from loadtests.model.injectwire import UserFaultOrder
 from loadtests.model.profile.profile import Profile
 from loadtests.model.records import HarnessSecond, Header, Trouble
 from loadtests.model.runconfig import RunConfig
@@ -37,17 +37,18 @@ FLUSH_S = 1.0
 SAME_CLOCK = Offset(offset_ns=0, error_ns=0)
 
 
-class PartStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What the conductor must know at once, not by the history."""
+class ParticipantStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What the `ActiveRun` must know at once, not by the history."""
 
     process: str
     connected: int = 0
     publishing: int = 0
     outstanding: int = 0
     probes: dict[str, int] = {}  # nonce -> consumers that have seen it
-    frames: int = -1  # number of frames in all, once the part is closed
+    frames: int = -1  # number of frames in all, once the participant is closed
     refused: str = ""
-    crew: dict[str, dict[str, int]] = {}  # fault that users of this process play -> counts
+    # fault that users of this process play -> counts
+    user_faults: dict[str, dict[str, int]] = msgspec.field(name="crew", default_factory=dict)
 
 
 class Participant:
@@ -63,7 +64,7 @@ class Participant:
         environment: Any,
         slots: Slots,
         out: Callable[[int, bytes], None],
-        tell: Callable[[PartStatus], None],
+        tell: Callable[[ParticipantStatus], None],
         versions: dict[str, str],
         offset: Offset = SAME_CLOCK,
     ) -> None:
@@ -92,7 +93,7 @@ class Participant:
             trouble=self._trouble,
             tokens=Tokens.from_environment() if profile.target.auth == "token" else None,
         )
-        self._book = CrewBook(profile, config.consumers)
+        self._book = UserFaultBook(profile, config.consumers)
         self.context.user_faults.changed = self._tell_now
         self._greenlets: list[gevent.Greenlet[..., Any]] = []
         self._heap = QuietHeap()
@@ -133,7 +134,7 @@ class Participant:
         self._state(abs(found.offset_ns - self._offset.offset_ns) + found.error_ns)
 
     def order(self, what: str, data: dict[str, Any]) -> None:
-        """Obey the conductor; returns at once."""
+        """Obey the run; returns at once."""
         context = self.context
         if what == "t0":
             if not context.t0.ready():
@@ -153,8 +154,8 @@ class Participant:
         elif what == "touch_close":
             context.receiver.close_touch(self.clock.now_ns())
         elif what == "act":
-            crew_order = msgspec.convert(data, CrewOrder)
-            context.user_faults.obey(crew_order, self._book.slots(crew_order), self.clock.now_ns())
+            fault_order = msgspec.convert(data, UserFaultOrder)
+            context.user_faults.obey(fault_order, self._book.slots(fault_order), self.clock.now_ns())
         elif what == "close":
             gevent.spawn(self.close)
         else:
@@ -166,18 +167,18 @@ class Participant:
         except OSError as error:
             log.warning("a probe message could not be published: %s", plain(str(error)))
 
-    def status(self) -> PartStatus:
-        """How far this part is."""
+    def status(self) -> ParticipantStatus:
+        """How far this participant is."""
         health = self.context.receiver.health()
         publishing = self.context.publishing.health()
-        return PartStatus(
+        return ParticipantStatus(
             process=self.process,
             connected=health.connected,
             publishing=publishing.publishing,
             outstanding=publishing.outstanding,
             probes={str(n): c for n, c in self.context.receiver.probes.items()},
             frames=self.recorder.next_number if self.closed else -1,
-            crew=self.context.user_faults.states(),
+            user_faults=self.context.user_faults.states(),
         )
 
     def _tell_now(self) -> None:
@@ -237,9 +238,9 @@ class Participant:
         )
 
     def _failed(self, greenlet: Any) -> None:
-        """An error nobody foresaw: the run must end and say so, not go on without records."""
+        """An unforeseen error: the run must end and say so, not go on without records."""
         what = f"failed: {type(greenlet.exception).__name__}: {greenlet.exception}"
-        self._tell(PartStatus(process=self.process, refused=what))
+        self._tell(ParticipantStatus(process=self.process, refused=what))
 
     def _trouble(self, from_ns: int, to_ns: int, what: str, consumers: Sequence[int] = (), /) -> None:
         scope = list(consumers)
@@ -256,7 +257,7 @@ class Participant:
             self.flush(final=True)
         finally:
             self._heap.end()
-        if not self.closed:  # who asked at the same time may have been first
+        if not self.closed:  # another greenlet that closed at the same time may have been first
             self.closed = True
             self.recorder.seal(self._header)
         self.context.publishing.close()
@@ -265,6 +266,6 @@ class Participant:
             self.context.t0.set(-1)
         self._tell(self.status_closed())
 
-    def status_closed(self) -> PartStatus:
+    def status_closed(self) -> ParticipantStatus:
         """The last word: how many frames there are."""
-        return PartStatus(process=self.process, frames=self.recorder.next_number)
+        return ParticipantStatus(process=self.process, frames=self.recorder.next_number)

@@ -23,7 +23,7 @@ from loadtests.capture.clock import MonotonicClock
 from loadtests.capture.machine import free_memory_mb
 from loadtests.harness.fault_control import FaultControl
 from loadtests.harness.live import LiveFold
-from loadtests.harness.participant import PartStatus
+from loadtests.harness.participant import ParticipantStatus
 from loadtests.harness.run_intake import RunIntake
 from loadtests.harness.slots import SlotBook
 from loadtests.harness.triggers import AbortGuards, FaultChain
@@ -32,7 +32,7 @@ from loadtests.model.errors import HarnessError
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.live import Live
 from loadtests.model.profile.profile import Profile
-from loadtests.model.records import Finish, Note, PathProbe, Phase, PhaseMark, Record, Users
+from loadtests.model.records import Finish, Note, PathProbe, Phase, PhaseMark, Record, WantedUsers
 from loadtests.model.results import Verdict
 from loadtests.model.runconfig import RunConfig
 from loadtests.model.user_kinds import CONSUMER, PUBLISHER
@@ -124,11 +124,11 @@ class ActiveRun:
         """Queue a record of this process."""
         self.intake.emit(record)
 
-    def heard(self, status: PartStatus) -> None:
+    def heard(self, status: ParticipantStatus) -> None:
         """A participant told how far it is."""
         self.intake.heard(status)
         if self.faults is not None and any(self.intake.user_faults):
-            self.faults.crew_told(self.intake.user_faults)
+            self.faults.users_told(self.intake.user_faults)
         if status.refused:
             self.abandon(f"error: {status.process} {status.refused}")
 
@@ -138,7 +138,7 @@ class ActiveRun:
 
     def users(self, wanted: dict[str, int]) -> None:
         """The wanted user count changed."""
-        self.emit(Users(at_ns=self.clock.now_ns(), wanted=wanted))
+        self.emit(WantedUsers(at_ns=self.clock.now_ns(), wanted=wanted))
 
     def note(self, text: str) -> None:
         """A sentence for the report's log."""

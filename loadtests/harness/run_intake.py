@@ -10,7 +10,7 @@ from pathlib import Path
 
 from loadtests.capture.history_writer import HistoryWriter, Recorder
 from loadtests.capture.shipping import Inbox
-from loadtests.harness.participant import PartStatus
+from loadtests.harness.participant import ParticipantStatus
 from loadtests.model.records import Header, Record, Trouble
 
 
@@ -23,7 +23,7 @@ class RunIntake:
         self._now_ns = now_ns
         self._writer = HistoryWriter(folder, on_written)
         self._recorder = Recorder(lambda _number, frame: self._writer.write("main", frame))
-        self._status: dict[str, PartStatus] = {}
+        self._status: dict[str, ParticipantStatus] = {}
         self._inboxes: dict[str, Inbox] = {}
         self._heard_ns: dict[str, int] = {}  # when each participant's last frame came
         self._lost: set[str] = set()
@@ -40,7 +40,7 @@ class RunIntake:
         self._recorder.flush()
         return self._writer.error
 
-    def heard(self, status: PartStatus) -> None:
+    def heard(self, status: ParticipantStatus) -> None:
         """A participant told how far it is."""
         self._status[status.process] = status
         if status.refused:
@@ -86,7 +86,7 @@ class RunIntake:
     @property
     def user_faults(self) -> list[dict[str, dict[str, int]]]:
         """What the users of each participant play: fault -> counts."""
-        return [s.crew for s in self._status.values()]
+        return [s.user_faults for s in self._status.values()]
 
     def saw_probe(self, nonce: int) -> bool:
         """Whether any consumer has seen a probe message."""

@@ -1,17 +1,24 @@
-"""Which user has which place of the plan?  Slots are leased by the master, the lowest free one first.
+"""Which user has which place (slot) of the plan, and on which worker does Locust start it?
 
-Locust decides where a user starts; the slot alone decides what it does: the plan is the same wherever it runs.
+The master leases slots, the lowest free one first. The slot alone decides what a user does: the plan is the same
+wherever it runs.
+
+`BalancedDispatcher` starts a user on the worker with the fewest of its class. Locust deals fixed users out in turn,
+whatever their class: with two classes in turn and two workers, all publishers land on one worker. Ties go to the worker
+with the fewest users in all, then to Locust's own order. A smaller number of users takes consumers away: publishers and
+readers stay, since the plan needs them.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping
-from itertools import count
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, count, cycle, islice
+from typing import Any, NamedTuple
 
 import gevent
 from gevent.event import AsyncResult
+from locust.dispatch import UsersDispatcher
 
 from loadtests.drive.run_context import Lease, NoSlot
 from loadtests.model.user_kinds import USERS
@@ -21,7 +28,7 @@ LOST_EPOCHS = 64
 
 
 class Taken(NamedTuple):
-    """A place of the plan: which, from which epoch on, and since when nobody has had it (-1: unknown or never)."""
+    """A place of the plan: which, from which epoch on, and since when it has been vacant (-1: unknown or never)."""
 
     slot: int
     epoch: int
@@ -132,3 +139,65 @@ class RemoteSlots:
     def give_back(self, lease: Lease, next_epoch: int) -> None:
         """Free the slot."""
         self._give(lease.kind, lease.slot, next_epoch)
+
+
+KEPT = frozenset(kind.user_class for kind in USERS.values() if kind.kept)
+"""User classes of which none is taken away."""
+
+
+class BalancedDispatcher(UsersDispatcher):
+    """Locust's dispatcher with another choice of worker, and of whom to take away."""
+
+    def _fewest(self, users_on_workers: dict[str, dict[str, int]], user: str) -> Any:
+        return min(
+            self._worker_nodes,
+            key=lambda node: (users_on_workers[node.id].get(user, 0), sum(users_on_workers[node.id].values())),
+        )
+
+    def _add_users_on_workers(self) -> dict[str, dict[str, int]]:
+        target = min(self._current_user_count + self._user_count_per_dispatch_iteration, self._target_user_count)
+        for user in self._user_generator:
+            if not user:
+                self._no_user_to_spawn = True
+                break
+            node = self._fewest(self._users_on_workers, user)
+            self._users_on_workers[node.id][user] += 1
+            self._current_user_count += 1
+            self._active_users.append((node, user))
+            if self._current_user_count >= target:
+                break
+        placed: dict[str, dict[str, int]] = self._users_on_workers
+        return placed
+
+    def _remove_users_from_workers(self) -> dict[str, dict[str, int]]:
+        target = max(self._current_user_count - self._user_count_per_dispatch_iteration, self._target_user_count)
+        for index in range(len(self._active_users) - 1, -1, -1):
+            if self._current_user_count <= target:
+                break
+            node, user = self._active_users[index]
+            if user not in KEPT:
+                del self._active_users[index]
+                self._users_on_workers[node.id][user] -= 1
+                self._current_user_count -= 1
+                self._try_dispatch_fixed = True
+        else:
+            self._target_user_count = max(self._target_user_count, self._current_user_count)  # nobody else may go
+        left: dict[str, dict[str, int]] = self._users_on_workers
+        return left
+
+    def _distribute_users(
+        self, target_user_count: int
+    ) -> tuple[dict[str, dict[str, int]], Iterator[str | None], Any, list[tuple[Any, str]]]:
+        placed = {node.id: {u.__name__: 0 for u in self._original_user_classes} for node in self._worker_nodes}
+        active: list[tuple[Any, str]] = []
+        kept_first = sorted(self._user_classes, key=lambda u: u.__name__ not in KEPT)
+        fixed = [name for u in kept_first for name in [u.__name__] * u.fixed_count]
+        self._try_dispatch_fixed = target_user_count < len(fixed)
+        users = self._user_gen()
+        for user in islice(chain(fixed, users), target_user_count):
+            if not user:
+                break
+            node = self._fewest(placed, user)
+            placed[node.id][user] += 1
+            active.append((node, user))
+        return placed, users, cycle(self._worker_nodes), active

@@ -30,7 +30,7 @@ from loadtests.stack.local import LocalStack
 LOOK_S = 0.2
 
 Ends = Callable[[], Mapping[str, str]]
-"""Service -> how it ended, of those that do not run now and were not told to end."""
+"""Service -> how it ended, of services that do not run now and were not told to end."""
 
 
 class StackEnds:

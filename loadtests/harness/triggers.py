@@ -29,12 +29,12 @@ class _Awaited:
     """A fault that others wait for."""
 
     name: str
-    acts: list[PlannedFault]
+    planned: list[PlannedFault]
     healed_ns: dict[str, int] = field(default_factory=dict)
 
     @property
     def ends_ns(self) -> int:
-        return max(act.until_ns for act in self.acts)
+        return max(fault.until_ns for fault in self.planned)
 
 
 class FaultChain:
@@ -46,11 +46,11 @@ class FaultChain:
         self._awaited: dict[str, _Awaited] = {}
         self._await(planned)
 
-    def lifted(self, act: str, healed_ns: int) -> None:
+    def lifted(self, fault: str, healed_ns: int) -> None:
         """One occurrence of some fault was lifted."""
         for awaited in self._awaited.values():
-            if any(planned.name == act for planned in awaited.acts):
-                awaited.healed_ns[act] = healed_ns
+            if any(planned.name == fault for planned in awaited.planned):
+                awaited.healed_ns[fault] = healed_ns
 
     def look(self, now_ns: int) -> list[tuple[str, list[PlannedFault]]]:
         """Of each fault that is over by now: a sentence for the log, and what it lets begin."""
@@ -69,18 +69,18 @@ class FaultChain:
     def _await(self, planned: list[PlannedFault]) -> None:
         for index, fault in enumerate(self._profile.faults):
             own = {o.name for o in occurrences(self._profile, index)}
-            acts = [act for act in planned if act.name in own]
-            if fault.name in self._wanted and acts:
-                self._awaited[fault.name] = _Awaited(name=fault.name, acts=acts)
+            mine = [each for each in planned if each.name in own]
+            if fault.name in self._wanted and mine:
+                self._awaited[fault.name] = _Awaited(name=fault.name, planned=mine)
 
     def _over(self, awaited: _Awaited, now_ns: int) -> str | None:
-        whole = len(awaited.healed_ns) == len(awaited.acts)
+        whole = len(awaited.healed_ns) == len(awaited.planned)
         ended_ns = max(awaited.healed_ns.values()) if whole else awaited.ends_ns
         fault = named(self._profile, awaited.name)
         assert fault is not None
         if now_ns >= ended_ns + round(over_s(self._profile, fault) * NS_PER_S):
             return "was given up" if whole else "was given up, and nothing says that it was lifted"
-        if whole and self._steady(min(act.at_ns for act in awaited.acts), ended_ns, now_ns):
+        if whole and self._steady(min(each.at_ns for each in awaited.planned), ended_ns, now_ns):
             return f"was recovered from within {(now_ns - ended_ns) / NS_PER_S:.1f} s, as the live figures show it"
         return None
 

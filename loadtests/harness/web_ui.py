@@ -20,8 +20,8 @@ from werkzeug.datastructures import ImmutableMultiDict
 from loadtests.capture.preflight import refuse_few_descriptors
 from loadtests.harness.files import profile_path, shipped_profiles
 from loadtests.harness.leader import Chosen, Leader
+from loadtests.harness.live import StatusLine
 from loadtests.harness.profile_loading import DEFAULT_PROFILE, LOOPBACK, PASSWORD, load, sets_of
-from loadtests.harness.status import StatusLine
 from loadtests.model.errors import BadInput
 from loadtests.webui.access_guard import PARAMETER, AccessGuard, refused
 from loadtests.webui.login import PATH, attach_login
@@ -75,7 +75,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def watch_start_form(environment: Any, master: Leader) -> None:
+def watch_start_form(environment: Any, leader: Leader) -> None:
     """Validate what the form names; answer with the problems as the form's error text."""
     started_with = environment.parsed_options.run_profile
     started_sets = sets_of(environment.parsed_options.run_set)
@@ -100,14 +100,14 @@ def watch_start_form(environment: Any, master: Leader) -> None:
         asked = {key: str(kept.get(key) or "") for key in OURS}
         first = asked | {key: values[0] for key, values in form.items() if values}
         if environment.runner.state in RUNNING:
-            if master.ending or any(first[key] != asked[key] for key in OURS):
+            if leader.ending or any(first[key] != asked[key] for key in OURS):
                 return _refusal("a run is going on: stop it, or wait for its verdict, before another one starts")
             classes = environment.user_classes
             if set(form.get("user_classes", ())) - {""} not in (set(), {c.__name__ for c in classes}):
                 return _refusal("a run is going on with other classes: stop it before others take part")
             try:
                 if "user_count" in form:
-                    master.chosen.while_running(int(first["user_count"]), classes)
+                    leader.chosen.while_running(int(first["user_count"]), classes)
             except BadInput as error:
                 return _refusal(str(error))
             except ValueError:
@@ -127,7 +127,7 @@ def watch_start_form(environment: Any, master: Leader) -> None:
             )
         except BadInput as error:
             return _refusal(str(error))
-        master.choose(chosen)
+        leader.choose(chosen)
         users = sum(chosen.planned.values())
         offered.add(users)
         form["user_count"], form["spawn_rate"] = [str(users)], [str(kept["spawn_rate"])]

@@ -26,7 +26,7 @@ from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.inject.user_faults import UserFaultControl
 from loadtests.model.fault_kinds import KINDS as NAMED
 from loadtests.model.ids import NS_PER_MS
-from loadtests.model.injectwire import Begin, CrewState, PlannedFault, Ready
+from loadtests.model.injectwire import Begin, PlannedFault, Ready, UserFaultState
 from loadtests.model.records import FaultStep, Note
 
 _END_LINKS_S = 5.0  # a fault on a link is lifted in much less, unless its proxy is stuck
@@ -119,7 +119,7 @@ class Injector:
         """When the next life begins, on the monotonic clock."""
         return self._planned[0][0] if self._planned else None
 
-    def users_told(self, state: CrewState) -> None:
+    def users_told(self, state: UserFaultState) -> None:
         """How far the run's users are with what they were told."""
         self._users.told(state)
 

@@ -16,7 +16,7 @@ from loadtests.inject.emitting import Emitter
 from loadtests.inject.errors import ControlError
 from loadtests.inject.injector import Injector
 from loadtests.model.ids import NS_PER_MS
-from loadtests.model.injectwire import Begin, CrewState, End, Go, HealAll, Healed, Quit, Schedule, ToInjector
+from loadtests.model.injectwire import Begin, End, Go, HealAll, Healed, Quit, Schedule, ToInjector, UserFaultState
 from loadtests.model.records import Trouble
 
 _LOOK_MS = 250  # how often it is looked whether the parent still lives
@@ -139,7 +139,7 @@ class _Process:
             self._injector.plan(message.faults)
         elif isinstance(message, Go):
             self._injector.go(message.fault)
-        elif isinstance(message, CrewState):
+        elif isinstance(message, UserFaultState):
             self._injector.users_told(message)
         elif isinstance(message, End):
             self._injector.end(message.fault, message.by)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import NoAnswer
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.injectwire import CrewOrder, CrewState, PlannedFault
+from loadtests.model.injectwire import PlannedFault, UserFaultOrder, UserFaultState
 
 Counts = dict[str, int]
 """Sums over all processes; `chosen` and `in_force` are always among them, the rest is its kind's."""
@@ -18,7 +18,7 @@ Counts = dict[str, int]
 class UserFaultControl:
     """The users of one run. The thread that reads the parent's lines calls `told` and `deafen`, fault runs all else."""
 
-    def __init__(self, send: Callable[[CrewOrder], None]) -> None:
+    def __init__(self, send: Callable[[UserFaultOrder], None]) -> None:
         self._send = send
         self._counts: dict[str, Counts] = {}
         self._changed = threading.Condition()
@@ -39,7 +39,7 @@ class UserFaultControl:
             self._deaf = True
             self._changed.notify_all()
 
-    def told(self, state: CrewState) -> None:
+    def told(self, state: UserFaultState) -> None:
         """How far they are."""
         with self._changed:
             self._counts[state.fault] = state.counts
@@ -50,7 +50,7 @@ class UserFaultControl:
         with self._changed:
             self._counts.pop(fault.name, None)
         self._send(
-            CrewOrder(
+            UserFaultOrder(
                 fault=fault.name,
                 kind=fault.kind,
                 where=fault.link,
@@ -62,7 +62,7 @@ class UserFaultControl:
 
     def stop(self, fault: str, kind: str, where: str) -> None:
         """Have them stop; may be repeated."""
-        self._send(CrewOrder(fault=fault, kind=kind, where=where, on=False, until_ns=0, asked={}))
+        self._send(UserFaultOrder(fault=fault, kind=kind, where=where, on=False, until_ns=0, asked={}))
 
     def counts(self, fault: str) -> Counts | None:
         """The last counts, None where nobody has answered yet."""

@@ -96,12 +96,12 @@ class Absences:
         return [
             w
             for w in self._windows
-            if (consumer in w.act.consumers if w.act.consumers is not None else bool(families & w.act.families))
+            if (consumer in w.fault.consumers if w.fault.consumers is not None else bool(families & w.fault.families))
         ]
 
     def _absence(self, consumer: int, windows: list[Window], from_ns: int, to_ns: int, why: str) -> Iterator[Absence]:
         """The stretches of one absence; `why` is empty where no subscription came before it."""
-        played = [w for w in windows if w.act.consumers is not None and w.from_ns <= from_ns < _charged_to(w)]
+        played = [w for w in windows if w.fault.consumers is not None and w.from_ns <= from_ns < _charged_to(w)]
         if why in PLANNED or played:
             tried_ns = max((w.healed_ns for w in played), default=from_ns)
             cause = HARNESS if why == OURS else OWN_PLAN
@@ -166,4 +166,4 @@ class Absences:
 
 def _charged_to(window: Window) -> int:
     """When the recovery limit of a window's fault has passed."""
-    return _EVER if window.act.end_ns is None else max(window.act.end_ns, window.healed_ns)
+    return _EVER if window.fault.end_ns is None else max(window.fault.end_ns, window.healed_ns)

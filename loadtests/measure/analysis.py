@@ -8,7 +8,8 @@
        |
     owed        causes of absences, attribution by window -> the ledger: owed = delivered + lost, and whose is a loss
        |
-    recovered   what consumers felt of a fault -> which did not come back -> each fault's recovery; growth of memory
+    recovered   what consumers felt of a fault -> which did not come back -> each fault's recovery, and
+                whether readers' queries let it stand; growth of memory
 
 The order is forced: a window lasts until the run was steady again, so the run's recovery comes before the phases; a
 loss is charged to a window, so windows come before the ledger; a consumer is not steady while it has gaps, so the
@@ -18,37 +19,31 @@ Example: a link is cut from 10.0 s to 12.0 s, and the run is steady again at 13.
 12.0, 13.5 s of it; *owed* charges to the cut what three consumers lost on that path meanwhile; *recovered* finds that
 consumer 2 got its first fresh message at 14.1 s.
 
-A stage holds all of the stages before it, so that a function may ask for the earliest stage that it needs.
+A stage holds all of the stages before it, so that a function may ask for the earliest stage that it needs.  `stages`
+builds them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any
-
-import numpy as np
+from dataclasses import dataclass
 
 from loadtests.measure.absences import Absences
-from loadtests.measure.attribution import Attribution, attribution
-from loadtests.measure.consumer_recovery import Felt, felt, touches
-from loadtests.measure.damage import BUT, Damage, believed, damage
-from loadtests.measure.deliveries import Deliveries, deliveries
-from loadtests.measure.expected import Owing
-from loadtests.measure.fault_windows import FaultWindow, Times, acts, times
-from loadtests.measure.growth import growth
-from loadtests.measure.harness_trouble import TroubleScopes, coverage, scopes
+from loadtests.measure.attribution import Attribution
+from loadtests.measure.consumer_recovery import Felt
+from loadtests.measure.damage import Damage
+from loadtests.measure.deliveries import Deliveries
+from loadtests.measure.fault_windows import FaultWindow, Times
+from loadtests.measure.harness_trouble import TroubleScopes
 from loadtests.measure.history_tables import Bools, HistoryTables
-from loadtests.measure.ledger import Ledger, settle
-from loadtests.measure.phases import Phases, Window, window
-from loadtests.measure.recovery import Outcome, as_seconds, felt_after_all, load, recoveries
-from loadtests.measure.recovery_spread import NotBack, not_back, recovery_of, with_clients
-from loadtests.measure.streams import StreamTable, streams
-from loadtests.measure.subscriptions import Planned, SubscriptionTable, planned, subscriptions
+from loadtests.measure.ledger import Ledger
+from loadtests.measure.phases import Phases, Window
+from loadtests.measure.recovery import Outcome
+from loadtests.measure.recovery_spread import NotBack
+from loadtests.measure.streams import StreamTable
+from loadtests.measure.subscriptions import Planned, SubscriptionTable
 from loadtests.model.contract import Contract
-from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
 from loadtests.model.profile.profile import Profile
-from loadtests.model.profile.tables import Steady
-from loadtests.model.results import Growth, RecoveryResult, Verdict
+from loadtests.model.results import Growth, RecoveryResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,9 +73,9 @@ class Offered:
 class Faults(Offered):
     """With it: which faults acted, for how long each was felt, and the phases that this makes."""
 
-    acts: list[FaultWindow]
-    outcomes: list[Outcome]  # by act: what it cost the run
-    troubled: frozenset[str]  # acts while or after which the load generator was in trouble, until it was steady
+    fault_windows: list[FaultWindow]
+    outcomes: list[Outcome]  # by fault: what it cost the run
+    troubled: frozenset[str]  # faults while or after which the load generator was in trouble, until it was steady
     windows: list[Window]
     phases: Phases
     coverage: float | None
@@ -99,203 +94,7 @@ class Owed(Faults):
 class Analysis(Owed):
     """With it: how consumers came back from each fault, and whether the target grew.  The last stage holds all."""
 
-    felt: list[Felt | None]  # by act: what each consumer felt of it
-    not_back: list[NotBack | None]  # by act: clients that did not come back; None where it was never in force
+    felt: list[Felt | None]  # by fault: what each consumer felt of it
+    not_back: list[NotBack | None]  # by fault: clients that did not come back; None where it was never in force
     recovery: list[RecoveryResult]
     growth: list[Growth]
-
-
-def analyse(profile: Profile, facts: HistoryTables) -> Analysis:
-    """All four stages of a history."""
-    return recovered(owed(faults(offered(profile, facts))))
-
-
-def offered(profile: Profile, facts: HistoryTables) -> Offered:
-    """The first stage."""
-    contract = Contract(profile)
-    broken = damage(facts)
-    facts = believed(facts, broken)
-    table = streams(facts, contract)
-    came = deliveries(facts, len(profile.consumers))
-    known = [int(c.max()) for c in (table.due, table.sent, came.received) if len(c)]
-    marks = times(facts, profile, max(known, default=0))
-    low = marks.t0_ns // SLICE_NS
-    high = max(marks.end_ns // SLICE_NS + 1, low + 1)
-    subs = subscriptions(facts)
-    scope = scopes(facts, profile, low, high)
-    behind: Bools = np.logical_or.reduce(scope.behind, axis=0)
-    ours: Bools = behind | np.logical_or.reduce(scope.trouble, axis=0)
-    offering = _offering(facts, scope)
-    return Offered(
-        profile=profile,
-        contract=contract,
-        facts=facts,
-        damage=broken,
-        times=marks,
-        low=low,
-        high=high,
-        table=table,
-        came=came,
-        subs=subs,
-        plan=planned(facts, contract, table, marks, subs),
-        scopes=scope,
-        behind=behind,
-        ours=ours,
-        offering=offering,
-        clean=~(scope.of_rows(scope.behind | scope.trouble, came) | _due_in(offering, came, low)),
-        slow_read=scope.of_rows(scope.slow_read, came),
-    )
-
-
-def faults(of: Offered) -> Faults:
-    """The second stage."""
-    contract, marks, changes = of.contract, of.times, of.plan.changes
-    given = load(of.facts, contract, of.table, of.came, of.subs, of.plan, of.low, of.high, of.ours)
-    found = felt_after_all(contract, given, marks, acts(of.facts, of.profile), changes)
-    ends = [_decided_ns(a, found[index + 1 :], marks.plan_end_ns, of.profile.steady) for index, a in enumerate(found)]
-    outcomes = [
-        _outside(of, o, a, end)
-        for o, a, end in zip(recoveries(contract, given, marks, found, changes), found, ends, strict=True)
-    ]
-    windows = [
-        w
-        for a, o in zip(found, outcomes, strict=True)
-        if a.charges and not a.missed and (w := window(a, o.settled_ns, marks.end_ns)) is not None
-    ]  # a planted defect is the target's own, and what touched no consumer cost nothing: calm stays calm
-    late = -(-round(of.profile.run.late_s * NS_PER_S) // SLICE_NS)
-    phases = Phases(marks, windows, low=of.low, high=of.high, late_slices=late)
-    return Faults(
-        **_held(of),
-        acts=found,
-        outcomes=outcomes,
-        troubled=frozenset(
-            a.name for a, o, end in zip(found, outcomes, ends, strict=True) if _in_trouble(of, o, a, end)
-        ),
-        windows=windows,
-        phases=phases,
-        coverage=coverage(of.scopes, of.offering, of.subs, phases.calm_slices()),
-    )
-
-
-def owed(of: Faults) -> Owed:
-    """The third stage."""
-    blame = attribution(of.facts, of.table, of.contract, of.windows)
-    owing = Owing(of.table, of.came, of.contract, of.windows, end_ns=of.times.end_ns)
-    absences = Absences(of.contract, of.subs, of.plan, of.windows, of.times, of.ours, of.low)
-    planned_slots = [slot for slots in of.plan.slots for slot in slots]
-    received = of.came.of_process(of.facts.names)
-    ledger = settle(
-        of.facts, of.contract, of.table, of.subs, owing, absences, blame, received, planned_slots, of.damage.of
-    )  # fmt: skip
-    return Owed(**_held(of), blame=blame, absences=absences, ledger=ledger)
-
-
-def recovered(of: Owed) -> Analysis:
-    """The last stage."""
-    touched = touches(of.facts, of.came, of.low, of.high)
-    every: list[Felt | None] = []
-    gone: list[NotBack | None] = []
-    for index, (act, outcome) in enumerate(zip(of.acts, of.outcomes, strict=True)):
-        later = [
-            a.began_ns
-            for a in of.acts[index + 1 :]
-            if a.began_ns is not None and a.began_ns > (act.healed_ns or 0) and not a.missed
-        ]
-        one = None if act.missed else felt(
-            of.facts, of.contract, of.table, of.subs, of.plan, of.ledger, touched, act, of.times,
-            limit_ms=outcome.limit_ms, next_ns=min(later, default=None),
-        )  # fmt: skip
-        every.append(one)
-        gone.append(not_back(act, one, of.acts, of.ledger.unjudged, of.ours, of.low))
-    return Analysis(
-        **_held(of),
-        felt=every,
-        not_back=gone,
-        recovery=[
-            _recovery(of.contract, act, with_clients(outcome, who), one)
-            for act, outcome, who, one in zip(of.acts, of.outcomes, gone, every, strict=True)
-        ],
-        growth=growth(
-            of.facts, of.profile, of.windows,
-            t0_ns=of.times.t0_ns, plan_end_ns=of.times.plan_end_ns, changes=of.plan.changes,
-        ),
-    )  # fmt: skip
-
-
-def _held(stage: Offered) -> dict[str, Any]:
-    """What a stage hands on to the next one: all of it."""
-    return {field.name: getattr(stage, field.name) for field in fields(stage)}
-
-
-# -- where the load generator was in trouble
-
-
-def _offering(facts: HistoryTables, scope: TroubleScopes) -> Bools:
-    """Slices in which a process that publishes could not keep up or was in trouble: what was due then left late."""
-    rows = [i for i, (_, process) in enumerate(facts.each()) if len(process.publish)]
-    found: Bools = np.logical_or.reduce((scope.behind | scope.trouble)[rows], axis=0)
-    return found
-
-
-def _due_in(slices: Bools, came: Deliveries, low: int) -> Bools:
-    """Rows that were due in a marked slice."""
-    rows: Bools = slices[np.clip(came.due - low, 0, len(slices) - 1)]
-    return rows
-
-
-# -- what a fault cost the run
-
-
-def _decided_ns(act: FaultWindow, later: list[FaultWindow], plan_end_ns: int, steady: Steady) -> int | None:
-    """Until when what came decides whether it recovered: a stretch that begins within the limit must hold on beyond
-    it, but neither beyond the next fault nor beyond the plan.
-    """
-    if act.end_ns is None or act.healed_ns is None:
-        return None
-    begins = [at for a in later if (at := a.acted_ns) is not None and at > act.healed_ns]
-    held_ns = round(steady.hold_s * NS_PER_S) + steady.group_ms * NS_PER_MS
-    return max(act.end_ns, min(act.end_ns + held_ns, plan_end_ns, *begins))
-
-
-def _in_trouble(of: Offered, outcome: Outcome, act: FaultWindow, decided_ns: int | None) -> bool:
-    """Whether the load generator was in trouble from the fault on until it was steady, or that was decided."""
-    end_ns = decided_ns if outcome.steady_ns is None else outcome.steady_ns
-    if act.began_ns is None or end_ns is None:
-        return False
-    span = slice(max(act.began_ns // SLICE_NS - of.low, 0), max(end_ns // SLICE_NS + 1 - of.low, 0))
-    return bool(of.ours[span].any())
-
-
-def _outside(of: Offered, outcome: Outcome, act: FaultWindow, decided_ns: int | None) -> Outcome:
-    """Not to have recovered is no finding where the load generator was in trouble meanwhile, or records are missing."""
-    if outcome.verdict is not Verdict.FAIL:
-        return outcome
-    if of.damage.doubts("recovery"):
-        why = BUT
-    elif _in_trouble(of, outcome, act, decided_ns):
-        why = "but the load generator was in trouble meanwhile"
-    else:
-        return outcome
-    return replace(
-        outcome,
-        verdict=Verdict.UNKNOWN,
-        outage_ns=None,
-        recovery_ns=None,
-        steady_ns=None,
-        settled_ns=None,
-        summary=f"{outcome.summary}; {why}",
-    )
-
-
-def _recovery(contract: Contract, act: FaultWindow, outcome: Outcome, one: Felt | None) -> RecoveryResult:
-    return RecoveryResult(
-        fault=act.name,
-        verdict=outcome.verdict,
-        outage_s=as_seconds(outcome.outage_ns),
-        recovery_s=as_seconds(outcome.recovery_ns),
-        limit_s=act.limit_ns / NS_PER_S,
-        error_s=as_seconds(act.error_ns),
-        summary=outcome.summary,
-        consumers=recovery_of(contract, one),
-        ready_s=as_seconds(act.ready_ns),
-    )

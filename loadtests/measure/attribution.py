@@ -74,7 +74,7 @@ class Attribution:
     def spares(self, consumer: int) -> frozenset[int]:
         """Indices of the windows that do not concern a consumer."""
         return frozenset(
-            i for i, w in enumerate(self.windows) if w.act.consumers is not None and consumer not in w.act.consumers
+            i for i, w in enumerate(self.windows) if w.fault.consumers is not None and consumer not in w.fault.consumers
         )
 
     def of(self, spared: frozenset[int]) -> Attribution:
@@ -116,7 +116,7 @@ class Attribution:
             found[
                 np.where(replayed, self.before_gateway[rows], under & ~self.delayed[rows] if overtaken else under)
             ] = CHARGED
-            unseen = np.array([w.act.unseen for w in self.windows] + [False])
+            unseen = np.array([w.fault.unseen for w in self.windows] + [False])
             found[(found == CHARGED) & unseen[self.window_of[rows]]] = UNATTRIBUTED
         return found
 
@@ -129,13 +129,13 @@ def attribution(facts: HistoryTables, table: StreamTable, contract: Contract, wi
     until = begin + SLICE_NS + late_ns
     reaches = []
     for w in windows:
-        on_path: Bools = np.isin(family, np.array(sorted(w.act.families), dtype=np.int64))
+        on_path: Bools = np.isin(family, np.array(sorted(w.fault.families), dtype=np.int64))
         force = on_path & (begin < w.healed_ns) & (until > w.from_ns)
         inside = np.zeros(len(begin), dtype=np.bool_)
-        for cut_ns in cuts(w.act, w.healed_ns):
+        for cut_ns in cuts(w.fault, w.healed_ns):
             inside |= on_path & (begin < cut_ns) & (until > w.from_ns)
         open_ = on_path & (begin < w.to_ns) & (until > w.from_ns)
-        before = open_ & np.isin(family, _with_more_path(profile, w.act))
+        before = open_ & np.isin(family, _with_more_path(profile, w.fault))
         reaches.append(Reach(on_path=on_path, open=open_, force=force, inside=inside, before=before))
     none: frozenset[int] = frozenset()
     overrun = np.zeros(len(begin), dtype=np.bool_)
@@ -165,11 +165,13 @@ class _Laid(TypedDict):
     in_injector: Bools
 
 
-def _with_more_path(profile: Profile, act: FaultWindow) -> Ints:
-    """Families of whose path the place of an act is not the last link, nor the consumers themselves."""
-    if act.consumers is not None:
+def _with_more_path(profile: Profile, fault: FaultWindow) -> Ints:
+    """Families of whose path the place of a fault is not the last link, nor the consumers themselves."""
+    if fault.consumers is not None:
         return np.zeros(0, dtype=np.int64)
-    return np.array([i for i in sorted(act.families) if profile.families[i].path[-1:] != [act.link]], dtype=np.int64)
+    return np.array(
+        [i for i in sorted(fault.families) if profile.families[i].path[-1:] != [fault.link]], dtype=np.int64
+    )
 
 
 def _laid(windows: tuple[Window, ...], reaches: tuple[Reach, ...], spared: frozenset[int], rows: int) -> _Laid:
@@ -178,11 +180,11 @@ def _laid(windows: tuple[Window, ...], reaches: tuple[Reach, ...], spared: froze
     inside = np.zeros(rows, dtype=np.bool_)
     taken = np.zeros(rows, dtype=np.bool_)
     before = np.zeros(rows, dtype=np.bool_)
-    counted = [(i, reaches[i], takes(windows[i].act)) for i in range(len(windows)) if i not in spared]
+    counted = [(i, reaches[i], takes(windows[i].fault)) for i in range(len(windows)) if i not in spared]
     # What can take explains a loss better than what only delays, what is known to have met a consumer better than
     # what may have met none; then what is in force, than what is recovered from.
     for wanted in ((False, True), (False, False), (True, True), (True, False)):
-        these = [(i, reach) for i, reach, can in counted if (can, windows[i].act.unseen) == wanted]
+        these = [(i, reach) for i, reach, can in counted if (can, windows[i].fault.unseen) == wanted]
         for index, reach in these:
             window_of[reach.open] = index
         for index, reach in these:
@@ -196,25 +198,27 @@ def _laid(windows: tuple[Window, ...], reaches: tuple[Reach, ...], spared: froze
     return _Laid(window_of=window_of, delayed=under & ~taken, before_gateway=before, in_injector=inside & under)
 
 
-def takes(act: FaultWindow) -> bool:
-    """Whether an act may have taken messages from the middle of a stream on a connection that lasted."""
-    kind = KINDS.get(act.kind)
-    return kind is None or kind.loses or act.unseen or escalated(act.lifted_by)
+def takes(fault: FaultWindow) -> bool:
+    """Whether a fault may have taken messages from the middle of a stream on a connection that lasted."""
+    kind = KINDS.get(fault.kind)
+    return kind is None or kind.loses or fault.unseen or escalated(fault.lifted_by)
 
 
-def cuts(act: FaultWindow, healed_ns: int) -> list[int]:
+def cuts(fault: FaultWindow, healed_ns: int) -> list[int]:
     """Moments until which a fault may have cut connections, with whatever Toxiproxy had read and not passed on."""
-    if act.injected_ns is None:
+    if fault.injected_ns is None:
         return []
-    begun = act.injected_ns + (act.error_ns or 0)
-    kind = KINDS.get(act.kind)
+    begun = fault.injected_ns + (fault.error_ns or 0)
+    kind = KINDS.get(fault.kind)
     found = []
-    if act.kind in CUTS_WHILE_IT_LASTS:
+    if fault.kind in CUTS_WHILE_IT_LASTS:
         found.append(healed_ns)
-    elif act.kind in CUTS_AS_IT_BEGINS or (act.link == PROXY and kind is not None and kind.name in ENDS_ITS_PROCESS):
+    elif fault.kind in CUTS_AS_IT_BEGINS or (
+        fault.link == PROXY and kind is not None and kind.name in ENDS_ITS_PROCESS
+    ):
         found.append(begun)
-    if escalated(act.lifted_by):  # proxies disabled, deleted, or the whole server started again
-        found.append(max(healed_ns, act.lifted_ns or 0) + (act.error_ns or 0))
+    if escalated(fault.lifted_by):  # proxies disabled, deleted, or the whole server started again
+        found.append(max(healed_ns, fault.lifted_ns or 0) + (fault.error_ns or 0))
     return found
 
 
@@ -226,12 +230,12 @@ def _rises(facts: HistoryTables, windows: list[Window]) -> list[tuple[int, int]]
     readings = sorted(v for _, p in facts.each() for v in p.samples.get(("redis", OVERRUN), ()))
     found = []
     for (start, x), (end, y) in itertools.pairwise(readings):
-        ours = sum(_own_subscribers(w.act) for w in windows if w.from_ns < end and w.healed_ns > start)
+        ours = sum(_own_subscribers(w.fault) for w in windows if w.from_ns < end and w.healed_ns > start)
         if y - x > ours:
             found.append((start, end))
     return found
 
 
-def _own_subscribers(act: FaultWindow) -> float:
-    closed = act.effective.get("disconnected") if act.kind == SQUEEZE else None
+def _own_subscribers(fault: FaultWindow) -> float:
+    closed = fault.effective.get("disconnected") if fault.kind == SQUEEZE else None
     return closed if isinstance(closed, int | float) else 0

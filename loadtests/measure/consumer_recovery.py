@@ -123,9 +123,9 @@ _EXPECTED = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Felt:
-    """One act as its consumers felt it: moments of the run clock, NEVER where there was none."""
+    """One fault as its consumers felt it: moments of the run clock, NEVER where there was none."""
 
-    act: str
+    fault: str
     injected_ns: int
     healed_ns: int
     limit_ns: int
@@ -147,54 +147,56 @@ def felt(
     plan: Planned,
     ledger: Ledger,
     found: Touches,
-    act: FaultWindow,
+    fault: FaultWindow,
     times: Times,
     *,
     limit_ms: float | None,
     next_ns: int | None,
 ) -> Felt | None:
-    """One act, for all consumers with a route over its link, or all where none has; None where nothing is known."""
-    if act.began_ns is None or act.injected_ns is None or act.healed_ns is None:
+    """One fault, for all consumers with a route over its link, or all where none has; None where nothing is known."""
+    if fault.began_ns is None or fault.injected_ns is None or fault.healed_ns is None:
         return None
-    who = _concerned(contract, plan, act)
-    low = act.began_ns // SLICE_NS
+    who = _concerned(contract, plan, fault)
+    low = fault.began_ns // SLICE_NS
     hold = round(contract.profile.steady.hold_s * NS_PER_S) // SLICE_NS
-    end_ns = min([act.healed_ns + act.limit_ns + hold * SLICE_NS, times.plan_end_ns] + ([next_ns] if next_ns else []))
+    end_ns = min(
+        [fault.healed_ns + fault.limit_ns + hold * SLICE_NS, times.plan_end_ns] + ([next_ns] if next_ns else [])
+    )
     high = found.complete_until(low, max(end_ns // SLICE_NS, low))
-    if high <= act.healed_ns // SLICE_NS + 1 or not len(found.rows[0]):
+    if high <= fault.healed_ns // SLICE_NS + 1 or not len(found.rows[0]):
         return None
     seen = slices(found, who, low, high)
     silent = _silent(contract, table, seen)
-    byte = _first(facts, seen, act, "byte", seen.last >= act.healed_ns, seen.first >= act.healed_ns)
-    sure = seen.first - seen.worst >= act.healed_ns
-    fresh = _first(facts, seen, act, "fresh", (seen.due >= act.healed_ns) & (seen.count > 0), sure)
+    byte = _first(facts, seen, fault, "byte", seen.last >= fault.healed_ns, seen.first >= fault.healed_ns)
+    sure = seen.first - seen.worst >= fault.healed_ns
+    fresh = _first(facts, seen, fault, "fresh", (seen.due >= fault.healed_ns) & (seen.count > 0), sure)
     good, since = _good(contract, table, subs, ledger, seen, silent)
-    steady, open_ = _steady(seen, good, since, act, hold)
+    steady, open_ = _steady(seen, good, since, fault, hold)
     # A silence too short to count is no steadiness yet, and one in which nothing fresh ever came is none at all.
     steady = np.where((steady == NEVER) | (fresh == NEVER), NEVER, np.maximum(steady, fresh))
-    cut_off = high < (act.healed_ns + act.limit_ns) // SLICE_NS
+    cut_off = high < (fault.healed_ns + fault.limit_ns) // SLICE_NS
     return Felt(
-        act=act.name,
-        injected_ns=act.injected_ns,
-        healed_ns=act.healed_ns,
-        limit_ns=act.limit_ns,
+        fault=fault.name,
+        injected_ns=fault.injected_ns,
+        healed_ns=fault.healed_ns,
+        limit_ns=fault.limit_ns,
         consumers=seen.consumers,
-        detected=_detected(subs, act, seen, silent, limit_ms),
+        detected=_detected(subs, fault, seen, silent, limit_ms),
         byte=byte,
         fresh=fresh,
         steady=steady,
-        counts=_counting(contract, table, ledger, act, seen.consumers),
+        counts=_counting(contract, table, ledger, fault, seen.consumers),
         open=(steady == NEVER) & (open_ & (fresh != NEVER) | cut_off),
         cut_off=cut_off,
     )
 
 
-def _concerned(contract: Contract, plan: Planned, act: FaultWindow) -> list[int]:
-    families = act.families or frozenset(range(len(contract.profile.families)))
+def _concerned(contract: Contract, plan: Planned, fault: FaultWindow) -> list[int]:
+    families = fault.families or frozenset(range(len(contract.profile.families)))
     wanted: list[int] = []
     concerned: dict[frozenset[int], bool] = {}
-    if act.consumers is not None:
-        return sorted(act.consumers)
+    if fault.consumers is not None:
+        return sorted(fault.consumers)
     for group, slots in enumerate(plan.slots):
         if contract.profile.consumers[group].expect_slow:
             continue
@@ -234,21 +236,21 @@ def _long_runs(marks: Bools, width: int) -> Bools:
     return found
 
 
-def _detected(subs: SubscriptionTable, act: FaultWindow, seen: Slices, silent: Bools, limit_ms: float | None) -> Ints:
+def _detected(subs: SubscriptionTable, fault: FaultWindow, seen: Slices, silent: Bools, limit_ms: float | None) -> Ints:
     """First silence, error or message beyond the band's latency after the fault began; NEVER where there was none."""
-    assert act.injected_ns is not None
-    assert act.began_ns is not None
-    until = act.end_ns or act.injected_ns
+    assert fault.injected_ns is not None
+    assert fault.began_ns is not None
+    until = fault.end_ns or fault.injected_ns
     moments = np.full(silent.shape, 2**62, dtype=np.int64)
     starts = (seen.low + np.arange(silent.shape[1])) * SLICE_NS
-    moments = np.where(silent, np.maximum(starts, act.injected_ns)[None, :], moments)
+    moments = np.where(silent, np.maximum(starts, fault.injected_ns)[None, :], moments)
     if limit_ms is not None:
-        moments = np.where(seen.worst > limit_ms * 1e6, np.maximum(seen.first, act.injected_ns), moments)
+        moments = np.where(seen.worst > limit_ms * 1e6, np.maximum(seen.first, fault.injected_ns), moments)
     found = moments.min(axis=1, initial=2**62)
     for row, consumer in enumerate(seen.consumers):
         for epoch_end, why in (v for (c, _), v in _left_of(subs, consumer)):
-            if why not in OWN and act.began_ns <= epoch_end <= until:
-                found[row] = min(found[row], max(epoch_end, act.injected_ns))
+            if why not in OWN and fault.began_ns <= epoch_end <= until:
+                found[row] = min(found[row], max(epoch_end, fault.injected_ns))
     return np.where(found > until, NEVER, found)
 
 
@@ -257,20 +259,20 @@ def _left_of(subs: SubscriptionTable, consumer: int) -> list[tuple[tuple[int, in
     return [((consumer, e), subs.left[consumer, e]) for e in epochs if (consumer, e) in subs.left]
 
 
-def _first(facts: HistoryTables, seen: Slices, act: FaultWindow, kind: str, there: Bools, sure: Bools) -> Ints:
+def _first(facts: HistoryTables, seen: Slices, fault: FaultWindow, kind: str, there: Bools, sure: Bools) -> Ints:
     """First moment since the healing at which something was there: the exact one where a record tells it.
 
     Else a slice's first message where that surely is one, and its last as the bound where it may not be.
     """
-    assert act.healed_ns is not None
-    until_ns = min(act.healed_ns + act.limit_ns, (seen.low + there.shape[1]) * SLICE_NS - 1)
+    assert fault.healed_ns is not None
+    until_ns = min(fault.healed_ns + fault.limit_ns, (seen.low + there.shape[1]) * SLICE_NS - 1)
     moment = np.where(there, np.where(sure, seen.first, seen.last), 2**62)
-    moment = np.where(moment >= act.healed_ns, moment, 2**62)
+    moment = np.where(moment >= fault.healed_ns, moment, 2**62)
     found = moment.min(axis=1, initial=2**62)
-    told_ns = act.healed_ns if act.lifted_ns is None else act.lifted_ns
+    told_ns = fault.healed_ns if fault.lifted_ns is None else fault.lifted_ns
     exact = firsts(facts, told_ns, FIRST_CODE[kind], seen.consumers)
-    # Consumers are told when the lifting is read back: where an act counts from earlier on, that is a bound as well.
-    exact = exact if told_ns == act.healed_ns else np.where(exact >= 0, np.minimum(exact, found), -1)
+    # Consumers are told when the lifting is read back: where a fault counts from earlier on, that is a bound as well.
+    exact = exact if told_ns == fault.healed_ns else np.where(exact >= 0, np.minimum(exact, found), -1)
     found = np.where(exact >= 0, exact, found)
     return np.where(found > until_ns, NEVER, found)
 
@@ -305,12 +307,14 @@ def _good(
     return ~spoilt & (since < 0), np.where(spoilt, -1, since)
 
 
-def _counting(contract: Contract, table: StreamTable, ledger: Ledger, act: FaultWindow, consumers: list[int]) -> Bools:
+def _counting(
+    contract: Contract, table: StreamTable, ledger: Ledger, fault: FaultWindow, consumers: list[int]
+) -> Bools:
     """Which consumers could have shown within the limit that they are back."""
-    assert act.healed_ns is not None
-    from_ns, until_ns = act.healed_ns, act.healed_ns + act.limit_ns
+    assert fault.healed_ns is not None
+    from_ns, until_ns = fault.healed_ns, fault.healed_ns + fault.limit_ns
     # What is due at the very end of the limit may come after it.
-    spare_ns = min(round(contract.profile.run.late_s * NS_PER_S), act.limit_ns // 2)
+    spare_ns = min(round(contract.profile.run.late_s * NS_PER_S), fault.limit_ns // 2)
     due_ns = table.due * SLICE_NS
     rows = (due_ns >= from_ns) & (due_ns + SLICE_NS + spare_ns <= until_ns) & (table.ok_count > 0)
     offered = frozenset(np.unique(table.route_of[table.stream[rows]]).tolist())
@@ -323,11 +327,11 @@ def _counting(contract: Contract, table: StreamTable, ledger: Ledger, act: Fault
     return found
 
 
-def _steady(seen: Slices, good: Bools, since: Ints, act: FaultWindow, hold: int) -> tuple[Ints, Bools]:
+def _steady(seen: Slices, good: Bools, since: Ints, fault: FaultWindow, hold: int) -> tuple[Ints, Bools]:
     """Start of the first stretch of the hold time, from the healing on; and whose only one was cut off."""
-    assert act.healed_ns is not None
-    at = max(act.healed_ns // SLICE_NS - seen.low, 0)
-    last = (act.healed_ns + act.limit_ns) // SLICE_NS - seen.low
+    assert fault.healed_ns is not None
+    at = max(fault.healed_ns // SLICE_NS - seen.low, 0)
+    last = (fault.healed_ns + fault.limit_ns) // SLICE_NS - seen.low
     found = np.full(len(seen.consumers), NEVER, dtype=np.int64)
     width = good.shape[1]
     bad_at = np.where(good, -1, np.arange(width)).max(axis=1, initial=-1)
@@ -347,5 +351,5 @@ def _steady(seen: Slices, good: Bools, since: Ints, act: FaultWindow, hold: int)
                 began = int(since[row, start - 1])
             elif seen.count[row, start]:
                 began = max(began, int(seen.first[row, start]))
-        found[row] = max(began, act.healed_ns)
+        found[row] = max(began, fault.healed_ns)
     return found, unfinished

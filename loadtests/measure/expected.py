@@ -146,7 +146,7 @@ class Owing:
         bits = 0
         for index, window in enumerate(self._windows):
             if index not in spared and window.from_ns <= at_ns < window.to_ns:
-                for family in window.act.families:
+                for family in window.fault.families:
                     bits |= 1 << family
         return bits
 

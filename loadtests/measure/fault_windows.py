@@ -130,26 +130,26 @@ class FaultWindow:
         return None if self.healed_ns is None else self.healed_ns + self.limit_ns
 
 
-def unproved(act: FaultWindow) -> str:
-    """Why an act counts as not proved."""
-    if act.missed:
-        return f"it touched nobody: {act.doubt}"
-    if act.unseen:
-        return f"whether it touched anybody could not be observed: {act.doubt}"
-    if act.cut_short:
-        return f"it was not in force until its end: {act.doubt}"
-    return "nothing proves that it acted" + (f": {act.doubt}" if act.doubt else "")
+def unproved(fault: FaultWindow) -> str:
+    """Why a fault counts as not proved."""
+    if fault.missed:
+        return f"it touched nobody: {fault.doubt}"
+    if fault.unseen:
+        return f"whether it touched anybody could not be observed: {fault.doubt}"
+    if fault.cut_short:
+        return f"it was not in force until its end: {fault.doubt}"
+    return "nothing proves that it acted" + (f": {fault.doubt}" if fault.doubt else "")
 
 
-def beside(acts: list[FaultWindow], act: FaultWindow) -> list[FaultWindow]:
-    """Acts that were in force when this one was healed, and acts that were when the last of them was."""
+def beside(windows: list[FaultWindow], fault: FaultWindow) -> list[FaultWindow]:
+    """Faults that were in force when this one was healed, and faults that were when the last of them was."""
     found: list[FaultWindow] = []
-    until = act.healed_ns
+    until = fault.healed_ns
     while until is not None:
         more = [
             a
-            for a in acts
-            if a is not act
+            for a in windows
+            if a is not fault
             and a not in found
             and (begin := a.acted_ns) is not None
             and begin <= until
@@ -163,15 +163,15 @@ def beside(acts: list[FaultWindow], act: FaultWindow) -> list[FaultWindow]:
     return found
 
 
-def meanwhile(acts: list[FaultWindow], act: FaultWindow) -> list[FaultWindow]:
-    """Acts that were in force at any time while this one was: what was out of its limits may be theirs."""
-    begin, end = act.acted_ns, act.healed_ns
+def meanwhile(windows: list[FaultWindow], fault: FaultWindow) -> list[FaultWindow]:
+    """Faults that were in force at any time while this one was: what was out of its limits may be theirs."""
+    begin, end = fault.acted_ns, fault.healed_ns
     if begin is None or end is None:
         return []
     return [
         a
-        for a in acts
-        if a is not act
+        for a in windows
+        if a is not fault
         and (other := a.acted_ns) is not None
         and other < end
         and (a.healed_ns is None or a.healed_ns > begin)
@@ -179,12 +179,12 @@ def meanwhile(acts: list[FaultWindow], act: FaultWindow) -> list[FaultWindow]:
 
 
 def fault_of(profile: Profile, name: str) -> Fault | None:
-    """The planned fault of an act; repeats are numbered `name#1`, `name#2`."""
+    """The planned fault of a window; repeats are numbered `name#1`, `name#2`."""
     return next((f for f in profile.faults if f.name in (name, name.rpartition("#")[0])), None)
 
 
-def acts(facts: HistoryTables, profile: Profile) -> list[FaultWindow]:
-    """All acts of all faults, in the order in which they began."""
+def fault_windows(facts: HistoryTables, profile: Profile) -> list[FaultWindow]:
+    """All windows of all faults, in the order in which they began."""
     steps: dict[str, list[FaultStep]] = {}
     for _, process in facts.each():
         for step in process.fault_steps:
@@ -195,7 +195,7 @@ def acts(facts: HistoryTables, profile: Profile) -> list[FaultWindow]:
         own.sort(key=lambda s: (s.before_ns, s.after_ns))
         parts = _parts(own)
         for number, part in enumerate(parts):
-            found.append(_act(profile, part, f" ({number + 1})" if len(parts) > 1 else "", chosen))
+            found.append(_window(profile, part, f" ({number + 1})" if len(parts) > 1 else "", chosen))
     return sorted(found, key=lambda a: (a.began_ns or a.tried_ns or 2**62, a.name))
 
 
@@ -203,8 +203,8 @@ def _chosen(facts: HistoryTables) -> dict[str, frozenset[int]]:
     """Consumers that each fault chose among them, as all processes tell it."""
     found: dict[str, frozenset[int]] = {}
     for _, process in facts.each():
-        for crew in process.crew:
-            found[crew.fault] = found.get(crew.fault, frozenset()) | frozenset(crew.consumers)
+        for one in process.chosen_users:
+            found[one.fault] = found.get(one.fault, frozenset()) | frozenset(one.consumers)
     return found
 
 
@@ -227,7 +227,7 @@ def _parts(steps: list[FaultStep]) -> list[list[FaultStep]]:
     return parts
 
 
-def _act(profile: Profile, steps: list[FaultStep], suffix: str, chosen: dict[str, frozenset[int]]) -> FaultWindow:
+def _window(profile: Profile, steps: list[FaultStep], suffix: str, chosen: dict[str, frozenset[int]]) -> FaultWindow:
     def last(kind: str) -> FaultStep | None:
         return next((s for s in reversed(steps) if s.step == kind), None)
 
@@ -294,7 +294,7 @@ def _still_there(lifted: FaultStep | None) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Clock:
-    """From when to when an act counts, and how exactly both are known."""
+    """From when to when a fault counts, and how exactly both are known."""
 
     injected_ns: int | None
     healed_ns: int | None

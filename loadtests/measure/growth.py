@@ -136,7 +136,7 @@ def growth(
         inside = [(at, v / 1e6) for at, v in values if t0_ns <= at < plan_end_ns]
         limit, period_ns = limit_of(profile, source), every_ns(profile.sampling.every_s)
         asked = [(at, 0) for at, _ in values] + (_unanswered(facts, source) if metric != _OF_PROCESS else [])
-        held = [(w.from_ns, w.healed_ns) for w in windows if w.act.link == source]
+        held = [(w.from_ns, w.healed_ns) for w in windows if w.fault.link == source]
         lives = [
             _life(inside, span, limit, sampled(f"{source} {metric}", asked, period_ns, without([span], held)))
             for span in lives_of(facts, windows, source, start, plan_end_ns)
@@ -195,7 +195,7 @@ def lives_of(
 
     Memory starts anew with a process: over its restart even a leak goes down.
     """
-    gone = [(w.from_ns, w.healed_ns) for w in windows if w.act.link == service and w.act.kind in _NEW_PROCESS]
+    gone = [(w.from_ns, w.healed_ns) for w in windows if w.fault.link == service and w.fault.kind in _NEW_PROCESS]
     gone += [(e.at_ns, e.at_ns) for _, p in facts.each() for e in p.services_ended if e.service == service]
     found, start = [], from_ns
     for begin, end in sorted(gone):
@@ -212,7 +212,7 @@ def _around(w: Window, inside: list[tuple[int, float]]) -> dict[str, float | str
         return round(float(np.median(chosen)), 3) if chosen else None
 
     return {
-        "fault": w.act.name,
+        "fault": w.fault.name,
         "before_mb": middle(w.from_ns - _AROUND_NS, w.from_ns),
         "during_mb": middle(w.from_ns, w.healed_ns),
         "after_mb": middle(w.to_ns, w.to_ns + _AROUND_NS),

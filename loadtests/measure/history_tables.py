@@ -104,11 +104,11 @@ class ProcessFacts:
         self.requested: list[r.Requested] = []
         self.probes: list[r.PathProbe] = []
         self.fault_steps: list[r.FaultStep] = []
-        self.crew: list[r.CrewFault] = []
+        self.chosen_users: list[r.ChosenUsers] = []
         self.marks: list[r.PhaseMark] = []
         self.samples: dict[tuple[str, str], list[tuple[int, float]]] = {}
         self.seconds: list[r.HarnessSecond] = []
-        self.users: list[r.Users] = []
+        self.users: list[r.WantedUsers] = []
         self.trouble: list[r.Trouble] = []
         self.services_ended: list[r.ServiceEnded] = []
         self.notes: list[r.Note] = []
@@ -186,13 +186,13 @@ class ProcessFacts:
                 self._add_probe(record)
             case r.FaultStep():
                 self.fault_steps.append(record)
-            case r.CrewFault():
-                self.crew.append(record)
+            case r.ChosenUsers():
+                self.chosen_users.append(record)
             case r.PhaseMark():
                 self.marks.append(record)
             case r.HarnessSecond():
                 self.seconds.append(record)
-            case r.Users():
+            case r.WantedUsers():
                 self.users.append(record)
             case r.Trouble():
                 self.trouble.append(record)

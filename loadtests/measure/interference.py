@@ -7,12 +7,10 @@ silent; else nothing is known of how the database came back.  What our own troub
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import msgspec
 import numpy as np
 
-from loadtests.measure.analysis import Analysis
+from loadtests.measure.analysis import Analysis, Faults
 from loadtests.measure.deliveries import latency_spread, spread_of
 from loadtests.measure.fault_windows import FaultWindow, meanwhile
 from loadtests.measure.history_tables import Bools, Ints
@@ -32,61 +30,61 @@ Stretch = tuple[int, int]
 """From a slice to before another."""
 
 
-def interferences(case: Analysis) -> list[Interference]:
-    """For each act that was lifted: every family off its path that was published, then every query."""
+def interferences(analysis: Analysis) -> list[Interference]:
+    """For each fault that was lifted: every family off its path that was published, then every query."""
     found: list[Interference] = []
-    for index, act in enumerate(case.acts):
-        stretches = _stretches(case, index)
+    for index, fault in enumerate(analysis.fault_windows):
+        stretches = _stretches(analysis, index)
         if stretches is not None:
-            found += _streams(case, act, stretches)
-            found += _queries(case, act, stretches)
+            found += _streams(analysis, fault, stretches)
+            found += _queries(analysis, fault, stretches)
     return found
 
 
-def _stretches(case: Analysis, index: int) -> tuple[Stretch, Stretch, Stretch] | None:
-    """Calm before, in force, and calm after an act; None where it was not both begun and lifted."""
-    act, outcome = case.acts[index], case.outcomes[index]
-    if act.began_ns is None or act.injected_ns is None or act.healed_ns is None or act.missed:
+def _stretches(analysis: Analysis, index: int) -> tuple[Stretch, Stretch, Stretch] | None:
+    """Calm before, in force, and calm after a fault; None where it was not both begun and lifted."""
+    fault, outcome = analysis.fault_windows[index], analysis.outcomes[index]
+    if fault.began_ns is None or fault.injected_ns is None or fault.healed_ns is None or fault.missed:
         return None
-    others = [w for w in case.windows if w.act is not act]
-    calm_from = max([case.times.warm_ns] + [w.to_ns for w in others if w.to_ns <= act.began_ns])
-    back_ns = max(act.healed_ns, act.end_ns or 0) if outcome.settled_ns is None else outcome.settled_ns
-    calm_to = min([case.times.plan_end_ns] + [w.from_ns for w in others if w.from_ns >= back_ns])
-    return _inside(calm_from, act.began_ns), _inside(act.injected_ns, act.healed_ns), _inside(back_ns, calm_to)
+    others = [w for w in analysis.windows if w.fault is not fault]
+    calm_from = max([analysis.times.warm_ns] + [w.to_ns for w in others if w.to_ns <= fault.began_ns])
+    back_ns = max(fault.healed_ns, fault.end_ns or 0) if outcome.settled_ns is None else outcome.settled_ns
+    calm_to = min([analysis.times.plan_end_ns] + [w.from_ns for w in others if w.from_ns >= back_ns])
+    return _inside(calm_from, fault.began_ns), _inside(fault.injected_ns, fault.healed_ns), _inside(back_ns, calm_to)
 
 
 def _inside(from_ns: int, to_ns: int) -> Stretch:
     return -(-from_ns // SLICE_NS), to_ns // SLICE_NS
 
 
-def _streams(case: Analysis, act: FaultWindow, stretches: tuple[Stretch, Stretch, Stretch]) -> list[Interference]:
+def _streams(analysis: Analysis, fault: FaultWindow, stretches: tuple[Stretch, Stretch, Stretch]) -> list[Interference]:
     found = []
-    published = set(np.unique(case.table.row_family).tolist())
-    lost_rows = case.ledger.lost_rows.sum(axis=(0, 1))
-    judged = [i for i, g in enumerate(case.profile.consumers) if not g.expect_slow]
-    for family, spec in enumerate(case.profile.families):
+    published = set(np.unique(analysis.table.row_family).tolist())
+    lost_rows = analysis.ledger.lost_rows.sum(axis=(0, 1))
+    judged = [i for i, g in enumerate(analysis.profile.consumers) if not g.expect_slow]
+    for family, spec in enumerate(analysis.profile.families):
         # A planted defect and the faults of consumers touch no path: then every family is one that should go on.
-        if family in act.families or family not in published or act.consumers is not None:
+        if family in fault.families or family not in published or fault.consumers is not None:
             continue
-        rows = (case.came.family == family) & case.clean & np.isin(case.came.consumers, judged)
+        rows = (analysis.came.family == family) & analysis.clean & np.isin(analysis.came.consumers, judged)
         before, during, after = (
-            latency_spread(case.came, rows & _within(case.came.due, s), case.slow_read) for s in stretches
+            latency_spread(analysis.came, rows & _within(analysis.came.due, s), analysis.slow_read) for s in stretches
         )
-        mine: Bools = (case.table.row_family == family) & _within(case.table.sent, stretches[1])
-        lost = int(lost_rows[mine].sum()) if case.ledger.judged else None
-        found.append(_row(case, act, ("stream", spec.name), (before, during, after), lost, on_path=False))
+        mine: Bools = (analysis.table.row_family == family) & _within(analysis.table.sent, stretches[1])
+        lost = int(lost_rows[mine].sum()) if analysis.ledger.judged else None
+        found.append(_row(analysis, fault, ("stream", spec.name), (before, during, after), lost, on_path=False))
     return found
 
 
-def _queries(case: Analysis, act: FaultWindow, stretches: tuple[Stretch, Stretch, Stretch]) -> list[Interference]:
-    names = sorted({q.query for _, p in case.facts.each() for q in p.queried})
-    on_path = act.link == DATABASE  # readers go to it directly, past every proxy
+def _queries(analysis: Analysis, fault: FaultWindow, stretches: tuple[Stretch, Stretch, Stretch]) -> list[Interference]:
+    names = sorted({q.query for _, p in analysis.facts.each() for q in p.queried})
+    on_path = fault.link == DATABASE  # readers go to it directly, past every proxy
     found = []
     for name in [*names, *([ALL] if len(names) > 1 else [])]:
         spreads, failed = [], 0
         for number, stretch in enumerate(stretches):
             dense: Ints = np.zeros(BUCKETS, dtype=np.int64)
-            for _, process in case.facts.each():
+            for _, process in analysis.facts.each():
                 for q in process.queried:
                     if name not in (q.query, ALL) or not stretch[0] <= q.due_slice < stretch[1]:
                         continue
@@ -95,7 +93,7 @@ def _queries(case: Analysis, act: FaultWindow, stretches: tuple[Stretch, Stretch
                     failed += q.failed if number == 1 else 0
             spreads.append(spread_of(dense))
         before, during, after = spreads
-        found.append(_row(case, act, ("query", name), (before, during, after), failed, on_path=on_path))
+        found.append(_row(analysis, fault, ("query", name), (before, during, after), failed, on_path=on_path))
     return found
 
 
@@ -105,8 +103,8 @@ def _within(slices: Ints, stretch: Stretch) -> Bools:
 
 
 def _row(
-    case: Analysis,
-    act: FaultWindow,
+    analysis: Analysis,
+    fault: FaultWindow,
     what: tuple[str, str],
     spreads: tuple[Spread, Spread, Spread],
     lost: int | None,
@@ -114,7 +112,7 @@ def _row(
     on_path: bool,
 ) -> Interference:
     before, during, after = spreads
-    touched = _touched(case.profile.steady, before, during, lost)
+    touched = _touched(analysis.profile.steady, before, during, lost)
     kind, name = what
     missing = "failed" if kind == "query" else "lost"
     if touched is None:
@@ -125,9 +123,9 @@ def _row(
         said = "slower while it was in force than a steady state may be"
     else:
         said = "as before it"
-    beside = [f'"{a.name}"' for a in meanwhile(case.acts, act)] if touched else []
+    beside = [f'"{a.name}"' for a in meanwhile(analysis.fault_windows, fault)] if touched else []
     return Interference(
-        fault=act.name,
+        fault=fault.name,
         what=kind,
         name=name,
         on_path=on_path,
@@ -159,18 +157,18 @@ _TURNS = 2
 """... and each of them was due to ask twice."""
 
 
-def unanswered(case: Analysis) -> dict[str, list[str]]:
-    """Act -> what went wrong with the queries in or after it; acts without such a thing are not in it."""
-    if not case.profile.readers:
+def unanswered(of: Faults) -> dict[str, list[str]]:
+    """Fault -> what went wrong with the queries in or after it; faults without such a thing are not in it."""
+    if not of.profile.readers:
         return {}
-    cells = list(queries_of(case, _EVERY_QUERY))
+    cells = list(queries_of(of, _EVERY_QUERY))
     found = {}
-    begun = [(a, at) for a in case.acts if (at := a.begin_ns) is not None]
-    for index, (act, from_ns) in enumerate(begun):
-        next_ns = begun[index + 1][1] if index + 1 < len(begun) else case.times.plan_end_ns
-        to_ns = min(max(next_ns, act.end_ns or case.times.plan_end_ns), case.times.plan_end_ns)
-        if lines := _failed(cells, from_ns, to_ns) + _silent(case, cells, from_ns, to_ns):
-            found[act.name] = [f"{line} in or after {act.name}" for line in lines]
+    begun = [(a, at) for a in of.fault_windows if (at := a.begin_ns) is not None]
+    for index, (fault, from_ns) in enumerate(begun):
+        next_ns = begun[index + 1][1] if index + 1 < len(begun) else of.times.plan_end_ns
+        to_ns = min(max(next_ns, fault.end_ns or of.times.plan_end_ns), of.times.plan_end_ns)
+        if lines := _failed(cells, from_ns, to_ns) + _silent(of, cells, from_ns, to_ns):
+            found[fault.name] = [f"{line} in or after {fault.name}" for line in lines]
     return found
 
 
@@ -181,17 +179,17 @@ def _failed(cells: list[tuple[Queried, bool]], from_ns: int, to_ns: int) -> list
     return [f"{sum(q.failed for q in bad)} queries failed ({bad[0].query}: {bad[0].example})"]
 
 
-def _silent(case: Analysis, cells: list[tuple[Queried, bool]], from_ns: int, to_ns: int) -> list[str]:
+def _silent(of: Faults, cells: list[tuple[Queried, bool]], from_ns: int, to_ns: int) -> list[str]:
     """Groups of readers that were heard of before it, and then for long not."""
-    first, last = max(from_ns // SLICE_NS, case.low), to_ns // SLICE_NS
+    first, last = max(from_ns // SLICE_NS, of.low), to_ns // SLICE_NS
     lines = []
-    for group, spec in enumerate(case.profile.readers):
+    for group, spec in enumerate(of.profile.readers):
         mine = np.array(sorted({q.due_slice for q, _ in cells if q.readers == group}), dtype=np.int64)
-        if not len(mine) or mine[0] >= first or _fewer(case):
+        if not len(mine) or mine[0] >= first or _fewer(of):
             continue
         heard = np.zeros(max(last - first, 0), dtype=np.bool_)
         heard[mine[(mine >= first) & (mine < last)] - first] = True
-        heard |= case.ours[first - case.low : last - case.low]
+        heard |= of.ours[first - of.low : last - of.low]
         at = np.concatenate(([-1], np.flatnonzero(heard), [len(heard)]))
         gap = int(np.diff(at).max()) - 1
         if gap >= _width(spec):
@@ -205,25 +203,23 @@ def _width(spec: Readers) -> int:
     return -(-round(seconds * NS_PER_S) // SLICE_NS)
 
 
-def _fewer(case: Analysis) -> bool:
+def _fewer(of: Faults) -> bool:
     """Whether readers were taken away by hand: a reader that is not there asks nothing."""
-    count = sum(r.count for r in case.profile.readers)
-    return any(u.wanted.get(READER.user_class, count) < count for _, p in case.facts.each() for u in p.users)
+    count = sum(r.count for r in of.profile.readers)
+    return any(u.wanted.get(READER.user_class, count) < count for _, p in of.facts.each() for u in p.users)
 
 
-def with_queries(case: Analysis) -> Analysis:
-    """The case with recoveries that do not speak for queries: where those failed, nothing was surely recovered from."""
-    bad = unanswered(case)
-    return replace(
-        case, recovery=[_told(r, a, bad.get(a.name, [])) for r, a in zip(case.recovery, case.acts, strict=True)]
-    )
+def with_queries(of: Faults, recovery: list[RecoveryResult]) -> list[RecoveryResult]:
+    """Recoveries that do not speak for queries: where those failed, nothing was surely recovered from."""
+    bad = unanswered(of)
+    return [_told(r, fault, bad.get(fault.name, [])) for r, fault in zip(recovery, of.fault_windows, strict=True)]
 
 
-def _told(back: RecoveryResult, act: FaultWindow, lines: list[str]) -> RecoveryResult:
+def _told(back: RecoveryResult, fault: FaultWindow, lines: list[str]) -> RecoveryResult:
     if lines:
         verdict = Verdict.UNKNOWN if back.verdict is Verdict.PASS else back.verdict
         summary = f"{back.summary}; but {lines[0]}, and {NOT_MEASURED}"
         return msgspec.structs.replace(back, verdict=verdict, summary=summary)
-    if DATABASE in (act.link, *act.link.split("-")):
+    if DATABASE in (fault.link, *fault.link.split("-")):
         return msgspec.structs.replace(back, summary=f"{back.summary}; of deliveries: {NOT_MEASURED}")
     return back

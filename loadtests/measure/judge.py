@@ -10,14 +10,15 @@ from collections.abc import Iterable
 
 import msgspec
 
-from loadtests.measure.analysis import Analysis, analyse
+from loadtests.measure.analysis import Analysis
 from loadtests.measure.checks import plan_done, threshold_check
 from loadtests.measure.damage import outside
 from loadtests.measure.harness_trouble import harness_result, reported
 from loadtests.measure.history_tables import HistoryTables, fold
-from loadtests.measure.interference import interferences, with_queries
+from loadtests.measure.interference import interferences
 from loadtests.measure.measures_recovery import concerned
 from loadtests.measure.recovery_spread import repeats
+from loadtests.measure.stages import analyse
 from loadtests.measure.subscriptions import changed_counts, overrides, total_planned
 from loadtests.measure.summary import (
     delivery,
@@ -43,19 +44,19 @@ from loadtests.model.profile.profile import Profile
 from loadtests.model.results import SCHEMA, Check, FaultLimit, RecoveryResult, Results, Verdict, worst
 
 
-def with_limits(case: Analysis, back: RecoveryResult, judged: list[Limit]) -> RecoveryResult:
+def with_limits(analysis: Analysis, back: RecoveryResult, judged: list[Limit]) -> RecoveryResult:
     """A recovery with the limits that judge it, and the worst of its own verdict and theirs."""
     limits = [
-        _limit(case, back.fault, limit)
+        _limit(analysis, back.fault, limit)
         for limit in judged
         if "faults" in MEASURES[limit.threshold.measure].needs and concerned(limit.threshold, back.fault)
     ]
     return msgspec.structs.replace(back, limits=limits, judged=worst([back.verdict, *(x.verdict for x in limits)]))
 
 
-def _limit(case: Analysis, fault: str, limit: Limit) -> FaultLimit:
+def _limit(analysis: Analysis, fault: str, limit: Limit) -> FaultLimit:
     alone = limit.threshold.model_copy(update={"fault": fault})
-    check = threshold_check(case, alone, default=limit.default)
+    check = threshold_check(analysis, alone, default=limit.default)
     return FaultLimit(
         measure=alone.measure,
         limit=alone.limit,
@@ -87,10 +88,9 @@ def conclude(profile: Profile, facts: HistoryTables, *, profile_sha256: str | No
 
 
 def concluded(found: Analysis, *, profile_sha256: str | None = None) -> Results:
-    """The results of a case."""
-    found = with_queries(found)
+    """The results of an analysis."""
     profile, facts = found.profile, found.facts
-    judged = limits(profile, faults=bool(profile.faults or found.acts))
+    judged = limits(profile, faults=bool(profile.faults or found.fault_windows))
     checks = [threshold_check(found, limit.threshold, default=limit.default) for limit in judged]
     checks += harness_checks(found)
     if profile_sha256 is not None:

@@ -259,7 +259,7 @@ class _Entry:
             per_window = np.zeros(len(blame.windows), dtype=np.int64)
             np.add.at(per_window, blame.window_of[rows[charged]], n * count[charged])
             for index in np.flatnonzero(per_window):
-                name = blame.windows[index].act.name
+                name = blame.windows[index].fault.name
                 ledger.charged_to[name] = ledger.charged_to.get(name, 0) + int(per_window[index])
             inside = charged & blame.in_injector[rows]
             np.add.at(ledger.injector_rows[g], rows[inside], n * count[inside])
@@ -270,8 +270,8 @@ class _Entry:
         window = int(self.blame.window_of[row])
         if window < 0 or not self.blame.delayed[row]:
             return ""
-        act = self.blame.windows[window].act
-        return f', passed over although "{act.name}" ({act.kind}) delays and takes nothing'
+        fault = self.blame.windows[window].fault
+        return f', passed over although "{fault.name}" ({fault.kind}) delays and takes nothing'
 
     def _explain(self, consumers: list[int], group: int, rows: Ints, category: Ints, lost: StreamLine) -> None:
         for wanted in np.unique(category):

@@ -29,15 +29,15 @@ class Slowest:
     captured: bool  # the history has latencies of single consumers
 
 
-def slowest(case: Analysis, groups: list[int], wanted: set[int] | None) -> Slowest:
+def slowest(analysis: Analysis, groups: list[int], wanted: set[int] | None) -> Slowest:
     """Of some consumer groups, in stretches that lie in the wanted phases as a whole and in which we kept up."""
     held: dict[int, Ints] = {}
     captured = False
-    bad = case.scopes.behind | case.scopes.trouble | case.scopes.slow_read
-    for number, (_, process) in enumerate(case.facts.each()):
+    bad = analysis.scopes.behind | analysis.scopes.trouble | analysis.scopes.slow_read
+    for number, (_, process) in enumerate(analysis.facts.each()):
         for record in process.client_latency:
             captured = True
-            if not _usable(case, bad[number], record.first_slice, record.last_slice, wanted):
+            if not _usable(analysis, bad[number], record.first_slice, record.last_slice, wanted):
                 continue
             edges = np.concatenate(([0], np.cumsum(record.buckets)))
             bucket, count = np.array(record.bucket, dtype=np.int64), np.array(record.count, dtype=np.int64)
@@ -49,7 +49,7 @@ def slowest(case: Analysis, groups: list[int], wanted: set[int] | None) -> Slowe
     mine = {
         c: dense
         for c, dense in held.items()
-        for group, spec in [case.contract.consumer_group(c)]
+        for group, spec in [analysis.contract.consumer_group(c)]
         if group in groups and spec.read_bytes_per_s is None
     }
     enough = {c: dense for c, dense in mine.items() if int(dense.sum()) >= ENOUGH}
@@ -58,27 +58,27 @@ def slowest(case: Analysis, groups: list[int], wanted: set[int] | None) -> Slowe
     return Slowest(judged=found, few=len(mine) - len(enough), captured=captured)
 
 
-def _usable(case: Analysis, bad: Bools, first: int, last: int, wanted: set[int] | None) -> bool:
+def _usable(analysis: Analysis, bad: Bools, first: int, last: int, wanted: set[int] | None) -> bool:
     """Whether we kept up all the while, and those that publish since the first of it may have been due."""
-    low, high = max(first - case.low, 0), max(last + 1 - case.low, 0)
-    if bad[low:high].any() or case.offering[max(low - case.phases.late_slices, 0) : high].any():
+    low, high = max(first - analysis.low, 0), max(last + 1 - analysis.low, 0)
+    if bad[low:high].any() or analysis.offering[max(low - analysis.phases.late_slices, 0) : high].any():
         return False
-    return wanted is None or case.phases.of_stretch(first, last) in wanted
+    return wanted is None or analysis.phases.of_stretch(first, last) in wanted
 
 
 def _p95(dense: Ints) -> int:
     return int(np.searchsorted(np.cumsum(dense), rank_of(0.95, int(dense.sum()))))
 
 
-def slowest_client_p95_ms(case: Analysis, t: Threshold) -> Figure:
+def slowest_client_p95_ms(analysis: Analysis, t: Threshold) -> Figure:
     """The greatest p95 of a consumer; UNKNOWN where the limit lies within the grain of the histogram."""
-    found = slowest(case, groups_of(case, t), chosen(t.phases))
+    found = slowest(analysis, groups_of(analysis, t), chosen(t.phases))
     if not found.judged:
         few = f"{found.few} consumers had fewer than {ENOUGH} deliveries in stretches that count"
         why = few if found.captured else "the history has no latencies of single consumers"
         return Figure(value=None, why_not=why)
     lines = [
-        f"consumer {c} ({case.contract.consumer_group(c)[1].name}): p95 {low:.4g} to {high:.4g} ms"
+        f"consumer {c} ({analysis.contract.consumer_group(c)[1].name}): p95 {low:.4g} to {high:.4g} ms"
         for c, low, high in found.judged[:_SHOWN]
     ]
     _, low, high = found.judged[0]

@@ -26,21 +26,21 @@ OURS = "but only while the load generator was in trouble"
 # -- deliveries
 
 
-def deliveries_(case: Analysis, t: Threshold) -> Figure:
-    return Figure(value=float(case.came.unique[came_rows(case, t)].sum()))
+def deliveries_(analysis: Analysis, t: Threshold) -> Figure:
+    return Figure(value=float(analysis.came.unique[came_rows(analysis, t)].sum()))
 
 
-def published_(case: Analysis, t: Threshold) -> Figure:
-    return Figure(value=float(case.table.ok_count @ published_rows(case, t)))
+def published_(analysis: Analysis, t: Threshold) -> Figure:
+    return Figure(value=float(analysis.table.ok_count @ published_rows(analysis, t)))
 
 
-def delivery_rate(case: Analysis, t: Threshold) -> Figure:
+def delivery_rate(analysis: Analysis, t: Threshold) -> Figure:
     """Delivered of what was offered, but for own plan, harness and undecided: the failure never shrinks it."""
-    rows, groups, ledger = published_rows(case, t), groups_of(case, t), case.ledger
+    rows, groups, ledger = published_rows(analysis, t), groups_of(analysis, t), analysis.ledger
     delivered, owed, away = (x[..., groups, :] for x in (ledger.delivered_rows, ledger.owed_rows, ledger.away_rows))
     kept_away = away[[CHARGED_AWAY, DISCONNECTED]].sum(axis=0)
     # Just before a fault what it took is its phase's, what the target did is not.
-    before = published_rows(case, t, no_faults=True) * (1 - rows)
+    before = published_rows(analysis, t, no_faults=True) * (1 - rows)
     targets = away[DISCONNECTED] + ledger.lost_rows[[DEFECT, NOT_REPLAYED]][:, groups].sum(axis=0)
 
     def rate(of: Ints) -> float | None:
@@ -49,133 +49,138 @@ def delivery_rate(case: Analysis, t: Threshold) -> Figure:
         return came / due if due else None
 
     value = rate(np.ones_like(rows))
-    if value is not None and value < t.limit and ((clean := rate(untroubled(case))) is None or clean >= t.limit):
+    if value is not None and value < t.limit and ((clean := rate(untroubled(analysis))) is None or clean >= t.limit):
         return Figure(value=value, verdict=Verdict.UNKNOWN, why_not=OURS)
     return Figure(value=value, why_not="nothing was offered")
 
 
-def received_per_s(case: Analysis, t: Threshold) -> Figure:
-    seconds = case.phases.seconds_of(chosen(t.phases))
-    value = float(case.came.unique[came_rows(case, t)].sum()) / seconds if seconds else None
+def received_per_s(analysis: Analysis, t: Threshold) -> Figure:
+    seconds = analysis.phases.seconds_of(chosen(t.phases))
+    value = float(analysis.came.unique[came_rows(analysis, t)].sum()) / seconds if seconds else None
     return Figure(value=value, why_not="the phases did not occur")
 
 
 def lost(*categories: int) -> Callable[[Analysis, Threshold], Figure]:
-    def measure(case: Analysis, t: Threshold) -> Figure:
-        groups = groups_of(case, t)
-        rows, targets = (published_rows(case, t, no_faults=none) for none in (False, True))
-        if not int((case.ledger.offered_rows[groups] @ (rows | targets)).sum()):
+    def measure(analysis: Analysis, t: Threshold) -> Figure:
+        groups = groups_of(analysis, t)
+        rows, targets = (published_rows(analysis, t, no_faults=none) for none in (False, True))
+        if not int((analysis.ledger.offered_rows[groups] @ (rows | targets)).sum()):
             return Figure(value=None, why_not="nothing was offered")
 
         def sum_of(of: Ints) -> float:
-            faults, own = (case.ledger.lost(which * of)[:, groups].sum(axis=1) for which in (rows, targets))
+            faults, own = (analysis.ledger.lost(which * of)[:, groups].sum(axis=1) for which in (rows, targets))
             return float(sum((own if c in (DEFECT, NOT_REPLAYED) else faults)[c] for c in categories))
 
         gone = sum_of(np.ones_like(rows))
-        lines = [line for c in categories for line in case.ledger.evidence.get(c, [])] if gone else []
+        lines = [line for c in categories for line in analysis.ledger.evidence.get(c, [])] if gone else []
         # A reader that cannot keep up is a slow consumer, whom a target may drop: that is no evidence against it.
-        if gone > t.limit and sum_of(untroubled(case)) <= t.limit:
+        if gone > t.limit and sum_of(untroubled(analysis)) <= t.limit:
             return Figure(value=gone, evidence=lines, verdict=Verdict.UNKNOWN, why_not=OURS)
         return Figure(value=gone, evidence=lines)
 
     return measure
 
 
-def lost_disconnected(case: Analysis, t: Threshold) -> Figure:
+def lost_disconnected(analysis: Analysis, t: Threshold) -> Figure:
     """What consumers missed because the target had ended their connections, or would not have them.
 
     Of families in mode "latest" the absence counts by its seconds: how many messages would have come nobody knows.
     """
-    rows, groups, wanted = published_rows(case, t, no_faults=True), groups_of(case, t), chosen(t.phases)
-    if not int((case.ledger.offered_rows[groups] @ rows).sum()) and not case.plan.offered_rows[groups].any():
+    rows, groups, wanted = published_rows(analysis, t, no_faults=True), groups_of(analysis, t), chosen(t.phases)
+    if not int((analysis.ledger.offered_rows[groups] @ rows).sum()) and not analysis.plan.offered_rows[groups].any():
         return Figure(value=None, why_not="nothing was offered")
-    missed = case.ledger.away_rows[DISCONNECTED][groups]
-    value, lines = float((missed @ rows).sum()), list(case.ledger.away_evidence.get(DISCONNECTED, []))
-    if not value and any(f.mode == "latest" for f in case.profile.families):
-        value = round(_disconnected_s(case, groups, wanted), 1)
+    missed = analysis.ledger.away_rows[DISCONNECTED][groups]
+    value, lines = float((missed @ rows).sum()), list(analysis.ledger.away_evidence.get(DISCONNECTED, []))
+    if not value and any(f.mode == "latest" for f in analysis.profile.families):
+        value = round(_disconnected_s(analysis, groups, wanted), 1)
         lines = [f"consumers were without a subscription for {value:g} s in all; in mode latest that is the measure"]
-    run = case.times.t0_ns, case.times.plan_end_ns
-    words = said(case, *run) if value else []
-    figure = Figure(value=value, evidence=lines[:_OF_EACH] + words, because=began(case, *run) if value else "")
-    if missed.any() and float((missed @ (rows * untroubled(case))).sum()) <= t.limit < value:
+    run = analysis.times.t0_ns, analysis.times.plan_end_ns
+    words = said(analysis, *run) if value else []
+    figure = Figure(value=value, evidence=lines[:_OF_EACH] + words, because=began(analysis, *run) if value else "")
+    if missed.any() and float((missed @ (rows * untroubled(analysis))).sum()) <= t.limit < value:
         return replace(figure, verdict=Verdict.UNKNOWN, why_not=OURS)
     return figure if value else Figure(value=value)
 
 
-def _disconnected_s(case: Analysis, groups: list[int], wanted: set[int] | None) -> float:
+def _disconnected_s(analysis: Analysis, groups: list[int], wanted: set[int] | None) -> float:
     """Seconds in wanted phases in which consumers of some groups were disconnected by the target, over all of them."""
-    settle_ns = case.profile.run.settle_ms * 1_000_000
+    settle_ns = analysis.profile.run.settle_ms * 1_000_000
     total = 0
-    for consumer, absences in case.ledger.away.items():
-        if case.contract.consumer_group(consumer)[0] not in groups:
+    for consumer, absences in analysis.ledger.away.items():
+        if analysis.contract.consumer_group(consumer)[0] not in groups:
             continue
         for a in absences:
             if a.cause == DISCONNECTED and a.to_ns - a.from_ns > settle_ns:
-                at = np.arange(a.from_ns // SLICE_NS, min(a.to_ns, case.times.plan_end_ns) // SLICE_NS)
-                codes = case.phases.codes(at, at)
+                at = np.arange(a.from_ns // SLICE_NS, min(a.to_ns, analysis.times.plan_end_ns) // SLICE_NS)
+                codes = analysis.phases.codes(at, at)
                 total += int(np.isin(codes, sorted(wanted)).sum()) if wanted is not None else len(at)
     return total * SLICE_NS / NS_PER_S
 
 
-def not_admitted(case: Analysis, t: Threshold) -> Figure:
+def not_admitted(analysis: Analysis, t: Threshold) -> Figure:
     """Planned consumers that the target itself had refused until the run began, or was to begin."""
-    ready_ns = case.times.ready_ns
+    ready_ns = analysis.times.ready_ns
     if ready_ns is None:
         return Figure(value=None, why_not="the run ended before all were to be there")
-    there = case.subs.confirmed_at(ready_ns)
+    there = analysis.subs.confirmed_at(ready_ns)
     lines = []
-    for group in groups_of(case, t):
-        for slot in case.plan.slots[group][: case.plan.count_at(ready_ns, group)]:
-            if slot not in there and (refusals := case.absences.target_refused(slot, 0, ready_ns)):
+    for group in groups_of(analysis, t):
+        for slot in analysis.plan.slots[group][: analysis.plan.count_at(ready_ns, group)]:
+            if slot not in there and (refusals := analysis.absences.target_refused(slot, 0, ready_ns)):
                 lines.append(f"consumer {slot}: {len(refusals)} x refused, last {refusals[-1][1]}")
-    words = said(case, to_ns=ready_ns) if lines else []
+    words = said(analysis, to_ns=ready_ns) if lines else []
     return Figure(value=float(len(lines)), evidence=words + lines, because=words[0] if words else "")
 
 
-def unasked(case: Analysis, t: Threshold) -> Figure:
+def unasked(analysis: Analysis, t: Threshold) -> Figure:
     """Messages that a consumer got though it was not to: after it had left, or from before it was there."""
-    if not case.came.unique.any():
+    if not analysis.came.unique.any():
         return Figure(value=None, why_not="nothing was received")
-    rows, groups = published_rows(case, t), groups_of(case, t)
-    value = float((case.ledger.unasked_rows[groups] @ rows).sum())
-    return Figure(value=value, evidence=case.ledger.unasked_evidence if value else [])
+    rows, groups = published_rows(analysis, t), groups_of(analysis, t)
+    value = float((analysis.ledger.unasked_rows[groups] @ rows).sum())
+    return Figure(value=value, evidence=analysis.ledger.unasked_evidence if value else [])
 
 
 def repeated(
-    case: Analysis, rows: Bools, published: Ints, groups: list[int], wanted: set[int] | None, only: int | None = None
+    analysis: Analysis,
+    rows: Bools,
+    published: Ints,
+    groups: list[int],
+    wanted: set[int] | None,
+    only: int | None = None,
 ) -> int:
     """Deliveries beyond the contract's copies: within a connection and across them."""
-    single = np.array([f.copies == 1 for f in case.profile.families])[case.came.family]
-    count = int(case.came.repeated[rows & single].sum())
-    count += int((case.ledger.across_rows[groups] @ published).sum())
+    single = np.array([f.copies == 1 for f in analysis.profile.families])[analysis.came.family]
+    count = int(analysis.came.repeated[rows & single].sum())
+    count += int((analysis.ledger.across_rows[groups] @ published).sum())
     if not single.all():
-        kind, consumer, _, stream, first, last, at = _deviations(case)
-        family = case.table.family_of[case.table.index(stream)]
+        kind, consumer, _, stream, first, last, at = _deviations(analysis)
+        family = analysis.table.family_of[analysis.table.index(stream)]
         for i in np.flatnonzero((kind == KIND_CODE["repeated"]) & (family >= 0)):
-            many = case.profile.families[int(family[i])].copies > 1 and only in (None, int(family[i]))
-            if many and case.subs.group_of.get(int(consumer[i])) in groups and within(case, int(at[i]), wanted):
+            many = analysis.profile.families[int(family[i])].copies > 1 and only in (None, int(family[i]))
+            if many and analysis.subs.group_of.get(int(consumer[i])) in groups and within(analysis, int(at[i]), wanted):
                 count += int(last[i] - first[i] + 1)
     return count
 
 
-def missing_copies(case: Analysis, t: Threshold) -> Figure:
+def missing_copies(analysis: Analysis, t: Threshold) -> Figure:
     """Deliveries that the contract's copies ask for and that did not come, of messages that came at least once.
 
     All deliveries are counted, those beyond the copies taken out: what is left must be copies x messages.
     """
-    if not case.came.unique.any():
+    if not analysis.came.unique.any():
         return Figure(value=None, why_not="nothing was received")
-    rows, groups = published_rows(case, t), groups_of(case, t)
+    rows, groups = published_rows(analysis, t), groups_of(analysis, t)
     lines, total = [], 0
-    for family, spec in enumerate(case.profile.families):
+    for family, spec in enumerate(analysis.profile.families):
         if spec.copies == 1 or spec.mode == "unmeasured":
             continue
-        mine = rows * (case.table.row_family == family)
-        wanted = spec.copies * int((case.ledger.delivered_rows[groups] @ mine).sum())
-        came = (case.came.family == family) & np.isin(case.came.consumers, groups) & case.came.counts
-        came &= _of_phases(case, t, case.came.due)
-        there = int((case.came.unique + case.came.repeated)[came].sum())
-        beyond = int((case.ledger.across_rows[groups] @ mine).sum()) + _beyond(case, groups, mine)
+        mine = rows * (analysis.table.row_family == family)
+        wanted = spec.copies * int((analysis.ledger.delivered_rows[groups] @ mine).sum())
+        came = (analysis.came.family == family) & np.isin(analysis.came.consumers, groups) & analysis.came.counts
+        came &= _of_phases(analysis, t, analysis.came.due)
+        there = int((analysis.came.unique + analysis.came.repeated)[came].sum())
+        beyond = int((analysis.ledger.across_rows[groups] @ mine).sum()) + _beyond(analysis, groups, mine)
         if (short := wanted - (there - beyond)) > 0:
             total += short
             lines.append(
@@ -184,64 +189,71 @@ def missing_copies(case: Analysis, t: Threshold) -> Figure:
     return Figure(value=float(total), evidence=lines)
 
 
-def _of_phases(case: Analysis, t: Threshold, due: Ints) -> Bools:
+def _of_phases(analysis: Analysis, t: Threshold, due: Ints) -> Bools:
     wanted = chosen(t.phases)
     rows: Bools = np.ones(len(due), dtype=np.bool_)
-    return rows if wanted is None else np.isin(case.phases.codes(due), sorted(wanted))
+    return rows if wanted is None else np.isin(analysis.phases.codes(due), sorted(wanted))
 
 
-def _beyond(case: Analysis, groups: list[int], published: Ints) -> int:
+def _beyond(analysis: Analysis, groups: list[int], published: Ints) -> int:
     """Deliveries of some rows that were repeated on one connection beyond the contract's copies."""
-    kind, consumer, _, stream, first, last, _ = _deviations(case)
-    mine = (kind == KIND_CODE["repeated"]) & np.isin([case.subs.group_of.get(int(c), -1) for c in consumer], groups)
+    kind, consumer, _, stream, first, last, _ = _deviations(analysis)
+    mine = (kind == KIND_CODE["repeated"]) & np.isin([analysis.subs.group_of.get(int(c), -1) for c in consumer], groups)
     count = 0
     for one in np.flatnonzero(mine):
-        rows, times = case.table.cut(case.table.line(stream[one : one + 1], first[one : one + 1], last[one : one + 1]))
+        rows, times = analysis.table.cut(
+            analysis.table.line(stream[one : one + 1], first[one : one + 1], last[one : one + 1])
+        )
         count += int((times * published[rows]).sum())
     return count
 
 
-def _deviations(case: Analysis) -> Ints:
-    parts = [p.deviations.numpy() for _, p in case.facts.each()]
+def _deviations(analysis: Analysis) -> Ints:
+    parts = [p.deviations.numpy() for _, p in analysis.facts.each()]
     return np.concatenate(parts or [np.zeros((7, 0), dtype=np.int64)], 1)
 
 
-def repeated_(case: Analysis, t: Threshold) -> Figure:
-    if not case.came.unique.any():
+def repeated_(analysis: Analysis, t: Threshold) -> Figure:
+    if not analysis.came.unique.any():
         return Figure(value=None, why_not="nothing was received")
     count = repeated(
-        case, came_rows(case, t), published_rows(case, t), groups_of(case, t), chosen(t.phases), family_of(case, t)
+        analysis,
+        came_rows(analysis, t),
+        published_rows(analysis, t),
+        groups_of(analysis, t),
+        chosen(t.phases),
+        family_of(analysis, t),
     )
-    return Figure(value=float(count), evidence=deviation_lines(case, "repeated") if count else [])
+    return Figure(value=float(count), evidence=deviation_lines(analysis, "repeated") if count else [])
 
 
-def reordered(case: Analysis, groups: list[int], family: int | None, wanted: set[int] | None) -> int:
+def reordered(analysis: Analysis, groups: list[int], family: int | None, wanted: set[int] | None) -> int:
     """Messages of gaps that were filled later."""
-    kind, consumer, _, stream, first, last, at = _deviations(case)
-    families = case.table.family_of[case.table.index(stream)]
+    kind, consumer, _, stream, first, last, at = _deviations(analysis)
+    families = analysis.table.family_of[analysis.table.index(stream)]
     keep = kind == KIND_CODE["filled"]
     if family is not None:
         keep &= families == family
     return sum(
         int(last[i] - first[i] + 1)
         for i in np.flatnonzero(keep)
-        if case.subs.group_of.get(int(consumer[i])) in groups and within(case, int(at[i]), wanted)
+        if analysis.subs.group_of.get(int(consumer[i])) in groups and within(analysis, int(at[i]), wanted)
     )
 
 
-def reordered_(case: Analysis, t: Threshold) -> Figure:
-    if not case.came.unique.any():
+def reordered_(analysis: Analysis, t: Threshold) -> Figure:
+    if not analysis.came.unique.any():
         return Figure(value=None, why_not="nothing was received")
-    count = reordered(case, groups_of(case, t), family_of(case, t), chosen(t.phases))
-    return Figure(value=float(count), evidence=deviation_lines(case, "filled") if count else [])
+    count = reordered(analysis, groups_of(analysis, t), family_of(analysis, t), chosen(t.phases))
+    return Figure(value=float(count), evidence=deviation_lines(analysis, "filled") if count else [])
 
 
-def deviation_lines(case: Analysis, kind: str) -> list[str]:
+def deviation_lines(analysis: Analysis, kind: str) -> list[str]:
     """The first exceptions of a kind, in order of time."""
-    rows = _deviations(case)
+    rows = _deviations(analysis)
     rows = rows[:, rows[0] == KIND_CODE[kind]]
     rows = rows[:, np.lexsort((rows[4], rows[3], rows[1], rows[6]))][:, :20]
-    at = case.times.seconds
+    at = analysis.times.seconds
     return [
         f"consumer {r[1]} epoch {r[2]} stream {r[3]} seq {r[4]} to {r[5]} {kind} at {at(int(r[6])):.3f} s"
         for r in rows.T
@@ -259,27 +271,27 @@ STRANGE: dict[str, frozenset[str]] = {
 """Measure -> the kinds of `Strange` records that it counts."""
 
 
-def strange_rows(case: Analysis, measure: str) -> list[tuple[int, str, int, int, str, int]]:
+def strange_rows(analysis: Analysis, measure: str) -> list[tuple[int, str, int, int, str, int]]:
     """What a measure counts over the whole run, in order of time."""
     kinds = STRANGE[measure]
-    return sorted(s for _, p in case.facts.each() for s in p.strange if s[1] in kinds)
+    return sorted(s for _, p in analysis.facts.each() for s in p.strange if s[1] in kinds)
 
 
-def _of_threshold(case: Analysis, t: Threshold, measure: str) -> list[tuple[int, str, int, int, str, int]]:
-    groups, family = groups_of(case, t), family_of(case, t)
+def _of_threshold(analysis: Analysis, t: Threshold, measure: str) -> list[tuple[int, str, int, int, str, int]]:
+    groups, family = groups_of(analysis, t), family_of(analysis, t)
     other = groups[0] if groups else 0
     return [
         row
-        for row in strange_rows(case, measure)
-        if case.subs.group_of.get(row[2], other) in groups and (family is None or row[5] in (-1, family))
+        for row in strange_rows(analysis, measure)
+        if analysis.subs.group_of.get(row[2], other) in groups and (family is None or row[5] in (-1, family))
     ]
 
 
 def strange(measure: str) -> Callable[[Analysis, Threshold], Figure]:
-    def count(case: Analysis, t: Threshold) -> Figure:
+    def count(analysis: Analysis, t: Threshold) -> Figure:
         wanted = chosen(t.phases)
-        rows = [row for row in _of_threshold(case, t, measure) if within(case, row[0], wanted)]
-        if not rows and not case.came.unique.any():
+        rows = [row for row in _of_threshold(analysis, t, measure) if within(analysis, row[0], wanted)]
+        if not rows and not analysis.came.unique.any():
             return Figure(value=None, why_not="nothing was received")
         lines = [f"consumer {c}: {n} x {kind}: {example}" for _, kind, c, n, example, _ in rows]
         return Figure(value=float(sum(row[3] for row in rows)), evidence=lines)
@@ -287,34 +299,34 @@ def strange(measure: str) -> Callable[[Analysis, Threshold], Figure]:
     return count
 
 
-def altered_(case: Analysis, t: Threshold) -> Figure:
-    figure = strange("altered")(case, t)
-    families = [f for f in case.profile.families if t.family in (None, f.name)]
-    if figure.value == 0 and (contents(case) is None or all(f.content == "unchecked" for f in families)):
+def altered_(analysis: Analysis, t: Threshold) -> Figure:
+    figure = strange("altered")(analysis, t)
+    families = [f for f in analysis.profile.families if t.family in (None, f.name)]
+    if figure.value == 0 and (contents(analysis) is None or all(f.content == "unchecked" for f in families)):
         return Figure(value=None, why_not="the integrity of the content was not tested", verdict=Verdict.PASS)
     return figure
 
 
-def contents(case: Analysis) -> tuple[int, int] | None:
+def contents(analysis: Analysis) -> tuple[int, int] | None:
     """Distinct frames whose content was checked, and of how many; None where nobody counted them."""
-    told = [second for _, p in case.facts.each() for second in p.seconds if second.frames >= 0]
+    told = [second for _, p in analysis.facts.each() for second in p.seconds if second.frames >= 0]
     return (sum(s.checked for s in told), sum(s.frames for s in told)) if told else None
 
 
-def moved_times(case: Analysis, t: Threshold) -> str | None:
+def moved_times(analysis: Analysis, t: Threshold) -> str | None:
     """Why the times of a threshold's messages say nothing: somebody changed them on the way, in whatever phase."""
-    count = sum(row[3] for row in _of_threshold(case, t, "restamped"))
+    count = sum(row[3] for row in _of_threshold(analysis, t, "restamped"))
     return f"but {count} messages of these came with other numbers or times than they were sent with" if count else None
 
 
-def late(case: Analysis, rows: Bools) -> int:
+def late(analysis: Analysis, rows: Bools) -> int:
     """Deliveries later than the delivery limit."""
-    return later_than(case.came.latency, rows & case.came.counts, round(case.profile.run.late_s * NS_PER_S))
+    return later_than(analysis.came.latency, rows & analysis.came.counts, round(analysis.profile.run.late_s * NS_PER_S))
 
 
-def late_(case: Analysis, t: Threshold) -> Figure:
-    rows = came_rows(case, t) & case.clean
-    return Figure(value=float(late(case, rows)) if (rows & case.came.counts).any() else None)
+def late_(analysis: Analysis, t: Threshold) -> Figure:
+    rows = came_rows(analysis, t) & analysis.clean
+    return Figure(value=float(late(analysis, rows)) if (rows & analysis.came.counts).any() else None)
 
 
 lost_defect = lost(DEFECT)

@@ -25,20 +25,20 @@ _LINES = 10
 def publishes(outcome: Outcome) -> Callable[[Analysis, Threshold], Figure]:
     """Publishes of an outcome whose way from sent to settled no fault or recovery touched; the stop is left out."""
 
-    def measure(case: Analysis, t: Threshold) -> Figure:
-        table = case.table
+    def measure(analysis: Analysis, t: Threshold) -> Figure:
+        table = analysis.table
         if not len(table.start):
             return Figure(value=None, why_not="nothing was published")
-        line, at_ns = _settled(case, outcome)
+        line, at_ns = _settled(analysis, outcome)
         # What a lost process had sent last is unknown as well, but by its own end: nobody was seen not to answer.
         rows, count = table.cut(line.both(table.failed if outcome == "FAILED" else table.unknown))
         settled_ns = at_ns[rows]
-        keep = (published_rows(case, t, no_faults=True)[rows] > 0) & ~_excused(case, rows, settled_ns)
+        keep = (published_rows(analysis, t, no_faults=True)[rows] > 0) & ~_excused(analysis, rows, settled_ns)
         rows, count, settled_ns = rows[keep], count[keep], settled_ns[keep]
-        value, clean = int(count.sum()), int(count[~_ours(case, rows, settled_ns)].sum())
+        value, clean = int(count.sum()), int(count[~_ours(analysis, rows, settled_ns)].sum())
         lines = [
             f"publisher {int(table.slot_of[table.stream[row]])}: {int(n)} sent at "
-            f"{case.times.seconds(int(table.sent[row]) * SLICE_NS):.1f} s"
+            f"{analysis.times.seconds(int(table.sent[row]) * SLICE_NS):.1f} s"
             for row, n in zip(rows[:_LINES], count[:_LINES], strict=True)
         ]
         if value > t.limit >= clean:
@@ -48,10 +48,10 @@ def publishes(outcome: Outcome) -> Callable[[Analysis, Threshold], Figure]:
     return measure
 
 
-def _settled(case: Analysis, outcome: Outcome) -> tuple[StreamLine, Ints]:
+def _settled(analysis: Analysis, outcome: Outcome) -> tuple[StreamLine, Ints]:
     """Messages that were settled with an outcome, and per row the last moment at which one was."""
-    table = case.table
-    settled = np.concatenate([p.settled.numpy() for _, p in case.facts.each()] or [np.zeros((5, 0), np.int64)], 1)
+    table = analysis.table
+    settled = np.concatenate([p.settled.numpy() for _, p in analysis.facts.each()] or [np.zeros((5, 0), np.int64)], 1)
     settled = settled[:, settled[3] == OUTCOME_CODE[outcome]]
     found: Ints = table.sent * SLICE_NS
     line = table.line(settled[0], settled[1], settled[2])
@@ -64,38 +64,38 @@ def _settled(case: Analysis, outcome: Outcome) -> tuple[StreamLine, Ints]:
     return line, found
 
 
-def _ours(case: Analysis, rows: Ints, settled_ns: Ints) -> Bools:
+def _ours(analysis: Analysis, rows: Ints, settled_ns: Ints) -> Bools:
     """Rows between whose sending and settling a process of the load generator was in trouble."""
-    before = np.concatenate(([0], np.cumsum(case.ours)))
-    first = np.clip(case.table.sent[rows] - case.low, 0, len(case.ours))
-    last = np.clip(settled_ns // SLICE_NS - case.low + 1, 0, len(case.ours))
+    before = np.concatenate(([0], np.cumsum(analysis.ours)))
+    first = np.clip(analysis.table.sent[rows] - analysis.low, 0, len(analysis.ours))
+    last = np.clip(settled_ns // SLICE_NS - analysis.low + 1, 0, len(analysis.ours))
     found: Bools = before[np.maximum(last, first)] > before[first]
     return found
 
 
-def _excused(case: Analysis, rows: Ints, settled_ns: Ints) -> Bools:
+def _excused(analysis: Analysis, rows: Ints, settled_ns: Ints) -> Bools:
     """Rows whose time from sent to settled touches a fault or recovery on the publishers' way, or the run's stop."""
-    table = case.table
+    table = analysis.table
     sent_ns = table.sent[rows] * SLICE_NS
     found: Bools = np.zeros(len(rows), dtype=np.bool_)
-    for window in case.windows:
-        families = [i for i, f in enumerate(case.profile.families) if _on_the_way(window, f.path)]
+    for window in analysis.windows:
+        families = [i for i, f in enumerate(analysis.profile.families) if _on_the_way(window, f.path)]
         touched = (sent_ns < window.to_ns) & (settled_ns >= window.from_ns)
         found |= touched & np.isin(table.row_family[rows], np.array(families, dtype=np.int64))
     # Who is stopped waits for no answer.
-    finishes = [f for _, p in case.facts.each() for f in p.finishes]
+    finishes = [f for _, p in analysis.facts.each() for f in p.finishes]
     if not finishes or not all(f.plan_done for f in finishes):
-        found |= settled_ns >= case.times.plan_end_ns
+        found |= settled_ns >= analysis.times.plan_end_ns
     return found
 
 
 def _on_the_way(window: Window, path: list[str]) -> bool:
     """Whether a fault acts on the link into Redis, on a service at its ends, or on what publishers send."""
-    act, kind = window.act, KINDS.get(window.act.kind)
+    fault, kind = window.fault, KINDS.get(window.fault.kind)
     if kind is not None and kind.place == "publishers":
         return True
     entry = path[0] if path else ""
-    return act.link == "toxiproxy" or act.link == entry or act.link in entry.split("-")
+    return fault.link == "toxiproxy" or fault.link == entry or fault.link in entry.split("-")
 
 
 publish_failed = publishes("FAILED")

@@ -16,31 +16,31 @@ from loadtests.model.results import RecoveryResult, Verdict
 
 
 def concerned(t: Threshold, name: str) -> bool:
-    """Whether a threshold is about an act of this name."""
+    """Whether a threshold is about a fault of this name."""
     return t.fault in (None, name, name.rpartition("#")[0])
 
 
-def _unsure(case: Analysis, t: Threshold, found: list[RecoveryResult]) -> list[str]:
+def _unsure(analysis: Analysis, t: Threshold, found: list[RecoveryResult]) -> list[str]:
     """Why nothing is known of some faults that a threshold is about."""
     told = {r.fault for r in found}
-    never = [n for n in never_in_force(case.profile, case.acts) if concerned(t, n) and n not in told]
+    never = [n for n in never_in_force(analysis.profile, analysis.fault_windows) if concerned(t, n) and n not in told]
     return [r.summary for r in found if r.verdict is Verdict.UNKNOWN] + [f"{n}: never in force" for n in never]
 
 
 def of_faults(which: str) -> Callable[[Analysis, Threshold], Figure]:
     """The longest of the recoveries, or of the outages."""
 
-    def measure(case: Analysis, t: Threshold) -> Figure:
-        found = [r for r in case.recovery if concerned(t, r.fault)]
+    def measure(analysis: Analysis, t: Threshold) -> Figure:
+        found = [r for r in analysis.recovery if concerned(t, r.fault)]
         lines = [r.summary for r in found]
         if any(r.verdict is Verdict.FAIL for r in found):
             return Figure(value=None, evidence=lines, verdict=Verdict.FAIL, why_not="not recovered")
         values = {r.fault: v for r in found if (v := getattr(r, which)) is not None}
-        sure = {r.fault for r in found if r.verdict is Verdict.PASS} - case.troubled
+        sure = {r.fault for r in found if r.verdict is Verdict.PASS} - analysis.troubled
         beyond = [v for name, v in values.items() if v > t.limit and name in sure]
         if beyond:
             return Figure(value=max(beyond), evidence=lines)
-        unsure = _unsure(case, t, found)
+        unsure = _unsure(analysis, t, found)
         for r in found:
             value, error = values.get(r.fault), r.error_s or 0.0
             if r.verdict is Verdict.PASS and value is not None and value + error > t.limit:
@@ -57,10 +57,10 @@ def of_faults(which: str) -> Callable[[Analysis, Threshold], Figure]:
     return measure
 
 
-def not_recovered(case: Analysis, t: Threshold) -> Figure:
+def not_recovered(analysis: Analysis, t: Threshold) -> Figure:
     """How many did not recover within their limit."""
-    found = [r for r in case.recovery if concerned(t, r.fault)]
-    bad, unsure = [r for r in found if r.verdict is Verdict.FAIL], _unsure(case, t, found)
+    found = [r for r in analysis.recovery if concerned(t, r.fault)]
+    bad, unsure = [r for r in found if r.verdict is Verdict.FAIL], _unsure(analysis, t, found)
     return Figure(
         value=float(len(bad)) if found else None,
         evidence=[r.summary for r in bad] or unsure,
@@ -69,9 +69,9 @@ def not_recovered(case: Analysis, t: Threshold) -> Figure:
     )
 
 
-def clients_not_back(case: Analysis, t: Threshold) -> Figure:
+def clients_not_back(analysis: Analysis, t: Threshold) -> Figure:
     """Consumers that were not steadily back within the recovery limit of a fault, over all faults."""
-    found = [who for who in case.not_back if who is not None and concerned(t, who.act)]
+    found = [who for who in analysis.not_back if who is not None and concerned(t, who.fault)]
     count, lines = sum(len(who.gone) for who in found), [line for who in found for line in who.lines]
     unsure = [who.doubt for who in found if who.doubt]
     return Figure(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from loadtests.measure.analysis import Analysis
+from loadtests.measure.analysis import Analysis, Faults
 from loadtests.measure.deliveries import spread_of
 from loadtests.measure.growth import NOT_TARGET
 from loadtests.measure.history_tables import Bools, Ints
@@ -35,36 +35,38 @@ HEALTH_PATIENCE_NS = 2 * NS_PER_S
 # -- the target and its faults
 
 
-def queries_of(case: Analysis, t: Threshold) -> Iterator[tuple[Queried, bool]]:
+def queries_of(of: Faults, t: Threshold) -> Iterator[tuple[Queried, bool]]:
     """Cells of a threshold, and whether our trouble came before all their answers were there, or had to be.
 
     What was due in it is left out: it says nothing of the database.
     """
     wanted = chosen(t.phases)
-    bad = case.scopes.behind | case.scopes.trouble
-    for number, (_, process) in enumerate(case.facts.each()):
+    bad = of.scopes.behind | of.scopes.trouble
+    for number, (_, process) in enumerate(of.facts.each()):
         for q in process.queried:
             at = np.array([q.due_slice])
-            due = q.due_slice - case.low
+            due = q.due_slice - of.low
             if _any(bad[number], due, due):
                 continue
-            if t.query in (None, q.query) and (wanted is None or int(case.phases.codes(at, at)[0]) in wanted):
-                yield q, _any(bad[number], due, due + _took(case, q))
+            if t.query in (None, q.query) and (wanted is None or int(of.phases.codes(at, at)[0]) in wanted):
+                yield q, _any(bad[number], due, due + _took(of, q))
 
 
-def _asked(case: Analysis, t: Threshold) -> list[Sampled]:
+def _asked(analysis: Analysis, t: Threshold) -> list[Sampled]:
     """How many queries were answered or failed, by reader group, of those that its plan has."""
-    found, spans = [], spans_of(case, chosen(t.phases), "postgres")
-    for index, group in enumerate(case.profile.readers):
+    found, spans = [], spans_of(analysis, chosen(t.phases), "postgres")
+    for index, group in enumerate(analysis.profile.readers):
         share = sum(t.query in (None, query) for query in group.queries)
         cells = [
-            q for _, p in case.facts.each() for q in p.queried if q.readers == index and t.query in (None, q.query)
+            q for _, p in analysis.facts.each() for q in p.queried if q.readers == index and t.query in (None, q.query)
         ]
-        samples = sorted((q.due_slice * SLICE_NS, _took(case, q) * SLICE_NS, q.ok + q.failed) for q in cells)
+        samples = sorted((q.due_slice * SLICE_NS, _took(analysis, q) * SLICE_NS, q.ok + q.failed) for q in cells)
         if not share:
             continue
         # One that is not answered when the plan ends keeps those behind it from being asked.
-        late = [(at, case.times.plan_end_ns) for at, took, _ in samples[-1:] if at + took >= case.times.plan_end_ns]
+        late = [
+            (at, analysis.times.plan_end_ns) for at, took, _ in samples[-1:] if at + took >= analysis.times.plan_end_ns
+        ]
         within_ = without(spans, late)
         period_ns = every_ns(len(group.queries) / (share * group.rate_per_s))
         one = sampled(f"readers {group.name}", [(at, took) for at, took, _ in samples], period_ns, within_)
@@ -73,10 +75,10 @@ def _asked(case: Analysis, t: Threshold) -> list[Sampled]:
     return found
 
 
-def _took(case: Analysis, q: Queried) -> int:
+def _took(of: Faults, q: Queried) -> int:
     """Slices from the due time of a cell's queries to the answer of the slowest, or until the last had to be there."""
     if q.failed and q.example.startswith(_WAITED):
-        return -(-round(case.profile.readers[q.readers].timeout_s * NS_PER_S) // SLICE_NS)
+        return -(-round(of.profile.readers[q.readers].timeout_s * NS_PER_S) // SLICE_NS)
     longest_us = max((bounds_us(int(bucket))[1] for bucket in q.latency[0]), default=0)
     return -(-round(longest_us * 1000) // SLICE_NS)
 
@@ -102,10 +104,10 @@ def query(which: str) -> Callable[[Analysis, Threshold], Figure]:
         lines = [f"{name}: {value:.3f} ms" for name, value in values.items()]
         return Figure(value=max(values.values()), evidence=lines)
 
-    def measure(case: Analysis, t: Threshold) -> Figure:
-        found = list(queries_of(case, t))
+    def measure(analysis: Analysis, t: Threshold) -> Figure:
+        found = list(queries_of(analysis, t))
         figure = _unless_ours(t, worst([q for q, _ in found]), worst([q for q, ours in found if not ours]))
-        return resting_on(case, t, figure, _asked(case, t), proves=which == "max")
+        return resting_on(analysis, t, figure, _asked(analysis, t), proves=which == "max")
 
     return measure
 
@@ -119,20 +121,20 @@ def _unless_ours(t: Threshold, of_all: Figure, clean: Figure) -> Figure:
     return of_all
 
 
-def query_failed(case: Analysis, t: Threshold) -> Figure:
+def query_failed(analysis: Analysis, t: Threshold) -> Figure:
     """Queries that failed, with one example of each error."""
 
     def count(cells: list[Queried]) -> Figure:
         lines = sorted({f"{q.query}: {q.example}" for q in cells if q.failed})
         return Figure(value=float(sum(q.failed for q in cells)) if cells else None, evidence=lines)
 
-    found = list(queries_of(case, t))
+    found = list(queries_of(analysis, t))
     figure = _unless_ours(t, count([q for q, _ in found]), count([q for q, ours in found if not ours]))
-    return resting_on(case, t, figure, _asked(case, t), proves=True)
+    return resting_on(analysis, t, figure, _asked(analysis, t), proves=True)
 
 
-def growth_mb(case: Analysis, t: Threshold) -> Figure:
-    found = [g for g in case.growth if t.process in (None, g.process)]
+def growth_mb(analysis: Analysis, t: Threshold) -> Figure:
+    found = [g for g in analysis.growth if t.process in (None, g.process)]
     values = [g.growth_mb for g in found if g.growth_mb is not None]
     missing = [g.missing or f"too few samples of {g.process}" for g in found if g.growth_mb is None or g.missing]
     lines = [f"{g.process} {g.metric}: {g.growth_mb:+.2f} MB" for g in found if g.growth_mb is not None]
@@ -145,8 +147,8 @@ def growth_mb(case: Analysis, t: Threshold) -> Figure:
     )
 
 
-def growth_mb_per_h(case: Analysis, t: Threshold) -> Figure:
-    found = [g for g in case.growth if t.process in (None, g.process)]
+def growth_mb_per_h(analysis: Analysis, t: Threshold) -> Figure:
+    found = [g for g in analysis.growth if t.process in (None, g.process)]
     lines = [f"{g.process} {g.metric}: {g.slope_mb_per_h} ({g.low} to {g.high}) MB/h: {g.verdict}" for g in found]
     said = {g.verdict for g in found}
     verdict = Verdict.FAIL if "LEAK" in said else Verdict.UNKNOWN if "UNKNOWN" in said or not said else Verdict.PASS
@@ -158,32 +160,32 @@ def growth_mb_per_h(case: Analysis, t: Threshold) -> Figure:
     return Figure(value=max(values, default=None), evidence=lines, verdict=verdict, why_not=why)
 
 
-def cpu(case: Analysis, t: Threshold) -> Figure:
+def cpu(analysis: Analysis, t: Threshold) -> Figure:
     wanted = chosen(t.phases)
     means: dict[str, float] = {}
     found: list[Sampled] = []
-    period_ns = every_ns(case.profile.sampling.every_s)
-    for _, process in case.facts.each():
+    period_ns = every_ns(analysis.profile.sampling.every_s)
+    for _, process in analysis.facts.each():
         for (source, metric), readings in sorted(process.samples.items()):
             if metric == "cpu_percent" and source not in NOT_TARGET and t.process in (None, source):
-                values = sorted(v for at, v in readings if within(case, at, wanted) and at >= case.times.t0_ns)
+                values = sorted(v for at, v in readings if within(analysis, at, wanted) and at >= analysis.times.t0_ns)
                 if values:
                     means[source] = sum(values) / len(values)
                     taken = [(at, 0) for at, _ in readings]
-                    found.append(sampled(source, taken, period_ns, spans_of(case, wanted, source)))
+                    found.append(sampled(source, taken, period_ns, spans_of(analysis, wanted, source)))
     lines = [f"{name}: {value:.1f} %" for name, value in means.items()]
-    return resting_on(case, t, Figure(value=max(means.values(), default=None), evidence=lines), found, proves=False)
+    return resting_on(analysis, t, Figure(value=max(means.values(), default=None), evidence=lines), found, proves=False)
 
 
-def health(case: Analysis, t: Threshold) -> Figure:
+def health(analysis: Analysis, t: Threshold) -> Figure:
     wanted = chosen(t.phases)
     probes = sorted(
-        ((p.at_ns, p.took_ns, p.ok, p.detail) for _, f in case.facts.each() for p in f.probes if p.what == "health")
+        ((p.at_ns, p.took_ns, p.ok, p.detail) for _, f in analysis.facts.each() for p in f.probes if p.what == "health")
     )
 
     def worst(probes: list[Health]) -> Figure:
         bad = [
-            f"{case.times.seconds(at):.1f} s: no healthy answer {detail}".rstrip()
+            f"{analysis.times.seconds(at):.1f} s: no healthy answer {detail}".rstrip()
             for at, took, ok, detail in probes
             if took < 0 or not ok
         ]
@@ -195,13 +197,19 @@ def health(case: Analysis, t: Threshold) -> Figure:
             why_not=f"{len(bad)} probes without a healthy answer" if bad else "no samples",
         )
 
-    inside = [p for p in probes if p[0] >= case.times.t0_ns and _phase(case, p[0], _until(p)) in (wanted or ALL)]
+    inside = [
+        p for p in probes if p[0] >= analysis.times.t0_ns and _phase(analysis, p[0], _until(p)) in (wanted or ALL)
+    ]
     # A machine that stands still answers late, and its gateway with it: that is no evidence against the gateway.
-    clean = [p for p in inside if not _any(case.ours, p[0] // SLICE_NS - case.low, _until(p) // SLICE_NS - case.low)]
+    clean = [
+        p
+        for p in inside
+        if not _any(analysis.ours, p[0] // SLICE_NS - analysis.low, _until(p) // SLICE_NS - analysis.low)
+    ]
     asked = [(at, _until((at, took, ok, detail)) - at) for at, took, ok, detail in probes]
-    period_ns = every_ns(min(case.profile.sampling.every_s, HEALTH_EVERY_S))
-    found = [sampled("health", asked, period_ns, spans_of(case, wanted, "gateway"))] if probes else []
-    return resting_on(case, t, _unless_ours(t, worst(inside), worst(clean)), found, proves=True)
+    period_ns = every_ns(min(analysis.profile.sampling.every_s, HEALTH_EVERY_S))
+    found = [sampled("health", asked, period_ns, spans_of(analysis, wanted, "gateway"))] if probes else []
+    return resting_on(analysis, t, _unless_ours(t, worst(inside), worst(clean)), found, proves=True)
 
 
 def _until(probe: Health) -> int:
@@ -210,27 +218,30 @@ def _until(probe: Health) -> int:
     return at_ns + (HEALTH_PATIENCE_NS if detail == TimeoutError.__name__ else max(took_ns, 0))
 
 
-def _phase(case: Analysis, from_ns: int, to_ns: int) -> int:
+def _phase(analysis: Analysis, from_ns: int, to_ns: int) -> int:
     """Phase of what lasted so long: that of a fault that began before it was over."""
     first, last = from_ns // SLICE_NS, to_ns // SLICE_NS
-    return int(case.phases.codes(np.array([first]), np.array([last]))[0])
+    return int(analysis.phases.codes(np.array([first]), np.array([last]))[0])
 
 
-def coverage(case: Analysis, t: Threshold) -> Figure:
-    figure = Figure(value=case.coverage, why_not="the load generator left no readings of itself")
-    return resting_on(case, t, figure, own_readings(case), proves=False)
+def coverage(analysis: Analysis, t: Threshold) -> Figure:
+    figure = Figure(value=analysis.coverage, why_not="the load generator left no readings of itself")
+    return resting_on(analysis, t, figure, own_readings(analysis), proves=False)
 
 
-def own_readings(case: Analysis) -> list[Sampled]:
+def own_readings(analysis: Analysis) -> list[Sampled]:
     """How many readings of itself each process of the load generator left, until it was lost where it was."""
     found = []
-    for name, process in case.facts.each():
+    for name, process in analysis.facts.each():
         if process.seconds:
             lost = [
-                (t.from_ns, case.times.end_ns) for _, p in case.facts.each() for t in p.trouble if t.process == name
+                (t.from_ns, analysis.times.end_ns)
+                for _, p in analysis.facts.each()
+                for t in p.trouble
+                if t.process == name
             ]
             at = [(s.at_ns, 0) for s in process.seconds]
-            found.append(sampled(name, at, NS_PER_S, without(spans_of(case, None), lost)))
+            found.append(sampled(name, at, NS_PER_S, without(spans_of(analysis, None), lost)))
     return found
 
 
@@ -253,34 +264,36 @@ def _until_back(ours: Bools, per_slice: Ints) -> Bools:
     return found
 
 
-def connected(case: Analysis, t: Threshold) -> Figure:
-    groups, wanted = set(groups_of(case, t)), chosen(t.phases)
-    low = max(case.low, -(-case.times.t0_ns // SLICE_NS))
-    high = case.times.plan_end_ns // SLICE_NS
-    if not case.subs.intervals or high <= low:
+def connected(analysis: Analysis, t: Threshold) -> Figure:
+    groups, wanted = set(groups_of(analysis, t)), chosen(t.phases)
+    low = max(analysis.low, -(-analysis.times.t0_ns // SLICE_NS))
+    high = analysis.times.plan_end_ns // SLICE_NS
+    if not analysis.subs.intervals or high <= low:
         return Figure(value=None, why_not="the history has no subscriptions")
-    per_slice = case.subs.connected(low, high, [c for c in case.subs.intervals if case.subs.group_of[c] in groups])
+    per_slice = analysis.subs.connected(
+        low, high, [c for c in analysis.subs.intervals if analysis.subs.group_of[c] in groups]
+    )
     axis = np.arange(low, high)
     keep = np.ones(len(axis), dtype=np.bool_)
     if wanted is not None:
-        keep = np.isin(case.phases.codes(axis, axis), sorted(wanted))
+        keep = np.isin(analysis.phases.codes(axis, axis), sorted(wanted))
     if not keep.any():
         return Figure(value=None, why_not="the phases did not occur")
-    ours = _until_back(case.ours[low - case.low : high - case.low], per_slice)
+    ours = _until_back(analysis.ours[low - analysis.low : high - analysis.low], per_slice)
     value, clean = float(per_slice[keep].min()), keep & ~ours
-    with_ours = per_slice + _in_trouble(case, low, high, groups)
+    with_ours = per_slice + _in_trouble(analysis, low, high, groups)
     if value < t.limit and (not clean.any() or with_ours[clean].min() >= t.limit):
         return Figure(value=value, verdict=Verdict.UNKNOWN, why_not=OURS)
-    words = said(case, case.times.t0_ns, case.times.plan_end_ns) if value < t.limit else []
+    words = said(analysis, analysis.times.t0_ns, analysis.times.plan_end_ns) if value < t.limit else []
     return Figure(value=value, evidence=words, because=words[0] if words else "")
 
 
-def _in_trouble(case: Analysis, low: int, high: int, groups: set[int]) -> Ints:
+def _in_trouble(analysis: Analysis, low: int, high: int, groups: set[int]) -> Ints:
     """Per slice, consumers of some groups whom trouble of ours kept away, or may have."""
     count = np.zeros(high - low, dtype=np.int64)
-    for _, process in case.facts.each():
+    for _, process in analysis.facts.each():
         for trouble in process.trouble:
-            concerned = sum(case.subs.group_of.get(consumer) in groups for consumer in trouble.consumers)
+            concerned = sum(analysis.subs.group_of.get(consumer) in groups for consumer in trouble.consumers)
             last = high if trouble.to_ns < 0 else trouble.to_ns // SLICE_NS + 1
             count[max(trouble.from_ns // SLICE_NS - low, 0) : max(last - low, 0)] += concerned
     return count

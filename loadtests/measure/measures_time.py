@@ -20,8 +20,8 @@ CONTRADICTED = "by the read clock of all reads, which the sampled ones contradic
 
 
 def of_spread(which: str, spread: Callable[[Analysis, Threshold], Spread]) -> Callable[[Analysis, Threshold], Figure]:
-    def measure(case: Analysis, t: Threshold) -> Figure:
-        found = spread(case, t)
+    def measure(analysis: Analysis, t: Threshold) -> Figure:
+        found = spread(analysis, t)
         return Figure(
             value=getattr(found, which),
             why_not=f"{found.count} samples are too few" if found.count else "no samples",
@@ -31,8 +31,8 @@ def of_spread(which: str, spread: Callable[[Analysis, Threshold], Spread]) -> Ca
     return measure
 
 
-def latency(case: Analysis, t: Threshold) -> Spread:
-    return latency_spread(case.came, came_rows(case, t) & case.clean, case.slow_read)
+def latency(analysis: Analysis, t: Threshold) -> Spread:
+    return latency_spread(analysis.came, came_rows(analysis, t) & analysis.clean, analysis.slow_read)
 
 
 FEW = "by the read clock of all reads; the sampled ones, {:.4g} ms, are too few for this limit"
@@ -41,41 +41,41 @@ FEW = "by the read clock of all reads; the sampled ones, {:.4g} ms, are too few 
 def latency_percentile(which: str) -> Callable[[Analysis, Threshold], Figure]:
     """By the sampled reads, unless they and all reads lie on two sides of the limit and only chance can be why."""
 
-    def measure(case: Analysis, t: Threshold) -> Figure:
-        figure = of_spread(which, latency)(case, t)
+    def measure(analysis: Analysis, t: Threshold) -> Figure:
+        figure = of_spread(which, latency)(analysis, t)
         if figure.value is None or figure.samples:
             return figure
-        rows = came_rows(case, t) & case.clean
-        whole = across_limit_ms(case.came, rows, case.slow_read, QUANTILES[which], figure.value, t.limit)
+        rows = came_rows(analysis, t) & analysis.clean
+        whole = across_limit_ms(analysis.came, rows, analysis.slow_read, QUANTILES[which], figure.value, t.limit)
         return figure if whole is None else Figure(value=whole, samples=FEW.format(figure.value))
 
     return measure
 
 
-def service(case: Analysis, t: Threshold) -> Spread:
-    return service_spread(case, came_rows(case, t) & case.clean)
+def service(analysis: Analysis, t: Threshold) -> Spread:
+    return service_spread(analysis, came_rows(analysis, t) & analysis.clean)
 
 
-def service_spread(case: Analysis, rows: Bools) -> Spread:
+def service_spread(analysis: Analysis, rows: Bools) -> Spread:
     """Sent -> received of sampled reads."""
-    kernel = case.came.service.dense(rows & (case.came.clock == KERNEL))
-    read = case.came.service.dense(rows & (case.came.clock == READ))
+    kernel = analysis.came.service.dense(rows & (analysis.came.clock == KERNEL))
+    read = analysis.came.service.dense(rows & (analysis.came.clock == READ))
     return judged(kernel, read if read.any() else kernel, count=int(kernel.sum() + read.sum()))
 
 
-def publish_table(case: Analysis) -> tuple[Ints, Bins, Bins]:
+def publish_table(analysis: Analysis) -> tuple[Ints, Bins, Bins]:
     """PublishTimes rows with their histograms of own lag and blocked time."""
-    held = [(p, p.publish.numpy()) for _, p in case.facts.each()]
+    held = [(p, p.publish.numpy()) for _, p in analysis.facts.each()]
     rows = np.concatenate([r for _, r in held] or [np.zeros((9, 0), dtype=np.int64)], 1)
     return rows, bins([(p.own_lag, r[7]) for p, r in held]), bins([(p.blocked, r[8]) for p, r in held])
 
 
-def own_lag(case: Analysis, t: Threshold) -> Spread:
-    rows, lag, _ = publish_table(case)
+def own_lag(analysis: Analysis, t: Threshold) -> Spread:
+    rows, lag, _ = publish_table(analysis)
     wanted = chosen(t.phases)
     keep = np.ones(rows.shape[1], dtype=np.bool_)
     if wanted is not None:
-        keep = np.isin(case.phases.codes(rows[1], rows[1]), sorted(wanted))
+        keep = np.isin(analysis.phases.codes(rows[1], rows[1]), sorted(wanted))
     return spread_of(lag.dense(keep))
 
 

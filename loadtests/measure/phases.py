@@ -22,24 +22,24 @@ PHASE_CODE = {"calm": CALM, "fault": FAULT, "recovery": RECOVERY}
 class Window:
     """A fault's time of effect on whatever it touched: began -> healed -> recovered (or the limit had passed)."""
 
-    act: FaultWindow
+    fault: FaultWindow
     from_ns: int
     healed_ns: int
     to_ns: int
 
 
-def window(act: FaultWindow, settled_ns: int | None, end_ns: int) -> Window | None:
-    """The window of an act, None where it cannot have acted; one that was never lifted lasts to the end.
+def window(fault: FaultWindow, settled_ns: int | None, end_ns: int) -> Window | None:
+    """The window of a fault, None where it cannot have acted; one that was never lifted lasts to the end.
 
     A band forgives a few per cent: what was lost in the first group of the steady stretch, just before the last of the
     path was back, is the recovery's and no defect. So the window ends where that group ends.
     """
-    if act.begin_ns is None:
+    if fault.begin_ns is None:
         return None
-    healed = end_ns if act.healed_ns is None else act.healed_ns
-    limit = end_ns if act.end_ns is None else act.end_ns
+    healed = end_ns if fault.healed_ns is None else fault.healed_ns
+    limit = end_ns if fault.end_ns is None else fault.end_ns
     to_ns = max(healed, limit if settled_ns is None else settled_ns)
-    return Window(act=act, from_ns=act.begin_ns, healed_ns=healed, to_ns=to_ns)
+    return Window(fault=fault, from_ns=fault.begin_ns, healed_ns=healed, to_ns=to_ns)
 
 
 class Phases:

@@ -104,7 +104,7 @@ class Base:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What one act cost the run."""
+    """What one fault cost the run."""
 
     verdict: Verdict
     outage_ns: int | None
@@ -180,55 +180,57 @@ def baseline(given: OfferedLoad, from_ns: int, to_ns: int, least: int) -> Base |
 
 
 def recoveries(
-    contract: Contract, given: OfferedLoad, times: Times, acts: list[FaultWindow], changes: tuple[int, ...]
+    contract: Contract, given: OfferedLoad, times: Times, windows: list[FaultWindow], changes: tuple[int, ...]
 ) -> list[Outcome]:
-    """The outcome of every act, in their order; an act that met no consumer has none, and is none for the others."""
+    """The outcome of every fault, in their order; a fault that met no consumer has none, and is none for the others."""
     found: list[Outcome] = []
     base: Base | None = None
     calm_from = times.warm_ns
-    for index, act in enumerate(acts):
-        if act.missed:
-            found.append(_unknown(act, unproved(act)))
+    for index, fault in enumerate(windows):
+        if fault.missed:
+            found.append(_unknown(fault, unproved(fault)))
             continue
-        if act.began_ns is None:
-            why = "was never in force" if act.tried_ns is None else "could not be confirmed to be in force"
-            found.append(_unknown(act, f"{act.name} {why}"))
-            if act.tried_ns is not None:
-                calm_from = max(calm_from, times.plan_end_ns if act.end_ns is None else act.end_ns)
+        if fault.began_ns is None:
+            why = "was never in force" if fault.tried_ns is None else "could not be confirmed to be in force"
+            found.append(_unknown(fault, f"{fault.name} {why}"))
+            if fault.tried_ns is not None:
+                calm_from = max(calm_from, times.plan_end_ns if fault.end_ns is None else fault.end_ns)
             continue
-        start = max([calm_from] + [c for c in changes if c < act.began_ns])
+        start = max([calm_from] + [c for c in changes if c < fault.began_ns])
         # What came before is kept where two faults follow each other without a calm stretch between them.
-        base = baseline(given, start, act.began_ns, contract.profile.steady.group_min_messages) or base
-        # An act that began while this one was in force is part of the same trouble; the next act after it is not.
-        healed_ns = act.began_ns if act.healed_ns is None else act.healed_ns
-        later = [at for a in acts[index + 1 :] if (at := a.acted_ns) is not None and at > healed_ns]
+        base = baseline(given, start, fault.began_ns, contract.profile.steady.group_min_messages) or base
+        # A fault that began while this one was in force is part of the same trouble; the next one after it is not.
+        healed_ns = fault.began_ns if fault.healed_ns is None else fault.healed_ns
+        later = [at for a in windows[index + 1 :] if (at := a.acted_ns) is not None and at > healed_ns]
         next_ns = min(later, default=None)
-        outcome = _outcome(contract, given, times, act, base, next_ns, beside(acts, act), meanwhile(acts, act))
+        outcome = _outcome(
+            contract, given, times, fault, base, next_ns, beside(windows, fault), meanwhile(windows, fault)
+        )
         found.append(outcome)
-        end = act.end_ns if outcome.steady_ns is None else max(outcome.steady_ns, act.healed_ns or 0)
+        end = fault.end_ns if outcome.steady_ns is None else max(outcome.steady_ns, fault.healed_ns or 0)
         calm_from = max(calm_from, times.plan_end_ns if end is None else end)
     return found
 
 
 def felt_after_all(
-    contract: Contract, given: OfferedLoad, times: Times, acts: list[FaultWindow], changes: tuple[int, ...]
+    contract: Contract, given: OfferedLoad, times: Times, windows: list[FaultWindow], changes: tuple[int, ...]
 ) -> list[FaultWindow]:
-    """The acts; one that no probe could observe is proved where consumers on its path felt it while it was in force.
+    """The faults; one that no probe could observe is proved where consumers on its path felt it while it was in force.
 
     What was seen to touch no consumer stays so, whatever happened meanwhile.
     """
-    if not any(act.unseen for act in acts):
-        return acts
-    outcomes = recoveries(contract, given, times, acts, changes)
+    if not any(fault.unseen for fault in windows):
+        return windows
+    outcomes = recoveries(contract, given, times, windows, changes)
     return [
-        replace(act, touched=ACTED, proved=act.in_force, doubt=act.proof_doubt)
-        if act.unseen and act.families and outcome.struck and not meanwhile(acts, act)
-        else act
-        for act, outcome in zip(acts, outcomes, strict=True)
+        replace(fault, touched=ACTED, proved=fault.in_force, doubt=fault.proof_doubt)
+        if fault.unseen and fault.families and outcome.struck and not meanwhile(windows, fault)
+        else fault
+        for fault, outcome in zip(windows, outcomes, strict=True)
     ]
 
 
-def _unknown(act: FaultWindow, why: str) -> Outcome:
+def _unknown(fault: FaultWindow, why: str) -> Outcome:
     return Outcome(
         verdict=Verdict.UNKNOWN,
         outage_ns=None,
@@ -236,7 +238,7 @@ def _unknown(act: FaultWindow, why: str) -> Outcome:
         steady_ns=None,
         settled_ns=None,
         limit_ms=None,
-        summary=f"{act.name}: {why}" if not why.startswith(act.name) else why,
+        summary=f"{fault.name}: {why}" if not why.startswith(fault.name) else why,
         visible=None,
     )
 
@@ -245,36 +247,36 @@ def _outcome(
     contract: Contract,
     given: OfferedLoad,
     times: Times,
-    act: FaultWindow,
+    fault: FaultWindow,
     base: Base | None,
     next_ns: int | None,
     beside: list[FaultWindow],
     others: list[FaultWindow],
 ) -> Outcome:
     if base is None:
-        return _unknown(act, "no calm stretch before it says what steady is")
-    if act.healed_ns is None or act.injected_ns is None or act.began_ns is None:
-        return _unknown(act, "it was not lifted, so nothing recovered from it")
+        return _unknown(fault, "no calm stretch before it says what steady is")
+    if fault.healed_ns is None or fault.injected_ns is None or fault.began_ns is None:
+        return _unknown(fault, "it was not lifted, so nothing recovered from it")
     band = Band(contract, given, base)
     hold = round(contract.profile.steady.hold_s * NS_PER_S) // SLICE_NS
     cut_ns = times.plan_end_ns if next_ns is None else min(next_ns, times.plan_end_ns)
     cut = min(cut_ns // SLICE_NS - given.low, given.high - given.low)
     good = band.good & (band.end <= cut) & band.whole
-    at = act.healed_ns // SLICE_NS - given.low
-    last = (act.healed_ns + act.limit_ns) // SLICE_NS - given.low
-    struck = bool(band.struck[max(act.began_ns // SLICE_NS - given.low, 0) : max(at, 0)].any())
+    at = fault.healed_ns // SLICE_NS - given.low
+    last = (fault.healed_ns + fault.limit_ns) // SLICE_NS - given.low
+    struck = bool(band.struck[max(fault.began_ns // SLICE_NS - given.low, 0) : max(at, 0)].any())
     steady = _first_stretch(good, band.end, at, min(last, cut), hold)
-    if steady is None and beside and (why := _not_alone(good, band.end, given.low, act, beside, cut, hold)):
-        return _unknown(act, why)
-    if steady is None and not act.proved:
-        why = f"{unproved(act)}; it was not steady within {act.limit_ns / NS_PER_S:g} s"
-        return replace(_unknown(act, why), struck=struck)
+    if steady is None and beside and (why := _not_alone(good, band.end, given.low, fault, beside, cut, hold)):
+        return _unknown(fault, why)
+    if steady is None and not fault.proved:
+        why = f"{unproved(fault)}; it was not steady within {fault.limit_ns / NS_PER_S:g} s"
+        return replace(_unknown(fault, why), struck=struck)
     if steady is None:
         if _open_end(good, int((band.whole & (band.end <= cut)).sum()), cut, at, last):
             why = "the next fault began" if next_ns is not None and cut_ns == next_ns else "the plan ended"
-            after = (cut_ns - act.healed_ns) / NS_PER_S
-            return _unknown(act, f"{why} {after:.1f} s after it was healed, too early to say whether it recovered")
-        limit = act.limit_ns / NS_PER_S
+            after = (cut_ns - fault.healed_ns) / NS_PER_S
+            return _unknown(fault, f"{why} {after:.1f} s after it was healed, too early to say whether it recovered")
+        limit = fault.limit_ns / NS_PER_S
         return Outcome(
             verdict=Verdict.FAIL,
             outage_ns=None,
@@ -282,29 +284,29 @@ def _outcome(
             steady_ns=None,
             settled_ns=None,
             limit_ms=band.limit_ms,
-            summary=f"{act.name}: not recovered (> {limit:g} s)",
+            summary=f"{fault.name}: not recovered (> {limit:g} s)",
             visible=True,
         )
-    began = act.began_ns // SLICE_NS - given.low
+    began = fault.began_ns // SLICE_NS - given.low
     first = steady
     while first > began and good[first - 1]:
         first -= 1
     visible = first > began
-    steady_ns = max((given.low + steady) * SLICE_NS, act.healed_ns)
-    outage_ns = max((given.low + first) * SLICE_NS - act.injected_ns, 0) if visible else 0
-    recovery_ns = steady_ns - act.healed_ns
-    if not act.proved:
-        verdict, summary = Verdict.UNKNOWN, f"{act.name}: {unproved(act)}"
+    steady_ns = max((given.low + steady) * SLICE_NS, fault.healed_ns)
+    outage_ns = max((given.low + first) * SLICE_NS - fault.injected_ns, 0) if visible else 0
+    recovery_ns = steady_ns - fault.healed_ns
+    if not fault.proved:
+        verdict, summary = Verdict.UNKNOWN, f"{fault.name}: {unproved(fault)}"
     elif not visible:
-        verdict, summary = Verdict.PASS, f"{act.name}: no visible impact"
+        verdict, summary = Verdict.PASS, f"{fault.name}: no visible impact"
     else:
         verdict = Verdict.PASS
         cost = f"out of its limits for {outage_ns / 1e9:.2f} s, steady {recovery_ns / 1e9:.2f} s after it was healed"
-        summary = f"{act.name}: {cost}"
+        summary = f"{fault.name}: {cost}"
         late = [a for a in beside if a.healed_ns is not None and a.healed_ns <= steady_ns]
         if late:
             names = " and ".join(f'"{a.name}"' for a in late)
-            lasted = (max(a.healed_ns or 0 for a in late) - act.healed_ns) / NS_PER_S
+            lasted = (max(a.healed_ns or 0 for a in late) - fault.healed_ns) / NS_PER_S
             summary += f", at most: {names} lasted {lasted:.2f} s beyond it"
         elif others:
             summary += "; " + " and ".join(f'"{a.name}"' for a in others) + " was in force meanwhile"
@@ -322,21 +324,21 @@ def _outcome(
 
 
 def _not_alone(
-    good: Bools, end: Ints, low: int, act: FaultWindow, beside: list[FaultWindow], cut: int, hold: int
+    good: Bools, end: Ints, low: int, fault: FaultWindow, beside: list[FaultWindow], cut: int, hold: int
 ) -> str | None:
     """Why nothing is known of one that was not steady within its limit while others were in force; None: it is known.
 
     It is known where it was not steady within its limit after the last of them either.
     """
-    assert act.healed_ns is not None
+    assert fault.healed_ns is not None
     names = " and ".join(f'"{a.name}"' for a in beside)
     ends = [a.healed_ns for a in beside if a.healed_ns is not None]
     if len(ends) < len(beside):
         return f"{names} was in force when it was healed, and was never lifted"
     joint_ns = max(ends)
-    last = (joint_ns + act.limit_ns) // SLICE_NS - low
+    last = (joint_ns + fault.limit_ns) // SLICE_NS - low
     steady = _first_stretch(good, end, joint_ns // SLICE_NS - low, min(last, cut), hold)
-    lasted = f"{names} lasted {(joint_ns - act.healed_ns) / NS_PER_S:.2f} s beyond it"
+    lasted = f"{names} lasted {(joint_ns - fault.healed_ns) / NS_PER_S:.2f} s beyond it"
     if steady is not None:
         back = max((low + steady) * SLICE_NS - joint_ns, 0) / NS_PER_S
         return f"{lasted}, so its own recovery cannot be told; steady {back:.2f} s after both were healed"

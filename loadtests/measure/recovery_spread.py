@@ -33,7 +33,7 @@ NOTHING = ConsumerRecovery(
 
 
 def recovery_of(contract: Contract, felt: Felt | None) -> ConsumerRecovery:
-    """The distributions of one act."""
+    """The distributions of one fault."""
     if felt is None:
         return NOTHING
     cut_off = np.full(len(felt.consumers), felt.cut_off)
@@ -51,7 +51,7 @@ def recovery_of(contract: Contract, felt: Felt | None) -> ConsumerRecovery:
 
 
 def consumer_table(contract: Contract, every: Sequence[Felt | None]) -> str:
-    """CSV of every act and consumer, with a head of COLUMNS."""
+    """CSV of every fault and consumer, with a head of COLUMNS."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
@@ -65,7 +65,7 @@ def consumer_table(contract: Contract, every: Sequence[Felt | None]) -> str:
                 "" if at == NEVER else f"{max(at - from_ns, 0) / NS_PER_S:.6f}"
                 for at, from_ns in zip(moments, since, strict=True)
             ]
-            rows.writerow([felt.act, consumer, contract.consumer_group(consumer)[1].name, *cells])
+            rows.writerow([felt.fault, consumer, contract.consumer_group(consumer)[1].name, *cells])
     return text.getvalue()
 
 
@@ -140,9 +140,9 @@ def _slowest(contract: Contract, felt: Felt) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotBack:
-    """Which consumers did not come back from one act within its recovery limit: to get fresh messages steadily."""
+    """Which consumers did not come back from one fault within its recovery limit: to get fresh messages steadily."""
 
-    act: str
+    fault: str
     limit_s: float
     clients: int  # that could come back
     gone: list[int]  # consumers that surely did not
@@ -151,25 +151,25 @@ class NotBack:
 
 
 def not_back(
-    act: FaultWindow, felt: Felt | None, acts: list[FaultWindow], unjudged: Collection[int], ours: Bools, low: int
+    fault: FaultWindow, felt: Felt | None, windows: list[FaultWindow], unjudged: Collection[int], ours: Bools, low: int
 ) -> NotBack | None:
-    """Of one act; None where it was never in force. `ours`: slices from `low` on with trouble of our own."""
-    if act.began_ns is None:
+    """Of one fault; None where it was never in force. `ours`: slices from `low` on with trouble of our own."""
+    if fault.began_ns is None:
         return None
-    limit_s = act.limit_ns / NS_PER_S
+    limit_s = fault.limit_ns / NS_PER_S
     if felt is None:
-        doubt = f"{act.name}: what its clients felt is not in the history"
-        return NotBack(act=act.name, limit_s=limit_s, clients=0, gone=[], lines=[], doubt=doubt)
+        doubt = f"{fault.name}: what its clients felt is not in the history"
+        return NotBack(fault=fault.name, limit_s=limit_s, clients=0, gone=[], lines=[], doubt=doubt)
     absent = (felt.steady == NEVER) & felt.counts
-    beside = [a.name for a in meanwhile(acts, act) if a.healed_ns is None or a.healed_ns > felt.healed_ns]
+    beside = [a.name for a in meanwhile(windows, fault) if a.healed_ns is None or a.healed_ns > felt.healed_ns]
     span = ours[
-        max(felt.healed_ns // SLICE_NS - low, 0) : max((felt.healed_ns + act.limit_ns) // SLICE_NS + 1 - low, 0)
+        max(felt.healed_ns // SLICE_NS - low, 0) : max((felt.healed_ns + fault.limit_ns) // SLICE_NS + 1 - low, 0)
     ]
     # A stall of ours takes the steadiness of a client; the messages of most of the time it does not take.
     excused = np.full(len(absent), bool(span.any())) & ((felt.fresh != NEVER) | (2 * int(span.sum()) >= len(span)))
     unknown = np.isin(np.array(felt.consumers, dtype=np.int64), sorted(unjudged))
-    if not act.proved:
-        why, unsure = unproved(act), absent
+    if not fault.proved:
+        why, unsure = unproved(fault), absent
     elif beside:
         why, unsure = " and ".join(f'"{name}"' for name in beside) + " was in force when it was healed", absent
     elif (absent & excused).any():
@@ -181,21 +181,21 @@ def not_back(
     sure = np.flatnonzero(absent & ~unsure & ~felt.open & ~unknown)
     n = int((absent & (unsure | felt.open | unknown)).sum())
     return NotBack(
-        act=act.name,
+        fault=fault.name,
         limit_s=limit_s,
         clients=int(((felt.steady != NEVER) | felt.counts).sum()),
         gone=[felt.consumers[i] for i in sure],
         lines=[
-            f"{act.name}: consumer {felt.consumers[i]} was not {'steady' if felt.fresh[i] != NEVER else 'fresh'} "
+            f"{fault.name}: consumer {felt.consumers[i]} was not {'steady' if felt.fresh[i] != NEVER else 'fresh'} "
             f"within {limit_s:g} s"
             for i in sure
         ],
-        doubt=f"{act.name}: {n} clients were not back within {limit_s:g} s, but {why}" if n else "",
+        doubt=f"{fault.name}: {n} clients were not back within {limit_s:g} s, but {why}" if n else "",
     )
 
 
 def with_clients(outcome: Outcome, who: NotBack | None) -> Outcome:
-    """The outcome of an act: where more than 5 % of its clients did not come back, it is not recovered from."""
+    """The outcome of a fault: where more than 5 % of its clients did not come back, it is not recovered from."""
     if outcome.verdict is not Verdict.PASS or who is None or 20 * len(who.gone) <= who.clients:
         return outcome
     gone = f"{len(who.gone)} of {who.clients} clients were not back within {who.limit_s:g} s"

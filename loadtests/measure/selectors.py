@@ -30,81 +30,81 @@ class Figure:
 # -- which rows
 
 
-def groups_of(case: Analysis, t: Threshold) -> list[int]:
+def groups_of(analysis: Analysis, t: Threshold) -> list[int]:
     """Consumer groups that a threshold is about."""
-    groups = case.profile.consumers
+    groups = analysis.profile.consumers
     if t.group is not None:
         return [i for i, g in enumerate(groups) if g.name == t.group]
     return [i for i, g in enumerate(groups) if not g.expect_slow]
 
 
-def family_of(case: Analysis, t: Threshold) -> int | None:
+def family_of(analysis: Analysis, t: Threshold) -> int | None:
     """Family that a threshold is about; None stands for all."""
-    return next((i for i, f in enumerate(case.profile.families) if f.name == t.family), None)
+    return next((i for i, f in enumerate(analysis.profile.families) if f.name == t.family), None)
 
 
-def came_rows(case: Analysis, t: Threshold) -> Bools:
+def came_rows(analysis: Analysis, t: Threshold) -> Bools:
     """Consumed rows of a threshold's group, family and phases."""
-    wanted, family = chosen(t.phases), family_of(case, t)
-    rows: Bools = np.isin(case.came.consumers, groups_of(case, t))
+    wanted, family = chosen(t.phases), family_of(analysis, t)
+    rows: Bools = np.isin(analysis.came.consumers, groups_of(analysis, t))
     if family is not None:
-        rows &= case.came.family == family
+        rows &= analysis.came.family == family
     if wanted is not None:
-        rows &= np.isin(case.phases.codes(case.came.due, case.came.received), sorted(wanted))
+        rows &= np.isin(analysis.phases.codes(analysis.came.due, analysis.came.received), sorted(wanted))
     return rows
 
 
-def published_rows(case: Analysis, t: Threshold, *, no_faults: bool = False) -> Ints:
+def published_rows(analysis: Analysis, t: Threshold, *, no_faults: bool = False) -> Ints:
     """A column of 0 and 1 over the published rows: those of a threshold's family and phases.
 
     A message belongs to the phase of a fault that began before it had to be there.  `no_faults`: for what the account
     has shown to be no fault's, which belongs to the phase in which the message was due.
     """
-    wanted, family = chosen(t.phases), family_of(case, t)
-    due = case.table.due
+    wanted, family = chosen(t.phases), family_of(analysis, t)
+    due = analysis.table.due
     rows: Bools = np.ones(len(due), dtype=np.bool_)
     if family is not None:
-        rows &= case.table.row_family == family
+        rows &= analysis.table.row_family == family
     if wanted is not None:
-        rows &= np.isin(case.phases.codes(due, due if no_faults else None), sorted(wanted))
+        rows &= np.isin(analysis.phases.codes(due, due if no_faults else None), sorted(wanted))
     return rows.astype(np.int64)
 
 
-def untroubled(case: Analysis) -> Ints:
+def untroubled(analysis: Analysis) -> Ints:
     """A column of 0 and 1 over the published rows: those that were sent and waited for while all of ours kept up."""
-    n = len(case.behind)
-    before = np.concatenate(([0], np.cumsum(case.behind)))
-    first = np.clip(case.table.sent - case.low, 0, n)
-    last = np.clip(case.table.sent - case.low + case.phases.late_slices + 1, 0, n)
+    n = len(analysis.behind)
+    before = np.concatenate(([0], np.cumsum(analysis.behind)))
+    first = np.clip(analysis.table.sent - analysis.low, 0, n)
+    last = np.clip(analysis.table.sent - analysis.low + analysis.phases.late_slices + 1, 0, n)
     rows: Ints = np.equal(before[last], before[first]).astype(np.int64)
     return rows
 
 
-def within(case: Analysis, at_ns: int, wanted: set[int] | None) -> bool:
+def within(analysis: Analysis, at_ns: int, wanted: set[int] | None) -> bool:
     """Whether a moment lies in the wanted phases; None stands for all."""
-    return wanted is None or case.phases.code_at(at_ns) in wanted
+    return wanted is None or analysis.phases.code_at(at_ns) in wanted
 
 
 # -- on which samples it rests
 
 
-def spans_of(case: Analysis, wanted: set[int] | None, source: str = "") -> list[Span]:
+def spans_of(analysis: Analysis, wanted: set[int] | None, source: str = "") -> list[Span]:
     """The phases within the plan, without the time in which a planned fault holds a source of samples."""
     held = [
-        (a.began_ns, max(a.healed_ns, a.lifted_ns or 0) if a.healed_ns is not None else case.times.end_ns)
-        for a in case.acts
+        (a.began_ns, max(a.healed_ns, a.lifted_ns or 0) if a.healed_ns is not None else analysis.times.end_ns)
+        for a in analysis.fault_windows
         if a.began_ns is not None and a.link == source
     ]
-    return without(case.phases.stretches(wanted), held)
+    return without(analysis.phases.stretches(wanted), held)
 
 
-def resting_on(case: Analysis, t: Threshold, figure: Figure, found: Sequence[Sampled], *, proves: bool) -> Figure:
+def resting_on(analysis: Analysis, t: Threshold, figure: Figure, found: Sequence[Sampled], *, proves: bool) -> Figure:
     """The figure with how many samples it rests on; UNKNOWN where they are too few.
 
     `proves`: one bad sample is enough for a breach, so that it stands however few others there are.
     """
     breach = figure.verdict is Verdict.FAIL or (figure.value is not None and figure.value > t.limit)
-    thin = [s.said(case.times.seconds) for s in found if not s.enough]
+    thin = [s.said(analysis.times.seconds) for s in found if not s.enough]
     if thin and not (proves and breach and figure.verdict is not Verdict.UNKNOWN):
         return replace(figure, verdict=Verdict.UNKNOWN, why_not="; ".join(thin))
-    return replace(figure, samples="; ".join(s.said(case.times.seconds) for s in found))
+    return replace(figure, samples="; ".join(s.said(analysis.times.seconds) for s in found))

@@ -1,4 +1,4 @@
-"""What are the figures of the whole run?  Puts a case's folds into the parts of the results; applies no limit."""
+"""What are the figures of the whole run?  Puts an analysis's folds into the parts of the results; applies no limit."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ from loadtests.model.results import (
 from loadtests.tally.histogram import BUCKETS, bucket_of
 
 
-def run_info(case: Analysis) -> RunInfo:
+def run_info(analysis: Analysis) -> RunInfo:
     """Which run this is, as the main process's header says."""
-    headers = [h for _, p in case.facts.each() for h in p.headers]
+    headers = [h for _, p in analysis.facts.each() for h in p.headers]
     main = sorted(headers, key=lambda h: (h.role not in ("standalone", "master"), h.process))
-    finishes = sorted((f.at_ns, f.reason) for _, p in case.facts.each() for f in p.finishes)
+    finishes = sorted((f.at_ns, f.reason) for _, p in analysis.facts.each() for f in p.finishes)
     first = main[0] if main else None
     versions = {key: value for h in reversed(main) for key, value in sorted(h.versions.items())}
     return RunInfo(
         id=first.run if first else "",
-        profile=case.profile.name,
-        question=case.profile.question,
+        profile=analysis.profile.name,
+        question=analysis.profile.question,
         profile_sha256=first.profile_sha256 if first else "",
-        seed=case.profile.seed,
+        seed=analysis.profile.seed,
         started_at=first.started_at or None if first else None,
-        duration_s=case.times.seconds(finishes[-1][0]) if finishes and case.times.started else None,
+        duration_s=analysis.times.seconds(finishes[-1][0]) if finishes and analysis.times.started else None,
         workers=max((h.workers for h in headers), default=0),
         versions=dict(sorted(versions.items())),
         machine=next((h.machine for h in main if h.machine), ""),
@@ -57,9 +57,9 @@ def run_info(case: Analysis) -> RunInfo:
     )
 
 
-def _lost(case: Analysis, lost: Ints, injector: int | None) -> Lost:
+def _lost(analysis: Analysis, lost: Ints, injector: int | None) -> Lost:
     """`lost` per category."""
-    broker = int(lost[BROKER]) if case.blame.broker_known else None
+    broker = int(lost[BROKER]) if analysis.blame.broker_known else None
     return Lost(
         total=int(lost.sum()),
         defect=int(lost[DEFECT]),
@@ -85,20 +85,20 @@ def delivered_share(delivered: int, owed: int, away: Away) -> float | None:
     return round(delivered / due, 9) if due else None
 
 
-def delivery(case: Analysis) -> Delivery:
+def delivery(analysis: Analysis) -> Delivery:
     """The account over the whole run."""
-    ledger, table, came = case.ledger, case.table, case.came
-    publish, _, _ = publish_table(case)
-    groups = list(range(len(case.profile.consumers)))
+    ledger, table, came = analysis.ledger, analysis.table, analysis.came
+    publish, _, _ = publish_table(analysis)
+    groups = list(range(len(analysis.profile.consumers)))
     known = bool(ledger.judged)
     all_rows: Bools = np.ones(len(came.due), dtype=np.bool_)
     owed, delivered = int(ledger.owed_rows.sum()), int(ledger.delivered_rows.sum())
     away = _away(ledger.away_rows.sum(axis=(1, 2)))
-    seconds = case.phases.seconds_of(None)
+    seconds = analysis.phases.seconds_of(None)
     published = len(table.start) > 0
-    strange = {name: sum(row[3] for row in strange_rows(case, name)) for name in STRANGE}
-    looked_at = contents(case)
-    integrity = looked_at is not None and any(f.content != "unchecked" for f in case.profile.families)
+    strange = {name: sum(row[3] for row in strange_rows(analysis, name)) for name in STRANGE}
+    looked_at = contents(analysis)
+    integrity = looked_at is not None and any(f.content != "unchecked" for f in analysis.profile.families)
     return Delivery(
         published=table.published.size if published else None,
         failed=table.failed.size if published else None,
@@ -107,12 +107,12 @@ def delivery(case: Analysis) -> Delivery:
         offered=int(ledger.offered_rows.sum()) if published and not ledger.unjudged else None,
         owed=owed if known else None,
         unique=int(ledger.unique.sum()) if known else None,
-        repeated=repeated(case, all_rows, np.ones(len(table.start), dtype=np.int64), groups, None),
-        reordered=reordered(case, groups, None, None),
+        repeated=repeated(analysis, all_rows, np.ones(len(table.start), dtype=np.int64), groups, None),
+        reordered=reordered(analysis, groups, None, None),
         foreign=strange["foreign"],
         undecided=int(ledger.undecided_rows.sum()) if known else None,
-        late=late(case, all_rows) if came.counts.any() else None,
-        lost=_lost(case, ledger.lost().sum(axis=1), ledger.injector_at_most) if known else _NO_LOSS,
+        late=late(analysis, all_rows) if came.counts.any() else None,
+        lost=_lost(analysis, ledger.lost().sum(axis=1), ledger.injector_at_most) if known else _NO_LOSS,
         rate=delivered_share(delivered, owed, away) if known else None,
         received_per_s=round(int(came.unique.sum()) / seconds, 3) if seconds and came.counts.any() else None,
         rpo_s=ledger.longest_run_slices * SLICE_NS / NS_PER_S if known else None,
@@ -128,89 +128,91 @@ def delivery(case: Analysis) -> Delivery:
         restamped=strange["restamped"] if looked_at is not None else None,
         contents_checked=looked_at[0] if integrity and looked_at else None,
         contents=looked_at[1] if integrity and looked_at else None,
-        slow_readers=_slow_readers(case, known=known),
+        slow_readers=_slow_readers(analysis, known=known),
     )
 
 
-def _slow_readers(case: Analysis, *, known: bool) -> SlowReaders:
+def _slow_readers(analysis: Analysis, *, known: bool) -> SlowReaders:
     """The part of the groups that the profile expects to be slow."""
-    ledger, came = case.ledger, case.came
-    slow = [i for i, g in enumerate(case.profile.consumers) if g.expect_slow]
+    ledger, came = analysis.ledger, analysis.came
+    slow = [i for i, g in enumerate(analysis.profile.consumers) if g.expect_slow]
     rows: Bools = np.isin(came.consumers, slow)
-    published = np.ones(len(case.table.start), dtype=np.int64)
+    published = np.ones(len(analysis.table.start), dtype=np.int64)
     return SlowReaders(
-        groups=[case.profile.consumers[i].name for i in slow],
+        groups=[analysis.profile.consumers[i].name for i in slow],
         owed=int(ledger.owed_rows[slow].sum()) if known else None,
         unique=int(ledger.unique[:, slow].sum()) if known else None,
-        repeated=repeated(case, rows, published, slow, None),
-        reordered=reordered(case, slow, None, None),
-        late=late(case, rows) if came.counts.any() else None,
+        repeated=repeated(analysis, rows, published, slow, None),
+        reordered=reordered(analysis, slow, None, None),
+        late=late(analysis, rows) if came.counts.any() else None,
         lost=int(ledger.lost()[:, slow].sum()) if known else None,
-        others_latency_ms=latency_spread(came, ~rows & case.clean, case.slow_read),
+        others_latency_ms=latency_spread(came, ~rows & analysis.clean, analysis.slow_read),
     )
 
 
-def _calm(case: Analysis) -> Bools:
-    calm: Bools = case.phases.codes(case.came.due, case.came.received) == CALM
-    return calm & case.clean
+def _calm(analysis: Analysis) -> Bools:
+    calm: Bools = analysis.phases.codes(analysis.came.due, analysis.came.received) == CALM
+    return calm & analysis.clean
 
 
-def _calm_of_the_judged(case: Analysis) -> Bools:
+def _calm_of_the_judged(analysis: Analysis) -> Bools:
     """As the thresholds take it: without the groups that are expected to be slow, unless there are no others."""
-    rows: Bools = _calm(case) & np.isin(case.came.consumers, _judged_groups(case))
+    rows: Bools = _calm(analysis) & np.isin(analysis.came.consumers, _judged_groups(analysis))
     return rows
 
 
-def spreads(case: Analysis) -> dict[str, Spread]:
+def spreads(analysis: Analysis) -> dict[str, Spread]:
     """Distributions over the whole run; what came while a process was saturated, or left no reading, is left out."""
-    _, lag, blocked = publish_table(case)
+    _, lag, blocked = publish_table(analysis)
     return {
-        "latency": latency_spread(case.came, case.clean, case.slow_read),
-        "calm latency": latency_spread(case.came, _calm_of_the_judged(case), case.slow_read),
-        "service": service_spread(case, case.clean),
+        "latency": latency_spread(analysis.came, analysis.clean, analysis.slow_read),
+        "calm latency": latency_spread(analysis.came, _calm_of_the_judged(analysis), analysis.slow_read),
+        "service": service_spread(analysis, analysis.clean),
         "own lag": spread_of(lag.all()),
         "blocked": spread_of(blocked.all()),
-        "read delay": spread_of(case.came.read_delay.all()),
+        "read delay": spread_of(analysis.came.read_delay.all()),
     }
 
 
-def slowest_client_p95_ms(case: Analysis) -> float | None:
+def slowest_client_p95_ms(analysis: Analysis) -> float | None:
     """The greatest p95 of a consumer in calm phases, of the groups that are not expected to be slow."""
-    judged = slowest(case, _judged_groups(case), {CALM}).judged
+    judged = slowest(analysis, _judged_groups(analysis), {CALM}).judged
     return round((judged[0][1] + judged[0][2]) / 2, 6) if judged else None
 
 
-def _judged_groups(case: Analysis) -> list[int]:
-    groups = case.profile.consumers
+def _judged_groups(analysis: Analysis) -> list[int]:
+    groups = analysis.profile.consumers
     return [i for i, g in enumerate(groups) if not g.expect_slow] or list(range(len(groups)))
 
 
-def histograms(case: Analysis) -> dict[str, Bars]:
+def histograms(analysis: Analysis) -> dict[str, Bars]:
     """Distributions for drawing."""
-    _, lag, _ = publish_table(case)
-    rows = case.came.counts & case.clean
+    _, lag, _ = publish_table(analysis)
+    rows = analysis.came.counts & analysis.clean
     fresh = np.zeros(BUCKETS, dtype=np.int64)
-    for recovery in case.recovery:
+    for recovery in analysis.recovery:
         for seconds in recovery.consumers.distribution.get("first_fresh", []):
             fresh[bucket_of(round(seconds * NS_PER_S))] += 1
     return {
-        "latency": bars(case.came.latency.dense(rows)),
-        "calm latency": bars(case.came.latency.dense(rows & _calm_of_the_judged(case))),
-        "service": bars(case.came.service.dense(case.clean)),
+        "latency": bars(analysis.came.latency.dense(rows)),
+        "calm latency": bars(analysis.came.latency.dense(rows & _calm_of_the_judged(analysis))),
+        "service": bars(analysis.came.service.dense(analysis.clean)),
         "own lag": bars(lag.all()),
         "recovery first fresh": bars(fresh),
     }
 
 
-def queries(case: Analysis) -> dict[str, dict[str, Spread]]:
+def queries(analysis: Analysis) -> dict[str, dict[str, Spread]]:
     """Database reads per query."""
-    cells = _added((q.query, q) for _, process in case.facts.each() for q in process.queried)
+    cells = _added((q.query, q) for _, process in analysis.facts.each() for q in process.queried)
     return {name: {"connect": c, "query": q} for name, (c, q) in cells.items()}
 
 
-def requests(case: Analysis) -> dict[str, dict[str, Spread]]:
+def requests(analysis: Analysis) -> dict[str, dict[str, Spread]]:
     """Requests of the users of extensions, per kind, group and name."""
-    cells = _added((f"{q.kind} {q.group} {q.name}", q) for _, process in case.facts.each() for q in process.requested)
+    cells = _added(
+        (f"{q.kind} {q.group} {q.name}", q) for _, process in analysis.facts.each() for q in process.requested
+    )
     return {name: {"connect": c, "request": q} for name, (c, q) in cells.items()}
 
 
@@ -224,9 +226,9 @@ def _added(cells: Iterable[tuple[str, Queried | Requested]]) -> dict[str, tuple[
     return {name: (spread_of(c), spread_of(q)) for name, (c, q) in sorted(held.items())}
 
 
-def faults(case: Analysis) -> list[FaultResult]:
+def faults(analysis: Analysis) -> list[FaultResult]:
     """Every fault as it acted."""
-    at = case.times.seconds
+    at = analysis.times.seconds
     return [
         FaultResult(
             name=a.name,
@@ -240,74 +242,76 @@ def faults(case: Analysis) -> list[FaultResult]:
             proved=a.proved,
             lifted_by=a.lifted_by,
             detail=a.detail,
-            lost_charged=None if a.injected_ns is None else case.ledger.charged_to.get(a.name, 0),
+            lost_charged=None if a.injected_ns is None else analysis.ledger.charged_to.get(a.name, 0),
         )
-        for a in case.acts
+        for a in analysis.fault_windows
     ]
 
 
-def routes(case: Analysis) -> list[RouteResult]:
+def routes(analysis: Analysis) -> list[RouteResult]:
     """Each route family x consumer group that was planned or seen."""
-    ledger, came, table = case.ledger, case.came, case.table
-    calm_rows = (case.phases.codes(table.due) == CALM).astype(np.int64)
+    ledger, came, table = analysis.ledger, analysis.came, analysis.table
+    calm_rows = (analysis.phases.codes(table.due) == CALM).astype(np.int64)
     owed_rows, offered_rows = ledger.owed_rows, ledger.offered_rows
     found = []
-    for family in range(len(case.profile.families)):
+    for family in range(len(analysis.profile.families)):
         of_family = (table.row_family == family).astype(np.int64)
-        for group in range(len(case.profile.consumers)):
+        for group in range(len(analysis.profile.consumers)):
             rows = (came.family == family) & (came.consumers == group)
             offered, owed, delivered = (
                 int(c[group] @ of_family) for c in (offered_rows, owed_rows, ledger.delivered_rows)
             )
-            if not (offered or rows.any() or int(case.plan.offered_rows[group] @ of_family)):
+            if not (offered or rows.any() or int(analysis.plan.offered_rows[group] @ of_family)):
                 continue
             lost = ledger.lost(of_family)[:, group]
             known = bool(ledger.judged)
             found.append(
                 RouteResult(
-                    group=case.contract.group_name(case.contract.group_index(family, group)),
+                    group=analysis.contract.group_name(analysis.contract.group_index(family, group)),
                     owed=owed if known else None,
                     unique=int(ledger.unique[family, group]) if known else None,
-                    repeated=repeated(case, rows, of_family, [group], None, family),
-                    reordered=reordered(case, [group], family, None),
-                    late=late(case, rows),
-                    lost=_lost(case, lost, int(ledger.injector_rows[group] @ of_family)) if known else _NO_LOSS,
+                    repeated=repeated(analysis, rows, of_family, [group], None, family),
+                    reordered=reordered(analysis, [group], family, None),
+                    late=late(analysis, rows),
+                    lost=_lost(analysis, lost, int(ledger.injector_rows[group] @ of_family)) if known else _NO_LOSS,
                     calm_lost=int(ledger.lost(of_family * calm_rows)[:, group].sum()) if known else None,
-                    latency_ms=latency_spread(came, rows & case.clean, case.slow_read),
-                    calm_latency_ms=latency_spread(came, rows & _calm(case), case.slow_read),
+                    latency_ms=latency_spread(came, rows & analysis.clean, analysis.slow_read),
+                    calm_latency_ms=latency_spread(came, rows & _calm(analysis), analysis.slow_read),
                     offered=offered if known else None,
                     undecided=int(ledger.undecided_rows[group] @ of_family) if known else None,
                     away=_away(ledger.away_rows[:, group] @ of_family) if known else None,
                     delivered=delivered if known else None,
-                    expect_slow=case.profile.consumers[group].expect_slow,
+                    expect_slow=analysis.profile.consumers[group].expect_slow,
                 )
             )
     return found
 
 
-def effective_values(case: Analysis) -> list[EffectiveValue]:
+def effective_values(analysis: Analysis) -> list[EffectiveValue]:
     """Effective values as the main process recorded them, each once."""
     found: dict[str, EffectiveValue] = {}
-    for _, process in case.facts.each():
+    for _, process in analysis.facts.each():
         for e in process.effective:
             for key, value, source, relaxed in zip(e.key, e.value, e.source, e.relaxed, strict=True):
                 found.setdefault(key, EffectiveValue(key=key, value=value, source=source, relaxed=relaxed))
     return list(found.values())
 
 
-def user_notes(case: Analysis) -> list[UserNote]:
+def user_notes(analysis: Analysis) -> list[UserNote]:
     """What the user wrote down."""
-    notes = sorted((n.at_ns, n.text) for _, p in case.facts.each() for n in p.notes if n.by == "user")
-    return [UserNote(at_s=case.times.seconds(at_ns), text=text) for at_ns, text in notes]
+    notes = sorted((n.at_ns, n.text) for _, p in analysis.facts.each() for n in p.notes if n.by == "user")
+    return [UserNote(at_s=analysis.times.seconds(at_ns), text=text) for at_ns, text in notes]
 
 
-def log(case: Analysis) -> list[str]:
+def log(analysis: Analysis) -> list[str]:
     """Notes, what was strange, escalations and connections that were lost, in order of time."""
-    at = case.times.seconds
+    at = analysis.times.seconds
     lines: list[tuple[int, str]] = [
-        (n.at_ns, f"noted by the {n.by}: {n.text}" if n.by else n.text) for _, p in case.facts.each() for n in p.notes
+        (n.at_ns, f"noted by the {n.by}: {n.text}" if n.by else n.text)
+        for _, p in analysis.facts.each()
+        for n in p.notes
     ]
-    for _, process in case.facts.each():
+    for _, process in analysis.facts.each():
         lines += [(s[0], f"{s[3]} x {s[1]} at consumer {s[2]}: {s[4]}") for s in process.strange[:50]]
         for step in process.fault_steps:
             missed = step.effective.get(TOUCHED, ACTED) != ACTED
@@ -315,14 +319,14 @@ def log(case: Analysis) -> list[str]:
                 text = f"fault {step.name}: {step.step} {step.by} {step.detail}"
                 lines.append((step.after_ns, " ".join(text.split())))
     ends: dict[tuple[int, str], list[int]] = {}
-    for (consumer, _), (at_ns, why) in case.subs.left.items():
+    for (consumer, _), (at_ns, why) in analysis.subs.left.items():
         if why not in ("own", "end", "moved", ""):
             ends.setdefault((at_ns // NS_PER_S, why), []).append(consumer)
-    if words := all_said(case):
-        lines.append((case.times.end_ns, f"what the target said: {' | '.join(words)}"))
+    if words := all_said(analysis):
+        lines.append((analysis.times.end_ns, f"what the target said: {' | '.join(words)}"))
     lines += [
         (second * NS_PER_S, f"{len(who)} connections ended: {why} (first consumer {min(who)})")
         for (second, why), who in ends.items()
     ]
-    lines += [(0, line) for line in case.damage.lines]
+    lines += [(0, line) for line in analysis.damage.lines]
     return [f"{at(when):.1f} s: {text}" for when, text in sorted(lines)]

@@ -19,45 +19,45 @@ Word = tuple[int, str, int]
 """When, what, how often."""
 
 
-def said(case: Offered, from_ns: int | None = None, to_ns: int | None = None) -> list[str]:
+def said(analysis: Offered, from_ns: int | None = None, to_ns: int | None = None) -> list[str]:
     """What consumers were told when a connection was refused or ended, from a moment until before another.
 
     A line for each of at most ten groups of sentences: the first of them, how many, and when it was.
     """
-    return _grouped(case, _within(_connections(case), from_ns, to_ns))
+    return _grouped(analysis, _within(_connections(analysis), from_ns, to_ns))
 
 
-def began(case: Offered, from_ns: int | None = None, to_ns: int | None = None) -> str:
+def began(analysis: Offered, from_ns: int | None = None, to_ns: int | None = None) -> str:
     """What was said first, which explains the rest, and what was said most often; empty where nothing was."""
-    groups = _groups(_within(_connections(case), from_ns, to_ns))
-    return "; ".join(_line(case, g) for g in dict.fromkeys((min(groups), groups[0]))) if groups else ""
+    groups = _groups(_within(_connections(analysis), from_ns, to_ns))
+    return "; ".join(_line(analysis, g) for g in dict.fromkeys((min(groups), groups[0]))) if groups else ""
 
 
-def all_said(case: Offered, from_ns: int | None = None, to_ns: int | None = None) -> list[str]:
+def all_said(analysis: Offered, from_ns: int | None = None, to_ns: int | None = None) -> list[str]:
     """The same, with what publishers and readers were told."""
     return [
-        *said(case, from_ns, to_ns),
-        *_grouped(case, _within(_publishes(case), from_ns, to_ns)),
-        *_grouped(case, _within(_queries(case), from_ns, to_ns)),
+        *said(analysis, from_ns, to_ns),
+        *_grouped(analysis, _within(_publishes(analysis), from_ns, to_ns)),
+        *_grouped(analysis, _within(_queries(analysis), from_ns, to_ns)),
     ]
 
 
-def _connections(case: Offered) -> Iterator[Word]:
-    for _, process in case.facts.each():
+def _connections(analysis: Offered) -> Iterator[Word]:
+    for _, process in analysis.facts.each():
         for s in process.subscriptions:
             if s.step == "left" and s.why in _TARGETS:
                 yield s.at_ns, f"{s.why}: {s.detail}" if s.detail else s.why, 1
 
 
-def _publishes(case: Offered) -> Iterator[Word]:
-    for _, process in case.facts.each():
+def _publishes(analysis: Offered) -> Iterator[Word]:
+    for _, process in analysis.facts.each():
         for (second, text), count in process.said.items():
             if text:
                 yield second * NS_PER_S, f"publish: {text}", count
 
 
-def _queries(case: Offered) -> Iterator[Word]:
-    for _, process in case.facts.each():
+def _queries(analysis: Offered) -> Iterator[Word]:
+    for _, process in analysis.facts.each():
         for q in process.queried:
             if q.failed:
                 yield q.due_slice * SLICE_NS, f"query {q.query}: {q.example}", q.failed
@@ -67,9 +67,9 @@ def _within(words: Iterable[Word], from_ns: int | None, to_ns: int | None) -> li
     return [w for w in words if (from_ns is None or w[0] >= from_ns) and (to_ns is None or w[0] < to_ns)]
 
 
-def _grouped(case: Offered, words: list[Word]) -> list[str]:
+def _grouped(analysis: Offered, words: list[Word]) -> list[str]:
     found = _groups(words)
-    lines = [_line(case, group) for group in found[:GROUPS]]
+    lines = [_line(analysis, group) for group in found[:GROUPS]]
     if len(found) > GROUPS:
         lines.append(f"and {len(found) - GROUPS} other answers, {sum(g[2] for g in found[GROUPS:])} times")
     return lines
@@ -85,9 +85,9 @@ def _groups(words: list[Word]) -> list[Word]:
     return sorted(groups.values(), key=lambda g: (-g[2], g[0], g[1]))
 
 
-def _line(case: Offered, group: Word) -> str:
+def _line(analysis: Offered, group: Word) -> str:
     at_ns, text, count = group
-    return f"{text} ({f'{count} times, first' if count > 1 else 'once,'} at {case.times.seconds(at_ns):.1f} s)"
+    return f"{text} ({f'{count} times, first' if count > 1 else 'once,'} at {analysis.times.seconds(at_ns):.1f} s)"
 
 
 def _alike(text: str) -> str:

@@ -21,11 +21,11 @@ Values = list[float | None]
 class _Axis:
     """Steps of several slices from T0's slice to the end."""
 
-    def __init__(self, case: Analysis) -> None:
-        short = (case.times.end_ns - case.times.t0_ns) / NS_PER_S < _SHORT_S
+    def __init__(self, analysis: Analysis) -> None:
+        short = (analysis.times.end_ns - analysis.times.t0_ns) / NS_PER_S < _SHORT_S
         self.slices = 5 if short else 10
-        self.low = case.low
-        self.steps = -(-(case.high - case.low) // self.slices)
+        self.low = analysis.low
+        self.steps = -(-(analysis.high - analysis.low) // self.slices)
         self.seconds = self.slices * SLICE_NS / NS_PER_S
 
     def sums(self, slices: Ints, weight: Ints) -> Ints:
@@ -46,61 +46,61 @@ class _Axis:
         return [round(sum(held[s]) / len(held[s]), 3) if s in held else None for s in range(self.steps)]
 
 
-def timeline(case: Analysis) -> Series:
+def timeline(analysis: Analysis) -> Series:
     """All series of a run."""
-    axis, came, table = _Axis(case), case.came, case.table
-    lost = case.ledger.lost_rows.sum(axis=(0, 1))
-    publish, lag, _ = publish_table(case)
+    axis, came, table = _Axis(analysis), analysis.came, analysis.table
+    lost = analysis.ledger.lost_rows.sum(axis=(0, 1))
+    publish, lag, _ = publish_table(analysis)
     series: dict[str, Values] = {
         "delivered_per_s": axis.rates(came.received, came.unique),
         "published_per_s": axis.rates(table.sent, table.end - table.start),
-        "unseen": _unseen(case, axis, lost),
-        **_latencies(case, axis),
-        "connected": _connected(case, axis),
+        "unseen": _unseen(analysis, axis, lost),
+        **_latencies(analysis, axis),
+        "connected": _connected(analysis, axis),
         "repeated": [float(v) for v in axis.sums(came.received, came.repeated)],
         "lost_per_s": axis.rates(table.due, lost),
         "not_offered": [float(v) for v in axis.sums(publish[1], publish[3])],
         "own_lag_p99_ms": _quantiles(axis, publish[1][lag.row], lag.bucket, lag.count, (0.99,))[0],
     }
-    for source, metric, name, scale in _readings(case):
-        readings = [(at, v * scale) for _, p in case.facts.each() for at, v in p.samples.get((source, metric), ())]
+    for source, metric, name, scale in _readings(analysis):
+        readings = [(at, v * scale) for _, p in analysis.facts.each() for at, v in p.samples.get((source, metric), ())]
         series[f"{name}:{source}"] = axis.means(readings)
-    for process, facts in case.facts.each():
+    for process, facts in analysis.facts.each():
         if facts.seconds:
             own = f"load generator {process}"
             series[f"memory_mb:{own}"] = axis.means([(s.at_ns, s.rss_bytes / 1e6) for s in facts.seconds])
             series[f"cpu:{own}"] = axis.means([(s.at_ns, s.cpu_percent) for s in facts.seconds])
-    return Series(slice_s=axis.seconds, from_s=case.times.seconds(case.low * SLICE_NS), series=series)
+    return Series(slice_s=axis.seconds, from_s=analysis.times.seconds(analysis.low * SLICE_NS), series=series)
 
 
-def _readings(case: Analysis) -> list[tuple[str, str, str, float]]:
-    known = sorted({key for _, p in case.facts.each() for key in p.samples})
+def _readings(analysis: Analysis) -> list[tuple[str, str, str, float]]:
+    known = sorted({key for _, p in analysis.facts.each() for key in p.samples})
     names = {"rss_bytes": ("memory_mb", 1e-6), "cpu_percent": ("cpu", 1.0), LINK_DELAY: ("link_delay_ms", 1e-6)}
     return [(source, metric, *names[metric]) for source, metric in known if metric in names]
 
 
-def _unseen(case: Analysis, axis: _Axis, lost: Ints) -> Values:
+def _unseen(analysis: Analysis, axis: _Axis, lost: Ints) -> Values:
     """Acknowledged and not yet delivered, at the end of each step; a lost one counts until its delivery limit."""
-    came, table = case.came, case.table
-    change = np.zeros(case.high - case.low + 1, dtype=np.int64)
+    came, table = analysis.came, analysis.table
+    change = np.zeros(analysis.high - analysis.low + 1, dtype=np.int64)
     top = len(change) - 1
 
     def put(start: Ints, end: Ints, weight: Ints) -> None:
-        np.add.at(change, np.clip(start - case.low, 0, top), weight)
-        np.add.at(change, np.clip(np.maximum(end, start) - case.low, 0, top), -weight)
+        np.add.at(change, np.clip(start - analysis.low, 0, top), weight)
+        np.add.at(change, np.clip(np.maximum(end, start) - analysis.low, 0, top), -weight)
 
     put(came.due, came.received, came.unique)
-    put(table.due, table.due + case.blame.late_slices, lost)
+    put(table.due, table.due + analysis.blame.late_slices, lost)
     level = np.cumsum(change)[:-1]
     ends = np.minimum((np.arange(axis.steps) + 1) * axis.slices, len(level)) - 1
     return [float(v) for v in level[ends]]
 
 
-def _latencies(case: Analysis, axis: _Axis) -> dict[str, Values]:
-    rows: Bools = case.came.counts & case.clean
-    bins = case.came.latency
+def _latencies(analysis: Analysis, axis: _Axis) -> dict[str, Values]:
+    rows: Bools = analysis.came.counts & analysis.clean
+    bins = analysis.came.latency
     keep = rows[bins.row]
-    found = _quantiles(axis, case.came.due[bins.row[keep]], bins.bucket[keep], bins.count[keep], (0.5, 0.95, 0.99))
+    found = _quantiles(axis, analysis.came.due[bins.row[keep]], bins.bucket[keep], bins.count[keep], (0.5, 0.95, 0.99))
     return {f"latency_{name}_ms": values for name, values in zip(("p50", "p95", "p99"), found, strict=True)}
 
 
@@ -117,6 +117,6 @@ def _quantiles(axis: _Axis, slices: Ints, bucket: Ints, count: Ints, wanted: tup
     return found
 
 
-def _connected(case: Analysis, axis: _Axis) -> Values:
-    per_slice: Floats = case.subs.connected(case.low, case.high, case.subs.intervals).astype(np.float64)
+def _connected(analysis: Analysis, axis: _Axis) -> Values:
+    per_slice: Floats = analysis.subs.connected(analysis.low, analysis.high, analysis.subs.intervals).astype(np.float64)
     return [float(per_slice[i * axis.slices]) for i in range(axis.steps)]

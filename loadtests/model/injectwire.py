@@ -65,8 +65,8 @@ class End(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
     by: str
 
 
-class CrewState(msgspec.Struct, frozen=True, kw_only=True, tag="crew_state"):
-    """How far the run's own users are with what a CrewOrder asked; sums over all processes."""
+class UserFaultState(msgspec.Struct, frozen=True, kw_only=True, tag="crew_state"):
+    """How far the run's own users are with what a UserFaultOrder asked; sums over all processes."""
 
     fault: str
     counts: dict[str, int]
@@ -82,7 +82,7 @@ class Quit(msgspec.Struct, frozen=True, kw_only=True, tag="quit"):
     """Heal and end."""
 
 
-ToInjector = Begin | Schedule | Go | End | CrewState | HealAll | Quit
+ToInjector = Begin | Schedule | Go | End | UserFaultState | HealAll | Quit
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
@@ -98,7 +98,7 @@ class Announce(msgspec.Struct, frozen=True, kw_only=True, tag="announce"):
     fault: str
 
 
-class CrewOrder(msgspec.Struct, frozen=True, kw_only=True, tag="crew_order"):
+class UserFaultOrder(msgspec.Struct, frozen=True, kw_only=True, tag="crew_order"):
     """What the run's own users shall do, or stop doing: a fault that consumers or publishers play themselves.
 
     They stop by themselves at `until_ns`, so that a dead injector leaves nothing behind.
@@ -128,4 +128,4 @@ class Alive(msgspec.Struct, frozen=True, kw_only=True, tag="alive"):
     """The injector's process runs; said whenever it has had nothing else to say for a second."""
 
 
-FromInjector = Ready | Announce | CrewOrder | Emitted | Healed | Alive
+FromInjector = Ready | Announce | UserFaultOrder | Emitted | Healed | Alive

@@ -306,7 +306,7 @@ ACTED, NOTHING, NOT_OBSERVABLE = "acted", "nothing", "not observable"
 """The three results of a proof."""
 
 
-class CrewFault(_Record, frozen=True, kw_only=True, array_like=True, tag="crew_fault"):
+class ChosenUsers(_Record, frozen=True, kw_only=True, array_like=True, tag="crew_fault"):
     """Which of the run's own users one fault chose; written by the leading process when they are told.
 
     A consumer fault disturbs these consumers and no others.  When it began and ended, its FaultSteps say.
@@ -359,7 +359,7 @@ class HarnessSecond(_Record, frozen=True, kw_only=True, array_like=True, tag="ha
     checked: int = -1  # of them, those whose content was
 
 
-class Users(_Record, frozen=True, kw_only=True, array_like=True, tag="users"):
+class WantedUsers(_Record, frozen=True, kw_only=True, array_like=True, tag="users"):
     """The user count changed; it ends a baseline."""
 
     at_ns: int
@@ -408,31 +408,7 @@ class Finish(_Record, frozen=True, kw_only=True, array_like=True, tag="finish"):
 
 
 Record = (
-    Header
-    | Effective
-    | Published
-    | Settled
-    | PublishTimes
-    | Consumed
-    | ClientLatency
-    | RouteSet
-    | Subscription
-    | Deviations
-    | Strange
-    | Touched
-    | FirstAfter
-    | Closing
-    | Queried
-    | Requested
-    | PathProbe
-    | FaultStep
-    | CrewFault
-    | PhaseMark
-    | Samples
-    | HarnessSecond
-    | Users
-    | Trouble
-    | ServiceEnded
-    | Note
-    | Finish
-)
+    Header | Effective | Published | Settled | PublishTimes | Consumed | ClientLatency | RouteSet | Subscription
+    | Deviations | Strange | Touched | FirstAfter | Closing | Queried | Requested | PathProbe | FaultStep
+    | ChosenUsers | PhaseMark | Samples | HarnessSecond | WantedUsers | Trouble | ServiceEnded | Note | Finish
+)  # fmt: skip

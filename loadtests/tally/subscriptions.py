@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from loadtests.model.ports import Emit
+from loadtests.model.interfaces import Emit
 from loadtests.model.records import RouteSet, Subscription
 
 Step = Literal["asked", "confirmed", "leaving", "left"]

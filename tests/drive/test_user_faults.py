@@ -26,7 +26,7 @@ from loadtests.drive.run_context import Addresses, Lease, RunContext
 from loadtests.model.contract import Contract
 from loadtests.model.errors import BadInput
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.injectwire import CrewOrder
+from loadtests.model.injectwire import UserFaultOrder
 from loadtests.model.profile.chosen_users import chosen
 from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.tables import Identity, Run, Sampling, Target, Threshold
@@ -151,7 +151,7 @@ class Rig:
     def order(
         self, kind: str, *, on: bool = True, for_s: float = 30.0, where: str = "consumers", **asked: Any
     ) -> set[int]:
-        order = CrewOrder(
+        order = UserFaultOrder(
             fault="f", kind=kind, where=where, on=on, asked=asked,
             until_ns=self.context.clock.now_ns() + int(for_s * NS_PER_S),
         )  # fmt: skip

@@ -7,7 +7,7 @@ import re
 import pytest
 from launching import Bench, Run, Started
 
-from loadtests.model.records import CrewFault, FaultStep, Subscription
+from loadtests.model.records import ChosenUsers, FaultStep, Subscription
 
 pytestmark = [pytest.mark.e2e, pytest.mark.group("JUDGED")]
 
@@ -95,8 +95,8 @@ def steps(run: Run, fault: str) -> dict[str, FaultStep]:
     return {step.step: step for step in run.of(FaultStep) if step.name == fault}
 
 
-def chosen(run: Run, fault: str) -> CrewFault:
-    (found,) = [record for record in run.of(CrewFault) if record.fault == fault]
+def chosen(run: Run, fault: str) -> ChosenUsers:
+    (found,) = [record for record in run.of(ChosenUsers) if record.fault == fault]
     return found
 
 

@@ -11,7 +11,7 @@ import pytest
 from launching import Bench, Run, Started, until
 from test_crew import PROFILE
 
-from loadtests.model.records import CrewFault, FaultStep
+from loadtests.model.records import ChosenUsers, FaultStep
 from loadtests.stack.folder import PASSWORDS
 from loadtests.stack.passwords import kept
 
@@ -68,7 +68,7 @@ def test_expired_tokens_are_refused_by_the_gateway_and_good_ones_come_back(playe
     assert proof["chosen"] == 8
     assert proof["gateway_refused"] >= 8
     assert proof["accepted"] == 0
-    (crew,) = run.of(CrewFault)
+    (crew,) = run.of(ChosenUsers)
     assert len(crew.consumers) == 8
     assert run.results["recovery"][0]["recovery_s"] is not None
 

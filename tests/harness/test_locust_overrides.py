@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.harness.locust_main import ruled
-from loadtests.harness.locust_overrides import Override, effective, of_the_crew, told_to_locust
+from loadtests.harness.locust_overrides import Override, effective, of_the_users, told_to_locust
 from loadtests.model.user_kinds import USERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,11 +67,11 @@ def test_what_plain_locust_heeds_is_named_with_its_source(tmp_path: Path, monkey
     assert told_to_locust(argv=["--headless"]) == []
 
 
-def test_classes_that_were_not_chosen_are_of_the_crew() -> None:
+def test_classes_that_were_not_chosen_are_of_the_users() -> None:
     planned = {"publisher": 4, "consumer": 50, "reader": 0}
     everybody = [kind.user_class for kind in USERS.values()]
-    assert of_the_crew(planned, everybody, None) == []
-    assert of_the_crew(planned, everybody, 7) == [Override("consumers", "7", "option")]
-    assert of_the_crew(planned, ["WebSocketClient"], None) == [Override("publishers", "0", "option")]
-    assert of_the_crew(planned, ["EventPublisher"], 7) == [Override("consumers", "0", "option")]
+    assert of_the_users(planned, everybody, None) == []
+    assert of_the_users(planned, everybody, 7) == [Override("consumers", "7", "option")]
+    assert of_the_users(planned, ["WebSocketClient"], None) == [Override("publishers", "0", "option")]
+    assert of_the_users(planned, ["EventPublisher"], 7) == [Override("consumers", "0", "option")]
     assert effective([]) == []

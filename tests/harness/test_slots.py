@@ -1,11 +1,18 @@
-"""Is every slot held by one user at a time, the lowest free one first, and never an epoch used twice?"""
+"""Is every slot held by one user at a time, the lowest free one first, and never an epoch used twice?
+
+Does every worker get its share of every class?  Locust alone would put all publishers on one of two workers.
+"""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from hypothesis import given
 from hypothesis import strategies as st
+from locust import User
+from locust.runners import WorkerNode
 
-from loadtests.harness.slots import LOST_EPOCHS, SlotBook
+from loadtests.harness.slots import LOST_EPOCHS, BalancedDispatcher, SlotBook
 
 
 def test_the_lowest_free_slot_comes_first() -> None:
@@ -48,3 +55,68 @@ def test_no_slot_has_two_holders_and_no_epoch_two_lives(steps: list[tuple[str, i
         elif what == "lose":
             book.lose(holder)
             held = {slot: who for slot, who in held.items() if who != holder}
+
+
+def user_class(name: str, count: int) -> type[User]:
+    return type(name, (User,), {"fixed_count": count, "weight": 1})
+
+
+@given(counts=st.lists(st.integers(1, 40), min_size=1, max_size=3), workers=st.integers(1, 4), rate=st.integers(1, 100))
+def test_users_of_every_class_are_dealt_out_evenly(counts: list[int], workers: int, rate: int) -> None:
+    classes = [user_class(f"Class{i}", c) for i, c in enumerate(counts)]
+    dispatcher = BalancedDispatcher([WorkerNode(f"host_{i}") for i in range(workers)], classes)
+    dispatcher._wait_between_dispatch_iteration_context = nullcontext  # no pause between the steps of the ramp
+    dispatcher.new_dispatch(sum(counts), rate)
+    *_, placed = dispatcher
+    for index, count in enumerate(counts):
+        shares = [on_worker[f"Class{index}"] for on_worker in placed.values()]
+        assert sum(shares) == count
+        assert max(shares) - min(shares) <= 1
+
+
+def test_a_new_worker_gets_its_share_too() -> None:
+    classes = [user_class("A", 6), user_class("B", 4)]
+    dispatcher = BalancedDispatcher([WorkerNode("host_0")], classes)
+    dispatcher.new_dispatch(10, 100)
+    list(dispatcher)
+    dispatcher.add_worker(WorkerNode("host_1"))
+    dispatcher.new_dispatch(10, 100)
+    placed = next(dispatcher)
+    assert placed == {"host_0": {"A": 3, "B": 2}, "host_1": {"A": 3, "B": 2}}
+
+
+def planned_classes() -> list[type[User]]:
+    return [user_class("EventPublisher", 4), user_class("WebSocketClient", 100), user_class("DatabaseReader", 2)]
+
+
+def played(dispatcher: BalancedDispatcher, users: int, rate: int = 100) -> dict[str, int]:
+    """Who is there after Locust was asked for so many users."""
+    dispatcher.new_dispatch(users, rate)
+    *_, placed = dispatcher
+    return {name: sum(of[name] for of in placed.values()) for name in next(iter(placed.values()))}
+
+
+@given(
+    wanted=st.lists(st.integers(1, 140), min_size=1, max_size=6), workers=st.integers(1, 3), rate=st.integers(1, 200)
+)
+def test_only_consumers_are_taken_away_and_brought_back(wanted: list[int], workers: int, rate: int) -> None:
+    dispatcher = BalancedDispatcher([WorkerNode(f"host_{i}") for i in range(workers)], planned_classes())
+    dispatcher._wait_between_dispatch_iteration_context = nullcontext
+    there = played(dispatcher, 106)
+    for users in wanted:
+        there = played(dispatcher, users, rate)
+        consumers = min(max(users - 6, 0), 100)
+        assert there == {"EventPublisher": 4, "WebSocketClient": consumers, "DatabaseReader": 2}
+
+
+def test_a_worker_that_joins_when_consumers_are_away_moves_no_publisher_away() -> None:
+    dispatcher = BalancedDispatcher([WorkerNode("host_0")], planned_classes())
+    played(dispatcher, 106)
+    played(dispatcher, 10)
+    dispatcher.add_worker(WorkerNode("host_1"))
+    dispatcher.new_dispatch(10, 100)
+    placed = next(dispatcher)
+    assert {name: sum(of[name] for of in placed.values()) for name in placed["host_0"]} == {
+        "EventPublisher": 4, "WebSocketClient": 4, "DatabaseReader": 2,
+    }  # fmt: skip
+    assert placed["host_1"] == {"EventPublisher": 2, "WebSocketClient": 2, "DatabaseReader": 1}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from loadtests.harness.fault_control import CrewBook
-from loadtests.model.injectwire import CrewOrder
+from loadtests.harness.fault_control import UserFaultBook
+from loadtests.model.injectwire import UserFaultOrder
 from loadtests.model.profile.profile import Profile
 
 PROFILE = Profile.model_validate(
@@ -21,12 +21,12 @@ PROFILE = Profile.model_validate(
 )
 
 
-def order(kind: str = "stalled-consumers", where: str = "a", **asked: float | str) -> CrewOrder:
-    return CrewOrder(fault="f", kind=kind, where=where, on=True, until_ns=9, asked=dict(asked))
+def order(kind: str = "stalled-consumers", where: str = "a", **asked: float | str) -> UserFaultOrder:
+    return UserFaultOrder(fault="f", kind=kind, where=where, on=True, until_ns=9, asked=dict(asked))
 
 
 def test_whom_a_fault_chose_is_a_record() -> None:
-    record = CrewBook(PROFILE, 6).begin(order(share=0.5), 5)
+    record = UserFaultBook(PROFILE, 6).begin(order(share=0.5), 5)
     assert (record.fault, record.kind, record.from_ns, record.to_ns) == ("f", "stalled-consumers", 5, 9)
     assert len(record.consumers) == 2
     assert set(record.consumers) < {0, 1, 2, 3}
@@ -34,20 +34,20 @@ def test_whom_a_fault_chose_is_a_record() -> None:
 
 
 def test_every_process_chooses_the_same() -> None:
-    assert CrewBook(PROFILE, 6).slots(order(share=0.5)) == CrewBook(PROFILE, 6).slots(order(share=0.5))
+    assert UserFaultBook(PROFILE, 6).slots(order(share=0.5)) == UserFaultBook(PROFILE, 6).slots(order(share=0.5))
 
 
 def test_consumers_that_somebody_added_by_hand_are_chosen_too() -> None:
-    assert CrewBook(PROFILE, 10).begin(order(), 5).consumers == [0, 1, 2, 3, 6, 8]
+    assert UserFaultBook(PROFILE, 10).begin(order(), 5).consumers == [0, 1, 2, 3, 6, 8]
 
 
 def test_publishers_are_no_consumers() -> None:
-    record = CrewBook(PROFILE, 6).begin(order("bad-input", "publishers", form="unknown", share=0.1), 5)
+    record = UserFaultBook(PROFILE, 6).begin(order("bad-input", "publishers", form="unknown", share=0.1), 5)
     assert (record.consumers, record.publishers) == ([], [0, 1, 2])
 
 
 def test_parts_are_summed_and_told_when_something_changed() -> None:
-    book = CrewBook(PROFILE, 6)
+    book = UserFaultBook(PROFILE, 6)
     book.begin(order(), 5)
     parts = [{"f": {"in_force": 1, "closed": 2}}, {"f": {"in_force": 3}}, {}]
     (state,) = book.news(parts)
@@ -58,7 +58,7 @@ def test_parts_are_summed_and_told_when_something_changed() -> None:
 
 
 def test_a_fault_that_begins_anew_is_told_anew() -> None:
-    book = CrewBook(PROFILE, 6)
+    book = UserFaultBook(PROFILE, 6)
     book.begin(order(), 5)
     parts = [{"f": {"in_force": 4}}]
     assert list(book.news(parts))

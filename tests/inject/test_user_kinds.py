@@ -16,7 +16,7 @@ from beside import beside
 from loadtests.inject.injector_client import InjectorHandle
 from loadtests.inject.kinds import KINDS, on_users
 from loadtests.inject.kinds.on_users import SeenOfUsers
-from loadtests.model.injectwire import Begin, CrewOrder, CrewState, FromInjector, PlannedFault, Schedule
+from loadtests.model.injectwire import Begin, FromInjector, PlannedFault, Schedule, UserFaultOrder, UserFaultState
 
 from .conftest import NS_PER_S, READY_S, Ear, Place, Run, begin_for
 
@@ -30,14 +30,14 @@ class Users:
 
     def __init__(self, counts: dict[str, int] | None, *, stops: bool = True) -> None:
         self.counts, self.stops = counts, stops
-        self.orders: list[CrewOrder] = []
+        self.orders: list[UserFaultOrder] = []
 
     def hear(self, message: FromInjector, say: Callable[[Any], object]) -> None:
-        if isinstance(message, CrewOrder):
+        if isinstance(message, UserFaultOrder):
             self.orders.append(message)
             if self.counts is not None and (message.on or self.stops):
                 counts = self.counts if message.on else self.counts | {"in_force": 0}
-                say(CrewState(fault=message.fault, counts=counts))
+                say(UserFaultState(fault=message.fault, counts=counts))
 
 
 class UsersRun(Run):

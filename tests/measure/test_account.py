@@ -10,9 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from loadtests.measure.absences import CAUSES
-from loadtests.measure.analysis import analyse
 from loadtests.measure.history_tables import HistoryTables, fold
 from loadtests.measure.judge import conclude, judge
+from loadtests.measure.stages import analyse
 from loadtests.model.results import Results, to_json
 from tests.examples import examples
 from tests.measure.oracle import count

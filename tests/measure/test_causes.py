@@ -175,14 +175,16 @@ def test_a_delay_that_had_to_be_lifted_the_hard_way_may_have_taken_it() -> None:
 # -- faults that consumers play
 
 
-def crew(world: World, *consumers: int) -> None:
+def user_faults(world: World, *consumers: int) -> None:
     (it,) = world.faults
-    world.extra.append(r.CrewFault(fault="it", kind=it.kind, consumers=list(consumers), from_ns=it.start, to_ns=it.end))
+    world.extra.append(
+        r.ChosenUsers(fault="it", kind=it.kind, consumers=list(consumers), from_ns=it.start, to_ns=it.end)
+    )
 
 
 def test_a_consumers_fault_is_charged_for_those_whom_it_chose_and_no_others() -> None:
     world = world_of(fault("stalled-consumers", "plain"))
-    crew(world, 0)
+    user_faults(world, 0)
     (it,) = world.faults
     world.deliver(lambda m, stay: stay.consumer in (0, 1) and it.start <= m.sent < it.end)
     lost = judge(world.profile, world.history()).delivery.lost
@@ -193,7 +195,7 @@ def test_a_consumers_fault_is_charged_for_those_whom_it_chose_and_no_others() ->
 def test_the_edges_of_a_chosen_consumers_connection_are_excused_and_those_of_others_are_not() -> None:
     for chosen, undecided in ((0, False), (1, True)):
         world = world_of(fault("offline-consumers", "plain"), guard={"undecided_share": 1.0})
-        crew(world, chosen)
+        user_faults(world, chosen)
         (it,) = world.faults
         stay = world.stays[0]
         world.stays.append(Stay(consumer=0, epoch=1, start=it.end - 50 * MS, end=stay.end))

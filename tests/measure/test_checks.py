@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from loadtests.measure.checks import MEASURES
 from loadtests.measure.judge import judge
-from loadtests.measure.measures import MEASURES
 from loadtests.model import records as r
 from loadtests.model.codec import Frame, Torn
 from loadtests.model.ids import SLICE_NS

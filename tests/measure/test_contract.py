@@ -157,7 +157,7 @@ def test_a_change_of_the_user_count_ends_the_baseline() -> None:
 
     start = world.warm + 3 * S
     world.faults.append(FaultIn(name="cut", kind="down", link="gateway-postgres", start=start, end=start + S))
-    world.extra += [r.Users(at_ns=0, wanted={"C": 5}), r.Users(at_ns=start - 20 * MS, wanted={"C": 6})]
+    world.extra += [r.WantedUsers(at_ns=0, wanted={"C": 5}), r.WantedUsers(at_ns=start - 20 * MS, wanted={"C": 6})]
     results = run(world)
     assert results.recovery[0].verdict is Verdict.UNKNOWN
     assert "calm stretch" in results.recovery[0].summary

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import msgspec
 import pytest
 
-from loadtests.measure.analysis import analyse
+from loadtests.measure.checks import MEASURES
 from loadtests.measure.history_tables import fold
-from loadtests.measure.measures import MEASURES
+from loadtests.measure.stages import analyse
 from loadtests.measure.validity import harness_checks
 from loadtests.model import results
 from loadtests.model.measures import DEFAULT_LIMITS

@@ -98,7 +98,7 @@ def test_a_changed_number_of_users_is_named() -> None:
     world = World(profile()).calm()
     for at_ns, consumers in ((T0 - S, 5), (T0 + 3 * S, 3), (T0 + 5 * S, 3)):
         wanted = {"EventPublisher": 2, "WebSocketClient": consumers}
-        world.extra.append(r.Users(at_ns=at_ns, wanted=wanted))
+        world.extra.append(r.WantedUsers(at_ns=at_ns, wanted=wanted))
     reasons = judge(world.profile, world.history()).reasons
     assert reasons[-1] == "3 consumers instead of 5 from 3.0 s on: the user count was changed"
     assert len([reason for reason in reasons if "instead of" in reason]) == 1

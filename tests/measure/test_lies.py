@@ -213,8 +213,8 @@ def test_consumers_that_locust_took_away_are_no_clients_that_the_target_lost() -
     fault = world.faults[0]
     world.deliver(lambda m, stay: fault.start <= m.sent < fault.end)
     world.extra += [
-        r.Users(at_ns=world.warm - S, wanted={"WebSocketClient": 5, "EventPublisher": 2}),
-        r.Users(at_ns=world.warm + S, wanted={"WebSocketClient": 3, "EventPublisher": 2}),
+        r.WantedUsers(at_ns=world.warm - S, wanted={"WebSocketClient": 5, "EventPublisher": 2}),
+        r.WantedUsers(at_ns=world.warm + S, wanted={"WebSocketClient": 3, "EventPublisher": 2}),
     ]
     results = judge(world.profile, world.history())
     assert results.recovery[0].verdict is Verdict.PASS, results.recovery[0].summary
@@ -223,7 +223,7 @@ def test_consumers_that_locust_took_away_are_no_clients_that_the_target_lost() -
 
 
 def test_publishers_that_are_gone_offer_less_than_planned() -> None:
-    fewer = r.Users(at_ns=3 * S + S // 2, wanted={"WebSocketClient": 5, "EventPublisher": 1})
+    fewer = r.WantedUsers(at_ns=3 * S + S // 2, wanted={"WebSocketClient": 5, "EventPublisher": 1})
     dead = r.Trouble(process="main", from_ns=4 * S, to_ns=-1, what="the worker is gone")
     for record in (fewer, dead):
         world = World(profile()).calm()

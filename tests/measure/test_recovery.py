@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadtests.measure.analysis import analyse
 from loadtests.measure.history_tables import fold
 from loadtests.measure.judge import judge
 from loadtests.measure.recovery_spread import consumer_table
+from loadtests.measure.stages import analyse
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.records import FirstAfter, PhaseMark, Touched
 from loadtests.model.results import Results, Verdict

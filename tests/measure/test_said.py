@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from loadtests.measure.analysis import analyse
 from loadtests.measure.history_tables import fold
 from loadtests.measure.judge import judge
+from loadtests.measure.stages import analyse
 from loadtests.measure.target_words import GROUPS, all_said, said
 from loadtests.model import records as r
 from loadtests.model.ids import pack_stream

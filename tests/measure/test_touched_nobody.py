@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtests.measure.analysis import Analysis, analyse
+from loadtests.measure.analysis import Analysis
 from loadtests.measure.attribution import UNATTRIBUTED
 from loadtests.measure.history_tables import fold
 from loadtests.measure.judge import judge
+from loadtests.measure.stages import analyse
 from loadtests.model.records import ACTED, NOT_OBSERVABLE, NOTHING
 from loadtests.model.results import Check, RecoveryResult, Results, Verdict
 from tests.measure.simulate import MS, WHY, FaultIn, S, World, profile

@@ -14,7 +14,7 @@ import gevent
 from loadtests.drive.consume.connection import Connection
 from loadtests.drive.consume.kernel_socket import unread
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
-from loadtests.model.ports import RunClock
+from loadtests.model.interfaces import RunClock
 
 PERIOD_S: Final = 0.5
 _PERIOD_NS: Final = round(PERIOD_S * NS_PER_S)

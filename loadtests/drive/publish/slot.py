@@ -38,7 +38,7 @@ from loadtests.drive.publish.cursor import Cursor
 from loadtests.drive.publish.redis_connection import RedisConnection
 from loadtests.drive.publish.resp import ErrorReply, Reply
 from loadtests.model.ids import MAX_EPOCHS, NS_PER_S, SLICE_NS
-from loadtests.model.ports import RunClock
+from loadtests.model.interfaces import RunClock
 from loadtests.plan.workload import SlotPlan
 from loadtests.tally.publishing import Outcome, PublishTally
 

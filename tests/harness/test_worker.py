@@ -9,32 +9,36 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadtests.harness import messages
-from loadtests.harness.participant import PartStatus
+from loadtests.harness import worker
+from loadtests.harness.participant import ParticipantStatus
 
+STATUS = ParticipantStatus(process="worker-1", connected=3)
 GOOD: list[tuple[type[Any], dict[str, Any]]] = [
-    (messages.Take, {"number": 1, "kind": "consumer"}),
-    (messages.Give, {"kind": "publisher", "slot": 3, "next_epoch": 2}),
-    (messages.Chunk, {"run": "r", "process": "worker-0", "number": 7, "frame": b"x"}),
-    (messages.StatusMessage, {"run": "r", "status": msgspec.to_builtins(PartStatus(process="worker-1", connected=3))}),
+    (worker.Take, {"number": 1, "kind": "consumer"}),
+    (worker.Give, {"kind": "publisher", "slot": 3, "next_epoch": 2}),
+    (worker.Chunk, {"run": "r", "process": "worker-0", "number": 7, "frame": b"x"}),
+    (
+        worker.StatusMessage,
+        {"run": "r", "status": msgspec.to_builtins(ParticipantStatus(process="worker-1", connected=3))},
+    ),
 ]
 BAD: list[tuple[type[Any], Any]] = [
     *((shape, None) for shape, _ in GOOD),
     *((shape, {}) for shape, _ in GOOD),
     *((shape, {**data, "more": 1}) for shape, data in GOOD),
-    (messages.Take, {"number": -1, "kind": "consumer"}),
-    (messages.Take, {"number": 1, "kind": "master"}),
-    (messages.Give, {"kind": "consumer", "slot": 1 << 50, "next_epoch": 0}),
-    (messages.Chunk, {"run": "r", "process": "../../etc", "number": 0, "frame": b""}),
-    (messages.Chunk, {"run": "r", "process": "main", "number": 0, "frame": b""}),
-    (messages.Chunk, {"run": "r", "process": "worker-0", "number": 0, "frame": b"x" * (1 << 21)}),
-    (messages.StatusMessage, {"run": "r", "status": {"process": 7}}),
+    (worker.Take, {"number": -1, "kind": "consumer"}),
+    (worker.Take, {"number": 1, "kind": "master"}),
+    (worker.Give, {"kind": "consumer", "slot": 1 << 50, "next_epoch": 0}),
+    (worker.Chunk, {"run": "r", "process": "../../etc", "number": 0, "frame": b""}),
+    (worker.Chunk, {"run": "r", "process": "main", "number": 0, "frame": b""}),
+    (worker.Chunk, {"run": "r", "process": "worker-0", "number": 0, "frame": b"x" * (1 << 21)}),
+    (worker.StatusMessage, {"run": "r", "status": {"process": 7}}),
 ]
 
 
 def heard(shape: type[Any], data: Any, times: int = 1) -> list[Any]:
     found: list[Any] = []
-    listener = messages.checked(lambda node, told: found.append((node, told)), shape)
+    listener = worker.checked(lambda node, told: found.append((node, told)), shape)
     for _ in range(times):
         listener(None, SimpleNamespace(node_id="node", data=data))
     return found
