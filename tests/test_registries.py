@@ -16,7 +16,7 @@ from loadtests.drive.user_faults import READING
 from loadtests.inject.kinds import KINDS as ACTS
 from loadtests.inject.kinds.on_users import KINDS as USERS_KINDS
 from loadtests.inject.kinds.service_stops import KINDS as STOPPING_KINDS
-from loadtests.measure.measures import MEASURES as BOUND
+from loadtests.measure.checks import MEASURES as BOUND
 from loadtests.model.fault_kinds import KINDS, named
 from loadtests.model.kinds import SinkKind, TransportKind, part
 from loadtests.model.measures import MEASURES
@@ -96,7 +96,7 @@ def test_the_class_of_every_kind_of_user_is_a_subclass_of_slot_user_of_that_kind
 def test_every_measure_has_a_row_a_function_a_red_test_and_no_measure_lacks_its_row() -> None:
     assert set(BOUND) == set(MEASURES) == RED.keys() | ELSEWHERE.keys()
     for name, row in MEASURES.items():
-        assert list(signature(BOUND[name]).parameters) == ["case", "t"], row.by
+        assert list(signature(BOUND[name]).parameters) == ["analysis", "t"], row.by
 
 
 def test_every_part_is_named_by_its_row_alone() -> None:

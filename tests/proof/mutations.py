@@ -100,10 +100,10 @@ def _(module):
 """
 
 _NEVER_LOOKS = """
-@once("loadtests.measure.measures")
+@once("loadtests.measure.checks")
 def _(module):
     from loadtests.measure.selectors import Figure
-    module.MEASURES["{measure}"] = lambda case, t: Figure(value=0.0)
+    module.MEASURES["{measure}"] = lambda analysis, t: Figure(value=0.0)
 """
 
 _SPOILT = """

@@ -13,13 +13,13 @@ from loadtests.model.profile.tables import Threshold
 from loadtests.tally.histogram import BUCKETS
 
 
-def polled_p95_ms(case: Analysis, t: Threshold) -> Figure:
+def polled_p95_ms(analysis: Analysis, t: Threshold) -> Figure:
     """The p95; UNKNOWN where nothing was answered, since a target that answers nobody is not fast."""
     counts = np.zeros(BUCKETS, dtype=np.int64)
     answered = failed = 0
-    for _, process in case.facts.each():
+    for _, process in analysis.facts.each():
         for cell in process.requested:
-            if cell.kind == "poller" and within(case, cell.due_slice * SLICE_NS, chosen(t.phases)):
+            if cell.kind == "poller" and within(analysis, cell.due_slice * SLICE_NS, chosen(t.phases)):
                 bucket, count = cell.latency
                 counts[bucket] += np.array(count, dtype=np.int64)
                 answered, failed = answered + cell.ok, failed + cell.failed
