@@ -44,7 +44,7 @@ async def made(host: str, port: int, user: str) -> web.Application:
 
 def main(port: str, host: str, redis_port: str, user: str) -> None:
     """Serve on loopback until it is ended."""
-    web.run_app(made(host, int(redis_port), user), host="127.0.0.1", port=int(port), print=None)
+    web.run_app(made(host, int(redis_port), user), host="127.0.0.1", port=int(port), print=None, shutdown_timeout=0.5)
 
 
 if __name__ == "__main__":
