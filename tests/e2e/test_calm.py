@@ -25,7 +25,8 @@ FILES = ("results.json", "report.html", "junit.xml")
 TOP = [
     "schema", "run", "verdict", "reasons", "checks", "phases", "delivery", "latency_ms", "service_ms", "own_lag_ms",
     "blocked_ms", "read_delay_ms", "calm_latency_ms", "queries", "faults", "recovery", "growth", "routes", "timeline",
-    "histograms", "effective", "harness", "log", "notes", "repeated", "interference", "slowest_client_p95_ms", "requests",
+    "histograms", "effective", "harness", "log", "notes", "repeated", "interference", "slowest_client_p95_ms",
+    "requests",
 ]  # fmt: skip
 DELIVERY = [
     "published", "failed", "unknown", "not_offered", "offered", "owed", "unique", "repeated", "reordered", "foreign",

@@ -48,7 +48,7 @@ shape = { kind = "constant", rate_per_s = 20 }
 name = "watch"
 kind = "poller"
 count = 2
-polls_per_s = 10
+polls_per_s = 15
 
 [[thresholds]]
 measure = "lost_defect"
@@ -175,7 +175,7 @@ def test_a_fault_a_user_class_a_measure_and_a_column_are_played(bench: Bench) ->
     assert polled["measured"] < 2000
     (spreads,) = results["requests"].values()
     assert list(results["requests"]) == ["poller watch /health"]
-    assert 120 <= spreads["request"]["count"] <= 2 * 10 * 8 + 2
+    assert 200 <= spreads["request"]["count"] <= 2 * 15 * 8 + 2
     page = (run.folder / "report.html").read_text("utf-8")
     assert '<th scope="col">in force</th>' in page
     assert f"{fault['healed_s'] - fault['injected_s']:.2f} s</td>" in page
