@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from proof.faults import BULK
+from proof.sections import BUSY_GUARD
 
 Victim = Literal[
     "gateway",
@@ -68,12 +69,7 @@ drain_s = {DRAIN_S}
 late_s = 1
 connect_s = 30
 
-[guard]
-own_lag_p99_ms = 5000
-hub_lag_ms = 5000
-cpu_percent = 100
-clean_coverage_min = 0.05
-
+{BUSY_GUARD}
 [steady]
 hold_s = 0.5
 latency_add_ms = 2000

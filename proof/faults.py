@@ -13,6 +13,7 @@ from typing import Any
 
 from loadtests.model.fault_kinds import KINDS, NOT_ALLOWED_HERE
 from proof.bench import Bench, ProofError, RunOutcome
+from proof.sections import BUSY_GUARD
 from proof.stack_state import World
 
 WARM_UP_S, FIRST_S, LIMIT_S, HOLD_S, DRAIN_S = 1.0, 4.0, 8.0, 1.0, 1.0
@@ -153,12 +154,7 @@ drain_s = {DRAIN_S:g}
 late_s = 1
 connect_s = 30
 
-[guard]
-own_lag_p99_ms = 5000
-hub_lag_ms = 5000
-cpu_percent = 100
-clean_coverage_min = 0.05
-
+{BUSY_GUARD}
 [steady]
 hold_s = {HOLD_S:g}
 latency_add_ms = 1000

@@ -21,7 +21,7 @@ from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.profile.reading import canonical, read_profile
 from loadtests.model.runconfig import sha256_of
 from proof.bench import Bench, BenchProcess, ProofError, RunOutcome
-from proof.sections import Options, Row, SectionResult, compared
+from proof.sections import BUSY_GUARD, Options, Row, SectionResult, compared
 
 _KEPT = 0.8
 _NOISE_MB = 0.15
@@ -279,12 +279,7 @@ drain_s = 1
 late_s = 1
 [sampling]
 every_s = 0.25
-[guard]
-own_lag_p99_ms = 5000
-hub_lag_ms = 5000
-cpu_percent = 100
-clean_coverage_min = 0.05
-[[families]]
+{BUSY_GUARD}[[families]]
 name = "patterns"
 channel = "tickstock.events.patterns"
 event = "pattern_detected"

@@ -13,6 +13,7 @@ from loadtests.model.contract import Contract
 from loadtests.model.ids import pack_stream
 from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.reading import read_profile
+from proof.sections import BUSY_GUARD
 
 WARM_UP_S = 0.5
 SETTLE_MS = 100
@@ -192,12 +193,7 @@ late_s = {shape.late_s}
 settle_ms = {SETTLE_MS}
 connect_s = 60
 
-[guard]
-own_lag_p99_ms = 5000
-hub_lag_ms = 5000
-cpu_percent = 100
-undecided_share = 0.5
-clean_coverage_min = 0.05
+{BUSY_GUARD}undecided_share = 0.5
 exceptions_per_s = 1000000
 {_FAMILIES.replace("@within@", str(shape.late_s + WITHIN_S))}{publishers}{groups}
 [[thresholds]]

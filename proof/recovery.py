@@ -20,7 +20,7 @@ from loadtests.model.ids import NS_PER_S
 from proof.bench import DECOY_LINK, Bench, ProofError, RunOutcome, decoy, decoy_target
 from proof.ground_truth_log import LoggedConnection, Send, Sent, read_sends
 from proof.history import records_of
-from proof.sections import SHOWN, Options, Row, SectionResult, compared
+from proof.sections import BUSY_GUARD, SHOWN, Options, Row, SectionResult, compared
 
 TOLERANCE_S = 0.05
 _WARM_UP_S, _AT_S, _FOR_S, _LIMIT_S, _HOLD_S, _LATE_S = 1.0, 1.2, 1.0, 3.0, 0.8, 1.0
@@ -108,12 +108,7 @@ settle_ms = 50
 hold_s = {_HOLD_S}
 [recovery]
 limit_s = {_LIMIT_S}
-[guard]
-own_lag_p99_ms = 5000
-hub_lag_ms = 5000
-cpu_percent = 100
-clean_coverage_min = 0.05
-undecided_share = 1
+{BUSY_GUARD}undecided_share = 1
 [[families]]
 name = "patterns"
 channel = "tickstock.events.patterns"

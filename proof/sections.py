@@ -8,6 +8,14 @@ from dataclasses import dataclass, field
 SHOWN = 10
 """Differences that one row keeps."""
 
+BUSY_GUARD = """[guard]
+own_lag_p99_ms = 5000
+hub_lag_ms = 5000
+cpu_percent = 100
+clean_coverage_min = 0.05
+"""
+"""Of the profiles in which a busy machine is to decide nothing; keys that follow it are the section's own."""
+
 
 def silent(_: str) -> None:
     """Progress that is not shown."""

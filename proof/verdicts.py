@@ -32,7 +32,7 @@ from proof.bench import DECOY_LINK, DIRECT, Bench, ProofError, RunOutcome, decoy
 from proof.expected_results import expected
 from proof.ground_truth_log import read_book
 from proof.history import read_history, records_of
-from proof.sections import Options, Row, SectionResult, compared
+from proof.sections import BUSY_GUARD, Options, Row, SectionResult, compared
 from proof.truth import Truth
 
 WARM_UP_S = 0.5
@@ -357,12 +357,7 @@ settle_ms = 50
 connect_s = {connect_s}
 [steady]
 hold_s = 0.5
-[guard]
-undecided_share = 0.1
-own_lag_p99_ms = 5000
-hub_lag_ms = 5000
-cpu_percent = 100
-clean_coverage_min = 0.05
+{BUSY_GUARD}undecided_share = 0.1
 message_bytes = {OURS_BYTES}
 {tables}{groups}
 [[thresholds]]

@@ -1,4 +1,4 @@
-"""Can this machine generate the load and time it?  Descriptors, CPU, memory, disk, clock, versions."""
+"""Preflight: can this machine generate the load and time it?  Descriptors, CPU, memory, disk, clock, versions."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import psutil
 from loadtests.capture.findings import Finding
 from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.rules import memory_mb
+from loadtests.model.user_kinds import wanted
 
 SPARE_DESCRIPTORS = 128
 """Files, pipes and sockets besides the consumers': history, Locust, publishers' replies, the injector."""
@@ -47,8 +48,7 @@ def free_memory_mb() -> float:
 def needed_descriptors(profile: Profile, users: int | None = None, processes: int = 1) -> int:
     """Descriptors that one of the processes needs for its share of the users; default all users of a profile."""
     if users is None:
-        users = sum(group.count for group in profile.consumers) + sum(group.count for group in profile.publishers)
-        users += sum(group.count for group in profile.readers)
+        users = sum(wanted(profile).values())
     return -(-users // processes) + SPARE_DESCRIPTORS
 
 

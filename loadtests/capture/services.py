@@ -1,4 +1,4 @@
-"""Do the target's services answer, and is the readers' role really read-only?  Asks each itself, past its links."""
+"""Preflight: do the target's services answer, and is the readers' role really read-only?  Asks past the links."""
 
 from __future__ import annotations
 

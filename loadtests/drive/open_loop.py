@@ -1,4 +1,4 @@
-"""How does a user ask in open loop?  Each request is due by the plan; a late one counts from when it was due.
+"""How does a user of single requests, such as a reader, ask in open loop?  A late one counts from when it was due.
 
 A request that had to wait for the one before it counts from the time when it was due; one that did not, from its start:
 so what the user's own queueing adds is in the figures, and what the hub's lateness adds is not (coordinated omission).

@@ -26,7 +26,7 @@ from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.inject.user_faults import UserFaultControl
 from loadtests.model.fault_kinds import KINDS as NAMED
 from loadtests.model.ids import NS_PER_MS
-from loadtests.model.injectwire import Begin, PlannedFault, Ready, UserFaultState
+from loadtests.model.injectwire import Begin, PlannedFault, Ready, UserFaultState, not_played
 from loadtests.model.records import FaultStep, Note
 
 _END_LINKS_S = 5.0  # a fault on a link is lifted in much less, unless its proxy is stuck
@@ -285,20 +285,7 @@ class Injector:
         )
 
     def _refuse(self, fault: PlannedFault, why: str, by: str = "") -> None:
-        now_ns = self._now_ns()
-        self._emitter.record(
-            FaultStep(
-                name=fault.name,
-                kind=fault.kind,
-                link=fault.link,
-                step="failed",
-                before_ns=now_ns,
-                after_ns=now_ns,
-                asked=dict(fault.asked),
-                by=by,
-                detail=why,
-            )
-        )
+        self._emitter.record(not_played(fault, self._now_ns(), why, by))
 
     def _note(self, text: str) -> None:
         self._emitter.record(Note(at_ns=self._now_ns(), text=text))

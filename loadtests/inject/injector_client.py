@@ -33,6 +33,7 @@ from loadtests.model.injectwire import (
     Ready,
     Schedule,
     ToInjector,
+    not_played,
 )
 from loadtests.model.records import FaultStep, Note, Trouble
 
@@ -240,7 +241,7 @@ class InjectorHandle:
             if fault.at_ns > now_ns:
                 ahead.append(fault)
             else:
-                self._tell(_missed(fault, now_ns))
+                self._tell(not_played(fault, now_ns, "its time passed while no injector was there"))
         if ahead:
             self._say(Schedule(faults=ahead))
         if (asked := self._healing) is not None:
@@ -298,16 +299,3 @@ class InjectorHandle:
 
     def _now_ns(self) -> int:
         return time.monotonic_ns() - self._begin.origin_ns
-
-
-def _missed(fault: PlannedFault, now_ns: int) -> FaultStep:
-    return FaultStep(
-        name=fault.name,
-        kind=fault.kind,
-        link=fault.link,
-        step="failed",
-        before_ns=now_ns,
-        after_ns=now_ns,
-        asked=dict(fault.asked),
-        detail="its time passed while no injector was there",
-    )

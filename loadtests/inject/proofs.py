@@ -1,4 +1,4 @@
-"""Did a fault really act?  A witness measures before, during and after it, with a probe through the link."""
+"""Did a fault really act?  The port of a witness, which measures before, during and after; and that of a link."""
 
 from __future__ import annotations
 

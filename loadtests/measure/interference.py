@@ -20,7 +20,7 @@ from loadtests.model.profile.tables import Steady, Threshold
 from loadtests.model.profile.workload import Readers
 from loadtests.model.records import Queried
 from loadtests.model.results import Interference, RecoveryResult, Spread, Verdict
-from loadtests.model.user_kinds import READER
+from loadtests.model.user_kinds import READER, wanted
 from loadtests.tally.histogram import BUCKETS
 
 DATABASE = "postgres"
@@ -205,7 +205,7 @@ def _width(spec: Readers) -> int:
 
 def _fewer(of: Faults) -> bool:
     """Whether readers were taken away by hand: a reader that is not there asks nothing."""
-    count = sum(r.count for r in of.profile.readers)
+    count = wanted(of.profile)[READER.name]
     return any(u.wanted.get(READER.user_class, count) < count for _, p in of.facts.each() for u in p.users)
 
 

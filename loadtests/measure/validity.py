@@ -22,7 +22,7 @@ from loadtests.model.fault_kinds import KINDS
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.records import THE_STACK
 from loadtests.model.results import Check, Verdict
-from loadtests.model.user_kinds import CONSUMER, PUBLISHER
+from loadtests.model.user_kinds import CONSUMER, PUBLISHER, wanted
 
 _LOOKED_AFTER_NS = 2 * NS_PER_S
 """The injector asks whether a fault is gone within this time after its lifting."""
@@ -194,7 +194,7 @@ def _publishers_gone(analysis: Analysis) -> list[str]:
         if t.from_ns < end and t.process in analysis.facts.processes
         if len(analysis.facts.processes[t.process].publish)
     ]
-    count = sum(g.count for g in analysis.profile.publishers)
+    count = wanted(analysis.profile)[PUBLISHER.name]
     fewer = [
         f"{u.wanted[PUBLISHER.user_class]} of {count} publishers were left at {analysis.times.seconds(u.at_ns):.1f} s"
         for _, p in analysis.facts.each()

@@ -23,6 +23,21 @@ class PlannedFault(msgspec.Struct, frozen=True, kw_only=True):
     by_hand: bool = False  # asked for while the run goes on
 
 
+def not_played(fault: PlannedFault, now_ns: int, why: str, by: str = "") -> FaultStep:
+    """The one step of a fault that never acted."""
+    return FaultStep(
+        name=fault.name,
+        kind=fault.kind,
+        link=fault.link,
+        step="failed",
+        before_ns=now_ns,
+        after_ns=now_ns,
+        asked=dict(fault.asked),
+        by=by,
+        detail=why,
+    )
+
+
 class Begin(msgspec.Struct, frozen=True, kw_only=True, tag="begin"):
     """First line to the injector."""
 

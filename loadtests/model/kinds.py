@@ -12,7 +12,7 @@ through a row. An extension is a set of such rows, found by `loadtests.extension
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from typing import Any, Literal, TypeVar
@@ -196,6 +196,3 @@ def part(by: str) -> Any:
     module, _, attribute = by.partition(":")
     found: Any = import_module(module)
     return getattr(found, attribute) if attribute else found
-
-
-Bound = Callable[..., Any]

@@ -1,4 +1,4 @@
-"""When is each planned fault in force, and when is the plan over?  Profile and T0 in, times of the run clock out."""
+"""At which times of the run clock does each planned fault act, and when is the plan over?  Profile and T0 in."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ from typing import Any, Final
 import msgspec
 
 from loadtests.drive.consume.chunks import Control, FrameReading, begins_json, strange
-from loadtests.drive.consume.frames import TEXT, Cutter, encode, encode_close
+from loadtests.drive.consume.frames import TEXT, encode
 from loadtests.drive.consume.transport import Call
-from loadtests.drive.consume.websocket import ANSWERS, answered, lacking, opened
+from loadtests.drive.consume.websocket import ANSWERS, WebSocket, lacking
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.transports import SOCKETIO
 from loadtests.tally.identity import Form, decoder
@@ -53,11 +53,10 @@ def _ms(told: Any) -> float | None:
     return ms if math.isfinite(ms) and ms >= 0 else None
 
 
-class SocketIoDialect:
+class SocketIoDialect(WebSocket):
     """Packets in text frames: `42["event", {...}]` from the target, `42<id>["subscribe", {...}]` to it."""
 
     ready: bool = False
-    asks: bool = True
 
     def __init__(self, path: str, form: Form) -> None:
         self._identity = decoder(form, path, SOCKETIO.envelope)
@@ -66,15 +65,7 @@ class SocketIoDialect:
 
     def open(self, sock: Any, call: Call) -> tuple[Any, bytes]:
         """Upgrade; the session shows its token later."""
-        return opened(sock, call, call.target.socketio_path + QUERY, None)
-
-    def cutter(self, most_bytes: int) -> Cutter:
-        """Of one connection."""
-        return Cutter(most_bytes)
-
-    def goodbye(self, code: int = 1000, reason: str = "") -> bytes:
-        """A close frame."""
-        return encode_close(code, reason)
+        return self.upgraded(sock, call, call.target.socketio_path + QUERY, None)
 
     def with_token(self, token: str | None) -> SocketIoDialect:
         """The same, for a session that shows a token when it connects."""
@@ -186,4 +177,4 @@ class SocketIoDialect:
             return encode(TEXT, b"3" + control.data)
         if control.event == "ack wanted":
             return encode(TEXT, b"43%d[]" % (control.number or 0))
-        return answered(control)
+        return super().greeting(control)

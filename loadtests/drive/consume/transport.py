@@ -16,8 +16,6 @@ from loadtests.model.contract import ConsumerPlan
 from loadtests.model.profile.tables import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from loadtests.tally.identity import Form
 
 
@@ -95,7 +93,3 @@ class Transport(Dialect, Protocol):
     def goodbye(self, code: int = 1000, reason: str = "") -> bytes:
         """Bytes with which to leave in order; empty where a close says enough."""
         ...
-
-
-if TYPE_CHECKING:
-    Make = Callable[[str, Form], Transport]

@@ -32,35 +32,45 @@ def lacking(whole: Any, path: list[str]) -> bool:
     return whole is None
 
 
-def opened(sock: Any, call: Call, path: str, bearer: str | None) -> tuple[Any, bytes]:
-    """A WebSocket on a connected socket, and the bytes behind the answer. Raises as `handshake.upgrade` does."""
-    if call.target.compression:
-        from loadtests.drive.consume import deflate  # its library takes longer to import than all else here
-
-        return deflate.upgrade(sock, call.host, call.port, path, call.agent, bearer, call.message_bytes)
-    return sock, upgrade(sock, call.host, call.port, path, call.agent, bearer)
-
-
-def answered(control: Control) -> bytes | None:
-    """The frame with which WebSocket itself answers a control frame."""
-    if control.event == "ws-ping":
-        return encode(PONG, control.data)
-    return close_answer(control.data) if control.event == "ws-close" else None
-
-
-class PlainDialect:
-    """JSON objects in frames: `{"event": ..., "data": {...}}` from the target, `{"action": ...}` to it."""
+class WebSocket:
+    """What every transport on WebSocket shares: the upgrade, the frames, and the answers to control frames."""
 
     ready: bool = True
     asks: bool = True
 
+    def upgraded(self, sock: Any, call: Call, path: str, bearer: str | None) -> tuple[Any, bytes]:
+        """A WebSocket on a connected socket, and the bytes behind the answer. Raises as `handshake.upgrade` does."""
+        if call.target.compression:
+            from loadtests.drive.consume import deflate  # its library takes longer to import than all else here
+
+            return deflate.upgrade(sock, call.host, call.port, path, call.agent, bearer, call.message_bytes)
+        return sock, upgrade(sock, call.host, call.port, path, call.agent, bearer)
+
+    def cutter(self, most_bytes: int) -> Cutter:
+        """Of one connection."""
+        return Cutter(most_bytes)
+
+    def greeting(self, control: Control) -> bytes | None:
+        """Frame with which to answer a control message by itself; None where none is due."""
+        if control.event == "ws-ping":
+            return encode(PONG, control.data)
+        return close_answer(control.data) if control.event == "ws-close" else None
+
+    def goodbye(self, code: int = 1000, reason: str = "") -> bytes:
+        """A close frame."""
+        return encode_close(code, reason)
+
+
+class PlainDialect(WebSocket):
+    """JSON objects in frames: `{"event": ..., "data": {...}}` from the target, `{"action": ...}` to it."""
+
     def __init__(self, path: str, form: Form) -> None:
         self._identity = decoder(form, path, WEBSOCKET.envelope)
-        self._path = ["data", *path.split(".")]
+        self._path = [*map(str, WEBSOCKET.envelope), *path.split(".")]
 
     def open(self, sock: Any, call: Call) -> tuple[Any, bytes]:
         """Upgrade, with the token in a header."""
-        return opened(sock, call, call.target.websocket_path, call.token)
+        return self.upgraded(sock, call, call.target.websocket_path, call.token)
 
     def with_token(self, token: str | None) -> PlainDialect:
         """The same: the upgrade has shown it already."""
@@ -102,15 +112,3 @@ class PlainDialect:
     def request(self, action: str, number: int, body: dict[str, Any]) -> bytes:
         """Frame of a request."""
         return encode(TEXT, msgspec.json.encode({"action": action, "id": number} | body))
-
-    def greeting(self, control: Control) -> bytes | None:
-        """Frame with which to answer a control message by itself; None where none is due."""
-        return answered(control)
-
-    def cutter(self, most_bytes: int) -> Cutter:
-        """Of one connection."""
-        return Cutter(most_bytes)
-
-    def goodbye(self, code: int = 1000, reason: str = "") -> bytes:
-        """A close frame."""
-        return encode_close(code, reason)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import gevent
 
-from loadtests.drive.publish.redis_connection import dial
-from loadtests.drive.publish.resp import ErrorReply, Replies, RespError, command
+from loadtests.drive.publish.redis_connection import dial, replies_of
+from loadtests.drive.publish.resp import ErrorReply, command
+from loadtests.drive.publish.sink import sink_of
 from loadtests.drive.user_faults import Key, PlayedFault, UserFaultReading
 from loadtests.model.profile.faults import PUBLISHERS
 
@@ -30,7 +31,6 @@ _AT_ONCE: Final = {"oversize": 2}  # messages of a tick and publisher: 22 MB/s a
 _MOST_AT_ONCE: Final = 500
 _ANSWER_S: Final = 2.0
 _AGAIN_S: Final = 0.2
-_CHUNK: Final = 65_536
 
 
 def payloads(form: str, events: Sequence[str], seed: str) -> Iterator[bytes]:
@@ -72,6 +72,7 @@ class BadInputFault:
 
     def __init__(self, context: RunContext, plan: SlotPlan) -> None:
         self._context, self._plan = context, plan
+        self._sink = sink_of(context.profile.publishers[plan.group].sink)
         self._senders: dict[str, gevent.Greenlet[..., Any]] = {}
         self._connected: set[str] = set()
 
@@ -139,26 +140,19 @@ class BadInputFault:
             for _ in range(count):
                 channel = names[turn % len(names)]
                 turn += 1
-                sock.sendall(command(b"PUBLISH", channel.encode(), next(bad[channel])))
+                sock.sendall(command(*self._sink.words(channel.encode()), next(bad[channel])))
                 play.count("sent", self._plan.slot)
             self._hear(sock, play, count)
             gevent.sleep(_TICK_S)
 
     def _hear(self, sock: Any, play: PlayedFault, count: int) -> None:
-        replies = Replies()
         with gevent.Timeout(_ANSWER_S, TimeoutError("no answer in time")):
+            replies = replies_of(sock)
             while count > 0:
-                data = sock.recv(_CHUNK)
-                if not data:
-                    raise ConnectionError("closed by the peer")
-                try:
-                    found = replies.feed(data)
-                except RespError as error:
-                    raise ConnectionError(str(error)) from error
-                for reply, times in found:
-                    for _ in range(times):
-                        play.count("refused" if isinstance(reply, ErrorReply) else "acknowledged", self._plan.slot)
-                    count -= times
+                reply, times = next(replies)
+                for _ in range(times):
+                    play.count("refused" if isinstance(reply, ErrorReply) else "acknowledged", self._plan.slot)
+                count -= times
 
     def _channels(self) -> dict[str, list[str]]:
         contract = self._context.contract

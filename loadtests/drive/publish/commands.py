@@ -10,12 +10,10 @@ from functools import lru_cache
 from itertools import repeat
 
 from loadtests.drive.publish.resp import command_template
-from loadtests.drive.publish.sink import Sink
+from loadtests.drive.publish.sink import sink_of
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_MS, pack_stream
-from loadtests.model.kinds import part
 from loadtests.model.profile.tables import Identity
-from loadtests.model.sinks import SINKS
 from loadtests.plan.payload import Payload, Payloads
 from loadtests.tally.identity import Seal, ending, template
 
@@ -63,7 +61,7 @@ class Commands:
         self.known = contract.routes
         self.stamp = Stamp()
         self.seal = Seal(run)
-        self.sink: Sink = part(SINKS[spec.sink].by)()
+        self.sink = sink_of(spec.sink)
         self._payloads = Payloads(
             contract.routes,
             contract.profile.families,

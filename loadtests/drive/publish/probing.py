@@ -11,11 +11,10 @@ import random
 from loadtests.drive.publish.commands import Stamp
 from loadtests.drive.publish.redis_connection import ask, dial
 from loadtests.drive.publish.resp import ErrorReply, command
-from loadtests.drive.publish.sink import Sink
+from loadtests.drive.publish.sink import Sink, sink_of
 from loadtests.drive.run_context import RunContext
 from loadtests.model.ids import MAX_SLOTS, pack_stream
-from loadtests.model.kinds import part
-from loadtests.model.sinks import PUBLISH, SINKS
+from loadtests.model.sinks import PUBLISH
 from loadtests.plan.payload import Payloads
 from loadtests.tally.identity import encode, probe_run
 
@@ -36,7 +35,7 @@ def probe(context: RunContext, family: int, nonce: int, *, route: int | None, ti
     now = context.clock.now_ns()
     stream = pack_stream(PROBE_SLOT, 0, where)
     who = encode(identity.form, probe_run(context.run), stream, nonce, now, now, payload.content)
-    sink: Sink = part(SINKS[_sink_of(context, families[family].name)].by)()
+    sink = _sink(context, families[family].name)
     sock = dial(context.addresses.redis, timeout_s)
     try:
         text = payload.fill(Stamp().now(), who)
@@ -50,6 +49,6 @@ def probe(context: RunContext, family: int, nonce: int, *, route: int | None, ti
     return outcome
 
 
-def _sink_of(context: RunContext, family: str) -> str:
+def _sink(context: RunContext, family: str) -> Sink:
     """Where the publishers of a family write."""
-    return next((group.sink for group in context.profile.publishers if family in group.families), PUBLISH.name)
+    return sink_of(next((group.sink for group in context.profile.publishers if family in group.families), PUBLISH.name))

@@ -1,4 +1,4 @@
-"""How do all publishers of a process keep their plans?  Open-loop pacing by one timer of the hub; a record a second.
+"""How do all publishers of a process keep their plans?  In open loop, without coordinated omission, by one timer.
 
 Theory of operation.  The plan gives each message its due time (T0 + index / rate), whatever became of the message
 before.  A heap holds when each slot has something to do; the timer fires at the earliest; `_turn_all` pumps the slots

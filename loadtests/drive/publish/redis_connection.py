@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -49,19 +49,26 @@ def ask(sock: Any, request: bytes, timeout_s: float) -> Reply:
 
     Raises OSError, also for a closed connection, for what is no RESP, and when the time is up.
     """
-    parser = Replies()
     with gevent.Timeout(timeout_s, TimeoutError("no answer in time")):
         sock.sendall(request)
-        while True:
-            data = sock.recv(_CHUNK)
-            if not data:
-                raise ConnectionError("closed by the peer")
-            try:
-                found = parser.feed(data)
-            except RespError as error:
-                raise ConnectionError(str(error)) from error
-            if found:
-                return found[0][0]
+        return next(replies_of(sock))[0]
+
+
+def replies_of(sock: Any) -> Iterator[tuple[Reply, int]]:
+    """Replies on a dialled socket as they come, each with how often it stood in a row; blocks this greenlet.
+
+    Raises OSError, also for a closed connection and for what is no RESP.
+    """
+    parser = Replies()
+    while True:
+        data = sock.recv(_CHUNK)
+        if not data:
+            raise ConnectionError("closed by the peer")
+        try:
+            found = parser.feed(data)
+        except RespError as error:
+            raise ConnectionError(str(error)) from error
+        yield from found
 
 
 class RedisConnection:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from loadtests.drive.publish.resp import ErrorReply, Reply
+from loadtests.model.kinds import part
+from loadtests.model.sinks import SINKS
 
 DONE: Final = -1
 """The reply of a sink that names no receivers."""
@@ -25,6 +27,12 @@ class Sink(Protocol):
     def outcome(self, reply: Reply) -> int | ErrorReply | None:
         """How many receivers were named (`DONE`: not told), the refusal, or None for what answers no such command."""
         ...
+
+
+def sink_of(name: str) -> Sink:
+    """The sink of a publisher group, by the name that its profile has."""
+    sink: Sink = part(SINKS[name].by)()
+    return sink
 
 
 class Publish:

@@ -1,4 +1,4 @@
-"""When is each planned fault in force, and when at the latest?  Pure: the same profile, the same instants.
+"""When may each fault of a profile begin and end, in seconds after its base?  Pure: the same profile, the same times.
 
 Seconds count from the fault's base: the end of the warm-up, or with `after` the moment that the named fault was
 recovered from or given up.  That moment is unknown before the run; the bounds here are for the rules.
