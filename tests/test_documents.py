@@ -22,7 +22,7 @@ PATH = re.compile(rf"`((?:{'|'.join(FOLDERS)})/[\w./<>-]+)`")
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)")
 CLASS = re.compile(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)*)`")
 DOTTED = re.compile(r"`(loadtests(?:\.\w+)+)`")
-TASKS = ("sink", "transport", "fault kind", "measure", "user class", "column of the report")
+TASKS = ("sink", "transport", "fault kind", "measure", "user class", "column of the report", "shape")
 """What can be added, inside the tree in at most three product files, and from outside."""
 DESTRUCTIVE, INSTANT = "Destructive.", "Instant: healed as soon as it has acted; its effect is watched for `for_s`."
 

@@ -10,16 +10,20 @@ from typing import Any, Generic, Protocol
 
 import pytest
 
+from loadtests.drive.consume.consumer_faults import ConsumerFault
 from loadtests.drive.consume.transport import Transport
 from loadtests.drive.publish.sink import Sink
-from loadtests.drive.user_faults import READING
+from loadtests.drive.user_faults import READING, UserFault
 from loadtests.inject.kinds import KINDS as ACTS
 from loadtests.inject.kinds.on_users import KINDS as USERS_KINDS
 from loadtests.inject.kinds.service_stops import KINDS as STOPPING_KINDS
 from loadtests.measure.checks import MEASURES as BOUND
+from loadtests.model.abort_measures import ABORTS
 from loadtests.model.fault_kinds import KINDS, named
 from loadtests.model.kinds import SinkKind, TransportKind, part
 from loadtests.model.measures import MEASURES
+from loadtests.model.profile.workload import SHAPE_KEYS
+from loadtests.model.shapes import SHAPES
 from loadtests.model.sinks import SINKS
 from loadtests.model.transports import TRANSPORTS
 from loadtests.model.user_kinds import USERS
@@ -99,7 +103,27 @@ def test_every_measure_has_a_row_a_function_a_red_test_and_no_measure_lacks_its_
         assert list(signature(BOUND[name]).parameters) == ["analysis", "t"], row.by
 
 
+def test_what_users_do_in_a_fault_is_a_class_of_its_own_for_every_kind_that_they_play() -> None:
+    played = named(lambda kind: kind.place in ("consumers", "publishers"))
+    assert played == named(lambda kind: bool(kind.plays))
+    classes = {name: part(KINDS[name].plays) for name in played}
+    assert len(set(classes.values())) == len(played)
+    for name, acts in classes.items():
+        base = ConsumerFault if KINDS[name].place == "consumers" else UserFault
+        assert issubclass(acts, base), name
+        assert acts.in_force is not UserFault.in_force, name
+        assert (acts.reading is not UserFault.reading) is KINDS[name].unread, name
+
+
+def test_every_shape_and_every_figure_of_a_guard_has_its_function() -> None:
+    for row in SHAPES.values():
+        assert list(signature(part(row.by)).parameters) == ["shape", "run"], row.by
+        assert set(row.needs) <= set(SHAPE_KEYS), row.by
+    for row in ABORTS.values():
+        assert len(signature(part(row.by)).parameters) == 3, row.by
+
+
 def test_every_part_is_named_by_its_row_alone() -> None:
     """One part, one row: two rows with the same part would be one kind under two names."""
-    for rows in (MEASURES, USERS, SINKS, TRANSPORTS):
+    for rows in (MEASURES, USERS, SINKS, TRANSPORTS, SHAPES, ABORTS):
         assert len({row.by for row in rows.values()}) == len(rows)

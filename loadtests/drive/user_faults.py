@@ -1,5 +1,7 @@
 """Which faults do the users of this process play, and how far are they?  Orders in, counts out; knows no socket.
 
+What a user does in a fault is a `UserFault`: the class that the row of its kind names in `plays`.
+
 A fault that users play ends by itself: at its end a timer of this process stops it, whatever became of the injector.
 """
 
@@ -8,13 +10,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 import gevent
 
-from loadtests.model.fault_kinds import named
+from loadtests.model.fault_kinds import KINDS, named
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.injectwire import UserFaultOrder
+from loadtests.model.kinds import part
 from loadtests.model.profile.chosen_users import place_of
 
 _AT_ONCE: Final = 16  # users that act before the process's other greenlets may run
@@ -87,6 +90,64 @@ class Player(Protocol):
     def reading(self, play: PlayedFault) -> UserFaultReading | None:
         """How it is read; None where there is no connection or the kernel does not say."""
         ...
+
+
+class UserFault:
+    """One fault as one user plays it, made when it begins: what a kind does is a subclass. Nothing here may wait."""
+
+    def __init__(self, user: Any, play: PlayedFault) -> None:
+        self.user, self.play = user, play
+
+    def begin(self) -> None:
+        """Do it from now on."""
+
+    def finish(self) -> None:
+        """Do it no more."""
+
+    @property
+    def in_force(self) -> bool:
+        """Whether it is with this user as the fault asks."""
+        raise NotImplementedError
+
+    @property
+    def reading(self) -> UserFaultReading | None:
+        """How the user's connection is read since it plays; None where nothing is known."""
+        return None
+
+
+Played = TypeVar("Played", bound=UserFault)
+
+
+class FaultPlayer(Generic[Played]):
+    """A user that plays faults: one `UserFault` for each, of the class that the kind's row names."""
+
+    __slots__ = ("faults", "key")
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self.faults: dict[str, Played] = {}
+
+    def begin(self, play: PlayedFault) -> None:
+        """Play it from now on."""
+        fault: Played = part(KINDS[play.order.kind].plays)(self, play)
+        self.faults[play.order.fault] = fault
+        fault.begin()
+
+    def finish(self, play: PlayedFault) -> None:
+        """Play it no more."""
+        fault = self.faults.pop(play.order.fault, None)
+        if fault is not None:
+            fault.finish()
+
+    def in_force(self, play: PlayedFault) -> bool:
+        """Whether it is with this user as the fault asks."""
+        fault = self.faults.get(play.order.fault)
+        return fault is not None and fault.in_force
+
+    def reading(self, play: PlayedFault) -> UserFaultReading | None:
+        """How this user is read since it plays; None where nothing is known."""
+        fault = self.faults.get(play.order.fault)
+        return None if fault is None else fault.reading
 
 
 class UserFaults:

@@ -31,12 +31,6 @@ DEFECT, CHARGED, BROKER, UNATTRIBUTED, NOT_REPLAYED = range(5)
 """UNATTRIBUTED: its path was under a fault that no probe could observe, or what took it is not seen."""
 CATEGORIES = ("defect", "charged", "broker", "unattributed", "not_replayed")
 PROXY = "toxiproxy"
-CUTS_AS_IT_BEGINS = frozenset({"down"})
-CUTS_WHILE_IT_LASTS = frozenset({"flap", "reset", "black-hole", "limit-data", "failover"})
-"""`down` cuts once.  The others cut again at each period, connection, limit or at the switch back; a black hole
-swallows what comes, and its connections end when it is lifted."""
-ENDS_ITS_PROCESS = frozenset({"kill", "restart"})
-SQUEEZE = "output-buffer"
 OVERRUN = "client_output_buffer_limit_disconnections"
 """Redis's own counter of subscribers that it closed because their output buffer was full."""
 
@@ -211,11 +205,9 @@ def cuts(fault: FaultWindow, healed_ns: int) -> list[int]:
     begun = fault.injected_ns + (fault.error_ns or 0)
     kind = KINDS.get(fault.kind)
     found = []
-    if fault.kind in CUTS_WHILE_IT_LASTS:
+    if kind is not None and kind.cuts == "while it lasts":
         found.append(healed_ns)
-    elif fault.kind in CUTS_AS_IT_BEGINS or (
-        fault.link == PROXY and kind is not None and kind.name in ENDS_ITS_PROCESS
-    ):
+    elif kind is not None and (kind.cuts or (kind.ends_process and fault.link == PROXY)):
         found.append(begun)
     if escalated(fault.lifted_by):  # proxies disabled, deleted, or the whole server started again
         found.append(max(healed_ns, fault.lifted_ns or 0) + (fault.error_ns or 0))
@@ -237,5 +229,6 @@ def _rises(facts: HistoryTables, windows: list[Window]) -> list[tuple[int, int]]
 
 
 def _own_subscribers(fault: FaultWindow) -> float:
-    closed = fault.effective.get("disconnected") if fault.kind == SQUEEZE else None
+    kind = KINDS.get(fault.kind)
+    closed = fault.effective.get(kind.own_closed) if kind is not None and kind.own_closed else None
     return closed if isinstance(closed, int | float) else 0

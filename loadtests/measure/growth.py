@@ -27,6 +27,7 @@ import numpy as np
 from loadtests.measure.history_tables import Floats, HistoryTables
 from loadtests.measure.phases import Window
 from loadtests.measure.sample_counts import Sampled, every_ns, sampled, without
+from loadtests.model.fault_kinds import named
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.profile.profile import Profile
 from loadtests.model.records import NO_ANSWER
@@ -44,8 +45,7 @@ _AROUND_NS = 10 * NS_PER_S
 NOT_TARGET = frozenset({"toxiproxy"})
 _OF_PROCESS = "rss_bytes"
 _MEMORY = (_OF_PROCESS, "used_memory")
-_NEW_PROCESS = frozenset({"kill", "restart"})
-"""Faults after which another process serves."""
+_NEW_PROCESS = named(lambda kind: kind.ends_process)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

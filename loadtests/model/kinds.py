@@ -43,6 +43,7 @@ class FaultKind:
     name: str
     place: Place  # what the fault names: a link, a service, a consumer or publisher group; target: its own switches
     by: str = ""  # module, where it is not the one of its name in loadtests.inject.kinds
+    plays: str = ""  # class (drive.user_faults.UserFault) of what a consumer or publisher does in it
     services: tuple[str, ...] = ()  # that it may act on; one alone need not be named
     needs: Keys = field(default_factory=dict)  # keys of its own
     may: Keys = field(default_factory=dict)
@@ -53,6 +54,13 @@ class FaultKind:
     charges: bool = True  # losses on its path are charged to it; a planted defect is the target's all the same
     loses: bool = True  # may take from the middle of a stream whose connection lasts; what only delays takes nothing
     stops: bool = False  # its service does not serve: down and started again count, the time until it is ready apart
+    cuts: Literal["", "as it begins", "while it lasts"] = (
+        ""  # connections of its link: once, or again and until it ends
+    )
+    ends_process: bool = False  # a new process serves afterwards
+    own_closed: str = ""  # key of its evidence: how many subscribers of its own it had Redis close, to prove itself
+    tokens: bool = False  # only on a target that asks for tokens
+    upstream_needs: str = ""  # key without which nothing shows of it on requests
     may_end: bool = False  # the process that it acts on may end of it without having been told to
     toxic: bool = False  # adds a toxic to a link and removes it; others disable the proxy, which works beside readers
     unread: bool = False  # bytes wait unread at a consumer, and then in Toxiproxy
@@ -140,6 +148,26 @@ class TransportKind:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShapeKind:
+    """How the rate of a publisher goes over time: `(Shape, Seeded) -> Pacer` of plan.pacing."""
+
+    name: str
+    by: str
+    needs: tuple[str, ...]  # keys of model.profile.workload.Shape; others are not taken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbortMeasure:
+    """A live figure that may end the run: `(AbortGuards, Abort, now_ns) -> float | None` of harness.abort_guards."""
+
+    name: str
+    by: str
+    less_is_worse: bool = False  # limited by at_least
+    share: bool = False  # 0 to 1
+    process: bool = False  # of one process of the target, or of all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     """A column of a table of the report: `(row) -> text`; the row is a FaultResult or a Check of model.results."""
 
@@ -157,10 +185,12 @@ class Extension:
     users: tuple[UserKind, ...] = ()
     sinks: tuple[SinkKind, ...] = ()
     transports: tuple[TransportKind, ...] = ()
+    shapes: tuple[ShapeKind, ...] = ()
+    aborts: tuple[AbortMeasure, ...] = ()
     columns: tuple[Column, ...] = ()
 
 
-Row = TypeVar("Row", FaultKind, Measure, UserKind, SinkKind, TransportKind)
+Row = TypeVar("Row", FaultKind, Measure, UserKind, SinkKind, TransportKind, ShapeKind, AbortMeasure)
 
 _added: dict[str, tuple[Any, ...]] = {each.name: () for each in fields(Extension)}
 _read: set[str] = set()

@@ -9,11 +9,14 @@ from __future__ import annotations
 import random
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import sqrt
 from typing import Protocol
 
 from loadtests.model.ids import NS_PER_S
+from loadtests.model.kinds import part
 from loadtests.model.profile.workload import Shape
+from loadtests.model.shapes import SHAPES
 
 _WINDOW_MESSAGES = 64
 _WINDOW_MIN_NS = NS_PER_S // 1000
@@ -270,27 +273,59 @@ class AtMost:
         return self._inner.between(start_ns, end_ns)[:left]
 
 
-def pacer(shape: Shape, *, seed: str, warm_up_s: float, duration_s: float, replayed_ns: Sequence[int] = ()) -> Pacer:
-    """The pacer of one publisher; `seed` names run seed and slot, `replayed_ns` are its times of a replay.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seeded:
+    """What a shape's times depend on beside its own keys."""
 
-    A ramp holds its first rate through the warm-up and climbs over the duration.
-    """
-    phase = random.Random(f"{seed}:phase").random()
-    made: Pacer
-    match shape.kind:
-        case "constant":
-            made = Constant(_of(shape.rate_per_s), phase)
-        case "poisson":
-            made = Poisson(_of(shape.rate_per_s), f"{seed}:poisson")
-        case "ramp":
-            made = Ramp(_of(shape.from_per_s), _of(shape.to_per_s), warm_up_s, duration_s, phase)
-        case "burst":
-            made = Burst(_of(shape.base_per_s), _of(shape.peak_per_s), _of(shape.length_s), _of(shape.period_s), phase)
-        case "on-off":
-            made = Burst(0.0, _of(shape.rate_per_s), _of(shape.length_s), _of(shape.period_s), phase)
-        case "replay":
-            made = Listed(replayed_ns)
+    seed: str  # names run and slot
+    phase: float  # fraction of one message, drawn from the seed
+    warm_up_s: float
+    duration_s: float
+    replayed_ns: Sequence[int]  # times of a replay
+
+
+def pacer(shape: Shape, *, seed: str, warm_up_s: float, duration_s: float, replayed_ns: Sequence[int] = ()) -> Pacer:
+    """The pacer of one publisher; `seed` names run and slot, `replayed_ns` are its times of a replay."""
+    run = Seeded(
+        seed=seed,
+        phase=random.Random(f"{seed}:phase").random(),
+        warm_up_s=warm_up_s,
+        duration_s=duration_s,
+        replayed_ns=replayed_ns,
+    )
+    made: Pacer = part(SHAPES[shape.kind].by)(shape, run)
     return made if shape.at_most is None else AtMost(made, shape.at_most)
+
+
+def constant(shape: Shape, run: Seeded) -> Pacer:
+    """Equal gaps."""
+    return Constant(_of(shape.rate_per_s), run.phase)
+
+
+def poisson(shape: Shape, run: Seeded) -> Pacer:
+    """Random gaps."""
+    return Poisson(_of(shape.rate_per_s), f"{run.seed}:poisson")
+
+
+def ramp(shape: Shape, run: Seeded) -> Pacer:
+    """It holds its first rate through the warm-up and climbs over the duration."""
+    return Ramp(_of(shape.from_per_s), _of(shape.to_per_s), run.warm_up_s, run.duration_s, run.phase)
+
+
+def burst(shape: Shape, run: Seeded) -> Pacer:
+    """A peak at the start of each period."""
+    return Burst(_of(shape.base_per_s), _of(shape.peak_per_s), _of(shape.length_s), _of(shape.period_s), run.phase)
+
+
+def on_off(shape: Shape, run: Seeded) -> Pacer:
+    """A burst over nothing."""
+    return Burst(0.0, _of(shape.rate_per_s), _of(shape.length_s), _of(shape.period_s), run.phase)
+
+
+def replay(shape: Shape, run: Seeded) -> Pacer:
+    """The times of its file."""
+    del shape
+    return Listed(run.replayed_ns)
 
 
 def peak_per_s(shape: Shape) -> float:

@@ -153,7 +153,7 @@ class Workload:
         routes = self._routes[group]
         replay = None
         times: tuple[int, ...] = ()
-        if spec.shape.kind == "replay":
+        if spec.shape.file is not None:
             first = sum(p.count for p in profile.publishers[:group])
             mine = self._replays[spec.name][slot - first :: spec.count]
             times = tuple(event.due_ns for event in mine)

@@ -27,7 +27,7 @@ ROOT = HERE.parents[1]
 INSTALLED = {"PYTHONPATH": os.pathsep.join((str(HERE), os.environ.get("PYTHONPATH", "")))}
 COMMON = """
 [run]
-duration_s = 7
+duration_s = 8
 warm_up_s = 1
 drain_s = 2
 connect_s = 20
@@ -76,9 +76,20 @@ count = 3
 name = "orbit"
 kind = "satellite"
 link = "client-gateway"
-hops = 2
-at_s = 2
-for_s = 2
+hops = 1
+at_s = 1
+for_s = 1
+
+[[faults]]
+name = "train"
+kind = "roaming-consumers"
+at_s = 4
+for_s = 1
+
+[[publishers]]
+name = "bell"
+families = ["patterns"]
+shape = { kind = "opening-bell", base_per_s = 5, peak_per_s = 60, length_s = 1 }
 
 [recovery]
 limit_s = 2
@@ -162,24 +173,35 @@ def played(bench: Bench, text: str, **environment: str) -> tuple[Started, Run]:
 def test_a_fault_a_user_class_a_measure_and_a_column_are_played(bench: Bench) -> None:
     _, run = played(bench, ON_THE_STACK + COMMON)
     results = run.results
-    (fault,) = results["faults"]
+    fault, roamed = results["faults"]
     assert (fault["kind"], fault["asked"]["hops"], fault["proved"], fault["lifted_by"]) == (
         "satellite",
-        2,
+        1,
         True,
         "plan",
     )
-    assert fault["effective"]["added_rtt_ms"] > 800  # two hops each way
+    assert fault["effective"]["added_rtt_ms"] > 400  # one hop each way
+    assert (roamed["kind"], roamed["proved"], roamed["lifted_by"]) == ("roaming-consumers", True, "plan")
+    assert (roamed["effective"]["closed"], roamed["effective"]["back"]) == (3, 3)
+    assert results["delivery"]["published"] == 9 * 20 + opening_bell_count()
     polled = run.check("polled_p95_ms")
     assert polled["verdict"] == "PASS"
     assert polled["measured"] < 2000
     (spreads,) = results["requests"].values()
     assert list(results["requests"]) == ["poller watch /health"]
-    assert 200 <= spreads["request"]["count"] <= 2 * 15 * 8 + 2
+    assert 200 <= spreads["request"]["count"] <= 2 * 15 * 9 + 2
     page = (run.folder / "report.html").read_text("utf-8")
     assert '<th scope="col">in force</th>' in page
     assert f"{fault['healed_s'] - fault['injected_s']:.2f} s</td>" in page
     assert "poller watch /health" in page
+
+
+def opening_bell_count() -> int:
+    """Messages of "bell" in nine seconds: from a peak of 60 per second halved each second to the base of 5."""
+    at_s, count = 0.0, 0
+    while at_s < 9:
+        at_s, count = at_s + 1 / (5 + 55 * 0.5**at_s), count + 1
+    return count
 
 
 def test_a_sink_and_a_transport_are_played(bench: Bench, gateway: str, stack: LocalStack) -> None:
@@ -190,7 +212,7 @@ def test_a_sink_and_a_transport_are_played(bench: Bench, gateway: str, stack: Lo
     assert results["delivery"]["owed"] >= 4 * 20 * 6
     assert results["delivery"]["lost"]["total"] == 0
     assert {route["group"] for route in results["routes"]} >= {"patterns/browsers"}
-    assert entries(redis) == 15 * 8  # the warm-up's second, and seven more
+    assert entries(redis) == 15 * 9  # the warm-up's second, and eight more
 
 
 def entries(redis: str) -> int:

@@ -14,7 +14,7 @@ import gevent
 from gevent import socket as gsocket
 
 from loadtests.drive.consume.connection import Connection
-from loadtests.drive.consume.consumer_fault import ConsumerFault
+from loadtests.drive.consume.consumer_faults import ConsumerFaults
 from loadtests.drive.consume.handshake import BeyondUsError, RefusedError, UnauthorizedError, agent
 from loadtests.drive.consume.inability import is_ours
 from loadtests.drive.consume.transport import Call
@@ -54,10 +54,10 @@ class Consuming:
 
     __slots__ = (
         "_connection",
-        "_consumer_fault",
         "_context",
         "_delay_s",
         "_failure_noted_ns",
+        "_faults",
         "_plan",
         "_spec",
         "_tell",
@@ -73,23 +73,23 @@ class Consuming:
         self._delay_s = delays_s(self._spec.reconnect, f"{context.profile.seed}:reconnect:{lease.slot}")
         self._failure_noted_ns = -NS_PER_S
         self.next_epoch = lease.epoch
-        self._consumer_fault = ConsumerFault(context, lease.slot, self._spec.read_bytes_per_s)
+        self._faults = ConsumerFaults(context, lease.slot, self._spec.read_bytes_per_s)
 
     def run(self) -> None:
         """Stay subscribed until the run is over."""
         over = self._context.over
         attempt = 0
-        self._context.user_faults.join(self._consumer_fault)
+        self._context.user_faults.join(self._faults)
         while not over.is_set():
             if self._subscribe():
                 attempt = 0
                 self._park()
             if not over.is_set():
-                attempt = self._consumer_fault.wait_turn(attempt, self._delay_s)
+                attempt = self._faults.wait_turn(attempt, self._delay_s)
 
     def stop(self) -> None:
         """Locust took this user away: leave at once, without waiting for an answer."""
-        self._context.user_faults.leave(self._consumer_fault)
+        self._context.user_faults.leave(self._faults)
         connection = self._connection
         if connection is not None and connection.end is None:
             receiver, now_ns = self._context.receiver, self._context.clock.now_ns()
@@ -106,7 +106,7 @@ class Consuming:
             ours = isinstance(error, BeyondUsError) or (isinstance(error, OSError) and is_ours(error))
             now_ns = self._context.clock.now_ns()
             if isinstance(error, UnauthorizedError):
-                self._consumer_fault.refused()
+                self._faults.refused()
             self._tell(self._spec.name, now_ns - began_ns, type(error).__name__)
             if now_ns - self._failure_noted_ns >= NS_PER_S:
                 self._failure_noted_ns = now_ns
@@ -115,9 +115,9 @@ class Consuming:
             return False
         problem = self._confirm(connection)
         if not problem:
-            self._consumer_fault.arrived(connection)
+            self._faults.arrived(connection)
         elif connection.end is not None and connection.end.why == "refused":
-            self._consumer_fault.refused()
+            self._faults.refused()
         self._tell(self._spec.name, self._context.clock.now_ns() - began_ns, problem)
         return not problem
 
@@ -134,7 +134,7 @@ class Consuming:
                 if target.tls:
                     context.tls = context.tls or tls_context(target)
                     sock = wrap_tls(sock, context.tls, target, host)
-                token = self._consumer_fault.present()
+                token = self._faults.present()
                 sock, behind = context.receiver.transport(self._plan).open(
                     sock,
                     Call(
@@ -214,10 +214,10 @@ class Consuming:
         """Wait until the connection or the run is over; leave in good order at the run's end or where a fault asks."""
         connection = self._connection
         assert connection is not None
-        gevent.wait([connection.over, self._context.over, self._consumer_fault.go], count=1)
+        gevent.wait([connection.over, self._context.over, self._faults.go], count=1)
         if connection.end is not None:
             return
-        why, detail = ("own", "") if self._context.over.is_set() else ("fault", self._consumer_fault.why_go)
+        why, detail = ("own", "") if self._context.over.is_set() else ("fault", self._faults.why_go)
         receiver, clock = self._context.receiver, self._context.clock
         receiver.step(connection, "leaving", clock.now_ns())
         asks = connection.transport.asks

@@ -16,7 +16,7 @@ import gevent
 from loadtests.drive.publish.redis_connection import dial, replies_of
 from loadtests.drive.publish.resp import ErrorReply, command
 from loadtests.drive.publish.sink import sink_of
-from loadtests.drive.user_faults import Key, PlayedFault, UserFaultReading
+from loadtests.drive.user_faults import FaultPlayer, PlayedFault, UserFault
 from loadtests.model.profile.faults import PUBLISHERS
 
 if TYPE_CHECKING:
@@ -67,71 +67,72 @@ _FORMS: Final[dict[str, Callable[[random.Random, Sequence[str]], bytes]]] = {
 }
 
 
-class BadInputFault:
-    """The bad messages of one publisher slot."""
+class PublisherFaults(FaultPlayer[UserFault]):
+    """The faults that one publisher slot plays."""
 
     def __init__(self, context: RunContext, plan: SlotPlan) -> None:
-        self._context, self._plan = context, plan
-        self._sink = sink_of(context.profile.publishers[plan.group].sink)
-        self._senders: dict[str, gevent.Greenlet[..., Any]] = {}
-        self._connected: set[str] = set()
-
-    @property
-    def key(self) -> Key:
-        """Its place and slot."""
-        return PUBLISHERS, self._plan.slot
-
-    def begin(self, play: PlayedFault) -> None:
-        """Send them from now on."""
-        self._senders[play.order.fault] = gevent.spawn(self._send, play)
-
-    def finish(self, play: PlayedFault) -> None:
-        """Send no more."""
-        sender = self._senders.pop(play.order.fault, None)
-        if sender is not None:
-            sender.kill(block=False)
-
-    def in_force(self, play: PlayedFault) -> bool:
-        """Whether they are being sent."""
-        return play.order.fault in self._senders and play.order.fault in self._connected
-
-    def reading(self, play: PlayedFault) -> UserFaultReading | None:
-        """A publisher reads nothing."""
-        return None
+        super().__init__((PUBLISHERS, plan.slot))
+        self.context, self.plan = context, plan
+        self.sink = sink_of(context.profile.publishers[plan.group].sink)
 
     def close(self) -> None:
-        """Send no more of any."""
-        gevent.killall(list(self._senders.values()), block=False)
-        self._senders.clear()
+        """Play none any more."""
+        for fault in list(self.faults.values()):
+            self.finish(fault.play)
 
-    def _send(self, play: PlayedFault) -> None:
-        fault = play.order.fault
+
+class BadInput(UserFault):
+    """Sends bad messages beside the plan."""
+
+    user: PublisherFaults
+
+    def __init__(self, user: PublisherFaults, play: PlayedFault) -> None:
+        super().__init__(user, play)
+        self._context, self._plan = user.context, user.plan
+        self._sender: gevent.Greenlet[..., Any] | None = None
+        self._connected = False
+
+    def begin(self) -> None:
+        """Send them from now on."""
+        self._sender = gevent.spawn(self._send)
+
+    def finish(self) -> None:
+        """Send no more."""
+        if self._sender is not None:
+            self._sender.kill(block=False)
+
+    @property
+    def in_force(self) -> bool:
+        """Whether they are being sent."""
+        return self._connected
+
+    def _send(self) -> None:
         t0_ns: int = self._context.t0.get()  # type: ignore[assignment]  # gevent says Optional for a get that does not block
-        while fault in self._senders:
+        while True:
             try:
                 sock = dial(self._context.addresses.redis, _ANSWER_S)
             except OSError:
-                play.count("failed", self._plan.slot)
+                self.play.count("failed", self._plan.slot)
                 gevent.sleep(_AGAIN_S)
                 continue
             try:
-                self._connected.add(fault)
-                self._send_over(sock, play, t0_ns)
+                self._connected = True
+                self._send_over(sock, t0_ns)
             except OSError:
-                play.count("failed", self._plan.slot)
+                self.play.count("failed", self._plan.slot)
             finally:
-                self._connected.discard(fault)
+                self._connected = False
                 sock.close()
 
-    def _send_over(self, sock: Any, play: PlayedFault, t0_ns: int) -> None:
-        clock, form = self._context.clock, str(play.order.asked["form"])
+    def _send_over(self, sock: Any, t0_ns: int) -> None:
+        play, clock, form = self.play, self._context.clock, str(self.play.order.asked["form"])
         share = float(play.order.asked.get("share", SHARE))
         channels = self._channels()
         seed = f"{self._context.profile.seed}:{play.order.fault}:{self._plan.slot}"
         bad = {channel: payloads(form, events, f"{seed}:{channel}") for channel, events in channels.items()}
         turn, since_ns, credit = 0, clock.now_ns(), 1.0  # one at once, or a rare publisher might send none
         names = sorted(channels)
-        while play.order.fault in self._senders:
+        while True:
             now_ns = clock.now_ns()
             credit += share * self._plan.count(since_ns - t0_ns, now_ns - t0_ns)
             since_ns = now_ns
@@ -140,18 +141,18 @@ class BadInputFault:
             for _ in range(count):
                 channel = names[turn % len(names)]
                 turn += 1
-                sock.sendall(command(*self._sink.words(channel.encode()), next(bad[channel])))
+                sock.sendall(command(*self.user.sink.words(channel.encode()), next(bad[channel])))
                 play.count("sent", self._plan.slot)
-            self._hear(sock, play, count)
+            self._hear(sock, count)
             gevent.sleep(_TICK_S)
 
-    def _hear(self, sock: Any, play: PlayedFault, count: int) -> None:
+    def _hear(self, sock: Any, count: int) -> None:
         with gevent.Timeout(_ANSWER_S, TimeoutError("no answer in time")):
             replies = replies_of(sock)
             while count > 0:
                 reply, times = next(replies)
                 for _ in range(times):
-                    play.count("refused" if isinstance(reply, ErrorReply) else "acknowledged", self._plan.slot)
+                    self.play.count("refused" if isinstance(reply, ErrorReply) else "acknowledged", self._plan.slot)
                 count -= times
 
     def _channels(self) -> dict[str, list[str]]:

@@ -34,7 +34,7 @@ import gevent
 import msgspec
 
 from loadtests.drive.locust_stats import PublishDisplay
-from loadtests.drive.publish.bad_input import BadInputFault
+from loadtests.drive.publish.bad_input import PublisherFaults
 from loadtests.drive.publish.commands import Commands
 from loadtests.drive.publish.probing import probe
 from loadtests.drive.publish.redis_connection import RedisConnection, dial
@@ -101,7 +101,7 @@ class Publishing:
         self._reply_timeout_ns = round(reply_timeout_s * NS_PER_S)
         self._slots: dict[int, Slot] = {}
         self._leaving: set[Slot] = set()
-        self._bad: dict[int, BadInputFault] = {}
+        self._faults: dict[int, PublisherFaults] = {}
         self._next_epochs: dict[int, int] = {}
         self._heap: list[tuple[int, int, Slot]] = []
         self._turn = 0
@@ -212,8 +212,8 @@ class Publishing:
             wake=self._wake,
         )
         self._slots[lease.slot] = slot
-        bad = self._bad[lease.slot] = BadInputFault(context, plan)
-        context.user_faults.join(bad)
+        faults = self._faults[lease.slot] = PublisherFaults(context, plan)
+        context.user_faults.join(faults)
         return slot
 
     def _display(self, group: int) -> PublishDisplay:
@@ -221,10 +221,10 @@ class Publishing:
 
     def _leave(self, slot: Slot) -> None:
         slot.stop()
-        bad = self._bad.pop(slot.plan.slot, None)
-        if bad is not None:
-            self._context.user_faults.leave(bad)
-            bad.close()
+        faults = self._faults.pop(slot.plan.slot, None)
+        if faults is not None:
+            self._context.user_faults.leave(faults)
+            faults.close()
         self._next_epochs[slot.plan.slot] = slot.next_epoch
         if self._slots.get(slot.plan.slot) is slot:
             del self._slots[slot.plan.slot]

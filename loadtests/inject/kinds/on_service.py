@@ -24,6 +24,7 @@ from loadtests.inject.socket_table import Peer, open_connections, without_port
 from loadtests.inject.supervisor import SupervisorClient
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.model.address import host_port
+from loadtests.model.fault_kinds import KINDS
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.stackwire import Action, Ask
@@ -222,7 +223,7 @@ def undo_of(site: Site, fault: PlannedFault) -> Undo:
     supervisor = site.the_supervisor()
     service = supervisor.service(fault.link)
     undo: Undo = {"service": fault.link, "address": service.address}
-    if fault.kind == "pause":
+    if not KINDS[fault.kind].ends_process:  # it stands still, and goes on
         undo["resumes"] = "yes"
     if fault.link == TOXIPROXY:
         undo["proxies"] = sorted(link.proxy for link in supervisor.status().links.values())

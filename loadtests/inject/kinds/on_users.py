@@ -4,7 +4,8 @@ One order goes to the users, their counts come back, and a judge looks at these 
 users stop by themselves when their time is over, so there is little to undo: an order to stop, for a fault that ends
 early. Another process, which has no such users, has nothing to undo.
 
-To add such a kind: a judge and a row in `KINDS` here, and its row in `model.fault_kinds` with `file="on_users"`.
+To add such a kind: a judge and a row in `KINDS` here, and its row in `model.fault_kinds`, whose `plays` names the class
+of what a user does (`drive.user_faults.UserFault`). From outside: `KIND = played_by_users(name, judge)` in a module.
 """
 
 from __future__ import annotations
@@ -142,8 +143,8 @@ class UsersWitness:
         """Nothing stays open."""
 
 
-def _kind(name: str, judge: Judge) -> Kind:
-    """A kind that is played by the run's own users."""
+def played_by_users(name: str, judge: Judge) -> Kind:
+    """A kind that is played by the run's own users, proved once the judge is content."""
 
     def problems(fault: PlannedFault) -> list[str]:
         missing = sorted(NAMED[name].needs.keys() - fault.asked.keys())
@@ -298,4 +299,4 @@ _JUDGES: Mapping[str, Judge] = {
     "bad-input": bad_input,  # publishers send, beside their plan, messages on which no subscriber should choke
 }
 
-KINDS: Final[Mapping[str, Kind]] = {name: _kind(name, judge) for name, judge in _JUDGES.items()}
+KINDS: Final[Mapping[str, Kind]] = {name: played_by_users(name, judge) for name, judge in _JUDGES.items()}

@@ -218,16 +218,18 @@ def proof_problems(profile: Tables, fault: Fault) -> Iterator[tuple[str, str]]:
     """What makes one fault impossible to prove or to judge: a key of the fault, and `found ..., allowed ...`."""
     if fault.for_s < (least := least_s(fault)):
         yield "for_s", f'found {fault.for_s:g}, allowed from {least:g}: a shorter "{fault.kind}" can never be proved'
-    if fault.kind == "slicer" and not fault.asked.get("delay_us") and fault.direction != "downstream":
+    kind = KINDS[fault.kind]
+    if kind.upstream_needs and not fault.asked.get(kind.upstream_needs) and fault.direction != "downstream":
         yield (
-            "delay_us",
+            kind.upstream_needs,
             f'found nothing with direction "{fault.direction}", allowed from 1, or direction = "downstream": '
             "how a request was cut shows only by its pauses",
         )
-    if fault.kind == "bad-token" and profile.target.auth != "token":
+    if kind.tokens and profile.target.auth != "token":
         yield (
             "kind",
-            'found "bad-token", allowed only with target.auth = "token": nobody refuses a token that is not asked for',
+            f'found "{kind.name}", allowed only with target.auth = "token": '
+            "nobody refuses a token that is not asked for",
         )
     yield from _failover(profile, fault)
     yield from _elsewhere(profile, fault)

@@ -281,7 +281,7 @@ def _contents(profile: Tables) -> Iterator[str]:
     place = profile.identity.path.partition(".")
     for index, family in enumerate(profile.families):
         kind = EVENT_TYPES.get(family.event)
-        replayed = any(p.shape.kind == "replay" and family.name in p.families for p in profile.publishers)
+        replayed = any(p.shape.file is not None and family.name in p.families for p in profile.publishers)
         for field in family.content if isinstance(family.content, list) else ():
             where = f'families[{index}].content: found "{field}"'
             if place == (field, "", ""):

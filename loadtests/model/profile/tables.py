@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from loadtests.model.abort_measures import ABORTS
 from loadtests.model.ids import MAX_ROUTES
 from loadtests.model.measures import AT_LEAST, DEFAULT_LIMITS, MEASURES
 from loadtests.model.profile.base import (
@@ -204,14 +205,16 @@ class Threshold(Table):
         return bound
 
 
-SHARES = frozenset({"error_share", "lost_share"})
-LESS_IS_WORSE = "host_free_memory_mb"
+if TYPE_CHECKING:
+    AbortName = str
+else:
+    AbortName = Literal[tuple(ABORTS)]
 
 
 class Abort(Table):
     """A guard of the run: when it holds for so long, all faults are lifted first and then the load ends."""
 
-    measure: Literal["target_memory_mb", "host_free_memory_mb", "error_share", "lost_share"]
+    measure: AbortName
     at_most: Annotated[float, Field(ge=0, le=1e9)] | None = None
     at_least: Annotated[float, Field(ge=0, le=1e9)] | None = None
     for_s: Annotated[float, Field(ge=0, le=3600)] = 3.0  # beyond the limit without a break
@@ -219,15 +222,16 @@ class Abort(Table):
 
     @model_validator(mode="after")
     def _one_bound(self) -> Abort:
-        want, other = ("at_least", "at_most") if self.measure == LESS_IS_WORSE else ("at_most", "at_least")
+        row = ABORTS[self.measure]
+        want, other = ("at_least", "at_most") if row.less_is_worse else ("at_most", "at_least")
         problems = []
         if getattr(self, want) is None:
             problems.append(f'{want}: found nothing, allowed a number, which measure "{self.measure}" needs')
         if getattr(self, other) is not None:
             problems.append(f'{other}: found {getattr(self, other)}, allowed nothing: "{self.measure}" takes {want}')
-        if self.measure in SHARES and self.limit > 1:
+        if row.share and self.limit > 1:
             problems.append(f'at_most: found {self.limit:g}, allowed 0 to 1: "{self.measure}" is a share')
-        if self.process is not None and self.measure != "target_memory_mb":
+        if self.process is not None and not row.process:
             problems.append(f'process: found "{self.process}", allowed nothing with measure "{self.measure}"')
         refuse(problems)
         return self
@@ -240,13 +244,14 @@ class Abort(Table):
 
     def beyond(self, value: float) -> bool:
         """Whether a value is on the wrong side."""
-        return value < self.limit if self.measure == LESS_IS_WORSE else value > self.limit
+        return value < self.limit if ABORTS[self.measure].less_is_worse else value > self.limit
 
     @property
     def said(self) -> str:
         """`target_memory_mb of gateway > 500 for 3 s`."""
         of = f" of {self.process}" if self.process else ""
-        return f"{self.measure}{of} {'<' if self.measure == LESS_IS_WORSE else '>'} {self.limit:g} for {self.for_s:g} s"
+        than = "<" if ABORTS[self.measure].less_is_worse else ">"
+        return f"{self.measure}{of} {than} {self.limit:g} for {self.for_s:g} s"
 
 
 # ruff: noqa: RUF012 - pydantic copies a default for every model

@@ -19,6 +19,7 @@ from loadtests.model.profile.base import (
     takes,
     twice,
 )
+from loadtests.model.shapes import SHAPES
 from loadtests.model.sinks import PUBLISH, SINKS
 from loadtests.model.transports import TRANSPORTS, WEBSOCKET
 from loadtests.model.user_kinds import ADDED, OWN_KEYS
@@ -87,10 +88,20 @@ def _content_problems(content: object) -> list[str]:
     return problems
 
 
+if TYPE_CHECKING:
+    ShapeName = str
+    SinkName = str
+    TransportName = str
+else:
+    ShapeName = Literal[tuple(SHAPES)]
+    SinkName = Literal[tuple(SINKS)]
+    TransportName = Literal[tuple(TRANSPORTS)]
+
+
 class Shape(Table):
     """How the rate goes over time, messages per second of one publisher."""
 
-    kind: Literal["constant", "ramp", "poisson", "burst", "on-off", "replay"]
+    kind: ShapeName
     rate_per_s: Positive | None = None  # constant, poisson, on-off
     from_per_s: Annotated[float, Field(ge=0, le=1e9)] | None = None  # ramp
     to_per_s: Annotated[float, Field(ge=0, le=1e9)] | None = None  # ramp
@@ -104,38 +115,22 @@ class Shape(Table):
 
     @model_validator(mode="after")
     def _has_what_its_kind_needs(self) -> Shape:
-        needs = SHAPE_NEEDS[self.kind]
+        needs = set(SHAPES[self.kind].needs)
         given = {k for k in SHAPE_KEYS if getattr(self, k) is not None}
         problems = needs_of_kind(self, self.kind, needs, given, needs)
         if self.length_s is not None and self.period_s is not None and self.length_s > self.period_s:
             problems.append(f"length_s: found {self.length_s}, allowed at most period_s, {self.period_s}")
         if self.base_per_s is not None and self.peak_per_s is not None and self.base_per_s > self.peak_per_s:
             problems.append(f"base_per_s: found {self.base_per_s}, allowed at most peak_per_s, {self.peak_per_s}")
-        if self.kind == "ramp" and self.from_per_s == 0 and self.to_per_s == 0:
+        if self.from_per_s == 0 and self.to_per_s == 0:
             problems.append("to_per_s: found 0, allowed above 0 where from_per_s is 0")
-        if self.kind != "replay" and self.speed != 1.0:
+        if "file" not in needs and self.speed != 1.0:
             problems.append(f'speed: found {self.speed} with kind "{self.kind}", allowed with "replay"')
         refuse(problems)
         return self
 
 
 SHAPE_KEYS = ("rate_per_s", "from_per_s", "to_per_s", "base_per_s", "peak_per_s", "length_s", "period_s", "file")
-SHAPE_NEEDS: dict[str, set[str]] = {
-    "constant": {"rate_per_s"},
-    "poisson": {"rate_per_s"},
-    "ramp": {"from_per_s", "to_per_s"},
-    "burst": {"base_per_s", "peak_per_s", "length_s", "period_s"},
-    "on-off": {"rate_per_s", "length_s", "period_s"},
-    "replay": {"file"},
-}
-
-
-if TYPE_CHECKING:
-    SinkName = str
-    TransportName = str
-else:
-    SinkName = Literal[tuple(SINKS)]
-    TransportName = Literal[tuple(TRANSPORTS)]
 
 
 class Publishers(Table):

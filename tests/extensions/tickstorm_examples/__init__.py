@@ -5,7 +5,17 @@ Installed like any package with an entry point of the group `tickstorm.extension
 
 from __future__ import annotations
 
-from loadtests.model.kinds import Column, Extension, FaultKind, Key, Measure, SinkKind, TransportKind, UserKind
+from loadtests.model.kinds import (
+    Column,
+    Extension,
+    FaultKind,
+    Key,
+    Measure,
+    ShapeKind,
+    SinkKind,
+    TransportKind,
+    UserKind,
+)
 
 EXTENSION = Extension(
     sinks=(SinkKind(name="stream", by="tickstorm_examples.stream_sink:Stream", shown="XADD"),),
@@ -27,6 +37,19 @@ EXTENSION = Extension(
             directions=True,
             loses=False,
             toxic=True,
+        ),
+        FaultKind(
+            name="roaming-consumers",
+            place="consumers",
+            by="tickstorm_examples.roaming_proof",
+            plays="tickstorm_examples.roaming:Roaming",
+        ),
+    ),
+    shapes=(
+        ShapeKind(
+            name="opening-bell",
+            by="tickstorm_examples.opening_bell:opening_bell",
+            needs=("base_per_s", "peak_per_s", "length_s"),
         ),
     ),
     users=(

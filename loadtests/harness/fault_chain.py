@@ -1,12 +1,11 @@
-"""What do the live figures trigger: the next fault of a chain, or the end that an abort guard demands?
+"""Which fault of a chain do the live figures let begin, since the one before it is over?
 
-Both only say so; `run` acts. The chain is "until recovered, then the next": whether a fault was recovered from is
+It only says so; `run` acts. The chain is "until recovered, then the next": whether a fault was recovered from is
 judged from the stored history, and may differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from loadtests.harness.live import LiveFold, LiveSecond
@@ -14,8 +13,6 @@ from loadtests.model.ids import NS_PER_S
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.profile.fault_times import named, occurrences, over_s
 from loadtests.model.profile.profile import Profile
-from loadtests.model.profile.tables import Abort
-from loadtests.model.records import Samples
 from loadtests.plan.schedule import followers
 
 BEHIND_S = 2
@@ -112,54 +109,3 @@ def _in_band(second: LiveSecond, ratio: float, connected: float, limit_ms: float
         return False
     fast = second.high_ms is None or second.high_ms <= limit_ms
     return second.delivered >= ratio * second.owed and second.connected >= connected and fast
-
-
-HOST = "host"
-
-
-@dataclass(slots=True, kw_only=True)
-class _Watched:
-    guard: Abort
-    since_ns: int | None = None  # beyond its limit without a break since
-
-
-class AbortGuards:
-    """The guards of one run. `free_mb` reads this machine's free memory."""
-
-    def __init__(
-        self, profile: Profile, fold: LiveFold, *, free_mb: Callable[[], float], emit: Callable[[Samples], None]
-    ) -> None:
-        self._profile, self._fold, self._free_mb, self._emit = profile, fold, free_mb, emit
-        self._watched = [_Watched(guard=guard) for guard in profile.aborts]
-
-    def look(self, now_ns: int) -> str | None:
-        """Judge all guards now; the first that was beyond its limit for its time, as a sentence."""
-        for watched in self._watched:
-            value = self._value(watched.guard, now_ns)
-            if value is None or not watched.guard.beyond(value):
-                watched.since_ns = None  # an unknown value is not beyond the limit
-                continue
-            if watched.since_ns is None:
-                watched.since_ns = now_ns
-            held_ns = now_ns - watched.since_ns
-            if held_ns >= watched.guard.for_s * NS_PER_S:
-                return f"{watched.guard.said}: it was {value:.4g} at the end of {held_ns / NS_PER_S:.1f} s"
-        return None
-
-    def _value(self, guard: Abort, now_ns: int) -> float | None:
-        second = now_ns // NS_PER_S
-        match guard.measure:
-            case "host_free_memory_mb":
-                free = self._free_mb()
-                self._emit(Samples(source=HOST, at_ns=now_ns, metric=["free_memory_bytes"], value=[free * 1e6]))
-                return free
-            case "target_memory_mb":
-                held = self._fold.memory_mb(second - round(3 * self._profile.sampling.every_s) - BEHIND_S)
-                return held.get(guard.process) if guard.process else sum(held.values()) if held else None
-            case "error_share":
-                seen = self._fold.second(second - BEHIND_S)
-                tried = max(seen.published, seen.failed)  # what fails late was published in an earlier second
-                return seen.failed / tried if tried else None
-            case "lost_share":
-                seen = self._fold.second(second - BEHIND_S - int(-(-self._profile.run.late_s // 1)))
-                return max(0, seen.owed - seen.delivered) / seen.owed if seen.owed else None
