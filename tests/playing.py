@@ -67,8 +67,8 @@ def groups() -> dict[str, list[str]]:
 STAGES: list[tuple[int, list[str]]] = [
     (5, ["FAULTS", "SERVERS", "SERVICES", "LIFE", "USERS"]),
     (5, ["LAWS", "PARTS", "ASKED", "PAGES", "DRIVE", "STACK", "COMMANDS", "ATTACKS", "UNPATCHED", "TARGET"]),
-    (3, ["WEB", "WHOLE", "JUDGED", "BLAMED", "PROVEN", "PLAYED", "EXTENSIONS"]),
-    (1, ["MUTATED", "PROOF"]),
+    (3, ["WEB", "WHOLE", "JUDGED", "DOORS", "BLAMED", "PROVEN", "PLAYED", "EXTENSIONS"]),
+    (1, ["MUTATED"]),
 ]
 """So many at a time, in this order."""
 

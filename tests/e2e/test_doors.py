@@ -18,7 +18,7 @@ from test_web import Web, is_up
 
 from proof.account import token_of
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120), pytest.mark.group("WEB")]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120), pytest.mark.group("DOORS")]
 PASSWORD = "canary-Pa55word-of-the-web-ui"
 ELSEWHERE = {"kind": "external", "redis": "127.0.0.1:1", "gateway": "127.0.0.1:2", "postgres": "127.0.0.1:3",
              "toxiproxy": "127.0.0.1:4"}  # fmt: skip

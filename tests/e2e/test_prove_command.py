@@ -9,7 +9,7 @@ from launching import Bench
 
 from loadtests.stack.local import LocalStack
 
-pytestmark = [pytest.mark.e2e, pytest.mark.group("PROOF")]
+pytestmark = [pytest.mark.e2e, pytest.mark.prove_all, pytest.mark.group("PROVEN")]
 
 
 def test_the_command_plants_200_000_deliveries_and_finds_them_all(bench: Bench, own: LocalStack) -> None:

@@ -60,6 +60,7 @@ def played(bench: Bench, known: list[Known]) -> tuple[Run, Started]:
     return run, child
 
 
+@pytest.mark.prove_all
 def test_expired_tokens_are_refused_by_the_gateway_and_good_ones_come_back(played: tuple[Run, Started]) -> None:
     run, child = played
     steps = {step.step: step for step in run.of(FaultStep) if step.name == "intruders"}
@@ -73,6 +74,7 @@ def test_expired_tokens_are_refused_by_the_gateway_and_good_ones_come_back(playe
     assert run.results["recovery"][0]["recovery_s"] is not None
 
 
+@pytest.mark.prove_all
 def test_neither_secret_nor_token_is_in_any_file(played: tuple[Run, Started], bench: Bench) -> None:
     run, _ = played
     files = [path for path in bench.folder.rglob("*") if path.is_file()]
@@ -82,6 +84,7 @@ def test_neither_secret_nor_token_is_in_any_file(played: tuple[Run, Started], be
     assert holding == []
 
 
+@pytest.mark.prove_all
 def test_no_password_of_the_stack_is_in_a_file_a_command_line_or_what_is_said(
     played: tuple[Run, Started], bench: Bench, known: list[Known]
 ) -> None:

@@ -223,7 +223,7 @@ def test_a_number_of_users_that_no_consumers_make_is_refused_in_a_sentence(edite
 
 @pytest.mark.browser
 def test_in_a_browser_the_form_starts_a_run_and_the_live_page_shows_its_verdict(
-    edited: Edited, web: Web, chromium: Any, tmp_path: Path
+    stopped: Run, web: Web, chromium: Any, tmp_path: Path
 ) -> None:
     page = chromium.new_page(viewport={"width": 1280, "height": 900})
     page.goto(web.address)

@@ -51,7 +51,17 @@ def where_of(kind: str) -> str:
     return {"consumers": "consumers", "publishers": "publishers", "target": "gateway"}[row.place]
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+def kinds() -> list[Any]:
+    """All of them; in `make test` the first of those that say the same of themselves to who judges."""
+    found, said = [], set()
+    for name, row in sorted(KINDS.items()):
+        says = (row.place, row.charges, row.loses, row.stops, row.cuts, row.ends_process, where_of(name))
+        found.append(pytest.param(name, marks=[pytest.mark.prove_all] if says in said else []))
+        said.add(says)
+    return found
+
+
+@pytest.mark.parametrize("kind", kinds())
 def test_a_loss_under_a_fault_on_its_path_is_charged_and_all_else_is_a_defect(kind: str) -> None:
     world = world_of(fault(kind, where_of(kind)))
     (it,) = world.faults
@@ -62,7 +72,7 @@ def test_a_loss_under_a_fault_on_its_path_is_charged_and_all_else_is_a_defect(ki
     assert (lost.charged, lost.defect) == ((lost.total, 0) if charged else (0, lost.total))
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", kinds())
 def test_without_proof_every_kinds_recovery_is_unknown_with_the_reason(kind: str) -> None:
     for loses in (True, False):
         world = world_of(fault(kind, where_of(kind), proved=False))
