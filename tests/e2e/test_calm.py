@@ -66,11 +66,9 @@ def together(bench: Bench, asked: frozenset[str]) -> Together:
     before = bench.services()
     master = ["--master", "--expect-workers", "2", "--master-bind-host", "127.0.0.1", "--master-bind-port", port]
     worker = ["--worker", "--headless", "--master-host", "127.0.0.1", "--master-port", port]
-    children = {
-        "alone": bench.start("run", profile, **PAGE),
-        "workers": bench.start("run", profile, "--workers", "2", **PAGE, **bench.own("workers")),
-    }
+    children = {"alone": bench.start("run", profile, **PAGE)}
     children |= {} if RARELY not in asked else {
+        "workers": bench.start("run", profile, "--workers", "2", **PAGE, **bench.own("workers")),
         "apart": bench.locust("--headless", "--run-profile", profile, *master, **bench.own("apart")),
         "plain": bench.locust("--headless", "--run-profile", profile, **bench.own("plain")),
         "fewer": bench.locust("--headless", "--run-profile", profile, "-u", "8", **bench.own("fewer")),
@@ -89,7 +87,7 @@ def alone(together: Together) -> Run:
     return together.runs["alone"].run
 
 
-@pytest.mark.parametrize("name", ["alone", "workers", *(pytest.param(n, marks=rarely) for n in ("apart", "plain"))])
+@pytest.mark.parametrize("name", ["alone", *(pytest.param(n, marks=rarely) for n in ("workers", "apart", "plain"))])
 def test_the_account_is_exact_and_the_verdict_pass(together: Together, name: str) -> None:
     ended = together.runs[name]
     assert ended.status == 0, ended.child.said
@@ -145,7 +143,7 @@ def test_a_run_without_the_page_has_all_else_and_shows_where(together: Together)
 
 
 @pytest.mark.parametrize(
-    "name", ["alone", "workers", *(pytest.param(n, marks=rarely) for n in ("apart", "plain", "fewer"))]
+    "name", ["alone", *(pytest.param(n, marks=rarely) for n in ("workers", "apart", "plain", "fewer"))]
 )
 def test_nothing_is_left_running(together: Together, name: str) -> None:
     assert together.runs[name].child.nothing_left()
@@ -156,7 +154,8 @@ def test_the_stack_is_left_as_it_was(together: Together, bench: Bench) -> None:
     assert bench.faults() == []
 
 
-@pytest.mark.parametrize("name", ["workers", pytest.param("apart", marks=rarely)])
+@rarely
+@pytest.mark.parametrize("name", ["workers", "apart"])
 def test_workers_share_publishers_and_consumers(together: Together, name: str) -> None:
     run = together.runs[name].run
     assert run.results["run"]["workers"] == 2
@@ -206,7 +205,11 @@ def stripped(folder: Path) -> Path:
 def again(together: Together, bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Again:
     folder = tmp_path_factory.mktemp("again")
     alone = together.runs["alone"].run
-    same = {n: stripped(copy_of(together.runs[n].run, folder / f"copy of {n}")) for n in ("alone", "workers")}
+    same = {
+        n: stripped(copy_of(together.runs[n].run, folder / f"copy of {n}"))
+        for n in ("alone", "workers")
+        if n in together.runs
+    }
     limited = copy_of(alone, folder / "limited")
     before = {file: (limited / file).read_bytes() for file in FILES}
     with_gap = stripped(copy_of(alone, folder / "planted"))
@@ -218,7 +221,7 @@ def again(together: Together, bench: Bench, tmp_path_factory: pytest.TempPathFac
     return Again(same=same, limited=limited, before_limited=before, planted=with_gap, status=status)
 
 
-@pytest.mark.parametrize("name", ["alone", "workers"])
+@pytest.mark.parametrize("name", ["alone", pytest.param("workers", marks=rarely)])
 def test_analyze_rebuilds_every_file_byte_for_byte(together: Together, again: Again, name: str) -> None:
     assert again.status[name] == 0
     for file in FILES:

@@ -150,13 +150,14 @@ class World:
         """Every message to every stay that was there; `lose` and `delay` of both may interfere."""
         routes = {c: self.contract.consumer(c).routes for c in {s.consumer for s in self.stays}}
         messages = sorted(self.messages, key=lambda m: (m.sent, m.slot))
+        of = {
+            wanted: [m for m in messages if m.route in wanted and m.outcome != "FAILED"] for wanted in routes.values()
+        }
         for stay in self.stays:
-            wanted, start, end = routes[stay.consumer], stay.start - MS, stay.end - MS
+            start, end = stay.start - MS, stay.end - MS
             # A connection keeps the order of what it carries.
             last = 0
-            for m in messages:
-                if m.route not in wanted or m.outcome == "FAILED":
-                    continue
+            for m in of[routes[stay.consumer]]:
                 if not start <= m.sent < end or (lose is not None and lose(m, stay)):
                     continue
                 at = m.sent + 3 * MS + int(self.random.random() * 3 * MS) + (delay(m, stay) if delay else 0)
@@ -356,20 +357,21 @@ class World:
             if name not in self.silent_workers:
                 found += [step("leaving", stay.end)] if stay.why == "end" else []
                 found.append(step("left", stay.end, stay.why))
+            of_route = [family * groups + group for family in families]
             seen: dict[int, set[int]] = defaultdict(set)
             ends: dict[int, tuple[int, int]] = {}  # of what was seen of a stream: least and greatest
             for at, m in stay.got:
-                if at >= m.due:
-                    timed.append((at, stay.consumer, at - m.due))
-                key = (families[m.route] * groups + group, m.due // SLICE_NS, at // SLICE_NS)
+                due, stream, seq, at_slice = m.due, m.stream, m.seq, at // SLICE_NS
+                key = (of_route[m.route], due // SLICE_NS, at_slice)
                 cell = cells.get(key)
                 if cell is None:
                     cell = cells[key] = [0, 0, len(cells), 0, 0]
-                had = seen[m.stream]
+                had = seen[stream]
                 cell[3] += 100
-                if at >= m.due:
+                if at >= due:
+                    timed.append((at, stay.consumer, at - due))
                     of_cell.append(cell[2])
-                    took_ns.append(at - m.due)
+                    took_ns.append(at - due)
                     if self.stamped is not None and self.stamped(m, stay):
                         stamp = max(at - READ_DELAY_NS, m.due)
                         pair = kernel.setdefault((*key[:2], stamp // SLICE_NS), (Histogram(), Histogram()))
@@ -377,23 +379,23 @@ class World:
                         pair[1].add(at - m.due)
                 else:
                     cell[4] += 1
-                if m.seq in had:
+                if seq in had:
                     cell[1] += 1
-                    rows.append(("repeated", stay.consumer, stay.epoch, m.stream, m.seq, m.seq, at))
+                    rows.append(("repeated", stay.consumer, stay.epoch, stream, seq, seq, at))
                 else:
                     cell[0] += 1
-                    bottom, top = ends.get(m.stream, (m.seq, m.seq - 1))
-                    ends[m.stream] = (bottom, m.seq) if m.seq > top else (min(bottom, m.seq), top)
-                    if m.seq > top + 1:
-                        rows.append(("gap", stay.consumer, stay.epoch, m.stream, top + 1, m.seq - 1, at))
-                    elif m.seq < top:
-                        if m.seq < bottom:
-                            rows.append(("gap", stay.consumer, stay.epoch, m.stream, m.seq, bottom - 1, at))
-                        rows.append(("filled", stay.consumer, stay.epoch, m.stream, m.seq, m.seq, at))
-                    had.add(m.seq)
-                if at // SLICE_NS in shown:
-                    t = touched[at // SLICE_NS].setdefault(stay.consumer, [0, at, at, 0, 0])
-                    t[0], t[2], t[3], t[4] = t[0] + 1, at, max(t[3], m.due), max(t[4], at - m.due)
+                    bottom, top = ends.get(stream, (seq, seq - 1))
+                    ends[stream] = (bottom, seq) if seq > top else (min(bottom, seq), top)
+                    if seq > top + 1:
+                        rows.append(("gap", stay.consumer, stay.epoch, stream, top + 1, seq - 1, at))
+                    elif seq < top:
+                        if seq < bottom:
+                            rows.append(("gap", stay.consumer, stay.epoch, stream, seq, bottom - 1, at))
+                        rows.append(("filled", stay.consumer, stay.epoch, stream, seq, seq, at))
+                    had.add(seq)
+                if at_slice in shown:
+                    t = touched[at_slice].setdefault(stay.consumer, [0, at, at, 0, 0])
+                    t[0], t[2], t[3], t[4] = t[0] + 1, at, max(t[3], due), max(t[4], at - due)
             vector = tuple((k, *ends[k], len(v)) for k, v in sorted(seen.items()))
             alike[vector].append((stay.consumer, stay.epoch))
         latencies = _sparse_of_each(of_cell, took_ns, len(cells))
