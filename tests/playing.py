@@ -67,7 +67,7 @@ def groups() -> dict[str, list[str]]:
 STAGES: list[tuple[int, list[str]]] = [
     (5, ["FAULTS", "SERVERS", "SERVICES", "LIFE", "USERS"]),
     (5, ["LAWS", "PARTS", "ASKED", "PAGES", "DRIVE", "STACK", "COMMANDS", "ATTACKS", "UNPATCHED", "TARGET"]),
-    (4, ["WEB", "JUDGED", "MUTATED", "WHOLE", "PROVEN", "BLAMED", "DOORS", "EXTENSIONS", "PLAYED"]),
+    (3, ["WEB", "JUDGED", "WHOLE", "PROVEN", "BLAMED", "DOORS", "EXTENSIONS", "PLAYED"]),
 ]
 """So many at a time, in this order."""
 

@@ -41,10 +41,12 @@ def command(*argv: str) -> list[str]:
 
 def slow_tests() -> list[str]:
     """Those that `make test` leaves out, a folder at a time: some patch their whole process; then all examples."""
-    marked = (path for path in ROOT.glob("tests/*/test_*.py") if "mark.prove_all" in path.read_text("utf-8"))
-    folders = sorted({str(path.parent.relative_to(ROOT)) for path in marked})
+    files: dict[Path, list[str]] = {}
+    for path in sorted(ROOT.glob("tests/**/test_*.py")):
+        if "mark.prove_all" in path.read_text("utf-8"):
+            files.setdefault(path.parent, []).append(str(path.relative_to(ROOT)))
     pytest = [sys.executable, "-m", "pytest", "-q", "-m", "prove_all"]
-    wrong = [text for folder in folders for text in command(*pytest, folder)]
+    wrong = [text for of_folder in files.values() for text in command(*pytest, *of_folder)]
     os.environ[ALL_EXAMPLES] = "1"
     return wrong + command(*pytest[:-2], *groups()["LAWS"], "tests/cli/test_damaged_history.py")
 

@@ -97,6 +97,7 @@ def test_that_nothing_was_played_twice_is_said() -> None:
     assert Sum(passed=3).lines()[:2] == ["failed, and passed when played once more alone:", "  none"]
 
 
+@pytest.mark.prove_all
 def test_a_group_that_hangs_is_ended_played_again_and_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(playing, "GROUP_S", 5.0)
     (tmp_path / "test_hang.py").write_text(

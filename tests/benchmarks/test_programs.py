@@ -80,6 +80,7 @@ def test_the_c_programs_compile_without_a_warning(name: str, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.prove_all
 @needs_cc
 def test_the_floor_counts_what_the_sender_sent(trials: dict[str, Future[Told]]) -> None:
     told = trials["floor"].result(PATIENCE_S)
@@ -88,6 +89,7 @@ def test_the_floor_counts_what_the_sender_sent(trials: dict[str, Future[Told]]) 
     assert (told.found["gaps"], told.found["repeats"], told.found["other"]) == (0, 0, CONNECTIONS)
 
 
+@pytest.mark.prove_all
 @needs_cc
 def test_joined_messages_are_counted_one_by_one(trials: dict[str, Future[Told]]) -> None:
     told = trials["joined"].result(PATIENCE_S)

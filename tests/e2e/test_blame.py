@@ -91,6 +91,7 @@ def test_plain_locust_heeds_it_and_the_verdict_names_it(bench: Bench, calm: str)
     assert any("locust.run_time" in e.key for e in run.of(Effective))
 
 
+@pytest.mark.prove_all
 def test_without_publishers_the_load_was_not_offered(bench: Bench) -> None:
     profile = bench.profile(
         texts.CALM + '[[thresholds]]\nmeasure = "deliveries"\nat_least = 10\n'
@@ -174,7 +175,7 @@ def gone(bench: Bench, name: str, how: str) -> tuple[Started, dict[str, Any]]:
 
 
 @RARELY
-@pytest.mark.parametrize("how", ["brought down", "its supervisor killed"])
+@pytest.mark.parametrize("how", ["brought down", pytest.param("its supervisor killed", marks=pytest.mark.prove_all)])
 def test_a_stack_that_vanishes_under_a_run_is_not_the_targets_failure(bench: Bench, how: str) -> None:
     child, results = gone(bench, how.replace(" ", "-"), how)
     assert results["verdict"] == "UNKNOWN"

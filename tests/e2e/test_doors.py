@@ -198,6 +198,7 @@ def test_what_would_stand_open_or_shut_everybody_out_does_not_start(
     assert not is_up(f"http://127.0.0.1:{port}")
 
 
+@pytest.mark.prove_all
 def test_the_address_of_a_run_with_a_page_is_on_the_terminal_and_in_no_file(bench: Bench) -> None:
     port = free_port()
     child = bench.start("run", bench.profile(texts.long(60), "doors"), "--web", "--web-port", str(port))

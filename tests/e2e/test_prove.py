@@ -83,6 +83,7 @@ def test_bad_usage_is_refused_before_anything_starts(bench: Launching, argv: lis
     assert "stack" not in child.said
 
 
+@pytest.mark.prove_all
 def test_what_it_brought_itself_is_gone_when_it_was_ended(bench: Launching) -> None:
     child = bench.start("prove", "--only", "account", "--deliveries", "5000", TICKSTORM_STACK="")
     until(lambda: "section account" in child.said, 60, f"a section began:\n{child.said}")

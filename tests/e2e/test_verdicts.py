@@ -68,6 +68,7 @@ def flooded(bench: Bench) -> Judged:
     return Judged(run=bench.run_of(child), child=child, status=status, before=before, after=bench.counters())
 
 
+@pytest.mark.prove_all
 def test_a_plan_that_nobody_can_keep_is_unknown_and_never_the_targets_fault(flooded: Judged) -> None:
     assert flooded.status == 3, flooded.child.said
     results = flooded.run.results

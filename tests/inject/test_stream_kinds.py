@@ -32,11 +32,11 @@ REFUSED = {
 SLICED_S = 2.5  # after the others: how pieces come is measured while little else happens
 PARTS = {
     **{
-        f"limit {limit} {way}": part("limit-data", for_s=3, direction=way, beside=TestLink.connect, limit_bytes=limit)
+        f"limit {limit} {way}": part("limit-data", for_s=5, direction=way, beside=TestLink.connect, limit_bytes=limit)
         for limit in LIMITS
         for way in DIRECTIONS
     },
-    **{f"close {way}": part("slow-close", for_s=4, direction=way, close_delay_ms=120) for way in DIRECTIONS},
+    **{f"close {way}": part("slow-close", for_s=6, direction=way, close_delay_ms=120) for way in DIRECTIONS},
     "a close that outlasts it": part("slow-close", for_s=1.6, direction="upstream", close_delay_ms=1700),
     **{
         f"slicer {way}": part(

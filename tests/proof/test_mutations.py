@@ -18,7 +18,7 @@ from mutations import MUTATIONS, NONE, VERDICTS, sitecustomize, verdicts
 from loadtests.model.stackwire import Ask
 from loadtests.stack.local import LocalStack
 
-pytestmark = [pytest.mark.e2e, pytest.mark.group("MUTATED")]
+pytestmark = [pytest.mark.e2e, pytest.mark.prove_all]
 ROOT = Path(__file__).resolve().parents[2]
 SIDE_BY_SIDE = 2
 DEADLINE_S = 240
@@ -89,7 +89,6 @@ def prove(name: str, proof: Proof, folder: Path, free: queue.Queue[LocalStack]) 
         free.put(stack)
 
 
-@pytest.mark.prove_all
 def test_a_tool_that_sees_everything_passes(proofs: Proofs) -> None:
     done = proofs[test_a_tool_that_sees_everything_passes.__name__].result()
     assert done.returncode == 0, done.stdout + done.stderr
@@ -99,7 +98,6 @@ def test_a_tool_that_sees_everything_passes(proofs: Proofs) -> None:
         assert "planted 0" not in line, f"{kind} was not planted"
 
 
-@pytest.mark.prove_all
 @pytest.mark.parametrize("kind", MUTATIONS)
 def test_a_tool_that_is_blind_to_one_kind_fails_by_its_name(proofs: Proofs, kind: str) -> None:
     done = proofs[kind].result()
@@ -116,7 +114,6 @@ def test_broken_systems_never_pass(proofs: Proofs) -> None:
         assert any(line.strip().startswith(row) and line.endswith(": ok") for line in done.stdout.splitlines()), row
 
 
-@pytest.mark.prove_all
 def test_a_tool_that_is_blind_to_all_of_them_is_told_so(proofs: Proofs) -> None:
     done = proofs[test_a_tool_that_is_blind_to_all_of_them_is_told_so.__name__].result()
     assert done.returncode == 1, done.stdout + done.stderr
@@ -129,7 +126,6 @@ HIDDEN = {"four of five samples gone: health_ms"}
 """Without health probes, which another mutation takes away, there are no samples to lose."""
 
 
-@pytest.mark.prove_all
 @pytest.mark.parametrize("row", VERDICTS)
 def test_a_tool_that_is_blind_to_one_breach_fails_by_its_row(proofs: Proofs, row: str) -> None:
     done = proofs[row].result()

@@ -65,6 +65,7 @@ def test_a_long_path_with_a_space_serves_as_well(tmp_path: Path) -> None:
     stack.down()  # safe to repeat
 
 
+@pytest.mark.prove_all
 @beside
 def test_sigkill_of_the_supervisor_leaves_no_server_not_even_a_paused_one(tmp_path: Path) -> None:
     stack = LocalStack.up(tmp_path)
@@ -177,6 +178,7 @@ def test_a_server_that_dies_at_start_is_an_error_with_its_last_words(
     assert not (tmp_path / "stack" / "data").exists()
 
 
+@pytest.mark.prove_all
 def test_fetched_servers_serve_where_path_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TICKSTORM_PREFER_FETCHED", "1")
     with LocalStack.up(tmp_path, progress=print) as stack:

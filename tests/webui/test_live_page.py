@@ -137,7 +137,7 @@ def server(shared: tuple[str, str, Callable[[str], None]]) -> tuple[str, str, Ca
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [pytest.param(1280, "light", marks=pytest.mark.prove_all), (390, "dark")])
 def test_in_a_browser_the_page_follows_the_run_to_its_verdict(
     chromium: Any, server: tuple[str, Any], width: int, scheme: str
 ) -> None:
