@@ -2,7 +2,7 @@
 
 Tests mostly wait for servers, so groups of them go side by side, each in a process of its own: Locust patches the
 standard library of a whole process, and some must not be patched. Runs of the whole tool come after the others, because
-what else runs beside a load generator is in its figures, and alone where a processor that is busy elsewhere would be.
+what else runs beside a load generator is in its figures.
 Tests of single faults come first: each fault has seconds to show, which a busy processor takes away.
 
 A test that fails twice fails. One that passes the second time is listed: it, or what it tests, has a race.
@@ -65,11 +65,29 @@ def groups() -> dict[str, list[str]]:
 
 
 STAGES: list[tuple[int, list[str]]] = [
-    (5, ["FAULTS", "SERVERS", "SERVICES", "LIFE", "USERS"]),
-    (5, ["LAWS", "PARTS", "ASKED", "PAGES", "DRIVE", "STACK", "COMMANDS", "ATTACKS", "UNPATCHED", "TARGET"]),
+    (3, ["LIFE", "USERS", "FAULTS"]),
+    (
+        6,
+        [
+            "LAWS",
+            "PARTS",
+            "SERVICES",
+            "SERVERS",
+            "ASKED",
+            "PAGES",
+            "DRIVE",
+            "STACK",
+            "COMMANDS",
+            "ATTACKS",
+            "UNPATCHED",
+            "TARGET",
+        ],
+    ),
     (3, ["WEB", "JUDGED", "WHOLE", "PROVEN", "BLAMED", "DOORS", "EXTENSIONS", "PLAYED"]),
 ]
 """So many at a time, in this order."""
+NICE = {"LAWS": 10, "PARTS": 10}
+"""Groups that only count: they leave the processor to those beside them, whose faults have seconds to show."""
 
 GROUP_S = 600  # longer than the longest group takes on a busy machine
 KILLED = -9  # status of a group that hung: a test that hangs in gevent's hub hears no timeout
@@ -111,9 +129,10 @@ class Played:
 def play(name: str, args: Sequence[str], root: Path, *more: str) -> Played:
     """Plays one group, and shows what it says when it has ended, so that no two mix."""
     began, cache = time.monotonic(), root / KEPT / name
+    nice = ["nice", "-n", str(NICE.get(name, 0))]
     junit = root / KEPT / f"{name}{'.again' if more else ''}.xml"
     with subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-q", "-o", f"cache_dir={cache}", f"--junitxml={junit}", *more, *args],
+        [*nice, sys.executable, "-m", "pytest", "-q", "-o", f"cache_dir={cache}", f"--junitxml={junit}", *more, *args],
         cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     ) as child:  # fmt: skip
         assert child.stdout is not None

@@ -73,7 +73,7 @@ def test_another_process_mends_what_a_killed_one_left_cut(
 @beside
 def test_a_link_that_is_opened_by_somebody_else_is_not_proved(start: Callable[..., Run], link: TestLink) -> None:
     run = start(link)
-    fault = planned(link, "flap", at_ns=run.now_ns() + SOON_NS, for_s=4, period_s=2)
+    fault = planned(link, "flap", at_ns=run.now_ns() + SOON_NS, for_s=2, period_s=0.5)
     run.handle.send(Schedule(faults=[fault]))
     run.await_step("fault", "active")
     server, pause = ToxiproxyServer(run.begin.toxiproxy), threading.Event()

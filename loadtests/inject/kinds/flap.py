@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 
@@ -92,6 +92,7 @@ class Flapper:
             at_ns = self._begin_ns + (number // 2) * self._period_ns + (0 if down else self._down_ns)
             if at_ns >= self._begin_ns + self._for_ns or not Watch(at_ns, self._stop).wait():
                 return
+            self._look_at_the_last()
             before_ns, trouble = time.monotonic_ns(), ""
             try:
                 if down:
@@ -104,10 +105,25 @@ class Flapper:
                 return  # the thread that stopped it reads back what is
             self._note(down, before_ns, trouble)
 
+    def _look_at_the_last(self) -> None:
+        """Whether the link still is at the end of a phase what it was made at its beginning."""
+        last = self._phases[-1]
+        try:
+            trouble = self._wrong(last.down)
+        except ControlError:
+            return  # the change that comes now says so itself
+        if trouble and not last.trouble:
+            with self._changed:
+                self._phases[-1] = replace(last, trouble=f"{trouble}: somebody else changed it")
+
+    def _wrong(self, down: bool) -> str:
+        if self._link.state().enabled != down:
+            return ""
+        return "it still listens" if down else "it does not listen"
+
     def _note(self, down: bool, before_ns: int, trouble: str = "") -> None:
         try:
-            if not trouble and self._link.state().enabled == down:
-                trouble = "it still listens" if down else "it does not listen"
+            trouble = trouble or self._wrong(down)
         except ControlError as error:
             trouble = str(error)
         phase = Phase(down=down, before_ns=before_ns, since_ns=time.monotonic_ns(), trouble=trouble)
