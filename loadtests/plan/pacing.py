@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Protocol
 
+import numpy as np
+
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.kinds import part
 from loadtests.model.profile.workload import Shape
@@ -102,8 +104,9 @@ class Constant(_Indexed):
         return ns / NS_PER_S * self._rate
 
     def between(self, start_ns: int, end_ns: int) -> list[int]:
-        gap, phase = self._gap, self._phase
-        return [int((index + phase) * gap) for index in range(self.before(start_ns), self.before(end_ns))]
+        first, last = self.before(start_ns), self.before(end_ns)
+        found: list[int] = ((np.arange(first, last) + self._phase) * self._gap).astype(np.int64).tolist()
+        return found
 
 
 class Ramp(_Indexed):
@@ -157,6 +160,14 @@ class Burst(_Indexed):
         else:
             into = self._length + (rest - self._in_peak) / self._base
         return int((periods * self._period + into) * NS_PER_S)
+
+    def between(self, start_ns: int, end_ns: int) -> list[int]:
+        periods, rest = np.divmod(np.arange(self.before(start_ns), self.before(end_ns)) + self._phase, self._in_period)
+        into = rest / self._peak
+        if self._base:
+            into = np.where(rest < self._in_peak, into, self._length + (rest - self._in_peak) / self._base)
+        found: list[int] = ((periods * self._period + into) * NS_PER_S).astype(np.int64).tolist()
+        return found
 
     def planned(self, ns: float) -> float:
         periods, into = divmod(ns / NS_PER_S, self._period)

@@ -12,8 +12,9 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from heapq import merge
 from math import gcd
+
+import numpy as np
 
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S
@@ -42,6 +43,7 @@ class Rotation:
 
     def __init__(self, routes: Sequence[int], seed: str) -> None:
         self._routes, self._n = routes, len(routes)
+        self._known = np.asarray(routes, dtype=np.int64)
         draw = random.Random(seed)
         self._b = draw.randrange(self._n)
         self._a = draw.randrange(self._n) or 1
@@ -50,16 +52,12 @@ class Rotation:
 
     def take(self, first: int, count: int) -> list[int]:
         """Routes of `count` indices from `first`."""
-        routes, n, a = self._routes, self._n, self._a
-        at = (a * first + self._b) % n
+        n, a = self._n, self._a
         if n == 1:
-            return [routes[0]] * count
-        found = []
-        for _ in range(count):
-            found.append(routes[at])
-            at += a
-            if at >= n:
-                at -= n
+            return [self._routes[0]] * count
+        first %= n
+        places = np.arange(first, first + count)
+        found: list[int] = self._known[(places * a + self._b) % n].tolist()
         return found
 
 
@@ -92,7 +90,7 @@ class SlotPlan:
             return Block([], [], [])
         if len(filled) == 1:
             return Block(*filled[0], [])
-        pairs = list(merge(*(zip(*lane, strict=True) for lane in filled)))
+        pairs = sorted(pair for lane in filled for pair in zip(*lane, strict=True))
         return Block([due for due, _ in pairs], [route for _, route in pairs], [])
 
     def _lane(self, pacing: Pacer, rotation: Rotation, start: int, end: int) -> tuple[list[int], list[int]]:

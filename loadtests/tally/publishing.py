@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal
+from itertools import chain, repeat
+from typing import Any, Literal, Protocol
+
+import numpy as np
 
 from loadtests.model.records import Published, PublishTimes, Record, Settled
-from loadtests.tally.histogram import LINEAR_US, Histogram, bucket_of_us
+from loadtests.tally.histogram import Histogram, buckets_of_us
 
 Outcome = Literal["FAILED", "UNKNOWN"]
 _SAID = 120
+_AT_ONCE = 65_536  # messages whose times are kept until they are counted together
 _WORDS = 16
 """Different words that are kept between two `records`; a server that makes them up must not fill the history."""
 
@@ -23,16 +27,47 @@ _WORDS = 16
 class _Cell:
     """One publisher group in one due slice."""
 
-    __slots__ = ("blocked", "not_offered", "own", "receivers_max", "receivers_min", "receivers_zero", "sent")
+    __slots__ = ("blocked", "left", "not_offered", "own", "receivers_max", "receivers_min", "receivers_zero", "sent")
 
     def __init__(self) -> None:
         self.sent = 0
         self.not_offered = 0
+        self.left: list[tuple[int, Sequence[int], Sequence[int] | None]] = []  # not in own and blocked yet
         self.own: Counter[int] = Counter()
         self.blocked: Counter[int] = Counter()
         self.receivers_min = -1
         self.receivers_max = -1
         self.receivers_zero = 0
+
+    def fold(self) -> None:
+        """Count own lag and blocked time of what left, of all at once."""
+        counts = [len(due) for _, due, _ in self.left]
+        total = sum(counts)
+        due_ns = np.fromiter(chain.from_iterable(due for _, due, _ in self.left), np.int64, total)
+        own_us = (np.repeat(np.array([left for left, _, _ in self.left], dtype=np.int64), counts) - due_ns) // 1000
+        if any(blocked is not None for _, _, blocked in self.left):
+            each = (repeat(0, n) if b is None else b for n, (_, _, b) in zip(counts, self.left, strict=True))
+            blocked_us = np.fromiter(chain.from_iterable(each), np.int64, total)
+            own_us -= blocked_us
+            _count(self.blocked, blocked_us)
+        else:
+            self.blocked[0] += total
+        _count(self.own, own_us)
+        self.left = []
+
+
+def _count(counts: Counter[int], times_us: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+    found = np.bincount(buckets_of_us(times_us))
+    for bucket in np.flatnonzero(found).tolist():
+        counts[bucket] += int(found[bucket])
+
+
+class RowSource(Protocol):
+    """Who counts what it published by itself."""
+
+    def hand_rows(self) -> None:
+        """Call `row` for all that is in no row yet."""
+        ...
 
 
 class PublishTally:
@@ -45,46 +80,37 @@ class PublishTally:
         self.unknown_total = 0
         self.own_lag = Histogram()  # of the messages since the last `records`
         self._cells: dict[tuple[int, int], _Cell] = {}
-        self._rows: dict[tuple[int, int], dict[int, list[int]]] = {}  # due and sent slice, stream -> first, last, bytes
-        self._closed: list[tuple[tuple[int, int, int], list[int]]] = []
+        self._rows: list[tuple[int, int, int, int, int, int]] = []  # as `row` has them
+        self._sources: set[RowSource] = set()
+        self._unfolded = 0
         self._settled: dict[tuple[int, Outcome, str], list[list[int]]] = {}
         self._words: set[str] = {""}  # said since the last `records`
+
+    def follow(self, source: RowSource) -> None:
+        """Something has rows to hand over before the next `records`; safe to repeat."""
+        self._sources.add(source)
+
+    def row(self, stream: int, due_slice: int, sent_slice: int, first: int, last: int, size: int) -> None:
+        """Messages of a stream that left, of one due and sent slice; `size` is the bytes of their payloads."""
+        self._rows.append((stream, due_slice, sent_slice, first, last, size))
 
     def sent(
         self,
         group: int,
         due_slice: int,
-        sent_slice: int,
-        *,
-        streams: Sequence[int],
-        seqs: Sequence[int],
-        sizes: Sequence[int],
-        own_us: Sequence[int],
+        due_ns: Sequence[int],
+        left_ns: int,
         blocked_us: Sequence[int] | None = None,
     ) -> None:
-        """Messages of one due slice that left together, in their order; times in whole us, None = none was blocked."""
-        rows = self._rows.get((due_slice, sent_slice))
-        if rows is None:
-            rows = self._rows[due_slice, sent_slice] = {}
-        for stream, seq, size in zip(streams, seqs, sizes, strict=True):
-            row = rows.get(stream)
-            if row is None:
-                rows[stream] = [seq, seq, size]
-            elif row[1] + 1 == seq:
-                row[1] = seq
-                row[2] += size
-            else:
-                self._closed.append(((stream, due_slice, sent_slice), row))
-                rows[stream] = [seq, seq, size]
-        count = len(streams)
+        """Messages of one due slice, which are in some `row`, left at one moment; None = none was blocked."""
+        count = len(due_ns)
         cell = self._cell(group, due_slice)
         cell.sent += count
         self.sent_total += count
-        _count(cell.own, own_us)
-        if blocked_us is None:
-            cell.blocked[0] += count
-        else:
-            _count(cell.blocked, blocked_us)
+        cell.left.append((left_ns, due_ns, blocked_us))
+        self._unfolded += count
+        if self._unfolded > _AT_ONCE:
+            self._fold()
 
     def answered(self, group: int, due_slice: int, receivers: int, count: int) -> None:
         """PUBLISH answered `count` times with so many receivers: these messages are OK."""
@@ -122,21 +148,14 @@ class PublishTally:
     def records(self) -> list[Record]:
         """All that came since the last call, and forget it."""
         found: list[Record] = []
-        open_rows = (
-            ((stream, due, sent), row) for (due, sent), rows in self._rows.items() for stream, row in rows.items()
-        )
-        rows = sorted([*self._closed, *open_rows], key=lambda item: (item[0], item[1]))
-        if rows:
-            found.append(
-                Published(
-                    stream=[key[0] for key, _ in rows],
-                    due_slice=[key[1] for key, _ in rows],
-                    sent_slice=[key[2] for key, _ in rows],
-                    first=[row[0] for _, row in rows],
-                    last=[row[1] for _, row in rows],
-                    bytes=[row[2] for _, row in rows],
-                )
-            )
+        for source in self._sources:
+            source.hand_rows()
+        self._sources.clear()
+        self._fold()
+        if self._rows:
+            columns = zip(*sorted(self._rows), strict=True)
+            streams, due, sent, first, last, size = (list(column) for column in columns)
+            found.append(Published(stream=streams, due_slice=due, sent_slice=sent, first=first, last=last, bytes=size))
         settled = sorted((key, first, last, at) for key, ranges in self._settled.items() for first, last, at in ranges)
         if settled:
             found.append(
@@ -168,7 +187,7 @@ class PublishTally:
                 )
             )
         self.own_lag = lag
-        self._cells, self._rows, self._closed, self._settled = {}, {}, [], {}
+        self._cells, self._rows, self._settled = {}, [], {}
         self._words = {""}
         return found
 
@@ -178,7 +197,8 @@ class PublishTally:
             cell = self._cells[group, due_slice] = _Cell()
         return cell
 
-
-def _count(counts: Counter[int], times_us: Sequence[int]) -> None:
-    linear = max(times_us, default=0) < LINEAR_US
-    counts.update(times_us if linear else map(bucket_of_us, times_us))
+    def _fold(self) -> None:
+        for cell in self._cells.values():
+            if cell.left:
+                cell.fold()
+        self._unfolded = 0

@@ -42,10 +42,11 @@ class Wire:
         self.full = False
         self.rest = b""
 
-    def send(self, messages) -> int:
+    def send(self, data: bytes, messages) -> int:
+        assert data.decode("latin-1") == "".join(messages)
         count = min(self.most, len(messages))
         self.most -= count
-        self.taken += messages[:count]
+        self.taken += [message.encode("latin-1") for message in messages[:count]]
         if count < len(messages):
             self.full = True
             if self.cut and count:

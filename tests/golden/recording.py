@@ -72,22 +72,22 @@ def published(name: str) -> dict[str, Any]:
             contract, group, run=RUN, identity=profile.identity, seed=profile.seed,
             routes=len(contract.publisher_routes(slot)),
         )  # fmt: skip
-        streams, sent, number = commands.streams(slot, 0), [], plan.next_block(0)
+        streams, sent, number = commands.streams(slot, 0, tally), [], plan.next_block(0)
         while number is not None and len(sent) < MESSAGES:
             block = plan.block(number)
             for at in range(0, len(block.due_ns), AT_ONCE):
                 due = [T0 + ns for ns in block.due_ns[at : at + AT_ONCE]]
                 some = slice(at, at + AT_ONCE)
-                made = streams.build(block.routes[some], due, due[-1] + NS_PER_MS, block.rows[some])
-                sent += made.commands
+                routes, rows, left = block.routes[some], block.rows[some], due[-1] + NS_PER_MS
+                last = len(sent) + len(due)
                 for index, ns in enumerate(due):
-                    tally.sent(
-                        group, ns // SLICE_NS, (due[-1] + NS_PER_MS) // SLICE_NS, streams=[made.streams[index]],
-                        seqs=[made.seqs[index]], sizes=[made.sizes[index]],
-                        own_us=[(due[-1] - ns) // 1000], blocked_us=None,
-                    )  # fmt: skip
-                    if len(sent) % 7 == 0:
-                        tally.settled(made.streams[index], made.seqs[index], "UNKNOWN", due[-1], "no answer in time")
+                    slices = ns // SLICE_NS, left // SLICE_NS
+                    made = streams.build([routes[index]], [ns], left, rows[index : index + 1], slices)
+                    sent.append(made.data)
+                    tally.sent(group, slices[0], [ns], due[-1])
+                    if last % 7 == 0:
+                        stream, _ = streams.stream(routes[index])
+                        tally.settled(stream, made.seqs[0], "UNKNOWN", due[-1], "no answer in time")
                     else:
                         tally.answered(group, ns // SLICE_NS, 3, 1)
             number = plan.next_block(number + 1)

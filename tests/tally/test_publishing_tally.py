@@ -12,6 +12,7 @@ from loadtests.tally.histogram import Histogram
 from loadtests.tally.publishing import PublishTally
 from tests.examples import examples
 
+LEFT = 10**12
 BATCHES = st.lists(
     st.tuples(
         st.integers(0, 1),  # group
@@ -39,7 +40,9 @@ def test_rows_of_a_stream_are_gapless_from_0_and_counts_agree(batches) -> None:
         count = len(streams)
         total += count
         own = [n * 100 for n in range(count)]
-        tally.sent(group, due, sent, streams=streams, seqs=seqs, sizes=[10] * count, own_us=own)
+        for stream, seq in zip(streams, seqs, strict=True):
+            tally.row(stream, due, sent, seq, seq, 10)
+        tally.sent(group, due, [LEFT - 1000 * us for us in own], LEFT)
         if hand_out:
             records += tally.records()
     records += tally.records()
@@ -65,7 +68,8 @@ def test_rows_of_a_stream_are_gapless_from_0_and_counts_agree(batches) -> None:
 
 def test_outcomes_are_ranges_and_receivers_are_kept() -> None:
     tally = PublishTally()
-    tally.sent(0, 5, 5, streams=[9] * 6, seqs=list(range(6)), sizes=[1] * 6, own_us=[0] * 6, blocked_us=[7] * 6)
+    tally.row(9, 5, 5, 0, 5, 6)
+    tally.sent(0, 5, [LEFT - 7000] * 6, LEFT, [7] * 6)
     tally.answered(0, 5, 3, 2)
     tally.answered(0, 5, 0, 1)
     for seq in (3, 4):

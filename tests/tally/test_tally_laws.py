@@ -344,7 +344,9 @@ def test_publishes_one_by_one_or_together_flushed_whenever_are_the_same(
             parts = [slice(i, i + 1) for i in range(len(streams))] if single else [slice(None)]
             for part in parts:
                 lags = [7 * s for s in mine[part]]
-                tally.sent(group, due, sent, streams=streams[part], seqs=mine[part], sizes=[9] * len(lags), own_us=lags)
+                for stream, seq in zip(streams[part], mine[part], strict=True):
+                    tally.row(stream, due, sent, seq, seq, 9)
+                tally.sent(group, due, [10**9 - 1000 * lag for lag in lags], 10**9)
             for stream, seq, end in zip(streams, mine, ends, strict=True):
                 if end:
                     tally.settled(stream, seq, "FAILED" if end == 1 else "UNKNOWN", 5)

@@ -1,39 +1,71 @@
-"""What are the bytes of the next message of a route?  Prepared commands of a publisher group, streams of one epoch."""
+"""What are the bytes of the next message of a route?  Commands of a publisher group, streams of one epoch.
+
+Theory of operation.  A message must cost less than a microsecond, so all but its numbers is prepared.  The text of a
+command around its identity depends on the route, the variant of its payload and the length of the identity (the command
+names the payload's length first); it is kept for all slots of the group.  A stream holds what it needs for its next
+message: a message is one f-string, and a batch one join.  Text is Latin-1 here, a character for each byte, since only
+text can be formatted so fast.
+
+As long as no number of a stream gains a digit, each of its messages has a length that is known beforehand.  So no
+message is entered anywhere: the rows of the history (stream, slices, first, last, bytes) are made of the streams'
+counters when the slice turns.
+
+Example: a stream of two variants, 100 and 110 bytes with an identity in which `seq` has one digit.
+
+    build: seq 8, 9      two f-strings; `seq` 10 has a digit more, and ends the batch
+    build: seq 10        420 = 2 x (100 + 110) bytes are counted for 6 to 9, and the lengths are 101 and 111 from here
+    the slice turns      the row 0..10 goes to the tally, with the bytes of all eleven
+"""
 
 from __future__ import annotations
 
 import random
+import re
 import time
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import repeat
+from typing import NamedTuple
 
-from loadtests.drive.publish.resp import command_template
+from loadtests.drive.publish.resp import head
 from loadtests.drive.publish.sink import sink_of
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_MS, pack_stream
 from loadtests.model.profile.tables import Identity
 from loadtests.plan.payload import Payload, Payloads
 from loadtests.tally.identity import Seal, ending, template
+from loadtests.tally.publishing import PublishTally
 
-Prepared = tuple[bytes, int]
-"""Command with places for `% (payload length, timestamp, identity without its end)`; payload bytes without that."""
+_PLACE = re.compile(r"%[dbx]")
 
 
-_Ready = tuple[list[int], int, int, bytes, tuple[Prepared, ...], str]
+class Around(NamedTuple):
+    """The text of a command around its timestamp and its identity; `stamped` is None where it has no timestamp."""
+
+    before: str
+    stamped: str | None  # between the timestamp and the identity
+    after: str
+    size: int  # bytes of the payload
+
+
+class Variants(NamedTuple):
+    """The commands of a route with an identity of one length, to be used in turn."""
+
+    around: tuple[Around, ...]
+    sizes: tuple[int, ...]  # of their payloads
+    cycle: int  # and the sum
 
 
 @dataclass(slots=True)
-class BuiltCommands:
-    """Commands to send and what they are, in order."""
+class Batch:
+    """Messages that leave together, in order: the bytes of their commands, and what they are."""
 
+    data: bytes
+    commands: list[str]  # a character for each byte
     routes: list[int]
-    commands: list[bytes]
-    streams: list[int]
     seqs: list[int]
-    sizes: list[int]
-    channels: list[str]
+    sizes: list[int]  # of payloads that no stream's counter knows: where a replay is among them
 
 
 class Stamp:
@@ -62,6 +94,8 @@ class Commands:
         self.stamp = Stamp()
         self.seal = Seal(run)
         self.sink = sink_of(spec.sink)
+        self.between = _PLACE.split(_text(template(identity.form, run, 0)))[1:]
+        """Of an identity, what stands before due, before sent, before the check value and behind it."""
         self._payloads = Payloads(
             contract.routes,
             contract.profile.families,
@@ -70,38 +104,70 @@ class Commands:
             identity=identity,
             payload_bytes=spec.payload_bytes,
         )
-        self.of_route = lru_cache(maxsize=16_384)(self._of_route)
+        self.of_route = lru_cache(maxsize=16_384)(self.variants)
 
-    def _of_route(self, route: int) -> tuple[Prepared, ...]:
-        """Prepared commands of a route, to be used in turn."""
-        return tuple(self._prepare(route, payload) for payload in self._payloads.of_route(route))
+    def variants(self, route: int, identity_bytes: int) -> Variants:
+        """The commands of a route with an identity of so many bytes, its end not counted."""
+        around = tuple(self._around(route, payload, identity_bytes) for payload in self._payloads.of_route(route))
+        sizes = tuple(each.size for each in around)
+        return Variants(around, sizes, sum(sizes))
 
-    def replayed(self, route: int, due_ns: int, fields: Mapping[str, object]) -> Prepared:
+    def replayed(self, route: int, due_ns: int, fields: Mapping[str, object], identity_bytes: int) -> Around:
         """The command of one replayed row."""
         draw = random.Random(f"{self.seed}:replayed:{route}:{due_ns}")
-        return self._prepare(route, self._payloads.one(route, draw, fields))
+        return self._around(route, self._payloads.one(route, draw, fields), identity_bytes)
 
-    def _prepare(self, route: int, payload: Payload) -> Prepared:
-        channel = self.known[route].channel.encode()
+    def _around(self, route: int, payload: Payload, identity_bytes: int) -> Around:
         end = ending(self.identity.form, payload.content)
-        text = command_template(
-            self.sink.words(channel), payload.before, payload.between, end + payload.after, timed=payload.timed
-        )
-        return text, payload.size + len(end)
+        size = payload.size + len(end) + identity_bytes
+        before = head(self.sink.words(self.known[route].channel.encode()), size) + payload.before
+        after = self.between[-1].encode() + end + payload.after + b"\r\n"
+        if payload.timed:
+            return Around(_text(before), _text(payload.between), _text(after), size)
+        return Around(_text(before + payload.between), None, _text(after), size)
 
-    def streams(self, slot: int, epoch: int) -> PublishStreams:
-        """Fresh streams."""
-        return PublishStreams(self, slot, epoch)
+    def streams(self, slot: int, epoch: int, tally: PublishTally) -> PublishStreams:
+        """Fresh streams, whose rows go to a tally."""
+        return PublishStreams(self, slot, epoch, tally)
+
+
+class _Stream:
+    """One stream of a slot: what its next message needs, and what of it is in no row yet."""
+
+    __slots__ = ("base", "channel", "check_from", "check_to", "counted", "first", "id", "identity_bytes", "row", "seq",
+                 "seq_to", "size", "variants")  # fmt: skip
+
+    def __init__(self, id_: int, base: int, first: str, channel: str) -> None:
+        self.id, self.base, self.first, self.channel = id_, base, first, channel
+        self.seq = 0
+        self.variants, self.identity_bytes = Variants((), (), 0), 0
+        self.seq_to = self.check_from = self.check_to = 0  # the variants' length holds in between
+        self.row = 0  # first `seq` that is in no row
+        self.counted = 0  # the bytes of earlier ones are in `size`
+        self.size = 0  # of the payloads from `row` on
+
+    def count(self) -> None:
+        """Add up the bytes of what was built since the last time."""
+        count = self.seq - self.counted
+        if count:
+            sizes = self.variants.sizes
+            whole, rest = divmod(count, len(sizes))
+            self.size += whole * self.variants.cycle
+            self.size += sum(sizes[(self.counted + number) % len(sizes)] for number in range(rest))
+            self.counted = self.seq
 
 
 class PublishStreams:
     """The streams of one slot and epoch: their `seq`, gapless from 0 in the order of sending."""
 
-    def __init__(self, commands: Commands, slot: int, epoch: int) -> None:
-        self._commands, self._slot, self._epoch = commands, slot, epoch
-        # route -> [next seq, packed stream, base of its check values, identity with four places, prepared, channel]
-        self._ready: dict[int, _Ready] = {}
+    def __init__(self, commands: Commands, slot: int, epoch: int, tally: PublishTally) -> None:
+        self._commands, self._slot, self._epoch, self._tally = commands, slot, epoch, tally
+        self._streams: dict[int, _Stream] = {}  # by route
+        self._only_channel: str | None = None
         self._taken = 0
+        self._digits = (0, 0)  # of due and sent
+        self._slices = (0, 0)  # due and sent, of all that is in no row yet
+        self._touched: set[int] = set()  # routes of that
 
     @property
     def used(self) -> bool:
@@ -109,56 +175,144 @@ class PublishStreams:
         return self._taken > 0
 
     def build(
-        self, routes: list[int], due_ns: Sequence[int], sent_ns: int, rows: Sequence[Mapping[str, object]]
-    ) -> BuiltCommands:
-        """Commands of messages that leave together; `rows` is empty or as long as `routes`."""
-        ready, stamp, seal = self._ready, self._commands.stamp.now(), self._commands.seal
+        self,
+        routes: list[int],
+        due_ns: Sequence[int],
+        sent_ns: int,
+        rows: Sequence[Mapping[str, object]],
+        slices: tuple[int, int],
+    ) -> Batch:
+        """Commands of messages that leave together, all of one due and sent slice.
+
+        `rows` is empty or as long as `routes`. It may stop before the last one, but not before the first: where a
+        number gains a digit.
+        """
+        digits = len(str(due_ns[0])), len(str(sent_ns))
+        if len(str(due_ns[-1])) != digits[0]:
+            routes = routes[: bisect_left(due_ns, 10 ** digits[0])]
+        self._begin(slices, digits)
+        seal, stamp = self._commands.seal, _text(self._commands.stamp.now())
         of_seq, of_due, of_sent = seal.of_seq, seal.of_due, sent_ns * seal.of_sent
-        sent = b"%d" % sent_ns
-        commands: list[bytes] = []
-        streams: list[int] = []
+        to_due, to_sent, to_check, _ = self._commands.between
+        tail = f"{to_sent}{sent_ns}{to_check}"
+        streams = self._streams
+        commands: list[str] = []
         seqs: list[int] = []
         sizes: list[int] = []
-        channels: list[str] = []
-        for route, due, row in zip(routes, due_ns, rows or repeat(None), strict=False):
-            counter, stream, base, places, prepared, channel = ready.get(route) or self._enter(route)
-            seq = counter[0]
-            counter[0] = seq + 1
-            text, size = prepared[seq % len(prepared)]
-            if row:
-                text, size = self._commands.replayed(route, due, row)
-            check = base + of_sent + seq * of_seq + due * of_due  # as `Seal.of`
-            identity = places % (seq, due, sent, check)
-            size += len(identity)
-            commands.append(text % (size, stamp, identity))
-            streams.append(stream)
+        for route, due in zip(routes, due_ns, strict=False):
+            stream = streams.get(route) or self._enter(route)
+            seq = stream.seq
+            if seq >= stream.seq_to:
+                if route in routes[: len(seqs)]:
+                    routes = routes[: len(seqs)]
+                    break
+                self._measure(stream, route)
+            before, stamped, after, size = stream.around[seq % stream.cycle]
+            if rows:
+                before, stamped, after, size = self._replayed(stream, route, due, rows[len(seqs)])
+                sizes.append(size)
+            check = stream.base + of_sent + seq * of_seq + due * of_due  # as `Seal.of`
+            if stamped is None:
+                commands.append(f"{before}{stream.first}{seq}{to_due}{due}{tail}{check:x}{after}")
+            else:
+                commands.append(f"{before}{stamp}{stamped}{stream.first}{seq}{to_due}{due}{tail}{check:x}{after}")
             seqs.append(seq)
-            sizes.append(size)
-            channels.append(channel)
-        self._taken += len(routes)
-        return BuiltCommands(routes, commands, streams, seqs, sizes, channels)
+            stream.seq = seq + 1
+        self._taken += len(seqs)
+        self._touched.update(routes)
+        return Batch("".join(commands).encode("latin-1"), commands, routes, seqs, sizes)
 
-    def take_back(self, made: BuiltCommands, kept: int) -> None:
+    def take_back(self, made: Batch, kept: int) -> None:
         """Messages from `kept` on never went: their `seq` are free again, and `made` forgets them."""
-        for route in made.routes[kept:]:
-            self._ready[route][0][0] -= 1
-        self._taken -= len(made.routes) - kept
-        for column in (made.routes, made.commands, made.streams, made.seqs, made.sizes, made.channels):
+        for number in range(kept, len(made.seqs)):
+            stream = self._streams[made.routes[number]]
+            stream.seq -= 1
+            stream.seq_to = 0
+            if made.sizes:
+                stream.counted = stream.seq
+                stream.size -= made.sizes[number]
+        self._taken -= len(made.seqs) - kept
+        for column in (made.commands, made.routes, made.seqs, made.sizes):
             del column[kept:]
 
-    def give_up(self, route: int) -> tuple[int, int, str]:
-        """Stream, `seq` and channel of a message that will not be sent."""
-        counter, stream, _, _, _, channel = self._ready.get(route) or self._enter(route)
-        seq = counter[0]
-        counter[0] += 1
+    def give_up(self, route: int, slices: tuple[int, int]) -> tuple[int, int, str]:
+        """Stream, `seq` and channel of a message that will not be sent: a row without bytes."""
+        self._begin(slices, self._digits)
+        stream = self._streams.get(route) or self._enter(route)
+        stream.count()
+        seq = stream.seq
+        stream.seq = stream.counted = seq + 1
         self._taken += 1
-        return stream, seq, channel
+        self._touched.add(route)
+        return stream.id, seq, stream.channel
 
-    def _enter(self, route: int) -> _Ready:
+    def stream(self, route: int) -> tuple[int, str]:
+        """The packed stream and the channel of a route that was built for."""
+        stream = self._streams[route]
+        return stream.id, stream.channel
+
+    def channels(self, routes: Sequence[int]) -> dict[str, int]:
+        """How many of these messages went to each channel."""
+        found: dict[str, int] = {}
+        if self._only_channel is not None:
+            return {self._only_channel: len(routes)}
+        for route in routes:
+            channel = self._streams[route].channel
+            found[channel] = found.get(channel, 0) + 1
+        return found
+
+    def hand_rows(self) -> None:
+        """Tell the tally of all that is in no row yet."""
+        due_slice, sent_slice = self._slices
+        for route in self._touched:
+            stream = self._streams[route]
+            stream.count()
+            if stream.seq > stream.row:
+                self._tally.row(stream.id, due_slice, sent_slice, stream.row, stream.seq - 1, stream.size)
+            stream.row, stream.size = stream.seq, 0
+        self._touched.clear()
+
+    def _begin(self, slices: tuple[int, int], digits: tuple[int, int]) -> None:
+        if slices != self._slices:
+            self.hand_rows()
+            self._slices = slices
+        if digits != self._digits:
+            self._digits = digits
+            for stream in self._streams.values():
+                stream.seq_to = 0
+        if not self._touched:
+            self._tally.follow(self)
+
+    def _measure(self, stream: _Stream, route: int, check: int) -> None:
+        """A number has a digit more: from here on the messages of a stream are longer."""
+        stream.count()
+        seq_digits, check_digits = len(str(stream.seq)), len(f"{check:x}")
+        stream.seq_to = 10**seq_digits
+        stream.check_from, stream.check_to = 16 ** (check_digits - 1), 16**check_digits
+        between = sum(map(len, self._commands.between))
+        stream.identity_bytes = len(stream.first) + seq_digits + sum(self._digits) + check_digits + between
+        stream.variants = self._commands.of_route(route, stream.identity_bytes)
+
+    def _replayed(self, stream: _Stream, route: int, due: int, row: Mapping[str, object]) -> Around:
+        """The command of a message in whose batch a replay is: its bytes are counted here, one by one."""
+        stream.count()
+        around = stream.variants.around
+        found = around[stream.seq % len(around)]
+        if row:
+            found = self._commands.replayed(route, due, row, stream.identity_bytes)
+        stream.counted += 1
+        stream.size += found.size
+        return found
+
+    def _enter(self, route: int) -> _Stream:
         commands = self._commands
-        stream = pack_stream(self._slot, self._epoch, route)
-        places = template(commands.identity.form, commands.run, stream)
-        base = commands.seal.base(stream)
-        entry = ([0], stream, base, places, commands.of_route(route), commands.known[route].channel)
-        self._ready[route] = entry
-        return entry
+        id_ = pack_stream(self._slot, self._epoch, route)
+        first = _PLACE.split(_text(template(commands.identity.form, commands.run, id_)))[0]
+        stream = _Stream(id_, commands.seal.base(id_), first, commands.known[route].channel)
+        self._streams[route] = stream
+        self._only_channel = stream.channel if len(self._streams) == 1 or self._only_channel == stream.channel else None
+        return stream
+
+
+def _text(data: bytes) -> str:
+    return data.decode("latin-1")

@@ -53,9 +53,12 @@ class Cursor:
         due, start = self.block.due_ns, head - self.t0_ns
         first = bisect_left(due, end, self.at)
         passed: dict[int, int] = {}
-        for at in due[self.at : first]:
-            place = (self.t0_ns + at) // SLICE_NS
-            passed[place] = passed.get(place, 0) + 1
+        at = self.at
+        while at < first:
+            place = (self.t0_ns + due[at]) // SLICE_NS
+            stop = bisect_left(due, (place + 1) * SLICE_NS - self.t0_ns, at, first)
+            passed[place] = passed.get(place, 0) + stop - at
+            at = stop
         start = (self._number + 1) * self.plan.block_ns
         if first < len(due) or start >= end:
             self.at = first

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from itertools import accumulate
 from typing import Any
 
@@ -92,12 +92,11 @@ class RedisConnection:
         self._writer = loop.io(sock.fileno(), _WRITE)
         self._reader.start(self.read)
 
-    def send(self, messages: Sequence[bytes]) -> int:
+    def send(self, data: bytes, messages: Sequence[Sized]) -> int:
         """How many messages went, the last perhaps in part (then `rest` is what follows by itself).
 
-        Raises OSError when the connection is broken: then none of them went.
+        `data` are the messages joined. Raises OSError when the connection is broken: then none of them went.
         """
-        data = b"".join(messages)
         try:
             taken = self._sock.send(data)
         except BlockingIOError:

@@ -30,20 +30,9 @@ def command(*parts: bytes) -> bytes:
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
 
 
-def command_template(words: Sequence[bytes], before: bytes, between: bytes, after: bytes, *, timed: bool) -> bytes:
-    """A command, of its last argument three places for `% (length, timestamp, identity)`; not timed: no timestamp."""
-    head = b"*%d\r\n" % (len(words) + 1) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words) + b"$"
-    return b"%b%%d\r\n%b%b%b%%b%b\r\n" % (
-        _literal(head),
-        _literal(before),
-        b"%b" if timed else b"%.0b",
-        _literal(between),
-        _literal(after),
-    )
-
-
-def _literal(text: bytes) -> bytes:
-    return text.replace(b"%", b"%%")
+def head(words: Sequence[bytes], length: int) -> bytes:
+    """A command up to its last argument, which has so many bytes and is ended by a line."""
+    return b"*%d\r\n" % (len(words) + 1) + b"".join(b"$%d\r\n%b\r\n" % (len(w), w) for w in words) + b"$%d\r\n" % length
 
 
 class Replies:

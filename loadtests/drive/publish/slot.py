@@ -62,10 +62,9 @@ class _Open:
 
     due_slice: int
     sent_ns: int
-    channels: list[str]
-    streams: list[int]
+    routes: list[int]
     seqs: list[int]
-    sizes: list[int]
+    size: int  # bytes of a command, about
     answered: int = 0
 
 
@@ -97,7 +96,7 @@ class Slot:
         self._answered, self._failed, self._wake = answered, failed, wake
         self._open: deque[_Open] = deque()
         self._backpressure = Backpressure()
-        self._streams = commands.streams(plan.slot, epoch)
+        self._streams = commands.streams(plan.slot, epoch, tally)
         self._outcome = commands.sink.outcome
         self._cursor = Cursor(plan)
         self._crowded = False  # as many commands are open as may be: an answer makes room
@@ -142,7 +141,7 @@ class Slot:
         """A new connection is a new epoch, with fresh streams, unless the present one was never used."""
         if self._streams.used:
             self.epoch += 1
-            self._streams = self._commands.streams(self.plan.slot, self.epoch)
+            self._streams = self._commands.streams(self.plan.slot, self.epoch, self._tally)
         self.connection = connection
         self.went.clear()
 
@@ -158,8 +157,7 @@ class Slot:
                 for at in range(entry.answered, len(entry.seqs)):
                     left -= 1
                     outcome: Outcome = "FAILED" if cut and not left else "UNKNOWN"
-                    self._tally.settled(entry.streams[at], entry.seqs[at], outcome, now, why)
-                    self._failed(entry.channels[at], why, 1)
+                    self._settled(entry, at, outcome, now, why)
             self._open.clear()
             self.outstanding = 0
             self._backpressure.block(now)
@@ -266,17 +264,9 @@ class Slot:
         if not blocked or now - head - blocked > OWN_LAG_LIMIT_NS:
             self._tally.not_offered(self.plan.group, head // SLICE_NS)
         else:
-            stream, seq, channel = self._streams.give_up(self._cursor.block.routes[self._cursor.at])
-            self._tally.sent(
-                self.plan.group,
-                head // SLICE_NS,
-                now // SLICE_NS,
-                streams=[stream],
-                seqs=[seq],
-                sizes=[0],
-                own_us=[(now - head - blocked) // 1000],
-                blocked_us=[blocked // 1000],
-            )
+            slices = head // SLICE_NS, now // SLICE_NS
+            stream, seq, channel = self._streams.give_up(self._cursor.block.routes[self._cursor.at], slices)
+            self._tally.sent(self.plan.group, slices[0], [head], now, [blocked // 1000])
             self._tally.settled(stream, seq, "FAILED", now)
             self._failed(channel, "not sent within the delivery limit", 1)
         self._cursor.at += 1
@@ -292,37 +282,27 @@ class Slot:
         end = bisect_right(due_ns, until_ns - t0, at, min(len(due_ns), at + room))
         end = bisect_left(due_ns, (due_slice + 1) * SLICE_NS - t0, at, end)
         due = [t0 + ns for ns in due_ns[at:end]]
-        made = self._streams.build(block.routes[at:end], due, now, block.rows[at:end])
+        made = self._streams.build(block.routes[at:end], due, now, block.rows[at:end], (due_slice, now // SLICE_NS))
         try:
-            count = connection.send(made.commands)
+            count = connection.send(made.data, made.commands)
         except OSError as error:
             self._streams.take_back(made, 0)
             self.lost(f"{type(error).__name__}: {error}")
             return 0
         left = self._clock.now_ns()
-        if count < len(due):
+        if count < len(made.seqs):
             self._streams.take_back(made, count)
             self._backpressure.block(left)
             if not count:
                 return 0
+        if count < len(due):
             due = due[:count]
         cursor.at += count
         blocked = None
-        own = [(left - ns) // 1000 for ns in due]
         if self._backpressure.open:
             blocked = [self._backpressure.of(ns, left) // 1000 for ns in due]
-            own = [all_of - part for all_of, part in zip(own, blocked, strict=True)]
-        self._tally.sent(
-            self.plan.group,
-            due_slice,
-            now // SLICE_NS,
-            streams=made.streams,
-            seqs=made.seqs,
-            sizes=made.sizes,
-            own_us=own,
-            blocked_us=blocked,
-        )
-        self._open.append(_Open(due_slice, now, made.channels, made.streams, made.seqs, made.sizes))
+        self._tally.sent(self.plan.group, due_slice, due, left, blocked)
+        self._open.append(_Open(due_slice, now, made.routes, made.seqs, len(made.data) // len(made.seqs)))
         self.outstanding += count
         return count
 
@@ -331,23 +311,23 @@ class Slot:
     def _settle(self, entry: _Open, reply: int | ErrorReply, left: int, now: int) -> int:
         first = entry.answered
         count = min(left, len(entry.seqs) - first)
-        channels = entry.channels[first : first + count]
         if isinstance(reply, ErrorReply):
             for at in range(first, first + count):
-                self._tally.settled(entry.streams[at], entry.seqs[at], "FAILED", now, reply.text)
-                self._failed(entry.channels[at], reply.text, 1)
+                self._settled(entry, at, "FAILED", now, reply.text)
         else:
             self._tally.answered(self.plan.group, entry.due_slice, reply, count)
-            took = now - entry.sent_ns
-            for channel in {channels[0]} if channels.count(channels[0]) == count else set(channels):
-                of_it = channels.count(channel)
-                size = sum(entry.sizes[first : first + count]) * of_it // count
-                self._answered(channel, took, of_it, size)
+            for channel, of_it in self._streams.channels(entry.routes[first : first + count]).items():
+                self._answered(channel, now - entry.sent_ns, of_it, of_it * entry.size)
         entry.answered += count
         self.outstanding -= count
         if entry.answered == len(entry.seqs):
             self._open.popleft()
         return count
+
+    def _settled(self, entry: _Open, at: int, outcome: Outcome, now: int, why: str) -> None:
+        stream, channel = self._streams.stream(entry.routes[at])
+        self._tally.settled(stream, entry.seqs[at], outcome, now, why)
+        self._failed(channel, why, 1)
 
     def _mind_the_answers(self, now: int) -> None:
         if self._open and now - self._open[0].sent_ns > self._reply_timeout_ns and self.connection is not None:
