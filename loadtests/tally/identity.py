@@ -37,6 +37,11 @@ class MessageIdentity(NamedTuple):
     content: int = NO_VALUE
 
 
+_WIDE: Final = 1 << 95
+CHECK_DIGITS: Final = 24
+"""Of every check value whose times lie within 2**63 ns: what is added to `_WIDE` has fewer bits."""
+
+
 class Seal:
     """The check value over a message's stream, number, due and sent, keyed by the run.
 
@@ -60,7 +65,7 @@ class Seal:
         base = self._bases.get(stream)
         if base is None:
             digest = blake2b(b"%b %d" % (self._run, stream), digest_size=8).digest()
-            base = self._bases[stream] = int.from_bytes(digest)
+            base = self._bases[stream] = _WIDE | int.from_bytes(digest)
         return base
 
     def of(self, stream: int, seq: int, due_ns: int, sent_ns: int) -> int:

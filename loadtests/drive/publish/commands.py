@@ -23,6 +23,7 @@ import random
 import re
 import time
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,7 +35,7 @@ from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_MS, pack_stream
 from loadtests.model.profile.tables import Identity
 from loadtests.plan.payload import Payload, Payloads
-from loadtests.tally.identity import Seal, ending, template
+from loadtests.tally.identity import CHECK_DIGITS, Seal, ending, template
 from loadtests.tally.publishing import PublishTally
 
 _PLACE = re.compile(r"%[dbx]")
@@ -54,7 +55,7 @@ class Variants(NamedTuple):
 
     around: tuple[Around, ...]
     sizes: tuple[int, ...]  # of their payloads
-    cycle: int  # and the sum
+    sum: int
 
 
 @dataclass(slots=True)
@@ -134,14 +135,15 @@ class Commands:
 class _Stream:
     """One stream of a slot: what its next message needs, and what of it is in no row yet."""
 
-    __slots__ = ("base", "channel", "check_from", "check_to", "counted", "first", "id", "identity_bytes", "row", "seq",
+    __slots__ = ("around", "base", "channel", "counted", "cycle", "first", "id", "identity_bytes", "row", "seq",
                  "seq_to", "size", "variants")  # fmt: skip
 
     def __init__(self, id_: int, base: int, first: str, channel: str) -> None:
         self.id, self.base, self.first, self.channel = id_, base, first, channel
         self.seq = 0
         self.variants, self.identity_bytes = Variants((), (), 0), 0
-        self.seq_to = self.check_from = self.check_to = 0  # the variants' length holds in between
+        self.around, self.cycle = self.variants.around, 0  # and how many there are
+        self.seq_to = 0  # up to here the variants' length holds
         self.row = 0  # first `seq` that is in no row
         self.counted = 0  # the bytes of earlier ones are in `size`
         self.size = 0  # of the payloads from `row` on
@@ -152,7 +154,7 @@ class _Stream:
         if count:
             sizes = self.variants.sizes
             whole, rest = divmod(count, len(sizes))
-            self.size += whole * self.variants.cycle
+            self.size += whole * self.variants.sum
             self.size += sum(sizes[(self.counted + number) % len(sizes)] for number in range(rest))
             self.counted = self.seq
 
@@ -163,6 +165,7 @@ class PublishStreams:
     def __init__(self, commands: Commands, slot: int, epoch: int, tally: PublishTally) -> None:
         self._commands, self._slot, self._epoch, self._tally = commands, slot, epoch, tally
         self._streams: dict[int, _Stream] = {}  # by route
+        self._channel_of: dict[int, str] = {}
         self._only_channel: str | None = None
         self._taken = 0
         self._digits = (0, 0)  # of due and sent
@@ -253,13 +256,8 @@ class PublishStreams:
 
     def channels(self, routes: Sequence[int]) -> dict[str, int]:
         """How many of these messages went to each channel."""
-        found: dict[str, int] = {}
-        if self._only_channel is not None:
-            return {self._only_channel: len(routes)}
-        for route in routes:
-            channel = self._streams[route].channel
-            found[channel] = found.get(channel, 0) + 1
-        return found
+        only = self._only_channel
+        return Counter(map(self._channel_of.__getitem__, routes)) if only is None else {only: len(routes)}
 
     def hand_rows(self) -> None:
         """Tell the tally of all that is in no row yet."""
@@ -283,21 +281,20 @@ class PublishStreams:
         if not self._touched:
             self._tally.follow(self)
 
-    def _measure(self, stream: _Stream, route: int, check: int) -> None:
+    def _measure(self, stream: _Stream, route: int) -> None:
         """A number has a digit more: from here on the messages of a stream are longer."""
         stream.count()
-        seq_digits, check_digits = len(str(stream.seq)), len(f"{check:x}")
+        seq_digits = len(str(stream.seq))
         stream.seq_to = 10**seq_digits
-        stream.check_from, stream.check_to = 16 ** (check_digits - 1), 16**check_digits
         between = sum(map(len, self._commands.between))
-        stream.identity_bytes = len(stream.first) + seq_digits + sum(self._digits) + check_digits + between
+        stream.identity_bytes = len(stream.first) + seq_digits + sum(self._digits) + CHECK_DIGITS + between
         stream.variants = self._commands.of_route(route, stream.identity_bytes)
+        stream.around, stream.cycle = stream.variants.around, len(stream.variants.around)
 
     def _replayed(self, stream: _Stream, route: int, due: int, row: Mapping[str, object]) -> Around:
         """The command of a message in whose batch a replay is: its bytes are counted here, one by one."""
         stream.count()
-        around = stream.variants.around
-        found = around[stream.seq % len(around)]
+        found = stream.around[stream.seq % stream.cycle]
         if row:
             found = self._commands.replayed(route, due, row, stream.identity_bytes)
         stream.counted += 1
@@ -309,7 +306,7 @@ class PublishStreams:
         id_ = pack_stream(self._slot, self._epoch, route)
         first = _PLACE.split(_text(template(commands.identity.form, commands.run, id_)))[0]
         stream = _Stream(id_, commands.seal.base(id_), first, commands.known[route].channel)
-        self._streams[route] = stream
+        self._streams[route], self._channel_of[route] = stream, stream.channel
         self._only_channel = stream.channel if len(self._streams) == 1 or self._only_channel == stream.channel else None
         return stream
 
