@@ -24,6 +24,7 @@ from benchmarks.obtaining import (
     redis_benchmark,
     redis_server,
 )
+from benchmarks.profile_text import Load
 
 READY_S = 10.0
 CONNECT_S = 30.0
@@ -101,29 +102,26 @@ class Bench:
 
     # -- receivers
 
-    def floor(self, connections: int, rate: float, *, batch_ms: float = 0) -> ClientRun:
-        """The C receiver; `rate` is that of one connection, 0 for flat out."""
-        program = str(c_program("floor"))
-        return self._receive("floor", [program], {}, connections, rate, batch_ms=batch_ms)
+    def floor(self, load: Load) -> ClientRun:
+        """The C receiver; a rate of 0 is flat out."""
+        return self._receive("floor", [str(c_program("floor"))], {}, load)
 
-    def peer(self, name: str, connections: int, rate: float) -> ClientRun:
+    def peer(self, name: str, load: Load) -> ClientRun:
         """A peer, by the name that it has in the table."""
         command, environment = peer_command(name)
-        return self._receive(name, command, environment, connections, rate)
+        return self._receive(name, command, environment, load)
 
-    def _receive(
-        self, name: str, command: list[str], environment: dict[str, str], connections: int, rate: float,
-        *, batch_ms: float = 0,
-    ) -> ClientRun:  # fmt: skip
-        options = ["--connections", str(connections), "--rate", str(rate), "--batch-ms", str(batch_ms)]
+    def _receive(self, name: str, command: list[str], environment: dict[str, str], load: Load) -> ClientRun:
+        connections = load.consumers
+        options = ["--connections", str(connections), "--rate", str(load.rate_per_s), *load.sender_options]
         with self.sender(*options) as sender:
             host, port = sender.address.split(":")
-            load = [host, port, str(connections), "1", str(self.window_s)]
+            words = [host, port, str(connections), "1", str(self.window_s)]
             if "BENCH_LOAD" in environment:  # a locustfile takes no arguments
-                environment = environment | {"BENCH_LOAD": " ".join(load)}
+                environment = environment | {"BENCH_LOAD": " ".join(words)}
                 command = [*command, "-u", str(connections), "-r", "100", "--host", f"http://{host}:{port}"]
             else:
-                command = [command[0], *command[1:2], *load, *command[2:]]
+                command = [command[0], *command[1:2], *words, *command[2:]]
             lines = self.children.run(
                 name, command, core=CLIENT_CORE, timeout_s=CONNECT_S + self.window_s,
                 environment=clean(os.environ) | environment,

@@ -9,7 +9,7 @@ from benchmarks.children import ChildError
 from benchmarks.figures import ClientRun, Measured, number
 from benchmarks.obtaining import ROOT, MissingError
 from benchmarks.profile_text import Load
-from benchmarks.session import PLAIN_20, PLAIN_FEW, SOCKETIO_FEW, Session, costs, latency, median_cost
+from benchmarks.session import PERSONAL_20, PLAIN_20, PLAIN_FEW, SOCKETIO_FEW, Session, costs, latency, median_cost
 
 PLAIN_PEERS = {
     "peer-websocket-client": "websocket-client",
@@ -37,6 +37,14 @@ def plain_peer(key: str) -> Callable[[Session], dict[str, Measured]]:
     return measure
 
 
+def personal_peer(session: Session) -> dict[str, Measured]:
+    """1,000 x 20/s, each frame with its recipient's number."""
+    own, floor = session.beside_floor(PERSONAL_20)
+    return {
+        "peer-picows-personal": _peer(session, "picows + uvloop", PERSONAL_20, median_cost(own), median_cost(floor))
+    }
+
+
 def socketio_peer(key: str) -> Callable[[Session], dict[str, Measured]]:
     """100 x 100/s."""
 
@@ -51,7 +59,7 @@ def _peer(session: Session, name: str, load: Load, ours: float, floor: float) ->
     runs: list[ClientRun] = []
     try:
         for _ in range(session.bench.repeats):
-            runs.append(session.bench.peer(name, load.consumers, load.rate_per_s))
+            runs.append(session.bench.peer(name, load))
     except (MissingError, ChildError) as error:
         if not runs:
             return Measured(missing=str(error).replace(f"{ROOT}/", ""))

@@ -66,7 +66,7 @@ def run_ours(
     """One run; without `gateway` a sender of its own is its target. Raises ChildError, MissingError."""
     if gateway:
         return _run(bench, load, gateway, toxiproxy, proxy, beside)
-    with bench.sender("--redis", bench.redis(), "--batch-ms", str(load.batch_ms)) as sender:
+    with bench.sender("--redis", bench.redis(), *load.sender_options) as sender:
         return _run(bench, load, sender.address, toxiproxy, proxy, sender.child)
 
 

@@ -24,12 +24,18 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 4.0
     connect_s: float = 6.0  # also how fast Locust starts them
     batch_ms: float = 0.0  # the sender joins what came within it
+    personal: bool = False  # it writes the recipient's number into each frame
     side: str = ""  # shape of one more publisher, to nobody
     side_publishers: int = 1
     side_outstanding: int = 1000
     cut_s: float = 0.0  # a fault: the clients' link is down for so long
     tls: bool = False
     compression: bool = False
+
+    @property
+    def sender_options(self) -> list[str]:
+        """What the sender is told of it."""
+        return ["--batch-ms", str(self.batch_ms), *(["--personal"] if self.personal else [])]
 
     @property
     def offered(self) -> float:

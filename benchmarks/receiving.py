@@ -8,7 +8,19 @@ import statistics
 from benchmarks.figures import ClientRun, Measured, number, ratios
 from benchmarks.ours import OwnRun
 from benchmarks.profile_text import Load
-from benchmarks.session import PLAIN_20, PLAIN_100, SOCKETIO_100, Session, costs, latency, lost, median_cost
+from benchmarks.session import (
+    PERSONAL_20,
+    PERSONAL_100,
+    PERSONAL_SOCKETIO,
+    PLAIN_20,
+    PLAIN_100,
+    SOCKETIO_100,
+    Session,
+    costs,
+    latency,
+    lost,
+    median_cost,
+)
 
 CPU_LIMIT = 95.0
 ALMOST = 94.0
@@ -29,6 +41,25 @@ def delivery_100(session: Session) -> dict[str, Measured]:
 def delivery_20(session: Session) -> dict[str, Measured]:
     """1,000 x 20/s."""
     return {"delivery-20": _beside(session, PLAIN_20)}
+
+
+def personal_20(session: Session) -> dict[str, Measured]:
+    """1,000 x 20/s, each frame with its recipient's number; the same over Socket.IO."""
+    found = {"personal-20": _beside(session, PERSONAL_20)}
+    _, floor = session.beside_floor(PERSONAL_20)
+    other = session.own(PERSONAL_SOCKETIO)
+    found["personal-socketio"] = Measured(
+        values=tuple(cost / median_cost(floor) for cost in costs(other)),
+        detail=f"{_list(costs(other))} CPU-s per million, {latency(other[-1].run)}, {lost(other)}; "
+        f"floor, over plain WebSocket, {_list(costs(floor))}",
+        facts=_facts(other, floor),
+    )
+    return found
+
+
+def personal_100(session: Session) -> dict[str, Measured]:
+    """1,000 x 100/s."""
+    return {"personal-100": _beside(session, PERSONAL_100)}
 
 
 def _beside(session: Session, load: Load) -> Measured:

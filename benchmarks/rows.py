@@ -15,6 +15,10 @@ _KERNEL = (
     "{ours} CPU-s per million against the floor's {floor}. {kernel} % of ours is the kernel's (epoll, recv, and the "
     "acknowledgements that they cause), which the floor pays as well; the rest is accounting in Python."
 )
+_DIFFERENT = (
+    "{ours} CPU-s per million against the floor's {floor}. Each frame is decoded, its numbers are checked and it is "
+    "accounted by itself, in Python; {kernel} % of ours is the kernel's."
+)
 _AGAINST_PEER = (
     "The peer spends {peer} CPU-s per million, we {ours}. The C floor itself spends {floor} on this load, so that "
     "nothing that reads each connection by a system call of its own can be more than {most} × cheaper than this peer."
@@ -30,12 +34,27 @@ def _peer(key: str, name: str, limit: float | None, reason: str = _AGAINST_PEER)
 
 ROWS: tuple[Row, ...] = (
     Row(
-        key="delivery-100", section=RECEIVING, name="CPU per delivery ÷ floor, 1,000 × 100/s, inside Locust", unit="×",
+        key="delivery-100", section=RECEIVING,
+        name="CPU per delivery ÷ floor, 1,000 × 100/s, equal frames, inside Locust", unit="×",
         limit=1.25, reason=_KERNEL,
     ),
     Row(
-        key="delivery-20", section=RECEIVING, name="CPU per delivery ÷ floor, 1,000 × 20/s, inside Locust", unit="×",
+        key="delivery-20", section=RECEIVING,
+        name="CPU per delivery ÷ floor, 1,000 × 20/s, equal frames, inside Locust", unit="×",
         limit=1.25, reason=_KERNEL,
+    ),
+    Row(
+        key="personal-20", section=RECEIVING, name="CPU per delivery ÷ floor, 1,000 × 20/s, frames that differ",
+        unit="×", limit=1.8, reason=_DIFFERENT,
+    ),
+    Row(
+        key="personal-100", section=RECEIVING, name="CPU per delivery ÷ floor, 1,000 × 100/s, frames that differ",
+        unit="×", limit=1.8, reason=_DIFFERENT,
+    ),
+    Row(
+        key="personal-socketio", section=RECEIVING,
+        name="CPU per delivery ÷ floor, 1,000 × 20/s, frames that differ, Socket.IO", unit="×", limit=1.8,
+        reason=_DIFFERENT,
     ),
     Row(
         key="flat", section=RECEIVING, name="CPU per delivery ÷ floor, flat out, many messages per read", unit="×",
@@ -57,6 +76,7 @@ ROWS: tuple[Row, ...] = (
     _peer("peer-websockets", "`websockets` on asyncio", 6),
     _peer("peer-websockets-uvloop", "`websockets` on uvloop", 6),
     _peer("peer-picows", "picows on uvloop", 1.5),
+    _peer("peer-picows-personal", "picows on uvloop, frames that differ", 1.0),
     _peer("peer-node", "Node `ws`", 1.5),
     _peer("peer-k6", "k6", None),
     _peer(

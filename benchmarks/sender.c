@@ -1,13 +1,14 @@
 /* A broadcaster that costs as little as it can, so that the receiver beside it is what is measured.
  *
  *     sender [--host H] [--port P] [--redis HOST:PORT] [--connections N] [--rate R] [--bytes B] [--publishers K]
- *            [--seconds S] [--batch-ms M]
+ *            [--seconds S] [--batch-ms M] [--personal]
  *
  * Speaks the reference gateway's contract on /ws (plain) and /socket.io/ (Engine.IO 4, websocket transport), and answers
  * GET /health and /stats.  With --redis it passes on what arrives on tickstock.*; else it makes its own messages: once N
  * connections have subscribed, each gets R messages/s (0: as many as it takes) of about B bytes for S seconds (0: until
  * ended), in turn from K publishers, with Tickstorm's identity, run "bench", times of CLOCK_MONOTONIC.  Each message is
- * one send() per connection; --batch-ms joins what came within M ms.  SIGTERM ends it; the last line is one JSON object.
+ * one send() per connection; --batch-ms joins what came within M ms; --personal writes a number of the recipient
+ * into each frame, so that no two connections get the same bytes.  SIGTERM ends it; the last line is one JSON object.
  * It filters nothing: every subscriber gets everything.
  */
 #define _GNU_SOURCE
@@ -156,6 +157,23 @@ static char plain[REDIS_IN], sio[REDIS_IN];
 static size_t plain_size, sio_size;
 static unsigned joined;
 
+/* Where the recipient's number stands in them (--personal). */
+enum { TO_DIGITS = 6, PLACES = 4096 };
+static int personal;
+struct places { char *at[PLACES]; unsigned count; };
+static struct places plain_to, sio_to;
+
+static void address(struct places *to, int number) {
+    char digits[TO_DIGITS + 1];
+    snprintf(digits, sizeof digits, "%06d", number % 1000000);
+    for (unsigned i = 0; i < to->count; i++) memcpy(to->at[i], digits, TO_DIGITS);
+}
+
+static void keep_place(struct places *to, char *from, char *end) {
+    char *at = personal ? memmem(from, end - from, "\"to\":\"", 6) : NULL;
+    if (at && to->count < PLACES) to->at[to->count++] = at + 6;
+}
+
 static void flush_batch(void) {
     if (!joined) return;
     int count = 0;
@@ -164,9 +182,10 @@ static void flush_batch(void) {
     for (int i = 0; i < count; i++) {
         struct client *c = ready_list[i];
         deliveries += joined;
+        if (personal) address(c->socketio ? &sio_to : &plain_to, c->fd);
         put(c, c->socketio ? sio : plain, c->socketio ? sio_size : plain_size);
     }
-    plain_size = sio_size = joined = 0;
+    plain_size = sio_size = joined = plain_to.count = sio_to.count = 0;
 }
 
 static void add_message(const char *channel, size_t channel_size, const char *payload, size_t size) {
@@ -176,12 +195,17 @@ static void add_message(const char *channel, size_t channel_size, const char *pa
     int name = end ? end - type - 14 : 7;
     const char *event = end ? type + 14 : "message";
     if (size + channel_size + 200 > FRAME) return;
-    if (plain_size + size + 512 > REDIS_IN || sio_size + size + 512 > REDIS_IN) flush_batch();
-    int n = snprintf(text, sizeof text, "{\"event\":\"%.*s\",\"channel\":\"%.*s\",\"data\":%.*s}", name, event, (int)channel_size,
-                     channel, (int)size, payload);
-    plain_size += frame(plain + plain_size, text, n);
-    n = snprintf(text, sizeof text, "42[\"%.*s\",%.*s]", name, event, (int)size, payload);
-    sio_size += frame(sio + sio_size, text, n);
+    if (plain_size + size + 512 > REDIS_IN || sio_size + size + 512 > REDIS_IN || plain_to.count == PLACES) flush_batch();
+    const char *to = personal ? "\"to\":\"000000\"," : "";
+    int n = snprintf(text, sizeof text, "{\"event\":\"%.*s\",%s\"channel\":\"%.*s\",\"data\":%.*s}", name, event, to,
+                     (int)channel_size, channel, (int)size, payload);
+    char *from = plain + plain_size;
+    plain_size += frame(from, text, n);
+    keep_place(&plain_to, from, plain + plain_size);
+    n = snprintf(text, sizeof text, "42[\"%.*s\",{%s%.*s]", name, event, to, (int)size - 1, payload + 1);
+    from = sio + sio_size;
+    sio_size += frame(from, text, n);
+    keep_place(&sio_to, from, sio + sio_size);
     joined++;
 }
 
@@ -355,7 +379,7 @@ static void make_message(uint64_t n, int publishers, size_t size_wanted, int64_t
 
 int main(int argc, char **argv) {
     static const struct option known[] = {{"host", 1, 0, 'h'}, {"port", 1, 0, 'p'}, {"redis", 1, 0, 'r'}, {"connections", 1, 0, 'n'},
-        {"rate", 1, 0, 'e'}, {"bytes", 1, 0, 'b'}, {"publishers", 1, 0, 'k'}, {"seconds", 1, 0, 's'}, {"batch-ms", 1, 0, 'm'}, {0}};
+        {"rate", 1, 0, 'e'}, {"bytes", 1, 0, 'b'}, {"publishers", 1, 0, 'k'}, {"seconds", 1, 0, 's'}, {"batch-ms", 1, 0, 'm'}, {"personal", 0, 0, 'i'}, {0}};
     const char *host = "127.0.0.1", *redis = NULL;
     int port = 0, wanted = 1, publishers = 20, bytes = 260, option, started = 0;
     double rate = 0, seconds = 0;
@@ -369,6 +393,7 @@ int main(int argc, char **argv) {
         case 'k': publishers = atoi(optarg); break;
         case 's': seconds = atof(optarg); break;
         case 'm': batch_ms = atof(optarg); break;
+        case 'i': personal = 1; break;
         default: return 2;
     }
     signal(SIGPIPE, SIG_IGN);

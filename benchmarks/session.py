@@ -16,9 +16,12 @@ PLAIN_100 = Load(consumers=1000, rate_per_s=100)
 PLAIN_20 = Load(consumers=1000, rate_per_s=20)
 SOCKETIO_100 = Load(consumers=1000, rate_per_s=100, transport="socketio")
 SOCKETIO_FEW = Load(consumers=100, rate_per_s=100, transport="socketio")
+PERSONAL_20 = Load(consumers=1000, rate_per_s=20, personal=True)
+PERSONAL_100 = Load(consumers=1000, rate_per_s=100, personal=True)
+PERSONAL_SOCKETIO = Load(consumers=1000, rate_per_s=20, personal=True, transport="socketio")
 PLAIN_FEW = Load(consumers=200, rate_per_s=20)
 """For a peer that cannot even open 1,000 connections while messages come."""
-ONCE = (SOCKETIO_100, SOCKETIO_FEW, PLAIN_FEW)
+ONCE = (SOCKETIO_100, SOCKETIO_FEW, PLAIN_FEW, PERSONAL_SOCKETIO)
 """Loads of ours that run once: twelve minutes are all there is."""
 
 
@@ -39,7 +42,7 @@ class Session:
             own: list[OwnRun] = []
             floor: list[ClientRun] = []
             for _ in range(self.bench.repeats):
-                floor.append(self.bench.floor(load.consumers, load.rate_per_s, batch_ms=load.batch_ms))
+                floor.append(self.bench.floor(load))
                 own.append(self.run(load))
             self._pairs[load] = own, floor
             if load == PLAIN_20:
@@ -49,7 +52,11 @@ class Session:
     def run(self, load: Load) -> OwnRun:
         """One run of ours, kept in mind for the plot and for judging."""
         run = run_ours(self.bench, self._sized(load))
-        if not load.batch_ms and load.transport == "websocket" and load.consumers == PLAIN_100.consumers:
+        if (
+            not (load.batch_ms or load.personal)
+            and load.transport == "websocket"
+            and load.consumers == PLAIN_100.consumers
+        ):
             self.curve.append((run.run.rate, run.run.cpu_percent))
         if self.largest is None or _delivered(run) > _delivered(self.largest):
             self.largest = run

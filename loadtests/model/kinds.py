@@ -144,6 +144,7 @@ class TransportKind:
     by: str
     shown: str  # request type in Locust's statistics
     envelope: tuple[str | int, ...]  # where the payload stands in a message's JSON: names, or places of a list
+    prefix: bytes = b""  # what stands before that JSON in a frame
     stream: bool = True  # its bytes may be compared with those of other consumers before they are decoded
 
 

@@ -10,7 +10,7 @@ WEBSOCKET = TransportKind(
     name="websocket", by="loadtests.drive.consume.websocket:PlainDialect", shown="WS", envelope=("data",)
 )
 SOCKETIO = TransportKind(
-    name="socketio", by="loadtests.drive.consume.socketio:SocketIoDialect", shown="SIO", envelope=(1,)
+    name="socketio", by="loadtests.drive.consume.socketio:SocketIoDialect", shown="SIO", envelope=(1,), prefix=b"42"
 )
 TRANSPORTS: Mapping[str, TransportKind] = registry("transports", (WEBSOCKET, SOCKETIO))
 """By name."""

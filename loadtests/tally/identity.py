@@ -102,7 +102,9 @@ def probe_run(run: str) -> str:
     return f"{run}~probe"
 
 
-class _Object(msgspec.Struct, frozen=True):
+class ObjectIdentity(msgspec.Struct, frozen=True):
+    """An identity of form "object", as it is on the wire."""
+
     r: str
     s: Annotated[int, msgspec.Meta(ge=0, lt=1 << 48)]
     q: Annotated[int, msgspec.Meta(ge=0)]
@@ -121,7 +123,7 @@ def decoder(form: Form, path: str, envelope: Envelope) -> Decode:
 
     Envelope ("data",) is `{"data": payload}`, (1,) is `["event", payload]`, () the payload itself.
     """
-    leaf: Any = _Object if form == "object" else str
+    leaf: Any = ObjectIdentity if form == "object" else str
     steps = (*envelope, *path.split("."))
     payload = within(steps, leaf)
     depth = len(steps)
@@ -154,7 +156,7 @@ def within(steps: Sequence[str | int], leaf: Any, *, needed: bool = False) -> An
     return leaf
 
 
-def _from_object(found: _Object) -> MessageIdentity:
+def _from_object(found: ObjectIdentity) -> MessageIdentity:
     return MessageIdentity(found.r, found.s, found.q, found.d, found.t, _value(found.k), _value(found.c))
 
 

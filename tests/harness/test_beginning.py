@@ -16,6 +16,7 @@ import pytest
 from loadtests.model.codec import Frame, decode
 from loadtests.model.records import Finish, PhaseMark, Record
 
+pytestmark = pytest.mark.prove_all
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = """
 name = "broken"

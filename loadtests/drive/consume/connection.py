@@ -13,6 +13,7 @@ from loadtests.tally.account import Account
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from loadtests.drive.consume.single_frame import SingleFrame
     from loadtests.drive.consume.transport import Transport
     from loadtests.tally.batch import Batch
 
@@ -62,6 +63,7 @@ class Connection:
         "ready",
         "recv",
         "resume",
+        "single",
         "sock",
         "stamped",
         "transport",
@@ -74,6 +76,7 @@ class Connection:
         sock: Any,
         transport: Transport,
         chunks: Chunks,
+        single: SingleFrame,
         account: Account,
         group: int,
         read_bytes_per_s: int | None,
@@ -83,6 +86,7 @@ class Connection:
         self.recv: Callable[[int], bytes] = sock.recv
         self.transport = transport
         self.chunks = chunks
+        self.single = single
         self.cached: Callable[[bytes], Batch | None] = chunks.cached
         self.cutter = transport.cutter(max_message)
         self.clean = True  # the next byte begins a frame

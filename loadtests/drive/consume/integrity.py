@@ -29,14 +29,18 @@ class IntegritySampling:
 
     def __init__(self, seed: int) -> None:
         self._draw = random.Random(f"{seed}:content").random
-        self._newest: list[int] = []  # per stream index, the greatest seq that was checked
+        self.newest: list[int] = []
+        """Per stream index, the greatest seq that was checked."""
+        self.passed = 0
+        """Frames whose content is of a kind that is checked, and that were no sample, since the last `take`."""
         self._first = self._again = 0  # of this window
         self._share = 1.0
         self._frames = self._checked = 0
 
     def take(self) -> tuple[int, int]:
         """Frames whose content could have been checked since the last call, and those whose content was."""
-        taken, self._frames, self._checked = (self._frames, self._checked), 0, 0
+        taken = self._frames + self.passed, self._checked
+        self._frames = self._checked = self.passed = 0
         return taken
 
     def counts(self, *, checked: bool) -> None:
@@ -50,7 +54,7 @@ class IntegritySampling:
         if self._first + self._again >= _WINDOW:
             self._share = min(1.0, _AGAIN * max(1, self._first) / max(1, self._again))
             self._first = self._again = 0
-        newest = self._newest
+        newest = self.newest
         if index >= len(newest):
             newest.extend([-1] * (index + 1 - len(newest)))
         if seq > newest[index]:

@@ -36,6 +36,7 @@ from loadtests.drive.consume.heartbeat import Heartbeat
 from loadtests.drive.consume.inability import Inabilities
 from loadtests.drive.consume.integrity import Integrity, IntegritySampling
 from loadtests.drive.consume.read_accounting import account_read
+from loadtests.drive.consume.single_frame import GIVEN_UP, single_frame
 from loadtests.drive.consume.transport import Transport
 from loadtests.drive.locust_stats import merge_received
 from loadtests.model import words
@@ -104,6 +105,19 @@ class Receiver:
             )
             for name, transport in self._transports.items()
         }
+        self._single = {
+            name: single_frame(
+                TRANSPORTS[name],
+                identity,
+                context.run,
+                self.accountant,
+                self._sampling,
+                checked=[bool(shape) for shape in shapes],
+                most_bytes=profile.guard.message_bytes,
+                seed=f"{profile.seed}:single:{name}",
+            )
+            for name in self._transports
+        }
         self._subscriptions = Subscriptions(context.emit)
         self._connections: set[Connection] = set()
         self._connected = 0
@@ -162,6 +176,7 @@ class Receiver:
             sock=adopted,
             transport=transport,
             chunks=self._chunks[name],
+            single=self._single[name],
             account=account,
             group=plan.group,
             read_bytes_per_s=read_bytes_per_s,
@@ -263,6 +278,12 @@ class Receiver:
         if not chunk:
             self.end(connection, now_ns, "peer closed", "end of stream")
             return
+        account = connection.account
+        kin = account.kin
+        if kin.pause and kin.level >= GIVEN_UP and account.reference is None and connection.clean and not sampled:
+            kin.pause -= 1
+            if not account.ahead and connection.single(account, chunk, now_ns):
+                return
         controls = account_read(self.accountant, connection, chunk, now_ns, sampled=sampled, kernel_ns=kernel_ns)
         for control in controls:
             self._react(connection, control, now_ns)

@@ -53,8 +53,9 @@ from loadtests.tally.publishing import PublishTally
 if TYPE_CHECKING:
     from locust.env import Environment
 
-NAP_NS = 200_000
-"""Shorter naps cost more CPU than they gain."""
+NAP_BUSY_NS = 200_000
+"""Where a turn sends so many messages that waking costs little beside them."""
+BUSY = 50
 NAP_MOST_NS = 2_000_000
 FIRST_NS = 300_000_000
 """A burst goes before the consumers of its process for so long: their bytes wait in the kernel with their times."""
@@ -105,6 +106,7 @@ class Publishing:
         self._next_epochs: dict[int, int] = {}
         self._heap: list[tuple[int, int, Slot]] = []
         self._turn = 0
+        self._nap_ns = context.profile.run.nap_us * 1000
         self._behind_ns = -1  # since when a turn was too short for what was due
         self._timer = Timer(self._tick)
         self.displays = {name: PublishDisplay(sink.shown) for name, sink in SINKS.items()}
@@ -334,7 +336,9 @@ class Publishing:
         if budget <= 0 and (not crowded or now - self._behind_ns < FIRST_NS):
             nap_ns = 0
         else:
-            nap_ns = min(NAP_MOST_NS, max(NAP_NS, now - turn_ns)) if crowded else NAP_NS
+            nap_ns = self._nap_ns if _BUDGET - budget < BUSY else min(self._nap_ns, NAP_BUSY_NS)
+            if crowded:
+                nap_ns = min(NAP_MOST_NS, max(nap_ns, now - turn_ns))
         self._arm(now, nap_ns)
 
     def _retire(self, slot: Slot) -> None:
