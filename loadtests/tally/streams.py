@@ -31,6 +31,10 @@ class Streams:
     def __len__(self) -> int:
         return len(self.packed)
 
+    def known(self, packed: int) -> int | None:
+        """Index of a packed stream that was met before."""
+        return self._index.get(packed)
+
     def index_of(self, packed: int) -> int:
         """Index of a packed stream, a new one if needed; FOREIGN where the profile has no such route, TOO_MANY where
         so many streams came that no more are kept.

@@ -1,9 +1,9 @@
-"""What is in a read of one whole text frame that nobody else gets?  The short way for frames that differ per client.
+"""What is in a read of whole text frames that nobody else gets?  The short way for frames that differ per client.
 
 Theory of operation.  Where a target writes a recipient's name into each frame, no bytes come twice: there is no
 reference to follow (`tally.followers` gives up trying, for longer and longer), and every table of known frames misses.
-While trying is given up, a read that is exactly one text frame with one message, the next of its stream, as it was
-sent, is accounted here: one decode, one comparison, one entry in the log. All else goes the whole way
+While trying is given up, a read of nothing but whole text frames, each with one message, the next of its stream and as
+it was sent, is accounted here: a decode and a comparison for each, one entry in the log. All else goes the whole way
 (`read_accounting`), which decodes it again: what this says No to is a matter of time, never of the account.
 
 The whole way is also taken by the first frame of each message and by a random part of the others: their content is
@@ -31,13 +31,14 @@ from loadtests.model.kinds import TransportKind
 from loadtests.model.profile.tables import Identity
 from loadtests.tally.account import Account
 from loadtests.tally.accountant import Accountant
-from loadtests.tally.batch import FAMILY_BITS, Batch
+from loadtests.tally.batch import FAMILY_BITS, MAX_FAMILIES, Batch, Message
 from loadtests.tally.identity import ObjectIdentity, Seal, within
 
 GIVEN_UP: Final = 2
 """Levels of a kin (`followers`) from which on its frames are taken to differ."""
 ONE_IN: Final = 64
 _FAR: Final = 1 << 32
+_FAMILY: Final = MAX_FAMILIES - 1
 _TEXT, _TWO_BYTES = 0x81, 126
 """First byte of a whole text frame; the length that says that the true one follows in two bytes."""
 
@@ -73,12 +74,18 @@ def single_frame(
     leaf: Callable[[Any], Any] = attrgetter(".".join(["inner"] * len(steps)))
     prefix, skip = transport.prefix, len(transport.prefix)
     streams, seal, mark = accountant.streams, Seal(run), run.encode()
-    index_of, family, base = streams.index_of, streams.family, seal.base
     of_seq, of_due, of_sent = seal.of_seq, seal.of_due, seal.of_sent
     newest = sampling.newest
+    known: dict[int, tuple[int, int, int, bool]] = {}  # stream -> index, base of its check values, family, checked
     gaps = SampleGaps(ONE_IN, seed)
     left = gaps.draw()
     new = Batch.__new__
+
+    def learn(stream: int) -> None:
+        index = streams.known(stream)
+        if index is not None:
+            family = streams.family[index]
+            known[stream] = index, seal.base(stream), family, checked[family]
 
     def account_single(account: Account, chunk: bytes, now_ns: int) -> bool:
         nonlocal left
@@ -86,42 +93,52 @@ def single_frame(
         if left <= 0:
             left = gaps.draw()
             return False
-        size, begin = chunk[1] if len(chunk) > 4 else 0, 2
-        if size == _TWO_BYTES:
-            size, begin = chunk[2] << 8 | chunk[3], 4
-        elif size > _TWO_BYTES:
+        last, at, end = account.last, 0, len(chunk)
+        messages: list[Message] = []
+        before: list[tuple[int, int]] = []
+        while at + 4 < end:
+            size, begin = chunk[at + 1], at + 2
+            if size == _TWO_BYTES:
+                size, begin = chunk[at + 2] << 8 | chunk[at + 3], at + 4
+            following = begin + size
+            if chunk[at] != _TEXT or size > most_bytes or following > end or chunk[at + 1] > _TWO_BYTES:
+                break
+            body = chunk[begin + skip : following]
+            try:
+                found = leaf(decode(body))
+                stream, seq, due, sent = found.s, found.q, found.d, found.t
+                if found.r != run or seq >= _FAR or body.count(mark) != 1:
+                    break
+                of_stream = known.get(stream)
+                if of_stream is None:  # whoever gets it first goes the whole way
+                    learn(stream)
+                    break
+                index, base, family, is_checked = of_stream
+                if int(found.k, 16) != base + seq * of_seq + due * of_due + sent * of_sent:
+                    break
+                if index >= len(last) or last[index] + 1 != seq or (skip and chunk[begin : begin + skip] != prefix):
+                    break
+                if is_checked and (index >= len(newest) or seq > newest[index]):
+                    break
+            except (msgspec.DecodeError, AttributeError, TypeError, ValueError, RecursionError):
+                break
+            before.append((index, seq - 1))
+            last[index] = seq
+            messages.append((index, seq, due, (due // SLICE_NS) << FAMILY_BITS | family, size, sent))
+            at = following
+        if at != end or not messages:
+            for index, seq in reversed(before):
+                last[index] = seq
             return False
-        if chunk[0] != _TEXT or begin + size != len(chunk) or size > most_bytes:
-            return False
-        if skip and chunk[begin : begin + skip] != prefix:
-            return False
-        body = chunk[begin + skip :]
-        try:
-            found = leaf(decode(body))
-            stream, seq, due, sent = found.s, found.q, found.d, found.t
-            whole = found.r == run and int(found.k, 16) == base(stream) + seq * of_seq + due * of_due + sent * of_sent
-        except (msgspec.DecodeError, AttributeError, TypeError, ValueError, RecursionError):
-            return False
-        if not whole or seq >= _FAR or body.count(mark) != 1:
-            return False
-        index = index_of(stream)
-        last = account.last
-        if not 0 <= index < len(last) or last[index] + 1 != seq:
-            return False
-        of = family[index]
-        if checked[of]:
-            if index >= len(newest) or seq > newest[index]:
-                return False
-            sampling.passed += 1
         if now_ns >= accountant.slice_end:
             accountant.turn(now_ns)
-        last[index] = seq
-        account.taken += 1
+        count = len(messages)
+        account.taken += count
+        sampling.passed += sum(checked[key & _FAMILY] for _, _, _, key, _, _ in messages) if count > 1 else is_checked
         batch = new(Batch)
-        batch.messages = ((index, seq, due, (due // SLICE_NS) << FAMILY_BITS | of, size, sent),)
+        batch.messages = tuple(messages)
         batch.strange = batch.frames = ()
-        batch.count = batch.reads = 1
-        batch.width = 0
+        batch.count, batch.reads, batch.width = count, 1, 0
         log = account.cells.log
         log += (account, now_ns, batch)
         return True
