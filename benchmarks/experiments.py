@@ -21,14 +21,17 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 EXPERIMENTS: tuple[Experiment, ...] = (
-    Experiment(name="1,000 × 100/s", rows=("delivery-100",), measure=receiving.delivery_100, about_s=60),
+    Experiment(name="1,000 × 100/s", rows=("delivery-100",), measure=receiving.delivery_100, about_s=46),
     Experiment(name="1,000 × 20/s", rows=("delivery-20",), measure=receiving.delivery_20, about_s=40),
     Experiment(
-        name="1,000 × 20/s, frames that differ", rows=("personal-20", "personal-socketio"),
-        measure=receiving.personal_20, about_s=55,
+        name="1,000 × 20/s, frames that differ", rows=("personal-20",), measure=receiving.personal_20, about_s=40
     ),
     Experiment(
-        name="1,000 × 100/s, frames that differ", rows=("personal-100",), measure=receiving.personal_100, about_s=60
+        name="Socket.IO, frames that differ", rows=("personal-socketio",), measure=receiving.personal_socketio,
+        about_s=55,
+    ),
+    Experiment(
+        name="1,000 × 100/s, frames that differ", rows=("personal-100",), measure=receiving.personal_100, about_s=30
     ),
     Experiment(
         name="picows, frames that differ", rows=("peer-picows-personal",), measure=beside.personal_peer, about_s=12

@@ -58,7 +58,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     limit: float | None  # None: told, not judged
     better: Literal["less", "more"] = "less"
     reason: str
-    optional: bool = False  # only with --long
+    optional: bool = False  # only where it is named; "long" also with --long
 
     @property
     def target(self) -> str:

@@ -44,17 +44,21 @@ def delivery_20(session: Session) -> dict[str, Measured]:
 
 
 def personal_20(session: Session) -> dict[str, Measured]:
-    """1,000 x 20/s, each frame with its recipient's number; the same over Socket.IO."""
-    found = {"personal-20": _beside(session, PERSONAL_20)}
+    """1,000 x 20/s, each frame with its recipient's number."""
+    return {"personal-20": _beside(session, PERSONAL_20)}
+
+
+def personal_socketio(session: Session) -> dict[str, Measured]:
+    """The same over Socket.IO, beside the floor over plain WebSocket."""
     _, floor = session.beside_floor(PERSONAL_20)
     other = session.own(PERSONAL_SOCKETIO)
-    found["personal-socketio"] = Measured(
+    found = Measured(
         values=tuple(cost / median_cost(floor) for cost in costs(other)),
         detail=f"{_list(costs(other))} CPU-s per million, {latency(other[-1].run)}, {lost(other)}; "
         f"floor, over plain WebSocket, {_list(costs(floor))}",
         facts=_facts(other, floor),
     )
-    return found
+    return {"personal-socketio": found}
 
 
 def personal_100(session: Session) -> dict[str, Measured]:

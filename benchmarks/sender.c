@@ -164,8 +164,8 @@ struct places { char *at[PLACES]; unsigned count; };
 static struct places plain_to, sio_to;
 
 static void address(struct places *to, int number) {
-    char digits[TO_DIGITS + 1];
-    snprintf(digits, sizeof digits, "%06d", number % 1000000);
+    char digits[TO_DIGITS];
+    for (int i = TO_DIGITS - 1; i >= 0; i--, number /= 10) digits[i] = '0' + number % 10;
     for (unsigned i = 0; i < to->count; i++) memcpy(to->at[i], digits, TO_DIGITS);
 }
 

@@ -21,7 +21,7 @@ PERSONAL_100 = Load(consumers=1000, rate_per_s=100, personal=True)
 PERSONAL_SOCKETIO = Load(consumers=1000, rate_per_s=20, personal=True, transport="socketio")
 PLAIN_FEW = Load(consumers=200, rate_per_s=20)
 """For a peer that cannot even open 1,000 connections while messages come."""
-ONCE = (SOCKETIO_100, SOCKETIO_FEW, PLAIN_FEW, PERSONAL_SOCKETIO)
+ONCE = (SOCKETIO_100, SOCKETIO_FEW, PLAIN_FEW, PERSONAL_SOCKETIO, PERSONAL_100)
 """Loads of ours that run once: twelve minutes are all there is."""
 
 
@@ -41,7 +41,7 @@ class Session:
         if load not in self._pairs:
             own: list[OwnRun] = []
             floor: list[ClientRun] = []
-            for _ in range(self.bench.repeats):
+            for _ in range(1 if load in ONCE else self.bench.repeats):
                 floor.append(self.bench.floor(load))
                 own.append(self.run(load))
             self._pairs[load] = own, floor

@@ -81,6 +81,7 @@ def test_a_console_that_takes_nothing_changes_nothing(passed: Path, where: str) 
     ],
     ids=str,
 )
+@pytest.mark.prove_all
 def test_absurd_terminals_change_nothing(passed: Path, environment: dict[str, str]) -> None:
     assert analyze(passed, **{"TERM": "xterm-256color", "FORCE_COLOR": "1", **environment}) == 0
 

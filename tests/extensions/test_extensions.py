@@ -27,7 +27,7 @@ ROOT = HERE.parents[1]
 INSTALLED = {"PYTHONPATH": os.pathsep.join((str(HERE), os.environ.get("PYTHONPATH", "")))}
 COMMON = """
 [run]
-duration_s = 8
+duration_s = 9
 warm_up_s = 1
 drain_s = 2
 connect_s = 20
@@ -83,7 +83,7 @@ for_s = 1
 [[faults]]
 name = "train"
 kind = "roaming-consumers"
-at_s = 4
+at_s = 5
 for_s = 1
 
 [[publishers]]
@@ -183,13 +183,13 @@ def test_a_fault_a_user_class_a_measure_and_a_column_are_played(bench: Bench) ->
     assert fault["effective"]["added_rtt_ms"] > 400  # one hop each way
     assert (roamed["kind"], roamed["proved"], roamed["lifted_by"]) == ("roaming-consumers", True, "plan")
     assert (roamed["effective"]["closed"], roamed["effective"]["back"]) == (3, 3)
-    assert results["delivery"]["published"] == 9 * 20 + opening_bell_count()
+    assert results["delivery"]["published"] == 10 * 20 + opening_bell_count()
     polled = run.check("polled_p95_ms")
     assert polled["verdict"] == "PASS"
     assert polled["measured"] < 2000
     (spreads,) = results["requests"].values()
     assert list(results["requests"]) == ["poller watch /health"]
-    assert 200 <= spreads["request"]["count"] <= 2 * 15 * 9 + 2
+    assert 200 <= spreads["request"]["count"] <= 2 * 15 * 10 + 2
     page = (run.folder / "report.html").read_text("utf-8")
     assert '<th scope="col">in force</th>' in page
     assert f"{fault['healed_s'] - fault['injected_s']:.2f} s</td>" in page
@@ -197,9 +197,9 @@ def test_a_fault_a_user_class_a_measure_and_a_column_are_played(bench: Bench) ->
 
 
 def opening_bell_count() -> int:
-    """Messages of "bell" in nine seconds: from a peak of 60 per second halved each second to the base of 5."""
+    """Messages of "bell" in ten seconds: from a peak of 60 per second halved each second to the base of 5."""
     at_s, count = 0.0, 0
-    while at_s < 9:
+    while at_s < 10:
         at_s, count = at_s + 1 / (5 + 55 * 0.5**at_s), count + 1
     return count
 
@@ -212,7 +212,7 @@ def test_a_sink_and_a_transport_are_played(bench: Bench, gateway: str, stack: Lo
     assert results["delivery"]["owed"] >= 4 * 20 * 6
     assert results["delivery"]["lost"]["total"] == 0
     assert {route["group"] for route in results["routes"]} >= {"patterns/browsers"}
-    assert entries(redis) == 15 * 9  # the warm-up's second, and eight more
+    assert entries(redis) == 15 * 10  # the warm-up's second, and nine more
 
 
 def entries(redis: str) -> int:
