@@ -37,7 +37,9 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def main(
-    only: Annotated[list[str] | None, typer.Argument(help="Rows to measure; none: all but the long one.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Argument(help="Rows to measure; none: all but those that are only measured by name.")
+    ] = None,
     also_only: Annotated[
         list[str] | None, typer.Option("--only", help="The same as an option; may be repeated.")
     ] = None,

@@ -53,8 +53,8 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         key="personal-socketio", section=RECEIVING,
-        name="CPU per delivery ÷ floor, 1,000 × 20/s, frames that differ, Socket.IO", unit="×", limit=1.8, optional=True,
-        reason=_DIFFERENT,
+        name="CPU per delivery ÷ floor, 1,000 × 20/s, frames that differ, Socket.IO", unit="×", limit=1.8,
+        optional=True, reason=_DIFFERENT,
     ),
     Row(
         key="flat", section=RECEIVING, name="CPU per delivery ÷ floor, flat out, many messages per read", unit="×",
