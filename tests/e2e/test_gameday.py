@@ -46,7 +46,7 @@ REACHING_OVER = """async (url) => {
   }
   for (const path of FRAMED) {
     const frame = document.createElement("iframe");
-    const loaded = new Promise((done) => { frame.onload = done; setTimeout(done, 3000); });
+    const loaded = new Promise((done) => { frame.onload = done; setTimeout(done, 20000); });
     frame.src = url + path;
     document.body.append(frame);
     await loaded;
