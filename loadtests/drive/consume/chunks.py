@@ -47,7 +47,7 @@ _ODD_BYTES: Final = 256
 """What a kept example costs at most beyond the bytes that it stands for."""
 _PINGS: Final = 32
 """Pings of one chunk that are answered each; of a flood only the last is, as the protocol allows."""
-_FAR_SEQ: Final = 1 << 32
+FAR_SEQ: Final = 1 << 32
 """A stream has fewer messages: what has a greater number is none of them, and no account could hold it."""
 _FAR_NS: Final = 1 << 51
 """26 days, longer than any run: times beyond are not those that were sent, say of the target's own clock."""
@@ -274,7 +274,7 @@ class Chunks:
                 odd.append(Odd(self._dialect.unreadable(opcode, payload), shown(payload)))
             return
         identity, strange, control, attachments, body = reading
-        far = identity is not None and identity.seq >= _FAR_SEQ
+        far = identity is not None and identity.seq >= FAR_SEQ
         if control is not None:
             controls.append(control)
         if strange is not None:

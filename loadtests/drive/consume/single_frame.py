@@ -24,6 +24,7 @@ from typing import Any, Final
 
 import msgspec
 
+from loadtests.drive.consume.chunks import FAR_SEQ
 from loadtests.drive.consume.integrity import IntegritySampling
 from loadtests.drive.consume.read_accounting import SampleGaps
 from loadtests.model.ids import SLICE_NS
@@ -31,14 +32,12 @@ from loadtests.model.kinds import TransportKind
 from loadtests.model.profile.tables import Identity
 from loadtests.tally.account import Account
 from loadtests.tally.accountant import Accountant
-from loadtests.tally.batch import FAMILY_BITS, MAX_FAMILIES, Batch, Message
+from loadtests.tally.batch import FAMILY_BITS, Batch, Message
 from loadtests.tally.identity import ObjectIdentity, Seal, within
 
 GIVEN_UP: Final = 2
 """Levels of a kin (`followers`) from which on its frames are taken to differ."""
 ONE_IN: Final = 64
-_FAR: Final = 1 << 32
-_FAMILY: Final = MAX_FAMILIES - 1
 _TEXT, _TWO_BYTES = 0x81, 126
 """First byte of a whole text frame; the length that says that the true one follows in two bytes."""
 
@@ -79,7 +78,6 @@ def single_frame(
     known: dict[int, tuple[int, int, int, bool]] = {}  # stream -> index, base of its check values, family, checked
     gaps = SampleGaps(ONE_IN, seed)
     left = gaps.draw()
-    new = Batch.__new__
 
     def learn(stream: int) -> None:
         index = streams.known(stream)
@@ -96,6 +94,7 @@ def single_frame(
         last, at, end = account.last, 0, len(chunk)
         messages: list[Message] = []
         before: list[tuple[int, int]] = []
+        passed = 0
         while at + 4 < end:
             size, begin = chunk[at + 1], at + 2
             if size == _TWO_BYTES:
@@ -107,7 +106,7 @@ def single_frame(
             try:
                 found = leaf(decode(body))
                 stream, seq, due, sent = found.s, found.q, found.d, found.t
-                if found.r != run or seq >= _FAR or body.count(mark) != 1:
+                if found.r != run or seq >= FAR_SEQ or body.count(mark) != 1:
                     break
                 of_stream = known.get(stream)
                 if of_stream is None:  # whoever gets it first goes the whole way
@@ -122,6 +121,7 @@ def single_frame(
                     break
             except (msgspec.DecodeError, AttributeError, TypeError, ValueError, RecursionError):
                 break
+            passed += is_checked
             before.append((index, seq - 1))
             last[index] = seq
             messages.append((index, seq, due, (due // SLICE_NS) << FAMILY_BITS | family, size, sent))
@@ -132,15 +132,10 @@ def single_frame(
             return False
         if now_ns >= accountant.slice_end:
             accountant.turn(now_ns)
-        count = len(messages)
-        account.taken += count
-        sampling.passed += sum(checked[key & _FAMILY] for _, _, _, key, _, _ in messages) if count > 1 else is_checked
-        batch = new(Batch)
-        batch.messages = tuple(messages)
-        batch.strange = batch.frames = ()
-        batch.count, batch.reads, batch.width = count, 1, 0
+        account.taken += len(messages)
+        sampling.passed += passed
         log = account.cells.log
-        log += (account, now_ns, batch)
+        log += (account, now_ns, Batch.followed(messages))
         return True
 
     return account_single
