@@ -18,12 +18,10 @@ from loadtests.inject.kinds import KINDS as ACTS
 from loadtests.inject.kinds.on_users import KINDS as USERS_KINDS
 from loadtests.inject.kinds.service_stops import KINDS as STOPPING_KINDS
 from loadtests.measure.checks import MEASURES as BOUND
-from loadtests.model.abort_measures import ABORTS
 from loadtests.model.fault_kinds import KINDS, named
 from loadtests.model.kinds import SinkKind, TransportKind, part
-from loadtests.model.measures import MEASURES
-from loadtests.model.profile.workload import SHAPE_KEYS
-from loadtests.model.shapes import SHAPES
+from loadtests.model.measures import ABORTS, MEASURES
+from loadtests.model.profile.workload import SHAPE_KEYS, SHAPES
 from loadtests.model.sinks import SINKS
 from loadtests.model.transports import TRANSPORTS
 from loadtests.model.user_kinds import USERS

@@ -218,7 +218,7 @@ def stack_heal(
     ] = None,
 ) -> None:
     """Lift every fault that a run may have left behind."""
-    from loadtests.cli.heal_command import heal
+    from loadtests.cli.stack_command import heal
 
     raise typer.Exit(heal(trust or ()))
 

@@ -18,7 +18,6 @@ from loadtests.model.fault_kinds import KINDS, named
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.injectwire import UserFaultOrder
 from loadtests.model.kinds import part
-from loadtests.model.profile.chosen_users import place_of
 
 _AT_ONCE: Final = 16  # users that act before the process's other greenlets may run
 _LET_OTHERS_S: Final = 0.001
@@ -37,7 +36,7 @@ class PlayedFault:
 
     def __init__(self, order: UserFaultOrder, slots: Iterable[int]) -> None:
         self.order = order
-        place = place_of(order.kind)
+        place = KINDS[order.kind].place
         self.chosen = frozenset((place, slot) for slot in slots)
         self.counts: Counter[str] = Counter()
         self.once: dict[str, set[int]] = {}  # count -> slots that it counts at least once

@@ -15,7 +15,8 @@ import gevent
 import msgspec
 
 from loadtests.inject.injector_client import InjectorHandle
-from loadtests.model.contract import Contract
+from loadtests.model.contract import Contract, chosen
+from loadtests.model.fault_kinds import KINDS
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.injectwire import (
     Announce,
@@ -30,7 +31,6 @@ from loadtests.model.injectwire import (
     UserFaultOrder,
     UserFaultState,
 )
-from loadtests.model.profile.chosen_users import chosen, place_of
 from loadtests.model.profile.faults import PUBLISHERS
 from loadtests.model.profile.profile import Profile
 from loadtests.model.records import ChosenUsers, FaultStep, Note, Record
@@ -49,7 +49,7 @@ class UserFaultBook:
         slots = self.slots(order)
         self._chosen[order.fault] = len(slots)
         self._told.pop(order.fault, None)
-        published = place_of(order.kind) == PUBLISHERS
+        published = KINDS[order.kind].place == PUBLISHERS
         return ChosenUsers(
             fault=order.fault,
             kind=order.kind,

@@ -21,13 +21,12 @@ from gevent.event import Event
 
 from loadtests.capture.clock import MonotonicClock
 from loadtests.capture.machine import free_memory_mb
-from loadtests.harness.abort_guards import AbortGuards
-from loadtests.harness.fault_chain import FaultChain
 from loadtests.harness.fault_control import FaultControl
 from loadtests.harness.live import LiveFold
 from loadtests.harness.participant import ParticipantStatus
 from loadtests.harness.run_intake import RunIntake
 from loadtests.harness.slots import SlotBook
+from loadtests.harness.triggers import AbortGuards, FaultChain
 from loadtests.model.contract import Contract
 from loadtests.model.errors import HarnessError
 from loadtests.model.ids import NS_PER_MS, NS_PER_S

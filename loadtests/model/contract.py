@@ -13,6 +13,8 @@ from functools import cached_property
 from itertools import product
 from typing import Protocol, TypeVar
 
+from loadtests.model.fault_kinds import KINDS
+from loadtests.model.profile.faults import CONSUMERS, PUBLISHERS
 from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.tables import generated_symbols
 from loadtests.model.profile.workload import Consumers, Family, Publishers
@@ -171,3 +173,25 @@ def _routes(families: Sequence[Family]) -> list[Route]:
                 )
             )
     return found
+
+
+Asked = dict[str, int | float | str]
+
+
+def chosen(contract: Contract, *, fault: str, kind: str, where: str, asked: Asked, consumers: int) -> list[int]:
+    """Slots of the run's own users that play a fault, ascending; `consumers` is how many consumer slots the run has.
+
+    A share is drawn by seed and the fault's full name, so that each repeat hits others; it is never nobody.  Of
+    publishers the whole group plays: what they are asked a share of is their messages.
+    """
+    if KINDS[kind].place == PUBLISHERS:
+        count = contract.publisher_count
+        return [slot for slot in range(count) if where in (PUBLISHERS, contract.publisher_group(slot)[1].name)]
+    named = {group.name for group in contract.profile.consumers}
+    every = where == CONSUMERS and CONSUMERS not in named
+    slots = [slot for slot in range(consumers) if every or contract.consumer_group(slot)[1].name == where]
+    share = float(asked.get("share", 1))
+    if share >= 1 or not slots:
+        return slots
+    draw = random.Random(f"{contract.profile.seed}:crew:{fault}")
+    return sorted(draw.sample(slots, max(1, round(share * len(slots)))))

@@ -30,7 +30,7 @@ REDIS: tuple[str, ...] = ("redis",)
 POSTGRES: tuple[str, ...] = ("postgres",)
 STOPS, USERS = "loadtests.inject.kinds.service_stops", "loadtests.inject.kinds.on_users"
 """Files that several kinds share."""
-CONSUMER = "consume.consumer_fault_kinds"
+CONSUMER = "consume.consumer_faults"
 LASTING: Literal["while it lasts"] = "while it lasts"
 """Cuts again at each period, connection, limit or switch back; a black hole's connections end when it is lifted."""
 A_LOAD_S, A_DELAY_S = 1.0, 0.2

@@ -159,7 +159,7 @@ class ShapeKind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AbortMeasure:
-    """A live figure that may end the run: `(AbortGuards, Abort, now_ns) -> float | None` of harness.abort_guards."""
+    """A live figure that may end the run: `(AbortGuards, Abort, now_ns) -> float | None` of harness.triggers."""
 
     name: str
     by: str

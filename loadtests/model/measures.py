@@ -1,4 +1,4 @@
-"""Which numbers may a threshold limit?  The table of measures; data only. What each means: docs/profile.md.
+"""Which numbers may a threshold limit, and which may end a run?  The tables; data only.  Meanings: docs/profile.md.
 
 How to add one: a row here, a function of its name in a module `measure/measures_*`, its line in docs/profile.md, and
 a run in which it is red (tests/measure/test_checks.py, whose table must name every measure).
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from loadtests.model.kinds import Measure, registry
+from loadtests.model.kinds import AbortMeasure, Measure, registry
 
 SELECTORS = ("group", "family", "fault", "process", "query")
 """What a threshold may be confined to."""
@@ -96,3 +96,15 @@ AT_LEAST = frozenset(name for name, row in MEASURES.items() if row.at_least)
 """Measures of which more is better; their thresholds say `at_least`, all others `at_most`."""
 DEFAULT_LIMITS: Mapping[str, float] = {name: row.limit for name, row in MEASURES.items() if row.limit is not None}
 """Limits (at_most) that hold though a profile does not name them; `at_most = "off"` switches one off."""
+
+_GUARD = "loadtests.harness.triggers"
+ABORTS: Mapping[str, AbortMeasure] = registry(
+    "aborts",
+    (
+        AbortMeasure(name="target_memory_mb", by=f"{_GUARD}:target_memory_mb", process=True),
+        AbortMeasure(name="host_free_memory_mb", by=f"{_GUARD}:host_free_memory_mb", less_is_worse=True),
+        AbortMeasure(name="error_share", by=f"{_GUARD}:error_share", share=True),
+        AbortMeasure(name="lost_share", by=f"{_GUARD}:lost_share", share=True),
+    ),
+)
+"""Live figures that a guard may limit, so that a run ends before its plan does; by name."""

@@ -17,8 +17,7 @@ import numpy as np
 
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.kinds import part
-from loadtests.model.profile.workload import Shape
-from loadtests.model.shapes import SHAPES
+from loadtests.model.profile.workload import SHAPES, Shape
 
 _WINDOW_MESSAGES = 64
 _WINDOW_MIN_NS = NS_PER_S // 1000

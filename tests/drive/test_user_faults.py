@@ -23,11 +23,10 @@ from loadtests.drive.consume.tokens import Tokens
 from loadtests.drive.publish.bad_input import OVERSIZE_BYTES, payloads
 from loadtests.drive.publish.publishing import Publishing
 from loadtests.drive.run_context import Addresses, Lease, RunContext
-from loadtests.model.contract import Contract
+from loadtests.model.contract import Contract, chosen
 from loadtests.model.errors import BadInput
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.injectwire import UserFaultOrder
-from loadtests.model.profile.chosen_users import chosen
 from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.tables import Identity, Run, Sampling, Target, Threshold
 from loadtests.model.profile.workload import Consumers, Family, Publishers, Reconnect, Shape

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from loadtests.harness.abort_guards import AbortGuards
-from loadtests.harness.fault_chain import FaultChain
 from loadtests.harness.live import LiveFold
+from loadtests.harness.triggers import AbortGuards, FaultChain
 from loadtests.model.codec import pack
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S, pack_stream

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from loadtests.model.abort_measures import ABORTS
 from loadtests.model.ids import MAX_ROUTES
-from loadtests.model.measures import AT_LEAST, DEFAULT_LIMITS, MEASURES
+from loadtests.model.measures import ABORTS, AT_LEAST, DEFAULT_LIMITS, MEASURES
 from loadtests.model.profile.base import (
     Address,
     Name,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, SkipValidation, create_model, model_validator
 
 from loadtests.model.content import TIMESTAMP
+from loadtests.model.kinds import ShapeKind, registry
 from loadtests.model.profile.base import (
     Channel,
     Name,
@@ -19,12 +21,30 @@ from loadtests.model.profile.base import (
     takes,
     twice,
 )
-from loadtests.model.shapes import SHAPES
 from loadtests.model.sinks import PUBLISH, SINKS
 from loadtests.model.transports import TRANSPORTS, WEBSOCKET
 from loadtests.model.user_kinds import ADDED, OWN_KEYS
 
 # ruff: noqa: RUF012 - pydantic copies a default for every model
+
+
+def _shape(name: str, *needs: str) -> ShapeKind:
+    return ShapeKind(name=name, by=f"loadtests.plan.pacing:{name.replace('-', '_')}", needs=needs)
+
+
+REPLAY = _shape("replay", "file")
+SHAPES: Mapping[str, ShapeKind] = registry(
+    "shapes",
+    (
+        _shape("constant", "rate_per_s"),
+        _shape("ramp", "from_per_s", "to_per_s"),
+        _shape("poisson", "rate_per_s"),
+        _shape("burst", "base_per_s", "peak_per_s", "length_s", "period_s"),
+        _shape("on-off", "rate_per_s", "length_s", "period_s"),
+        REPLAY,
+    ),
+)
+"""How a rate may go over time, by name; due times come from the function that a row names."""
 
 
 Content = Annotated[

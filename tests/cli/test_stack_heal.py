@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.cli.heal_command import heal
+from loadtests.cli.stack_command import heal
 from loadtests.inject.journal import Entry, Journal
 from tests.inject.conftest import free_port
 from tests.inject.fakes import FakeToxiproxy
