@@ -24,9 +24,10 @@ import re
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import cycle, islice, repeat
 from typing import NamedTuple
 
 from loadtests.drive.publish.resp import head
@@ -38,14 +39,15 @@ from loadtests.plan.payload import Payload, Payloads
 from loadtests.tally.identity import CHECK_DIGITS, Seal, ending, template
 from loadtests.tally.publishing import PublishTally
 
-_PLACE = re.compile(r"%[dbx]")
+_PLACE = re.compile(r"%(?:d|b|016x)")
 
 
 class Around(NamedTuple):
-    """The text of a command around its timestamp and its identity; `stamped` is None where it has no timestamp."""
+    """The text of a command around its timestamp, where it is `timed`, and its identity."""
 
     before: str
-    stamped: str | None  # between the timestamp and the identity
+    timed: bool
+    stamped: str  # between the timestamp and the identity
     after: str
     size: int  # bytes of the payload
 
@@ -56,6 +58,16 @@ class Variants(NamedTuple):
     around: tuple[Around, ...]
     sizes: tuple[int, ...]  # of their payloads
     sum: int
+
+
+class _Taken(NamedTuple):
+    """What the next messages are made of, each in order; `bases` holds one for all where they are of one stream."""
+
+    around: Iterable[Around]
+    firsts: Iterable[str]
+    bases: list[int]
+    seqs: list[int]
+    sizes: list[int]  # where a replay is among them
 
 
 @dataclass(slots=True)
@@ -123,9 +135,7 @@ class Commands:
         size = payload.size + len(end) + identity_bytes
         before = head(self.sink.words(self.known[route].channel.encode()), size) + payload.before
         after = self.between[-1].encode() + end + payload.after + b"\r\n"
-        if payload.timed:
-            return Around(_text(before), _text(payload.between), _text(after), size)
-        return Around(_text(before + payload.between), None, _text(after), size)
+        return Around(_text(before), payload.timed, _text(payload.between), _text(after), size)
 
     def streams(self, slot: int, epoch: int, tally: PublishTally) -> PublishStreams:
         """Fresh streams, whose rows go to a tally."""
@@ -194,36 +204,62 @@ class PublishStreams:
         if len(str(due_ns[-1])) != digits[0]:
             routes = routes[: bisect_left(due_ns, 10 ** digits[0])]
         self._begin(slices, digits)
-        seal, stamp = self._commands.seal, _text(self._commands.stamp.now())
-        of_seq, of_due, of_sent = seal.of_seq, seal.of_due, sent_ns * seal.of_sent
+        taken = self._take_one(routes) if not rows else None
+        around, firsts, bases, seqs, sizes = taken or self._take(routes, due_ns, rows)
+        if len(seqs) < len(routes):
+            routes = routes[: len(seqs)]
+        checks = self._commands.seal.texts(bases, seqs, due_ns, sent_ns)
+        stamps = "", _text(self._commands.stamp.now())
         to_due, to_sent, to_check, _ = self._commands.between
         tail = f"{to_sent}{sent_ns}{to_check}"
-        streams = self._streams
-        commands: list[str] = []
+        commands = [
+            f"{before}{stamps[timed]}{stamped}{first}{seq}{to_due}{due}{tail}{check}{after}"
+            for (before, timed, stamped, after, _), first, seq, due, check in zip(
+                around, firsts, seqs, due_ns, checks, strict=False
+            )
+        ]
+        self._taken += len(seqs)
+        self._touched.update(routes)
+        return Batch("".join(commands).encode("latin-1"), commands, routes, seqs, sizes)
+
+    def _take_one(self, routes: list[int]) -> _Taken | None:
+        """What messages of one route are made of; None: they are of several."""
+        route, count = routes[0], len(routes)
+        if routes.count(route) < count:
+            return None
+        stream = self._streams.get(route) or self._enter(route)
+        seq = stream.seq
+        if seq >= stream.seq_to:
+            self._measure(stream, route)
+        stream.seq = end = min(seq + count, stream.seq_to)
+        at = seq % stream.cycle
+        around = islice(cycle(stream.around), at, at + end - seq)
+        return _Taken(around, repeat(stream.first), [stream.base], list(range(seq, end)), [])
+
+    def _take(self, routes: list[int], due_ns: Sequence[int], rows: Sequence[Mapping[str, object]]) -> _Taken:
+        around: list[Around] = []
+        firsts: list[str] = []
+        bases: list[int] = []
         seqs: list[int] = []
         sizes: list[int] = []
-        for route, due in zip(routes, due_ns, strict=False):
+        streams = self._streams
+        for route in routes:
             stream = streams.get(route) or self._enter(route)
             seq = stream.seq
             if seq >= stream.seq_to:
                 if route in routes[: len(seqs)]:
-                    routes = routes[: len(seqs)]
                     break
                 self._measure(stream, route)
-            before, stamped, after, size = stream.around[seq % stream.cycle]
+            found = stream.around[seq % stream.cycle]
             if rows:
-                before, stamped, after, size = self._replayed(stream, route, due, rows[len(seqs)])
-                sizes.append(size)
-            check = stream.base + of_sent + seq * of_seq + due * of_due  # as `Seal.of`
-            if stamped is None:
-                commands.append(f"{before}{stream.first}{seq}{to_due}{due}{tail}{check:x}{after}")
-            else:
-                commands.append(f"{before}{stamp}{stamped}{stream.first}{seq}{to_due}{due}{tail}{check:x}{after}")
+                found = self._replayed(stream, route, due_ns[len(seqs)], rows[len(seqs)])
+                sizes.append(found.size)
+            around.append(found)
+            firsts.append(stream.first)
+            bases.append(stream.base)
             seqs.append(seq)
             stream.seq = seq + 1
-        self._taken += len(seqs)
-        self._touched.update(routes)
-        return Batch("".join(commands).encode("latin-1"), commands, routes, seqs, sizes)
+        return _Taken(around, firsts, bases, seqs, sizes)
 
     def take_back(self, made: Batch, kept: int) -> None:
         """Messages from `kept` on never went: their `seq` are free again, and `made` forgets them."""
