@@ -23,6 +23,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
 EXPERIMENTS: tuple[Experiment, ...] = (
     Experiment(name="1,000 × 100/s", rows=("delivery-100",), measure=receiving.delivery_100, about_s=46),
     Experiment(name="1,000 × 20/s", rows=("delivery-20",), measure=receiving.delivery_20, about_s=40),
+    Experiment(name="the line through both", rows=("slope", "fixed"), measure=receiving.slope, about_s=1),
     Experiment(
         name="1,000 × 20/s, frames that differ", rows=("personal-20",), measure=receiving.personal_20, about_s=40
     ),
@@ -37,7 +38,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         name="picows, frames that differ", rows=("peer-picows-personal",), measure=beside.personal_peer, about_s=12
     ),
     Experiment(name="flat out", rows=("flat", "flat-rate"), measure=receiving.flat_out, about_s=78),
-    Experiment(name="the highest rate", rows=("ceiling",), measure=receiving.ceiling, about_s=45),
+    Experiment(name="the highest rate", rows=("ceiling", "ceiling-floor"), measure=receiving.ceiling, about_s=45),
     *(
         Experiment(name=name, rows=(key,), measure=beside.plain_peer(key), about_s=12)
         for key, name in beside.PLAIN_PEERS.items()
@@ -50,6 +51,13 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     Experiment(
         name="publishing", rows=("publish", "publish-redis-py", "publish-pipeline"), measure=publishing.publish,
         about_s=50,
+    ),
+    *(
+        Experiment(
+            name=f"{rate:,} publishes/s", rows=(f"paced-{rate}", f"paced-{rate}-lag"), measure=publishing.paced(rate),
+            about_s=11,
+        )
+        for rate in publishing.PACED
     ),
     Experiment(name="own lag", rows=("own-lag", "own-lag-alone"), measure=publishing.own_lag, about_s=50),
     Experiment(

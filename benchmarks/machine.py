@@ -15,7 +15,7 @@ _PEERS = (
 
 
 def machine() -> str:
-    """Processor, cores, memory, kernel, libc's Python."""
+    """Processor, cores, memory, kernel, congestion control."""
     model = platform.machine()
     for line in _lines(Path("/proc/cpuinfo")):
         if line.startswith("model name"):
@@ -23,7 +23,9 @@ def machine() -> str:
             break
     memory = next((int(line.split()[1]) for line in _lines(Path("/proc/meminfo")) if line.startswith("MemTotal")), 0)
     kernel = f"{platform.system()} {platform.release().partition('-')[0]}"
-    return f"{model}, {os.cpu_count()} cores, {round(memory / 1024 / 1024)} GiB, {kernel}"
+    control = "".join(_lines(Path("/proc/sys/net/ipv4/tcp_congestion_control"))[:1])
+    said = f", tcp {control}" if control else ""
+    return f"{model}, {os.cpu_count()} cores, {round(memory / 1024 / 1024)} GiB, {kernel}{said}"
 
 
 def versions(peers: Path | None, redis: Path | None) -> str:

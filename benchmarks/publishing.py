@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 
 import msgspec
 
@@ -12,7 +13,9 @@ from benchmarks.obtaining import MissingError
 from benchmarks.ours import OwnRun, run_ours
 from benchmarks.profile_text import Load
 from benchmarks.session import PLAIN_100, Session, costs, lost, median_cost
+from loadtests.model.profile.tables import Run
 
+PACED = (5_000, 20_000)
 FLOOD = Load(
     consumers=1, rate_per_s=20, seconds=4.0,
     side='{ kind = "constant", rate_per_s = 600000 }', side_publishers=2, side_outstanding=5000,
@@ -70,6 +73,29 @@ def _redis_py(session: Session, batch: int, ours: float) -> Measured:
         values=tuple(cost / ours for cost in costs(runs)), detail=f"{detail}; Tickstorm {number(ours)}",
         facts={"peer": median_cost(runs), "ours": ours},
     )  # fmt: skip
+
+
+def paced(rate: int) -> Callable[[Session], dict[str, Measured]]:
+    """So many a second, evenly, to nobody."""
+    load = Load(
+        consumers=1, rate_per_s=20, seconds=6.0, side=f'{{ kind = "constant", rate_per_s = {rate} }}',
+    )  # fmt: skip
+
+    def measure(session: Session) -> dict[str, Measured]:
+        run = run_ours(session.bench, load)
+        lag, percent = run.results["own_lag_ms"], run.run.cpu_percent
+        cost = percent * 1e4 / run.published_per_s
+        detail = (
+            f"{number(run.published_per_s)} published/s at {number(percent)} % of a core, {number(cost)} CPU-s per "
+            f"million; own lag p50 {number(lag['p50'])} ms, p99 {number(lag['p99'])} ms"
+        )
+        facts = {"percent": percent, "cost": cost, "nap": Run.model_fields["nap_us"].default}
+        return {
+            f"paced-{rate}": Measured(values=(percent,), detail=detail, facts=facts),
+            f"paced-{rate}-lag": Measured(values=(lag["p99"],) if lag["p99"] is not None else (), facts=facts),
+        }
+
+    return measure
 
 
 def own_lag(session: Session) -> dict[str, Measured]:

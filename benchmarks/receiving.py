@@ -43,6 +43,35 @@ def delivery_20(session: Session) -> dict[str, Measured]:
     return {"delivery-20": _beside(session, PLAIN_20)}
 
 
+def slope(session: Session) -> dict[str, Measured]:
+    """The line through both: what a further delivery costs, and what it costs without any."""
+    own_few, floor_few = session.beside_floor(PLAIN_20)
+    own_many, floor_many = session.beside_floor(PLAIN_100)
+    ours = [_line(few.run, many.run) for few, many in zip(own_few, own_many, strict=False)]
+    theirs = [_line(few, many) for few, many in zip(floor_few, floor_many, strict=False)]
+    slopes, floors = [each[0] for each in ours], [each[0] for each in theirs]
+    detail = f"Tickstorm {_list(slopes)} CPU-s per million, floor {_list(floors)}"
+    facts = {"ours": statistics.median(slopes), "floor": statistics.median(floors)}
+    ends = {
+        "few": statistics.median(run.run.cpu_percent for run in own_few),
+        "many": statistics.median(run.run.cpu_percent for run in own_many),
+        "floor": statistics.median(each[1] for each in theirs),
+    }
+    return {
+        "slope": Measured(values=ratios(slopes, floors), detail=detail, facts=facts),
+        "fixed": Measured(
+            values=tuple(each[1] for each in ours), facts=ends,
+            detail=f"{_list([each[1] for each in ours])} % of a core, floor {_list([each[1] for each in theirs])} %",
+        ),
+    }  # fmt: skip
+
+
+def _line(few: ClientRun, many: ClientRun) -> tuple[float, float]:
+    """CPU-s per million further deliveries, and the percent of a core at no delivery."""
+    percent = (many.cpu_percent - few.cpu_percent) / (many.rate - few.rate)
+    return percent * 1e4, few.cpu_percent - percent * few.rate
+
+
 def personal_20(session: Session) -> dict[str, Measured]:
     """1,000 x 20/s, each frame with its recipient's number."""
     return {"personal-20": _beside(session, PERSONAL_20)}
@@ -114,6 +143,8 @@ def flat_out(session: Session) -> dict[str, Measured]:
         f"{number(load.offered)}/s: Tickstorm {_list(costs(own))} CPU-s per million, {lost(own)}, "
         f"floor {_list(costs(floor))}, {number(floor[-1].per_read)} messages per read"
     )
+    if (held or rate) >= NEAR * FLAT_MOST:
+        detail += f"; ended by this benchmark's own cap of {number(FLAT_MOST)}/s"
     whole = all(run.run.lost == 0 for run in own)
     rates = tuple(run.run.rate for run in own) if whole else (carried,) * bool(carried)
     if not whole:
@@ -151,7 +182,10 @@ def ceiling(session: Session) -> dict[str, Measured]:
             rate *= min(NEAR - 0.02, ALMOST / cpu)
     detail = f"tried: {'; '.join(tried)}"
     if held is None:
-        return {"ceiling": Measured(detail=detail, missing="no rate that was tried was held")}
+        missing = Measured(detail=detail, missing="no rate that was tried was held")
+        return {"ceiling": missing, "ceiling-floor": missing}
+    if held.run.rate >= NEAR * CEILING_MOST:
+        detail += f"; ended by this benchmark's own cap of {number(CEILING_MOST)}/s"
     theirs = median_cost(floor)
     facts = {
         "ours": held.run.cpu_s_per_million,
@@ -159,7 +193,11 @@ def ceiling(session: Session) -> dict[str, Measured]:
         "floor": theirs,
         "floor_most": CPU_LIMIT / 100 / theirs * 1e6,
     }
-    return {"ceiling": Measured(values=(held.run.rate,), detail=f"{detail}; {latency(held.run)}", facts=facts)}
+    rate = held.run.rate
+    return {
+        "ceiling": Measured(values=(rate,), detail=f"{detail}; {latency(held.run)}", facts=facts),
+        "ceiling-floor": Measured(values=(rate / facts["floor_most"],), facts=facts),
+    }
 
 
 def socketio(session: Session) -> dict[str, Measured]:

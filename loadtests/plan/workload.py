@@ -12,7 +12,9 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import gcd
+from typing import Any
 
 import numpy as np
 
@@ -29,13 +31,18 @@ _BLOCK_MAX_NS = NS_PER_S
 _REPLAY_BLOCK_NS = NS_PER_S // 100
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Block:
     """Messages due in one stretch, in order: due times in ns after T0, routes, and rows of a replay (else empty)."""
 
     due_ns: list[int]
     routes: list[int]
     rows: list[Mapping[str, object]]
+
+    @cached_property
+    def times(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """`due_ns` once more, for arithmetic on many at once."""
+        return np.array(self.due_ns, dtype=np.int64)
 
 
 class Rotation:

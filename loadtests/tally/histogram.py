@@ -12,6 +12,9 @@ import numpy as np
 
 from loadtests.model.records import Sparse
 
+Times = np.ndarray[Any, np.dtype[np.int64]]
+"""Many times or durations; the unit stands with each."""
+
 _SUB_BITS = 7
 _SUB = 1 << _SUB_BITS
 LINEAR_US = _SUB << 1
@@ -30,12 +33,12 @@ def bucket_of_us(us: int) -> int:
     return (shift << _SUB_BITS) + (us >> shift)
 
 
-def buckets_of_us(us: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+def buckets_of_us(us: Times) -> Times:
     """Buckets of many durations in whole microseconds, none of them negative."""
     us = np.minimum(us, MAX_US)
     # The exponent of a double is the bit length of an integer below 2**53.
     shift = np.maximum(np.frexp(us.astype(np.float64))[1].astype(np.int64) - _SUB_BITS - 1, 0)
-    found: np.ndarray[Any, np.dtype[np.int64]] = (shift << _SUB_BITS) + (us >> shift)
+    found: Times = (shift << _SUB_BITS) + (us >> shift)
     return found
 
 

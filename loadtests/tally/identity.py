@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from itertools import repeat
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
+
+from loadtests.tally.histogram import Times
 
 Form = Literal["object", "text"]
 Envelope = tuple[str | int, ...]
@@ -42,8 +43,6 @@ class MessageIdentity(NamedTuple):
 _MASK: Final = (1 << 64) - 1
 CHECK_DIGITS: Final = 16
 """Of every check value."""
-_FEW: Final = 8
-"""So many check values are not worth an array."""
 
 
 class Seal:
@@ -76,18 +75,16 @@ class Seal:
         """The check value of one message."""
         return self.base(stream) + seq * self.of_seq + due_ns * self.of_due + sent_ns * self.of_sent & _MASK
 
-    def texts(self, bases: Sequence[int], seqs: Sequence[int], due_ns: Sequence[int], sent_ns: int) -> Sequence[str]:
+    def texts(self, bases: Sequence[int], seqs: Sequence[int], due_ns: Times, sent_ns: int) -> list[str]:
         """The check values of messages that leave together, as they travel; `bases` is one for all, or one for each."""
-        if len(seqs) <= _FEW:
-            each = bases if len(bases) > 1 else repeat(bases[0])
-            sent = sent_ns * self.of_sent
-            return [
-                f"{base + sent + seq * self.of_seq + due * self.of_due & _MASK:016x}"
-                for base, seq, due in zip(each, seqs, due_ns, strict=False)
-            ]
-        found = np.array(bases, dtype=np.uint64) + np.uint64(sent_ns * self.of_sent & _MASK)
-        found = found + np.array(seqs, dtype=np.uint64) * np.uint64(self.of_seq)
-        found += np.array(due_ns[: len(seqs)], dtype=np.uint64) * np.uint64(self.of_due)
+        numbers = np.arange(seqs.start, seqs.stop) if isinstance(seqs, range) else np.array(seqs, dtype=np.int64)
+        found = due_ns.view(np.uint64) * np.uint64(self.of_due)
+        found += numbers.view(np.uint64) * np.uint64(self.of_seq)
+        if len(bases) > 1:
+            found += np.array(bases, dtype=np.int64).view(np.uint64)
+            found += np.uint64(sent_ns * self.of_sent & _MASK)
+        else:
+            found += np.uint64(bases[0] + sent_ns * self.of_sent & _MASK)
         return found.astype(">u8").tobytes().hex(".", CHECK_DIGITS // 2).split(".")
 
 

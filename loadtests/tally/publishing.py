@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from itertools import chain, repeat
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from loadtests.model.records import Published, PublishTimes, Record, Settled
-from loadtests.tally.histogram import Histogram, buckets_of_us
+from loadtests.tally.histogram import Histogram, Times, buckets_of_us
 
 Outcome = Literal["FAILED", "UNKNOWN"]
 _SAID = 120
@@ -32,7 +32,7 @@ class _Cell:
     def __init__(self) -> None:
         self.sent = 0
         self.not_offered = 0
-        self.left: list[tuple[int, Sequence[int], Sequence[int] | None]] = []  # not in own and blocked yet
+        self.left: list[tuple[int, Sequence[int] | Times, Sequence[int] | None]] = []  # not in own and blocked yet
         self.own: Counter[int] = Counter()
         self.blocked: Counter[int] = Counter()
         self.receivers_min = -1
@@ -43,7 +43,7 @@ class _Cell:
         """Count own lag and blocked time of what left, of all at once."""
         counts = [len(due) for _, due, _ in self.left]
         total = sum(counts)
-        due_ns = np.fromiter(chain.from_iterable(due for _, due, _ in self.left), np.int64, total)
+        due_ns = np.concatenate([due for _, due, _ in self.left])
         own_us = (np.repeat(np.array([left for left, _, _ in self.left], dtype=np.int64), counts) - due_ns) // 1000
         if any(blocked is not None for _, _, blocked in self.left):
             each = (repeat(0, n) if b is None else b for n, (_, _, b) in zip(counts, self.left, strict=True))
@@ -56,7 +56,7 @@ class _Cell:
         self.left = []
 
 
-def _count(counts: Counter[int], times_us: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+def _count(counts: Counter[int], times_us: Times) -> None:
     found = np.bincount(buckets_of_us(times_us))
     for bucket in np.flatnonzero(found).tolist():
         counts[bucket] += int(found[bucket])
@@ -98,7 +98,7 @@ class PublishTally:
         self,
         group: int,
         due_slice: int,
-        due_ns: Sequence[int],
+        due_ns: Sequence[int] | Times,
         left_ns: int,
         blocked_us: Sequence[int] | None = None,
     ) -> None:

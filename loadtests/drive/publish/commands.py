@@ -30,12 +30,15 @@ from functools import lru_cache
 from itertools import cycle, islice, repeat
 from typing import NamedTuple
 
+import numpy as np
+
 from loadtests.drive.publish.resp import head
 from loadtests.drive.publish.sink import sink_of
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_MS, pack_stream
 from loadtests.model.profile.tables import Identity
 from loadtests.plan.payload import Payload, Payloads
+from loadtests.tally.histogram import Times
 from loadtests.tally.identity import CHECK_DIGITS, Seal, ending, template
 from loadtests.tally.publishing import PublishTally
 
@@ -66,7 +69,7 @@ class _Taken(NamedTuple):
     around: Iterable[Around]
     firsts: Iterable[str]
     bases: list[int]
-    seqs: list[int]
+    seqs: Sequence[int]
     sizes: list[int]  # where a replay is among them
 
 
@@ -190,7 +193,7 @@ class PublishStreams:
     def build(
         self,
         routes: list[int],
-        due_ns: Sequence[int],
+        due_ns: Sequence[int] | Times,
         sent_ns: int,
         rows: Sequence[Mapping[str, object]],
         slices: tuple[int, int],
@@ -200,27 +203,29 @@ class PublishStreams:
         `rows` is empty or as long as `routes`. It may stop before the last one, but not before the first: where a
         number gains a digit.
         """
-        digits = len(str(due_ns[0])), len(str(sent_ns))
-        if len(str(due_ns[-1])) != digits[0]:
-            routes = routes[: bisect_left(due_ns, 10 ** digits[0])]
+        times = np.asarray(due_ns, dtype=np.int64)
+        due: list[int] = times.tolist()
+        digits = len(str(due[0])), len(str(sent_ns))
+        if len(str(due[-1])) != digits[0]:
+            routes = routes[: bisect_left(due, 10 ** digits[0])]
         self._begin(slices, digits)
         taken = self._take_one(routes) if not rows else None
-        around, firsts, bases, seqs, sizes = taken or self._take(routes, due_ns, rows)
+        around, firsts, bases, seqs, sizes = taken or self._take(routes, due, rows)
         if len(seqs) < len(routes):
             routes = routes[: len(seqs)]
-        checks = self._commands.seal.texts(bases, seqs, due_ns, sent_ns)
+        checks = self._commands.seal.texts(bases, seqs, times[: len(seqs)], sent_ns)
         stamps = "", _text(self._commands.stamp.now())
         to_due, to_sent, to_check, _ = self._commands.between
         tail = f"{to_sent}{sent_ns}{to_check}"
         commands = [
-            f"{before}{stamps[timed]}{stamped}{first}{seq}{to_due}{due}{tail}{check}{after}"
-            for (before, timed, stamped, after, _), first, seq, due, check in zip(
-                around, firsts, seqs, due_ns, checks, strict=False
+            f"{before}{stamps[timed]}{stamped}{first}{seq}{to_due}{at}{tail}{check}{after}"
+            for (before, timed, stamped, after, _), first, seq, at, check in zip(
+                around, firsts, seqs, due, checks, strict=False
             )
         ]
         self._taken += len(seqs)
         self._touched.update(routes)
-        return Batch("".join(commands).encode("latin-1"), commands, routes, seqs, sizes)
+        return Batch("".join(commands).encode("latin-1"), commands, routes, list(seqs), sizes)
 
     def _take_one(self, routes: list[int]) -> _Taken | None:
         """What messages of one route are made of; None: they are of several."""
@@ -234,7 +239,7 @@ class PublishStreams:
         stream.seq = end = min(seq + count, stream.seq_to)
         at = seq % stream.cycle
         around = islice(cycle(stream.around), at, at + end - seq)
-        return _Taken(around, repeat(stream.first), [stream.base], list(range(seq, end)), [])
+        return _Taken(around, repeat(stream.first), [stream.base], range(seq, end), [])
 
     def _take(self, routes: list[int], due_ns: Sequence[int], rows: Sequence[Mapping[str, object]]) -> _Taken:
         around: list[Around] = []

@@ -49,6 +49,8 @@ MOST_AT_ONCE = 100
 _LOOK_AGAIN_NS = 20_000_000
 _PROMPT_NS = 20_000_000  # an answer that takes no longer is no backpressure
 _LAST_BUDGET = 10_000
+_SKIP_AGAIN_NS = NS_PER_S // 4
+_SKIP_AHEAD_NS = NS_PER_S // 10
 
 Answered = Callable[[str, int, int, int], None]
 """channel, reply time in ns, messages, bytes: for the live display."""
@@ -101,6 +103,7 @@ class Slot:
         self._cursor = Cursor(plan)
         self._crowded = False  # as many commands are open as may be: an answer makes room
         self._over = False
+        self._skipped_ns = -NS_PER_S  # when messages were let go for our own lag
 
     @property
     def done(self) -> bool:
@@ -246,7 +249,10 @@ class Slot:
         """Let the overdue head go if it is too late for it; 0 = it is to be sent."""
         ours = self._backpressure.own_before(now, OWN_LAG_LIMIT_NS)
         if head < ours:
-            return self._skip(ours)
+            # Who cannot keep up at all would skip before every send, and plan each time what is skipped next.
+            again = now - self._skipped_ns < _SKIP_AGAIN_NS
+            self._skipped_ns = now
+            return self._skip(ours + _SKIP_AHEAD_NS if again else ours)
         if self._backpressure.of(head, now) and now - head > self._late_ns:
             self._drop(head, now)
             return 1
@@ -281,7 +287,7 @@ class Slot:
         due_slice = (t0 + due_ns[at]) // SLICE_NS
         end = bisect_right(due_ns, until_ns - t0, at, min(len(due_ns), at + room))
         end = bisect_left(due_ns, (due_slice + 1) * SLICE_NS - t0, at, end)
-        due = [t0 + ns for ns in due_ns[at:end]]
+        due = block.times[at:end] + t0
         made = self._streams.build(block.routes[at:end], due, now, block.rows[at:end], (due_slice, now // SLICE_NS))
         try:
             count = connection.send(made.data, made.commands)
@@ -300,7 +306,7 @@ class Slot:
         cursor.at += count
         blocked = None
         if self._backpressure.open:
-            blocked = [self._backpressure.of(ns, left) // 1000 for ns in due]
+            blocked = [self._backpressure.of(ns, left) // 1000 for ns in due.tolist()]
         self._tally.sent(self.plan.group, due_slice, due, left, blocked)
         self._open.append(_Open(due_slice, now, made.routes, made.seqs, len(made.data) // len(made.seqs)))
         self.outstanding += count
