@@ -58,6 +58,7 @@ class Together:
 RARELY = "prove_all"
 """Ways to start that few changes break: played where tests with this mark are."""
 rarely = pytest.mark.prove_all
+WAYS = ("workers", "own worker", "apart", "plain")
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,9 @@ def together(bench: Bench, asked: frozenset[str]) -> Together:
     children = {"alone": bench.start("run", profile, **PAGE)}
     children |= {} if RARELY not in asked else {
         "workers": bench.start("run", profile, "--workers", "2", **PAGE, **bench.own("workers")),
+        "own worker": bench.start(
+            "run", profile, "--workers", "2", "--set", "run.spread=apart", **PAGE, **bench.own("own-worker")
+        ),
         "apart": bench.locust("--headless", "--run-profile", profile, *master, **bench.own("apart")),
         "plain": bench.locust("--headless", "--run-profile", profile, **bench.own("plain")),
         "fewer": bench.locust("--headless", "--run-profile", profile, "-u", "8", **bench.own("fewer")),
@@ -87,7 +91,7 @@ def alone(together: Together) -> Run:
     return together.runs["alone"].run
 
 
-@pytest.mark.parametrize("name", ["alone", *(pytest.param(n, marks=rarely) for n in ("workers", "apart", "plain"))])
+@pytest.mark.parametrize("name", ["alone", *(pytest.param(n, marks=rarely) for n in WAYS)])
 def test_the_account_is_exact_and_the_verdict_pass(together: Together, name: str) -> None:
     ended = together.runs[name]
     assert ended.status == 0, ended.child.said
@@ -142,9 +146,7 @@ def test_a_run_without_the_page_has_all_else_and_shows_where(together: Together)
     assert f"report: {plain.run.folder / 'results.json'}" in plain.child.said
 
 
-@pytest.mark.parametrize(
-    "name", ["alone", *(pytest.param(n, marks=rarely) for n in ("workers", "apart", "plain", "fewer"))]
-)
+@pytest.mark.parametrize("name", ["alone", *(pytest.param(n, marks=rarely) for n in (*WAYS, "fewer"))])
 def test_nothing_is_left_running(together: Together, name: str) -> None:
     assert together.runs[name].child.nothing_left()
 
@@ -164,6 +166,23 @@ def test_workers_share_publishers_and_consumers(together: Together, name: str) -
         wrote = {unpack_stream(stream).slot for r in run.of(Published, worker) for stream in r.stream}
         assert len(confirmed) >= 0.4 * texts.CONSUMERS
         assert len(wrote) >= 0.4 * texts.PUBLISHERS
+
+
+def test_alone_publishers_are_beside_consumers_and_results_say_so(alone: Run) -> None:
+    assert alone.results["run"]["apart"] is False
+
+
+@rarely
+def test_a_worker_may_have_all_publishers_and_no_consumer_and_results_say_so(together: Together) -> None:
+    run = together.runs["own worker"].run
+    assert (run.results["run"]["apart"], run.results["run"]["workers"]) == (True, 2)
+    assert "publishers apart from consumers" in (run.folder / "report.html").read_text("utf-8")
+    found = set()
+    for worker in ("worker-0", "worker-1"):
+        confirmed = {s.consumer for s in run.of(Subscription, worker) if s.step == "confirmed"}
+        wrote = {unpack_stream(stream).slot for r in run.of(Published, worker) for stream in r.stream}
+        found.add((len(wrote), len(confirmed)))
+    assert found == {(texts.PUBLISHERS, 0), (0, texts.CONSUMERS)}
 
 
 @rarely

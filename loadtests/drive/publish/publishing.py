@@ -13,8 +13,8 @@ Example: 1,000 messages a second, and a connection that takes nothing from 10.0 
 
 Invariants:
 - A slot's `wake_ns` names its one valid entry in the heap; older entries are skipped.
-- A turn deals with about `_BUDGET` messages; where consumers of this process cannot keep up either, the nap after it is
-  as long as the turn, once a burst has lasted for FIRST_NS. Until then consumers wait while more is due than a turn takes.
+- A turn deals with about `_BUDGET` messages. While a burst is younger than FIRST_NS, consumers of this process wait
+  where more is due than that; later, where they cannot keep up either, the nap after a turn is as long as the turn.
 - The next holder of a slot begins at an epoch that was never used, so no `seq` of a stream is given out twice.
 - Slot 65535 is reserved for probes (`probing`); it is in no plan.
 
@@ -332,8 +332,8 @@ class Publishing:
             self._burst_ns = -1
         elif self._burst_ns < 0:
             self._burst_ns = turn_ns
-        # A nap is only so long that more than one message is due. Where consumers of this process cannot keep up either,
-        # it is as long as the turn, lest publishers starve them; but a burst goes first.
+        # A nap is only so long that more than one message is due. Where consumers of this process cannot keep up
+        # either, it is as long as the turn, lest publishers starve them; but a burst goes first.
         first = now - self._burst_ns < FIRST_NS
         crowded = self._crowded() and not (first and dealt >= BUSY)
         if budget <= 0 and not crowded:
