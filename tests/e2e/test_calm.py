@@ -75,7 +75,9 @@ def together(bench: Bench, asked: frozenset[str]) -> Together:
         ),
         "apart": bench.locust("--headless", "--run-profile", profile, *master, **bench.own("apart")),
         "plain": bench.locust("--headless", "--run-profile", profile, **bench.own("plain")),
-        "fewer": bench.locust("--headless", "--run-profile", profile, "-u", "8", **bench.own("fewer")),
+        "fewer": bench.locust(
+            "--headless", "--run-profile", profile, "-u", "8", "--run-set", "run.spread=apart", **bench.own("fewer")
+        ),
     }  # fmt: skip
     helpers = [bench.locust(*worker), bench.locust(*worker)] if "apart" in children else []
     runs = {
@@ -193,6 +195,15 @@ def test_an_explicit_user_count_scales_the_consumers_and_is_an_override(together
     assert results["delivery"]["owed"] == results["delivery"]["unique"] == texts.PUBLISHED * 4
     assert {e["key"]: (e["value"], e["from"]) for e in results["effective"]}["consumers"] == ("4", "option")
     assert any("override: 4 consumers instead of 10" in line for line in results["log"])
+
+
+@rarely
+def test_apart_with_one_process_is_no_error_but_told(together: Together) -> None:
+    ended = together.runs["fewer"]
+    told = "publishers and consumers run together, in one process"
+    assert told in ended.child.said
+    assert any(told in line for line in ended.run.results["log"])
+    assert ended.run.results["run"]["apart"] is False
 
 
 # -- judged again
