@@ -81,6 +81,7 @@ class RunContext:
     user_faults: UserFaults = field(default_factory=UserFaults)  # faults that this process's users play
     tokens: Tokens | None = None  # what consumers present, where the target asks for one
     tls: SSLContext | None = None  # made by the first consumer that needs it
+    publish_first: bool = False  # more is due than publishers of this process send in a turn: its consumers wait
     over: Event = field(default_factory=Event)  # after the drain: consumers unsubscribe and close
     receiver: Receiver = field(init=False)  # one per process and run
     publishing: Publishing = field(init=False)  # one per process and run

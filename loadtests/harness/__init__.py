@@ -62,7 +62,6 @@ def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
     from loadtests.harness.files import profile_path
     from loadtests.harness.leader import Chosen, Leader
     from loadtests.harness.profile_loading import load, sets_of
-    from loadtests.harness.slots import BalancedDispatcher
     from loadtests.model.errors import BadInput
 
     options = environment.parsed_options
@@ -80,7 +79,6 @@ def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
     except (BadInput, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
-    environment.dispatcher_class = BalancedDispatcher
     leader = environment.tickstorm = Leader(environment, runner, chosen, os.environ.get("TICKSTORM_RUN_ID") or None)
     leader.choose(chosen)
     if web_ui is not None:

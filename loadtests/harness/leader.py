@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from loadtests.harness.participant import Participant
 from loadtests.harness.process import VERSION, heed_ctrl_c, versions
 from loadtests.harness.run import ActiveRun
 from loadtests.harness.setup import begin_faults, begin_sampling, begin_service_watch, opening_records
-from loadtests.harness.slots import LocalSlots
+from loadtests.harness.slots import BalancedDispatcher, LocalSlots
 from loadtests.harness.stack_lock import StackHold
 from loadtests.harness.target import ResolvedTarget, resolve
 from loadtests.model.contract import Contract
@@ -155,6 +156,7 @@ class Leader:
                 user_class.weight = 1 if planned else 0
         self._environment.user_classes = [c for c in self._classes if chosen.planned_of(c, 1) > 0]
         target, run = chosen.loaded.profile.target, chosen.loaded.profile.run
+        self._environment.dispatcher_class = partial(BalancedDispatcher, apart=run.spread == "apart")
         self._environment.host = target.gateway or "the local stack"  # shown in the UI; the profile alone decides
         options = self._environment.parsed_options
         options.num_users = chosen.users_of(self._environment.user_classes)
@@ -242,6 +244,10 @@ class Leader:
         self.run = run
         if self.chosen.consumers is not None:
             run.note(f"override: {config.consumers} consumers instead of {Contract(profile).consumer_count}")
+        if profile.run.spread == "apart" and workers < 2:
+            text = 'spread = "apart" needs two workers: publishers and consumers run together, in one process'
+            self._status.say(text)
+            run.note(text)
         run.closers.append(begin_sampling(config, profile, target, run.emit))
         run.closers.append(begin_service_watch(target, run))
         if target.toxiproxy:

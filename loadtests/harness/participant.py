@@ -34,6 +34,7 @@ from loadtests.model.words import plain
 
 log = logging.getLogger("tickstorm")
 FLUSH_S = 1.0
+LET_OTHERS_S = 0.001
 SAME_CLOCK = Offset(offset_ns=0, error_ns=0)
 
 
@@ -204,15 +205,23 @@ class Participant:
                 self.flush()
 
     def flush(self, final: bool = False) -> None:
-        """Emit what has been tallied, and how this process fares."""
+        """Emit what has been tallied, and how this process fares; lets others run between the parts."""
         now = self.clock.now_ns()
         context = self.context
         context.receiver.flush(now, final=final)
-        context.publishing.flush(now, final=final)
-        context.receiver.merge_stats(self._environment)
-        context.publishing.merge_stats(self._environment)
-        self.recorder.emit(self._second())
-        self.recorder.flush()
+        parts: tuple[Callable[[], None], ...] = (
+            lambda: context.publishing.flush(now, final=final),
+            lambda: context.receiver.merge_stats(self._environment),
+            lambda: context.publishing.merge_stats(self._environment),
+            lambda: self.recorder.emit(self._second()),
+            self.recorder.flush,
+        )
+        for part in parts:
+            if not final:
+                gevent.sleep(LET_OTHERS_S)
+                if self.closed:  # meanwhile: what was left is in the last flush
+                    return
+            part()
 
     def _second(self) -> HarnessSecond:
         """How this process fared up to now, which may be long after the flush began: it lets others run in between."""

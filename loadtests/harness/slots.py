@@ -7,6 +7,10 @@ wherever it runs.
 whatever their class: with two classes in turn and two workers, all publishers land on one worker. Ties go to the worker
 with the fewest users in all, then to Locust's own order. A smaller number of users takes consumers away: publishers and
 readers stay, since the plan needs them.
+
+With `[run] spread = "apart"` one worker holds all users but the consumers, so that a due publish waits for no delivery;
+one publishes as much as most plans want, and all others receive. Where that worker is lost, its users go wherever there
+are fewest, since consumers that moved would lose what is on its way to them; the next worker that joins is theirs.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from gevent.event import AsyncResult
 from locust.dispatch import UsersDispatcher
 
 from loadtests.drive.run_context import Lease, NoSlot
-from loadtests.model.user_kinds import USERS
+from loadtests.model.user_kinds import CONSUMER, USERS
 
 LOST_EPOCHS = 64
 """How many epochs are skipped for a slot whose holder vanished without saying how far it had come."""
@@ -148,9 +152,30 @@ KEPT = frozenset(kind.user_class for kind in USERS.values() if kind.kept)
 class BalancedDispatcher(UsersDispatcher):
     """Locust's dispatcher with another choice of worker, and of whom to take away."""
 
+    def __init__(self, worker_nodes: list[Any], user_classes: list[Any], *, apart: bool = False) -> None:
+        super().__init__(worker_nodes, user_classes)
+        self._apart = apart and len({u.__name__ == CONSUMER.user_class for u in user_classes}) == 2
+        self._without_consumers: str | None = None  # id of the worker that holds all others; None: there is none
+        self._set_apart()
+
+    def _set_apart(self) -> None:
+        """Keep the worker without consumers while it is there; after it, or in a new dispatcher, one that has none."""
+        there = [node.id for node in self._worker_nodes]
+        if self._apart and len(there) > 1 and self._without_consumers not in there:
+            free = [node for node in self._worker_nodes if not node.user_classes_count.get(CONSUMER.user_class)]
+            self._without_consumers = max(free, key=lambda node: node.user_count).id if free else None
+
+    def _prepare_rebalance(self) -> None:
+        self._set_apart()
+        super()._prepare_rebalance()
+
     def _fewest(self, users_on_workers: dict[str, dict[str, int]], user: str) -> Any:
+        nodes = self._worker_nodes
+        if self._without_consumers is not None:
+            alone = user != CONSUMER.user_class
+            nodes = [node for node in nodes if (node.id == self._without_consumers) == alone] or nodes
         return min(
-            self._worker_nodes,
+            nodes,
             key=lambda node: (users_on_workers[node.id].get(user, 0), sum(users_on_workers[node.id].values())),
         )
 

@@ -54,7 +54,17 @@ def run_info(analysis: Analysis) -> RunInfo:
         versions=dict(sorted(versions.items())),
         machine=next((h.machine for h in main if h.machine), ""),
         finish=finishes[-1][1] if finishes else None,
+        apart=_apart(analysis),
     )
+
+
+def _apart(analysis: Analysis) -> bool | None:
+    """Whether no process ever had publishers and consumers, as its readings say; None where not both were seen."""
+    held = {
+        (any(s.publishing for s in p.seconds), any(s.connected for s in p.seconds)) for _, p in analysis.facts.each()
+    }
+    published, received = (any(of) for of in zip(*held, strict=True)) if held else (False, False)
+    return (True, True) not in held if published and received else None
 
 
 def _lost(analysis: Analysis, lost: Ints, injector: int | None) -> Lost:

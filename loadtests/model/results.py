@@ -63,6 +63,7 @@ class RunInfo(_Part, frozen=True, kw_only=True):
     versions: dict[str, str]
     machine: str
     finish: str | None  # reason of the finish; None: the history has none
+    apart: bool | None = None  # no process had publishers and consumers; None: not both were seen, or older results
 
 
 class Check(_Part, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from types import SimpleNamespace
 
 import gevent
 import msgspec
@@ -15,7 +16,8 @@ from gevent import monkey
 from locust.env import Environment
 from publish_servers import RUN, Books, Redis, listener, make_context, make_profile, until
 
-from loadtests.drive.publish import slot
+from loadtests.drive.consume.epoll_source import EpollSource
+from loadtests.drive.publish import publishing, slot
 from loadtests.drive.publish.probing import PROBE_SLOT
 from loadtests.drive.publish.publishing import EventPublisher, Publishing
 from loadtests.drive.publish.replays import read_replays
@@ -319,6 +321,59 @@ def test_many_publishers_share_one_timer(redis, patient) -> None:
     books = rig.finish()
     assert books.sent == rig.planned() == len(books.of("OK"))
     assert {user.value for user in rig.users} <= {0, 1}
+
+
+class Behind:
+    """A slot for which more is due than any turn sends."""
+
+    done = False
+    wake_ns: int | None = 0
+
+    def pump(self, until_ns: int, budget: int) -> int:
+        return budget
+
+    def next_wake_ns(self, now_ns: int) -> int:
+        return now_ns
+
+
+@pytest.mark.parametrize("crowded", [True, False])
+def test_a_burst_goes_before_consumers_but_not_for_ever(redis, monkeypatch, crowded) -> None:
+    context, _, _ = make_context(make_profile(FAST), redis.address)
+    made = Publishing(context, crowded=lambda: crowded)
+    made._schedule(Behind(), 0)  # type: ignore[arg-type]
+    made._turn_all()
+    assert context.publish_first
+    monkeypatch.setattr(publishing, "FIRST_NS", 0)
+    made._tick()
+    assert not context.publish_first
+    monkeypatch.undo()
+    made._turn_all()
+    made.close()
+    assert not context.publish_first
+
+
+def test_while_publishers_go_first_what_consumers_got_waits_in_the_kernel() -> None:
+    near, far = monkey.get_original("socket", "socketpair")()
+    near.setblocking(False)
+    got: list[bytes] = []
+    receiver = SimpleNamespace(
+        waits=True, accountant=SimpleNamespace(slice_end=0), clock_offset_ns=lambda: 0,
+        received=lambda connection, chunk, now: got.append(chunk),
+    )  # fmt: skip
+    source = EpollSource(receiver, gaps=SimpleNamespace(draw=lambda: 1000), kernel_stamps=False)  # type: ignore[arg-type]
+    account = SimpleNamespace(at=SimpleNamespace(next=None))
+    source.add(SimpleNamespace(sock=near, recv=near.recv, account=account, read_bytes_per_s=None))  # type: ignore[arg-type]
+    try:
+        far.send(b"early")
+        gevent.sleep(0.02)
+        assert not got
+        receiver.waits = False
+        gevent.sleep(0.02)
+        assert got == [b"early"]
+    finally:
+        source.close()
+        near.close()
+        far.close()
 
 
 def test_the_user_class_leases_publishes_parks_and_gives_back(redis, patient) -> None:

@@ -58,6 +58,7 @@ class Together:
 RARELY = "prove_all"
 """Ways to start that few changes break: played where tests with this mark are."""
 rarely = pytest.mark.prove_all
+WAYS = ("workers", "own worker", "apart", "plain")
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +70,14 @@ def together(bench: Bench, asked: frozenset[str]) -> Together:
     children = {"alone": bench.start("run", profile, **PAGE)}
     children |= {} if RARELY not in asked else {
         "workers": bench.start("run", profile, "--workers", "2", **PAGE, **bench.own("workers")),
+        "own worker": bench.start(
+            "run", profile, "--workers", "2", "--set", "run.spread=apart", **PAGE, **bench.own("own-worker")
+        ),
         "apart": bench.locust("--headless", "--run-profile", profile, *master, **bench.own("apart")),
         "plain": bench.locust("--headless", "--run-profile", profile, **bench.own("plain")),
-        "fewer": bench.locust("--headless", "--run-profile", profile, "-u", "8", **bench.own("fewer")),
+        "fewer": bench.locust(
+            "--headless", "--run-profile", profile, "-u", "8", "--run-set", "run.spread=apart", **bench.own("fewer")
+        ),
     }  # fmt: skip
     helpers = [bench.locust(*worker), bench.locust(*worker)] if "apart" in children else []
     runs = {
@@ -87,7 +93,7 @@ def alone(together: Together) -> Run:
     return together.runs["alone"].run
 
 
-@pytest.mark.parametrize("name", ["alone", *(pytest.param(n, marks=rarely) for n in ("workers", "apart", "plain"))])
+@pytest.mark.parametrize("name", ["alone", *(pytest.param(n, marks=rarely) for n in WAYS)])
 def test_the_account_is_exact_and_the_verdict_pass(together: Together, name: str) -> None:
     ended = together.runs[name]
     assert ended.status == 0, ended.child.said
@@ -142,9 +148,7 @@ def test_a_run_without_the_page_has_all_else_and_shows_where(together: Together)
     assert f"report: {plain.run.folder / 'results.json'}" in plain.child.said
 
 
-@pytest.mark.parametrize(
-    "name", ["alone", *(pytest.param(n, marks=rarely) for n in ("workers", "apart", "plain", "fewer"))]
-)
+@pytest.mark.parametrize("name", ["alone", *(pytest.param(n, marks=rarely) for n in (*WAYS, "fewer"))])
 def test_nothing_is_left_running(together: Together, name: str) -> None:
     assert together.runs[name].child.nothing_left()
 
@@ -166,6 +170,23 @@ def test_workers_share_publishers_and_consumers(together: Together, name: str) -
         assert len(wrote) >= 0.4 * texts.PUBLISHERS
 
 
+def test_alone_publishers_are_beside_consumers_and_results_say_so(alone: Run) -> None:
+    assert alone.results["run"]["apart"] is False
+
+
+@rarely
+def test_a_worker_may_have_all_publishers_and_no_consumer_and_results_say_so(together: Together) -> None:
+    run = together.runs["own worker"].run
+    assert (run.results["run"]["apart"], run.results["run"]["workers"]) == (True, 2)
+    assert "publishers apart from consumers" in (run.folder / "report.html").read_text("utf-8")
+    found = set()
+    for worker in ("worker-0", "worker-1"):
+        confirmed = {s.consumer for s in run.of(Subscription, worker) if s.step == "confirmed"}
+        wrote = {unpack_stream(stream).slot for r in run.of(Published, worker) for stream in r.stream}
+        found.add((len(wrote), len(confirmed)))
+    assert found == {(texts.PUBLISHERS, 0), (0, texts.CONSUMERS)}
+
+
 @rarely
 def test_an_explicit_user_count_scales_the_consumers_and_is_an_override(together: Together) -> None:
     ended = together.runs["fewer"]
@@ -174,6 +195,15 @@ def test_an_explicit_user_count_scales_the_consumers_and_is_an_override(together
     assert results["delivery"]["owed"] == results["delivery"]["unique"] == texts.PUBLISHED * 4
     assert {e["key"]: (e["value"], e["from"]) for e in results["effective"]}["consumers"] == ("4", "option")
     assert any("override: 4 consumers instead of 10" in line for line in results["log"])
+
+
+@rarely
+def test_apart_with_one_process_is_no_error_but_told(together: Together) -> None:
+    ended = together.runs["fewer"]
+    told = "publishers and consumers run together, in one process"
+    assert told in ended.child.said
+    assert any(told in line for line in ended.run.results["log"])
+    assert ended.run.results["run"]["apart"] is False
 
 
 # -- judged again

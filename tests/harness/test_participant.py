@@ -50,9 +50,7 @@ at_most = 0
 SLOW_S = 0.3
 
 
-def test_a_reading_is_dated_when_it_was_taken_not_when_its_flush_began(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond saturation a flush takes seconds, since it lets others run: what it saw of them is of these seconds."""
-    frames: list[bytes] = []
+def participant(frames: list[bytes]) -> Participant:
     config = RunConfig(
         run="run-1", profile_text=PROFILE, profile_sha256=sha256_of(PROFILE), tickstorm="0", origin_ns=0,
         origin_unix_ns=0, clock=clock_identity(), clock_port=0, started_at="", redis="127.0.0.1:1",
@@ -60,10 +58,31 @@ def test_a_reading_is_dated_when_it_was_taken_not_when_its_flush_began(monkeypat
     )  # fmt: skip
     profile = read_profile(PROFILE, file="dated").profile
     slots = LocalSlots(SlotBook({}), "worker-0", lambda: 0)
-    part = Participant(
+    return Participant(
         config, profile, process="worker-0", role="standalone", environment=Environment(), slots=slots,
         out=lambda _, data: frames.append(data), tell=lambda _: None, versions={},
     )  # fmt: skip
+
+
+def headers(frames: list[bytes]) -> list[Header]:
+    return [x for f in decode(b"".join(frames)) if isinstance(f, Frame) for x in f.records if isinstance(x, Header)]
+
+
+def test_a_flush_that_is_overtaken_by_the_end_of_its_run_adds_nothing_behind_it() -> None:
+    frames: list[bytes] = []
+    part = participant(frames)
+    part.start()
+    overtaken = gevent.spawn(part.flush)
+    gevent.sleep(0)
+    part.close()
+    overtaken.get(timeout=5)
+    assert [h.frames for h in headers(frames)] == [0, len(frames)]
+
+
+def test_a_reading_is_dated_when_it_was_taken_not_when_its_flush_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond saturation a flush takes seconds, since it lets others run: what it saw of them is of these seconds."""
+    frames: list[bytes] = []
+    part = participant(frames)
     part.start()
     try:
         flush = part.context.receiver.flush
@@ -86,5 +105,7 @@ def test_a_reading_is_dated_when_it_was_taken_not_when_its_flush_began(monkeypat
     ]
     assert seconds[0].at_ns - began_ns >= SLOW_S * 1000 * NS_PER_MS
     part.close()  # safe to repeat
-    headers = [x for f in decode(b"".join(frames)) if isinstance(f, Frame) for x in f.records if isinstance(x, Header)]
-    assert [h.frames for h in headers] == [0, len(frames)]  # it says of itself how long it is, in its last frame
+    assert [h.frames for h in headers(frames)] == [
+        0,
+        len(frames),
+    ]  # it says of itself how long it is, in its last frame

@@ -1,6 +1,7 @@
 """Is every slot held by one user at a time, the lowest free one first, and never an epoch used twice?
 
-Does every worker get its share of every class?  Locust alone would put all publishers on one of two workers.
+Does every worker get its share of every class?  Locust alone would put all publishers on one of two workers.  And where
+publishers are to be apart, has one worker all of them and no consumer, for as long as it lives?
 """
 
 from __future__ import annotations
@@ -120,3 +121,88 @@ def test_a_worker_that_joins_when_consumers_are_away_moves_no_publisher_away() -
         "EventPublisher": 4, "WebSocketClient": 4, "DatabaseReader": 2,
     }  # fmt: skip
     assert placed["host_1"] == {"EventPublisher": 2, "WebSocketClient": 2, "DatabaseReader": 1}
+
+
+class Cluster:
+    """Locust's master and its workers, as far as a dispatcher sees them; `apart` is asked for."""
+
+    def __init__(self, workers: int) -> None:
+        self.classes = planned_classes()
+        self.nodes = [WorkerNode(f"host_{i}") for i in range(workers)]
+        self._made = workers
+        self.restart()
+
+    def restart(self) -> None:
+        """Locust makes another dispatcher, a minute after a worker died: it knows what workers reported, no more."""
+        self.dispatcher = BalancedDispatcher(self.nodes, self.classes, apart=True)
+        self.dispatcher._wait_between_dispatch_iteration_context = nullcontext
+        self.play()
+
+    def die(self, number: int) -> None:
+        """A worker is gone, but for the last."""
+        if len(self.nodes) > 1:
+            self.dispatcher.remove_worker(self.nodes.pop(number % len(self.nodes)))
+            self.play()
+
+    def join(self) -> None:
+        """Another worker."""
+        self._made += 1
+        self.nodes.append(WorkerNode(f"host_{self._made}"))
+        self.dispatcher.add_worker(self.nodes[-1])
+        self.play()
+
+    def play(self) -> None:
+        """All users are there; workers report theirs."""
+        self.dispatcher.new_dispatch(106, 1000)
+        *_, placed = self.dispatcher
+        assert placed.keys() == {node.id for node in self.nodes}
+        for node in self.nodes:
+            node.user_classes_count = placed[node.id]
+
+    @property
+    def without_consumers(self) -> list[WorkerNode]:
+        """Workers with users of which none is a consumer."""
+        return [n for n in self.nodes if n.user_count and not n.user_classes_count["WebSocketClient"]]
+
+    def is_apart(self) -> bool:
+        """One worker has all users but the consumers, and no consumer."""
+        return [n.user_count for n in self.without_consumers] == [6]
+
+
+@given(
+    workers=st.integers(1, 5),
+    steps=st.lists(st.tuples(st.sampled_from(["die", "join", "restart"]), st.integers(0, 4)), max_size=12),
+)
+def test_apart_every_user_is_placed_once_and_publishers_stay_without_consumers(
+    workers: int, steps: list[tuple[str, int]]
+) -> None:
+    cluster = Cluster(workers)
+    assert cluster.is_apart() == (workers > 1)
+    for what, number in steps:
+        before = cluster.without_consumers if cluster.is_apart() else []
+        cluster.die(number) if what == "die" else getattr(cluster, what)()
+        there = {name: sum(n.user_classes_count[name] for n in cluster.nodes) for name in ("EventPublisher",
+                 "WebSocketClient", "DatabaseReader")}  # fmt: skip
+        assert there == {"EventPublisher": 4, "WebSocketClient": 100, "DatabaseReader": 2}
+        if what == "join":
+            assert cluster.is_apart()
+        if before and before[0] in cluster.nodes and len(cluster.nodes) > 1:
+            assert cluster.without_consumers == before
+        shares = [c for n in cluster.nodes if (c := n.user_classes_count["WebSocketClient"])]
+        assert max(shares) - min(shares) <= 1
+
+
+def test_apart_consumers_stay_where_they_are_when_the_worker_of_the_publishers_dies() -> None:
+    cluster = Cluster(3)
+    [own] = cluster.without_consumers
+    before = {n.id: n.user_classes_count["WebSocketClient"] for n in cluster.nodes if n is not own}
+    cluster.die(cluster.nodes.index(own))
+    assert {n.id: n.user_classes_count["WebSocketClient"] for n in cluster.nodes} == before
+    assert [n.user_classes_count["EventPublisher"] for n in cluster.nodes] == [2, 2]
+
+
+def test_apart_with_nothing_to_keep_apart_all_workers_share() -> None:
+    nodes = [WorkerNode(f"host_{i}") for i in range(2)]
+    dispatcher = BalancedDispatcher(nodes, [user_class("EventPublisher", 4)], apart=True)
+    dispatcher.new_dispatch(4, 100)
+    assert next(dispatcher) == {"host_0": {"EventPublisher": 2}, "host_1": {"EventPublisher": 2}}

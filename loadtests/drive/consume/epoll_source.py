@@ -4,6 +4,7 @@ Theory of operation.  gevent reads each socket in a greenlet of its own, which c
 socket is taken out of gevent's hands (`adopt`) and put into an epoll set.  The set's own descriptor is readable while a
 socket in it is, so the hub watches that one alone.  `_turn` reads up to SOCKETS_A_TURN ready sockets once each and
 returns; the set is level-triggered, so what is left makes the watcher fire again, after the hub's other callbacks.
+While a burst of this process's publishers is behind its plan a turn reads nothing (`Receiver.waits`).
 
 Example: 64 consumers receive a frame at once.
 
@@ -169,6 +170,8 @@ class EpollSource:
 
     def _turn(self) -> None:
         receiver = self._receiver
+        if receiver.waits:
+            return
         accountant = receiver.accountant
         offset = receiver.clock_offset_ns()
         connections = self._connections

@@ -265,6 +265,11 @@ class Receiver:
 
     # -- called by the source
 
+    @property
+    def waits(self) -> bool:
+        """Whether publishers of this process go first: what is not read keeps its time of arrival in the kernel."""
+        return self._context.publish_first
+
     def clock_offset_ns(self) -> int:
         """What to add to this process's monotonic clock to get the run's."""
         return self._context.clock.at_monotonic_ns(0)

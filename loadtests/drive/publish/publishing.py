@@ -13,8 +13,8 @@ Example: 1,000 messages a second, and a connection that takes nothing from 10.0 
 
 Invariants:
 - A slot's `wake_ns` names its one valid entry in the heap; older entries are skipped.
-- A turn deals with about `_BUDGET` messages; where consumers of this process cannot keep up either, the nap after it is
-  as long as the turn.
+- A turn deals with about `_BUDGET` messages. While a burst is younger than FIRST_NS, consumers of this process wait
+  where more is due than that; later, where they cannot keep up either, the nap after a turn is as long as the turn.
 - The next holder of a slot begins at an epoch that was never used, so no `seq` of a stream is given out twice.
 - Slot 65535 is reserved for probes (`probing`); it is in no plan.
 
@@ -56,10 +56,11 @@ if TYPE_CHECKING:
 NAP_BUSY_NS = 200_000
 """Where a turn sends so many messages that waking costs little beside them."""
 BUSY = 50
+"""Messages of a turn from which on it belongs to a burst."""
 NAP_MOST_NS = 2_000_000
 FIRST_NS = 300_000_000
 """A burst goes before the consumers of its process for so long: their bytes wait in the kernel with their times."""
-_BUDGET = 500  # messages per callback: about a millisecond, so that the hub stays responsive
+_BUDGET = 250  # messages per callback: about a millisecond, so that the hub stays responsive
 _FIRST_S, _MAX_S = 0.05, 1.0
 _DIAL_S = 2.0
 
@@ -107,7 +108,7 @@ class Publishing:
         self._heap: list[tuple[int, int, Slot]] = []
         self._turn = 0
         self._nap_ns = context.profile.run.nap_us * 1000
-        self._behind_ns = -1  # since when a turn was too short for what was due
+        self._burst_ns = -1  # since when every turn had much to do
         self._timer = Timer(self._tick)
         self.displays = {name: PublishDisplay(sink.shown) for name, sink in SINKS.items()}
         self._closed = False
@@ -173,6 +174,7 @@ class Publishing:
         if self._closed:
             return
         self._closed = True
+        self._context.publish_first = False
         self._timer.close()
         self._stopper.kill(block=False)
         for slot in (*self._slots.values(), *self._leaving):
@@ -303,7 +305,7 @@ class Publishing:
             self._timer.arm(time.monotonic_ns() + max(self._heap[0][0] - now_ns, nap_ns))
 
     def _tick(self) -> None:
-        sound = False
+        self._context.publish_first = sound = False
         try:
             self._turn_all()
             sound = True
@@ -325,18 +327,20 @@ class Publishing:
                 self._retire(slot)
             else:
                 self._schedule(slot, wake)
-        now = clock.now_ns()
-        if budget > 0:
-            self._behind_ns = -1
-        elif self._behind_ns < 0:
-            self._behind_ns = now
-        # Where consumers of this process cannot keep up either, the nap is as long as the turn, lest publishers starve
-        # them. Else it is only so long that more than one message is due.
-        crowded = self._crowded()
-        if budget <= 0 and (not crowded or now - self._behind_ns < FIRST_NS):
+        now, dealt = clock.now_ns(), _BUDGET - budget
+        if dealt < BUSY:
+            self._burst_ns = -1
+        elif self._burst_ns < 0:
+            self._burst_ns = turn_ns
+        # A nap is only so long that more than one message is due. Where consumers of this process cannot keep up
+        # either, it is as long as the turn, lest publishers starve them; but a burst goes first.
+        first = now - self._burst_ns < FIRST_NS
+        crowded = self._crowded() and not (first and dealt >= BUSY)
+        if budget <= 0 and not crowded:
+            self._context.publish_first = first and bool(heap)
             nap_ns = 0
         else:
-            nap_ns = self._nap_ns if _BUDGET - budget < BUSY else min(self._nap_ns, NAP_BUSY_NS)
+            nap_ns = self._nap_ns if dealt < BUSY else min(self._nap_ns, NAP_BUSY_NS)
             if crowded:
                 nap_ns = min(NAP_MOST_NS, max(nap_ns, now - turn_ns))
         self._arm(now, nap_ns)

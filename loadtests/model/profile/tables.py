@@ -98,6 +98,7 @@ class Run(Table):
     connect_s: Annotated[float, Field(gt=0, le=600)] = 30.0  # all planned subscriptions confirmed by then
     late_s: Annotated[float, Field(gt=0, le=600)] = 2.0  # delivered later than this is late: the delivery limit
     nap_us: Annotated[int, Field(ge=50, le=10_000)] = 500  # of the publishers' pacer: less is less own lag and more CPU
+    spread: Literal["even", "apart"] = "even"  # over workers; apart: one has no consumers, the others nothing else
     settle_ms: Annotated[int, Field(ge=0, le=250)] = 250  # at either end of a subscription: undecided unless seen
 
 
