@@ -85,13 +85,14 @@ _EXTRA_KEPT = 4096
 class Account(Follower):
     """One epoch of one consumer."""
 
-    __slots__ = ("at_least", "cells", "consumer", "epoch", "extra", "gaps", "not_unique")
+    __slots__ = ("at_least", "cells", "consumer", "epoch", "extra", "gaps", "not_unique", "own")
 
     def __init__(self, *, consumer: int, epoch: int, routes: frozenset[int], cells: GroupCells, kin: Kin) -> None:
         super().__init__(routes=routes, kin=kin)
         self.consumer = consumer
         self.epoch = epoch
         self.cells = cells
+        self.own = b""  # what is in its frames and in nobody else's, where that is known (`single_frame`)
         self.gaps: dict[int, Gaps] = {}
         self.extra: dict[tuple[int, int], int] = {}  # stream index, seq -> duplicates, where the contract allows copies
         self.not_unique = 0  # of the messages taken: duplicates

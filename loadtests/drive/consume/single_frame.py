@@ -7,6 +7,12 @@ it was sent, is accounted here: its JSON is read as far as the identity, whose t
 already, one entry in the log. All else goes the whole way (`read_accounting`), which decodes it again: what this says
 No to is a matter of time, never of the account.
 
+Most frames need not even be decoded. What is a recipient's own is the same bytes in each of its frames, in one place.
+So a message is known by what stands before and after that place (`_Shared`), and a frame that is just that, with this
+recipient's own between, holds what a decoded one held. Which bytes are its own is learnt from frames that were decoded:
+where those of two recipients differ, and some bytes before it, so that they stand in a frame only once. Where frames
+differ otherwise (a number that counts in each, say), nothing is ever recognised, and trying is given up.
+
 The whole way is also taken by the first frame of each message and by a random part of the others: their content is
 checked there (`integrity`).
 
@@ -14,7 +20,7 @@ Example: 1,000 consumers, a frame with its recipient's name each, 20 messages a 
 
     20 reads a second         the whole way: the first of each message
     about 310                 the whole way: one in 64, drawn at random
-    the other 19,670          here
+    the other 19,670          here; of each message one is decoded, the others are what that was with their own name
 """
 
 from __future__ import annotations
@@ -38,15 +44,54 @@ from loadtests.tally.identity import ObjectIdentity, Seal, within
 GIVEN_UP: Final = 2
 """Levels of a kin (`followers`) from which on its frames are taken to differ."""
 ONE_IN: Final = 64
-_TEXT, _TWO_BYTES = 0x81, 126
+_TEXT, _TWO_BYTES, _TWO_BYTES_MOST = 0x81, 126, 0xFFFF
 """First byte of a whole text frame; the length that says that the true one follows in two bytes."""
 
 _KNOWN: Final = 4096
 _Known = tuple[int, int, Batch, bool]
 """A message whose identity's text is known: stream index, seq, the batch of it alone, whether content is checked."""
 
+_CONTEXT: Final = 12
+"""Bytes before the first that differs that count as a recipient's own."""
+_RECENT: Final = 4
+_CREDIT: Final = 1000
+"""Frames in a row that are decoded in vain, as it were, until recognising is given up."""
+
 SingleFrame = Callable[[Account, bytes, int], bool]
 """(account, what a read returned, now in ns of the run clock): whether it is accounted. The account follows nothing."""
+
+
+class _Shared:
+    """What frames of one message have in common: all but a recipient's own, once it is known where that stands."""
+
+    __slots__ = ("after", "before", "body", "entry", "openings", "text")
+
+    def __init__(self, entry: _Known, text: bytes, body: bytes) -> None:
+        self.entry, self.text, self.body = entry, text, body
+        self.before = self.after = b""
+        self.openings: dict[int, tuple[bytes, Batch]] = {}  # by the length of what is their own
+
+    def cut(self, begin: int, end: int) -> None:
+        """The recipient's own is from `begin` to `end` of the body."""
+        self.before, self.after = self.body[:begin], self.body[end:]
+        self.openings.clear()
+
+    def own(self, body: bytes) -> bytes:
+        """Of another frame; empty where it differs elsewhere."""
+        before, after = self.before, self.after
+        if before and body.startswith(before) and body.endswith(after):
+            return body[len(before) : len(body) - len(after)]
+        return b""
+
+    def differs(self, body: bytes) -> bytes:
+        """The same, after the place was made as wide as this frame asks for."""
+        mine = self.body
+        most = min(len(mine), len(body))
+        begin = next((at for at in range(most) if mine[at] != body[at]), most)
+        end = next((at for at in range(most - begin) if mine[-1 - at] != body[-1 - at]), most - begin)
+        begin = max(1, begin - _CONTEXT)
+        self.cut(begin, len(mine) - end)
+        return body[begin : len(body) - end]
 
 
 def never(account: Account, chunk: bytes, now_ns: int) -> bool:
@@ -80,6 +125,8 @@ def single_frame(
     streams, seal, mark = accountant.streams, Seal(run), run.encode()
     newest = sampling.newest
     known: dict[tuple[bytes, int], _Known] = {}
+    recent: list[_Shared] = []  # the newest first
+    credit = _CREDIT
     gaps = SampleGaps(ONE_IN, seed)
     left = gaps.draw()
 
@@ -100,16 +147,63 @@ def single_frame(
         entry = known[text, size] = index, found.q, Batch.followed([made]), checked[family]
         return entry
 
+    def opening(shared: _Shared, own_bytes: int) -> tuple[bytes, Batch]:
+        """All that stands before so many bytes that are a recipient's own, and the batch of such a frame."""
+        size = skip + len(shared.before) + own_bytes + len(shared.after)
+        entry = known.get((shared.text, size)) or learn(shared.text, size)
+        if entry is None or size > min(most_bytes, _TWO_BYTES_MOST):
+            found = b"", shared.entry[2]  # which is the beginning of nothing
+        else:
+            length = bytes((size,)) if size < _TWO_BYTES else b"%c%b" % (_TWO_BYTES, size.to_bytes(2))
+            found = b"%c%b%b%b" % (_TEXT, length, prefix, shared.before), entry[2]
+        shared.openings[own_bytes] = found
+        return found
+
+    def compare(account: Account, entry: _Known, text: bytes, body: bytes) -> None:
+        """Learn from a frame that was decoded what is this recipient's own, and what the message's frames share."""
+        nonlocal credit
+        credit -= 1
+        shared = next((each for each in recent if each.text == text), None)
+        if shared is None:
+            shared = _Shared(entry, text, body)
+            own = account.own
+            if own and body.count(own) == 1:
+                at = body.find(own)
+                shared.cut(at, at + len(own))
+            recent.insert(0, shared)
+            del recent[_RECENT:]
+        else:
+            account.own = shared.own(body) or shared.differs(body)
+
     def account_single(account: Account, chunk: bytes, now_ns: int) -> bool:
-        nonlocal left
+        nonlocal left, credit
         left -= 1
         if left <= 0:
             left = gaps.draw()
             return False
+        own = account.own
+        if own:
+            for shared in recent:
+                begun, batch = shared.openings.get(len(own)) or opening(shared, len(own))
+                if chunk == begun + own + shared.after and begun:
+                    index, seq, _, is_checked = shared.entry
+                    last = account.last
+                    if index >= len(last) or last[index] + 1 != seq:
+                        return False
+                    last[index] = seq
+                    if now_ns >= accountant.slice_end:
+                        accountant.turn(now_ns)
+                    account.taken += 1
+                    sampling.passed += is_checked
+                    log = account.cells.log
+                    log += (account, now_ns, batch)
+                    if credit < _CREDIT:
+                        credit += 1
+                    return True
         last, at, end = account.last, 0, len(chunk)
-        taken: list[_Known] = []
+        before: list[_Known] = []  # where a read brings several
         try:
-            while at + 4 < end:
+            while True:
                 size, begin = chunk[at + 1], at + 2
                 if size == _TWO_BYTES:
                     size, begin = chunk[at + 2] << 8 | chunk[at + 3], at + 4
@@ -119,28 +213,36 @@ def single_frame(
                 body = chunk[begin + skip : following]
                 text = bytes(leaf(decode(body)))
                 entry = known.get((text, size)) or learn(text, size)
-                if entry is None or body.count(mark) != 1:
+                if entry is None or body.count(mark) != 1 or (skip and chunk[begin : begin + skip] != prefix):
                     break
-                index, seq = entry[0], entry[1]
-                if index >= len(last) or last[index] + 1 != seq or (skip and chunk[begin : begin + skip] != prefix):
+                index, seq, batch, is_checked = entry
+                if last[index] + 1 != seq:
                     break
                 last[index] = seq
-                taken.append(entry)
+                if following == end:
+                    if before:
+                        batch, is_checked = several([*before, entry]), False
+                    if now_ns >= accountant.slice_end:
+                        accountant.turn(now_ns)
+                    account.taken += batch.count
+                    sampling.passed += is_checked
+                    log = account.cells.log
+                    log += (account, now_ns, batch)
+                    if credit > 0 and not before:
+                        compare(account, entry, text, body)
+                    elif not credit:
+                        recent.clear()
+                    return True
+                before.append(entry)
                 at = following
-        except (msgspec.DecodeError, AttributeError, TypeError, ValueError, RecursionError):
-            at = -1
-        if at != end or not taken:
-            for index, seq, _, _ in reversed(taken):
-                last[index] = seq - 1
-            return False
-        if now_ns >= accountant.slice_end:
-            accountant.turn(now_ns)
-        account.taken += len(taken)
-        for _, _, _, is_checked in taken:
-            sampling.passed += is_checked
-        batch = taken[0][2] if len(taken) == 1 else Batch.followed([entry[2].messages[0] for entry in taken])
-        log = account.cells.log
-        log += (account, now_ns, batch)
-        return True
+        except (msgspec.DecodeError, AttributeError, IndexError, TypeError, ValueError, RecursionError):
+            pass
+        for index, seq, _, _ in reversed(before):
+            last[index] = seq - 1
+        return False
+
+    def several(entries: list[_Known]) -> Batch:
+        sampling.passed += sum(is_checked for _, _, _, is_checked in entries)
+        return Batch.followed([batch.messages[0] for _, _, batch, _ in entries])
 
     return account_single
