@@ -11,6 +11,7 @@ A subclass holds no rate and no arithmetic: its slot says what it does, whicheve
 
 from __future__ import annotations
 
+from itertools import chain, repeat
 from typing import ClassVar
 
 from gevent.event import Event
@@ -32,16 +33,23 @@ class SlotUser(User):
         provider: RunContextProvider = self.environment.tickstorm
         context = provider.context_of_run()
         if context is not None and self.usable(context):
-            try:
-                lease = context.slots.take(self.kind)
-            except NoSlot:
-                lease = None
+            lease = self._lease(context)
             if lease is not None:
                 try:
                     self.serve(context, lease)
                 finally:
                     context.slots.give_back(lease, self.next_epoch(context, lease))
         Event().wait()
+
+    def _lease(self, context: RunContext) -> Lease | None:
+        """A slot; None where the run is over first. One may become free when a lost worker's are counted back in."""
+        pauses = chain((1.0, 2.0, 4.0, 8.0), repeat(16.0))
+        while True:
+            try:
+                return context.slots.take(self.kind)
+            except NoSlot:
+                if context.over.wait(next(pauses)):
+                    return None
 
     def usable(self, context: RunContext) -> bool:
         """Whether this target has what such a user needs."""

@@ -64,15 +64,16 @@ SingleFrame = Callable[[Account, bytes, int], bool]
 class _Shared:
     """What frames of one message have in common: all but a recipient's own, once it is known where that stands."""
 
-    __slots__ = ("after", "before", "body", "entry", "openings", "text")
+    __slots__ = ("account", "after", "before", "body", "entry", "openings", "text")
 
-    def __init__(self, entry: _Known, text: bytes, body: bytes) -> None:
-        self.entry, self.text, self.body = entry, text, body
+    def __init__(self, account: Account, entry: _Known, text: bytes, body: bytes) -> None:
+        self.account, self.entry, self.text, self.body = account, entry, text, body
         self.before = self.after = b""
         self.openings: dict[int, tuple[bytes, Batch]] = {}  # by the length of what is their own
 
     def cut(self, begin: int, end: int) -> None:
         """The recipient's own is from `begin` to `end` of the body."""
+        self.account.own = self.body[begin:end]
         self.before, self.after = self.body[:begin], self.body[end:]
         self.openings.clear()
 
@@ -165,7 +166,7 @@ def single_frame(
         credit -= 1
         shared = next((each for each in recent if each.text == text), None)
         if shared is None:
-            shared = _Shared(entry, text, body)
+            shared = _Shared(account, entry, text, body)
             own = account.own
             if own and body.count(own) == 1:
                 at = body.find(own)
