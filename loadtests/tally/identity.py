@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
+from itertools import repeat
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -43,6 +44,8 @@ class MessageIdentity(NamedTuple):
 _MASK: Final = (1 << 64) - 1
 CHECK_DIGITS: Final = 16
 """Of every check value."""
+_FEW: Final = 8
+"""So many check values are not worth arrays."""
 
 
 class Seal:
@@ -77,6 +80,13 @@ class Seal:
 
     def texts(self, bases: Sequence[int], seqs: Sequence[int], due_ns: Times, sent_ns: int) -> list[str]:
         """The check values of messages that leave together, as they travel; `bases` is one for all, or one for each."""
+        if len(seqs) <= _FEW:
+            sent = sent_ns * self.of_sent
+            each = bases if len(bases) > 1 else repeat(bases[0])
+            return [
+                f"{base + sent + seq * self.of_seq + due * self.of_due & _MASK:016x}"
+                for base, seq, due in zip(each, seqs, due_ns.tolist(), strict=False)
+            ]
         numbers = np.arange(seqs.start, seqs.stop) if isinstance(seqs, range) else np.array(seqs, dtype=np.int64)
         found = due_ns.view(np.uint64) * np.uint64(self.of_due)
         found += numbers.view(np.uint64) * np.uint64(self.of_seq)

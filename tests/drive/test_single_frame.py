@@ -204,7 +204,7 @@ def test_a_frame_that_is_its_recipients_own_alone_is_not_decoded(monkeypatch: py
 
     monkeypatch.setattr("loadtests.drive.consume.single_frame.attrgetter", counting)
     side, target = Side("websocket", short=True), Target("websocket")
-    for seq in range(2000):
+    for _ in range(2000):
         for consumer in range(3):
             for chunk in target.reads(consumer, "as it is", BEGIN, 0):
                 side.read(consumer, chunk, BEGIN + SLICE_NS)
