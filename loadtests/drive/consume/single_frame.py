@@ -55,7 +55,9 @@ _CONTEXT: Final = 12
 """Bytes before the first that differs that count as a recipient's own."""
 _RECENT: Final = 4
 _CREDIT: Final = 1000
-"""Frames in a row that are decoded in vain, as it were, until recognising is given up."""
+"""So many more frames may be decoded than were recognised; then recognising is given up."""
+_COMPARED: Final = 7
+"""Comparing two frames byte by byte takes as long as decoding so many."""
 
 SingleFrame = Callable[[Account, bytes, int], bool]
 """(account, what a read returned, now in ns of the run clock): whether it is accounted. The account follows nothing."""
@@ -174,7 +176,11 @@ def single_frame(
             recent.insert(0, shared)
             del recent[_RECENT:]
         else:
-            account.own = shared.own(body) or shared.differs(body)
+            own = shared.own(body)
+            if not own:
+                own = shared.differs(body)
+                credit -= _COMPARED
+            account.own = own
 
     def account_single(account: Account, chunk: bytes, now_ns: int) -> bool:
         nonlocal left, credit
