@@ -237,7 +237,7 @@ def single_frame(
                     log += (account, now_ns, batch)
                     if credit > 0 and not before:
                         compare(account, entry, text, body)
-                    elif not credit:
+                    elif credit <= 0:
                         recent.clear()
                     return True
                 before.append(entry)
