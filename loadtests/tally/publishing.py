@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import chain, repeat
 from typing import Literal, Protocol
 
 import numpy as np
@@ -18,6 +17,7 @@ from loadtests.model.records import Published, PublishTimes, Record, Settled
 from loadtests.tally.histogram import Histogram, Times, buckets_of_us
 
 Outcome = Literal["FAILED", "UNKNOWN"]
+Some = Sequence[int] | Times
 _SAID = 120
 _AT_ONCE = 4096  # messages whose times are kept until they are counted together: half a millisecond
 _WORDS = 16
@@ -32,7 +32,7 @@ class _Cell:
     def __init__(self) -> None:
         self.sent = 0
         self.not_offered = 0
-        self.left: list[tuple[int, Sequence[int] | Times, Sequence[int] | None]] = []  # not in own and blocked yet
+        self.left: list[tuple[int, Some, Some | None]] = []  # ns of left, due, blocked; not counted yet
         self.own: Counter[int] = Counter()
         self.blocked: Counter[int] = Counter()
         self.receivers_min = -1
@@ -46,8 +46,8 @@ class _Cell:
         due_ns = np.concatenate([due for _, due, _ in self.left])
         own_us = (np.repeat(np.array([left for left, _, _ in self.left], dtype=np.int64), counts) - due_ns) // 1000
         if any(blocked is not None for _, _, blocked in self.left):
-            each = (repeat(0, n) if b is None else b for n, (_, _, b) in zip(counts, self.left, strict=True))
-            blocked_us = np.fromiter(chain.from_iterable(each), np.int64, total)
+            each = [[0] * n if b is None else b for n, (_, _, b) in zip(counts, self.left, strict=True)]
+            blocked_us = np.concatenate(each) // 1000
             own_us -= blocked_us
             _count(self.blocked, blocked_us)
         else:
@@ -98,16 +98,16 @@ class PublishTally:
         self,
         group: int,
         due_slice: int,
-        due_ns: Sequence[int] | Times,
+        due_ns: Some,
         left_ns: int,
-        blocked_us: Sequence[int] | None = None,
+        blocked_ns: Some | None = None,
     ) -> None:
         """Messages of one due slice, which are in some `row`, left at one moment; None = none was blocked."""
         count = len(due_ns)
         cell = self._cell(group, due_slice)
         cell.sent += count
         self.sent_total += count
-        cell.left.append((left_ns, due_ns, blocked_us))
+        cell.left.append((left_ns, due_ns, blocked_ns))
         self._unfolded += count
         if self._unfolded > _AT_ONCE:
             self._fold()

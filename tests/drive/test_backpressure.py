@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,5 +46,8 @@ def test_no_part_is_negative_or_longer_than_the_delay(steps) -> None:
     for step, gap in steps:
         now += gap
         backpressure.caught_up() if step == "caught_up" else getattr(backpressure, step)(now)
-        for due in (0, now // 2, now):
+        dues = [0, now // 2, now]
+        each = backpressure.of_each(np.array(dues), now)
+        for number, due in enumerate(dues):
             assert 0 <= backpressure.of(due, now) <= now - due
+            assert backpressure.of(due, now) == (0 if each is None else each[number])

@@ -69,7 +69,7 @@ def test_rows_of_a_stream_are_gapless_from_0_and_counts_agree(batches) -> None:
 def test_outcomes_are_ranges_and_receivers_are_kept() -> None:
     tally = PublishTally()
     tally.row(9, 5, 5, 0, 5, 6)
-    tally.sent(0, 5, [LEFT - 7000] * 6, LEFT, [7] * 6)
+    tally.sent(0, 5, [LEFT - 7000] * 6, LEFT, [7000] * 6)
     tally.answered(0, 5, 3, 2)
     tally.answered(0, 5, 0, 1)
     for seq in (3, 4):

@@ -20,6 +20,10 @@ Invariants:
 
 from __future__ import annotations
 
+import numpy as np
+
+from loadtests.tally.histogram import Times
+
 
 class Backpressure:
     """The open stretch of blocked time of one publisher; times are ns of the run clock."""
@@ -70,3 +74,11 @@ class Backpressure:
             return 0
         end = now_ns if self._until is None else min(now_ns, self._until)
         return max(0, end - max(due_ns, self._from))
+
+    def of_each(self, due_ns: Times, now_ns: int) -> Times | None:
+        """`of` many at once; None: nothing is blocked of any."""
+        if self._from is None:
+            return None
+        end = now_ns if self._until is None else min(now_ns, self._until)
+        blocked: Times = np.maximum(end - np.maximum(due_ns, self._from), 0)
+        return blocked

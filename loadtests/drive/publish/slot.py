@@ -272,7 +272,7 @@ class Slot:
         else:
             slices = head // SLICE_NS, now // SLICE_NS
             stream, seq, channel = self._streams.give_up(self._cursor.block.routes[self._cursor.at], slices)
-            self._tally.sent(self.plan.group, slices[0], [head], now, [blocked // 1000])
+            self._tally.sent(self.plan.group, slices[0], [head], now, [blocked])
             self._tally.settled(stream, seq, "FAILED", now)
             self._failed(channel, "not sent within the delivery limit", 1)
         self._cursor.at += 1
@@ -304,10 +304,7 @@ class Slot:
         if count < len(due):
             due = due[:count]
         cursor.at += count
-        blocked = None
-        if self._backpressure.open:
-            blocked = [self._backpressure.of(ns, left) // 1000 for ns in due.tolist()]
-        self._tally.sent(self.plan.group, due_slice, due, left, blocked)
+        self._tally.sent(self.plan.group, due_slice, due, left, self._backpressure.of_each(due, left))
         self._open.append(_Open(due_slice, now, made.routes, made.seqs, len(made.data) // len(made.seqs)))
         self.outstanding += count
         return count
