@@ -13,7 +13,6 @@ from benchmarks.obtaining import MissingError
 from benchmarks.ours import OwnRun, run_ours
 from benchmarks.profile_text import Load
 from benchmarks.session import PLAIN_100, Session, costs, lost, median_cost
-from loadtests.model.profile.tables import Run
 
 PACED = (5_000, 20_000)
 FLOOD = Load(
@@ -89,7 +88,7 @@ def paced(rate: int) -> Callable[[Session], dict[str, Measured]]:
             f"{number(run.published_per_s)} published/s at {number(percent)} % of a core, {number(cost)} CPU-s per "
             f"million; own lag p50 {number(lag['p50'])} ms, p99 {number(lag['p99'])} ms"
         )
-        facts = {"percent": percent, "cost": cost, "nap": Run.model_fields["nap_us"].default}
+        facts = {"percent": percent, "cost": cost}
         return {
             f"paced-{rate}": Measured(values=(percent,), detail=detail, facts=facts),
             f"paced-{rate}-lag": Measured(values=(lag["p99"],) if lag["p99"] is not None else (), facts=facts),

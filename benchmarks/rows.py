@@ -25,10 +25,10 @@ _AGAINST_PEER = (
 )
 
 
-def _peer(key: str, name: str, limit: float | None, reason: str = _AGAINST_PEER) -> Row:
+def _peer(key: str, name: str, limit: float | None, reason: str = _AGAINST_PEER, *, optional: bool = False) -> Row:
     return Row(
         key=key, section=PEERS, name=f"{name}: its CPU per message ÷ ours", unit="×", limit=limit, better="more",
-        reason=reason,
+        reason=reason, optional=optional,
     )  # fmt: skip
 
 
@@ -86,12 +86,12 @@ ROWS: tuple[Row, ...] = (
         "95 % of a core would carry it to {floor_most}/s. Beside us the sender used {sender} % of its core.",
     ),
     _peer("peer-websocket-client", "websocket-client under gevent, 200 × 20/s", 6),
-    _peer("peer-websockets", "`websockets` on asyncio", 6),
+    _peer("peer-websockets", "`websockets` on asyncio", 6, optional=True),
     _peer("peer-websockets-uvloop", "`websockets` on uvloop", 6),
     _peer("peer-picows", "picows on uvloop", 1.5),
     _peer("peer-picows-personal", "picows on uvloop, frames that differ", 1.0),
     _peer("peer-node", "Node `ws`", 1.5),
-    _peer("peer-k6", "k6", None),
+    _peer("peer-k6", "k6", None, optional=True),
     _peer(
         "peer-python-socketio", "python-socketio, 100 × 100/s", 6,
         "The peer spends {peer} CPU-s per million, we {ours} on the same 100 connections.",
@@ -128,11 +128,12 @@ ROWS: tuple[Row, ...] = (
         for row in (
             Row(
                 key=f"paced-{rate}", section=PUBLISHING, name=f"CPU for {rate:,} publishes/s, evenly paced",
-                unit="% of a core", limit=most, reason="{cost} CPU-s per million; the pacer naps {nap} us.",
+                unit="% of a core", limit=most,
+                reason="{cost} CPU-s per million: every `run.nap_us` (500) a wake, a send and an answer.",
             ),
             Row(
                 key=f"paced-{rate}-lag", section=PUBLISHING, name=f"own lag p99 at {rate:,} publishes/s", unit="ms",
-                limit=1, reason="At {percent} % of a core; the pacer naps {nap} us.",
+                limit=1, reason="At {percent} % of a core; a message waits for up to `run.nap_us` = 500.",
             ),
         )
     ),
