@@ -145,11 +145,17 @@ def plain(value: Number | None, unit: str) -> str:
     return FORMATS[unit](value)
 
 
-def number(value: Number | None, unit: str, sign: str = "") -> Markup:
-    """The number as HTML, with its raw value."""
+def exact(value: Number | None, unit: str) -> str:
+    """A number that somebody chose, such as a limit: `5 s`, not `5.00 s`."""
+    return re.sub(r"\.(\d*?)0+(?!\d)", lambda found: f".{found[1]}" if found[1] else "", plain(value, unit))
+
+
+def number(value: Number | None, unit: str, sign: str = "", *, chosen: bool = False) -> Markup:
+    """The number as HTML, with its raw value; `chosen` by somebody rather than measured."""
     if value is None or not math.isfinite(value):
         return Markup('<span class="none" title="{}">{}</span>').format(WHY_UNKNOWN, UNKNOWN)
-    return Markup('<data class="n" value="{}">{}{}</data>').format(repr(value), sign, FORMATS[unit](value))
+    shown = exact(value, unit) if chosen else plain(value, unit)
+    return Markup('<data class="n" value="{}">{}{}</data>').format(repr(value), sign, shown)
 
 
 def came(spread: ConsumerSpread, which: Literal["p50", "p95", "max"]) -> Markup:
@@ -158,14 +164,14 @@ def came(spread: ConsumerSpread, which: Literal["p50", "p95", "max"]) -> Markup:
     if beyond is None:
         return number(getattr(spread, which), "s")
     return Markup('<span class="bad" title="did not come back within the limit">{}</span>').format(
-        number(beyond, "s", "> ")
+        number(beyond, "s", "> ", chosen=True)
     )
 
 
 def came_plain(spread: ConsumerSpread, which: Literal["p50", "p95", "max"]) -> str:
     """The same as text."""
     beyond = spread.beyond_s.get(which)
-    return plain(getattr(spread, which), "s") if beyond is None else f"> {plain(beyond, 's')}"
+    return plain(getattr(spread, which), "s") if beyond is None else f"> {exact(beyond, 's')}"
 
 
 def recovery_line(back: RecoveryResult) -> str:
@@ -174,7 +180,7 @@ def recovery_line(back: RecoveryResult) -> str:
     limits = [f"{said_of(x)} {x.verdict.value}" for x in back.limits]
     return (
         f"{back.fault}: recovery {plain(back.recovery_s, 's')}, outage {plain(back.outage_s, 's')} "
-        f"({''.join(f'{text}, ' for text in limits)}not recovered beyond {plain(back.limit_s, 's')}); "
+        f"({''.join(f'{text}, ' for text in limits)}not recovered beyond {exact(back.limit_s, 's')}); "
         f"clients fresh p50 {came_plain(fresh, 'p50')}, p95 {came_plain(fresh, 'p95')}, "
         f"max {came_plain(fresh, 'max')}, not back {plain(back.consumers.steady.not_recovered, 'count')} "
         f"of {plain(back.consumers.steady.clients, 'count')}; {back.summary}"
@@ -182,15 +188,15 @@ def recovery_line(back: RecoveryResult) -> str:
 
 
 def said_of(judge: FaultLimit) -> str:
-    """`recovery_s ≤ 5.00 s`."""
-    return f"{judge.measure} {bound(judge.measure)} {plain(judge.limit, unit_of(judge.measure))}"
+    """`recovery_s ≤ 5 s`."""
+    return f"{judge.measure} {bound(judge.measure)} {exact(judge.limit, unit_of(judge.measure))}"
 
 
 def limit(value: Number | None, unit: str, side: str = "≤") -> Markup:
     """A limit with its side; the dash says that none was set."""
     if value is None:
         return Markup('<span class="none" title="no limit was set">{}</span>').format(UNKNOWN)
-    return number(value, unit, f"{side} ")
+    return number(value, unit, f"{side} ", chosen=True)
 
 
 # -- words
@@ -364,3 +370,8 @@ def in_words(values: Mapping[str, Number | str | None]) -> list[Markup]:
 def _with_unit(value: Number, unit: str) -> str:
     known = {"ms": ms, "s": seconds, "MB": mb, "%": percent}.get(unit)
     return known(value) if known else f"{count(value)} {unit}".strip()
+
+
+def unbroken(text: str) -> str:
+    """The text with each number and its unit on one line."""
+    return re.sub(r"(?<=\d) (?=(?:s|ms|µs|MB|%|/s|MB/h|min|h)\b|%)", "\u00a0", text)

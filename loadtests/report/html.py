@@ -26,6 +26,7 @@ from loadtests.report.formats import (
     number,
     plain,
     receiving,
+    unbroken,
     unit_of,
     when,
     where_of,
@@ -33,7 +34,13 @@ from loadtests.report.formats import (
 from loadtests.report.text import MOST, NOT_KNOWN, answer, faults_of, told
 from loadtests.report.timeline import pair, panels, roots
 
-BESIDE = frozenset({"published", "links", "memory", "cpu", "other"})
+BESIDE = {
+    "published": "published per second",
+    "links": "round trips through the links",
+    "memory": "memory",
+    "cpu": "CPU",
+    "other": "deviations",
+}
 """Panels of the timeline that few verdicts need."""
 SECTIONS = (
     ("verdict", "Verdict"),
@@ -71,7 +78,7 @@ def environment() -> Environment:
     made.filters["came"] = came
     made.filters["plain"] = plain
     made.filters["contents"] = contents
-    for said in (when, receiving, in_words, label_of, where_of):
+    for said in (when, receiving, in_words, label_of, where_of, unbroken):
         made.filters[said.__name__] = said
     return made
 
@@ -108,13 +115,14 @@ def render_html(results: Results) -> str:
             passed=[(i, c) for i, c in enumerate(results.checks) if c.verdict is Verdict.PASS],
             not_passed=[(i, c) for i, c in enumerate(results.checks) if c.verdict is not Verdict.PASS],
             says_nothing=says_nothing,
+            silent=silent(results),
             by_route=[
                 row
                 for x in results.routes
                 for row in ((x.group, x.latency_ms), (f"{x.group}, calm", x.calm_latency_ms))
             ],
             parts_of=parts_of,
-            beside=[p.name for p in timeline if p.name in BESIDE],
+            beside={p.name: BESIDE[p.name] for p in timeline if p.name in BESIDE},
             growth_gist=growth_gist(results),
             unknown=unknown,
             pairs=matched,
@@ -173,6 +181,15 @@ def judging(results: Results, *names: str) -> list[tuple[int, Check]]:
 def says_nothing(what: Interference) -> bool:
     """Whether a row would hold no figure and no finding."""
     return what.touched is None and not what.lost and all(s.p50 is None for s in (what.before, what.during, what.after))
+
+
+def silent(results: Results) -> dict[str, list[str]]:
+    """What was compared in vain -> around which faults."""
+    found: dict[str, list[str]] = {}
+    for it in results.interference:
+        if says_nothing(it):
+            found.setdefault(f"{it.what} {it.name}", []).append(it.fault)
+    return found
 
 
 def parts_of(spreads: dict[str, dict[str, Spread]]) -> list[tuple[str, Spread]]:

@@ -69,7 +69,7 @@
     for (const row of body.rows)
       [...row.cells].forEach((cell, column) => { if (cell.colSpan === 1 && column) cell.dataset.label = heads[column]?.textContent ?? ""; });
     const movable = [...body.rows].filter((row) => row.cells.length === heads.length && !row.matches(".total, .fold"));
-    if (movable.length < 4) continue;
+    if (movable.length < 6) continue;
     heads.forEach((head, column) => {
       const button = document.createElement("button");
       button.type = "button";

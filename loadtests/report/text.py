@@ -10,6 +10,7 @@ from loadtests.model.results import Away, Check, RecoveryResult, Results, Verdic
 from loadtests.report.formats import (
     bound,
     contents,
+    exact,
     label_of,
     measure_of,
     plain,
@@ -112,9 +113,10 @@ def answer(results: Results) -> str:
             return f"{'Yes' if yes_or_no else 'Every limit held'}: {'; '.join(_held(results))}."
         case Verdict.FAIL:
             broken = [r.check for r in told(results) if r.check is not None and r.check.verdict is Verdict.FAIL]
-            said = [_broken(results, c) for c in broken[:MOST]] or results.reasons[:1]
-            more = [f"{len(broken) - MOST} more broken"] if len(broken) > MOST else []
-            return f"{'No' if yes_or_no else 'Not every limit held'}: {'; '.join(said + more)}."
+            said = [_broken(results, c) for c in broken[:1]] or results.reasons[:1]
+            more = len(broken) - 1
+            said += [f"{more} more limit{'s are' if more > 1 else ' is'} broken"] if more > 0 else []
+            return f"{'No' if yes_or_no else 'Not every limit held'}: {'; '.join(said)}."
         case Verdict.ABORTED:
             return f"Not known, for the run was cut short: {_cause(results)}."
         case Verdict.UNKNOWN:
@@ -125,7 +127,10 @@ def _cause(results: Results) -> str:
     first = next(iter(told(results)), None)
     if first is None:
         return "no reason is told"
-    return first.text if first.check is None else f"{label_of(first.check.name)}: {first.check.summary}"
+    if first.check is None:
+        return first.text
+    label = label_of(first.check.name)  # a condition is named by what should be, and its summary says what is
+    return first.check.summary if label == first.check.name else f"{label}: {first.check.summary}"
 
 
 def _held(results: Results) -> list[str]:
@@ -170,7 +175,7 @@ def _overcome(results: Results) -> str:
     limits = [x.limit for back in results.recovery for x in back.limits if x.measure == "recovery_s"]
     limits = limits or [back.limit_s for back in results.recovery]
     within = f"within {plain(longest, 's')}" if longest else "as soon as it was lifted"
-    said = f"{each} was overcome {within} (limit {plain(min(limits), 's')})"
+    said = f"{each} was overcome {within} (limit {exact(min(limits), 's')})"
     fresh = [back.consumers.first_fresh.max for back in results.recovery]
     if None in fresh:
         return said
@@ -185,16 +190,26 @@ def _check_of(results: Results, label: str, where: str = "") -> Check | None:
 
 
 def _measured(check: Check) -> str:
-    """`latency p95: 12.1 ms (in calm phases, limit 100 ms)`."""
-    unit = unit_of(check.name)
+    """`latency p95 12.1 ms (in calm phases, limit 100 ms)`, `1 client never let in (in calm phases, limit 0)`."""
+    unit, label = unit_of(check.name), label_of(check.name)
     side = "at least " if bound(check.name) == "≥" else ""
-    limit = "" if check.limit is None else f"limit {side}{plain(check.limit, unit)}"
+    limit = "" if check.limit is None else f"limit {side}{exact(check.limit, unit)}"
     inside = ", ".join(filter(None, (where_of(check.name), limit)))
-    return f"{label_of(check.name)}: {plain(check.measured, unit)}{f' ({inside})' if inside else ''}"
+    value = plain(check.measured, unit)
+    said = f"{value} {_one(label) if check.measured == 1 else label}" if unit == "count" else f"{label} {value}"
+    return f"{said} ({inside})" if inside else said
+
+
+def _one(label: str) -> str:
+    """A label that begins with a word in the plural, of one."""
+    first, space, rest = label.partition(" ")
+    return re.sub(r"(?:(ies)|(?<=[cs]h)es|s)$", lambda found: "y" if found[1] else "", first) + space + rest
 
 
 def _broken(results: Results, check: Check) -> str:
-    if check.measured is None or check.limit is None or label_of(check.name) == check.name:
+    if label_of(check.name) == check.name:
+        return check.summary
+    if check.measured is None or check.limit is None:
         return f"{label_of(check.name)}: {check.summary}"
     after = ", ".join(faults_of(results, check))
     return f"{_measured(check)}{f', after {after}' if after else ''}"
@@ -212,7 +227,7 @@ def faults_of(results: Results, check: Check) -> list[str]:
 
 def _check(check: Check) -> TextLine:
     unit = unit_of(check.name)
-    limit = "" if check.limit is None else f" (limit {bound(check.name)} {plain(check.limit, unit)})"
+    limit = "" if check.limit is None else f" (limit {bound(check.name)} {exact(check.limit, unit)})"
     return TextLine(
         text=f"  {check.verdict.value:<8} {check.name}: {check.summary}{limit}", style=_STYLE[check.verdict]
     )

@@ -111,19 +111,19 @@ def _panel(
     return DrawnPanel(name=name, title=kind.title, plot=plot, seen=seen(results, kind, names), keys=keys)
 
 
-SAID = 4
-"""Of so many series a panel's words tell the course; the others are in `results.json`."""
+SAID = 3
+"""Of so many series, and so many holes, a panel's words tell; the others are in `results.json`."""
 
 
 def seen(results: Results, kind: Kind, names: list[str]) -> str:
     """What a panel shows, in words: of each series its peak, its usual value and its holes, and in which fault."""
-    said = [f"{label_of(name)} {_course(results, name, kind)}" for name in names[:SAID]]
+    said = [f"{label_of(name)} {_course(results, name, kind, holes=i == 0)}" for i, name in enumerate(names[:SAID])]
     if len(names) > SAID:
         said.append(f"{len(names) - SAID} more")
     return "; ".join(said) + "."
 
 
-def _course(results: Results, name: str, kind: Kind) -> str:
+def _course(results: Results, name: str, kind: Kind, *, holes: bool) -> str:
     line, unit = results.timeline, kind.unit
     values = line.series[name]
     known = sorted(v for v in values if v is not None)
@@ -132,12 +132,16 @@ def _course(results: Results, name: str, kind: Kind) -> str:
     usual, least, most = known[len(known) // 2], known[0], known[-1]
     if least == most:
         return f"is always {plain(usual, unit)}"
-    peak = values.index(most)
-    said = [f"mostly {plain(usual, unit)}, at most {plain(most, unit)} {_when(results, peak, peak + 1)}"]
-    if usual and not kind.sampled:
+    said = [f"mostly {plain(usual, unit)}"]
+    if most > usual:
+        peak = values.index(most)
+        said.append(f"at most {plain(most, unit)} {_when(results, peak, peak + 1)}")
+    if usual and holes:
         inside = range(*_ends(values))
-        holes = _stretches([i for i in inside if not values[i]])
-        said += [f"{'nothing' if least == 0 else 'no value'} {_when(results, *hole)}" for hole in holes[:SAID]]
+        empty = _stretches([i for i in inside if not values[i] and not (kind.sampled and values[i] is None)])
+        for start, end in empty[:SAID]:
+            none = "no value" if values[start] is None else "nothing"
+            said.append(f"{none} {_when(results, start, end)}")
     return ", ".join(said)
 
 
