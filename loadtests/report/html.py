@@ -179,8 +179,8 @@ def judging(results: Results, *names: str) -> list[tuple[int, Check]]:
 
 
 def says_nothing(what: Interference) -> bool:
-    """Whether a row would hold no figure and no finding."""
-    return what.touched is None and not what.lost and all(s.p50 is None for s in (what.before, what.during, what.after))
+    """Whether a comparison has neither a finding nor a figure of the time in which the fault was in force."""
+    return what.touched is None and not what.lost and what.during.p50 is None
 
 
 def silent(results: Results) -> dict[str, list[str]]:
