@@ -96,6 +96,12 @@ def render_html(results: Results) -> str:
     recoveries = {n: c for _, back, n in matched if back is not None and (c := recovery_chart(n, back)) is not None}
     histograms = histogram_charts(results)
     growth = growth_chart(results)
+    cpu, memory = results.harness.cpu_percent, results.harness.rss_mb
+    processes = sorted(cpu.keys() | memory.keys())
+
+    def measured(process: str) -> bool:
+        return (cpu.get(process), memory.get(process)) != (None, None)
+
     plots: dict[str, Model] = roots(timeline)
     for chart in [*recoveries.values(), *histograms, *([growth] if growth else [])]:
         plots[f"plot-{chart.name}"] = chart.plot
@@ -132,7 +138,8 @@ def render_html(results: Results) -> str:
             histogram_charts=histograms,
             growth_chart=growth,
             growth_limit=growth_limit,
-            processes=sorted(results.harness.cpu_percent.keys() | results.harness.rss_mb.keys()),
+            processes=[p for p in processes if measured(p)],
+            unmeasured=[p for p in processes if not measured(p)],
             columns=columns,
             unit_of=unit_of,
             bound=bound,

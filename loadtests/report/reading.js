@@ -33,7 +33,7 @@
     const wanted = "#" + parts.join("&");
     if (wanted !== (location.hash || "#")) history.replaceState(null, "", wanted);
     const label = document.querySelector(".controls .shown");
-    if (label) label.textContent = shown ? `${shown[0].toFixed(1)} s to ${shown[1].toFixed(1)} s` : "";
+    if (label) label.textContent = shown ? `shown: ${shown[0].toFixed(1)} s to ${shown[1].toFixed(1)} s` : "";
   };
   let due = 0;
   const later = () => { clearTimeout(due); due = setTimeout(write, 150); };
