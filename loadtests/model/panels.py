@@ -90,7 +90,8 @@ UNSAID = r"^(memory|rss|uss|cpu|link_delay)(_mb|_percent|_ms)?[:/. ]+|^latency_|
 FAULT, RECOVERY, NOTE = "fill:fault", "fill:recovery", "stroke:note"
 """Roles of what is drawn across every panel: a fault in force, a recovery, something that the user wrote down."""
 
-FONT = "system-ui, sans-serif"
+FONT = "Helvetica, Arial, Liberation Sans, DejaVu Sans, sans-serif"
+"""Of what is drawn: by name, since some canvases take `system-ui` for a serif."""
 DASHES = ("solid", "dashed", "dotted", "dotdash")
 COLOURS = 8
 

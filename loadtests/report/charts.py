@@ -11,7 +11,7 @@ from bokeh.plotting import figure
 
 from loadtests.model.results import Bars, ConsumerSpread, Growth, RecoveryResult, Results
 from loadtests.report.drawing import Key, canvas, column, hover, lines, mark, put, tick_numbers
-from loadtests.report.formats import measure_of, seconds, words_of
+from loadtests.report.formats import came_plain, measure_of, ms, plain, seconds, slope, words_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,7 @@ class Chart:
 
     name: str
     caption: str
+    seen: str  # in words
     plot: figure
     keys: list[Key]
 
@@ -48,7 +49,14 @@ def recovery_chart(number: int, recovery: RecoveryResult) -> Chart | None:
         source = ColumnDataSource({"t": column([values[0], *values, end]), what: column([0.0, *steps, share])})
         keys += lines(plot, source, name, [(what, what.replace("_", " "))], stepped=True, first=place)
     caption = f"Share of all clients that were back; dashed: not back beyond {seconds(recovery.limit_s)}"
-    return Chart(name=name, caption=caption, plot=plot, keys=keys)
+    seen = "; ".join(_came(what, getattr(recovery.consumers, what)) for what in known) + "."
+    return Chart(name=name, caption=caption, seen=seen, plot=plot, keys=keys)
+
+
+def _came(what: str, spread: ConsumerSpread) -> str:
+    back = f"{plain(spread.back, 'count')} of {plain(spread.clients, 'count')} clients came"
+    half, last = came_plain(spread, "p50"), came_plain(spread, "max")
+    return f"{what.replace('_', ' ')}: {back}, half of all by {half}, the last by {last}"
 
 
 def histogram_charts(results: Results) -> list[Chart]:
@@ -83,7 +91,17 @@ def _histogram(number: int, caption: str, group: dict[str, Bars]) -> Chart:
         keys.append(Key(renderer=f"{name}:{what}", label=name_of(what), colour=str(place + 1), dash="solid"))
         if place == 0:
             hover(plot, source, [("up to", "t", "ms"), (keys[0].label, "count", "count")])
-    return Chart(name=name, caption=caption, plot=plot, keys=keys)
+    seen = "; ".join(_peak(what, bars) for what, bars in group.items()) + "."
+    return Chart(name=name, caption=caption, seen=seen, plot=plot, keys=keys)
+
+
+def _peak(what: str, bars: Bars) -> str:
+    there = [i for i, n in enumerate(bars.count) if n]
+    if not there:
+        return f"{name_of(what)}: no sample"
+    low, most, high = there[0], max(there, key=bars.count.__getitem__), there[-1]
+    up_to = [ms(bars.upper_ms[i]) for i in (most, low, high)]
+    return f"{name_of(what)}: highest bar up to {up_to[0]}, the first up to {up_to[1]}, the last up to {up_to[2]}"
 
 
 def _lows(upper: Sequence[float]) -> list[float]:
@@ -133,4 +151,8 @@ def growth_chart(results: Results) -> Chart | None:
     mark(plot, 0, "ink", dash="solid")
     for limit in sorted({x for g in known if (x := growth_limit(results, g)) is not None}):
         mark(plot, limit, "limit")
-    return Chart(name="growth", caption="Slope with its 95 % interval; dashed upright line: limit", plot=plot, keys=[])
+    slopes = [
+        f"{row} {slope(g.slope_mb_per_h)}" for row, g in zip(rows, known, strict=True) if g.slope_mb_per_h is not None
+    ]
+    caption = "Slope with its 95 % interval; dashed upright line: limit"
+    return Chart(name="growth", caption=caption, seen="; ".join(slopes) + ".", plot=plot, keys=[])

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from bokeh.models import Model
@@ -12,23 +11,45 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from loadtests.model.kinds import added, part
-from loadtests.model.results import Check, FaultResult, Results, Verdict, to_json
+from loadtests.model.results import Check, Interference, Results, RouteResult, Spread, Verdict, to_json
 from loadtests.model.runconfig import sha256_of
 from loadtests.report.charts import growth_chart, growth_limit, histogram_charts, recovery_chart
 from loadtests.report.embed import bokeh_script, document_json, package_text
-from loadtests.report.formats import anything, bound, came, contents, limit, number, unit_of
-from loadtests.report.text import NOT_KNOWN
+from loadtests.report.formats import (
+    bound,
+    came,
+    contents,
+    in_words,
+    label_of,
+    limit,
+    measure_of,
+    number,
+    plain,
+    receiving,
+    unbroken,
+    unit_of,
+    when,
+    where_of,
+)
+from loadtests.report.text import MOST, NOT_KNOWN, answer, faults_of, told
 from loadtests.report.timeline import pair, panels, roots
 
+BESIDE = {
+    "published": "published per second",
+    "links": "round trips through the links",
+    "memory": "memory",
+    "cpu": "CPU",
+    "other": "deviations",
+}
+"""Panels of the timeline that few verdicts need."""
 SECTIONS = (
     ("verdict", "Verdict"),
     ("numbers", "Numbers"),
     ("faults", "Faults"),
-    ("effect", "Effect"),
-    ("interference", "Interference"),
     ("timeline", "Timeline"),
+    ("recovery", "Each fault"),
+    ("interference", "Interference"),
     ("delivery", "Delivery"),
-    ("recovery", "Recovery"),
     ("latency", "Latency"),
     ("growth", "Growth"),
     ("checks", "Checks"),
@@ -37,8 +58,6 @@ SECTIONS = (
     ("configuration", "Configuration"),
     ("log", "Log"),
 )
-
-Reason = tuple[str, int | None, Check | None]
 
 
 @cache
@@ -56,9 +75,11 @@ def environment() -> Environment:
     )
     made.filters["num"] = number
     made.filters["limit"] = limit
-    made.filters["any"] = anything
     made.filters["came"] = came
+    made.filters["plain"] = plain
     made.filters["contents"] = contents
+    for said in (when, receiving, in_words, label_of, where_of, unbroken):
+        made.filters[said.__name__] = said
     return made
 
 
@@ -75,6 +96,12 @@ def render_html(results: Results) -> str:
     recoveries = {n: c for _, back, n in matched if back is not None and (c := recovery_chart(n, back)) is not None}
     histograms = histogram_charts(results)
     growth = growth_chart(results)
+    cpu, memory = results.harness.cpu_percent, results.harness.rss_mb
+    processes = sorted(cpu.keys() | memory.keys())
+
+    def measured(process: str) -> bool:
+        return (cpu.get(process), memory.get(process)) != (None, None)
+
     plots: dict[str, Model] = roots(timeline)
     for chart in [*recoveries.values(), *histograms, *([growth] if growth else [])]:
         plots[f"plot-{chart.name}"] = chart.plot
@@ -85,16 +112,34 @@ def render_html(results: Results) -> str:
             r=results,
             shown=sha256_of(to_json(results).decode()),
             sections=SECTIONS,
-            reasons=reasons(results),
+            answer=answer(results),
+            reasons=told(results),
+            most=MOST,
+            opened=opened(results),
+            judging=partial(judging, results),
+            faults_of=partial(faults_of, results),
+            passed=[(i, c) for i, c in enumerate(results.checks) if c.verdict is Verdict.PASS],
+            not_passed=[(i, c) for i, c in enumerate(results.checks) if c.verdict is not Verdict.PASS],
+            says_nothing=says_nothing,
+            silent=silent(results),
+            by_route=[
+                row
+                for x in results.routes
+                for row in ((x.group, x.latency_ms), (f"{x.group}, calm", x.calm_latency_ms))
+            ],
+            parts_of=parts_of,
+            beside={p.name: BESIDE[p.name] for p in timeline if p.name in BESIDE},
+            growth_gist=growth_gist(results),
+            unknown=unknown,
             pairs=matched,
-            effect=effect,
             panels=timeline,
             has_latency=any(p.name == "latency" for p in timeline),
             recovery_charts=recoveries,
             histogram_charts=histograms,
             growth_chart=growth,
             growth_limit=growth_limit,
-            processes=sorted(results.harness.cpu_percent.keys() | results.harness.rss_mb.keys()),
+            processes=[p for p in processes if measured(p)],
+            unmeasured=[p for p in processes if not measured(p)],
             columns=columns,
             unit_of=unit_of,
             bound=bound,
@@ -102,52 +147,73 @@ def render_html(results: Results) -> str:
             none=number(None, "count"),
             none_at=Markup('<span class="none" title="not recovered within the limit, or not known">–</span>'),
             css=package_text("theme.css"),
-            script=package_text("plots.js"),
+            scripts=[package_text(name) for name in ("plots.js", "reading.js")],
             bokeh=bokeh_script(),
             plots=document_json(plots),
         )
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effect:
-    """What a fault did, the three figures that most have apart from the rest."""
-
-    p50: float | None  # added delay, ms
-    p99: float | None
-    hit: float | None  # connections
-    asked: dict[str, float | int | str]
-    rest: dict[str, float | int | str | None]
-
-
-_FIGURES = (
-    ("added_p50_ms", "p50_ms", "added_rtt_ms"),
-    ("added_p99_ms", "p99_ms"),
-    ("connections_hit", "connections_closed"),
+SECTION_OF = (
+    (
+        ("lost", "late", "repeated", "missing", "reordered", "foreign", "unasked", "delivery", "deliver", "stray"),
+        "delivery",
+    ),
+    (("undecodable", "protocol", "altered", "restamped", "received"), "delivery"),
+    (("latency", "service", "slowest"), "latency"),
+    (("growth", "cpu"), "growth"),
+    (("query",), "queries"),
+    (("own", "clean", "load"), "harness"),
 )
-"""Effective keys that say the three; the first that a kind has."""
+"""How the names of checks begin -> the section that has more of what they are about."""
 
 
-def effect(fault: FaultResult) -> Effect:
-    """The effective values of a fault for its row."""
-    said = [next((key for key in keys if isinstance(fault.effective.get(key), int | float)), None) for keys in _FIGURES]
-    rest = {key: value for key, value in fault.effective.items() if key not in said and not key.endswith("pid")}
-    asked = {key: value for key, value in fault.asked.items() if (key, value) != ("direction", "both")}
-
-    def figure(key: str | None) -> float | None:
-        value = None if key is None else fault.effective[key]
-        return value if isinstance(value, int | float) else None
-
-    p50, p99, hit = (figure(key) for key in said)
-    return Effect(p50=p50, p99=p99, hit=hit, asked=asked, rest=rest)
+def opened(results: Results) -> frozenset[str]:
+    """The sections that a reader of this verdict needs: those of its first reasons, and what went wrong beside them."""
+    first = [reason.check.name for reason in told(results)[:MOST] if reason.check is not None]
+    found = {section for begins, section in SECTION_OF if any(name.startswith(begins) for name in first)}
+    if results.harness.trouble:
+        found.add("harness")
+    if any(i.touched and not i.on_path for i in results.interference):
+        found.add("interference")
+    return frozenset(found)
 
 
-def reasons(results: Results) -> list[Reason]:
-    """The verdict's reasons, each with the check that it quotes, then the open checks that no reason quotes."""
-    quoted = {f"{c.name}: {c.summary}": (i, c) for i, c in reversed(list(enumerate(results.checks)))}
-    found: list[Reason] = [(text, *quoted.get(text, (None, None))) for text in results.reasons]
-    return found + [
-        ("", i, c)
-        for i, c in enumerate(results.checks)
-        if c.verdict is not Verdict.PASS and f"{c.name}: {c.summary}" not in results.reasons
-    ]
+def judging(results: Results, *names: str) -> list[tuple[int, Check]]:
+    """The checks that judge a number, with their places: those that it broke, or else all."""
+    all_ = [(i, c) for i, c in enumerate(results.checks) if {c.name, measure_of(c.name)} & set(names)]
+    return [(i, c) for i, c in all_ if c.verdict is Verdict.FAIL] or all_
+
+
+def says_nothing(what: Interference) -> bool:
+    """Whether a comparison has neither a finding nor a figure of the time in which the fault was in force."""
+    return what.touched is None and not what.lost and what.during.p50 is None
+
+
+def silent(results: Results) -> dict[str, list[str]]:
+    """What was compared in vain -> around which faults."""
+    found: dict[str, list[str]] = {}
+    for it in results.interference:
+        if says_nothing(it):
+            found.setdefault(f"{it.what} {it.name}", []).append(it.fault)
+    return found
+
+
+def parts_of(spreads: dict[str, dict[str, Spread]]) -> list[tuple[str, Spread]]:
+    """Rows of a table of two steps: what was asked, and which part of it."""
+    return [(f"{name}, {part}", spread) for name, parts in spreads.items() for part, spread in parts.items()]
+
+
+def growth_gist(results: Results) -> str:
+    """What the section on growth says, in a line."""
+    if not results.growth:
+        return "no memory of the target was sampled"
+    asked = [g for g in results.growth if growth_limit(results, g) is not None]
+    if not asked:
+        return "no limit of the slope was asked for"
+    return ", ".join(f"{g.process} {g.verdict}" for g in asked)
+
+
+def unknown(route: RouteResult) -> bool:
+    """Whether nothing is known of a route group."""
+    return route.owed is None and route.unique is None

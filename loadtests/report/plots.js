@@ -80,6 +80,15 @@ const Tickstorm = (() => {
     const from = Math.min(Math.max(start, whole[0]), whole[1] - width);
     span.setv({ start: from, end: from + width });
   };
+  /** The range that is shown, null where it is the whole run. */
+  const shown = () => {
+    const span = time();
+    return span && whole && (span.start !== whole[0] || span.end !== whole[1]) ? [span.start, span.end] : null;
+  };
+  const onrange = (tell) => {
+    const span = time();
+    if (span) for (const end of ["start", "end"]) span.properties[end].change.connect(tell);
+  };
   const around = (factor) => {
     const { start, end } = time();
     const middle = (start + end) / 2, half = ((end - start) / 2) * factor;
@@ -149,6 +158,6 @@ const Tickstorm = (() => {
     paint();
     root.dataset.drawn = "true";
   };
-  return { show, paint, theme, named, tagged, draw, range };
+  return { show, paint, theme, named, tagged, draw, range, shown, onrange };
 })();
 addEventListener("DOMContentLoaded", () => Tickstorm.draw());

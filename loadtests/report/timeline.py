@@ -27,6 +27,7 @@ from loadtests.model.panels import FAULT, FONT, NOTE, OTHER, PANELS, RECOVERY, U
 from loadtests.model.panels import Panel as Kind
 from loadtests.model.results import FaultResult, RecoveryResult, Results
 from loadtests.report.drawing import Key, canvas, column, crosshair, hover, lines, link, put, strips, tick_numbers
+from loadtests.report.formats import plain
 
 LANES_AT_MOST = 12
 PHASES = frozenset({"warm-up", "baseline", "fault", "recovery", "drain"})
@@ -40,6 +41,7 @@ class DrawnPanel:
     name: str
     title: str
     plot: figure
+    seen: str  # in words
     keys: list[Key] = field(default_factory=list)
 
 
@@ -106,7 +108,78 @@ def _panel(
     labels = [(n, label_of(n)) for n in names]
     keys = lines(plot, source, name, labels, bridged=kind.sampled)
     hover(plot, source, [("at", "t", "s"), *((label, n, kind.unit) for n, label in labels)])
-    return DrawnPanel(name=name, title=kind.title, plot=plot, keys=keys)
+    return DrawnPanel(name=name, title=kind.title, plot=plot, seen=seen(results, kind, names), keys=keys)
+
+
+SAID = 3
+"""Of so many series, and so many holes, a panel's words tell; the others are in `results.json`."""
+
+
+def seen(results: Results, kind: Kind, names: list[str]) -> str:
+    """What a panel shows, in words: of each series its peak, its usual value and its holes, and in which fault."""
+    said = [f"{label_of(name)} {_course(results, name, kind, holes=i == 0)}" for i, name in enumerate(names[:SAID])]
+    if len(names) > SAID:
+        said.append(f"{len(names) - SAID} more")
+    return "; ".join(said) + "."
+
+
+def _course(results: Results, name: str, kind: Kind, *, holes: bool) -> str:
+    line, unit = results.timeline, kind.unit
+    values = line.series[name]
+    known = sorted(v for v in values if v is not None)
+    if not known:
+        return "has no value"
+    usual, least, most = known[len(known) // 2], known[0], known[-1]
+    if least == most:
+        return f"is always {plain(usual, unit)}"
+    said = [f"mostly {plain(usual, unit)}"]
+    if most > usual:
+        peak = values.index(most)
+        said.append(f"at most {plain(most, unit)} {_when(results, peak, peak + 1)}")
+    if usual and holes:
+        inside = range(*_ends(values))
+        empty = _stretches([i for i in inside if not values[i] and not (kind.sampled and values[i] is None)])
+        for start, end in empty[:SAID]:
+            none = "no value" if values[start] is None else "nothing"
+            said.append(f"{none} {_when(results, start, end)}")
+    return ", ".join(said)
+
+
+def _ends(values: list[float | None]) -> tuple[int, int]:
+    """Where a series has its first value that is not 0, and behind its last."""
+    there = [i for i, v in enumerate(values) if v]
+    return (there[0], there[-1] + 1) if there else (0, 0)
+
+
+def _stretches(places: list[int]) -> list[tuple[int, int]]:
+    """Neighbours as one stretch, the end behind the last."""
+    found: list[tuple[int, int]] = []
+    for place in places:
+        if found and found[-1][1] == place:
+            found[-1] = (found[-1][0], place + 1)
+        else:
+            found.append((place, place + 1))
+    return found
+
+
+def _when(results: Results, start: int, end: int) -> str:
+    """`from 27.0 s to 30.0 s (redis-cut)`: a stretch of slices and the faults in force or just over."""
+    line = results.timeline
+    first, last = line.from_s + line.slice_s * start, line.from_s + line.slice_s * end
+    during = [f.name for f in results.faults if f.injected_s is not None and f.injected_s < last and
+              (f.healed_s is None or f.healed_s > first)]  # fmt: skip
+    at = f"at {plain(first, 's')}" if end - start == 1 else f"from {plain(first, 's')} to {plain(last, 's')}"
+    return f"{at} ({', '.join(dict.fromkeys(during))})" if during else at
+
+
+def _seen_of_lanes(results: Results) -> str:
+    said = [
+        f"{f.name} ({f.kind} on {f.link}) from {plain(f.injected_s, 's')} to {plain(f.healed_s, 's')}"
+        for f in results.faults
+        if f.injected_s is not None
+    ]
+    more = [f"{len(said) - LANES_AT_MOST} more"] if len(said) > LANES_AT_MOST else []
+    return "; ".join(said[:LANES_AT_MOST] + more) + "." if said else "No fault acted."
 
 
 Across = dict[str, ColumnDataSource]
@@ -167,7 +240,9 @@ def _lanes(results: Results, span: Range1d, first: float, last: float) -> DrawnP
     for lane, spans in lanes.items():
         keys.append(_bars(plot, [(lane, *bar) for bar in spans], lane, "fault-solid"))
         _name_lane(plot, lane, spans, before=spans[0][1] > (first + last) / 2)
-    return DrawnPanel(name="lanes", title="Phases (top row) and faults", plot=plot, keys=keys[: len(keys) - len(lanes)])
+    shown = keys[: len(keys) - len(lanes)]
+    title = "Phases (top row) and faults"
+    return DrawnPanel(name="lanes", title=title, plot=plot, seen=_seen_of_lanes(results), keys=shown)
 
 
 def _bars(plot: figure, bars: list[tuple[str, str, float, float]], name: str, role: str) -> Key:
@@ -208,7 +283,8 @@ def _overview(
     tool = RangeTool(x_range=span, start_gesture="pan")
     tool.overlay.tags = ["range"]
     plot.add_tools(tool)
-    return DrawnPanel(name="overview", title="Range", plot=plot)
+    seen = "The whole run; the frame is what the panels above show."
+    return DrawnPanel(name="overview", title="Range", plot=plot, seen=seen)
 
 
 def roots(found: list[DrawnPanel]) -> dict[str, Model]:

@@ -12,6 +12,7 @@ import pytest
 
 pytestmark = pytest.mark.browser
 DRAWN = "() => document.documentElement.dataset.drawn === 'true'"
+UNFOLD = "() => { for (const fold of document.querySelectorAll('details')) fold.open = true; }"
 SHOWN = """() => [...document.querySelectorAll('.plot')].map(plot => {
   const view = plot.firstElementChild;
   const canvas = view && view.shadowRoot && [...view.shadowRoot.querySelectorAll('*')].length;
@@ -50,6 +51,7 @@ def tabs(chromium: Any, report: Path) -> Iterator[Callable[[int, str], Tab]]:
             page.on("pageerror", lambda e: made.complaints.append(str(e)))
             page.goto(report.as_uri())
             page.wait_for_function(DRAWN, timeout=30_000)
+            page.evaluate(UNFOLD)
         return opened[width, scheme]
 
     yield tab
@@ -160,3 +162,53 @@ def test_it_prints_in_light_whatever_the_theme(tab: Tab, tmp_path: Path) -> None
     assert tab.page.evaluate("document.documentElement.dataset.theme") == "dark"
     tab.page.click("#theme")
     assert tab.page.evaluate("document.documentElement.dataset.theme") == "light"
+
+
+def test_the_address_keeps_zoom_and_hidden_lines_and_leads_there_again(tab: Tab, report: Path) -> None:
+    tab.page.click("tr:has-text('redis-cut') button[data-action=zoom]")
+    key = tab.page.locator("button[data-renderer='latency:latency_p99_ms']")
+    key.click()
+    wanted = "#timeline&t=25.00-50.02&off=latency%3Alatency_p99_ms"
+    tab.page.wait_for_function("wanted => location.hash === wanted", arg=wanted)
+    again = tab.page.context.new_page()
+    again.goto(report.as_uri() + wanted)
+    again.wait_for_function(DRAWN, timeout=30_000)
+    again.wait_for_function("Tickstorm.shown() !== null")
+    assert again.evaluate("Tickstorm.shown()") == pytest.approx([25, 50.02])
+    assert again.evaluate("Tickstorm.named('latency:latency_p99_ms').visible") is False
+    again.evaluate("location.hash = '#check-1'")  # a check that passed: in a fold
+    again.wait_for_function("document.getElementById('check-1').closest('details').open")
+    assert again.locator("#check-1").is_visible()
+    assert "t=25.00-50.02" in again.evaluate("location.hash") or again.wait_for_function("location.hash.includes('t=')")
+    again.close()
+    key.click()
+    tab.page.click("button[data-action=all]")
+    tab.page.wait_for_function("location.hash === '#timeline'")
+
+
+def test_a_long_table_is_searched_and_sorted(tab: Tab) -> None:
+    rows = tab.page.locator("#growth .scroll", has_text="Around each fault").locator("tbody tr")
+    search = tab.page.get_by_label("Search: Effective configuration")
+    search.fill("REDIS local")
+    shown = tab.page.locator("#configuration tbody tr:visible")
+    assert shown.count() == 1
+    assert "target.redis" in shown.inner_text()
+    search.fill("")
+    assert shown.count() == 3
+    assert rows.count() == 3
+    head = tab.page.locator("#latency .scroll").first.locator("thead th").nth(3)
+    first = tab.page.locator("#latency .scroll").first.locator("tbody th").first
+    head.locator("button").click()
+    assert (head.get_attribute("aria-sort"), first.inner_text()) == ("ascending", "blocked")
+    head.locator("button").click()
+    assert (head.get_attribute("aria-sort"), first.inner_text()) == ("descending", "latency, whole run")
+
+
+@pytest.mark.parametrize("tab", [(390, "dark")], indirect=True)
+def test_no_figure_of_a_table_is_cut_on_a_small_screen(tab: Tab) -> None:
+    cut = tab.page.evaluate(
+        "() => [...document.querySelectorAll('.scroll td, .scroll tbody th, .numbers dd, .answer')].filter(e => "
+        "e.offsetWidth && (e.getBoundingClientRect().right > innerWidth || e.scrollWidth > e.clientWidth + 1))"
+        ".map(e => e.textContent)"
+    )
+    assert cut == []
