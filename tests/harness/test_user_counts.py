@@ -43,23 +43,23 @@ def test_a_run_goes_on_with_fewer_consumers_and_with_all_of_them(chosen: Chosen)
     users = chosen.users_of(EVERYBODY)
     others = users - chosen.planned["consumer"]
     for wanted in (others + 1, users - 1, users):
-        chosen.while_running(wanted, EVERYBODY)
+        chosen.may_go_on_with(wanted, EVERYBODY)
     for wanted in (0, others, users + 1, 10 * users):
         with pytest.raises(
             BadInput, match=f"users: found {wanted}, allowed while this run goes on is {others + 1} to {users}"
         ):
-            chosen.while_running(wanted, EVERYBODY)
+            chosen.may_go_on_with(wanted, EVERYBODY)
 
 
 def test_an_override_at_the_start_is_what_a_run_goes_on_with(chosen: Chosen) -> None:
     more = chosen.with_users(chosen.users_of(EVERYBODY) + 20)
-    more.while_running(chosen.users_of(EVERYBODY) + 20, EVERYBODY)
+    more.may_go_on_with(chosen.users_of(EVERYBODY) + 20, EVERYBODY)
 
 
 def test_classes_that_are_not_there_and_classes_of_the_users_own_count_as_they_are(chosen: Chosen) -> None:
     consumers = chosen.planned["consumer"]
-    chosen.while_running(1, [WebSocketClient])
+    chosen.may_go_on_with(1, [WebSocketClient])
     with pytest.raises(BadInput, match=f"is 1 to {consumers}"):
-        chosen.while_running(consumers + 1, [WebSocketClient])
+        chosen.may_go_on_with(consumers + 1, [WebSocketClient])
     with pytest.raises(BadInput, match=f"is 4 to {consumers + 3}"):
-        chosen.while_running(3, [WebSocketClient, Own])
+        chosen.may_go_on_with(3, [WebSocketClient, Own])

@@ -21,6 +21,7 @@ from loadtests.drive.consume.handshake import BeyondUsError, RefusedError, Unaut
 from loadtests.drive.consume.inability import is_ours
 from loadtests.drive.consume.transport import Call
 from loadtests.drive.dialing import connected, tls_context, wrap_tls
+from loadtests.drive.locust_stats import ConnectFailed, connect_failure
 from loadtests.drive.run_context import Lease, RunContext
 from loadtests.drive.slot_user import SlotUser
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
@@ -109,7 +110,7 @@ class Consuming:
             now_ns = self._context.clock.now_ns()
             if isinstance(error, UnauthorizedError):
                 self._faults.refused()
-            self._tell(self._spec.name, now_ns - began_ns, type(error).__name__)
+            self._tell(self._spec.name, now_ns - began_ns, connect_failure(error))
             if now_ns - self._failure_noted_ns >= NS_PER_S:
                 self._failure_noted_ns = now_ns
                 self._context.receiver.not_connected(self._plan, self.next_epoch, now_ns, str(error), ours=ours)
@@ -120,7 +121,8 @@ class Consuming:
             self._faults.arrived(connection)
         elif connection.end is not None and connection.end.why == "refused":
             self._faults.refused()
-        self._tell(self._spec.name, self._context.clock.now_ns() - began_ns, problem)
+        failure = f"subscription failed: {problem}" if problem else ""
+        self._tell(self._spec.name, self._context.clock.now_ns() - began_ns, failure)
         return not problem
 
     def _connect(self) -> Connection:
@@ -265,6 +267,6 @@ class WebSocketClient(SlotUser):
             name=f"connect {group}",
             response_time=took_ns / NS_PER_MS,
             response_length=0,
-            exception=ConnectionError(problem) if problem else None,
+            exception=ConnectFailed(problem) if problem else None,
             context={},
         )
