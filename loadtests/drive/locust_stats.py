@@ -1,6 +1,7 @@
 """How do millions of deliveries get into Locust's statistics?  One merged entry per name and second.
 
-Consumers show as one request per consumer group, publishers as "PUBLISH <channel>" with the time of Redis's reply.
+Consumers show as "receive <family>/<group>", from due to received, publishers as "PUBLISH <channel>" with the time of
+Redis's reply.
 Locust's statistics are a live display, never evidence.  The fields of StatsEntry are not documented, so the range of
 Locust in pyproject.toml is the tested one; the path is the one on which its master takes workers' reports.
 """
@@ -119,7 +120,8 @@ def merge_received(environment: Environment, contract: Contract, groups: Sequenc
                 milliseconds[round(value)] = milliseconds.get(round(value), 0) + times
             failures = {LOST: shown.gaps.get(family, 0), REPEATED: shown.repeats.get(family, 0)}
             count += failures[LOST]
-            merge(environment, method, contract.group_name(index), milliseconds, total, count, size, failures)
+            name = f"receive {contract.group_name(index)}"
+            merge(environment, method, name, milliseconds, total, count, size, failures)
 
 
 class ChannelSecond:

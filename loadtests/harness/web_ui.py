@@ -342,16 +342,16 @@ def _banner(state: Mapping[str, Any], base: str) -> Markup:
     """The verdict, for Locust's own report: shown by this server, or downloaded to be read without it."""
     if "run" not in state:
         return Markup("")
-    word = state["verdict"] or "none yet"
+    word = state["verdict"] or "none yet"  # while it goes on
     reasons = Markup("").join(Markup("<li>{}</li>").format(reason) for reason in state["reasons"])
-    place = Markup("reports/{}/report.html").format(state["run"])
+    where = Markup("The account is in reports/{}/report.html.").format(state["run"])
     if state["report"] and not request.args.get("download"):
-        place = Markup('<a href="{}">{}: open the report</a>').format(base + state["report"], word)
+        where = Markup('<a href="{}">{}: open the report</a>').format(base + state["report"], word)
     return Markup(
         '<section class="tickstorm-banner {}"><h2>Tickstorm\'s verdict of this run: <b>{}</b></h2>'
-        "<p>{}: {}</p><ul>{}</ul><p>The figures below are Locust's display and no evidence; the account is in {}.</p>"
+        "<p>{}: {}</p><ul>{}</ul><p>The figures below are Locust's display, no evidence. {}</p>"
         "</section>"
-    ).format(word.split()[0].lower(), word, state["profile"], state["question"], reasons, place)
+    ).format(word.split()[0].lower(), word, state["profile"], state["question"], reasons, where)
 
 
 def _stray(sent: Any, known: Collection[str]) -> Any:

@@ -3,6 +3,7 @@
 "use strict";
 (() => {
   const EVERY_MS = 2000;
+  const SAID_MS = 30000;  // a refusal is of what was asked just now
   const FRAMES = 20;  // React writes its own numbers into a new form, some frames after it stands
   const at = (id) => document.getElementById(id);
   const base = at("tickstorm").dataset.base;
@@ -44,9 +45,12 @@
       text(link, done ? `Open Tickstorm's report (${state.verdict})` : "Open Tickstorm's report (after the verdict)");
     }
   };
+  let fades;
   const refuse = (why) => {
     text(at("tickstorm-refusal"), why);
     at("tickstorm-refusal").hidden = !why;
+    clearTimeout(fades);
+    if (why) fades = setTimeout(() => refuse(""), SAID_MS);
   };
   const look = () => json("state.json").then(show, () => text(at("tickstorm-now"), "Locust does not answer"));
 
@@ -60,9 +64,13 @@
     const [, what] = CHANGES.exec(new URL(asked.url || asked, location.href).pathname) || [];
     if (method === "POST" && what) {
       const said = await answer.clone().json().catch(() => ({}));
-      refuse(said.success === false ? said.message : "");
-      if (what === "swarm" && said.success && document.querySelector("select[name=runProfile]")) {
-        if (ran) location.reload();  // the figures of the run before would stand there until the next answer
+      const starts = document.querySelector("select[name=runProfile]");  // such a form shows what it is answered with
+      refuse(said.success === false && !(starts && answer.ok) ? said.message : "");
+      if (what === "swarm" && said.success && starts) {
+        if (ran) {  // the figures of the run before would stand there until the next answer
+          location.reload();
+          return new Promise(() => {});
+        }
         ran = true;
       }
       look();
@@ -121,10 +129,10 @@
     select.value = start.chosen;
     select.addEventListener("change", choose);
     form.prepend(box);
-    const label_ = field(form, "profile");  // Locust's own, for names of test runs: ours is the one choice
-    if (label_) {
-      label_.removeAttribute("name");
-      (label_.closest(".MuiAutocomplete-root") || label_).style.display = "none";
+    const locusts = field(form, "profile");  // Locust's own field, a name for test runs: ours is the one choice
+    if (locusts) {
+      locusts.removeAttribute("name");
+      (locusts.closest(".MuiAutocomplete-root") || locusts).style.display = "none";
     }
     const host = field(form, "host");
     if (host) {
@@ -134,12 +142,17 @@
     choose();
   };
   const edit = async (form) => {
-    const state = await json("state.json");
-    const box = made("div", "tickstorm-choice");
-    const whom = state.most ? `From ${whole(state.least)} to ${whole(state.most)} users may take part while it goes on.` : "";
-    box.append(made("p", "question", `${state.profile}: ${state.question || ""}`), made("p", "", whom));
+    const box = made("div", "tickstorm-choice"), question = made("p", "question"), whom = made("p", "");
+    box.append(question, whom);
     form.prepend(box);
-    if (!state.most) return;
+    let state = await json("state.json");
+    while (!state.most && form.isConnected) {
+      whom.textContent = "The run has not begun yet.";
+      await new Promise((soon) => setTimeout(soon, EVERY_MS / 4));
+      state = await json("state.json");
+    }
+    question.textContent = `${state.profile}: ${state.question}`;
+    whom.textContent = `From ${whole(state.least)} to ${whole(state.most)} users may take part while it goes on.`;
     settle(field(form, "userCount"), state.users);
     settle(field(form, "spawnRate"), state.rate);
   };
@@ -154,7 +167,7 @@
       document.querySelector('a[href="./tickstorm/report"]').dataset.known = "";
       look();
     }
-  }).observe(at("root") ? document.body : document.documentElement, { childList: true, subtree: true });
+  }).observe(document.body, { childList: true, subtree: true });
   look();
   setInterval(look, EVERY_MS);
 })();
