@@ -295,11 +295,13 @@ def decorate(environment: Any, offers: Callable[[], list[dict[str, Any]]], state
 
     @app.after_request  # type: ignore[untyped-decorator]
     def beside_locusts_own(response: Response) -> Response:
+        if response.status_code != 200:
+            return response
         if request.endpoint == "locust.request_stats" and response.is_json:
             said = response.get_json()
             if said["state"] in ENDING:
                 response.set_data(jsonify(said | {"state": shown_state(said["state"])}).get_data())
-        elif response.status_code == 200 and response.mimetype == "text/html":
+        elif response.mimetype == "text/html":
             if request.endpoint == "locust.index":
                 guard = app.extensions.get(EXTENSION)
                 reads = guard is not None and not guard.lets_change()

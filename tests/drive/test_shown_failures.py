@@ -25,7 +25,7 @@ def refused(answer: bytes) -> Exception:
         (refused(b"HTTP/1.1 503 Service Unavailable; come back later"), "connect refused: 503"),
         (refused(b"HTTP/1.1 401 Unauthorized"), "connect refused: 401"),
         (refused(b"SSH-2.0-OpenSSH_9.7"), "connect refused: upgrade answered"),
-        (refused(b"HTTP/1.1 101 X\r\n<script>1</script>"), "connect refused: upgrade answered with a header that is none"),
+        (refused(b"HTTP/1.1 101 X\r\n<b>"), "connect refused: upgrade answered with a header that is none"),
         (ConnectionRefusedError(111, "Connection refused"), "connect refused: nobody listens there"),
         (ConnectionResetError(104, "Connection reset by peer"), "connect failed: Connection reset by peer"),
         (TimeoutError("not connected within 10 s"), "connect failed: not connected within 10 s"),
