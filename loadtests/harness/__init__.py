@@ -75,7 +75,7 @@ def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
             chosen = chosen.with_users(options.num_users)
         if options.spawn_rate is not None:
             chosen = chosen.with_rate(options.spawn_rate)
-        if options.host not in (None, chosen.target):
+        if options.host not in (None, "", chosen.target):
             raise BadInput(not_the_target(options.host, chosen))
         refuse_few_descriptors(loaded.profile, chosen.users_here(options), processes=options.processes or 1)
         if web_ui is not None:

@@ -57,7 +57,6 @@
   // -- what Locust's page asks the server: it shows no refusal where its dialog closes at once
 
   const CHANGES = /\/(swarm|stop|user|stats\/reset)$/;
-  let ran = window.templateArgs && window.templateArgs.state !== "ready";
   window.fetch = async (asked, options) => {
     const answer = await ask(asked, options);
     const method = (asked.method || (options || {}).method || "GET").toUpperCase();
@@ -66,12 +65,9 @@
       const said = await answer.clone().json().catch(() => ({}));
       const starts = document.querySelector("select[name=runProfile]");  // such a form shows what it is answered with
       refuse(said.success === false && !(starts && answer.ok) ? said.message : "");
-      if (what === "swarm" && said.success && starts) {
-        if (ran) {  // the figures of the run before would stand there until the next answer
-          location.reload();
-          return new Promise(() => {});
-        }
-        ran = true;
+      if (what === "swarm" && said.success && starts && !starts.closest("main")) {
+        location.reload();  // behind a dialog the figures of the run before would stand until the next answer
+        return new Promise(() => {});
       }
       look();
     }

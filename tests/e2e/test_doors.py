@@ -35,6 +35,13 @@ AIMED = [
     (f"publishers[0].shape={REPLAY.replace('passwd', 'none')}; publishers[0].shape[file]=/etc/passwd", "shape.file"),
 ]
 """Every spelling of a key that leads elsewhere, and the key that the refusal names."""
+UNFIT = [
+    (("--host", "http://127.0.0.1:1"), 'allowed is "the local stack" or none'),
+    (("-r", "2"), "ramp up: found 2 users/s, allowed from 3.5"),
+    (("--profile", "nightly"), "nightly: there is no such profile"),
+    (("--profile", "burst", "--run-profile", "first-run"), 'profile: found "first-run" and "burst", allowed is one'),
+]
+"""Numbers and names of Locust's own that no profile can heed."""
 FORM = {"host": "", "run_set": "", "run_seed": "", "user_count": "", "spawn_rate": "1"}
 
 
@@ -185,9 +192,10 @@ def test_in_a_browser_the_password_lets_in_and_the_printed_address_lets_start(gu
         (("--web-host", "*"), {}, "other machines would reach the load generator"),
         (("--web-login",), {}, "nobody could log in"),
         ((), {"TICKSTORM_WEB_PASSWORD": "short"}, "TICKSTORM_WEB_PASSWORD: found 5 characters, allowed 8 or more"),
+        *(pytest.param(argv, {}, text, marks=pytest.mark.prove_all) for argv, text in UNFIT),
     ],
 )
-def test_what_would_stand_open_or_shut_everybody_out_does_not_start(
+def test_what_would_stand_open_shut_everybody_out_or_be_ignored_does_not_start(
     bench: Bench, argv: tuple[str, ...], environment: dict[str, str], text: str
 ) -> None:
     port = free_port()

@@ -291,7 +291,7 @@ def fields(page: Any) -> tuple[str, ...]:
 def start(page: Any, profile: str) -> None:
     """Choose a profile and press Start, in the start form or in the dialog of a later one."""
     new = page.get_by_role("button", name="New")
-    page.wait_for_selector("main form, header button")
+    page.locator("main form").or_(new).first.wait_for(timeout=20_000)
     if new.count():
         new.click()
     page.select_option("select[name=runProfile]", profile)
