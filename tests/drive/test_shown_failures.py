@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from locust.env import Environment
 from locust.stats import StatsError
 
+from loadtests.drive.consume.consumer import WebSocketClient
 from loadtests.drive.consume.handshake import RefusedError, check
 from loadtests.drive.locust_stats import ConnectFailed, PublishDisplay, connect_failure
 
@@ -49,3 +52,15 @@ def test_a_failed_publish_is_a_request_and_a_refused_connection_has_its_time() -
     sent, connect = (environment.stats.get(name, "PUBLISH") for name in ("c", "connect market"))
     assert (sent.num_requests, sent.num_failures, sent.avg_response_time) == (7, 2, 3)
     assert (connect.num_requests, connect.num_failures, connect.median_response_time) == (1, 1, 47)
+
+
+def test_a_refused_client_is_a_request_of_its_transport_with_its_time() -> None:
+    environment = Environment()
+    runner = environment.create_local_runner()
+    user: Any = SimpleNamespace(environment=environment)
+    WebSocketClient._tell(user, "SIO", "browsers", 47_000_000, "connect refused: 503")
+    WebSocketClient._tell(user, "SIO", "browsers", 5_000_000, "")
+    row = environment.stats.get("connect browsers", "SIO")
+    assert (row.num_requests, row.num_failures, row.min_response_time, row.max_response_time) == (2, 1, 5, 47)
+    assert [error.serialize()["error"] for error in environment.stats.errors.values()] == ["connect refused: 503"]
+    runner.quit()
