@@ -94,7 +94,7 @@ def test_nothing_starts_or_stops_without_the_printed_token(web: Web, path: str) 
 
 
 def test_the_token_is_in_no_page_and_in_no_log(web: Web) -> None:
-    for path in ("/", "/logs", "/tickstorm", "/stats/report", "/tickstorm/live.json"):
+    for path in ("/", "/logs", "/tickstorm", "/stats/report", "/tickstorm/live.json", "/tickstorm/start.json"):
         with urllib.request.urlopen(web.url + path, timeout=10) as answer:
             assert web.token.encode() not in answer.read(), path
 
@@ -139,7 +139,8 @@ def test_a_pipe_in_a_form_hangs_nobody(web: Web, tmp_path: Path) -> None:
 
 
 def test_before_the_login_nothing_is_read_started_or_looked_at(guarded: Web) -> None:
-    for path in ("/", "/stats/requests", "/logs", "/tickstorm", "/tickstorm/live.json", "/exceptions"):
+    ours = ("/tickstorm", "/tickstorm/live.json", "/tickstorm/start.json", "/tickstorm/state.json", "/tickstorm/report")
+    for path in ("/", "/stats/requests", "/logs", "/exceptions", *ours):
         with urllib.request.urlopen(guarded.url + path, timeout=10) as answer:
             assert "/login" in answer.url, path
     request = urllib.request.Request(
