@@ -1,12 +1,14 @@
 """How do millions of deliveries get into Locust's statistics?  One merged entry per name and second.
 
-Consumers show as one request per consumer group, publishers as "PUBLISH <channel>" with the time of Redis's reply.
+Consumers show as "receive <family>/<group>", from due to received, publishers as "PUBLISH <channel>" with the time of
+Redis's reply.
 Locust's statistics are a live display, never evidence.  The fields of StatsEntry are not documented, so the range of
 Locust in pyproject.toml is the tested one; the path is the one on which its master takes workers' reports.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from locust.stats import StatsEntry, StatsError, bucket_response_time
 
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.transports import TRANSPORTS
+from loadtests.model.words import plain
 from loadtests.tally.histogram import middle_ms
 
 if TYPE_CHECKING:
@@ -24,8 +27,29 @@ if TYPE_CHECKING:
     from loadtests.model.contract import Contract
     from loadtests.tally.cells import GroupCells
 
+LOST = "message lost (gap in the stream)"
+REPEATED = "message repeated (it was there before)"
 MOST_ERRORS = 100
 """Different error texts that are kept between two displays; the rest is counted as one."""
+_STATUS = re.compile(r"HTTP/1\.[01] (\d{3})\b")
+
+
+class ConnectFailed(ConnectionError):  # noqa: N818  it names what came of it
+    """Why a connection or subscription did not come about. Locust shows what an exception's repr says: here words."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def connect_failure(error: Exception) -> str:
+    """In words, and never more of a target's own than a status: each different text is a row of Locust's page."""
+    if (status := _STATUS.search(str(error))) is not None:
+        return f"connect refused: {status[1]}"
+    if isinstance(error, ConnectionRefusedError):
+        return "connect refused: nobody listens there"
+    if isinstance(error, OSError):
+        return f"connect failed: {plain(error.strerror or str(error) or type(error).__name__, 100)}"
+    return f"connect refused: {plain(str(error).partition(':')[0], 100)}"
 
 
 def merge(
@@ -94,20 +118,21 @@ def merge_received(environment: Environment, contract: Contract, groups: Sequenc
                 value = middle_ms(bucket)
                 total += value * times
                 milliseconds[round(value)] = milliseconds.get(round(value), 0) + times
-            failures = {"gap": shown.gaps.get(family, 0), "repeated": shown.repeats.get(family, 0)}
-            count += failures["gap"]
-            merge(environment, method, contract.group_name(index), milliseconds, total, count, size, failures)
+            failures = {LOST: shown.gaps.get(family, 0), REPEATED: shown.repeats.get(family, 0)}
+            count += failures[LOST]
+            name = f"receive {contract.group_name(index)}"
+            merge(environment, method, name, milliseconds, total, count, size, failures)
 
 
 class ChannelSecond:
-    """PUBLISH of one channel since the last display: whole ms -> answers, errors by their text, bytes."""
+    """PUBLISH of one channel since the last display: whole ms -> requests, those of no known time, errors by text."""
 
-    __slots__ = ("bytes", "errors", "times_ms")
+    __slots__ = ("bytes", "errors", "times_ms", "untimed")
 
     def __init__(self) -> None:
         self.times_ms: dict[int, int] = {}
         self.errors: dict[str, int] = {}
-        self.bytes = 0
+        self.bytes = self.untimed = 0
 
 
 class PublishDisplay:
@@ -124,9 +149,15 @@ class PublishDisplay:
         second.times_ms[ms] = second.times_ms.get(ms, 0) + count
         second.bytes += size
 
-    def failed(self, channel: str, why: str, count: int) -> None:
-        """So many were refused, lost or not sent."""
-        errors = self._channels.setdefault(channel, ChannelSecond()).errors
+    def failed(self, channel: str, why: str, count: int, took_ns: int | None = None) -> None:
+        """So many were refused, lost or not sent; each after a time, where it is known."""
+        second = self._channels.get(channel) or self._channels.setdefault(channel, ChannelSecond())
+        errors = second.errors
+        if took_ns is None:
+            second.untimed += count
+        else:
+            ms = round(took_ns / NS_PER_MS)
+            second.times_ms[ms] = second.times_ms.get(ms, 0) + count
         text = why[:120] if why[:120] in errors or len(errors) < MOST_ERRORS else "other errors"
         errors[text] = errors.get(text, 0) + count
 
@@ -140,4 +171,5 @@ class PublishDisplay:
         for channel, second in self.take().items():
             times = second.times_ms
             total = float(sum(ms * count for ms, count in times.items()))
-            merge(environment, self._shown, channel, times, total, sum(times.values()), second.bytes, second.errors)
+            count = sum(times.values()) + second.untimed
+            merge(environment, self._shown, channel, times, total, count, second.bytes, second.errors)

@@ -92,25 +92,29 @@ class OpenLoop:
         clock, at = self.context.clock, slice_of(due_ns)
         began = clock.now_ns()
         if began - due_ns > self._timeout_s * NS_PER_S:
-            self._fail(name, at, "timeout: the queries before it left no time")
+            self._fail(name, at, "timeout: the queries before it left no time", began - due_ns)
             return
         self._connecting_ns, self._due_slice = 0, at
+        since = due_ns if self._free_ns > due_ns else began
         try:
             self.ask(name)
         except RequestFailed as error:
-            self._fail(name, at, str(error))
+            self._fail(name, at, str(error), clock.now_ns() - since)
         else:
-            since = due_ns if self._free_ns > due_ns else began
             took = clock.now_ns() - since - self._connecting_ns
             self._tally.answered(name, at, took)
-            times = self._times.setdefault(name, {})
-            ms = round(took / NS_PER_MS)
-            times[ms] = times.get(ms, 0) + 1
+            self._took(name, took)
         self._free_ns = clock.now_ns()
         self.rest()
 
-    def _fail(self, name: str, at: int, why: str) -> None:
+    def _took(self, name: str, took_ns: int) -> None:
+        times = self._times.setdefault(name, {})
+        ms = round(took_ns / NS_PER_MS)
+        times[ms] = times.get(ms, 0) + 1
+
+    def _fail(self, name: str, at: int, why: str, took_ns: int) -> None:
         self._tally.failed(name, at, why)
+        self._took(name, took_ns)
         errors = self._errors.setdefault(name, {})
         errors[why] = errors.get(why, 0) + 1
         gevent.sleep(0)

@@ -60,17 +60,23 @@ def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
 
     from loadtests.capture.preflight import refuse_few_descriptors
     from loadtests.harness.files import profile_path
-    from loadtests.harness.leader import Chosen, Leader
-    from loadtests.harness.profile_loading import load, sets_of
+    from loadtests.harness.leader import Chosen, Leader, not_the_target
+    from loadtests.harness.profile_loading import DEFAULT_PROFILE, load, one_profile, sets_of
     from loadtests.model.errors import BadInput
 
     options = environment.parsed_options
     try:
         seed = int(options.run_seed) if str(options.run_seed).strip() else None
-        loaded = load(options.run_profile, sets_of(options.run_set), seed)
-        chosen = Chosen(loaded=loaded, folder=profile_path(options.run_profile).parent)
+        ours = "" if options.run_profile == DEFAULT_PROFILE else options.run_profile
+        name = options.run_profile = one_profile(ours, options.profile or "", options.run_profile)
+        loaded = load(name, sets_of(options.run_set), seed)
+        chosen = Chosen(loaded=loaded, folder=profile_path(name).parent, name=name)
         if options.num_users is not None:
             chosen = chosen.with_users(options.num_users)
+        if options.spawn_rate is not None:
+            chosen = chosen.with_rate(options.spawn_rate)
+        if options.host not in (None, "", chosen.target):
+            raise BadInput(not_the_target(options.host, chosen))
         refuse_few_descriptors(loaded.profile, chosen.users_here(options), processes=options.processes or 1)
         if web_ui is not None:
             from loadtests.harness.web_ui import guard_web_ui

@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
 import gevent
 from gevent.event import Event
-from locust.runners import MasterRunner
+from locust.runners import STATE_SPAWNING, MasterRunner
 
 from loadtests import extensions
 from loadtests.capture.clock import ClockServer, clock_identity
@@ -22,7 +23,7 @@ from loadtests.drive.run_context import RunContext
 from loadtests.harness import worker
 from loadtests.harness.files import replace_file, reports_folder
 from loadtests.harness.live import StatusLine
-from loadtests.harness.locust_overrides import of_the_users, told_to_locust
+from loadtests.harness.locust_overrides import of_the_rate, of_the_users, told_to_locust
 from loadtests.harness.participant import Participant
 from loadtests.harness.process import VERSION, heed_ctrl_c, versions
 from loadtests.harness.run import ActiveRun
@@ -49,11 +50,23 @@ LEAST_SPAWN_RATE = 100.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """The profile that the next run takes, and the number of consumers where an option or a form overrode it."""
+    """The profile that the next run takes, and what an option or a form overrode: consumers, the ramp-up."""
 
     loaded: Loaded
     folder: Path  # of the profile's file
+    name: str = ""  # by which a form chooses it
     consumers: int | None = None
+    users_per_s: float | None = None  # None: the profile's connect_s decides
+
+    def with_rate(self, users_per_s: float) -> Chosen:
+        """The same, users starting at another rate. Raises BadInput where they would not be connected in time."""
+        users, limit_s = sum(self.planned.values()), self.loaded.profile.run.connect_s
+        if not users_per_s * limit_s >= users or users_per_s == inf:
+            raise BadInput(
+                f"ramp up: found {users_per_s:g} users/s, allowed from {ceil(users / limit_s * 10) / 10:g}: {users} "
+                f"users must be connected within run.connect_s = {limit_s:g} s of the profile"
+            )
+        return replace(self, users_per_s=users_per_s)
 
     def with_users(self, users: int) -> Chosen:
         """The same with another number of users in all: consumers make the difference. Raises BadInput."""
@@ -62,14 +75,21 @@ class Chosen:
             raise BadInput(f"users: found {users}, allowed from {others + 1}: {others} publish or read, others consume")
         return replace(self, consumers=users - others)
 
-    def while_running(self, users: int, classes: Iterable[Any]) -> None:
-        """Whether a run of these classes may go on with another number of users in all. Raises BadInput."""
+    def while_running(self, classes: Iterable[Any]) -> range:
+        """With which numbers of users in all a run of these classes may go on."""
         begun = self.users_of(classes)
         others = begun - (self.planned[CONSUMER.name] if CONSUMER.user_class in {c.__name__ for c in classes} else 0)
-        if not others < users <= begun:
+        return range(others + 1, begun + 1)
+
+    def may_go_on_with(self, users: int, classes: Iterable[Any]) -> None:
+        """Raises BadInput where a run of these classes cannot have another number of users in all."""
+        allowed = self.while_running(classes)
+        if users not in allowed:
+            others = allowed.start - 1
             raise BadInput(
-                f"users: found {users}, allowed while this run goes on is {others + 1} to {begun}: {others} publish or "
-                "read and stay, consumers can be taken away and brought back; more of them need a new run"
+                f"users: found {users}, allowed while this run goes on is {allowed.start} to {allowed.stop - 1}: "
+                f"{others} publish or read and stay, consumers can be taken away and brought back; more of them need "
+                "a new run"
             )
 
     def users_of(self, classes: Iterable[Any]) -> int:
@@ -86,10 +106,26 @@ class Chosen:
         found = wanted(self.loaded.profile)
         return found if self.consumers is None else found | {CONSUMER.name: self.consumers}
 
+    def rate_of(self, users: int) -> float:
+        """How many of them Locust starts in a second: all within a quarter of connect_s, the rest is for the target."""
+        if self.users_per_s is not None:
+            return self.users_per_s
+        return max(LEAST_SPAWN_RATE, users * 4 / self.loaded.profile.run.connect_s)
+
+    @property
+    def target(self) -> str:
+        """What Locust shows as host; the profile alone decides."""
+        return self.loaded.profile.target.gateway or "the local stack"
+
     def users_here(self, options: Any) -> int:
         """Users that start in processes of this machine that begin with us; those of other workers are their own."""
         alone = not options.master or options.processes
         return sum(self.planned.values()) if alone else 0
+
+
+def not_the_target(host: str, chosen: Chosen) -> str:
+    """Why a host that Locust was told is refused."""
+    return f'host: found "{host[:100]}", allowed is "{chosen.target}" or none: the profile names the target ([target])'
 
 
 class Leader:
@@ -105,6 +141,13 @@ class Leader:
         self._hold: StackHold | None = None
         self._classes = list(environment.user_classes)  # the classes that Locust was started with
         self._ready = Event()
+        self.begun = Event()
+        """Cleared by a start, set when Locust's own state says that a run is on."""
+        self.begun.set()
+        self.preparing = False
+        """A run was started, and has no history yet."""
+        self.failed = ""
+        """Why the last start came to nothing."""
         self._status = StatusLine()
         self.distributed = isinstance(runner, MasterRunner)
         self._clock: ClockServer | None = None
@@ -146,6 +189,10 @@ class Leader:
         inside = path.resolve().is_relative_to(reports_folder().resolve())
         return path if inside and path.is_file() else None
 
+    def users(self, chosen: Chosen) -> int:
+        """Users that a profile makes of the classes that Locust was started with."""
+        return chosen.users_of(c for c in self._classes if chosen.planned_of(c, 1) > 0)
+
     def choose(self, chosen: Chosen) -> None:
         """The next run takes this profile; Locust learns how many users of each class that needs."""
         self.chosen = chosen
@@ -155,26 +202,35 @@ class Leader:
                 user_class.fixed_count = planned
                 user_class.weight = 1 if planned else 0
         self._environment.user_classes = [c for c in self._classes if chosen.planned_of(c, 1) > 0]
-        target, run = chosen.loaded.profile.target, chosen.loaded.profile.run
-        self._environment.dispatcher_class = partial(BalancedDispatcher, apart=run.spread == "apart")
-        self._environment.host = target.gateway or "the local stack"  # shown in the UI; the profile alone decides
+        apart = chosen.loaded.profile.run.spread == "apart"
+        self._environment.dispatcher_class = partial(BalancedDispatcher, apart=apart)
+        self._environment.host, self._environment.profile = chosen.target, chosen.loaded.profile.name  # to be shown
         options = self._environment.parsed_options
-        options.num_users = chosen.users_of(self._environment.user_classes)
-        # All must be subscribed within connect_s: a quarter of it to start them leaves the rest for the target.
-        options.spawn_rate = max(LEAST_SPAWN_RATE, options.num_users * 4 / run.connect_s)
+        options.num_users = self.users(chosen)
+        options.spawn_rate = chosen.rate_of(options.num_users)
 
     # -- the start
 
     def _begin(self) -> None:
         self._ready.clear()
+        # Locust sets it after this listener, which may start a stack meanwhile: a page that asks then would read that
+        # nothing goes on, show its start form, and never ask again.
+        self._runner.update_state(STATE_SPAWNING)
+        self.failed, self.preparing = "", True
+        self.begun.set()
         try:
             self._prepare()
+        except gevent.GreenletExit:  # the stop button, before there was a run
+            self._participant, self.failed = None, "stopped before it had begun"
+            self._let_go()
+            raise
         except (BadInput, HarnessError) as error:
             self._cannot_begin(str(error), 2 if isinstance(error, BadInput) else 3)
         except Exception as error:
             self._cannot_begin(f"{type(error).__name__}: {error}", 3)
             raise  # Locust logs where it came from, and goes on: a listener that raises stops nothing
         finally:
+            self.preparing = False
             self._ready.set()
 
     def _cannot_begin(self, why: str, status: int) -> None:
@@ -185,6 +241,7 @@ class Leader:
         if self.run is not None and not self.run.done.is_set():  # there is a history already: it says why
             self.run.abandon(f"error: {why}")
             return
+        self.failed = why
         self._status.failed(why, status)
         self._let_go()
         gevent.spawn(self._leave)
@@ -237,6 +294,7 @@ class Leader:
                 overrides=[
                     *of_the_users(planned, classes, self.chosen.consumers),
                     *told_to_locust(self._environment.parsed_options),
+                    *of_the_rate(self.chosen.users_per_s),
                 ],
             ),
             on_state=self._on_state,
@@ -390,13 +448,12 @@ class Leader:
             return "signal"
         if self.distributed and self._runner.worker_count <= 0:
             return "error: the last worker is gone"
-        if not options.headless:
+        if not options.headless and _function() != "_stop_runners":  # which ends a start form's run time
             return "stop button"
         return "run time" if options.run_time else "stopped"
 
     def _must_not_wait(self) -> bool:
-        function = getattr(gevent.getcurrent(), "_run", None)
-        return getattr(function, "__name__", "") in ("client_listener", "heartbeat_worker")
+        return _function() in ("client_listener", "heartbeat_worker")
 
     def _quitting(self) -> None:
         self._ending("quitting")
@@ -407,3 +464,8 @@ class Leader:
             self._target.stack.down()
             self._target = None
         self._let_go()
+
+
+def _function() -> str:
+    """What Locust began the present greenlet with."""
+    return getattr(getattr(gevent.getcurrent(), "_run", None), "__name__", "")

@@ -74,6 +74,11 @@ def of_the_users(planned: Mapping[str, int], chosen: Collection[str], consumers:
     return found
 
 
+def of_the_rate(users_per_s: float | None) -> list[Override]:
+    """Users that start in a second, where it is not what the profile's connect_s asks for."""
+    return [] if users_per_s is None else [Override("locust.spawn_rate", json.dumps(users_per_s), BY_OPTION)]
+
+
 def effective(overrides: Collection[Override]) -> list[Effective]:
     """As a record, none where there is nothing to say."""
     if not overrides:

@@ -57,7 +57,10 @@ def add_options(parser: Any) -> None:
         "--run-seed", env_var="TICKSTORM_SEED", default="", metavar="N", help="seed in place of the profile's"
     )
     for action in (profile, sets, seed):  # the start form shows what has these; an action of a group has none
-        vars(action).update(include_in_web_ui=True, is_secret=False, is_required=False, is_multiple=False)
+        # The profile has a place of its own in the form: `decorate` of web_ui.py.
+        vars(action).update(
+            include_in_web_ui=action is not profile, is_secret=False, is_required=False, is_multiple=False
+        )
 
 
 def _ask_for_login(parser: Any) -> None:
@@ -75,6 +78,13 @@ def _offered() -> list[str]:
     offered = shipped_profiles()
     named = os.environ.get("TICKSTORM_PROFILE", "")
     return offered if not named or named in offered else [*offered, named]
+
+
+def one_profile(ours: str, locusts: str, otherwise: str) -> str:
+    """The profile that is named by our option or field, or by Locust's own of the name. Raises BadInput for two."""
+    if ours and locusts and ours != locusts:
+        raise BadInput(f'profile: found "{ours[:100]}" and "{locusts[:100]}", allowed is one')
+    return ours or locusts or otherwise or DEFAULT_PROFILE
 
 
 def sets_of(text: str) -> list[str]:

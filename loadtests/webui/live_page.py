@@ -22,7 +22,6 @@ from markupsafe import Markup
 from loadtests.model.live import Live
 from loadtests.model.panels import PANELS, UNSAID
 from loadtests.model.profile.manual_fault import MAX_NOTE, forms
-from loadtests.webui.access_guard import EXTENSION
 from loadtests.webui.live_panels import panels_json
 from loadtests.webui.manual_routes import ManualActions, attach_manual_routes
 
@@ -43,18 +42,6 @@ NUMBERS = (
     ("latency_ms.p50", "latency p50", "ms"),
     ("latency_ms.p95", "latency p95", "ms"),
     ("latency_ms.p99", "latency p99", "ms"),
-)
-_LINK = (
-    '<a href="{href}" style="position:fixed;left:16px;bottom:16px;z-index:2000;padding:8px 14px;border-radius:8px;'
-    "background:#0b57b8;color:#fff;font:600 14px system-ui,sans-serif;text-decoration:none;"
-    'box-shadow:0 1px 6px rgba(0,0,0,.4)">Tickstorm live page</a>'
-)
-"""React owns everything inside Locust's root element, so the link stands beside it."""
-_READ_ONLY = (
-    '<p role="status" style="position:fixed;left:16px;bottom:64px;z-index:2000;margin:0 16px 0 0;max-width:420px;'
-    "padding:8px 14px;border-radius:8px;background:#7a4b00;color:#fff;font:600 14px system-ui,sans-serif;"
-    'box-shadow:0 1px 6px rgba(0,0,0,.4)">Read only: to start, stop or change a run, open the address that the '
-    "terminal printed.</p>"
 )
 
 
@@ -96,17 +83,6 @@ def attach_page(
         if path is None:
             return make_response(f"There is no report of such a run; see {url_for('.live_page')}.", 404)
         return _no_store(send_file(path.resolve(), mimetype="text/html"))
-
-    @web_ui.app.after_request  # type: ignore[untyped-decorator]
-    def link_to_the_page(response: Response) -> Response:
-        if request.endpoint != "locust.index" or response.status_code != 200 or response.mimetype != "text/html":
-            return response
-        guard = web_ui.app.extensions.get(EXTENSION)
-        link = _LINK.format(href=url_for("tickstorm.live_page"))
-        if guard is not None and not guard.lets_change():
-            link += _READ_ONLY
-        response.set_data(response.get_data(as_text=True).replace("</body>", f"{link}</body>"))
-        return response
 
     attach_manual_routes(pages, guarded, manual)
     web_ui.app.register_blueprint(pages)

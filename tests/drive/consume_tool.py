@@ -46,7 +46,7 @@ def main(plan: dict[str, Any]) -> None:
     consumer.OPEN_S = plan.get("open_s", consumer.OPEN_S)  # type: ignore[misc]
     receiver = context.receiver = Receiver(context, source=plan.get("source"), cached=plan.get("cached", True))
     consumers = [
-        Consuming(context, Lease(kind="consumer", slot=slot, epoch=0), lambda group, took, why: connects.append(why))
+        Consuming(context, Lease(kind="consumer", slot=slot, epoch=0), lambda *said: connects.append(said[-1]))
         for slot in range(context.contract.consumer_count)
     ]
     first = plan.get("first", len(consumers))

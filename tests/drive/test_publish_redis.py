@@ -236,7 +236,7 @@ def test_redis_absent_at_first_delays_no_plan(redis, patient) -> None:
     redis.stop()
     rig = Rig(make_profile(FAST, duration_s=1.0, late_s=30.0), redis)
     rig.context.t0.set(rig.context.clock.now_ns() + 300_000_000)  # its users have begun by then
-    until(lambda: "(connect)" in rig.publishing.displays["publish"].take(), "it tries")
+    until(lambda: "connect p0" in rig.publishing.displays["publish"].take(), "it tries")
     redis.start()
     books = rig.finish()
     assert len(books.of("OK")) == rig.planned() == books.sent

@@ -176,7 +176,7 @@ def test_the_end_of_a_run_waits_for_no_answer(start: Start, tmp_path: Path) -> N
     found, report, _ = trial.finish()
     left = {s.consumer: (s.why, s.detail) for s in of(Subscription, found) if s.step == "left"}
     assert left == dict.fromkeys(range(12), ("own", "not confirmed when the run ended"))
-    assert report["connects"] == ["the run is over"] * 12
+    assert report["connects"] == ["subscription failed: the run is over"] * 12
     assert not [s for s in of(Subscription, found) if s.step == "confirmed"]
 
 

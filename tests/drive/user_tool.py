@@ -94,7 +94,7 @@ def main(plan: dict[str, Any]) -> None:
     runner.quit()
     receiver.close()
     stats = environment.stats
-    entry = stats.get("all/c", "WS")
+    entry = stats.get("receive all/c", "WS")
 
     # The same numbers one by one, as Locust itself would count them.
     single, merged = Environment().stats, Environment()

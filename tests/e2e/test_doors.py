@@ -35,6 +35,13 @@ AIMED = [
     (f"publishers[0].shape={REPLAY.replace('passwd', 'none')}; publishers[0].shape[file]=/etc/passwd", "shape.file"),
 ]
 """Every spelling of a key that leads elsewhere, and the key that the refusal names."""
+UNFIT = [
+    (("--host", "http://127.0.0.1:1"), 'allowed is "the local stack" or none'),
+    (("-r", "2"), "ramp up: found 2 users/s, allowed from 3.5"),
+    (("--profile", "nightly"), "nightly: there is no such profile"),
+    (("--profile", "burst", "--run-profile", "first-run"), 'profile: found "first-run" and "burst", allowed is one'),
+]
+"""Numbers and names of Locust's own that no profile can heed."""
 FORM = {"host": "", "run_set": "", "run_seed": "", "user_count": "", "spawn_rate": "1"}
 
 
@@ -87,7 +94,7 @@ def test_nothing_starts_or_stops_without_the_printed_token(web: Web, path: str) 
 
 
 def test_the_token_is_in_no_page_and_in_no_log(web: Web) -> None:
-    for path in ("/", "/logs", "/tickstorm", "/stats/report", "/tickstorm/live.json"):
+    for path in ("/", "/logs", "/tickstorm", "/stats/report", "/tickstorm/live.json", "/tickstorm/start.json"):
         with urllib.request.urlopen(web.url + path, timeout=10) as answer:
             assert web.token.encode() not in answer.read(), path
 
@@ -132,7 +139,8 @@ def test_a_pipe_in_a_form_hangs_nobody(web: Web, tmp_path: Path) -> None:
 
 
 def test_before_the_login_nothing_is_read_started_or_looked_at(guarded: Web) -> None:
-    for path in ("/", "/stats/requests", "/logs", "/tickstorm", "/tickstorm/live.json", "/exceptions"):
+    ours = ("/tickstorm", "/tickstorm/live.json", "/tickstorm/start.json", "/tickstorm/state.json", "/tickstorm/report")
+    for path in ("/", "/stats/requests", "/logs", "/exceptions", *ours):
         with urllib.request.urlopen(guarded.url + path, timeout=10) as answer:
             assert "/login" in answer.url, path
     request = urllib.request.Request(
@@ -185,9 +193,10 @@ def test_in_a_browser_the_password_lets_in_and_the_printed_address_lets_start(gu
         (("--web-host", "*"), {}, "other machines would reach the load generator"),
         (("--web-login",), {}, "nobody could log in"),
         ((), {"TICKSTORM_WEB_PASSWORD": "short"}, "TICKSTORM_WEB_PASSWORD: found 5 characters, allowed 8 or more"),
+        *(pytest.param(argv, {}, text, marks=pytest.mark.prove_all) for argv, text in UNFIT),
     ],
 )
-def test_what_would_stand_open_or_shut_everybody_out_does_not_start(
+def test_what_would_stand_open_shut_everybody_out_or_be_ignored_does_not_start(
     bench: Bench, argv: tuple[str, ...], environment: dict[str, str], text: str
 ) -> None:
     port = free_port()

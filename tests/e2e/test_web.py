@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -79,6 +80,11 @@ class Web:
         return {(s["method"] or "", s["name"]): s["num_requests"] for s in stats}
 
 
+def read(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return str(answer.read(), "utf-8")
+
+
 def is_up(url: str) -> bool:
     try:
         return urllib.request.urlopen(url, timeout=5).status == 200  # type: ignore[no-any-return]
@@ -104,6 +110,12 @@ def web(bench: Bench) -> Iterator[Web]:
         ({"run_profile": "locust-quick", "run_set": "nonsense"}, "nonsense"),
         ({"run_profile": "locust-quick", "run_seed": "soon"}, "seed"),
         ({"run_profile": "locust-quick", "user_count": "1"}, "users: found 1, allowed from 3"),
+        ({"run_profile": "locust-quick", "user_count": "52.5"}, 'users: found "52.5", allowed is a whole number'),
+        ({"run_profile": "locust-quick", "spawn_rate": "2"}, "ramp up: found 2 users/s, allowed from 3.5: 52 users"),
+        ({"run_profile": "locust-quick", "spawn_rate": "nan"}, 'ramp up: found "nan", allowed is a number above 0'),
+        ({"run_profile": "locust-quick", "host": "http://127.0.0.1:1"}, 'allowed is "the local stack" or none'),
+        ({"run_profile": "locust-quick", "profile": "burst"}, 'profile: found "locust-quick" and "burst"'),
+        ({"profile": "nightly"}, "nightly: there is no such profile in a form"),
     ],
 )
 def test_a_bad_form_is_answered_with_its_problem_and_starts_nothing(web: Web, form: dict[str, str], text: str) -> None:
@@ -115,6 +127,7 @@ class Shown:
     """A run that was started in the web UI, and what was to be seen of it."""
 
     answer: dict[str, Any]
+    at_once: str  # Locust's state, asked as soon as it had answered
     seen: list[dict[str, Any]]
     done: dict[str, Any]
     counts: dict[tuple[str, str], int]
@@ -124,10 +137,18 @@ class Shown:
 @pytest.fixture(scope="module")
 def shown(web: Web) -> Shown:
     answer = web.start(run_profile=web.profile)
+    at_once = get(f"{web.url}/stats/requests")["state"]
     done = web.until("done")
     counts = web.counts()
     web.until_free()
-    return Shown(answer=answer, seen=list(web.seen), done=done, counts=counts, run=Run(web.bench.reports / done["run"]))
+    return Shown(
+        answer=answer,
+        at_once=at_once,
+        seen=list(web.seen),
+        done=done,
+        counts=counts,
+        run=Run(web.bench.reports / done["run"]),
+    )
 
 
 def test_a_run_started_in_the_form_ends_with_the_verdict_of_a_headless_one(shown: Shown, web: Web) -> None:
@@ -140,6 +161,22 @@ def test_a_run_started_in_the_form_ends_with_the_verdict_of_a_headless_one(shown
     assert shown.run.results["run"]["finish"] == "plan done"
     with urllib.request.urlopen(f"{web.url}{shown.done['report']}", timeout=10) as answer:
         assert answer.read() == (shown.run.folder / "report.html").read_bytes()
+
+
+def test_who_is_told_that_a_run_started_never_reads_that_none_is_on(shown: Shown) -> None:
+    assert shown.at_once in ("spawning", "running")
+
+
+def test_locusts_own_report_has_the_verdict_also_where_it_was_downloaded(shown: Shown, web: Web) -> None:
+    run = shown.run.folder.name
+    for query, place in (("", f'href="{shown.done["report"]}"'), ("?download=1", f"reports/{run}/report.html")):
+        page = read(f"{web.url}/stats/report{query}")
+        assert "verdict of this run: <b>PASS</b>" in page
+        assert place in page
+    assert shown.run.results["reasons"][0] in page
+    assert "Profile" in page
+    with urllib.request.urlopen(f"{web.url}/tickstorm/report", timeout=10) as answer:
+        assert answer.url == web.url + shown.done["report"]
 
 
 def test_the_live_value_follows_the_run(shown: Shown) -> None:
@@ -155,8 +192,8 @@ def test_the_live_value_follows_the_run(shown: Shown) -> None:
 
 
 def test_locusts_own_page_has_the_true_counts(shown: Shown) -> None:
-    received = {name: count for (method, name), count in shown.counts.items() if name.startswith("patterns/")}
-    assert received == {"patterns/plain": OWED // 2, "patterns/browsers": OWED // 2}
+    received = {name: count for (method, name), count in shown.counts.items() if name.startswith("receive ")}
+    assert received == {"receive patterns/plain": OWED // 2, "receive patterns/browsers": OWED // 2}
     assert shown.counts["PUBLISH", "tickstock.events.patterns"] == texts.PUBLISHED
 
 
@@ -221,33 +258,127 @@ def test_a_number_of_users_that_no_consumers_make_is_refused_in_a_sentence(edite
         assert f"users: found {users}, allowed while this run goes on is 5 to 14" in edited.answers[users]["message"]
 
 
+STATUS = """() => ({
+  status: (document.querySelector("header.MuiAppBar-root")?.innerText.match(/Status\\s+(\\w+)/) || [])[1] || "",
+  form: Boolean(document.querySelector("main form")),
+  rows: [...document.querySelectorAll("main tbody tr")].map((row) => row.innerText.replaceAll("\\t", " ")),
+})"""
+"""What Locust's own page shows: its status, whether it is the start form, the lines of its table."""
+COVERED = """() => {
+  const ours = document.getElementById("tickstorm").getBoundingClientRect(), root = document.getElementById("root");
+  return [ours.bottom <= root.getBoundingClientRect().top, document.documentElement.scrollWidth <= innerWidth,
+          [...document.querySelectorAll("#tickstorm a:not([hidden])")].every((link) => {
+            const box = link.getBoundingClientRect();
+            return document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2) === link;
+          })];
+}"""
+"""Whether our strip ends where Locust's page begins, nothing is wider than the window, and our links can be clicked."""
+WIDTHS = (1440, 390)
+
+
+def opened(web: Web, chromium: Any) -> Any:
+    """Locust's page with the token, as a window of the wider kind; its context is its own."""
+    page = chromium.new_context(viewport={"width": WIDTHS[0], "height": 900}).new_page()
+    page.goto(web.address)
+    return page
+
+
+def fields(page: Any) -> tuple[str, ...]:
+    """Users, ramp-up and host of the form that is open."""
+    return tuple(page.input_value(f"input[name={name}]") for name in ("userCount", "spawnRate", "host"))
+
+
+def start(page: Any, profile: str) -> None:
+    """Choose a profile and press Start, in the start form or in the dialog of a later one."""
+    new = page.get_by_role("button", name="New")
+    page.locator("main form").or_(new).first.wait_for(timeout=20_000)
+    if new.count():
+        new.click()
+    page.select_option("select[name=runProfile]", profile)
+    page.get_by_role("button", name="Start", exact=True).click()
+
+
 @pytest.mark.browser
-def test_in_a_browser_the_form_starts_a_run_and_the_live_page_shows_its_verdict(
+def test_in_a_browser_a_profile_is_chosen_a_run_started_and_its_verdict_opens_the_report(
     stopped: Run, web: Web, chromium: Any, tmp_path: Path
 ) -> None:
-    page = chromium.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(web.address)
+    page = opened(web, chromium)
     page.get_by_role("button", name="New").click()
-    page.get_by_text("Custom parameters").click()
-    offered = page.locator("select[name=runProfile] option").all_inner_texts()
-    assert offered == [*shipped_profiles(), web.profile]
+    page.wait_for_selector("select[name=runProfile]")
+    assert page.locator("select[name=runProfile] option").all_inner_texts() == [*shipped_profiles(), "calm"]
+    assert page.locator("[name=profile]").count() == 0, "there is one choice"
+
+    page.select_option("select[name=runProfile]", "burst")
+    page.wait_for_function("() => document.querySelector('input[name=userCount]').value === '10'", timeout=5_000)
+    assert "thousand events at once" in page.inner_text(".tickstorm-choice .question")
+    assert "10 users (8 consumers, 2 others)" in page.inner_text(".tickstorm-choice")
+    page.fill("input[name=spawnRate]", "0.1")
+    page.get_by_role("button", name="Start", exact=True).click()
+    page.locator(".MuiAlert-root", has_text="ramp up: found 0.1 users/s, allowed from 0.7").wait_for(timeout=10_000)
+
     page.select_option("select[name=runProfile]", web.profile)
-    page.fill("input[name=runSet]", "")
+    page.wait_for_function("() => document.querySelector('input[name=userCount]').value === '14'", timeout=5_000)
+    page.wait_for_function("() => document.querySelector('input[name=spawnRate]').value === '100'", timeout=5_000)
+    assert fields(page) == ("14", "100", "the local stack")
     page.screenshot(path=str(tmp_path / "form.png"), full_page=True)
     page.get_by_role("button", name="Start", exact=True).click()
-    page.get_by_role("button", name="Stop").wait_for(timeout=20_000)
-    page.get_by_text("Tickstorm live page").click()
-    page.wait_for_function("() => document.documentElement.dataset.shown === 'running'", timeout=40_000)
-    page.wait_for_selector("#report-link", state="visible", timeout=60_000)
-    page.screenshot(path=str(tmp_path / "done.png"), full_page=True)
-    assert "PASS" in page.inner_text("#word")
-    assert page.inner_text("[data-key='owed']") == page.inner_text("[data-key='delivered']") == f"{OWED:,}"
-    page.click("#report-link")
+
+    page.get_by_role("button", name="Edit").click(timeout=20_000)
+    page.locator(".tickstorm-choice", has_text="From 5 to 14 users").wait_for(timeout=10_000)
+    page.wait_for_function("() => document.querySelector('input[name=userCount]').value === '14'", timeout=5_000)
+    page.fill("input[name=userCount]", "99")
+    page.get_by_role("button", name="Update").click()
+    page.locator("#tickstorm-refusal", has_text="users: found 99, allowed while this run").wait_for(timeout=10_000)
+
+    verdict = page.locator("#tickstorm-verdict", has_text="PASS: open the report")
+    verdict.wait_for(timeout=60_000)
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate(COVERED) == [True, True, True], width
+        page.screenshot(path=str(tmp_path / f"done-{width}.png"), full_page=True)
+    page.set_viewport_size({"width": WIDTHS[0], "height": 900})
+    page.get_by_role("tab", name="Download Data").click()
+    page.get_by_role("link", name="Open Tickstorm's report (PASS)").wait_for(timeout=10_000)
+    page.goto(f"{web.url}/stats/report?theme=dark")
+    page.get_by_role("heading", name="verdict of this run: PASS").wait_for(timeout=10_000)
+    page.get_by_role("link", name="PASS: open the report").click()
     page.wait_for_function("() => document.documentElement.dataset.drawn === 'true'", timeout=40_000)
-    page.screenshot(path=str(tmp_path / "report.png"))
     assert "calm" in page.title()
-    page.close()
+    page.context.close()
     web.until_free()
+
+
+@pytest.mark.browser
+def test_in_a_browser_the_link_leads_to_the_live_page(web: Web, chromium: Any) -> None:
+    page = opened(web, chromium)
+    page.get_by_text("Tickstorm live page").click()
+    page.wait_for_selector("#report-link", state="visible", timeout=60_000)
+    assert page.inner_text("[data-key='owed']") == page.inner_text("[data-key='delivered']") == f"{OWED:,}"
+    page.context.close()
+
+
+@pytest.mark.prove_all
+@pytest.mark.browser
+@pytest.mark.timeout(400)
+def test_ten_starts_in_a_row_never_show_that_no_run_is_on_nor_the_figures_of_the_one_before(
+    web: Web, chromium: Any
+) -> None:
+    page = opened(web, chromium)
+    for number in range(10):
+        start(page, web.profile)
+        page.get_by_role("button", name="Stop").wait_for(timeout=20_000)
+        begun, fell_back, old = time.monotonic(), [], []
+        while time.monotonic() - begun < 5:
+            seen = page.evaluate(STATUS)
+            if seen["form"] or seen["status"].upper() in ("READY", "STOPPED"):
+                fell_back.append(seen["status"] or "form")
+            if number and time.monotonic() - begun < 1 and any("receive" in row for row in seen["rows"]):
+                old.append(seen["rows"])
+        assert not fell_back, number
+        assert not old, number
+        web.until("done")
+        page.get_by_role("button", name="New").wait_for(timeout=20_000)
+    page.context.close()
 
 
 def test_at_the_end_nothing_is_left_running(stopped: Run, web: Web) -> None:

@@ -162,6 +162,7 @@ class Served:
         self.environment = Environment(user_classes=[])
         self.environment.create_local_runner()
         self.ui = self.environment.create_web_ui("127.0.0.1", 0, delayed_start=True, **web)
+        from loadtests.harness.web_ui import decorate
         from loadtests.webui.access_guard import AccessGuard
         from loadtests.webui.live_page import attach_page
 
@@ -169,6 +170,14 @@ class Served:
         self.guard.attach(self.ui.app)
 
         attach_page(self.environment, lambda since_s: self.live, self.reports.get, self.manual)
+        decorate(self.environment, list, self.state)
+
+    def state(self) -> dict[str, Any]:
+        """What the strip above Locust's page is told."""
+        live = msgspec.structs.asdict(self.live)
+        return {key: live[key] for key in ("profile", "state", "run", "verdict", "reasons", "report")} | {
+            "question": "?"
+        }
 
     @property
     def client(self) -> Any:

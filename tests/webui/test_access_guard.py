@@ -187,7 +187,8 @@ def test_what_is_no_host_is_not_ours(asked: str) -> None:
     assert not is_ours(asked, own_names(""))
 
 
-READ = ("/", "/stats/requests", "/logs", "/exceptions", "/stats/report", "/tickstorm", "/tickstorm/live.json")
+READ = ("/", "/stats/requests", "/logs", "/exceptions", "/stats/report", "/tickstorm", "/tickstorm/live.json",
+        "/tickstorm/start.json", "/tickstorm/state.json", "/tickstorm/report")  # fmt: skip
 CHANGED = ("/swarm", "/stop", "/stats/reset", "/user", "/tickstorm/fault", "/tickstorm/heal", "/tickstorm/note")
 FOREIGN = (
     {"Origin": "http://attacker.test"},

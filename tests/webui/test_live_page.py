@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from served import Served
+from served import Served, finished
 
 from loadtests.model.live import Live
 
@@ -37,6 +37,21 @@ def test_locusts_own_page_links_to_the_live_page(serve: Callable[..., Served]) -
     assert 'href="/tickstorm"' in index.text
     assert index.text.index("/tickstorm") < index.text.index("</body>")
     assert int(index.headers["Content-Length"]) == len(index.data)
+
+
+def test_locusts_own_report_has_the_verdict_and_runs_no_text_of_others(serve: Callable[..., Served]) -> None:
+    served = serve()
+    assert "verdict of this run: <b>none yet</b>" in served.client.get("/stats/report").text
+    hostile = "<script>alert(1)</script>"
+    served.live = msgspec.structs.replace(finished(), profile=hostile, reasons=[hostile])
+    page = served.client.get("/stats/report").text
+    assert "verdict of this run: <b>FAIL</b>" in page
+    assert 'href="/tickstorm/reports/any/report.html"' in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert hostile not in page
+    assert served.client.get("/tickstorm/report").headers["Location"].endswith("/tickstorm/reports/any/report.html")
+    served.live = Live()
+    assert served.client.get("/tickstorm/report").status_code == 404
 
 
 def test_no_other_page_of_locust_is_touched(serve: Callable[..., Served]) -> None:

@@ -21,10 +21,12 @@ from loadtests.drive.consume.handshake import BeyondUsError, RefusedError, Unaut
 from loadtests.drive.consume.inability import is_ours
 from loadtests.drive.consume.transport import Call
 from loadtests.drive.dialing import connected, tls_context, wrap_tls
+from loadtests.drive.locust_stats import ConnectFailed, connect_failure
 from loadtests.drive.run_context import Lease, RunContext
 from loadtests.drive.slot_user import SlotUser
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
 from loadtests.model.profile.workload import Reconnect
+from loadtests.model.transports import TRANSPORTS
 from loadtests.model.user_kinds import CONSUMER
 
 OPEN_S: Final = 10.0
@@ -33,8 +35,8 @@ GOODBYE_S: Final = 2.0
 _SLOW_BUFFER: Final = 8192
 _VERSION: Final = version("tickstorm")
 
-Tell = Callable[[str, int, str], None]
-"""Called after each attempt: consumer group, nanoseconds taken, error (empty: none)."""
+Tell = Callable[[str, str, int, str], None]
+"""Called after each attempt: transport as it is shown, consumer group, nanoseconds taken, error (empty: none)."""
 
 
 def delays_s(policy: Reconnect, seed: str) -> Callable[[int], float]:
@@ -109,7 +111,7 @@ class Consuming:
             now_ns = self._context.clock.now_ns()
             if isinstance(error, UnauthorizedError):
                 self._faults.refused()
-            self._tell(self._spec.name, now_ns - began_ns, type(error).__name__)
+            self._attempted(began_ns, connect_failure(error))
             if now_ns - self._failure_noted_ns >= NS_PER_S:
                 self._failure_noted_ns = now_ns
                 self._context.receiver.not_connected(self._plan, self.next_epoch, now_ns, str(error), ours=ours)
@@ -120,8 +122,12 @@ class Consuming:
             self._faults.arrived(connection)
         elif connection.end is not None and connection.end.why == "refused":
             self._faults.refused()
-        self._tell(self._spec.name, self._context.clock.now_ns() - began_ns, problem)
+        self._attempted(began_ns, f"subscription failed: {problem}" if problem else "")
         return not problem
+
+    def _attempted(self, began_ns: int, failure: str) -> None:
+        shown = TRANSPORTS[self._spec.transport].shown
+        self._tell(shown, self._spec.name, self._context.clock.now_ns() - began_ns, failure)
 
     def _connect(self) -> Connection:
         """Connect, upgrade, hand over. Raises OSError (TimeoutError too) and RefusedError."""
@@ -259,12 +265,12 @@ class WebSocketClient(SlotUser):
         """Each connection, and each group of failures that was noted, took one."""
         return lease.epoch if self._consuming is None else self._consuming.next_epoch
 
-    def _tell(self, group: str, took_ns: int, problem: str) -> None:
+    def _tell(self, shown: str, group: str, took_ns: int, problem: str) -> None:
         self.environment.events.request.fire(
-            request_type="WS",
+            request_type=shown,
             name=f"connect {group}",
             response_time=took_ns / NS_PER_MS,
             response_length=0,
-            exception=ConnectionError(problem) if problem else None,
+            exception=ConnectFailed(problem) if problem else None,
             context={},
         )

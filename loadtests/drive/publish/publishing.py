@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 import gevent
 import msgspec
 
-from loadtests.drive.locust_stats import PublishDisplay
+from loadtests.drive.locust_stats import PublishDisplay, connect_failure
 from loadtests.drive.publish.bad_input import PublisherFaults
 from loadtests.drive.publish.commands import Commands
 from loadtests.drive.publish.probing import probe
@@ -266,10 +266,14 @@ class Publishing:
                 )
                 slot.stop()
                 return
+            began_ns = self._context.clock.now_ns()
             try:
                 sock = dial(self._context.addresses.redis, _DIAL_S)
             except OSError as error:
-                self._display(slot.plan.group).failed("(connect)", f"{type(error).__name__}: {error}", 1)
+                took_ns = self._context.clock.now_ns() - began_ns
+                group = slot.plan.group
+                name = f"connect {self._context.profile.publishers[group].name}"
+                self._display(group).failed(name, connect_failure(error), 1, took_ns)
                 gevent.sleep(delay * jitter.uniform(0.8, 1.2))
                 delay = min(_MAX_S, delay * 2)
                 continue
