@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loadtests.measure.history_tables import OUTCOME_CODE, Bools, HistoryTables, Ints, sums_at
+from loadtests.measure.history_tables import OUTCOME_CODE, Bools, HistoryTables, Ints, ints, sums_at
 from loadtests.measure.interval_set import EMPTY, SHIFT, StreamLine
 from loadtests.model.contract import Contract
 from loadtests.model.ids import MAX_ROUTES, SLICE_NS
@@ -74,7 +74,7 @@ def streams(facts: HistoryTables, contract: Contract) -> StreamTable:
     settled = np.concatenate([p.settled.numpy() for _, p in facts.each()] or [np.zeros((5, 0), dtype=np.int64)], 1)
     named = [published[0], settled[0]]
     for _, process in facts.each():
-        named += [np.array(c.stream, dtype=np.int64) for c in process.closings]
+        named += [ints(c.stream) for c in process.closings]
         named.append(process.deviations.numpy()[3])
     ids = np.unique(np.concatenate(named)) if named else np.zeros(0, dtype=np.int64)
     route = ids & (MAX_ROUTES - 1)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import io
 import struct
-import sys
 import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,6 +45,9 @@ BULK: Final = (Published, PublishTimes, Consumed, ClientLatency, Touched, Closin
 _SHORT: Final = 8  # a list below this length stays one
 _CODES: Final = {"B": (0, 1 << 8), "H": (0, 1 << 16), "I": (0, 1 << 32), "q": (-(1 << 63), 1 << 63)}
 
+_SWAPPED: Final = struct.pack("=H", 1) != struct.pack("<H", 1)
+"""Whether this machine has the highest byte of a number first."""
+
 Bounds = Callable[[str], tuple[int, int] | None]
 """Least and greatest number that a field may hold, by its name, and `BUCKET`; None: any."""
 BUCKET: Final = "bucket of a histogram"
@@ -74,7 +76,7 @@ def column(values: Sequence[int]) -> bytes:
     low, high = min(values, default=0), max(values, default=0)
     code = next(c for c, (least, beyond) in _CODES.items() if least <= low and high < beyond)
     made = array(code, values)
-    if sys.byteorder == "big":
+    if _SWAPPED:
         made.byteswap()
     return code.encode() + made.tobytes()
 
@@ -87,7 +89,7 @@ def values(stored: bytes | list[int]) -> list[int]:
         raise ValueError("a column without a letter")
     made = array(code)
     made.frombytes(stored[1:])
-    if sys.byteorder == "big":
+    if _SWAPPED:
         made.byteswap()
     return made.tolist()
 
@@ -210,7 +212,7 @@ def pack(number: int, records: Iterable[Record]) -> Iterator[bytes]:
     parts: list[bytes] = []
     size = 5
     for record in records:
-        part = _encoder.encode(thin(record))
+        part = _encoder.encode(record)
         if parts and (size + len(part) > MAX_BODY or len(parts) == 0xFFFF):
             yield _frame(number, _array(parts))
             number, parts, size = number + 1, [], 5
