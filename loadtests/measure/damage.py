@@ -18,7 +18,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from loadtests.measure.history_tables import HistoryTables, ProcessFacts
+from loadtests.measure.history_tables import HistoryTables, ProcessFacts, ints
+from loadtests.model.codec import BUCKET, BULK, COLUMN_BYTES, Bounds, columns_of, values
 from loadtests.model.ids import NS_PER_S, SLICE_NS, unpack_stream
 from loadtests.model.measures import MEASURES
 from loadtests.model.profile.profile import Profile
@@ -175,17 +176,82 @@ def longest_ns(profile: Profile) -> int:
     return round((run.connect_s + run.warm_up_s + run.duration_s + run.drain_s + MARGIN_S) * NS_PER_S)
 
 
+def bounds(longest: int) -> Bounds:
+    """What each field may hold, for a `codec.Reader`."""
+
+    def of(name: str) -> tuple[int, int] | None:
+        return (0, BUCKETS - 1) if name == BUCKET else None if name in _MEASURED else _bounds(name, longest)
+
+    return of
+
+
+def columns_hold(records: Iterable[Record], longest: int) -> bool:
+    """Whether the columns that are bytes surely are within their bounds; else ask `implausible` of each record."""
+    buckets: list[bytes] = []
+    for record in records:
+        kind = type(record).__base__
+        if kind not in BULK:
+            continue
+        for name, paired in columns_of(kind):
+            held = getattr(record, name)
+            if not paired:
+                if isinstance(held, bytes) and not _holds(held, _bounds(name, longest)):
+                    return False
+                continue
+            bucket, count = held
+            if type(bucket) is not type(count):
+                return False
+            if isinstance(bucket, bytes):
+                if bucket[:1] not in _FEW or not _holds(count, (0, MOST)) or _rows(bucket) != _rows(count):
+                    return False
+                if bucket[:1] == b"H":
+                    buckets.append(bucket[1:])
+    return not buckets or int(np.frombuffer(b"".join(buckets), "<u2").max()) < BUCKETS
+
+
+def _holds(stored: bytes, within: tuple[int, int]) -> bool:
+    """Whether a column is one, and within bounds."""
+    size = COLUMN_BYTES.get(stored[:1], 0)
+    if not size or len(stored) % size != 1 % size:
+        return False
+    if size < 8 and within[0] <= 0 and within[1] >= 1 << 8 * size:
+        return True
+    found = ints(stored)
+    return not len(found) or (within[0] <= int(found.min()) and int(found.max()) <= within[1])
+
+
+def _rows(stored: bytes) -> int:
+    return (len(stored) - 1) // COLUMN_BYTES[stored[:1]]
+
+
+_FEW = (b"B", b"H")
+"""Letters of columns in which every bucket of a histogram has room."""
+
+
 def implausible(record: Record, longest: int) -> str:
     """The field that cannot be true, with what it holds; empty where all can. `longest`: no time is further away."""
-    for name, value in zip(_fields(type(record)), msgspec.structs.astuple(record), strict=True):
+    for name, stored in zip(_fields(type(record)), msgspec.structs.astuple(record), strict=True):
         if name in _MEASURED:
             continue
+        try:
+            value = _listed(stored)
+        except ValueError as error:
+            return f"{type(record).__name__}.{name}, {error},"
+        if isinstance(stored, tuple) and len({len(column) for column in value}) > 1:
+            return f"{type(record).__name__}.{name} with columns of two lengths"
         if name in _BUCKETED and (wrong := _of_many(value[0], 0, BUCKETS - 1)) is not None:
             return f"{type(record).__name__}.{name} of {wrong}"
         low, high = _bounds(name, longest)
         if (wrong := _beyond(value, low, high)) is not None:
             return f"{type(record).__name__}.{name} of {wrong}"
     return ""
+
+
+def _listed(stored: Any) -> Any:
+    """The value of a field, with lists for columns that are bytes."""
+    if isinstance(stored, tuple):
+        return tuple(map(_listed, stored))
+    return values(stored) if isinstance(stored, bytes) else stored
 
 
 @cache

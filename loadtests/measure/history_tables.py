@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loadtests.model import records as r
-from loadtests.model.codec import Frame, Torn
+from loadtests.model.codec import COLUMN_BYTES, Frame, Torn
 from loadtests.model.ids import NS_PER_S
 
 Ints = npt.NDArray[np.int64]
@@ -43,19 +43,18 @@ def ints(stored: bytes | Iterable[int]) -> Ints:
     """A column of a record, whether it is bytes (`codec.thin`) or a list."""
     if not isinstance(stored, bytes):
         return np.fromiter(stored, dtype=np.int64)
-    return np.frombuffer(stored, _TYPES[stored[0]], offset=1).astype(np.int64)
+    return np.frombuffer(stored, _TYPES[stored[:1]], offset=1).astype(np.int64)
 
 
 def _as_it_came(stored: bytes | list[int]) -> npt.NDArray[Any]:
-    return np.frombuffer(stored, _TYPES[stored[0]], offset=1) if isinstance(stored, bytes) else np.array(stored)
+    return np.frombuffer(stored, _TYPES[stored[:1]], offset=1) if isinstance(stored, bytes) else np.array(stored)
 
 
-_TYPES = {ord(code): f"<{kind}" for code, kind in zip("BHIq", ("u1", "u2", "u4", "i8"), strict=True)}
-_SIZES = {ord(code): size for code, size in zip("BHIq", (1, 2, 4, 8), strict=True)}
+_TYPES = {code: f"<{'i' if size == 8 else 'u'}{size}" for code, size in COLUMN_BYTES.items()}
 
 
 def _length(stored: bytes | list[int]) -> int:
-    return (len(stored) - 1) // _SIZES[stored[0]] if isinstance(stored, bytes) else len(stored)
+    return (len(stored) - 1) // COLUMN_BYTES[stored[:1]] if isinstance(stored, bytes) else len(stored)
 
 
 _NARROW = (np.uint8, np.uint16, np.uint32)
@@ -486,7 +485,7 @@ class HistoryTables:
         facts.known.add(part.number)
         if not again:  # what is there twice counts once, and is named
             for record in part.records:
-                if coarser is None or not coarser.take(process, record):
+                if coarser is None or not coarser.take(process, facts, record):
                     facts.add(record)
 
     def merge(self, other: HistoryTables) -> None:
@@ -511,11 +510,11 @@ class HistoryTables:
 class Coarser(Protocol):
     """Adds up records before they become rows."""
 
-    def take(self, process: str, record: r.Record) -> bool:
-        """Whether it took a record of a process over."""
+    def take(self, process: str, facts: ProcessFacts, record: r.Record) -> bool:
+        """Whether it took a record of a process over; it adds rows to its facts when they are whole."""
         ...
 
-    def hand_over(self, facts: HistoryTables) -> None:
+    def hand_over(self) -> None:
         """Add the rows that are left."""
         ...
 
@@ -526,5 +525,5 @@ def fold(history: Iterable[tuple[str, Frame | Torn]], coarser: Coarser | None = 
     for process, part in history:
         facts.add(process, part, coarser)
     if coarser is not None:
-        coarser.hand_over(facts)
+        coarser.hand_over()
     return facts

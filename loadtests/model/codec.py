@@ -44,6 +44,8 @@ BULK: Final = (Published, PublishTimes, Consumed, ClientLatency, Touched, Closin
 """Kinds that make most of a history's bytes."""
 _SHORT: Final = 8  # a list below this length stays one
 _CODES: Final = {"B": (0, 1 << 8), "H": (0, 1 << 16), "I": (0, 1 << 32), "q": (-(1 << 63), 1 << 63)}
+COLUMN_BYTES: Final = {code.encode(): array(code).itemsize for code in _CODES}
+"""Letter of a column -> bytes of each of its values."""
 
 _SWAPPED: Final = struct.pack("=H", 1) != struct.pack("<H", 1)
 """Whether this machine has the highest byte of a number first."""
