@@ -45,6 +45,7 @@ from loadtests.measure.history_tables import (
 from loadtests.measure.interval_set import SHIFT
 from loadtests.measure.stages import analyse
 from loadtests.measure.streams import StreamTable
+from loadtests.measure.timeline import BLOCK, LONG_S
 from loadtests.model.codec import Frame, Torn
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
 from loadtests.model.profile.profile import Profile
@@ -56,10 +57,8 @@ History = Callable[[], Iterable[tuple[str, Frame | Torn]]]
 """Reads a history from its begin, the leading process's file first."""
 Span = tuple[int, int]
 
-LONG_S = 3600.0
-"""A shorter run is judged row by row."""
-BLOCK = 100
-"""Slices of a block."""
+_SURELY_S = 60.0
+"""Longer than the timeline asks by so much is a run that is added up: then its steps are blocks for sure."""
 _BEFORE_NS = 6 * NS_PER_S
 _SPARE_NS = NS_PER_S
 _EVER = 2**62
@@ -71,7 +70,11 @@ def analysed(profile: Profile, history: History, *, long_s: float = LONG_S, bloc
     if profile.run.duration_s <= long_s:
         return analyse(profile, fold(history()))
     leading = fold((name, part) for name, part in _only(history(), LEADING))
-    low = times(leading, profile, 0).t0_ns // SLICE_NS
+    marks = times(leading, profile, 0)
+    last_ns = max([marks.end_ns, *(s.at_ns for _, p in leading.each() for s in p.seconds)])
+    if last_ns - marks.t0_ns <= (long_s + _SURELY_S) * NS_PER_S:
+        return analyse(profile, fold(history()))
+    low = marks.t0_ns // SLICE_NS
     blocks = Blocks(low=low, size=block, fine=np.zeros(_planned_slices(profile) // block + 1, dtype=np.bool_))
     blocks.refine(_spans(leading, profile, low + _planned_slices(profile)))
     del leading
@@ -179,10 +182,13 @@ def _happened(facts: HistoryTables, profile: Profile, marks: Times, last_slice: 
         readings = sorted(process.samples.get(("redis", OVERRUN), ()))
         yield from ((a, b + late_ns) for (a, x), (b, y) in itertools.pairwise(readings) if y > x)
     yield from _absent(facts, profile)
+    limit_ns = round(profile.recovery.limit_s * NS_PER_S)
     low = marks.t0_ns // SLICE_NS
     ours = scopes(facts, profile, low, max(last_slice + 1, low + 1))
     bad = np.flatnonzero((ours.behind | ours.trouble | ours.slow_read).any(axis=0)) + low
     yield from _seconds(bad * SLICE_NS)
+    # An absence that began in it is our own trouble's until its recovery limit, and the target's after that.
+    yield from _seconds(bad * SLICE_NS + limit_ns)
 
 
 def _noticed(process: ProcessFacts) -> Iterator[Span]:
@@ -197,11 +203,9 @@ def _seconds(at_ns: Ints) -> Iterator[Span]:
 
 
 def _absent(facts: HistoryTables, profile: Profile) -> Iterator[Span]:
-    """Steps of subscriptions, and when an absence changes its cause; whole absences where the contract replays."""
-    limit_ns = round(profile.recovery.limit_s * NS_PER_S)
+    """Steps of subscriptions; whole absences where the contract replays."""
     at = np.concatenate([np.zeros(0, dtype=np.int64), *(p.subscriptions.column("at_ns") for _, p in facts.each())])
     yield from _seconds(at)
-    yield from _seconds(at + limit_ns)
     if any(f.offline == "replayed" for f in profile.families):
         left: dict[int, int] = {}
         steps = ((s.at_ns, s.consumer, s.step) for _, p in facts.each() for s in p.subscriptions)
@@ -266,12 +270,14 @@ class _Sums:
 
     def dense(self, index: int) -> Ints:
         """One histogram of all."""
-        buckets, counts = (np.array(c, dtype=np.int64) for c in self.short[index])
-        found = np.bincount(buckets, weights=counts, minlength=BUCKETS)
-        for codes, (one, other) in self.histograms[index].items():
-            buckets, counts = (ints(c + b"".join(p)) for c, p in zip(codes, (one, other), strict=True))
-            found += np.bincount(buckets, weights=counts, minlength=BUCKETS)
-        return found.astype(np.int64)
+        found = np.zeros(BUCKETS, dtype=np.int64)
+        pairs = [tuple(map(ints, self.short[index]))]
+        for codes, columns in self.histograms[index].items():
+            pairs.append(tuple(ints(code + b"".join(c)) for code, c in zip(codes, columns, strict=True)))
+        for bucket, count in pairs:
+            if len(bucket):
+                found += np.bincount(bucket, weights=count, minlength=BUCKETS).astype(np.int64)
+        return found
 
 
 @dataclass(slots=True, kw_only=True)

@@ -30,7 +30,7 @@ import numpy.typing as npt
 from loadtests.measure.absences import CHARGED, DISCONNECTED, HARNESS, OWN_PLAN, Absence
 from loadtests.measure.deliveries import Deliveries
 from loadtests.measure.history_tables import FOREVER, Bools, Ints
-from loadtests.measure.interval_set import StreamLine
+from loadtests.measure.interval_set import EMPTY, StreamLine
 from loadtests.measure.phases import Window
 from loadtests.measure.streams import StreamTable
 from loadtests.measure.subscriptions import Interval
@@ -74,12 +74,22 @@ class Due:
     """What the stays and absences of a consumer make of the published rows; a row is in one of the three at most."""
 
     owed: Bools
-    undecided: Bools
     away: Causes  # per row the cause, NOT_AWAY where it is none
     replayed: Bools  # of the owed rows: what the contract wants replayed at the return
-    rows: Bools  # all that its routes have, of the families that are measured
+    line: StreamLine  # all that its routes have, of the families that are measured
     owed_line: StreamLine  # OK ones
     undecided_line: StreamLine
+
+
+class _Rows(NamedTuple):
+    """Rows of some routes."""
+
+    by_sent: Bools  # in the order of sending
+    line: StreamLine
+
+
+_KEPT_BYTES = 64 << 20
+"""So much of what was laid is remembered."""
 
 
 class Owing:
@@ -99,15 +109,21 @@ class Owing:
         self._windows = windows
         families = profile.families
         self._measured = np.array([f.mode != "unmeasured" for f in families] + [False])
-        self._in_seconds = np.array([f.mode == "latest" for f in families] + [False])[table.row_family]
-        self._forgets = np.array([f.offline == "lost" for f in families] + [False])[table.row_family]
+        # Rows in the order of sending, and the place of each row in that order.
+        self._by_sent = np.argsort(table.sent, kind="stable")
+        self._place = np.argsort(self._by_sent, kind="stable")
+        self._sent, self._family = table.sent[self._by_sent], table.row_family[self._by_sent]
+        self._in_seconds = np.array([f.mode == "latest" for f in families] + [False])[self._family]
+        forgets = np.array([f.offline == "lost" for f in families] + [False])[table.row_family]
         # What was missed comes back at the return, or its absence counts in seconds.
         self._returns = np.array([f.mode == "latest" or f.offline == "replayed" for f in families] + [False])[
-            table.row_family
+            self._family
         ]
         self._replays = [i for i, f in enumerate(families) if f.offline == "replayed"]
-        self._first_received = _first_received(table, came)
-        self._rows_of: dict[tuple[int, ...], Bools] = {}
+        # When each row was sent, and first received by anybody where it is not replayed; one more, for `reduceat`.
+        self._sent_then = np.append(table.sent, 0)
+        self._forgotten = np.append(np.where(forgets, _first_received(table, came), FOREVER), FOREVER)
+        self._rows_of: dict[tuple[int, ...], _Rows] = {}
         self._due: dict[tuple[object, ...], Due] = {}
 
     def stays(self, intervals: list[Interval], spared: frozenset[int] = frozenset()) -> tuple[Stay, ...]:
@@ -150,13 +166,14 @@ class Owing:
                     bits |= 1 << family
         return bits
 
-    def rows(self, routes: tuple[int, ...]) -> Bools:
+    def rows(self, routes: tuple[int, ...]) -> _Rows:
         """Rows of some routes, of the families that are measured."""
         rows = self._rows_of.get(routes)
         if rows is None:
             wanted = np.isin(self.table.route_of, np.array(routes, dtype=np.int64))
             wanted &= self._measured[self.table.family_of]
-            rows = self._rows_of[routes] = wanted[self.table.stream]
+            every: Bools = wanted[self.table.stream]
+            rows = self._rows_of[routes] = _Rows(every[self._by_sent], self.table.of_rows(every))
         return rows
 
     def due(
@@ -172,7 +189,14 @@ class Owing:
         found = self._due.get(key)
         if found is None:
             found = self._due[key] = self._lay(routes, stays, away, excluded)
+            while len(self._due) > max(_KEPT_BYTES // (5 * len(self._sent) + 1), 1):
+                del self._due[next(iter(self._due))]
         return found
+
+    def _span(self, first: int, end: int) -> slice:
+        """Rows in the order of sending, from a slice to before another."""
+        low, high = np.searchsorted(self._sent, (first, max(end, first)))
+        return slice(int(low), int(high))
 
     def _lay(
         self,
@@ -181,50 +205,52 @@ class Owing:
         absences: tuple[MissedWhileAway, ...],
         excluded: tuple[tuple[int, int], ...],
     ) -> Due:
-        sent, families = self.table.sent, self.table.row_family
-        every = self.rows(routes)
-        owed, edge, excused, inside = (np.zeros(len(sent), dtype=np.bool_) for _ in range(4))
+        """In the order of sending each stay and absence is one stretch, so that it costs what it holds."""
+        every, families = self.rows(routes).by_sent, self._family
+        owed, edge, excused, inside = (np.zeros(len(every), dtype=np.bool_) for _ in range(4))
         for stay in stays:
-            rows = self.rows(stay.routes)
-            owed |= rows & (sent >= stay.owed_from) & (sent < stay.owed_to)
-            start = rows & (sent >= stay.may_from) & (sent < min(stay.owed_from, stay.may_to))
-            end = rows & (sent >= max(stay.owed_to, stay.may_from)) & (sent < stay.may_to)
-            edge |= start | end
-            inside |= rows & (sent >= stay.may_from) & (sent < stay.may_to)
-            if stay.start_faults:
-                excused |= start & _bit(stay.start_faults, families)
-            if stay.end_faults:
-                excused |= end & _bit(stay.end_faults, families)
-        away: Causes = np.full(len(sent), NOT_AWAY, dtype=np.int8)
+            rows = self.rows(stay.routes).by_sent
+            whole, sure = self._span(stay.may_from, stay.may_to), self._span(stay.owed_from, stay.owed_to)
+            owed[sure] |= rows[sure]
+            inside[whole] |= rows[whole]
+            for at, faults in (
+                (self._span(stay.may_from, min(stay.owed_from, stay.may_to)), stay.start_faults),
+                (self._span(max(stay.owed_to, stay.may_from), stay.may_to), stay.end_faults),
+            ):
+                edge[at] |= rows[at]
+                if faults:
+                    excused[at] |= rows[at] & _bit(faults, families[at])
         # What the history does not date is as if the consumer had been away by our plan: before T0, say.
-        away[every & ~inside] = OWN_PLAN
-        shut_out = np.zeros(len(sent), dtype=np.bool_)
+        outside = every & ~inside
+        away: Causes = np.where(outside, np.int8(OWN_PLAN), np.int8(NOT_AWAY))
+        shut_out = np.zeros(len(every), dtype=np.bool_)
         for absence in absences:
-            during = every & (sent >= absence.first) & (sent < absence.end)
-            away[during & ~inside] = absence.cause
-            shut_out |= during & (absence.cause == DISCONNECTED)
+            at = self._span(absence.first, absence.end)
+            away[at][outside[at]] = absence.cause
+            if absence.cause == DISCONNECTED:
+                shut_out[at] |= every[at]
         away[edge & excused & ~owed] = CHARGED
         # A slice in which the target ended the connection, or took it back, holds messages of both sides.
         shut_out &= edge & ~excused & ~owed & ~self._returns
         away[shut_out] = DISCONNECTED
-        replayed = self._replay(stays, every & ~inside)
+        replayed = self._replay(stays, outside)
         owed |= replayed.owed
         undecided = (edge & ~excused & ~owed & ~shut_out) | replayed.undecided
         for first, last in excluded:
-            out = every & (sent >= first) & (sent <= last)
-            owed &= ~out
-            undecided &= ~out
-            away[out] = HARNESS
+            at = self._span(first, last + 1)
+            out = every[at]
+            owed[at] &= ~out
+            undecided[at] &= ~out
+            away[at][out] = HARNESS
         away[owed | undecided | (self._in_seconds & ~inside)] = NOT_AWAY
-        ok = self.table.ok
+        table, place = self.table, self._place
         return Due(
-            owed=owed,
-            undecided=undecided,
-            away=away,
-            replayed=replayed.owed & owed,
-            rows=every,
-            owed_line=self.table.of_rows(owed).both(ok),
-            undecided_line=self.table.of_rows(undecided).both(ok),
+            owed=owed[place],
+            away=away[place],
+            replayed=(replayed.owed & owed)[place],
+            line=self.rows(routes).line,
+            owed_line=table.of_rows(owed[place]).both(table.ok),
+            undecided_line=table.of_rows(undecided[place]).both(table.ok),
         )
 
     def _replay(self, stays: tuple[Stay, ...], outside: Bools) -> _Replay:
@@ -232,32 +258,44 @@ class Owing:
 
         Beyond those bounds, and within the settle time of either end, it is undecided.
         """
-        sent = self.table.sent
-        found = _Replay(np.zeros(len(sent), dtype=np.bool_), np.zeros(len(sent), dtype=np.bool_))
+        found = _Replay(np.zeros(len(outside), dtype=np.bool_), np.zeros(len(outside), dtype=np.bool_))
         if not self._replays:
             return found
         ordered = sorted(stays, key=lambda s: (s.may_from, s.may_to))
         for before, after in itertools.pairwise(ordered):
+            span = self._span(before.may_to, after.may_from)
+            sent, place = self._sent[span], self._by_sent[span]
             for family in self._replays:
                 spec = self._contract.profile.families[family]
-                rows = outside & (self.table.row_family == family)
-                rows &= (sent >= before.may_to) & (sent < after.may_from)
+                rows = outside[span] & (self._family[span] == family)
                 sure = rows & (sent >= before.may_to + self._settle) & (sent < after.may_from - self._settle)
                 sure &= sent > after.may_from - round(spec.replay_age_s * 1e9) // SLICE_NS
                 newest = np.flatnonzero(rows)
-                newest = newest[np.argsort(-sent[newest], kind="stable")]
+                newest = newest[np.lexsort((place[newest], -sent[newest]))]
                 # A row of which only a part is within the number is beyond it.
-                within = np.cumsum(self.table.ok_count[newest]) <= spec.replay_messages
+                within = np.cumsum(self.table.ok_count[place[newest]]) <= spec.replay_messages
                 sure[newest[~within]] = False
-                found.owed[sure] = True
-                found.undecided[rows & ~sure] = True
+                found.owed[span][sure] = True
+                found.undecided[span][rows & ~sure] = True
         return found
 
-    def unasked(self, connection: Opened) -> Bools:
-        """Rows that a connection may not bring: sent well after leaving was confirmed; or, where the contract replays
+    def unasked(self, connection: Opened, seen: StreamLine) -> StreamLine:
+        """What a connection brought and may not: sent well after leaving was confirmed; or, where the contract replays
         nothing, received by another consumer well before the connection was open."""
-        rows: Bools = self.table.sent > connection.left + self._settle
-        return rows | (self._forgets & (self._first_received + 1 + self._settle < connection.first))
+        table, left = self.table, connection.left + self._settle
+        if table.apart:
+            low = np.searchsorted(table.end, seen.start, side="right")
+            high = np.searchsorted(table.start, seen.end, side="left")
+            span = np.column_stack((low, high))[high > low].ravel()
+            if not len(span):
+                return EMPTY
+            last = np.maximum.reduceat(self._sent_then, span)[::2].max()
+            first = np.minimum.reduceat(self._forgotten, span)[::2].min()
+            if last <= left and first + 1 + self._settle >= connection.first:
+                return EMPTY
+        rows: Bools = table.sent > left
+        rows |= self._forgotten[:-1] + 1 + self._settle < connection.first
+        return table.of_rows(rows).both(seen) if rows.any() else EMPTY
 
 
 class _Replay(NamedTuple):

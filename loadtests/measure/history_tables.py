@@ -476,7 +476,9 @@ class HistoryTables:
 
     def add(self, process: str, part: Frame | Torn, coarser: Coarser | None = None) -> None:
         """Take in one frame of a process, or the place where its file is torn."""
-        facts = self.processes.setdefault(process, ProcessFacts())
+        facts = self.processes.get(process)
+        if facts is None:
+            facts = self.processes[process] = ProcessFacts()
         if isinstance(part, Torn):
             facts.torn.append(part)
             return

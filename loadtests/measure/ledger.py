@@ -29,8 +29,8 @@ from loadtests.measure.accounts import Scopes, Sight, seen_too_often, sights, un
 from loadtests.measure.attribution import CATEGORIES, CHARGED, DEFECT, Attribution
 from loadtests.measure.expected import Due, MissedWhileAway, Opened, Owing, Stay
 from loadtests.measure.history_tables import HistoryTables, Ints
-from loadtests.measure.interval_set import EMPTY, SHIFT, StreamLine, runs_of
-from loadtests.measure.streams import StreamTable
+from loadtests.measure.interval_set import SHIFT, StreamLine, runs_of
+from loadtests.measure.streams import RowSums, StreamTable
 from loadtests.measure.subscriptions import SubscriptionTable
 from loadtests.model.contract import Contract
 from loadtests.model.ids import SLICE_NS, unpack_stream
@@ -165,10 +165,14 @@ def settle(
         )
         alike.setdefault(member, []).append(consumer)
     ledger.distinct = len(alike)
+    sums: dict[str, dict[tuple[int, ...], RowSums]] = {}
     for member, consumers in alike.items():
         ledger.judged += len(consumers)
-        entry = _Entry(ledger, contract, table, blame.of(member.spared), owing)
+        entry = _Entry(ledger, sums, contract, table, blame.of(member.spared), owing)
         entry.add(member, consumers, [of_key[k] for k in member.sights])
+    for name, parts in sums.items():
+        for at, part in parts.items():
+            getattr(ledger, name)[at] += part.total()
     return ledger
 
 
@@ -176,8 +180,15 @@ class _Entry:
     """Adds one entry of the account."""
 
     def __init__(
-        self, ledger: Ledger, contract: Contract, table: StreamTable, blame: Attribution, owing: Owing
+        self,
+        ledger: Ledger,
+        sums: dict[str, dict[tuple[int, ...], RowSums]],
+        contract: Contract,
+        table: StreamTable,
+        blame: Attribution,
+        owing: Owing,
     ) -> None:
+        self.sums = sums  # name of the ledger's array -> place in it -> what is to be added there
         self.ledger, self.table, self.blame, self.owing = ledger, table, blame, owing
         self.profile = contract.profile
         self.copies = np.array([*(f.copies for f in self.profile.families), 1], dtype=np.int64)
@@ -190,19 +201,19 @@ class _Entry:
         allowed = [seen.minus(wrong) for seen, wrong in zip(parts, unasked, strict=True)]
         seen, superseded = union(allowed), union(view.superseded for view in views)
         ledger.unique[:, g] += n * table.per_family(union(parts), len(self.profile.families))
-        self._count(ledger.unasked_rows[g], union(unasked).minus(seen), n)
+        self._count("unasked_rows", (g,), union(unasked).minus(seen), n)
         if wrong := union(unasked).minus(seen):
             ledger.unasked_evidence += [f"{self._who(g, consumers)}: {self._range(wrong, 0)}"]
-        delivered = seen.minus(table.failed).both(table.of_rows(due.rows))
+        delivered = seen.minus(table.failed).both(due.line)
         newer = due.owed_line.both(superseded).minus(seen)
         lost = due.owed_line.minus(seen).minus(newer)
-        self._count(ledger.delivered_rows[g], delivered, n)
-        self._count(ledger.undecided_rows[g], due.undecided_line.minus(seen), n)
-        for cause in np.unique(due.away[due.away >= 0]):
+        self._count("delivered_rows", (g,), delivered, n)
+        self._count("undecided_rows", (g,), due.undecided_line.minus(seen), n)
+        for cause in range(len(CAUSES)):
             missed = table.of_rows(due.away == cause).both(table.ok).minus(seen)
             if missed:
-                self._count(ledger.away_rows[cause, g], missed, n)
-                self._explain_away(int(cause), g, consumers, missed.size)
+                self._count("away_rows", (cause, g), missed, n)
+                self._explain_away(cause, g, consumers, missed.size)
         ledger.superseded += n * newer.size
         failed = seen.both(table.failed)
         ledger.failed_seen += n * failed.size
@@ -222,18 +233,16 @@ class _Entry:
                 rows, count = table.cut(lost)
                 ledger.longest_run_slices = max(ledger.longest_run_slices, longest_run(table, due, rows, count))
 
-    def _count(self, into: Ints, line: StreamLine, times: int) -> None:
-        rows, count = self.table.cut(line)
-        if len(rows):
-            np.add.at(into, rows, times * count)
+    def _count(self, name: str, at: tuple[int, ...], line: StreamLine, times: int) -> None:
+        if line:
+            parts = self.sums.setdefault(name, {})
+            if at not in parts:
+                parts[at] = RowSums(self.table)
+            parts[at].add(line, times)
 
     def _unasked(self, parts: list[StreamLine], opened: tuple[Opened, ...]) -> list[StreamLine]:
         """Per connection what it brought and may not have brought."""
-        found = []
-        for seen, connection in zip(parts, opened, strict=True):
-            rows = self.owing.unasked(connection)
-            found.append(self.table.of_rows(rows).both(seen) if rows.any() else EMPTY)
-        return found
+        return [self.owing.unasked(connection, seen) for seen, connection in zip(parts, opened, strict=True)]
 
     def _explain_away(self, cause: int, group: int, consumers: list[int], missed: int) -> None:
         """From when to when consumers were away of a cause, and how much each of them missed."""

@@ -15,6 +15,12 @@ from loadtests.model.results import Series
 from loadtests.tally.histogram import BUCKETS
 
 _SHORT_S = 60.0
+LONG_S = 3600.0
+"""A longer run has longer steps, of whole blocks."""
+BLOCK = 100
+"""Slices of a block: what a run of hours is added up to where it is calm (`calm`)."""
+_STEPS = 2000
+"""More steps than these has no long run: its page must stay one that opens."""
 Values = list[float | None]
 
 
@@ -22,8 +28,10 @@ class _Axis:
     """Steps of several slices from T0's slice to the end."""
 
     def __init__(self, analysis: Analysis) -> None:
-        short = (analysis.times.end_ns - analysis.times.t0_ns) / NS_PER_S < _SHORT_S
-        self.slices = 5 if short else 10
+        lasted_s = (analysis.times.end_ns - analysis.times.t0_ns) / NS_PER_S
+        self.slices = 5 if lasted_s < _SHORT_S else 10
+        if lasted_s > LONG_S:
+            self.slices = BLOCK * -(-(analysis.high - analysis.low) // (BLOCK * _STEPS))
         self.low = analysis.low
         self.steps = -(-(analysis.high - analysis.low) // self.slices)
         self.seconds = self.slices * SLICE_NS / NS_PER_S
@@ -40,10 +48,13 @@ class _Axis:
         return [round(float(v) / self.seconds, 3) for v in self.sums(slices, weight)]
 
     def means(self, readings: list[tuple[int, float]]) -> Values:
-        held: dict[int, list[float]] = {}
-        for at_ns, value in sorted(readings):
-            held.setdefault((at_ns // SLICE_NS - self.low) // self.slices, []).append(value)
-        return [round(sum(held[s]) / len(held[s]), 3) if s in held else None for s in range(self.steps)]
+        readings = sorted(readings)
+        step = (np.array([at_ns for at_ns, _ in readings], dtype=np.int64) // SLICE_NS - self.low) // self.slices
+        there = (step >= 0) & (step < self.steps)
+        values = np.array([value for _, value in readings])[there]
+        sums = np.bincount(step[there], weights=values, minlength=self.steps).tolist()
+        counts = np.bincount(step[there], minlength=self.steps).tolist()
+        return [round(total / n, 3) if n else None for total, n in zip(sums, counts, strict=True)]
 
 
 def timeline(analysis: Analysis) -> Series:

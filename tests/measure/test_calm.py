@@ -15,7 +15,7 @@ from loadtests.measure.history_tables import fold
 from loadtests.measure.judge import concluded
 from loadtests.measure.stages import analyse
 from loadtests.model import records as r
-from loadtests.model.codec import Frame
+from loadtests.model.codec import Frame, Reader, decode_file, pack, thin
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.results import to_json
 from tests.measure.simulate import MS, T0, FaultIn, Message, S, Stay, World, profile
@@ -101,11 +101,19 @@ def world_of(seed: int, events: list[str]) -> World:
     return world
 
 
+def as_stored(part: tuple[str, Frame]) -> tuple[str, Frame]:
+    """As a file has it: with columns that are bytes."""
+    name, frame = part
+    (found,) = decode_file(b"".join(pack(frame.number, map(thin, frame.records))), Reader(whole=False))
+    assert isinstance(found, Frame)
+    return name, found
+
+
 def both(world: World) -> tuple[bytes, bytes, int, int]:
     """Results row by row and folded, and the published rows of both."""
-    history: list[tuple[str, Frame]] = sorted(world.history(), key=lambda part: part[0])
+    history: list[tuple[str, Frame]] = sorted(world.history(chunk=300), key=lambda part: part[0])
     plain = analyse(world.profile, fold(history))
-    found = analysed(world.profile, lambda: iter(history), long_s=0, block=BLOCK)
+    found = analysed(world.profile, lambda: map(as_stored, history), long_s=0, block=BLOCK)
     return to_json(concluded(plain)), to_json(concluded(found)), len(plain.table.start), len(found.table.start)
 
 
