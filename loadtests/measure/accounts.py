@@ -226,7 +226,7 @@ class Scopes:
             sight = self._views.of.get(place)
             if sight is None:
                 # It left, and its process counted no delivery beyond the closings there are: it received nothing.
-                ended = place in self._subs.left and not self._open & self._subs.processes_of[consumer]
+                ended = self._subs.ends.at(*place) is not None and not self._open & self._subs.processes_of[consumer]
                 if not ended:
                     return f"the closing of its connection {epoch} is missing"
             elif sight.wrong:

@@ -107,6 +107,8 @@ class Owing:
         self._first = int(table.sent.min()) if len(table.sent) else 0
         self._last = int(table.sent.max()) if len(table.sent) else 0
         self._windows = windows
+        self._from_ns = np.array([w.from_ns for w in windows], dtype=np.int64)
+        self._to_ns = np.array([w.to_ns for w in windows], dtype=np.int64)
         families = profile.families
         self._measured = np.array([f.mode != "unmeasured" for f in families] + [False])
         # Rows in the order of sending, and the place of each row in that order.
@@ -160,8 +162,9 @@ class Owing:
 
     def _faults_at(self, at_ns: int, spared: frozenset[int]) -> int:
         bits = 0
-        for index, window in enumerate(self._windows):
-            if index not in spared and window.from_ns <= at_ns < window.to_ns:
+        for index in np.flatnonzero((self._from_ns <= at_ns) & (at_ns < self._to_ns)).tolist():
+            window = self._windows[index]
+            if index not in spared:
                 for family in window.fault.families:
                     bits |= 1 << family
         return bits

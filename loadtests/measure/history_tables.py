@@ -62,9 +62,10 @@ _ROWS = 8192
 """Rows that are kept as they came, before they are made narrow together."""
 
 
-def narrow(values: Ints) -> tuple[int, npt.NDArray[Any]]:
+def narrow(values: Ints, low: int | None = None) -> tuple[int, npt.NDArray[Any]]:
     """Integers as a least one and what each is beyond it, in as few bytes as that takes."""
-    low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
+    least, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
+    low = least if low is None else low
     kind = next((k for k in _NARROW if high - low <= np.iinfo(k).max), None)
     return (0, values.copy()) if kind is None else (low, (values - low).astype(kind))
 
@@ -99,8 +100,8 @@ class Columns:
         for rows in other.pieces():
             self.extend(*rows)
 
-    def _settle(self) -> None:
-        if len(self._parts[0]) >= _ROWS:
+    def _settle(self, least: int = _ROWS) -> None:
+        if len(self._parts[0]) >= least:
             self._length += len(self._parts[0])
             for behind, part in zip(self._behind, self._parts, strict=True):
                 behind.append(narrow(np.frombuffer(part, dtype=np.int64)))
@@ -116,6 +117,18 @@ class Columns:
         if len(self._parts[0]):
             yield np.array([np.array(part, dtype=np.int64) for part in self._parts])
 
+    def between(self, index: int, first: int, last: int) -> Ints:
+        """Rows of which one column is from a number to before another, of shape (columns, rows)."""
+        found = [np.zeros((len(self._parts), 0), dtype=np.int64)]
+        for columns in zip(*self._behind, strict=True):
+            low, values = columns[index]
+            if low < last and low + int(values.max()) >= first:
+                found.append(np.array([least + held.astype(np.int64) for least, held in columns]))
+        if len(self._parts[0]):
+            found.append(np.array([np.array(part, dtype=np.int64) for part in self._parts]))
+        rows = np.concatenate(found, 1)
+        return rows[:, (rows[index] >= first) & (rows[index] < last)]
+
     def column(self, index: int) -> Ints:
         """One column of all rows."""
         found = np.empty(len(self), dtype=np.int64)
@@ -126,6 +139,14 @@ class Columns:
             at += len(values)
         found[at:] = self._parts[index]
         return found
+
+    def joined(self) -> list[npt.NDArray[Any]]:
+        """Each column of all rows, as narrow as its values are, none of which is negative."""
+        self._settle(least=1)
+        for behind in self._behind:
+            arrays = [values if low == 0 else narrow(low + values.astype(np.int64), 0)[1] for low, values in behind]
+            behind[:] = [(0, np.concatenate(arrays))] if arrays else []
+        return [behind[0][1] if behind else np.zeros(0, dtype=np.uint8) for behind in self._behind]
 
     def numpy(self) -> Ints:
         """One array of shape (columns, rows)."""
@@ -141,7 +162,7 @@ _R = TypeVar("_R", r.Subscription, r.PathProbe, r.HarnessSecond)
 class Rows(Generic[_R]):
     """Records of one kind whose fields are numbers and words, kept as columns; they are made again one by one."""
 
-    __slots__ = ("_columns", "_fields", "_kind", "_numbers", "_waiting", "words")
+    __slots__ = ("_columns", "_fields", "_kind", "_numbers", "_waiting")
 
     def __init__(self, kind: type[_R]) -> None:
         self._kind: type[_R] = kind
@@ -149,8 +170,6 @@ class Rows(Generic[_R]):
         self._columns = Columns(len(self._fields))
         self._waiting: list[_R] = []
         self._numbers: dict[str, int] = {}
-        self.words: list[str] = []
-        """What the numbers in a column of words stand for."""
 
     def append(self, record: _R) -> None:
         """Keep one more."""
@@ -177,10 +196,13 @@ class Rows(Generic[_R]):
             return bits
         if kind in (int, bool):
             return values
-        for word in dict.fromkeys(values):
-            if self._numbers.setdefault(word, len(self.words)) == len(self.words):
-                self.words.append(word)
-        return [self._numbers[word] for word in values]
+        return [self._numbers.setdefault(word, len(self._numbers)) for word in values]
+
+    @property
+    def words(self) -> list[str]:
+        """What the numbers in a column of words stand for."""
+        self._settle()
+        return list(self._numbers)
 
     def column(self, name: str) -> Ints:
         """Numbers of one field, in the order of the records; of words, places in `words`."""
@@ -191,16 +213,16 @@ class Rows(Generic[_R]):
         return len(self._columns) + len(self._waiting)
 
     def __iter__(self) -> Iterator[_R]:
-        self._settle()
+        words = self.words
         for rows in self._columns.pieces():
-            columns = [self._values(kind, column) for (_, kind), column in zip(self._fields, rows, strict=True)]
+            columns = [self._values(kind, column, words) for (_, kind), column in zip(self._fields, rows, strict=True)]
             for values in zip(*columns, strict=True):
                 yield self._kind(**{name: value for (name, _), value in zip(self._fields, values, strict=True)})
 
-    def _values(self, kind: Any, column: Ints) -> list[Any]:
+    def _values(self, kind: Any, column: Ints, words: list[str]) -> list[Any]:
         stored = column.view(np.float64) if kind is float else column.astype(np.bool_) if kind is bool else column
         found: list[Any] = stored.tolist()
-        return found if kind in (int, float, bool) else [self.words[at] for at in found]
+        return found if kind in (int, float, bool) else [words[at] for at in found]
 
 
 class Readings:

@@ -156,10 +156,7 @@ def settle(
             stays=owing.stays(subs.intervals.get(consumer, []), spared),
             away=owing.away(away),
             sights=tuple(views.of[consumer, e].key for e in seen),
-            opened=tuple(
-                owing.opened(subs.opened.get((consumer, e), 0), subs.left.get((consumer, e), (None, ""))[0])
-                for e in seen
-            ),
+            opened=tuple(owing.opened(subs.opened.get((consumer, e), 0), subs.ends.at(consumer, e)) for e in seen),
             excluded=scopes.excluded(consumer),
             spared=spared,
         )

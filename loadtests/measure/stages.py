@@ -10,7 +10,7 @@ import numpy as np
 from loadtests.measure.absences import Absences
 from loadtests.measure.analysis import Analysis, Faults, Offered, Owed
 from loadtests.measure.attribution import attribution
-from loadtests.measure.consumer_recovery import Felt, felt, touches
+from loadtests.measure.consumer_recovery import Felt, Touches, felt
 from loadtests.measure.damage import BUT, believed, damage
 from loadtests.measure.deliveries import Deliveries, deliveries
 from loadtests.measure.expected import Owing
@@ -119,7 +119,7 @@ def owed(of: Faults) -> Owed:
 
 def recovered(of: Owed) -> Analysis:
     """The last stage."""
-    touched = touches(of.facts, of.came, of.low, of.high)
+    touched = Touches(of.facts, of.came, of.low, of.high)
     every: list[Felt | None] = []
     gone: list[NotBack | None] = []
     for index, (fault, outcome) in enumerate(zip(of.fault_windows, of.outcomes, strict=True)):

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 
 from loadtests.measure.analysis import Analysis
-from loadtests.measure.deliveries import quantile_ms
+from loadtests.measure.deliveries import Bins, quantile_ms
 from loadtests.measure.history_tables import LINK_DELAY, Bools, Floats, Ints
 from loadtests.measure.measures_time import publish_table
 from loadtests.model.ids import NS_PER_S, SLICE_NS
@@ -15,6 +15,7 @@ from loadtests.model.results import Series
 from loadtests.tally.histogram import BUCKETS
 
 _SHORT_S = 60.0
+_EVER = 2**62
 LONG_S = 3600.0
 """A longer run has longer steps, of whole blocks."""
 BLOCK = 100
@@ -71,7 +72,7 @@ def timeline(analysis: Analysis) -> Series:
         "repeated": [float(v) for v in axis.sums(came.received, came.repeated)],
         "lost_per_s": axis.rates(table.due, lost),
         "not_offered": [float(v) for v in axis.sums(publish[1], publish[3])],
-        "own_lag_p99_ms": _quantiles(axis, publish[1][lag.row], lag.bucket, lag.count, (0.99,))[0],
+        "own_lag_p99_ms": _quantiles(axis, lag, publish[1], (0.99,))[0],
     }
     for source, metric, name, scale in _readings(analysis):
         readings = [(at, v * scale) for _, p in analysis.facts.each() for at, v in p.samples.get((source, metric), ())]
@@ -109,22 +110,21 @@ def _unseen(analysis: Analysis, axis: _Axis, lost: Ints) -> Values:
 
 def _latencies(analysis: Analysis, axis: _Axis) -> dict[str, Values]:
     rows: Bools = analysis.came.counts & analysis.clean
-    bins = analysis.came.latency
-    keep = rows[bins.row]
-    found = _quantiles(axis, analysis.came.due[bins.row[keep]], bins.bucket[keep], bins.count[keep], (0.5, 0.95, 0.99))
+    found = _quantiles(axis, analysis.came.latency, np.where(rows, analysis.came.due, -_EVER), (0.5, 0.95, 0.99))
     return {f"latency_{name}_ms": values for name, values in zip(("p50", "p95", "p99"), found, strict=True)}
 
 
-def _quantiles(axis: _Axis, slices: Ints, bucket: Ints, count: Ints, wanted: tuple[float, ...]) -> list[Values]:
+def _quantiles(axis: _Axis, bins: Bins, slices: Ints, wanted: tuple[float, ...]) -> list[Values]:
+    """Quantiles of the rows of each step; `slices` has the slice of each row."""
     step = (slices - axis.low) // axis.slices
     order = np.argsort(step, kind="stable")
-    step, bucket, count = step[order], bucket[order], count[order]
-    edges = np.searchsorted(step, np.arange(axis.steps + 1))
+    edges = np.searchsorted(step[order], np.arange(axis.steps + 1))
     found: list[Values] = [[] for _ in wanted]
     for low, high in itertools.pairwise(edges):
-        dense: Ints = np.bincount(bucket[low:high], weights=count[low:high], minlength=BUCKETS).astype(np.int64)
+        _, bucket, count = bins.of(order[low:high])
+        dense: Ints = np.bincount(bucket, weights=count, minlength=BUCKETS).astype(np.int64)
         for values, q in zip(found, wanted, strict=True):
-            values.append(quantile_ms(dense, q) if high > low else None)
+            values.append(quantile_ms(dense, q) if len(bucket) else None)
     return found
 
 
