@@ -363,18 +363,15 @@ class _Day:
         at = due + TOOK_NS
         here = at // SLICE_NS == slice_
         at, sent, due = np.sort(at[here]), np.sort((due + LAG_NS)[here]), np.sort(due[here])
-        who, rows = [], []
-        for consumer in range(CONSUMERS):
-            got = (sent <= until[consumer]) | (sent >= since[consumer])
-            if n := int(got.sum()):
-                own = at[got]
-                jitter = int(self.random.integers(0, 2 * NS_PER_MS))
-                who.append(consumer)
-                rows.append((n, int(own[0]) + jitter, int(own[-1]) + jitter, int(due[got][-1]), TOOK_NS + jitter, 0))
-        columns: list[list[int]] = [list(c) for c in zip(*rows, strict=True)] or [[] for _ in range(6)]
+        got = (sent <= until[:, None]) | (sent >= since[:, None])
+        who = np.flatnonzero(got.any(axis=1))
+        got, jitter = got[who], self.random.integers(0, 2 * NS_PER_MS, len(who))
+        last = len(at) - 1 - np.argmax(got[:, ::-1], axis=1)
         return r.Touched(
-            received_slice=slice_, consumer=who, count=columns[0], first_ns=columns[1], last_ns=columns[2],
-            greatest_due_ns=columns[3], worst_latency_ns=columns[4], complete=True, late_ns=columns[5],
+            received_slice=slice_, consumer=who.tolist(), count=got.sum(axis=1).tolist(),
+            first_ns=(at[np.argmax(got, axis=1)] + jitter).tolist(), last_ns=(at[last] + jitter).tolist(),
+            greatest_due_ns=due[last].tolist(), worst_latency_ns=(TOOK_NS + jitter).tolist(), complete=True,
+            late_ns=[0] * len(who),
         )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ never owed; what a consumer saw all the same is moved to owed when the account i
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -73,18 +74,33 @@ class Stay:
 class Due:
     """What the stays and absences of a consumer make of the published rows; a row is in one of the three at most."""
 
-    owed: Bools
-    away: Causes  # per row the cause, NOT_AWAY where it is none
-    replayed: Bools  # of the owed rows: what the contract wants replayed at the return
+    cell: Ints  # of each row; what follows is told per cell
+    owed_cells: Bools
+    away_cells: Causes  # the cause, NOT_AWAY where it is none
+    replayed_cells: Bools  # of the owed ones: what the contract wants replayed at the return
     line: StreamLine  # all that its routes have, of the families that are measured
     owed_line: StreamLine  # OK ones
     undecided_line: StreamLine
 
+    @property
+    def owed(self) -> Bools:
+        """Rows that are owed."""
+        return self.owed_cells[self.cell]
+
+    def away(self, cause: int) -> Bools | None:
+        """Rows that are missed of one cause; None: no row is."""
+        cells = self.away_cells == cause
+        return cells[self.cell] if cells.any() else None
+
+    def replayed(self, rows: Ints) -> Bools:
+        """Which of some rows the contract wants replayed."""
+        return self.replayed_cells[self.cell[rows]]
+
 
 class _Rows(NamedTuple):
-    """Rows of some routes."""
+    """What some routes have."""
 
-    by_sent: Bools  # in the order of sending
+    cells: Bools
     line: StreamLine
 
 
@@ -96,8 +112,16 @@ class Owing:
     """Stays and their rows, remembered for consumers with equal ones."""
 
     def __init__(
-        self, table: StreamTable, came: Deliveries, contract: Contract, windows: list[Window], *, end_ns: int
+        self,
+        table: StreamTable,
+        came: Deliveries,
+        contract: Contract,
+        windows: list[Window],
+        route_sets: Collection[Iterable[int]],
+        *,
+        end_ns: int,
     ) -> None:
+        """`route_sets`: all that any consumer subscribed to or was to."""
         self.table = table
         self._contract = contract
         profile = contract.profile
@@ -111,20 +135,29 @@ class Owing:
         self._to_ns = np.array([w.to_ns for w in windows], dtype=np.int64)
         families = profile.families
         self._measured = np.array([f.mode != "unmeasured" for f in families] + [False])
-        # Rows in the order of sending, and the place of each row in that order.
-        self._by_sent = np.argsort(table.sent, kind="stable")
-        self._place = np.argsort(self._by_sent, kind="stable")
-        self._sent, self._family = table.sent[self._by_sent], table.row_family[self._by_sent]
+        self._replays = [i for i, f in enumerate(families) if f.offline == "replayed"]
+        # Rows that are sent in one slice and that every route set has or has not are one cell: what is said of one is
+        # said of all.  Cells are in the order of sending; how much is replayed is counted row by row.
+        alike = _alike(table, route_sets)
+        order = np.lexsort((alike, table.sent))
+        single = np.isin(table.row_family[order], self._replays)
+        new = (np.diff(table.sent[order]) != 0) | (np.diff(alike[order]) != 0) | single[1:]
+        new = np.append(np.ones(min(len(order), 1), dtype=np.bool_), new)
+        self._cell: Ints = np.empty(len(order), dtype=np.int64)
+        self._cell[order] = np.cumsum(new) - 1
+        self._row = order[new]  # the first of each cell
+        self._sent, self._family = table.sent[self._row], table.row_family[self._row]
         self._in_seconds = np.array([f.mode == "latest" for f in families] + [False])[self._family]
         forgets = np.array([f.offline == "lost" for f in families] + [False])[table.row_family]
         # What was missed comes back at the return, or its absence counts in seconds.
         self._returns = np.array([f.mode == "latest" or f.offline == "replayed" for f in families] + [False])[
             self._family
         ]
-        self._replays = [i for i, f in enumerate(families) if f.offline == "replayed"]
-        # When each row was sent, and first received by anybody where it is not replayed; one more, for `reduceat`.
-        self._sent_then = np.append(table.sent, 0)
-        self._forgotten = np.append(np.where(forgets, _first_received(table, came), FOREVER), FOREVER)
+        # When a row was first received by anybody, where it is not replayed; bounds of it and of sending in a stream.
+        self._forgotten = np.where(forgets, _first_received(table, came), FOREVER)
+        apart = table.stream * (4 * FOREVER)
+        self._forgotten_from = np.minimum.accumulate((self._forgotten + apart)[::-1])[::-1] - apart
+        self._sent_until = np.maximum.accumulate(table.sent + apart) - apart
         self._rows_of: dict[tuple[int, ...], _Rows] = {}
         self._due: dict[tuple[object, ...], Due] = {}
 
@@ -176,7 +209,7 @@ class Owing:
             wanted = np.isin(self.table.route_of, np.array(routes, dtype=np.int64))
             wanted &= self._measured[self.table.family_of]
             every: Bools = wanted[self.table.stream]
-            rows = self._rows_of[routes] = _Rows(every[self._by_sent], self.table.of_rows(every))
+            rows = self._rows_of[routes] = _Rows(every[self._row], self.table.of_rows(every))
         return rows
 
     def due(
@@ -192,12 +225,12 @@ class Owing:
         found = self._due.get(key)
         if found is None:
             found = self._due[key] = self._lay(routes, stays, away, excluded)
-            while len(self._due) > max(_KEPT_BYTES // (5 * len(self._sent) + 1), 1):
+            while len(self._due) > max(_KEPT_BYTES // (3 * len(self._sent) + 1), 1):
                 del self._due[next(iter(self._due))]
         return found
 
     def _span(self, first: int, end: int) -> slice:
-        """Rows in the order of sending, from a slice to before another."""
+        """Cells from a slice to before another."""
         low, high = np.searchsorted(self._sent, (first, max(end, first)))
         return slice(int(low), int(high))
 
@@ -209,10 +242,10 @@ class Owing:
         excluded: tuple[tuple[int, int], ...],
     ) -> Due:
         """In the order of sending each stay and absence is one stretch, so that it costs what it holds."""
-        every, families = self.rows(routes).by_sent, self._family
+        every, families = self.rows(routes).cells, self._family
         owed, edge, excused, inside = (np.zeros(len(every), dtype=np.bool_) for _ in range(4))
         for stay in stays:
-            rows = self.rows(stay.routes).by_sent
+            rows = self.rows(stay.routes).cells
             whole, sure = self._span(stay.may_from, stay.may_to), self._span(stay.owed_from, stay.owed_to)
             owed[sure] |= rows[sure]
             inside[whole] |= rows[whole]
@@ -246,14 +279,15 @@ class Owing:
             undecided[at] &= ~out
             away[at][out] = HARNESS
         away[owed | undecided | (self._in_seconds & ~inside)] = NOT_AWAY
-        table, place = self.table, self._place
+        table, cell = self.table, self._cell
         return Due(
-            owed=owed[place],
-            away=away[place],
-            replayed=(replayed.owed & owed)[place],
+            cell=cell,
+            owed_cells=owed,
+            away_cells=away,
+            replayed_cells=replayed.owed & owed,
             line=self.rows(routes).line,
-            owed_line=table.of_rows(owed[place]).both(table.ok),
-            undecided_line=table.of_rows(undecided[place]).both(table.ok),
+            owed_line=table.of_rows(owed[cell]).both(table.ok),
+            undecided_line=table.of_rows(undecided[cell]).both(table.ok) if undecided.any() else EMPTY,
         )
 
     def _replay(self, stays: tuple[Stay, ...], outside: Bools) -> _Replay:
@@ -267,7 +301,7 @@ class Owing:
         ordered = sorted(stays, key=lambda s: (s.may_from, s.may_to))
         for before, after in itertools.pairwise(ordered):
             span = self._span(before.may_to, after.may_from)
-            sent, place = self._sent[span], self._by_sent[span]
+            sent, place = self._sent[span], self._row[span]
             for family in self._replays:
                 spec = self._contract.profile.families[family]
                 rows = outside[span] & (self._family[span] == family)
@@ -282,28 +316,39 @@ class Owing:
                 found.undecided[span][rows & ~sure] = True
         return found
 
-    def unasked(self, connection: Opened, seen: StreamLine) -> StreamLine:
-        """What a connection brought and may not: sent well after leaving was confirmed; or, where the contract replays
-        nothing, received by another consumer well before the connection was open."""
-        table, left = self.table, connection.left + self._settle
-        if table.apart:
-            low = np.searchsorted(table.end, seen.start, side="right")
-            high = np.searchsorted(table.start, seen.end, side="left")
-            span = np.column_stack((low, high))[high > low].ravel()
-            if not len(span):
-                return EMPTY
-            last = np.maximum.reduceat(self._sent_then, span)[::2].max()
-            first = np.minimum.reduceat(self._forgotten, span)[::2].min()
-            if last <= left and first + 1 + self._settle >= connection.first:
-                return EMPTY
-        rows: Bools = table.sent > left
-        rows |= self._forgotten[:-1] + 1 + self._settle < connection.first
-        return table.of_rows(rows).both(seen) if rows.any() else EMPTY
+    def unasked(self, connections: Sequence[Opened], parts: Sequence[StreamLine]) -> list[StreamLine]:
+        """What each connection brought and may not: sent well after leaving was confirmed; or, where the contract
+        replays nothing, received by another consumer well before the connection was open."""
+        table, settle = self.table, self._settle
+        found = [EMPTY] * len(parts)
+        left = np.array([c.left + settle for c in connections], dtype=np.int64)
+        first = np.array([c.first - 1 - settle for c in connections], dtype=np.int64)
+        suspects: Iterable[int] = range(len(parts))
+        if table.apart and parts:
+            of = np.repeat(np.arange(len(parts)), [len(part.start) for part in parts])
+            low = np.searchsorted(table.end, np.concatenate([part.start for part in parts]), side="right")
+            high = np.searchsorted(table.start, np.concatenate([part.end for part in parts]), side="left")
+            there = high > low
+            of, low, high = of[there], low[there], high[there] - 1
+            suspects = np.unique(
+                of[(self._sent_until[high] > left[of]) | (self._forgotten_from[low] < first[of])]
+            ).tolist()
+        for index in suspects:
+            rows: Bools = (table.sent > left[index]) | (self._forgotten < first[index])
+            found[index] = table.of_rows(rows).both(parts[index]) if rows.any() else EMPTY
+        return found
 
 
 class _Replay(NamedTuple):
     owed: Bools
     undecided: Bools
+
+
+def _alike(table: StreamTable, route_sets: Collection[Iterable[int]]) -> Ints:
+    """A number per row, equal for rows whose family is the same and whose route is in the same sets."""
+    of_stream = [table.family_of, *(np.isin(table.route_of, list(routes)) for routes in route_sets)]
+    _, number = np.unique(np.array(of_stream), axis=1, return_inverse=True)
+    return number.reshape(-1)[table.stream]
 
 
 def _first_received(table: StreamTable, came: Deliveries) -> Ints:

@@ -29,7 +29,7 @@ from loadtests.measure.accounts import Scopes, Sight, seen_too_often, sights, un
 from loadtests.measure.attribution import CATEGORIES, CHARGED, DEFECT, Attribution
 from loadtests.measure.expected import Due, MissedWhileAway, Opened, Owing, Stay
 from loadtests.measure.history_tables import HistoryTables, Ints
-from loadtests.measure.interval_set import SHIFT, StreamLine, runs_of
+from loadtests.measure.interval_set import EMPTY, SHIFT, StreamLine, runs_of
 from loadtests.measure.streams import RowSums, StreamTable
 from loadtests.measure.subscriptions import SubscriptionTable
 from loadtests.model.contract import Contract
@@ -194,7 +194,7 @@ class _Entry:
         ledger, table, n, g = self.ledger, self.table, len(consumers), member.group
         due = self.owing.due(member.routes, member.stays, member.away, member.excluded)
         parts = [view.seen for view in views]
-        unasked = self._unasked(parts, member.opened)
+        unasked = self.owing.unasked(member.opened, parts)
         allowed = [seen.minus(wrong) for seen, wrong in zip(parts, unasked, strict=True)]
         seen, superseded = union(allowed), union(view.superseded for view in views)
         ledger.unique[:, g] += n * table.per_family(union(parts), len(self.profile.families))
@@ -207,7 +207,8 @@ class _Entry:
         self._count("delivered_rows", (g,), delivered, n)
         self._count("undecided_rows", (g,), due.undecided_line.minus(seen), n)
         for cause in range(len(CAUSES)):
-            missed = table.of_rows(due.away == cause).both(table.ok).minus(seen)
+            rows_away = due.away(cause)
+            missed = EMPTY if rows_away is None else table.of_rows(rows_away).both(table.ok).minus(seen)
             if missed:
                 self._count("away_rows", (cause, g), missed, n)
                 self._explain_away(cause, g, consumers, missed.size)
@@ -237,10 +238,6 @@ class _Entry:
                 parts[at] = RowSums(self.table)
             parts[at].add(line, times)
 
-    def _unasked(self, parts: list[StreamLine], opened: tuple[Opened, ...]) -> list[StreamLine]:
-        """Per connection what it brought and may not have brought."""
-        return [self.owing.unasked(connection, seen) for seen, connection in zip(parts, opened, strict=True)]
-
     def _explain_away(self, cause: int, group: int, consumers: list[int], missed: int) -> None:
         """From when to when consumers were away of a cause, and how much each of them missed."""
         lines = self.ledger.away_evidence.setdefault(cause, [])
@@ -256,7 +253,7 @@ class _Entry:
         if not len(rows):
             return
         slow = self.profile.consumers[g].expect_slow
-        category = blame.category(rows, due.replayed[rows], expect_slow=slow, overtaken=overtaken, free=free)
+        category = blame.category(rows, due.replayed(rows), expect_slow=slow, overtaken=overtaken, free=free)
         for wanted in range(len(CATEGORIES)):
             of = category == wanted
             np.add.at(ledger.lost_rows[wanted, g], rows[of], n * count[of])
@@ -310,7 +307,8 @@ def longest_run(table: StreamTable, due: Due, rows: Ints, count: Ints) -> int:
         return 0
     low = int(table.due.min())
     length = int(table.due.max()) - low + 1
-    owed = np.bincount(table.due[due.owed] - low, weights=table.ok_count[due.owed], minlength=length)
+    owed_rows = due.owed
+    owed = np.bincount(table.due[owed_rows] - low, weights=table.ok_count[owed_rows], minlength=length)
     lost = np.bincount(table.due[rows] - low, weights=count, minlength=length)
     at = np.flatnonzero(owed > 0)
     gone = lost[at] >= owed[at]

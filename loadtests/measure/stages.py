@@ -107,7 +107,7 @@ def faults(of: Offered) -> Faults:
 def owed(of: Faults) -> Owed:
     """The third stage."""
     blame = attribution(of.facts, of.table, of.contract, of.windows)
-    owing = Owing(of.table, of.came, of.contract, of.windows, end_ns=of.times.end_ns)
+    owing = Owing(of.table, of.came, of.contract, of.windows, _route_sets(of), end_ns=of.times.end_ns)
     absences = Absences(of.contract, of.subs, of.plan, of.windows, of.times, of.ours, of.low)
     planned_slots = [slot for slots in of.plan.slots for slot in slots]
     received = of.came.of_process(of.facts.names)
@@ -153,6 +153,13 @@ def recovered(of: Owed) -> Analysis:
 def _held(stage: Offered) -> dict[str, Any]:
     """What a stage hands on to the next one: all of it."""
     return {field.name: getattr(stage, field.name) for field in fields(stage)}
+
+
+def _route_sets(of: Faults) -> set[tuple[int, ...]]:
+    """All that any consumer subscribed to, or was to."""
+    asked = {interval.routes for intervals in of.subs.intervals.values() for interval in intervals}
+    slots = {*of.subs.group_of, *(slot for slots in of.plan.slots for slot in slots)}
+    return asked | {tuple(sorted(routes)) for routes in {of.contract.consumer_routes(slot) for slot in slots}}
 
 
 # -- where the load generator was in trouble
