@@ -246,46 +246,42 @@ def _edges(facts: HistoryTables, table: StreamTable) -> Ints:
 # -- adding up
 
 
-@dataclass(slots=True, kw_only=True)
-class _Sums:
-    """Sums of one block: numbers, and histograms as they came."""
+_Held = tuple[int, list[Any]]
+"""A block, and the records that lie in it."""
 
-    block: int
-    numbers: list[int]
-    histograms: tuple[dict[tuple[bytes, bytes], tuple[list[bytes], list[bytes]]], ...]
-    short: tuple[tuple[list[int], list[int]], ...]
 
-    def add(self, numbers: tuple[int, ...], histograms: tuple[Any, ...]) -> None:
-        self.numbers = [a + b for a, b in zip(self.numbers, numbers, strict=True)]
-        for held, short, (bucket, count) in zip(self.histograms, self.short, histograms, strict=True):
-            if isinstance(bucket, bytes) and isinstance(count, bytes):
-                pair = held.get((bucket[:1], count[:1]))
-                if pair is None:
-                    pair = held[bucket[:1], count[:1]] = ([], [])
-                pair[0].append(bucket[1:])
-                pair[1].append(count[1:])
-            elif bucket:
+def _dense(histograms: Iterable[tuple[Any, Any]]) -> Ints:
+    """The sum of histograms whose columns are bytes or lists."""
+    alike: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
+    short: tuple[list[int], list[int]] = [], []
+    for bucket, count in histograms:
+        if bucket.__class__ is list:
+            if bucket:
                 short[0].extend(bucket)
                 short[1].extend(count)
-
-    def dense(self, index: int) -> Ints:
-        """One histogram of all."""
-        found = np.zeros(BUCKETS, dtype=np.int64)
-        pairs = [tuple(map(ints, self.short[index]))]
-        for codes, columns in self.histograms[index].items():
-            pairs.append(tuple(ints(code + b"".join(c)) for code, c in zip(codes, columns, strict=True)))
-        for bucket, count in pairs:
-            if len(bucket):
-                found += np.bincount(bucket, weights=count, minlength=BUCKETS).astype(np.int64)
-        return found
+            continue
+        letters = bucket[:1] + count[:1]
+        pair = alike.get(letters)
+        if pair is None:
+            pair = alike[letters] = ([], [])
+        pair[0].append(bucket[1:])
+        pair[1].append(count[1:])
+    found = np.zeros(BUCKETS, dtype=np.int64)
+    pairs = [tuple(map(ints, short))]
+    for letters, columns in alike.items():
+        pairs.append(tuple(ints(letters[i : i + 1] + b"".join(c)) for i, c in enumerate(columns)))
+    for buckets, counts in pairs:
+        if len(buckets):
+            found += np.bincount(buckets, weights=counts, minlength=BUCKETS).astype(np.int64)
+    return found
 
 
 @dataclass(slots=True, kw_only=True)
 class _Process:
     """What one process's records of coarse blocks have added up to."""
 
-    cells: dict[tuple[int, str], _Sums] = field(default_factory=dict)  # consumer group x family, clock
-    publish: dict[int, _Sums] = field(default_factory=dict)  # publisher group
+    cells: dict[tuple[int, str], _Held] = field(default_factory=dict)  # consumer group x family, clock
+    publish: dict[int, _Held] = field(default_factory=dict)  # publisher group
     streams: dict[int, list[int]] = field(default_factory=dict)  # stream -> block, first, last, bytes
     clients: _Clients | None = None
 
@@ -331,6 +327,12 @@ class CoarseFold:
         self._fine = blocks.fine.tolist()
         self._held: dict[str, _Process] = {}
         self._facts: dict[str, ProcessFacts] = {}
+        self._takes: dict[type[Any] | None, Callable[[_Process, ProcessFacts, Any], bool]] = {
+            Consumed: self._consumed,
+            PublishTimes: self._publish,
+            Published: self._published,
+            ClientLatency: self._clients,
+        }
 
     def take(self, process: str, facts: ProcessFacts, record: Record) -> bool:
         """Whether it took a record of a process over; of some it leaves a part to the caller's `facts`."""
@@ -338,27 +340,18 @@ class CoarseFold:
         if held is None:
             held = self._held[process] = _Process()
             self._facts[process] = facts
-        match record:
-            case Consumed():
-                return self._consumed(held, facts, record)
-            case PublishTimes():
-                return self._publish(held, facts, record)
-            case Published():
-                self._published(held, facts, record)
-                return True
-            case ClientLatency():
-                return self._clients(held, facts, record)
-            case _:
-                return False
+        kind = type(record)
+        take = self._takes.get(kind) or self._takes.get(kind.__base__)
+        return take is not None and take(held, facts, record)
 
     def hand_over(self) -> None:
         """Add the rows that are left."""
         for process, held in self._held.items():
             facts = self._facts[process]
-            for (group, clock), sums in held.cells.items():
-                self._cell(facts, group, clock, sums)
-            for group, sums in held.publish.items():
-                self._times(facts, group, sums)
+            for cell in held.cells.values():
+                self._cell(facts, *cell)
+            for lags in held.publish.values():
+                self._times(facts, *lags)
             for stream, row in held.streams.items():
                 self._row(facts, stream, row)
             if held.clients is not None:
@@ -377,47 +370,57 @@ class CoarseFold:
         if block < 0 or (c.received_slice - self._low) // self._size != block:
             return False
         key = c.group, c.clock
-        sums = held.cells.get(key)
-        if sums is None or sums.block != block:
-            if sums is not None:
-                self._cell(facts, *key, sums)
-            sums = held.cells[key] = _sums(block, numbers=5, histograms=4)
-        sums.add(
-            (c.unique, c.repeated, c.bytes, c.negative, c.reads), (c.latency, c.service, c.read_delay, c.sampled_read)
-        )
+        cell = held.cells.get(key)
+        if cell is not None and cell[0] == block:
+            cell[1].append(c)
+            return True
+        if cell is not None:
+            self._cell(facts, *cell)
+        held.cells[key] = block, [c]
         return True
 
-    def _cell(self, facts: ProcessFacts, group: int, clock: str, sums: _Sums) -> None:
-        at, lengths = self._begin(sums.block), []
-        for index, into in enumerate((facts.latency, facts.service, facts.read_delay, facts.sampled_read)):
-            lengths.append(_extend(into, sums.dense(index)))
-        facts.consumed.append(group, at, at, KERNEL if clock == "kernel" else READ, *sums.numbers, *lengths)
+    def _cell(self, facts: ProcessFacts, block: int, cells: list[Consumed]) -> None:
+        at = self._begin(block)
+        lengths = [
+            _extend(facts.latency, _dense([c.latency for c in cells])),
+            _extend(facts.service, _dense([c.service for c in cells])),
+            _extend(facts.read_delay, _dense([c.read_delay for c in cells])),
+            _extend(facts.sampled_read, _dense([c.sampled_read for c in cells])),
+        ]
+        numbers = np.array([(c.unique, c.repeated, c.bytes, c.negative, c.reads) for c in cells], dtype=np.int64)
+        clock = KERNEL if cells[0].clock == "kernel" else READ
+        facts.consumed.append(cells[0].group, at, at, clock, *numbers.sum(axis=0).tolist(), *lengths)
 
     def _publish(self, held: _Process, facts: ProcessFacts, p: PublishTimes) -> bool:
         block = self._block(p.due_slice)
         if block < 0:
             return False
-        sums = held.publish.get(p.publishers)
-        if sums is None or sums.block != block:
-            if sums is not None:
-                self._times(facts, p.publishers, sums)
-            sums = held.publish[p.publishers] = _sums(block, numbers=3, histograms=2)
-        sums.add((p.sent, p.not_offered, p.receivers_zero), (p.own_lag, p.blocked))
+        lags = held.publish.get(p.publishers)
+        if lags is not None and lags[0] == block:
+            lags[1].append(p)
+            return True
+        if lags is not None:
+            self._times(facts, *lags)
+        held.publish[p.publishers] = block, [p]
         return True
 
-    def _times(self, facts: ProcessFacts, group: int, sums: _Sums) -> None:
-        lengths = [_extend(into, sums.dense(i)) for i, into in enumerate((facts.own_lag, facts.blocked))]
-        sent, not_offered, zero = sums.numbers
-        facts.publish.append(group, self._begin(sums.block), sent, not_offered, -1, -1, zero, *lengths)
+    def _times(self, facts: ProcessFacts, block: int, times_: list[PublishTimes]) -> None:
+        lengths = [
+            _extend(facts.own_lag, _dense([p.own_lag for p in times_])),
+            _extend(facts.blocked, _dense([p.blocked for p in times_])),
+        ]
+        numbers = np.array([(p.sent, p.not_offered, p.receivers_zero) for p in times_], dtype=np.int64)
+        sent, not_offered, zero = numbers.sum(axis=0).tolist()
+        facts.publish.append(times_[0].publishers, self._begin(block), sent, not_offered, -1, -1, zero, *lengths)
 
-    def _published(self, held: _Process, facts: ProcessFacts, p: Published) -> None:
+    def _published(self, held: _Process, facts: ProcessFacts, p: Published) -> bool:
         rows = np.array([ints(c) for c in (p.stream, p.due_slice, p.sent_slice, p.first, p.last, p.bytes)])
         block = self._blocks.of(rows[1])
         coarse = self._blocks.coarse(rows[1]) & ((rows[2] - self._low) // self._size == block)
         facts.published.extend(*rows[:, ~coarse])
         rows, block = rows[:, coarse], block[coarse]
         if not len(block):
-            return
+            return True
         stream, _, _, first, last, size = rows
         new = (np.diff(stream) != 0) | (np.diff(block) != 0) | (first[1:] != last[:-1] + 1)
         begin = np.concatenate(([0], np.flatnonzero(new) + 1))
@@ -432,6 +435,7 @@ class CoarseFold:
             if row is not None:
                 self._row(facts, of, row)
             held.streams[of] = [at, *rest]
+        return True
 
     def _row(self, facts: ProcessFacts, stream: int, row: list[int]) -> None:
         block, first, last, size = row
@@ -448,15 +452,6 @@ class CoarseFold:
             run = held.clients = _Clients(c.first_slice)
         run.add(c)
         return True
-
-
-def _sums(block: int, *, numbers: int, histograms: int) -> _Sums:
-    return _Sums(
-        block=block,
-        numbers=[0] * numbers,
-        histograms=tuple({} for _ in range(histograms)),
-        short=tuple(([], []) for _ in range(histograms)),
-    )
 
 
 def _extend(into: Any, dense: Ints) -> int:

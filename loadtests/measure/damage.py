@@ -10,9 +10,10 @@ one a thousand years away more memory than there is.  So a record with numbers t
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -187,26 +188,31 @@ def bounds(longest: int) -> Bounds:
 
 def columns_hold(records: Iterable[Record], longest: int) -> bool:
     """Whether the columns that are bytes surely are within their bounds; else ask `implausible` of each record."""
-    buckets: list[bytes] = []
+    wide: list[bytes] = []  # columns of buckets that need not be within the scale
     for record in records:
-        kind = type(record).__base__
-        if kind not in BULK:
+        looks = _LOOKS.get(type(record).__base__)
+        if looks is None:
             continue
-        for name, paired in columns_of(kind):
+        columns, histograms = looks
+        for name in columns:
             held = getattr(record, name)
-            if not paired:
-                if isinstance(held, bytes) and not _holds(held, _bounds(name, longest)):
+            if isinstance(held, bytes) and not _holds(held, _bounds(name, longest)):
+                return False
+        if histograms is None:
+            continue
+        for bucket, count in histograms(record):
+            if bucket.__class__ is list and count.__class__ is list:
+                if len(bucket) != len(count):
                     return False
                 continue
-            bucket, count = held
-            if type(bucket) is not type(count):
+            if bucket.__class__ is list or count.__class__ is list or not count or bucket[:1] not in _SCALE:
                 return False
-            if isinstance(bucket, bytes):
-                if bucket[:1] not in _FEW or not _holds(count, (0, MOST)) or _rows(bucket) != _rows(count):
-                    return False
-                if bucket[:1] == b"H":
-                    buckets.append(bucket[1:])
-    return not buckets or int(np.frombuffer(b"".join(buckets), "<u2").max()) < BUCKETS
+            rows, part = divmod(len(bucket) - 1, COLUMN_BYTES[bucket[:1]])
+            if part or count[:1] not in _COUNTS or len(count) != 1 + rows * COLUMN_BYTES[count[:1]]:
+                return False
+            if bucket[0] == _WIDE:
+                wide.append(bucket[1:])
+    return not wide or int(np.frombuffer(b"".join(wide), "<u2").max()) < BUCKETS
 
 
 def _holds(stored: bytes, within: tuple[int, int]) -> bool:
@@ -220,12 +226,17 @@ def _holds(stored: bytes, within: tuple[int, int]) -> bool:
     return not len(found) or (within[0] <= int(found.min()) and int(found.max()) <= within[1])
 
 
-def _rows(stored: bytes) -> int:
-    return (len(stored) - 1) // COLUMN_BYTES[stored[:1]]
+def _looks(kind: type[Record]) -> tuple[tuple[str, ...], Callable[[Any], Any] | None]:
+    columns = columns_of(kind)
+    pairs = [name for name, paired in columns if paired]
+    return tuple(name for name, paired in columns if not paired), attrgetter(*pairs) if len(pairs) > 1 else None
 
 
-_FEW = (b"B", b"H")
-"""Letters of columns in which every bucket of a histogram has room."""
+_LOOKS: dict[type[Any] | None, tuple[tuple[str, ...], Callable[[Any], Any] | None]] = {k: _looks(k) for k in BULK}
+"""Kinds whose columns may be bytes: the names of them, and what gives the pairs of a record."""
+_SCALE, _WIDE = (b"B", b"H"), ord("H")
+_COUNTS = (b"B", b"H", b"I")
+"""Letters of columns whose values are surely within bounds, or nearly."""
 
 
 def implausible(record: Record, longest: int) -> str:

@@ -320,6 +320,8 @@ class ProcessFacts:
     def add(self, record: r.Record) -> None:
         """Take in one record."""
         match record:
+            case r.Subscription():
+                self.subscriptions.append(record)
             case r.Published():
                 self.published.extend(
                     record.stream, record.due_slice, record.sent_slice, record.first, record.last, record.bytes
@@ -376,8 +378,6 @@ class ProcessFacts:
                 self.headers.append(record)
             case r.Effective():
                 self.effective.append(record)
-            case r.Subscription():
-                self.subscriptions.append(record)
             case r.ClientLatency():
                 self.client_latency.append(ClientHistograms.of(record))
             case r.Closing():
