@@ -2,7 +2,7 @@
 
 Each process has a `Recorder`: `emit` appends to a list, which is packed into numbered frames once a second. The run has
 one `HistoryWriter`: an OS thread that appends to files and reports back. The thread is a real one, also where gevent
-has patched threading: a slow disk must not stop the receive loop.
+has patched threading: neither a slow disk nor deflating must stop the receive loop.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple
 import msgspec
 from gevent import monkey
 
-from loadtests.model.codec import pack
+from loadtests.model.codec import pack, squeezed, thin
 from loadtests.model.errors import HarnessError
 from loadtests.model.records import Header, Record
 
@@ -33,12 +33,12 @@ class Recorder:
         self.next_number = 0
 
     def emit(self, record: Record) -> None:
-        """Queue one record; never blocks, never raises."""
-        self._waiting.append(record)
+        """Queue one record; never blocks, never raises. Here it takes its time, not when all are packed at once."""
+        self._waiting.append(thin(record))
 
     def emit_all(self, records: Iterable[Record]) -> None:
         """Queue several."""
-        self._waiting.extend(records)
+        self._waiting.extend(map(thin, records))
 
     def flush(self) -> None:
         """Pack what is queued and hand it on."""
@@ -115,7 +115,7 @@ class HistoryWriter:
             if file is None:
                 file = self._files[job.process] = open(self.folder / f"{job.process}.tsh", "ab", buffering=0)  # noqa: SIM115
             whole = file.tell()
-            rest = memoryview(job.data)
+            rest = memoryview(squeezed(job.data))
             while rest:
                 rest = rest[file.write(rest) :]
         except OSError as error:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from loadtests.cli.console import err
 from loadtests.cli.console import out as console
-from loadtests.drive.publish.replays import read_bounded
+from loadtests.drive.publish.replays import open_bounded, read_bounded
 from loadtests.harness.files import replace_file, reports_folder
-from loadtests.measure.damage import implausible, longest_ns
-from loadtests.model.codec import Frame, Torn, decode_file
+from loadtests.measure.damage import bounds, columns_hold, implausible, longest_ns
+from loadtests.model.codec import Frame, Reader, Torn, decode_file
 from loadtests.model.errors import BadInput
 from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.reading import MAX_CHARACTERS, read_effective, read_profile
@@ -21,8 +21,10 @@ from loadtests.report.text import summary_lines
 
 JUDGING = ("thresholds", "guard", "steady", "recovery")
 """Tables of a profile that say how a history is judged, not what happens in a run."""
-MOST_BYTES = 2 << 30
-"""Of one file in a run's folder: a history so long holds a day of five thousand consumers."""
+MOST_BYTES = 64 << 30
+"""Of one file of a history, which is read frame by frame."""
+MOST_OF_A_PAGE = 2 << 30
+"""Of another file in a run's folder."""
 HEAD = 2_000
 """Characters of a page in which it says which results it shows."""
 
@@ -38,23 +40,27 @@ def run_folder(run: str) -> Path:
 
 
 def read_history(folder: Path, profile: Profile) -> Iterator[tuple[str, Frame | Torn]]:
-    """Frames of every process's file, in the order (process, number); what else lies there is torn from its begin."""
+    """Frames of every process's file, in the order (process, number), as they are stored (`codec.thin`); what else lies
+    there is torn from its begin.
+    """
     longest = longest_ns(profile)
+    reader = Reader(bounds(longest), whole=False)
     for path in sorted(p for p in (folder / "history").iterdir() if not p.name.startswith(".")):
         if path.suffix != ".tsh":
             yield path.name, Torn(0, "no file of a history")
             continue
         try:
-            data = read_bounded(path, MOST_BYTES, links=False)
+            with open_bounded(path, MOST_BYTES, links=False) as file:
+                for number, frame in enumerate(decode_file(file, reader)):
+                    yield path.stem, frame if isinstance(frame, Torn) else _believable(number, frame, longest)
         except OSError as error:
             yield path.stem, Torn(0, error.strerror or type(error).__name__)
-            continue
-        for number, frame in enumerate(decode_file(data)):
-            yield path.stem, frame if isinstance(frame, Torn) else _believable(number, frame, longest)
 
 
 def _believable(offset: int, frame: Frame, longest: int) -> Frame | Torn:
     """The frame, unless it holds what no run can have."""
+    if frame.within and columns_hold(frame.records, longest):
+        return frame
     wrong = next(filter(None, (implausible(record, longest) for record in frame.records)), "")
     return Torn(offset, f"frame {frame.number} holds a {wrong}, which no run can have") if wrong else frame
 
@@ -79,7 +85,7 @@ def page_of(folder: Path) -> Path | None:
     """The page of a folder, if it shows the very results that lie beside it."""
     page, results = folder / "report.html", folder / "results.json"
     try:
-        begin, text = (read_bounded(path, MOST_BYTES, links=False).decode() for path in (page, results))
+        begin, text = (read_bounded(path, MOST_OF_A_PAGE, links=False).decode() for path in (page, results))
     except (OSError, UnicodeDecodeError):
         return None
     return page if sha256_of(text) in begin[:HEAD] else None
@@ -118,15 +124,14 @@ def analyze_run(
     consumers: Path | None = None,
 ) -> int:
     """Judge again; the exit status of the verdict. `consumers`: where to write what each consumer felt, as CSV."""
-    from loadtests.measure.history_tables import fold
+    from loadtests.measure.calm import analysed
     from loadtests.measure.judge import concluded
-    from loadtests.measure.recovery_spread import consumer_table
-    from loadtests.measure.stages import analyse  # as above
+    from loadtests.measure.recovery_spread import consumer_table  # as above
 
     folder = run_folder(run)
     profile = profile_of(folder, sets)
     stored = sha256_of(profile_text(folder))
-    found = analyse(profile, fold(read_history(folder, profile)))
+    found = analysed(profile, lambda: read_history(folder, profile))
     results = concluded(found, profile_sha256=stored)
     target = out or (folder / "again" if sets else folder)
     if out is None and target.is_symlink() and sets:

@@ -20,6 +20,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from loadtests.measure.fault_windows import Times
 from loadtests.measure.history_tables import Bools
 from loadtests.measure.phases import Window
@@ -67,27 +69,29 @@ class Absences:
     def of(self, consumer: int, routes: frozenset[int]) -> tuple[Absence, ...]:
         """Stretches of a consumer with these routes, ascending and without overlap, from T0 to the end."""
         spans = self._subs.spans(consumer)
+        windows = self._concerning(consumer, routes)
+        from_ns = np.array([w.from_ns for w in windows], dtype=np.int64)
+        reach_ns = np.array([max(_charged_to(w), w.healed_ns, w.to_ns) for w in windows], dtype=np.int64)
+        reasons = {i.to_ns: i.why for i in self._subs.intervals.get(consumer, ())}
         found: list[Absence] = []
         begin, why = self._times.t0_ns, ""
         for start, end in [*spans, (self._times.end_ns, None)]:
             if start > begin:
-                found += self._absence(consumer, self._concerning(consumer, routes), begin, start, why)
+                near = [windows[i] for i in np.flatnonzero((from_ns < start) & (reach_ns > begin)).tolist()]
+                found += self._absence(consumer, near, begin, start, why)
             if end is None:
                 break
             begin = max(begin, end)
-            why = self._why(consumer, end)
+            why = reasons.get(end, "")
         return tuple(found)
 
     def target_refused(self, consumer: int, from_ns: int, to_ns: int) -> list[tuple[int, str]]:
         """When and with which words the target ended or refused connections of a consumer in a stretch."""
         return [
             (at, f"{why}: {detail}" if detail else why)
-            for at, why, detail in self._subs.ended.get(consumer, ())
+            for at, why, detail in self._subs.ends.of(consumer)
             if from_ns <= at <= to_ns and why not in PLANNED
         ]
-
-    def _why(self, consumer: int, end_ns: int) -> str:
-        return next((i.why for i in reversed(self._subs.intervals[consumer]) if i.to_ns == end_ns), "")
 
     def _concerning(self, consumer: int, routes: frozenset[int]) -> list[Window]:
         families = self._families.get(routes)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from loadtests.measure.attribution import Attribution
-from loadtests.measure.history_tables import FOREVER, KIND_CODE, NOT_KEPT_TEXT, HistoryTables, Ints
+from loadtests.measure.history_tables import FOREVER, KIND_CODE, NOT_KEPT_TEXT, HistoryTables, Ints, ints
 from loadtests.measure.interval_set import EMPTY, SHIFT, StreamLine, beyond
 from loadtests.measure.streams import StreamTable
 from loadtests.measure.subscriptions import SubscriptionTable
@@ -48,14 +48,14 @@ def sights(facts: HistoryTables, table: StreamTable, contract: Contract, blame: 
         total = 0
         for closing in process.closings:
             packed, first, last, unique = (
-                np.array(c, dtype=np.int64) for c in (closing.stream, closing.first, closing.last, closing.unique)
+                ints(c) for c in (closing.stream, closing.first, closing.last, closing.unique)
             )
-            total += int(unique.sum()) * len(closing.consumer)
+            total += int(unique.sum()) * len(ints(closing.consumer))
             index = table.index(packed)
             order = np.argsort(index, kind="stable")
             index, first, last, unique = index[order], first[order], last[order], unique[order]
             vector = b"".join(c.tobytes() for c in (index, first, last, unique))
-            for place in zip(closing.consumer, closing.epoch, strict=True):
+            for place in zip(ints(closing.consumer).tolist(), ints(closing.epoch).tolist(), strict=True):
                 if place in found.of:
                     found.twice.add(place)
                 if closing.at_least:
@@ -226,7 +226,7 @@ class Scopes:
             sight = self._views.of.get(place)
             if sight is None:
                 # It left, and its process counted no delivery beyond the closings there are: it received nothing.
-                ended = place in self._subs.left and not self._open & self._subs.processes_of[consumer]
+                ended = self._subs.ends.at(*place) is not None and not self._open & self._subs.processes_of[consumer]
                 if not ended:
                     return f"the closing of its connection {epoch} is missing"
             elif sight.wrong:

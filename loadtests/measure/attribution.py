@@ -37,13 +37,13 @@ OVERRUN = "client_output_buffer_limit_disconnections"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reach:
-    """Which published rows one window concerns."""
+    """Which published rows one window concerns, as indices."""
 
-    on_path: Bools  # their path leads over its place
-    open: Bools  # on the path, and it was in force or not recovered from before their delivery limit had passed
-    force: Bools  # on the path, and it was in force itself
-    inside: Bools  # bytes of them may have been in Toxiproxy's buffers when this window cut connections
-    before: Bools  # open, and the place is before the last link of their path
+    on_path: Bools  # by family (the last: none): its path leads over the window's place
+    open: Ints  # on the path, and it was in force or not recovered from before their delivery limit had passed
+    force: Ints  # on the path, and it was in force itself
+    inside: Ints  # bytes of them may have been in Toxiproxy's buffers when this window cut connections
+    before: Ints  # open, and the place is before the last link of their path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -93,7 +93,11 @@ class Attribution:
         for index, (window, reach) in enumerate(zip(self.windows, self.reaches, strict=True)):
             if index in self.spared:
                 continue
-            hit |= reach.on_path[rows] & (table.sent[rows] * SLICE_NS < window.to_ns) & (noticed >= window.from_ns)
+            hit |= (
+                reach.on_path[table.row_family[rows]]
+                & (table.sent[rows] * SLICE_NS < window.to_ns)
+                & (noticed >= window.from_ns)
+            )
         return StreamLine.of(left[~hit], right[~hit]) if len(rows) else EMPTY
 
     def category(self, rows: Ints, replayed: Bools, *, expect_slow: bool, overtaken: bool, free: bool) -> Ints:
@@ -122,15 +126,25 @@ def attribution(facts: HistoryTables, table: StreamTable, contract: Contract, wi
     family, begin = table.row_family, table.sent * SLICE_NS
     until = begin + SLICE_NS + late_ns
     reaches = []
+    order = np.argsort(begin, kind="stable")
+    in_order = begin[order]
     for w in windows:
-        on_path: Bools = np.isin(family, np.array(sorted(w.fault.families), dtype=np.int64))
-        force = on_path & (begin < w.healed_ns) & (until > w.from_ns)
-        inside = np.zeros(len(begin), dtype=np.bool_)
-        for cut_ns in cuts(w.fault, w.healed_ns):
-            inside |= on_path & (begin < cut_ns) & (until > w.from_ns)
-        open_ = on_path & (begin < w.to_ns) & (until > w.from_ns)
-        before = open_ & np.isin(family, _with_more_path(profile, w.fault))
-        reaches.append(Reach(on_path=on_path, open=open_, force=force, inside=inside, before=before))
+        on_path = np.isin(np.arange(len(profile.families) + 1), sorted(w.fault.families))
+        cut_ns = cuts(w.fault, w.healed_ns)
+        first = np.searchsorted(in_order, w.from_ns - SLICE_NS - late_ns, side="right")
+        rows = np.sort(order[first : np.searchsorted(in_order, max([w.to_ns, w.healed_ns, *cut_ns]), side="left")])
+        rows = rows[on_path[family[rows]]]
+        sent = begin[rows]
+        open_ = rows[sent < w.to_ns]
+        reaches.append(
+            Reach(
+                on_path=on_path,
+                open=open_,
+                force=rows[sent < w.healed_ns],
+                inside=rows[sent < max(cut_ns, default=0)] if cut_ns else rows[:0],
+                before=open_[np.isin(family[open_], _with_more_path(profile, w.fault))],
+            )
+        )
     none: frozenset[int] = frozenset()
     overrun = np.zeros(len(begin), dtype=np.bool_)
     rises = _rises(facts, windows)
@@ -184,10 +198,10 @@ def _laid(windows: tuple[Window, ...], reaches: tuple[Reach, ...], spared: froze
         for index, reach in these:
             window_of[reach.force] = index
     for _, reach, can in counted:
-        inside |= reach.inside
-        before |= reach.before
+        inside[reach.inside] = True
+        before[reach.before] = True
         if can:
-            taken |= reach.open
+            taken[reach.open] = True
     under = window_of >= 0
     return _Laid(window_of=window_of, delayed=under & ~taken, before_gateway=before, in_injector=inside & under)
 

@@ -21,6 +21,7 @@ whenever a later one showed it; where the data end too early, nothing is said.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,7 @@ import numpy as np
 from loadtests.measure.absences import HARNESS, OWN_PLAN
 from loadtests.measure.deliveries import Deliveries
 from loadtests.measure.fault_windows import FaultWindow, Times
-from loadtests.measure.history_tables import FIRST_CODE, LATE_NOT_TOLD, Bools, HistoryTables, Ints
+from loadtests.measure.history_tables import FIRST_CODE, LATE_NOT_TOLD, Bools, HistoryTables, Ints, sums_at
 from loadtests.measure.interval_set import runs_of
 from loadtests.measure.ledger import Ledger
 from loadtests.measure.streams import StreamTable
@@ -51,53 +52,52 @@ class Slices:
     late: Ints  # last moment at which something came late; LATE_NOT_TOLD where an old history does not say
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Touches:
-    """All touched rows of a history, and the first slice from a given one on of which they do not tell everything."""
+    """The touched rows of a history, asked for stretch by stretch: round each fault there are many."""
 
-    rows: Ints
-    told: Ints  # per slice of the axis: messages in touched rows
-    came: Ints  # per slice of the axis: messages received
-    low: int
+    def __init__(self, facts: HistoryTables, came: Deliveries, low: int, high: int) -> None:
+        self._parts = [p.touched for _, p in facts.each()]
+        self._low = low
+        here = came.counts & (came.received >= low) & (came.received < high)
+        self._came = sums_at(came.received[here] - low, (came.unique + came.repeated)[here], high - low)
+        self._last: tuple[tuple[int, int], Ints] | None = None
+
+    def __bool__(self) -> bool:
+        return any(len(part) for part in self._parts)
+
+    def rows(self, first: int, last: int) -> Ints:
+        """Rows of slices from one to before another, one for each slice and consumer."""
+        if self._last is None or self._last[0] != (first, last):
+            rows = np.concatenate([part.between(0, first, last) for part in self._parts], 1)
+            # A slice is told twice where a deviating consumer's row came before the fault was announced.
+            rows = rows[:, np.lexsort((-rows[2], rows[1], rows[0]))]
+            if rows.shape[1]:
+                again = (np.diff(rows[0]) == 0) & (np.diff(rows[1]) == 0)
+                rows = rows[:, np.concatenate(([True], ~again))]
+            self._last = (first, last), rows
+        return self._last[1]
 
     def complete_until(self, first: int, last: int) -> int:
-        """First slice from `first` on that is not complete, at most `last`."""
-        low, high = max(first - self.low, 0), max(last - self.low, 0)
-        bad = np.flatnonzero(self.told[low:high] < self.came[low:high])
+        """First slice from `first` on in which more came than the rows tell, at most `last`."""
+        rows = self.rows(first, last)
+        low, high = (min(max(at - self._low, 0), len(self._came)) for at in (first, last))
+        inside = (rows[0] >= low + self._low) & (rows[0] < high + self._low)
+        told = sums_at(rows[0][inside] - self._low - low, rows[2][inside], max(high - low, 0))
+        bad = np.flatnonzero(told < self._came[low:high])
         return int(bad[0]) + first if len(bad) else last
 
 
-def touches(facts: HistoryTables, came: Deliveries, low: int, high: int) -> Touches:
-    """The touched rows of a history."""
-    parts = [p.touched.numpy() for _, p in facts.each()]
-    rows = np.concatenate(parts or [np.zeros((8, 0), dtype=np.int64)], 1)
-    # A slice is told twice where a deviating consumer's row came before the fault was announced.
-    rows = rows[:, np.lexsort((-rows[2], rows[1], rows[0]))]
-    if rows.shape[1]:
-        again = (np.diff(rows[0]) == 0) & (np.diff(rows[1]) == 0)
-        rows = rows[:, np.concatenate(([True], ~again))]
-    told, all_ = np.zeros(high - low, dtype=np.int64), np.zeros(high - low, dtype=np.int64)
-    inside = (rows[0] >= low) & (rows[0] < high)
-    np.add.at(told, rows[0][inside] - low, rows[2][inside])
-    here = came.counts & (came.received >= low) & (came.received < high)
-    np.add.at(all_, came.received[here] - low, (came.unique + came.repeated)[here])
-    return Touches(rows=rows, told=told, came=all_, low=low)
-
-
-def slices(found: Touches, consumers: list[int], low: int, high: int) -> Slices:
+def slices(rows: Ints, consumers: list[int], low: int, high: int) -> Slices:
+    """Rows as arrays; there is one at most for each slice and consumer."""
     shape = (len(consumers), high - low)
     count, last, worst, late = (np.zeros(shape, dtype=np.int64) for _ in range(4))
     first, due = np.full(shape, 2**62, dtype=np.int64), np.full(shape, -(2**62), dtype=np.int64)
     known = np.array(sorted(consumers), dtype=np.int64)
-    rows = found.rows[:, (found.rows[0] >= low) & (found.rows[0] < high) & np.isin(found.rows[1], known)]
+    rows = rows[:, (rows[0] >= low) & (rows[0] < high) & np.isin(rows[1], known)]
     at = (np.searchsorted(known, rows[1]), rows[0] - low)
-    np.add.at(count, at, rows[2])
-    np.minimum.at(first, at, rows[3])
-    np.maximum.at(last, at, rows[4])
-    np.maximum.at(due, at, rows[5])
-    np.maximum.at(worst, at, rows[6])
-    np.maximum.at(late, at, rows[7])
-    late[at[0][rows[7] == LATE_NOT_TOLD], at[1][rows[7] == LATE_NOT_TOLD]] = LATE_NOT_TOLD
+    count[at], first[at], due[at] = rows[2], rows[3], rows[5]
+    last[at], worst[at] = np.maximum(rows[4], 0), np.maximum(rows[6], 0)
+    late[at] = np.where(rows[7] == LATE_NOT_TOLD, LATE_NOT_TOLD, np.maximum(rows[7], 0))
     return Slices(
         low=low, consumers=sorted(consumers), count=count, first=first, last=last, due=due, worst=worst, late=late
     )
@@ -162,10 +162,11 @@ def felt(
     end_ns = min(
         [fault.healed_ns + fault.limit_ns + hold * SLICE_NS, times.plan_end_ns] + ([next_ns] if next_ns else [])
     )
-    high = found.complete_until(low, max(end_ns // SLICE_NS, low))
-    if high <= fault.healed_ns // SLICE_NS + 1 or not len(found.rows[0]):
+    last = max(end_ns // SLICE_NS, low)
+    high = found.complete_until(low, last)
+    if high <= fault.healed_ns // SLICE_NS + 1 or not found:
         return None
-    seen = slices(found, who, low, high)
+    seen = slices(found.rows(low, last), who, low, high)
     silent = _silent(contract, table, seen)
     byte = _first(facts, seen, fault, "byte", seen.last >= fault.healed_ns, seen.first >= fault.healed_ns)
     sure = seen.first - seen.worst >= fault.healed_ns
@@ -247,16 +248,12 @@ def _detected(subs: SubscriptionTable, fault: FaultWindow, seen: Slices, silent:
     if limit_ms is not None:
         moments = np.where(seen.worst > limit_ms * 1e6, np.maximum(seen.first, fault.injected_ns), moments)
     found = moments.min(axis=1, initial=2**62)
-    for row, consumer in enumerate(seen.consumers):
-        for epoch_end, why in (v for (c, _), v in _left_of(subs, consumer)):
-            if why not in OWN and fault.began_ns <= epoch_end <= until:
-                found[row] = min(found[row], max(epoch_end, fault.injected_ns))
+    ends, who = subs.ends, np.array(seen.consumers, dtype=np.int64)
+    there = ends.last & (ends.at_ns >= fault.began_ns) & (ends.at_ns <= until) & ~ends.because(OWN)
+    there &= np.isin(ends.consumer, who)
+    row = np.searchsorted(who, ends.consumer[there])
+    np.minimum.at(found, row, np.maximum(ends.at_ns[there], fault.injected_ns))
     return np.where(found > until, NEVER, found)
-
-
-def _left_of(subs: SubscriptionTable, consumer: int) -> list[tuple[tuple[int, int], tuple[int, str]]]:
-    epochs = range(len(subs.intervals.get(consumer, ())) + 64)
-    return [((consumer, e), subs.left[consumer, e]) for e in epochs if (consumer, e) in subs.left]
 
 
 def _first(facts: HistoryTables, seen: Slices, fault: FaultWindow, kind: str, there: Bools, sure: Bools) -> Ints:
@@ -299,7 +296,7 @@ def _good(
             # Of a due time the slice is known: its middle is at most half a slice off.
             since[row, due - seen.low] = np.maximum(since[row, due - seen.low], due * SLICE_NS + SLICE_NS // 2)
         subscribed = np.zeros(width, dtype=np.bool_)
-        for start, end in subs.spans(consumer):
+        for start, end in subs.spans_within(consumer, seen.low * SLICE_NS, (seen.low + width) * SLICE_NS):
             first = max(start // SLICE_NS - seen.low, 0)
             last = width if end is None else max(end // SLICE_NS - seen.low, 0)
             subscribed[first:last] = True
@@ -320,7 +317,9 @@ def _counting(
     offered = frozenset(np.unique(table.route_of[table.stream[rows]]).tolist())
     found = np.zeros(len(consumers), dtype=np.bool_)
     for row, consumer in enumerate(consumers):
-        away = [a for a in ledger.away.get(consumer, ()) if a.from_ns < until_ns and a.to_ns > from_ns]
+        absences = ledger.away.get(consumer, ())
+        first = bisect_right(absences, from_ns, key=lambda a: a.to_ns)
+        away = absences[first : bisect_left(absences, until_ns, key=lambda a: a.from_ns)]
         # A consumer that left by our plan and was refused when it returned is kept away by the target.
         ours = bool(away) and away[-1].cause in (OWN_PLAN, HARNESS)
         found[row] = not ours and not offered.isdisjoint(contract.consumer_routes(consumer))

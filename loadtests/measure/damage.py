@@ -10,15 +10,17 @@ one a thousand years away more memory than there is.  So a record with numbers t
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from loadtests.measure.history_tables import HistoryTables, ProcessFacts
+from loadtests.measure.history_tables import HistoryTables, ProcessFacts, ints
+from loadtests.model.codec import BUCKET, BULK, COLUMN_BYTES, Bounds, columns_of, values
 from loadtests.model.ids import NS_PER_S, SLICE_NS, unpack_stream
 from loadtests.model.measures import MEASURES
 from loadtests.model.profile.profile import Profile
@@ -175,17 +177,92 @@ def longest_ns(profile: Profile) -> int:
     return round((run.connect_s + run.warm_up_s + run.duration_s + run.drain_s + MARGIN_S) * NS_PER_S)
 
 
+def bounds(longest: int) -> Bounds:
+    """What each field may hold, for a `codec.Reader`."""
+
+    def of(name: str) -> tuple[int, int] | None:
+        return (0, BUCKETS - 1) if name == BUCKET else None if name in _MEASURED else _bounds(name, longest)
+
+    return of
+
+
+def columns_hold(records: Iterable[Record], longest: int) -> bool:
+    """Whether the columns that are bytes surely are within their bounds; else ask `implausible` of each record."""
+    wide: list[bytes] = []  # columns of buckets that need not be within the scale
+    for record in records:
+        looks = _LOOKS.get(type(record).__base__)
+        if looks is None:
+            continue
+        columns, histograms = looks
+        for name in columns:
+            held = getattr(record, name)
+            if isinstance(held, bytes) and not _holds(held, _bounds(name, longest)):
+                return False
+        if histograms is None:
+            continue
+        for bucket, count in histograms(record):
+            if bucket.__class__ is list and count.__class__ is list:
+                if len(bucket) != len(count):
+                    return False
+                continue
+            if bucket.__class__ is list or count.__class__ is list or not count or bucket[:1] not in _SCALE:
+                return False
+            rows, part = divmod(len(bucket) - 1, COLUMN_BYTES[bucket[:1]])
+            if part or count[:1] not in _COUNTS or len(count) != 1 + rows * COLUMN_BYTES[count[:1]]:
+                return False
+            if bucket[0] == _WIDE:
+                wide.append(bucket[1:])
+    return not wide or int(np.frombuffer(b"".join(wide), "<u2").max()) < BUCKETS
+
+
+def _holds(stored: bytes, within: tuple[int, int]) -> bool:
+    """Whether a column is one, and within bounds."""
+    size = COLUMN_BYTES.get(stored[:1], 0)
+    if not size or len(stored) % size != 1 % size:
+        return False
+    if size < 8 and within[0] <= 0 and within[1] >= 1 << 8 * size:
+        return True
+    found = ints(stored)
+    return not len(found) or (within[0] <= int(found.min()) and int(found.max()) <= within[1])
+
+
+def _looks(kind: type[Record]) -> tuple[tuple[str, ...], Callable[[Any], Any] | None]:
+    columns = columns_of(kind)
+    pairs = [name for name, paired in columns if paired]
+    return tuple(name for name, paired in columns if not paired), attrgetter(*pairs) if len(pairs) > 1 else None
+
+
+_LOOKS: dict[type[Any] | None, tuple[tuple[str, ...], Callable[[Any], Any] | None]] = {k: _looks(k) for k in BULK}
+"""Kinds whose columns may be bytes: the names of them, and what gives the pairs of a record."""
+_SCALE, _WIDE = (b"B", b"H"), ord("H")
+_COUNTS = (b"B", b"H", b"I")
+"""Letters of columns whose values are surely within bounds, or nearly."""
+
+
 def implausible(record: Record, longest: int) -> str:
     """The field that cannot be true, with what it holds; empty where all can. `longest`: no time is further away."""
-    for name, value in zip(_fields(type(record)), msgspec.structs.astuple(record), strict=True):
+    for name, stored in zip(_fields(type(record)), msgspec.structs.astuple(record), strict=True):
         if name in _MEASURED:
             continue
+        try:
+            value = _listed(stored)
+        except ValueError as error:
+            return f"{type(record).__name__}.{name}, {error},"
+        if isinstance(stored, tuple) and len({len(column) for column in value}) > 1:
+            return f"{type(record).__name__}.{name} with columns of two lengths"
         if name in _BUCKETED and (wrong := _of_many(value[0], 0, BUCKETS - 1)) is not None:
             return f"{type(record).__name__}.{name} of {wrong}"
         low, high = _bounds(name, longest)
         if (wrong := _beyond(value, low, high)) is not None:
             return f"{type(record).__name__}.{name} of {wrong}"
     return ""
+
+
+def _listed(stored: Any) -> Any:
+    """The value of a field, with lists for columns that are bytes."""
+    if isinstance(stored, tuple):
+        return tuple(map(_listed, stored))
+    return values(stored) if isinstance(stored, bytes) else stored
 
 
 @cache

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from loadtests.measure.history_tables import KERNEL, READ, Bools, Columns, Floats, HistoryTables, Ints
 from loadtests.model.results import Bars, Spread
@@ -16,34 +20,65 @@ BEYOND = 10
 """A percentile needs that many samples beyond it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Bins:
-    """Histogram entries of rows: (row, bucket, count)."""
+_AT_ONCE = 1 << 20
+"""Entries that are spread out together."""
 
-    row: Ints
-    bucket: Ints
-    count: Ints
+
+class Bins:
+    """Histograms of rows: narrow columns of entries, and where those of each row end."""
+
+    def __init__(self, lengths: Ints, bucket: npt.NDArray[Any], count: npt.NDArray[Any]) -> None:
+        self._ends: Ints = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(lengths)))
+        self._bucket, self._count = bucket, count
+        self._known: dict[bytes, Ints] = {}  # histograms of rows that were asked for, by the marks
 
     def dense(self, rows: Bools) -> Ints:
         """One histogram of all entries of some rows."""
-        chosen = rows[self.row]
-        return _dense(self.bucket[chosen], self.count[chosen])
+        key = np.packbits(rows).tobytes()
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = np.zeros(BUCKETS, dtype=np.int64)
+            for bucket, count in self._chosen(rows):
+                found += _dense(bucket, count)
+        return found.copy()
 
     def all(self) -> Ints:
         """One histogram of everything."""
-        return _dense(self.bucket, self.count)
+        return self.dense(np.ones(len(self._ends) - 1, dtype=np.bool_))
+
+    def later(self, rows: Bools, than: int) -> int:
+        """Entries of some rows that are beyond a bucket, counted."""
+        return int(self.dense(rows)[than + 1 :].sum())
+
+    def of(self, rows: Ints) -> tuple[Ints, Ints, Ints]:
+        """Entries of some rows, in their order: place in `rows`, bucket, count."""
+        begin = self._ends[rows]
+        length = self._ends[rows + 1] - begin
+        place = np.repeat(np.arange(len(rows)), length)
+        at = np.repeat(begin - (np.cumsum(length) - length), length) + np.arange(len(place))
+        return place, self._bucket[at].astype(np.int64), self._count[at].astype(np.int64)
+
+    def _chosen(self, rows: Bools) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+        edges = np.unique(np.searchsorted(self._ends, np.arange(0, int(self._ends[-1]) + _AT_ONCE, _AT_ONCE)))
+        edges = np.minimum(edges, len(rows))
+        for low, high in itertools.pairwise(edges.tolist()):
+            if (chosen := rows[low:high]).any():
+                marks = np.repeat(chosen, np.diff(self._ends[low : high + 1]))
+                span = slice(int(self._ends[low]), int(self._ends[high]))
+                yield self._bucket[span][marks], self._count[span][marks]
 
 
-def _dense(bucket: Ints, count: Ints) -> Ints:
+def _dense(bucket: npt.NDArray[Any], count: npt.NDArray[Any]) -> Ints:
     return np.bincount(bucket, weights=count, minlength=BUCKETS).astype(np.int64)
 
 
 def bins(parts: list[tuple[Columns, Ints]]) -> Bins:
     """Entries of several processes; the second is how many entries each row has."""
-    columns = [c.numpy() for c, _ in parts]
     lengths = np.concatenate([n for _, n in parts]) if parts else np.zeros(0, dtype=np.int64)
-    joined = np.concatenate(columns, 1) if columns else np.zeros((2, 0), dtype=np.int64)
-    return Bins(row=np.repeat(np.arange(len(lengths)), lengths), bucket=joined[0], count=joined[1])
+    columns = [c.joined() for c, _ in parts if len(c)]
+    if len(columns) < 2:
+        return Bins(lengths, *(columns[0] if columns else (np.zeros(0, np.uint8), np.zeros(0, np.uint8))))
+    return Bins(lengths, *(np.concatenate(c) for c in zip(*columns, strict=True)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -102,8 +137,7 @@ def deliveries(facts: HistoryTables, consumer_groups: int) -> Deliveries:
 
 def later_than(table: Bins, rows: Bools, limit_ns: int) -> int:
     """Samples of some rows that are surely longer than a limit."""
-    chosen = rows[table.row] & (table.bucket > bucket_of(limit_ns))
-    return int(table.count[chosen].sum())
+    return table.later(rows, bucket_of(limit_ns))
 
 
 def rank_of(q: float, total: int) -> int:
@@ -199,7 +233,7 @@ def latency_spread(table: Deliveries, rows: Bools, slow_read: Bools) -> Spread:
     kernel = table.latency.dense(sampled)
     whole = table.latency.dense(rows & (table.clock == READ))
     read = table.latency.dense(rows & (table.clock == READ) & ~slow_read)
-    count = int(table.latency.count[(rows & table.counts)[table.latency.row]].sum())
+    count = int(table.latency.dense(rows & table.counts).sum())
     return judged(
         kernel, read, negative=int(table.negative[rows & table.counts].sum()), count=count,
         whole=whole, sampled=table.sampled_read.dense(sampled), reads=int(table.reads[sampled].sum()),

@@ -121,9 +121,9 @@ def growth(
     """Every process of the target, by name; Redis by its own figure as well."""
     series: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for _, process in facts.each():
-        for (source, metric), values in process.samples.items():
+        for (source, metric), readings in process.samples.items():
             if metric in _MEMORY and source not in NOT_TARGET:
-                series.setdefault((source, metric), []).extend(values)
+                series.setdefault((source, metric), []).extend(readings)
     found = []
 
     def seconds(at_ns: int) -> float:

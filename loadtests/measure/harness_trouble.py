@@ -110,7 +110,7 @@ def harness_result(
 ) -> HarnessResult:
     """How the load generator fared."""
     receive = sorted({h.receive for _, p in facts.each() for h in p.headers if h.receive})
-    seconds: dict[str, list[HarnessSecond]] = {n: p.seconds for n, p in facts.each() if p.seconds}
+    seconds: dict[str, list[HarnessSecond]] = {n: list(p.seconds) for n, p in facts.each() if p.seconds}
     return HarnessResult(
         receive=", ".join(receive),
         saturated_s=round(float(found.saturated.any(axis=0).sum()) * SLICE_NS / NS_PER_S, 3) if seconds else None,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from loadtests.model import records as r
-from loadtests.model.codec import Frame, Torn
+from loadtests.model.codec import COLUMN_BYTES, Frame, Torn
 from loadtests.model.ids import NS_PER_S
 
 Ints = npt.NDArray[np.int64]
@@ -37,35 +39,236 @@ def sums_at(index: Ints, weight: Ints, length: int) -> Ints:
     return found
 
 
-class Columns:
-    """Columns of integers that grow together; eight bytes a value whatever the history's length."""
+def ints(stored: bytes | Iterable[int]) -> Ints:
+    """A column of a record, whether it is bytes (`codec.thin`) or a list."""
+    if not isinstance(stored, bytes):
+        return np.fromiter(stored, dtype=np.int64)
+    return np.frombuffer(stored, _TYPES[stored[:1]], offset=1).astype(np.int64)
 
-    __slots__ = ("parts",)
+
+def _as_it_came(stored: bytes | list[int]) -> npt.NDArray[Any]:
+    return np.frombuffer(stored, _TYPES[stored[:1]], offset=1) if isinstance(stored, bytes) else np.array(stored)
+
+
+_TYPES = {code: f"<{'i' if size == 8 else 'u'}{size}" for code, size in COLUMN_BYTES.items()}
+
+
+def _length(stored: bytes | list[int]) -> int:
+    return (len(stored) - 1) // COLUMN_BYTES[stored[:1]] if isinstance(stored, bytes) else len(stored)
+
+
+_NARROW = (np.uint8, np.uint16, np.uint32)
+_ROWS = 8192
+"""Rows that are kept as they came, before they are made narrow together."""
+
+
+def narrow(values: Ints, low: int | None = None) -> tuple[int, npt.NDArray[Any]]:
+    """Integers as a least one and what each is beyond it, in as few bytes as that takes."""
+    least, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
+    low = least if low is None else low
+    kind = next((k for k in _NARROW if high - low <= np.iinfo(k).max), None)
+    return (0, values.copy()) if kind is None else (low, (values - low).astype(kind))
+
+
+class Columns:
+    """Columns of integers that grow together.  What is behind is kept narrow: a few bytes a value."""
+
+    __slots__ = ("_behind", "_length", "_parts")
 
     def __init__(self, width: int) -> None:
-        self.parts = tuple(array("q") for _ in range(width))
+        self._parts = tuple(array("q") for _ in range(width))
+        self._behind: tuple[list[tuple[int, npt.NDArray[Any]]], ...] = tuple([] for _ in range(width))
+        self._length = 0  # of what is behind
 
-    def extend(self, *columns: Iterable[int]) -> None:
-        """Append rows, one iterable per column. Raises ValueError where the number of columns differs."""
-        for part, column in zip(self.parts, columns, strict=True):
-            part.extend(column)
+    def extend(self, *columns: bytes | Iterable[int]) -> None:
+        """Append rows, one column each. Raises ValueError where the number of columns differs."""
+        for part, column in zip(self._parts, columns, strict=True):
+            if isinstance(column, bytes):
+                part.frombytes(ints(column).tobytes())
+            else:
+                part.extend(column)
+        self._settle()
 
     def append(self, *values: int) -> None:
         """Append one row."""
-        for part, value in zip(self.parts, values, strict=True):
+        for part, value in zip(self._parts, values, strict=True):
             part.append(value)
+        self._settle()
 
     def merge(self, other: Columns) -> None:
         """Append another's rows."""
-        self.extend(*other.parts)
+        for rows in other.pieces():
+            self.extend(*rows)
+
+    def _settle(self, least: int = _ROWS) -> None:
+        if len(self._parts[0]) >= least:
+            self._length += len(self._parts[0])
+            for behind, part in zip(self._behind, self._parts, strict=True):
+                behind.append(narrow(np.frombuffer(part, dtype=np.int64)))
+            self._parts = tuple(array("q") for _ in self._parts)
 
     def __len__(self) -> int:
-        return len(self.parts[0])
+        return self._length + len(self._parts[0])
+
+    def pieces(self) -> Iterator[Ints]:
+        """Arrays of shape (columns, rows), one after the other."""
+        for columns in zip(*self._behind, strict=True):
+            yield np.array([low + values.astype(np.int64) for low, values in columns])
+        if len(self._parts[0]):
+            yield np.array([np.array(part, dtype=np.int64) for part in self._parts])
+
+    def between(self, index: int, first: int, last: int) -> Ints:
+        """Rows of which one column is from a number to before another, of shape (columns, rows)."""
+        found = [np.zeros((len(self._parts), 0), dtype=np.int64)]
+        for columns in zip(*self._behind, strict=True):
+            low, values = columns[index]
+            if low < last and low + int(values.max()) >= first:
+                found.append(np.array([least + held.astype(np.int64) for least, held in columns]))
+        if len(self._parts[0]):
+            found.append(np.array([np.array(part, dtype=np.int64) for part in self._parts]))
+        rows = np.concatenate(found, 1)
+        return rows[:, (rows[index] >= first) & (rows[index] < last)]
+
+    def column(self, index: int) -> Ints:
+        """One column of all rows."""
+        found = np.empty(len(self), dtype=np.int64)
+        at = 0
+        for low, values in self._behind[index]:
+            found[at : at + len(values)] = values
+            found[at : at + len(values)] += low
+            at += len(values)
+        found[at:] = self._parts[index]
+        return found
+
+    def joined(self) -> list[npt.NDArray[Any]]:
+        """Each column of all rows, as narrow as its values are, none of which is negative."""
+        self._settle(least=1)
+        for behind in self._behind:
+            arrays = [values if low == 0 else narrow(low + values.astype(np.int64), 0)[1] for low, values in behind]
+            behind[:] = [(0, np.concatenate(arrays))] if arrays else []
+        return [behind[0][1] if behind else np.zeros(0, dtype=np.uint8) for behind in self._behind]
 
     def numpy(self) -> Ints:
         """One array of shape (columns, rows)."""
-        return np.array([np.array(part, dtype=np.int64) for part in self.parts], dtype=np.int64).reshape(
-            len(self.parts), len(self)
+        found = np.empty((len(self._parts), len(self)), dtype=np.int64)
+        for index in range(len(self._parts)):
+            found[index] = self.column(index)
+        return found
+
+
+_R = TypeVar("_R", r.Subscription, r.PathProbe, r.HarnessSecond)
+
+
+class Rows(Generic[_R]):
+    """Records of one kind whose fields are numbers and words, kept as columns; they are made again one by one."""
+
+    __slots__ = ("_columns", "_fields", "_kind", "_numbers", "_waiting")
+
+    def __init__(self, kind: type[_R]) -> None:
+        self._kind: type[_R] = kind
+        self._fields = tuple((field.name, field.type) for field in msgspec.structs.fields(kind))
+        self._columns = Columns(len(self._fields))
+        self._waiting: list[_R] = []
+        self._numbers: dict[str, int] = {}
+
+    def append(self, record: _R) -> None:
+        """Keep one more."""
+        self._waiting.append(record)
+        if len(self._waiting) >= _ROWS:
+            self._settle()
+
+    def extend(self, records: Iterable[_R]) -> None:
+        """Keep several."""
+        for record in records:
+            self.append(record)
+
+    def _settle(self) -> None:
+        held, self._waiting = self._waiting, []
+        if held:
+            columns = zip(*[[getattr(record, name) for name, _ in self._fields] for record in held], strict=True)
+            self._columns.extend(
+                *[self._as_numbers(kind, c) for (_, kind), c in zip(self._fields, columns, strict=True)]
+            )
+
+    def _as_numbers(self, kind: Any, values: tuple[Any, ...]) -> Iterable[int]:
+        if kind is float:
+            bits: list[int] = np.array(values, dtype=np.float64).view(np.int64).tolist()
+            return bits
+        if kind in (int, bool):
+            return values
+        return [self._numbers.setdefault(word, len(self._numbers)) for word in values]
+
+    @property
+    def words(self) -> list[str]:
+        """What the numbers in a column of words stand for."""
+        self._settle()
+        return list(self._numbers)
+
+    def column(self, name: str) -> Ints:
+        """Numbers of one field, in the order of the records; of words, places in `words`."""
+        self._settle()
+        return self._columns.column(next(i for i, (known, _) in enumerate(self._fields) if known == name))
+
+    def __len__(self) -> int:
+        return len(self._columns) + len(self._waiting)
+
+    def __iter__(self) -> Iterator[_R]:
+        words = self.words
+        for rows in self._columns.pieces():
+            columns = [self._values(kind, column, words) for (_, kind), column in zip(self._fields, rows, strict=True)]
+            for values in zip(*columns, strict=True):
+                yield self._kind(**{name: value for (name, _), value in zip(self._fields, values, strict=True)})
+
+    def _values(self, kind: Any, column: Ints, words: list[str]) -> list[Any]:
+        stored = column.view(np.float64) if kind is float else column.astype(np.bool_) if kind is bool else column
+        found: list[Any] = stored.tolist()
+        return found if kind in (int, float, bool) else [words[at] for at in found]
+
+
+class Readings:
+    """Moments with what was read at them, in the order in which they came."""
+
+    __slots__ = ("at_ns", "value")
+
+    def __init__(self) -> None:
+        self.at_ns, self.value = array("q"), array("d")
+
+    def append(self, at_ns: int, value: float) -> None:
+        """Keep one more."""
+        self.at_ns.append(at_ns)
+        self.value.append(value)
+
+    def extend(self, other: Readings) -> None:
+        """Keep another's."""
+        self.at_ns.extend(other.at_ns)
+        self.value.extend(other.value)
+
+    def __len__(self) -> int:
+        return len(self.at_ns)
+
+    def __iter__(self) -> Iterator[tuple[int, float]]:
+        return zip(self.at_ns, self.value, strict=True)
+
+
+class ClientHistograms(NamedTuple):
+    """A `ClientLatency` record in arrays; `bucket` and `counts` are as narrow as they came."""
+
+    first_slice: int
+    last_slice: int
+    consumer: Ints
+    buckets: Ints
+    bucket: npt.NDArray[Any]
+    counts: npt.NDArray[Any]
+
+    @classmethod
+    def of(cls, record: r.ClientLatency) -> ClientHistograms:
+        """The arrays of a record."""
+        return cls(
+            record.first_slice,
+            record.last_slice,
+            ints(record.consumer),
+            ints(record.buckets),
+            *(_as_it_came(column) for column in (record.bucket, record.count)),
         )
 
 
@@ -91,9 +294,9 @@ class ProcessFacts:
         self.service = Columns(2)
         self.read_delay = Columns(2)
         self.sampled_read = Columns(2)
-        self.client_latency: list[r.ClientLatency] = []
+        self.client_latency: list[ClientHistograms] = []
         self.route_sets: dict[int, tuple[int, ...]] = {}
-        self.subscriptions: list[r.Subscription] = []
+        self.subscriptions = Rows(r.Subscription)
         self.deviations = Columns(7)  # kind, consumer, epoch, stream, first, last, at
         self.deviations_not_kept = 0
         self.strange: list[tuple[int, str, int, int, str, int]] = []  # at, kind, consumer, count, example, family
@@ -102,12 +305,12 @@ class ProcessFacts:
         self.closings: list[r.Closing] = []
         self.queried: list[r.Queried] = []
         self.requested: list[r.Requested] = []
-        self.probes: list[r.PathProbe] = []
+        self.probes = Rows(r.PathProbe)
         self.fault_steps: list[r.FaultStep] = []
         self.chosen_users: list[r.ChosenUsers] = []
         self.marks: list[r.PhaseMark] = []
-        self.samples: dict[tuple[str, str], list[tuple[int, float]]] = {}
-        self.seconds: list[r.HarnessSecond] = []
+        self.samples: dict[tuple[str, str], Readings] = {}
+        self.seconds = Rows(r.HarnessSecond)
         self.users: list[r.WantedUsers] = []
         self.trouble: list[r.Trouble] = []
         self.services_ended: list[r.ServiceEnded] = []
@@ -117,6 +320,8 @@ class ProcessFacts:
     def add(self, record: r.Record) -> None:
         """Take in one record."""
         match record:
+            case r.Subscription():
+                self.subscriptions.append(record)
             case r.Published():
                 self.published.extend(
                     record.stream, record.due_slice, record.sent_slice, record.first, record.last, record.bytes
@@ -147,22 +352,23 @@ class ProcessFacts:
                     zip(record.at_ns, record.kind, record.consumer, record.count, record.example, family, strict=True)
                 )
             case r.Touched():
+                of = _length(record.consumer)
                 self.touched.extend(
-                    [record.received_slice] * len(record.consumer),
+                    [record.received_slice] * of,
                     record.consumer,
                     record.count,
                     record.first_ns,
                     record.last_ns,
                     record.greatest_due_ns,
                     record.worst_latency_ns,
-                    record.late_ns or [LATE_NOT_TOLD] * len(record.consumer),
+                    record.late_ns or [LATE_NOT_TOLD] * of,
                 )
             case r.FirstAfter():
                 kinds = [FIRST_CODE[k] for k in record.kind]
                 self.first_after.extend([record.healed_ns] * len(kinds), kinds, record.consumer, record.at_ns)
             case r.Samples():
                 for metric, value in zip(record.metric, record.value, strict=True):
-                    self.samples.setdefault((record.source, metric), []).append((record.at_ns, value))
+                    self.reading(record.source, metric, record.at_ns, value)
             case _:
                 self._add_rare(record)
 
@@ -172,10 +378,8 @@ class ProcessFacts:
                 self.headers.append(record)
             case r.Effective():
                 self.effective.append(record)
-            case r.Subscription():
-                self.subscriptions.append(record)
             case r.ClientLatency():
-                self.client_latency.append(record)
+                self.client_latency.append(ClientHistograms.of(record))
             case r.Closing():
                 self.closings.append(record)
             case r.Queried():
@@ -210,7 +414,14 @@ class ProcessFacts:
             self.probes.append(record)
         elif record.ok:  # of a link only the times are drawn; nothing is judged by them
             link = record.what.removeprefix(r.LINK_PROBE)
-            self.samples.setdefault((link, LINK_DELAY), []).append((record.at_ns, float(record.took_ns)))
+            self.reading(link, LINK_DELAY, record.at_ns, float(record.took_ns))
+
+    def reading(self, source: str, metric: str, at_ns: int, value: float) -> None:
+        """Take in one reading."""
+        kept = self.samples.get((source, metric))
+        if kept is None:
+            kept = self.samples[source, metric] = Readings()
+        kept.append(at_ns, value)
 
     def _add_publish_times(self, p: r.PublishTimes) -> None:
         self.own_lag.extend(*p.own_lag)
@@ -223,8 +434,8 @@ class ProcessFacts:
             p.receivers_min,
             p.receivers_max,
             p.receivers_zero,
-            len(p.own_lag[0]),
-            len(p.blocked[0]),
+            _length(p.own_lag[0]),
+            _length(p.blocked[0]),
         )
 
     def _add_consumed(self, c: r.Consumed) -> None:
@@ -242,10 +453,10 @@ class ProcessFacts:
             c.bytes,
             c.negative,
             c.reads,
-            len(c.latency[0]),
-            len(c.service[0]),
-            len(c.read_delay[0]),
-            len(c.sampled_read[0]),
+            _length(c.latency[0]),
+            _length(c.service[0]),
+            _length(c.read_delay[0]),
+            _length(c.sampled_read[0]),
         )
 
     def merge(self, other: ProcessFacts) -> None:
@@ -255,11 +466,11 @@ class ProcessFacts:
             match mine:
                 case Columns():
                     mine.merge(theirs)
-                case list():
+                case list() | Rows():
                     mine.extend(theirs)
                 case dict() if name == "samples":
                     for key, values in theirs.items():
-                        self.samples.setdefault(key, []).extend(values)
+                        self.samples.setdefault(key, Readings()).extend(values)
                 case dict() | set():
                     mine.update(theirs)
                 case int():
@@ -285,9 +496,11 @@ class HistoryTables:
     def __init__(self) -> None:
         self.processes: dict[str, ProcessFacts] = {}
 
-    def add(self, process: str, part: Frame | Torn) -> None:
+    def add(self, process: str, part: Frame | Torn, coarser: Coarser | None = None) -> None:
         """Take in one frame of a process, or the place where its file is torn."""
-        facts = self.processes.setdefault(process, ProcessFacts())
+        facts = self.processes.get(process)
+        if facts is None:
+            facts = self.processes[process] = ProcessFacts()
         if isinstance(part, Torn):
             facts.torn.append(part)
             return
@@ -296,7 +509,8 @@ class HistoryTables:
         facts.known.add(part.number)
         if not again:  # what is there twice counts once, and is named
             for record in part.records:
-                facts.add(record)
+                if coarser is None or not coarser.take(process, facts, record):
+                    facts.add(record)
 
     def merge(self, other: HistoryTables) -> None:
         """Add another shard of the history."""
@@ -317,9 +531,23 @@ class HistoryTables:
         return [t for _, p in self.each() for t in p.trouble if t.to_ns < 0 and not t.consumers]
 
 
-def fold(history: Iterable[tuple[str, Frame | Torn]]) -> HistoryTables:
+class Coarser(Protocol):
+    """Adds up records before they become rows."""
+
+    def take(self, process: str, facts: ProcessFacts, record: r.Record) -> bool:
+        """Whether it took a record of a process over; it adds rows to its facts when they are whole."""
+        ...
+
+    def hand_over(self) -> None:
+        """Add the rows that are left."""
+        ...
+
+
+def fold(history: Iterable[tuple[str, Frame | Torn]], coarser: Coarser | None = None) -> HistoryTables:
     """All of a history."""
     facts = HistoryTables()
     for process, part in history:
-        facts.add(process, part)
+        facts.add(process, part, coarser)
+    if coarser is not None:
+        coarser.hand_over()
     return facts

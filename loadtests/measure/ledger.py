@@ -30,7 +30,7 @@ from loadtests.measure.attribution import CATEGORIES, CHARGED, DEFECT, Attributi
 from loadtests.measure.expected import Due, MissedWhileAway, Opened, Owing, Stay
 from loadtests.measure.history_tables import HistoryTables, Ints
 from loadtests.measure.interval_set import EMPTY, SHIFT, StreamLine, runs_of
-from loadtests.measure.streams import StreamTable
+from loadtests.measure.streams import RowSums, StreamTable
 from loadtests.measure.subscriptions import SubscriptionTable
 from loadtests.model.contract import Contract
 from loadtests.model.ids import SLICE_NS, unpack_stream
@@ -156,19 +156,20 @@ def settle(
             stays=owing.stays(subs.intervals.get(consumer, []), spared),
             away=owing.away(away),
             sights=tuple(views.of[consumer, e].key for e in seen),
-            opened=tuple(
-                owing.opened(subs.opened.get((consumer, e), 0), subs.left.get((consumer, e), (None, ""))[0])
-                for e in seen
-            ),
+            opened=tuple(owing.opened(subs.opened.get((consumer, e), 0), subs.ends.at(consumer, e)) for e in seen),
             excluded=scopes.excluded(consumer),
             spared=spared,
         )
         alike.setdefault(member, []).append(consumer)
     ledger.distinct = len(alike)
+    sums: dict[str, dict[tuple[int, ...], RowSums]] = {}
     for member, consumers in alike.items():
         ledger.judged += len(consumers)
-        entry = _Entry(ledger, contract, table, blame.of(member.spared), owing)
+        entry = _Entry(ledger, sums, contract, table, blame.of(member.spared), owing)
         entry.add(member, consumers, [of_key[k] for k in member.sights])
+    for name, parts in sums.items():
+        for at, part in parts.items():
+            getattr(ledger, name)[at] += part.total()
     return ledger
 
 
@@ -176,8 +177,15 @@ class _Entry:
     """Adds one entry of the account."""
 
     def __init__(
-        self, ledger: Ledger, contract: Contract, table: StreamTable, blame: Attribution, owing: Owing
+        self,
+        ledger: Ledger,
+        sums: dict[str, dict[tuple[int, ...], RowSums]],
+        contract: Contract,
+        table: StreamTable,
+        blame: Attribution,
+        owing: Owing,
     ) -> None:
+        self.sums = sums  # name of the ledger's array -> place in it -> what is to be added there
         self.ledger, self.table, self.blame, self.owing = ledger, table, blame, owing
         self.profile = contract.profile
         self.copies = np.array([*(f.copies for f in self.profile.families), 1], dtype=np.int64)
@@ -186,23 +194,24 @@ class _Entry:
         ledger, table, n, g = self.ledger, self.table, len(consumers), member.group
         due = self.owing.due(member.routes, member.stays, member.away, member.excluded)
         parts = [view.seen for view in views]
-        unasked = self._unasked(parts, member.opened)
+        unasked = self.owing.unasked(member.opened, parts)
         allowed = [seen.minus(wrong) for seen, wrong in zip(parts, unasked, strict=True)]
         seen, superseded = union(allowed), union(view.superseded for view in views)
         ledger.unique[:, g] += n * table.per_family(union(parts), len(self.profile.families))
-        self._count(ledger.unasked_rows[g], union(unasked).minus(seen), n)
+        self._count("unasked_rows", (g,), union(unasked).minus(seen), n)
         if wrong := union(unasked).minus(seen):
             ledger.unasked_evidence += [f"{self._who(g, consumers)}: {self._range(wrong, 0)}"]
-        delivered = seen.minus(table.failed).both(table.of_rows(due.rows))
+        delivered = seen.minus(table.failed).both(due.line)
         newer = due.owed_line.both(superseded).minus(seen)
         lost = due.owed_line.minus(seen).minus(newer)
-        self._count(ledger.delivered_rows[g], delivered, n)
-        self._count(ledger.undecided_rows[g], due.undecided_line.minus(seen), n)
-        for cause in np.unique(due.away[due.away >= 0]):
-            missed = table.of_rows(due.away == cause).both(table.ok).minus(seen)
+        self._count("delivered_rows", (g,), delivered, n)
+        self._count("undecided_rows", (g,), due.undecided_line.minus(seen), n)
+        for cause in range(len(CAUSES)):
+            rows_away = due.away(cause)
+            missed = EMPTY if rows_away is None else table.of_rows(rows_away).both(table.ok).minus(seen)
             if missed:
-                self._count(ledger.away_rows[cause, g], missed, n)
-                self._explain_away(int(cause), g, consumers, missed.size)
+                self._count("away_rows", (cause, g), missed, n)
+                self._explain_away(cause, g, consumers, missed.size)
         ledger.superseded += n * newer.size
         failed = seen.both(table.failed)
         ledger.failed_seen += n * failed.size
@@ -222,18 +231,12 @@ class _Entry:
                 rows, count = table.cut(lost)
                 ledger.longest_run_slices = max(ledger.longest_run_slices, longest_run(table, due, rows, count))
 
-    def _count(self, into: Ints, line: StreamLine, times: int) -> None:
-        rows, count = self.table.cut(line)
-        if len(rows):
-            np.add.at(into, rows, times * count)
-
-    def _unasked(self, parts: list[StreamLine], opened: tuple[Opened, ...]) -> list[StreamLine]:
-        """Per connection what it brought and may not have brought."""
-        found = []
-        for seen, connection in zip(parts, opened, strict=True):
-            rows = self.owing.unasked(connection)
-            found.append(self.table.of_rows(rows).both(seen) if rows.any() else EMPTY)
-        return found
+    def _count(self, name: str, at: tuple[int, ...], line: StreamLine, times: int) -> None:
+        if line:
+            parts = self.sums.setdefault(name, {})
+            if at not in parts:
+                parts[at] = RowSums(self.table)
+            parts[at].add(line, times)
 
     def _explain_away(self, cause: int, group: int, consumers: list[int], missed: int) -> None:
         """From when to when consumers were away of a cause, and how much each of them missed."""
@@ -250,7 +253,7 @@ class _Entry:
         if not len(rows):
             return
         slow = self.profile.consumers[g].expect_slow
-        category = blame.category(rows, due.replayed[rows], expect_slow=slow, overtaken=overtaken, free=free)
+        category = blame.category(rows, due.replayed(rows), expect_slow=slow, overtaken=overtaken, free=free)
         for wanted in range(len(CATEGORIES)):
             of = category == wanted
             np.add.at(ledger.lost_rows[wanted, g], rows[of], n * count[of])
@@ -304,7 +307,8 @@ def longest_run(table: StreamTable, due: Due, rows: Ints, count: Ints) -> int:
         return 0
     low = int(table.due.min())
     length = int(table.due.max()) - low + 1
-    owed = np.bincount(table.due[due.owed] - low, weights=table.ok_count[due.owed], minlength=length)
+    owed_rows = due.owed
+    owed = np.bincount(table.due[owed_rows] - low, weights=table.ok_count[owed_rows], minlength=length)
     lost = np.bincount(table.due[rows] - low, weights=count, minlength=length)
     at = np.flatnonzero(owed > 0)
     gone = lost[at] >= owed[at]

@@ -40,8 +40,8 @@ def slowest(analysis: Analysis, groups: list[int], wanted: set[int] | None) -> S
             if not _usable(analysis, bad[number], record.first_slice, record.last_slice, wanted):
                 continue
             edges = np.concatenate(([0], np.cumsum(record.buckets)))
-            bucket, count = np.array(record.bucket, dtype=np.int64), np.array(record.count, dtype=np.int64)
-            for at, consumer in enumerate(record.consumer):
+            bucket, count = record.bucket.astype(np.int64), record.counts.astype(np.int64)
+            for at, consumer in enumerate(record.consumer.tolist()):
                 dense = held.setdefault(consumer, np.zeros(COARSE, dtype=np.int64))
                 span = slice(edges[at], edges[at + 1])
                 dense[bucket[span]] += count[span]

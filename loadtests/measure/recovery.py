@@ -21,10 +21,11 @@ overlap, the run can only recover from both.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from loadtests.measure.deliveries import Deliveries, rank_of
+from loadtests.measure.deliveries import Bins, Deliveries, rank_of
 from loadtests.measure.fault_windows import FaultWindow, Times, beside, meanwhile, unproved
 from loadtests.measure.history_tables import Bools, HistoryTables, Ints, sums_at
 from loadtests.measure.streams import StreamTable
@@ -36,7 +37,7 @@ from loadtests.model.results import Verdict
 from loadtests.tally.histogram import BUCKETS, bounds_us
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class OfferedLoad:
     """Sums per slice of due time, over the groups that are not expected to be slow."""
 
@@ -47,8 +48,26 @@ class OfferedLoad:
     planned: Ints  # messages that the plan had, offered or not
     connected: Ints
     consumers: Ints  # planned
-    late_bins: tuple[Ints, Ints, Ints]  # slice, bucket, count
     ours: Bools  # slices in which a process of the load generator was in trouble
+    latency: Bins
+    rows: Ints  # rows of `latency` that count, in the order of their due slices
+    due: Ints  # of each of them, the first slice is 0
+
+    def times(self, first: int, last: int) -> tuple[Ints, Ints, Ints]:
+        """Latencies of what was due from a slice to before another: slice, bucket, count."""
+        low, high = np.searchsorted(self.due, (first, max(first, last)))
+        place, bucket, count = self.latency.of(self.rows[low:high])
+        return self.due[low:high][place], bucket, count
+
+    @cached_property
+    def runs(self) -> tuple[Ints, Ints, Ints, Ints, Ints]:
+        """Sums of all slices before each: offered, delivered, planned, how much a slice weighs, latencies."""
+        samples = np.zeros(self.high - self.low, dtype=np.int64)
+        for low in range(0, len(samples), _AT_ONCE):
+            at, _, count = self.times(low, low + _AT_ONCE)
+            samples += sums_at(at, count, len(samples))
+        weight = np.maximum(self.offered, self.planned)
+        return _run(self.offered), _run(self.delivered), _run(self.planned), _run(weight), _run(samples)
 
 
 def load(
@@ -76,7 +95,8 @@ def load(
         there = (due >= low) & (due < high)
         np.add.at(wanted, due[there] - low, (sent + missed)[there])
     published = sums_at(table.due[inside] - low, (table.end - table.start)[inside], n)
-    entries = rows[came.latency.row]
+    chosen = np.flatnonzero(rows)
+    chosen = chosen[np.argsort(came.due[chosen], kind="stable")]
     return OfferedLoad(
         low=low,
         high=high,
@@ -85,12 +105,10 @@ def load(
         planned=np.maximum(wanted, published),
         connected=subs.connected(low, high, [c for c in subs.intervals if subs.group_of[c] in groups]),
         consumers=plan.per_slice(low, high, groups),
-        late_bins=(
-            came.due[came.latency.row[entries]] - low,
-            came.latency.bucket[entries],
-            came.latency.count[entries],
-        ),
         ours=ours,
+        latency=came.latency,
+        rows=chosen,
+        due=came.due[chosen] - low,
     )
 
 
@@ -117,43 +135,47 @@ class Outcome:
     struck: bool = False  # while it was in force messages were late, or half of them or more were missing
 
 
+_AT_ONCE = 6000
+"""Slices whose latencies are looked at together."""
 _STRUCK = 0.5
 """A fault that no probe could observe is proved by no less: a few losses may be the target's own."""
 
 
 class Band:
-    """In-band tests of every slice group, for one baseline."""
+    """In-band tests of the slice groups that begin from one slice to before another, for one baseline."""
 
-    def __init__(self, contract: Contract, given: OfferedLoad, base: Base) -> None:
+    def __init__(self, contract: Contract, given: OfferedLoad, base: Base, first: int, last: int) -> None:
         steady = contract.profile.steady
+        self.first = first
         self.limit_ms = max(base.p95_ms * steady.latency_factor, base.p95_ms + steady.latency_add_ms)
-        at, bucket, count = given.late_bins
         n = given.high - given.low
-        beyond = np.array([bounds_us(b)[0] / 1000 for b in range(BUCKETS)]) > self.limit_ms
-        over = sums_at(at[beyond[bucket]], count[beyond[bucket]], n)
         group = steady.group_ms * NS_PER_MS // SLICE_NS
-        weight = _run(np.maximum(given.offered, given.planned))
-        start = np.arange(n)
+        offered_, delivered_, planned_, weight, samples_ = given.runs
+        start = np.arange(first, max(first, last))
         # Extended until it has enough; what the plan wanted counts as well, or an outage would join the recovery.
-        end = np.maximum(start + group, np.searchsorted(weight, weight[:-1] + steady.group_min_messages))
+        end = np.maximum(start + group, np.searchsorted(weight, weight[start] + steady.group_min_messages))
         self.whole: Bools = end <= n
         self.end = np.minimum(end, n)
-        offered, delivered = (self._sum(c) for c in (given.offered, given.delivered))
-        samples = sums_at(at, count, n)
-        enough = given.connected >= np.ceil(steady.connected_min * given.consumers - 1e-9)
-        late: Bools = self._sum(over) * 100 > self._sum(samples) * 5
-        silent: Bools = (offered == 0) & (self._sum(given.planned) > 0)
+        top = int(self.end.max(initial=first))
+        at, bucket, count = given.times(first, top)
+        beyond = np.array([bounds_us(b)[0] / 1000 for b in range(BUCKETS)]) > self.limit_ms
+        over = _run(sums_at(at[beyond[bucket]] - first, count[beyond[bucket]], top - first))
+        away = given.connected[first:top] < np.ceil(steady.connected_min * given.consumers[first:top] - 1e-9)
+
+        def of(run: Ints, before: int = 0) -> Ints:
+            sums: Ints = run[self.end - before] - run[start - before]
+            return sums
+
+        offered, delivered = of(offered_), of(delivered_)
+        late: Bools = of(over, first) * 100 > of(samples_) * 5
+        silent: Bools = (offered == 0) & (of(planned_) > 0)
         self.struck: Bools = late | silent | (delivered < _STRUCK * base.ratio * offered)
         self.good: Bools = (
             (delivered >= steady.delivery_min * base.ratio * offered - 1e-9)
             & ~silent
             & ~late
-            & (self._sum((~enough).astype(np.int64)) == 0)
+            & (of(_run(away.astype(np.int64)), first) == 0)
         )
-
-    def _sum(self, per_slice: Ints) -> Ints:
-        total = _run(per_slice)
-        return total[self.end] - total[:-1]
 
 
 def _run(per_slice: Ints) -> Ints:
@@ -166,12 +188,13 @@ def baseline(given: OfferedLoad, from_ns: int, to_ns: int, least: int) -> Base |
     last = min(to_ns // SLICE_NS - given.low, given.high - given.low)
     if last <= first:
         return None
-    clean = ~given.ours
-    clean[:first] = clean[last:] = False
-    offered, delivered = int(given.offered[clean].sum()), int(given.delivered[clean].sum())
-    at, bucket, count = given.late_bins
-    chosen = clean[at]
-    dense = np.bincount(bucket[chosen], weights=count[chosen], minlength=BUCKETS).astype(np.int64)
+    clean = ~given.ours[first:last]
+    offered, delivered = (int(c[first:last][clean].sum()) for c in (given.offered, given.delivered))
+    dense = np.zeros(BUCKETS, dtype=np.int64)
+    for low in range(first, last, _AT_ONCE):
+        at, bucket, count = given.times(low, min(low + _AT_ONCE, last))
+        chosen = clean[at - first]
+        dense += np.bincount(bucket[chosen], weights=count[chosen], minlength=BUCKETS).astype(np.int64)
     total = int(dense.sum())
     if offered < least or not delivered or not total:
         return None
@@ -257,22 +280,26 @@ def _outcome(
         return _unknown(fault, "no calm stretch before it says what steady is")
     if fault.healed_ns is None or fault.injected_ns is None or fault.began_ns is None:
         return _unknown(fault, "it was not lifted, so nothing recovered from it")
-    band = Band(contract, given, base)
     hold = round(contract.profile.steady.hold_s * NS_PER_S) // SLICE_NS
     cut_ns = times.plan_end_ns if next_ns is None else min(next_ns, times.plan_end_ns)
-    cut = min(cut_ns // SLICE_NS - given.low, given.high - given.low)
-    good = band.good & (band.end <= cut) & band.whole
-    at = fault.healed_ns // SLICE_NS - given.low
-    last = (fault.healed_ns + fault.limit_ns) // SLICE_NS - given.low
-    struck = bool(band.struck[max(fault.began_ns // SLICE_NS - given.low, 0) : max(at, 0)].any())
-    steady = _first_stretch(good, band.end, at, min(last, cut), hold)
-    if steady is None and beside and (why := _not_alone(good, band.end, given.low, fault, beside, cut, hold)):
+    high = given.high - given.low
+    first = min(max(fault.began_ns // SLICE_NS - given.low, 0), high)
+    cut = min(cut_ns // SLICE_NS - given.low, high)
+    band = Band(contract, given, base, first, min(max(cut, fault.healed_ns // SLICE_NS - given.low), high))
+    # From here on slices count from the fault's begin.
+    low, cut, end = given.low + first, cut - first, band.end - first
+    good = band.good & (end <= cut) & band.whole
+    at = fault.healed_ns // SLICE_NS - low
+    last = (fault.healed_ns + fault.limit_ns) // SLICE_NS - low
+    struck = bool(band.struck[: max(at, 0)].any())
+    steady = _first_stretch(good, end, at, min(last, cut), hold)
+    if steady is None and beside and (why := _not_alone(good, end, low, fault, beside, cut, hold)):
         return _unknown(fault, why)
     if steady is None and not fault.proved:
         why = f"{unproved(fault)}; it was not steady within {fault.limit_ns / NS_PER_S:g} s"
         return replace(_unknown(fault, why), struck=struck)
     if steady is None:
-        if _open_end(good, int((band.whole & (band.end <= cut)).sum()), cut, at, last):
+        if _open_end(good, int((band.whole & (end <= cut)).sum()), cut, at, last):
             why = "the next fault began" if next_ns is not None and cut_ns == next_ns else "the plan ended"
             after = (cut_ns - fault.healed_ns) / NS_PER_S
             return _unknown(fault, f"{why} {after:.1f} s after it was healed, too early to say whether it recovered")
@@ -287,13 +314,12 @@ def _outcome(
             summary=f"{fault.name}: not recovered (> {limit:g} s)",
             visible=True,
         )
-    began = fault.began_ns // SLICE_NS - given.low
-    first = steady
-    while first > began and good[first - 1]:
-        first -= 1
-    visible = first > began
-    steady_ns = max((given.low + steady) * SLICE_NS, fault.healed_ns)
-    outage_ns = max((given.low + first) * SLICE_NS - fault.injected_ns, 0) if visible else 0
+    since = steady
+    while since > 0 and good[since - 1]:
+        since -= 1
+    visible = since > 0
+    steady_ns = max((low + steady) * SLICE_NS, fault.healed_ns)
+    outage_ns = max((low + since) * SLICE_NS - fault.injected_ns, 0) if visible else 0
     recovery_ns = steady_ns - fault.healed_ns
     if not fault.proved:
         verdict, summary = Verdict.UNKNOWN, f"{fault.name}: {unproved(fault)}"
@@ -315,7 +341,7 @@ def _outcome(
         outage_ns=outage_ns,
         recovery_ns=recovery_ns,
         steady_ns=steady_ns,
-        settled_ns=max((given.low + int(band.end[steady])) * SLICE_NS, steady_ns),
+        settled_ns=max((low + int(end[steady])) * SLICE_NS, steady_ns),
         limit_ms=band.limit_ms,
         summary=summary,
         visible=visible,

@@ -10,7 +10,7 @@ import numpy as np
 from loadtests.measure.absences import Absences
 from loadtests.measure.analysis import Analysis, Faults, Offered, Owed
 from loadtests.measure.attribution import attribution
-from loadtests.measure.consumer_recovery import Felt, felt, touches
+from loadtests.measure.consumer_recovery import Felt, Touches, felt
 from loadtests.measure.damage import BUT, believed, damage
 from loadtests.measure.deliveries import Deliveries, deliveries
 from loadtests.measure.expected import Owing
@@ -107,7 +107,7 @@ def faults(of: Offered) -> Faults:
 def owed(of: Faults) -> Owed:
     """The third stage."""
     blame = attribution(of.facts, of.table, of.contract, of.windows)
-    owing = Owing(of.table, of.came, of.contract, of.windows, end_ns=of.times.end_ns)
+    owing = Owing(of.table, of.came, of.contract, of.windows, _route_sets(of), end_ns=of.times.end_ns)
     absences = Absences(of.contract, of.subs, of.plan, of.windows, of.times, of.ours, of.low)
     planned_slots = [slot for slots in of.plan.slots for slot in slots]
     received = of.came.of_process(of.facts.names)
@@ -119,7 +119,7 @@ def owed(of: Faults) -> Owed:
 
 def recovered(of: Owed) -> Analysis:
     """The last stage."""
-    touched = touches(of.facts, of.came, of.low, of.high)
+    touched = Touches(of.facts, of.came, of.low, of.high)
     every: list[Felt | None] = []
     gone: list[NotBack | None] = []
     for index, (fault, outcome) in enumerate(zip(of.fault_windows, of.outcomes, strict=True)):
@@ -153,6 +153,13 @@ def recovered(of: Owed) -> Analysis:
 def _held(stage: Offered) -> dict[str, Any]:
     """What a stage hands on to the next one: all of it."""
     return {field.name: getattr(stage, field.name) for field in fields(stage)}
+
+
+def _route_sets(of: Faults) -> set[tuple[int, ...]]:
+    """All that any consumer subscribed to, or was to."""
+    asked = {interval.routes for intervals in of.subs.intervals.values() for interval in intervals}
+    slots = {*of.subs.group_of, *(slot for slots in of.plan.slots for slot in slots)}
+    return asked | {tuple(sorted(routes)) for routes in {of.contract.consumer_routes(slot) for slot in slots}}
 
 
 # -- where the load generator was in trouble

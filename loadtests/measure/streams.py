@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from loadtests.measure.history_tables import OUTCOME_CODE, Bools, HistoryTables, Ints, sums_at
+from loadtests.measure.history_tables import OUTCOME_CODE, Bools, HistoryTables, Ints, ints, sums_at
 from loadtests.measure.interval_set import EMPTY, SHIFT, StreamLine
 from loadtests.model.contract import Contract
 from loadtests.model.ids import MAX_ROUTES, SLICE_NS
@@ -14,7 +15,38 @@ from loadtests.model.ids import MAX_ROUTES, SLICE_NS
 _UNANSWERED_SLICES = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RowSums:
+    """Counts per row, added up set by set.  A set costs what its ranges cost, not what its rows do."""
+
+    def __init__(self, table: StreamTable) -> None:
+        self._table = table
+        self._some = np.zeros(len(table.start), dtype=np.int64)
+        self._steps = np.zeros(len(table.start) + 1, dtype=np.int64)  # of how often a row counts as a whole
+
+    def add(self, line: StreamLine, times: int) -> None:
+        """Count every message of a set so many times in its row."""
+        table = self._table
+        if not table.apart:
+            rows, count = table.cut(line)
+            np.add.at(self._some, rows, times * count)
+            return
+        low = np.searchsorted(table.end, line.start, side="right")
+        high = np.searchsorted(table.start, line.end, side="left")
+        there = high > low
+        low, high, start, end = low[there], high[there], line.start[there], line.end[there]
+        np.add.at(self._steps, low, times)
+        np.add.at(self._steps, high, -times)
+        for rows, lacks in ((low, start - table.start[low]), (high - 1, table.end[high - 1] - end)):
+            part = lacks > 0
+            np.add.at(self._some, rows[part], -times * lacks[part])
+
+    def total(self) -> Ints:
+        """The counts."""
+        table = self._table
+        return self._some + np.cumsum(self._steps[:-1]) * (table.end - table.start)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class StreamTable:
     """Published rows in the order of stream and seq; arrays ending in `_of` are indexed by stream index."""
 
@@ -28,6 +60,7 @@ class StreamTable:
     start: Ints  # places on the line
     end: Ints
     ok_count: Ints
+    row_family: Ints
     byte_count: int
     published: StreamLine
     failed: StreamLine
@@ -47,7 +80,23 @@ class StreamTable:
 
     def of_rows(self, rows: Bools) -> StreamLine:
         """All messages of some rows, whatever their outcome."""
-        return StreamLine.of(self.start[rows], self.end[rows])
+        if not self.apart:
+            return StreamLine.of(self.start[rows], self.end[rows])
+        goes_on = rows[:-1] & rows[1:] & self.joined
+        begins, ends = rows.copy(), rows.copy()
+        begins[1:] &= ~goes_on
+        ends[:-1] &= ~goes_on
+        return StreamLine(self.start[begins], self.end[ends])
+
+    @cached_property
+    def joined(self) -> Bools:
+        """Of each row but the last: the next one goes on where it ends."""
+        return np.equal(self.end[:-1], self.start[1:])
+
+    @cached_property
+    def apart(self) -> bool:
+        """Every row holds messages, and none that another one holds: so it is, unless a history is damaged."""
+        return bool((self.start < self.end).all() and (self.end[:-1] <= self.start[1:]).all())
 
     def cut(self, line: StreamLine) -> tuple[Ints, Ints]:
         """(row, count) of a set of published messages; a row may come more than once."""
@@ -62,11 +111,6 @@ class StreamTable:
         known = family >= 0
         return sums_at(family[known], (line.end - line.start)[known], families)
 
-    @property
-    def row_family(self) -> Ints:
-        """Family of each row."""
-        return self.family_of[self.stream]
-
 
 def streams(facts: HistoryTables, contract: Contract) -> StreamTable:
     """The table of a history."""
@@ -74,7 +118,7 @@ def streams(facts: HistoryTables, contract: Contract) -> StreamTable:
     settled = np.concatenate([p.settled.numpy() for _, p in facts.each()] or [np.zeros((5, 0), dtype=np.int64)], 1)
     named = [published[0], settled[0]]
     for _, process in facts.each():
-        named += [np.array(c.stream, dtype=np.int64) for c in process.closings]
+        named += [ints(c.stream) for c in process.closings]
         named.append(process.deviations.numpy()[3])
     ids = np.unique(np.concatenate(named)) if named else np.zeros(0, dtype=np.int64)
     route = ids & (MAX_ROUTES - 1)
@@ -105,6 +149,7 @@ def streams(facts: HistoryTables, contract: Contract) -> StreamTable:
         start=start,
         end=end,
         ok_count=end - start,
+        row_family=family[index],
         byte_count=int(size.sum()),
         published=everything,
         failed=failed.both(everything),

@@ -6,18 +6,20 @@ planned consumers been there all the time; recovery is judged by it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import msgspec
 import numpy as np
 
 from loadtests.measure.fault_windows import Times
-from loadtests.measure.history_tables import STEP_ORDER, HistoryTables, Ints
+from loadtests.measure.history_tables import STEP_ORDER, Bools, HistoryTables, Ints, Rows
 from loadtests.measure.streams import StreamTable
 from loadtests.model.contract import Contract
 from loadtests.model.ids import SLICE_NS
-from loadtests.model.records import HARNESS
+from loadtests.model.records import HARNESS, Subscription
 from loadtests.model.user_kinds import CONSUMER, USERS
 
 OWN = frozenset({"own", "end", "moved", HARNESS})
@@ -38,17 +40,59 @@ class Interval:
     why: str
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ends:
+    """How connections ended, refused ones too: by consumer and epoch."""
+
+    consumer: Ints
+    epoch: Ints
+    at_ns: Ints
+    why: Ints  # place in `words`
+    detail: Ints
+    words: list[str]
+
+    def because(self, reasons: Collection[str]) -> Bools:
+        """Which of them ended for one of some reasons."""
+        return np.array([word in reasons for word in self.words] + [False])[self.why]
+
+    @cached_property
+    def last(self) -> Bools:
+        """Of each connection the last end that is told."""
+        place = self.consumer << _EPOCHS | self.epoch
+        return np.append(place[1:] != place[:-1], np.ones(min(len(place), 1), dtype=np.bool_))
+
+    def of(self, consumer: int) -> list[tuple[int, str, str]]:
+        """When, why and with which words connections of a consumer ended, in order of time."""
+        span = slice(*np.searchsorted(self.consumer, (consumer, consumer + 1)).tolist())
+        columns = (self.at_ns[span].tolist(), self.why[span].tolist(), self.detail[span].tolist())
+        return sorted((at, self.words[why], self.words[detail]) for at, why, detail in zip(*columns, strict=True))
+
+    def at(self, consumer: int, epoch: int) -> int | None:
+        """When a connection ended."""
+        found = int(np.searchsorted(self._places, consumer << _EPOCHS | epoch, side="right")) - 1
+        there = found >= 0 and (self.consumer[found], self.epoch[found]) == (consumer, epoch)
+        return int(self.at_ns[found]) if there else None
+
+    @cached_property
+    def _places(self) -> Ints:
+        return self.consumer << _EPOCHS | self.epoch
+
+
+_EPOCHS = 24
+
+
 @dataclass(slots=True, kw_only=True)
 class SubscriptionTable:
     """All intervals by consumer slot."""
 
+    ends: Ends
+
     intervals: dict[int, list[Interval]] = field(default_factory=dict)
     group_of: dict[int, int] = field(default_factory=dict)
     processes_of: dict[int, set[str]] = field(default_factory=dict)
-    left: dict[tuple[int, int], tuple[int, str]] = field(default_factory=dict)  # consumer, epoch -> when, why
     opened: dict[tuple[int, int], int] = field(default_factory=dict)  # consumer, epoch -> when the connection was open
-    ended: dict[int, list[tuple[int, str, str]]] = field(default_factory=dict)  # consumer -> when, why, detail; by time
     unknown_routes: set[int] = field(default_factory=set)  # consumers whose route set the history lacks
+    _spans: dict[int, list[tuple[int, int | None]]] = field(default_factory=dict)
 
     def confirmed_at(self, at_ns: int) -> set[int]:
         """Consumers that had a confirmed subscription at a moment."""
@@ -70,6 +114,18 @@ class SubscriptionTable:
 
     def spans(self, consumer: int) -> list[tuple[int, int | None]]:
         """When a consumer was subscribed at all; intervals that touch are one."""
+        known = self._spans.get(consumer)
+        if known is None:
+            known = self._spans[consumer] = self._joined(consumer)
+        return known
+
+    def spans_within(self, consumer: int, from_ns: int, to_ns: int) -> list[tuple[int, int | None]]:
+        """Those of its spans that begin before a moment and end after another."""
+        spans = self.spans(consumer)
+        low = bisect_left(spans, from_ns, key=lambda span: _EVER if span[1] is None else span[1])
+        return spans[low : bisect_left(spans, to_ns, key=lambda span: span[0])]
+
+    def _joined(self, consumer: int) -> list[tuple[int, int | None]]:
         found: list[tuple[int, int | None]] = []
         for interval in self.intervals.get(consumer, ()):
             if found and _after(found[-1][1], interval.from_ns - 1):
@@ -86,39 +142,70 @@ def _after(end: int | None, at_ns: int) -> bool:
 
 def subscriptions(facts: HistoryTables) -> SubscriptionTable:
     """The intervals of a history."""
-    found = SubscriptionTable()
-    steps = [(s.consumer, s.epoch, s.at_ns, STEP_ORDER[s.step], n, s) for n, f in facts.each() for s in f.subscriptions]
-    steps.sort(key=lambda s: s[:5])
+    steps = _Steps(facts)
+    found = SubscriptionTable(ends=steps.ends())
     open_: Interval | None = None
     place: tuple[int, int] | None = None
-    for consumer, epoch, at_ns, _, process, step in steps:
+    for consumer, epoch, at_ns, order, process, group, route_set, why in steps:
         if place != (consumer, epoch):
             _close(found, place, open_, None, "")
             open_, place = None, (consumer, epoch)
-        found.group_of[consumer] = step.group
+        found.group_of[consumer] = group
         found.processes_of.setdefault(consumer, set()).add(process)
-        if step.step in ("asked", "confirmed"):
+        if order in (_ASKED, _CONFIRMED):
             found.opened.setdefault(place, at_ns)
-        if step.step == "confirmed":
+        if order == _CONFIRMED:
             _close(found, place, open_, at_ns, "own")
-            routes = facts.processes[process].route_sets.get(step.route_set)
+            routes = facts.processes[process].route_sets.get(route_set)
             if routes is None:
                 found.unknown_routes.add(consumer)
             open_ = Interval(epoch=epoch, process=process, routes=routes or (), from_ns=at_ns, to_ns=None, why="")
-        elif step.step in ("leaving", "left"):
-            _close(found, place, open_, at_ns, step.why or "own")
-            if step.step == "left":
-                found.left[place] = (at_ns, step.why)
-                found.ended.setdefault(consumer, []).append((at_ns, step.why, step.detail))
-                if open_ is None and step.why in PLANNED:
-                    _because(found, place, step.why)
+        elif order in (_LEAVING, _LEFT):
+            _close(found, place, open_, at_ns, why or "own")
+            if order == _LEFT and open_ is None and why in PLANNED:
+                _because(found, place, why)
             open_ = None
     _close(found, place, open_, None, "")
     for intervals in found.intervals.values():
         intervals.sort(key=lambda i: (i.from_ns, i.epoch))
-    for ends in found.ended.values():
-        ends.sort()
     return found
+
+
+_ASKED, _CONFIRMED, _LEAVING, _LEFT = (STEP_ORDER[step] for step in ("asked", "confirmed", "leaving", "left"))
+_EVER = 2**62
+_AT_ONCE = 50_000
+
+
+class _Steps:
+    """The recorded steps of all processes in the order of consumer, epoch, time and step."""
+
+    def __init__(self, facts: HistoryTables) -> None:
+        self._names = facts.names
+        self._words: dict[str, int] = {}
+        parts = [self._of(number, process.subscriptions) for number, (_, process) in enumerate(facts.each())]
+        rows = np.concatenate(parts or [np.zeros((9, 0), dtype=np.int64)], 1)
+        self._rows = rows[:, np.lexsort(rows[4::-1])]
+
+    def _of(self, number: int, steps: Rows[Subscription]) -> Ints:
+        words = np.array([self._words.setdefault(w, len(self._words)) for w in steps.words] + [0], dtype=np.int64)
+        order = np.array([STEP_ORDER.get(w, 0) for w in steps.words] + [0], dtype=np.int64)
+        consumer, epoch, at_ns, group, route_set, step, why, detail = (
+            steps.column(name) for name in ("consumer", "epoch", "at_ns", "group", "route_set", "step", "why", "detail")
+        )
+        process = np.full(len(consumer), number, dtype=np.int64)
+        return np.array([consumer, epoch, at_ns, order[step], process, group, route_set, words[why], words[detail]])
+
+    def ends(self) -> Ends:
+        consumer, epoch, at_ns, _, _, _, _, why, detail = self._rows[:, self._rows[3] == _LEFT]
+        return Ends(consumer=consumer, epoch=epoch, at_ns=at_ns, why=why, detail=detail, words=list(self._words))
+
+    def __iter__(self) -> Iterator[tuple[int, int, int, int, str, int, int, str]]:
+        words = list(self._words)
+        for low in range(0, self._rows.shape[1], _AT_ONCE):
+            rows = self._rows[:8, low : low + _AT_ONCE].tolist()
+            rows[4] = [self._names[number] for number in rows[4]]
+            rows[7] = [words[number] for number in rows[7]]
+            yield from zip(*rows, strict=True)
 
 
 def _because(found: SubscriptionTable, place: tuple[int, int], why: str) -> None:

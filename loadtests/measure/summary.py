@@ -328,15 +328,19 @@ def log(analysis: Analysis) -> list[str]:
             if missed or step.step in ("not in force", "not proved", "not lifted", "failed") or escalated(step.by):
                 text = f"fault {step.name}: {step.step} {step.by} {step.detail}"
                 lines.append((step.after_ns, " ".join(text.split())))
-    ends: dict[tuple[int, str], list[int]] = {}
-    for (consumer, _), (at_ns, why) in analysis.subs.left.items():
-        if why not in ("own", "end", "moved", ""):
-            ends.setdefault((at_ns // NS_PER_S, why), []).append(consumer)
+    ends = analysis.subs.ends
+    told = ends.last & ~ends.because(("own", "end", "moved", ""))
+    second, who = ends.at_ns[told] // NS_PER_S, ends.consumer[told]
+    kinds, of, count = np.unique(second * len(ends.words) + ends.why[told], return_inverse=True, return_counts=True)
+    first = np.full(len(kinds), 2**62, dtype=np.int64)
+    np.minimum.at(first, of, who)
     if words := all_said(analysis):
         lines.append((analysis.times.end_ns, f"what the target said: {' | '.join(words)}"))
     lines += [
-        (second * NS_PER_S, f"{len(who)} connections ended: {why} (first consumer {min(who)})")
-        for (second, why), who in ends.items()
+        (at * NS_PER_S, f"{n} connections ended: {ends.words[why]} (first consumer {consumer})")
+        for n, consumer, (at, why) in zip(
+            count.tolist(), first.tolist(), (divmod(kind, len(ends.words)) for kind in kinds.tolist()), strict=True
+        )
     ]
     lines += [(0, line) for line in analysis.damage.lines]
     return [f"{at(when):.1f} s: {text}" for when, text in sorted(lines)]

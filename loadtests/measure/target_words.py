@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+
 from loadtests.measure.analysis import Offered
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 
@@ -15,6 +17,8 @@ _VARIES = re.compile(r"0x[0-9a-fA-F]+|[0-9a-fA-F]{8,}|\d+")
 """What differs between two sentences that say the same: numbers, ids. A status of HTTP stays."""
 _STATUS = re.compile(r"HTTP/1\.\d \d{3}")
 
+_EVER = 2**62
+
 Word = tuple[int, str, int]
 """When, what, how often."""
 
@@ -24,12 +28,12 @@ def said(analysis: Offered, from_ns: int | None = None, to_ns: int | None = None
 
     A line for each of at most ten groups of sentences: the first of them, how many, and when it was.
     """
-    return _grouped(analysis, _within(_connections(analysis), from_ns, to_ns))
+    return _grouped(analysis, list(_connections(analysis, from_ns, to_ns)))
 
 
 def began(analysis: Offered, from_ns: int | None = None, to_ns: int | None = None) -> str:
     """What was said first, which explains the rest, and what was said most often; empty where nothing was."""
-    groups = _groups(_within(_connections(analysis), from_ns, to_ns))
+    groups = _groups(list(_connections(analysis, from_ns, to_ns)))
     return "; ".join(_line(analysis, g) for g in dict.fromkeys((min(groups), groups[0]))) if groups else ""
 
 
@@ -42,11 +46,17 @@ def all_said(analysis: Offered, from_ns: int | None = None, to_ns: int | None = 
     ]
 
 
-def _connections(analysis: Offered) -> Iterator[Word]:
-    for _, process in analysis.facts.each():
-        for s in process.subscriptions:
-            if s.step == "left" and s.why in _TARGETS:
-                yield s.at_ns, f"{s.why}: {s.detail}" if s.detail else s.why, 1
+def _connections(analysis: Offered, from_ns: int | None, to_ns: int | None) -> Iterator[Word]:
+    ends = analysis.subs.ends
+    low, high = (-_EVER if from_ns is None else from_ns), (_EVER if to_ns is None else to_ns)
+    there = ends.because(_TARGETS) & (ends.at_ns >= low) & (ends.at_ns < high)
+    at_ns, why, detail = (column[there] for column in (ends.at_ns, ends.why, ends.detail))
+    kinds, of, counts = np.unique(why * len(ends.words) + detail, return_inverse=True, return_counts=True)
+    first = np.full(len(kinds), _EVER, dtype=np.int64)
+    np.minimum.at(first, of, at_ns)
+    for kind, since_ns, count in zip(kinds.tolist(), first.tolist(), counts.tolist(), strict=True):
+        said, more = (ends.words[n] for n in divmod(kind, len(ends.words)))
+        yield since_ns, f"{said}: {more}" if more else said, count
 
 
 def _publishes(analysis: Offered) -> Iterator[Word]:

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 
 from loadtests.measure.analysis import Analysis
-from loadtests.measure.deliveries import quantile_ms
+from loadtests.measure.deliveries import Bins, quantile_ms
 from loadtests.measure.history_tables import LINK_DELAY, Bools, Floats, Ints
 from loadtests.measure.measures_time import publish_table
 from loadtests.model.ids import NS_PER_S, SLICE_NS
@@ -15,6 +15,13 @@ from loadtests.model.results import Series
 from loadtests.tally.histogram import BUCKETS
 
 _SHORT_S = 60.0
+_EVER = 2**62
+LONG_S = 3600.0
+"""A longer run has longer steps, of whole blocks."""
+BLOCK = 100
+"""Slices of a block: what a run of hours is added up to where it is calm (`calm`)."""
+_STEPS = 2000
+"""More steps than these has no long run: its page must stay one that opens."""
 Values = list[float | None]
 
 
@@ -22,8 +29,10 @@ class _Axis:
     """Steps of several slices from T0's slice to the end."""
 
     def __init__(self, analysis: Analysis) -> None:
-        short = (analysis.times.end_ns - analysis.times.t0_ns) / NS_PER_S < _SHORT_S
-        self.slices = 5 if short else 10
+        lasted_s = (analysis.times.end_ns - analysis.times.t0_ns) / NS_PER_S
+        self.slices = 5 if lasted_s < _SHORT_S else 10
+        if lasted_s > LONG_S:
+            self.slices = BLOCK * -(-(analysis.high - analysis.low) // (BLOCK * _STEPS))
         self.low = analysis.low
         self.steps = -(-(analysis.high - analysis.low) // self.slices)
         self.seconds = self.slices * SLICE_NS / NS_PER_S
@@ -40,10 +49,13 @@ class _Axis:
         return [round(float(v) / self.seconds, 3) for v in self.sums(slices, weight)]
 
     def means(self, readings: list[tuple[int, float]]) -> Values:
-        held: dict[int, list[float]] = {}
-        for at_ns, value in sorted(readings):
-            held.setdefault((at_ns // SLICE_NS - self.low) // self.slices, []).append(value)
-        return [round(sum(held[s]) / len(held[s]), 3) if s in held else None for s in range(self.steps)]
+        readings = sorted(readings)
+        step = (np.array([at_ns for at_ns, _ in readings], dtype=np.int64) // SLICE_NS - self.low) // self.slices
+        there = (step >= 0) & (step < self.steps)
+        values = np.array([value for _, value in readings])[there]
+        sums = np.bincount(step[there], weights=values, minlength=self.steps).tolist()
+        counts = np.bincount(step[there], minlength=self.steps).tolist()
+        return [round(total / n, 3) if n else None for total, n in zip(sums, counts, strict=True)]
 
 
 def timeline(analysis: Analysis) -> Series:
@@ -60,7 +72,7 @@ def timeline(analysis: Analysis) -> Series:
         "repeated": [float(v) for v in axis.sums(came.received, came.repeated)],
         "lost_per_s": axis.rates(table.due, lost),
         "not_offered": [float(v) for v in axis.sums(publish[1], publish[3])],
-        "own_lag_p99_ms": _quantiles(axis, publish[1][lag.row], lag.bucket, lag.count, (0.99,))[0],
+        "own_lag_p99_ms": _quantiles(axis, lag, publish[1], (0.99,))[0],
     }
     for source, metric, name, scale in _readings(analysis):
         readings = [(at, v * scale) for _, p in analysis.facts.each() for at, v in p.samples.get((source, metric), ())]
@@ -98,22 +110,21 @@ def _unseen(analysis: Analysis, axis: _Axis, lost: Ints) -> Values:
 
 def _latencies(analysis: Analysis, axis: _Axis) -> dict[str, Values]:
     rows: Bools = analysis.came.counts & analysis.clean
-    bins = analysis.came.latency
-    keep = rows[bins.row]
-    found = _quantiles(axis, analysis.came.due[bins.row[keep]], bins.bucket[keep], bins.count[keep], (0.5, 0.95, 0.99))
+    found = _quantiles(axis, analysis.came.latency, np.where(rows, analysis.came.due, -_EVER), (0.5, 0.95, 0.99))
     return {f"latency_{name}_ms": values for name, values in zip(("p50", "p95", "p99"), found, strict=True)}
 
 
-def _quantiles(axis: _Axis, slices: Ints, bucket: Ints, count: Ints, wanted: tuple[float, ...]) -> list[Values]:
+def _quantiles(axis: _Axis, bins: Bins, slices: Ints, wanted: tuple[float, ...]) -> list[Values]:
+    """Quantiles of the rows of each step; `slices` has the slice of each row."""
     step = (slices - axis.low) // axis.slices
     order = np.argsort(step, kind="stable")
-    step, bucket, count = step[order], bucket[order], count[order]
-    edges = np.searchsorted(step, np.arange(axis.steps + 1))
+    edges = np.searchsorted(step[order], np.arange(axis.steps + 1))
     found: list[Values] = [[] for _ in wanted]
     for low, high in itertools.pairwise(edges):
-        dense: Ints = np.bincount(bucket[low:high], weights=count[low:high], minlength=BUCKETS).astype(np.int64)
+        _, bucket, count = bins.of(order[low:high])
+        dense: Ints = np.bincount(bucket, weights=count, minlength=BUCKETS).astype(np.int64)
         for values, q in zip(found, wanted, strict=True):
-            values.append(quantile_ms(dense, q) if high > low else None)
+            values.append(quantile_ms(dense, q) if len(bucket) else None)
     return found
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from loadtests.model.contract import Contract
 from loadtests.model.errors import BadInput
@@ -17,6 +19,20 @@ MAX_BYTES = 512 * 1024 * 1024
 
 def read_bounded(path: Path, most: int, *, links: bool = True) -> bytes:
     """Bytes of a regular file.  Raises OSError, also where it is none or longer; `links`: it may be a link to one."""
+    with open_bounded(path, most, links=links) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise _longer(most)
+    return data
+
+
+def _longer(most: int) -> OSError:
+    return OSError(0, f"found more than {most:,} bytes, allowed so many")
+
+
+@contextmanager
+def open_bounded(path: Path, most: int, *, links: bool = True) -> Iterator[BinaryIO]:
+    """A regular file, open for reading.  Raises OSError as `read_bounded` does."""
     if not links and path.is_symlink():
         raise OSError(0, "found a link, allowed a file")
     flags = os.O_RDONLY | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
@@ -26,13 +42,12 @@ def read_bounded(path: Path, most: int, *, links: bool = True) -> bytes:
         if not stat.S_ISREG(state.st_mode):
             kind = "a folder" if stat.S_ISDIR(state.st_mode) else "a device, pipe or socket"
             raise OSError(0, f"found {kind}, allowed a file")
+        if state.st_size > most:
+            raise _longer(most)
         with open(descriptor, "rb", closefd=False) as file:
-            data = file.read(most + 1) if state.st_size <= most else b""
+            yield file
     finally:
         os.close(descriptor)
-    if max(state.st_size, len(data)) > most:
-        raise OSError(0, f"found more than {most:,} bytes, allowed so many")
-    return data
 
 
 def read_replays(contract: Contract, folder: Path) -> Mapping[str, tuple[Replayed, ...]]:
