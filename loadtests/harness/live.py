@@ -88,9 +88,8 @@ class LiveFold:
         self._gaps = 0
         self._published: defaultdict[int, int] = defaultdict(int)  # by second of sending
         self._received: defaultdict[int, int] = defaultdict(int)
-        self._delivered: defaultdict[int, int] = defaultdict(int)  # by second of due time, as are the next two
+        self._delivered: defaultdict[int, int] = defaultdict(int)  # by second of due time, as is the next
         self._owed: defaultdict[int, int] = defaultdict(int)
-        self._undecided: defaultdict[int, int] = defaultdict(int)  # deliveries that are owed if they come
         self._rows: defaultdict[int, deque[tuple[int, int, int]]] = defaultdict(lambda: deque(maxlen=_SETTLES_S))
         """By stream: the last number of each second, that second, and who followed it then."""
         self._late_s = ceil(profile.run.late_s)
@@ -182,9 +181,7 @@ class LiveFold:
 
     def _settled(self, record: Settled) -> None:
         """What failed is owed to nobody, and what is unknown only where it comes."""
-        for stream, first, last, outcome, at_ns in zip(
-            record.stream, record.first, record.last, record.outcome, record.at_ns, strict=True
-        ):
+        for stream, first, last, at_ns in zip(record.stream, record.first, record.last, record.at_ns, strict=True):
             self._failed[at_ns // NS_PER_S] += last - first + 1
             for until, second, followers in self._rows[stream]:
                 count = min(last, until) - first + 1
@@ -193,8 +190,6 @@ class LiveFold:
                 first += count
                 self.owed -= count * followers
                 self._owed[second] -= count * followers
-                if outcome == "UNKNOWN":
-                    self._undecided[second] += count * followers
 
     def _subscribed(self, process: str, record: Subscription) -> None:
         key = (record.consumer, record.epoch)
@@ -242,10 +237,10 @@ class LiveFold:
             self._latencies(second, newest)
             del self._latency[second]
         tables: list[dict[int, Any]] = [self._published, self._received, self._failed, self._connected]
-        tables += [self._delivered, self._owed, self._undecided, self._faults.subscribers]
+        tables += [self._delivered, self._owed, self._faults.subscribers]
         tables += [self._percentiles, *self._memory.values(), *self._cpu.values()]
         oldest = newest - KEPT_S - 2 * _LATE_S - self._late_s
-        for second in {s for table in (self._owed, self._received) for s in table if s < oldest}:
+        for second in {s for table in (self._owed, self._delivered, self._received) for s in table if s < oldest}:
             owed, overdue = self._of(second)
             self.owed += owed - self._owed.get(second, 0)
             self._level += owed - self._received.get(second, 0) - overdue
@@ -256,13 +251,13 @@ class LiveFold:
 
     def _of(self, second: int) -> tuple[int, int]:
         """Of what was due in a second: how much was owed, and how much of that has not come."""
-        acknowledged, delivered = self._owed.get(second, 0), self._delivered.get(second, 0)
-        owed = acknowledged + max(0, min(delivered - acknowledged, self._undecided.get(second, 0)))
-        return owed, max(0, owed - delivered)
+        delivered = self._delivered.get(second, 0)
+        owed = max(self._owed.get(second, 0), delivered)  # what came was owed: replayed, or its outcome was unknown
+        return owed, owed - delivered
 
     def _account(self, last: int) -> tuple[int, int, dict[int, int]]:
         """Owed so far; overdue at the end of a second; unseen at the end of each second up to it."""
-        owed = self.owed + sum(self._of(s)[0] - self._owed.get(s, 0) for s in self._undecided)
+        owed = self.owed + sum(max(0, came - self._owed.get(s, 0)) for s, came in self._delivered.items())
         level, overdue, unseen = self._level, self._overdue, {}
         seconds = [*self._owed, *self._received]
         for second in range(min(seconds, default=last + 1), last + 1):

@@ -22,7 +22,11 @@
     if (!answer.ok) throw new Error(found.error || "answered " + answer.status);
     return found;
   };
+  const SAID_MS = 20_000;
+  let forget = 0;
   const say = (text, bad) => {
+    clearTimeout(forget);
+    forget = setTimeout(() => { at("said").textContent = ""; }, SAID_MS);
     at("said").textContent = text;
     at("said").className = bad ? "bad" : "";
   };

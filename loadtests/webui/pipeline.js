@@ -119,9 +119,9 @@
     if (node.textContent !== value) node.textContent = value;
     if (title !== undefined && node.title !== title) node.title = title;
   };
-  // A figure stands with its age, or is a dash: also where it was taken before the fault that is in force now.
-  const figure = (value, shown, atAge, title = "", faults = [], live = null) => {
-    const before = live && faults.some((f) => BROKEN.has(f.state) && known(f.from_s) && live.now_s - atAge < f.from_s);
+  // A figure stands with its age, or is a dash: also where it, or the second that it is of, began before the fault of now.
+  const figure = (value, shown, atAge, title = "", faults = [], live = null, lasts = 0) => {
+    const before = live && faults.some((f) => BROKEN.has(f.state) && known(f.from_s) && live.now_s - atAge - lasts < f.from_s);
     if (value === null || !known(atAge)) return { text: "–", title: "not known now" };
     return before ? { text: "–", title: "what is known is from before the fault" } : { text: shown, age: atAge, title };
   };
@@ -145,7 +145,7 @@
     const measured = faults.find((f) => f.state === "active" && known(f.effective.latency_ms) && known(f.from_s));
     if (measured) return { text: `+${Tickstorm.show(measured.effective.latency_ms, "ms")} measured`, age: live.now_s - measured.from_s, title: `each way, by the probe of ${measured.name}` };
     if (link.delay_is) {
-      const found = known(link.delay_ms) ? figure(link.delay_ms, `${Tickstorm.show(link.delay_ms, "ms")} p50`, link.age_s, link.delay_is, faults, live) : null;
+      const found = known(link.delay_ms) ? figure(link.delay_ms, `${Tickstorm.show(link.delay_ms, "ms")} p50`, link.age_s, link.delay_is, faults, live, 1) : null;
       if (found && known(found.age)) return found;
     }
     return shown || { text: "delay not measured" };
@@ -192,7 +192,7 @@
       part.card.className = "linkcard " + kind;
       if (part.line) part.line.setAttribute("marker-end", `url(#arrow-${kind})`);
       const rate = known(link.rate_per_s) && !down ? `${Tickstorm.show(Math.round(link.rate_per_s), "count")} /s ${link.rate_is}` : null;
-      put(part.rate, part.rateAge, link.rate_is ? figure(rate, rate, link.age_s, link.rate_is, here, live) : { text: "rate not measured" });
+      put(part.rate, part.rateAge, link.rate_is ? figure(rate, rate, link.age_s, link.rate_is, here, live, 1) : { text: "rate not measured" });
       put(part.delay, part.delayAge, delayOf(link, here, live));
       text(part.state, word, faults.map((f) => f.name).join(", "));
       part.state.className = kind;
