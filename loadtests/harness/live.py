@@ -3,7 +3,9 @@
 `LiveFold` folds frames into a `Live` value as the writer's thread writes them; never evidence. `StatusLine` writes log
 lines for people, and JSON lines for `tickstorm run` where that asks.
 
-One value per second of the run clock: published, delivered, latency of what was received in it, connected, memory, CPU.
+One value per second of the run clock, of what happened in it: sent, received, latency of what was received, connected,
+memory, CPU. So a cut is a hole that stays, and what is replayed after it a spike, as in the report. What is owed, and
+whether it came, is counted by due time: unseen is what may still come in time.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ import json
 import logging
 import os
 import sys
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,7 @@ from loadtests.model.records import (
     Deviations,
     FirstAfter,
     HarnessSecond,
+    Phase,
     Published,
     PublishTimes,
     RouteSet,
@@ -52,6 +56,8 @@ _LATE_S = 10
 """Records of a second are all there that long after it."""
 STALE_S = 5
 """A process of which nothing was read for so long says nothing about now."""
+_SETTLES_S = 16
+"""Seconds with publishes of which a stream knows when they were due: an outcome comes within a publish's timeout."""
 KEPT_S = 900
 """Seconds of series kept for the page; older ones leave it, the report has all."""
 
@@ -64,7 +70,7 @@ OURS = "load generator "
 class LiveSecond:
     """One second of the run clock as far as it is known; None where there is nothing to say."""
 
-    published: int  # due in it
+    published: int  # sent in it
     failed: int  # settled in it, as FAILED or UNKNOWN
     owed: int
     delivered: int  # of what was due in it
@@ -80,15 +86,21 @@ class LiveFold:
         self._lock = allocate_lock()
         self.published = self.not_offered = self.delivered = self.repeated = self.owed = 0
         self._gaps = 0
-        self._published: defaultdict[int, int] = defaultdict(int)
-        self._delivered: defaultdict[int, int] = defaultdict(int)
+        self._published: defaultdict[int, int] = defaultdict(int)  # by second of sending
+        self._received: defaultdict[int, int] = defaultdict(int)
+        self._delivered: defaultdict[int, int] = defaultdict(int)  # by second of due time, as is the next
         self._owed: defaultdict[int, int] = defaultdict(int)
+        self._rows: defaultdict[int, deque[tuple[int, int, int]]] = defaultdict(lambda: deque(maxlen=_SETTLES_S))
+        """By stream: the last number of each second, that second, and who followed it then."""
+        self._late_s = ceil(profile.run.late_s)
+        self._level = self._overdue = 0  # unseen and overdue of the seconds that are forgotten
         self._failed: defaultdict[int, int] = defaultdict(int)
         self._fresh: defaultdict[int, set[int]] = defaultdict(set)  # by healing: consumers with a fresh message since
         self._latency: dict[int, Histogram] = {}
         self._connected: dict[int, dict[str, int]] = {}
         self._memory: dict[str, dict[int, float]] = defaultdict(dict)
         self._cpu: dict[str, dict[int, float]] = defaultdict(dict)
+        self._read_ns: dict[str, int] = {}  # process -> when memory and CPU were last read
         self._routes: dict[tuple[str, int], list[int]] = {}
         self._followers: defaultdict[int, int] = defaultdict(int)
         self._following: dict[tuple[int, int], list[int]] = {}
@@ -113,18 +125,21 @@ class LiveFold:
         self._links.add(record)
         match record:
             case Published():
-                for stream, due, first, last in zip(
-                    record.stream, record.due_slice, record.first, record.last, strict=True
+                for stream, due, sent, first, last in zip(
+                    record.stream, record.due_slice, record.sent_slice, record.first, record.last, strict=True
                 ):
-                    count = last - first + 1
-                    owed = count * self._followers[unpack_stream(stream).route]
+                    count, second = last - first + 1, due // _PER_SECOND
+                    followers = self._followers[unpack_stream(stream).route]
                     self.published += count
-                    self.owed += owed
-                    self._published[due // _PER_SECOND] += count
-                    self._owed[due // _PER_SECOND] += owed
+                    self.owed += count * followers
+                    self._published[sent // _PER_SECOND] += count
+                    self._owed[second] += count * followers
+                    rows = self._rows[stream]
+                    if rows and rows[-1][1] == second:
+                        rows.pop()
+                    rows.append((last, second, followers))
             case Settled():
-                for first, last, at_ns in zip(record.first, record.last, record.at_ns, strict=True):
-                    self._failed[at_ns // NS_PER_S] += last - first + 1
+                self._settled(record)
             case FirstAfter():
                 fresh = zip(record.kind, record.consumer, strict=True)
                 self._fresh[record.healed_ns].update(consumer for kind, consumer in fresh if kind == "fresh")
@@ -134,6 +149,7 @@ class LiveFold:
                 self.delivered += record.unique
                 self.repeated += record.repeated
                 self._delivered[record.due_slice // _PER_SECOND] += record.unique
+                self._received[record.received_slice // _PER_SECOND] += record.unique
                 if record.clock == "read":
                     second = record.received_slice // _PER_SECOND
                     self._latency.setdefault(second, Histogram()).merge(record.latency)
@@ -149,16 +165,31 @@ class LiveFold:
                 self._connected.setdefault(second, {})[process] = record.connected
                 self._cpu[f"{OURS}{process}"][second] = record.cpu_percent
                 self._memory[f"{OURS}{process}"][second] = record.rss_bytes / 1e6
+                self._read_ns[f"{OURS}{process}"] = record.at_ns
                 self._forget(second)
             case Samples():
                 second = record.at_ns // NS_PER_S
                 for metric, value in zip(record.metric, record.value, strict=True):
+                    if metric in ("rss_bytes", "cpu_percent"):
+                        self._read_ns[record.source] = record.at_ns
                     if metric == "rss_bytes":
                         self._memory[record.source][second] = value / 1e6
                     elif metric == "cpu_percent":
                         self._cpu[record.source][second] = value
             case Trouble():
                 self._trouble.append(f"{record.process}: {record.what}")
+
+    def _settled(self, record: Settled) -> None:
+        """What failed is owed to nobody, and what is unknown only where it comes."""
+        for stream, first, last, at_ns in zip(record.stream, record.first, record.last, record.at_ns, strict=True):
+            self._failed[at_ns // NS_PER_S] += last - first + 1
+            for until, second, followers in self._rows[stream]:
+                count = min(last, until) - first + 1
+                if count <= 0:
+                    continue
+                first += count
+                self.owed -= count * followers
+                self._owed[second] -= count * followers
 
     def _subscribed(self, process: str, record: Subscription) -> None:
         key = (record.consumer, record.epoch)
@@ -205,12 +236,50 @@ class LiveFold:
         for second in [s for s in self._latency if s < newest - 2 * _LATE_S]:
             self._latencies(second, newest)
             del self._latency[second]
-        tables: list[dict[int, Any]] = [self._published, self._delivered, self._owed, self._failed, self._connected]
+        tables: list[dict[int, Any]] = [self._published, self._received, self._failed, self._connected]
+        tables += [self._delivered, self._owed, self._faults.subscribers]
         tables += [self._percentiles, *self._memory.values(), *self._cpu.values()]
-        oldest = newest - KEPT_S - 2 * _LATE_S
+        oldest = newest - KEPT_S - 2 * _LATE_S - self._late_s
+        for second in {s for table in (self._owed, self._delivered, self._received) for s in table if s < oldest}:
+            owed, overdue = self._of(second)
+            self.owed += owed - self._owed.get(second, 0)
+            self._level += owed - self._received.get(second, 0) - overdue
+            self._overdue += overdue
         for table in tables:
             for second in [s for s in table if s < oldest]:
                 del table[second]
+
+    def _of(self, second: int) -> tuple[int, int]:
+        """Of what was due in a second: how much was owed, and how much of that has not come."""
+        delivered = self._delivered.get(second, 0)
+        owed = max(self._owed.get(second, 0), delivered)  # what came was owed: replayed, or its outcome was unknown
+        return owed, owed - delivered
+
+    def _account(self, last: int) -> tuple[int, int, dict[int, int]]:
+        """Owed so far; overdue at the end of a second; unseen at the end of each second up to it."""
+        owed = self.owed + sum(max(0, came - self._owed.get(s, 0)) for s, came in self._delivered.items())
+        level, overdue, unseen = self._level, self._overdue, {}
+        seconds = [*self._owed, *self._received]
+        for second in range(min(seconds, default=last + 1), last + 1):
+            late = self._of(second - self._late_s)[1]
+            overdue += late
+            level += self._of(second)[0] - self._received.get(second, 0) - late
+            unseen[second] = max(0, level)
+        return owed, overdue, unseen
+
+    def _whole(self, now_ns: int) -> int | None:
+        """The last second of which every process has told all; None where none of the last few is."""
+        now = now_ns // NS_PER_S
+        recent = range(now, now - STALE_S, -1)
+        everybody = {process for told in recent for process in self._connected.get(told, ())}
+        begun = self.t0_ns // NS_PER_S
+        whole = (t - 1 for t in recent if everybody and t > begun and len(self._connected.get(t, ())) == len(everybody))
+        return next(whole, None)
+
+    def disturbed(self, now_ns: int, consumers: int) -> Phase | None:
+        """The phase that faults make of this moment, as the report will have it."""
+        with self._lock:
+            return self._faults.disturbed(now_ns, consumers)
 
     def _latencies(self, second: int, last: int) -> tuple[float | None, ...]:
         known = self._percentiles.get(second)
@@ -222,31 +291,32 @@ class LiveFold:
             self._percentiles[second] = values
         return values
 
-    def pipeline(self, now_ns: int, links: Collection[str]) -> tuple[list[LiveLink], list[LiveService]]:
-        """Links and services with what is known of the last second of which all is there."""
+    def pipeline(self, now_ns: int | None, links: Collection[str]) -> tuple[list[LiveLink], list[LiveService]]:
+        """Links and services with what is known of them at a time; None: nobody looks any more, and nothing is."""
+        if now_ns is None:
+            return links_and_services(links, {}, None, None)
         with self._lock:
-            second = now_ns // NS_PER_S - 2
-            known = second > self.t0_ns // NS_PER_S
-            rates: dict[str, float | None] = {
-                "published": self._published.get(second, 0) if known else None,
-                "received": self._faults.received.get(second, 0) if known else None,
-            }
-            latency = self._latency.get(second)
-            fresh = {
-                name: {p: v[max(v)] for p, v in table.items() if v and max(v) >= second - STALE_S}
-                for name, table in (("memory", self._memory), ("cpu", self._cpu))
-            }
-            p50_ms = latency.quantile_ms(0.5) if latency is not None else None
-            drawn_links, services = links_and_services(
+            second = self._whole(now_ns)
+            known = {} if second is None else {"published": self._published, "received": self._received}
+            latency = self._latency.get(second) if second is not None else None
+            drawn, services = links_and_services(
                 links,
-                rates,
-                p50_ms,
-                fresh["memory"],
-                fresh["cpu"],
-                self._faults.health,
-                self._faults.subscribers.get(second),
+                {name: table.get(second or 0, 0) for name, table in known.items()},
+                latency.quantile_ms(0.5) if latency is not None else None,
+                self._faults.subscribers.get(second) if second is not None else None,
+                age_s=_age_s(second, now_ns),
             )
-            return [self._links.with_probe(link, now_ns) for link in drawn_links], services
+            recent = now_ns // NS_PER_S - STALE_S
+            memory_mb, cpu_percent = (
+                {p: v[max(v)] for p, v in table.items() if v and max(v) >= recent}
+                for table in (self._memory, self._cpu)
+            )
+            return [self._links.with_probe(link, now_ns) for link in drawn], [
+                self._faults.looked_at(
+                    s.name, now_ns, memory_mb.get(s.name), cpu_percent.get(s.name), self._read_ns.get(s.name)
+                )
+                for s in services
+            ]
 
     def live(
         self,
@@ -267,11 +337,16 @@ class LiveFold:
             if since_s is not None:
                 first = max(first, int(since_s + self.t0_ns / NS_PER_S) - _LATE_S)
             seconds = range(first, last + 1) if with_series else range(0)
+            whole = self._whole(now_ns)
+            told = range(first, (last - STALE_S if whole is None else whole) + 1)  # of later ones records are missing
+            owed, overdue, unseen = self._account(last)
+            lost = max(0, self._gaps)
+            overdue = max(0, overdue - lost)
             series: dict[str, list[float | None]] = {
                 "t": [float(s - self.t0_ns / NS_PER_S) for s in seconds],
-                "published": [self._published.get(s, 0) for s in seconds],
-                "delivered": [self._delivered.get(s, 0) for s in seconds],
-                "unseen": [max(0, self._owed.get(s, 0) - self._delivered.get(s, 0)) for s in seconds],
+                "published": [self._published.get(s, 0) if s in told else None for s in seconds],
+                "delivered": [self._received.get(s, 0) if s in told else None for s in seconds],
+                "unseen": [unseen.get(s, 0) if s in told else None for s in seconds],
                 "connected": [sum(self._connected[s].values()) if s in self._connected else None for s in seconds],
             }
             latencies = [self._latencies(s, last) for s in seconds]
@@ -281,19 +356,22 @@ class LiveFold:
                 for process, values in table.items():
                     series[f"{label}:{process}"] = [values.get(s) for s in seconds]
             series |= self._links.series(seconds)
-            recent = self._latency.get(last) or self._latency.get(last - 1) or Histogram()
+            recent = (self._latency.get(whole) if whole is not None else None) or Histogram()
             return Live(
                 run=self._run,
                 profile=self._profile.name,
                 now_s=(now_ns - self.t0_ns) / NS_PER_S,
                 published=self.published,
                 not_offered=self.not_offered,
-                owed=self.owed,
+                owed=owed,
                 delivered=self.delivered,
                 repeated=self.repeated,
-                lost_so_far=max(0, self._gaps),
-                unseen=max(0, self.owed - self.delivered),
+                lost_so_far=lost,
+                overdue=overdue,
+                unseen=max(0, owed - self.delivered - lost - overdue),
                 latency_ms={name: recent.quantile_ms(q) for name, q in _QUANTILES.items()},
+                age_s=_age_s(whole, now_ns),
+                read_age_s={p: max(0, now_ns - at_ns) / NS_PER_S for p, at_ns in self._read_ns.items()},
                 memory_mb={p: v[max(v)] for p, v in self._memory.items() if v},
                 cpu_percent={p: v[max(v)] for p, v in self._cpu.items() if v},
                 faults=self._faults.shown(planned or {}, self.t0_ns),
@@ -302,6 +380,10 @@ class LiveFold:
                 trouble=self._trouble[-20:],
                 **base,  # type: ignore[arg-type]
             )
+
+
+def _age_s(second: int | None, now_ns: int) -> float | None:
+    return None if second is None else max(0, now_ns - (second + 1) * NS_PER_S) / NS_PER_S
 
 
 log = logging.getLogger("tickstorm")

@@ -19,12 +19,13 @@ from loadtests.model.records import (
     ACTED,
     LINK_PROBE,
     TOUCHED,
-    Consumed,
     FaultStep,
     FirstAfter,
     Note,
     PathProbe,
+    Phase,
     PublishTimes,
+    ServiceEnded,
 )
 
 _PER_SECOND = NS_PER_S // SLICE_NS
@@ -51,8 +52,8 @@ class LiveFaults:
 
     def __init__(self, profile: Profile) -> None:
         self.subscribers: dict[int, int] = {}  # by second: most receivers that PUBLISH answered
-        self.received: defaultdict[int, int] = defaultdict(int)  # by second of the receipt
-        self.health: tuple[float | None, bool] | None = None  # ms, whether it answered well
+        self._health: PathProbe | None = None
+        self._ended: dict[str, ServiceEnded] = {}
         self.notes: list[tuple[int, str]] = []
         self._faults: dict[str, LiveFault] = {}
         self._healed: dict[str, int] = {}
@@ -67,14 +68,14 @@ class LiveFaults:
                 self._step(record, t0_ns)
             case FirstAfter():
                 self._first(record)
-            case Consumed():
-                self.received[record.received_slice // _PER_SECOND] += record.unique
             case PublishTimes():
                 if record.receivers_max >= 0:
                     second = record.due_slice // _PER_SECOND
                     self.subscribers[second] = max(record.receivers_max, self.subscribers.get(second, 0))
             case PathProbe(what="health"):
-                self.health = (record.took_ns / NS_PER_MS if record.took_ns >= 0 else None, record.ok)
+                self._health = record
+            case ServiceEnded():
+                self._ended[record.service] = record
             case Note(by="user"):
                 self.notes.append((record.at_ns, record.text))
 
@@ -99,6 +100,40 @@ class LiveFaults:
         if record.step == "lifted":
             self._healed[record.name] = record.after_ns
 
+    def disturbed(self, now_ns: int, consumers: int) -> Phase | None:
+        """fault while one is in force; recovery until every consumer is fresh, or the limit is over; else None."""
+        found: Phase | None = None
+        for name, fault in self._faults.items():
+            if fault.state in ("active", "not lifted"):
+                return "fault"
+            healed_ns = self._healed.get(name)
+            if fault.to_s is None or healed_ns is None or self._fresh.get(healed_ns, (0, 0))[0] >= consumers:
+                continue
+            if now_ns < healed_ns + self._limit_of(name) * NS_PER_S:
+                found = "recovery"
+        return found
+
+    def _limit_of(self, name: str) -> float:
+        return self._limits.get(name.partition("#")[0], self._limit_s)
+
+    def looked_at(
+        self, service: str, now_ns: int, memory_mb: float | None, cpu_percent: float | None, read_ns: int | None
+    ) -> LiveService:
+        """A service with its last readings and its health; or how it ended, if nothing was read of it since."""
+        ended, probe = self._ended.get(service), self._health if service == "gateway" else None
+        gone = ended is not None and ended.at_ns >= (read_ns or 0)
+        known = read_ns is not None and not gone
+        return LiveService(
+            name=service,
+            memory_mb=None if gone else memory_mb,
+            cpu_percent=None if gone else cpu_percent,
+            read_age_s=max(0, now_ns - read_ns) / NS_PER_S if known and read_ns is not None else None,
+            health_ms=probe.took_ns / NS_PER_MS if probe is not None and probe.took_ns >= 0 else None,
+            healthy=None if probe is None else probe.ok,
+            health_age_s=None if probe is None else max(0, now_ns - probe.at_ns - max(0, probe.took_ns)) / NS_PER_S,
+            ended=ended.what if ended is not None and gone else "",
+        )
+
     def _first(self, record: FirstAfter) -> None:
         count, last_ns = self._fresh.get(record.healed_ns, (0, 0))
         came = [at_ns for kind, at_ns in zip(record.kind, record.at_ns, strict=True) if kind == "fresh"]
@@ -121,7 +156,7 @@ class LiveFaults:
             plan_to_s=(plan.until_ns - t0_ns) / NS_PER_S if plan is not None else None,
             fresh=count if fault.to_s is not None else None,
             fresh_s=(last_ns - t0_ns) / NS_PER_S if count else None,
-            limit_s=self._limits.get(name.partition("#")[0], self._limit_s),
+            limit_s=self._limit_of(name),
         )
 
     def written(self, t0_ns: int) -> list[LiveNote]:
@@ -171,12 +206,11 @@ def links_and_services(
     links: Collection[str],
     rates: Mapping[str, float | None],
     p50_ms: float | None,
-    memory_mb: Mapping[str, float],
-    cpu_percent: Mapping[str, float],
-    health: tuple[float | None, bool] | None,
     subscribers: int | None,
+    *,
+    age_s: float | None = None,
 ) -> tuple[list[LiveLink], list[LiveService]]:
-    """One entry for each link, and one for each service at their ends.
+    """One entry for each link with what passed there `age_s` ago, and one for each service at their ends.
 
     `subscribers` is what Redis answered to PUBLISH at most: all of them, for it does not name them.
     """
@@ -186,6 +220,8 @@ def links_and_services(
         client, _, server = name.rpartition("-")
         rate, rate_is = _RATES.get((client, server), ("", ""))
         known = rates.get(rate) if subscribers is not None or "{" not in rate_is else None
+        if known is not None and subscribers == 0 and "{" in rate_is:
+            known = 0  # nobody listens: nothing passes
         to_clients = (client, server) == ("client", "gateway")
         found.append(
             LiveLink(
@@ -196,21 +232,12 @@ def links_and_services(
                 rate_is=rate_is.format(subscribers=_some(subscribers)),
                 delay_ms=p50_ms if to_clients else None,
                 delay_is="p50 from due to received" if to_clients else "",
+                age_s=age_s,
             )
         )
         services += [client, server]
     seen = [name for name in dict.fromkeys([*services, "toxiproxy"]) if name and name not in _PEOPLE]
-    took_ms, healthy = health if health is not None else (None, None)
-    return found, [
-        LiveService(
-            name=name,
-            memory_mb=memory_mb.get(name),
-            cpu_percent=cpu_percent.get(name),
-            health_ms=took_ms if name == "gateway" else None,
-            healthy=healthy if name == "gateway" else None,
-        )
-        for name in seen
-    ]
+    return found, [LiveService(name=name) for name in seen]
 
 
 def _some(subscribers: int | None) -> str:

@@ -1,25 +1,36 @@
-"""What may the user do to a run while it goes on?  Play faults, end them, write something down; all become records.
+"""What may the user do?  Start a run, play faults in it, end them, write something down; these become records.
 
 Faults by hand go the way of planned ones: the same injector, the same steps in the history, the same judging.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from loadtests.harness.fault_control import FaultControl
+from loadtests.harness.files import reports_folder, shipped_profiles
+from loadtests.harness.profile_loading import load
 from loadtests.harness.run import ActiveRun
+from loadtests.model.errors import BadInput
 from loadtests.model.ids import NS_PER_MS
-from loadtests.model.live import Live, LiveFault
-from loadtests.model.profile.manual_fault import ManualFaultRefused, Moment, annotation, fault_by_hand
+from loadtests.model.live import Between, Live, LiveFault, OfferedProfile, PastRun
+from loadtests.model.profile.manual_fault import ManualFaultRefused, Moment, annotation, fault_by_hand, refusals
 from loadtests.model.records import Note
+from loadtests.model.user_kinds import wanted
 from loadtests.plan.schedule import plan_end_ns, warm_ns
 
 BY = "by hand"
-NO_RUN = "no run goes on: start one in Locust"
+NO_RUN = "no run goes on"
+PAST_RUNS = 30
+"""That the page lists."""
+MOST_BYTES = 50_000_000
+"""Of a `results.json` that is read for that list."""
 
 
 class ManualFaults:
@@ -27,6 +38,7 @@ class ManualFaults:
 
     def __init__(self, present: Callable[[], ActiveRun | None]) -> None:
         self._present = present
+        self._refused: tuple[str, dict[str, str]] = ("", {})  # of which run
 
     def begin(self, asked: Mapping[str, Any]) -> str:
         """Play a fault as soon as its calm measurement is done; its name."""
@@ -72,7 +84,10 @@ class ManualFaults:
         if run is None:
             return msgspec.structs.replace(live, closed=NO_RUN)
         control, profile = run.faults, run.profile
-        links, services = run.fold.pipeline(run.clock.now_ns(), control.links if control else ())
+        over = run.state in ("judging", "done")
+        links, services = run.fold.pipeline(None if over else run.clock.now_ns(), control.links if control else ())
+        if self._refused[0] != run.config.run:
+            self._refused = run.config.run, refusals(profile, control.links if control else ())
         return msgspec.structs.replace(
             live,
             faults=live.faults + self._waiting(run),
@@ -82,6 +97,7 @@ class ManualFaults:
             publishers=[group.name for group in profile.publishers],
             test_system=profile.target.test_system,
             closed=self._closed(run),
+            refused=self._refused[1],
         )
 
     def _waiting(self, run: ActiveRun) -> list[LiveFault]:
@@ -145,3 +161,80 @@ class ManualFaults:
         if not all(heard):
             raise ManualFaultRefused("conflict", "the injector does not answer: run `tickstorm stack heal`")
         return names
+
+
+class _Run(msgspec.Struct, frozen=True):
+    profile: str = ""
+    started_at: str = ""
+
+
+class _Results(msgspec.Struct, frozen=True):
+    """What the list of past runs takes of a `results.json`."""
+
+    run: _Run
+    verdict: str
+    reasons: list[str] = []
+
+
+def offered_profiles(started_with: str) -> list[OfferedProfile]:
+    """The profiles that a form may start, and the one that Locust was started with; reads their files."""
+    found = []
+    for name in dict.fromkeys([started_with, *shipped_profiles()]):
+        try:
+            profile = load(name).profile
+        except BadInput:
+            continue  # a start of it says why
+        run = profile.run
+        found.append(
+            OfferedProfile(
+                name=name,
+                question=profile.question,
+                users=sum(wanted(profile).values()),
+                seconds=run.warm_up_s + run.duration_s + run.drain_s,
+            )
+        )
+    return found
+
+
+def between(profiles: list[OfferedProfile]) -> Between:
+    """What there is while no run goes on: those profiles, and the runs of the reports folder, newest first."""
+    try:
+        with os.scandir(reports_folder()) as entries:
+            folders = [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
+    except OSError:
+        folders = []
+    runs = [run for folder in folders if (run := _of_folder(folder)) is not None]
+    runs.sort(key=lambda run: run[0], reverse=True)
+    return Between(profiles=profiles, runs=[run for _, run in runs[:PAST_RUNS]])
+
+
+def _of_folder(folder: Path) -> tuple[float, PastRun] | None:
+    """When it began to be stored, and the run; None where it holds none."""
+    try:
+        at = (folder / "profile.toml").stat().st_mtime
+    except OSError:
+        return None
+    results, page = folder / "results.json", (folder / "report.html").is_file()
+    try:
+        stat = results.stat()
+        return at, msgspec.structs.replace(_judged(results, stat.st_mtime_ns, stat.st_size), page=page)
+    except OSError:
+        return at, PastRun(run=folder.name, page=page)
+
+
+@lru_cache(maxsize=1000)
+def _judged(results: Path, _mtime_ns: int, size: int) -> PastRun:
+    name = results.parent.name
+    if size > MOST_BYTES:
+        return PastRun(run=name)
+    try:
+        found = msgspec.json.decode(results.read_bytes(), type=_Results)
+    except msgspec.DecodeError:
+        return PastRun(run=name)
+    return PastRun(
+        run=name,
+        profile=found.run.profile,
+        started_at=found.run.started_at,
+        verdict=found.verdict,
+        reason=found.reasons[0] if found.reasons else "",
+    )

@@ -11,12 +11,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import gevent
+import msgspec
 from gevent.event import Event
 
 from loadtests.capture.clock import MonotonicClock
@@ -76,6 +77,7 @@ class Ended:
     verdict: str = "UNKNOWN"
     exit_status: int = 3
     reasons: tuple[str, ...] = ()
+    account: Mapping[str, int | bool] = field(default_factory=dict)  # counts of `Live` as the report has them
 
 
 class ActiveRun:
@@ -146,7 +148,8 @@ class ActiveRun:
 
     def mark(self, phase: Phase, detail: str = "", at_ns: int | None = None) -> None:
         """A phase begins, now or when all participants were told that it does."""
-        self.phase = phase
+        if phase not in ("fault", "recovery"):  # these end by what the consumers get: `live` asks the fold
+            self.phase = phase
         self.emit(PhaseMark(phase=phase, at_ns=self.clock.now_ns() if at_ns is None else at_ns, detail=detail))
         self._on_state(self)
 
@@ -315,6 +318,7 @@ class ActiveRun:
         self.state = "judging"
         self._on_state(self)
         ended.verdict, ended.exit_status, ended.reasons = judged_by_child(self.folder)
+        ended.account = account_of(self.folder)
 
     def _drain(self) -> bool:
         if self.t0_ns is None:
@@ -350,9 +354,11 @@ class ActiveRun:
     def live(self, *, with_series: bool = True, since_s: float | None = None) -> Live:
         """The run so far; `since_s` as in `LiveFold.live`."""
         warm_up = self.profile.run.warm_up_s
+        now_ns = self.clock.now_ns() if self._over_ns is None else self._over_ns
+        on = self.state in ("running", "draining")
         base: dict[str, object] = {
             "state": self.state,
-            "phase": self.phase,
+            "phase": (self.fold.disturbed(now_ns, self.config.consumers) if on else None) or self.phase,
             "plan_s": warm_up + self.profile.run.duration_s,
             "planned": self.config.consumers,
             "connected": self.intake.connected,
@@ -361,9 +367,21 @@ class ActiveRun:
             "reasons": list(self.ended.reasons) if self.ended else [],
             "report": f"/tickstorm/reports/{self.config.run}/report.html" if self._has_page() else "",
         }
-        now_ns = self.clock.now_ns() if self._over_ns is None else self._over_ns
         planned = self.faults.planned if self.faults is not None else None
-        return self.fold.live(now_ns, base, planned=planned, with_series=with_series, since_s=since_s)
+        live = self.fold.live(now_ns, base, planned=planned, with_series=with_series, since_s=since_s)
+        return msgspec.structs.replace(live, **self.ended.account) if self.ended and self.state == "done" else live
+
+
+def account_of(folder: Path) -> Mapping[str, int | bool]:
+    """The counts of `Live` as `results.json` has them; none where one of them is not known."""
+    try:
+        found = json.loads((folder / "results.json").read_bytes())["delivery"]
+        counts = {name: found[name] for name in ("published", "not_offered", "owed", "delivered", "repeated")}
+        counts["lost_so_far"] = found["lost"]["total"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    whole = all(isinstance(value, int) for value in counts.values())
+    return {**counts, "overdue": 0, "unseen": 0, "judged": True} if whole else {}
 
 
 def judged_by_child(folder: Path) -> tuple[str, int, tuple[str, ...]]:

@@ -42,6 +42,7 @@ class FaultKind:
 
     name: str
     place: Place  # what the fault names: a link, a service, a consumer or publisher group; target: its own switches
+    help: str = ""  # one sentence for who plays it by hand: what happens then
     by: str = ""  # module, where it is not the one of its name in loadtests.inject.kinds
     plays: str = ""  # class (drive.user_faults.UserFault) of what a consumer or publisher does in it
     services: tuple[str, ...] = ()  # that it may act on; one alone need not be named

@@ -34,8 +34,9 @@ class LiveLink(msgspec.Struct, frozen=True, kw_only=True):
     server: str
     rate_per_s: float | None = None  # messages, in the last second of which all is known
     rate_is: str = ""
-    delay_ms: float | None = None
+    delay_ms: float | None = None  # of the same second
     delay_is: str = ""
+    age_s: float | None = None  # since the end of that second
     probe: str = ""  # what the injector's last ping through it saw: answer, silent, refused, ...; empty: none came yet
     probe_ms: float | None = None  # its round trip
     probe_age_s: float | None = None  # since it was seen
@@ -47,8 +48,11 @@ class LiveService(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     memory_mb: float | None = None
     cpu_percent: float | None = None
+    read_age_s: float | None = None  # since these two were read
     health_ms: float | None = None  # answer time of its health page
     healthy: bool | None = None
+    health_age_s: float | None = None  # since its health page was asked
+    ended: str = ""  # how its process ended, where nobody of ours had told it to and no new one was seen since
 
 
 class LiveNote(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,11 +79,15 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     owed: int = 0
     delivered: int = 0
     lost_so_far: int = 0  # gaps not filled; the verdict counts anew
-    unseen: int = 0
+    overdue: int = 0  # due longer ago than the delivery limit, and in no gap: late, lost, or missed while away
+    unseen: int = 0  # may come in time: owed = delivered + lost_so_far + overdue + unseen
     repeated: int = 0
-    latency_ms: dict[str, float | None] = {}  # p50, p95, p99 of the last whole second
+    judged: bool = False  # the counts are those of the report
+    latency_ms: dict[str, float | None] = {}  # p50, p95, p99 of what was received in the last whole second
+    age_s: float | None = None  # since the end of that second
     memory_mb: dict[str, float] = {}
     cpu_percent: dict[str, float] = {}
+    read_age_s: dict[str, float] = {}  # since these two were last read, by process
     faults: list[LiveFault] = []
     links: list[LiveLink] = []
     services: list[LiveService] = []
@@ -88,6 +96,7 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[LiveNote] = []
     test_system: bool = False  # destructive faults are allowed
     closed: str = ""  # why no fault can be played by hand now; empty: it can
+    refused: dict[str, str] = {}  # "kind", or "kind place" where not at all: why this run never plays it by hand
     series: dict[
         str, list[float | None]
     ] = {}  # one value per second: t, published, delivered, p50, p95, p99, connected, ...
@@ -95,3 +104,30 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     reasons: list[str] = []
     report: str = ""  # report's address below the web UI, once there is one
     trouble: list[str] = []
+
+
+class OfferedProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """A profile that the page can start."""
+
+    name: str
+    question: str
+    users: int
+    seconds: float  # warm-up, plan and drain
+
+
+class PastRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of the reports folder."""
+
+    run: str
+    profile: str = ""
+    started_at: str = ""
+    verdict: str = ""  # empty: it was never judged
+    reason: str = ""  # the first
+    page: bool = False  # there is a report.html
+
+
+class Between(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is to start and to look at while no run goes on."""
+
+    profiles: list[OfferedProfile] = []
+    runs: list[PastRun] = []  # newest first

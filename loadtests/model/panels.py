@@ -19,6 +19,7 @@ class Panel:
     unit: str
     height: int = 150
     sampled: bool = False  # read less often than once a step: a line bridges the holes
+    live: str = ""  # title on the live page, where what it knows in time is not quite what the report shows
 
 
 PANELS = (
@@ -39,12 +40,14 @@ PANELS = (
     Panel(
         name="unseen",
         title="Unseen: owed and not yet delivered; lost per second of due time",
+        live="Unseen: owed and not yet delivered, until the delivery limit has passed",
         unit="count",
         pattern=r"^(unseen|lost.*)$",
     ),
     Panel(
         name="latency",
         title="Latency in ms",
+        live="Latency in ms of what was received in each second; the report has it by due time",
         unit="ms",
         pattern=r"^(.*(latency|lag|blocked|service).*|p[0-9]+)$",
         height=190,

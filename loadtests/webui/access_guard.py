@@ -96,7 +96,8 @@ class AccessGuard:
         if not self._is_token(request.args[PARAMETER]):
             return refused(403, "this token is of another start of Locust: open the address that the terminal printed")
         rest = urlencode([(key, value) for key, value in request.args.items(multi=True) if key != PARAMETER])
-        answer = make_response(redirect(f"{request.path}?{rest}" if rest else request.path, 303))
+        here = request.path.rpartition("/")[2] or "./"  # relative: a proxy may put a path before ours
+        answer = make_response(redirect(f"{here}?{rest}" if rest else here, 303))
         answer.set_cookie(self.cookie, self.token, httponly=True, samesite="Strict", secure=request.is_secure)
         answer.headers["Cache-Control"], answer.headers["Referrer-Policy"] = "no-store", "no-referrer"
         return answer

@@ -1,7 +1,7 @@
 // How does the run go right now?  Asks `live.json` once a second and shows what it says; the other scripts hear it too.
 "use strict";
 (() => {
-  const EVERY_MS = 1000;
+  const EVERY_MS = 1000, TIMEOUT_MS = 5000, GONE_S = 3;
   const page = document.querySelector(".page");
   const at = (id) => document.getElementById(id);
   const known = (v) => typeof v === "number" && Number.isFinite(v);
@@ -42,20 +42,22 @@
   };
   const text = (element, value) => { if (element.textContent !== value) element.textContent = value; };
 
+  const reportOf = (run) => `tickstorm/reports/${encodeURIComponent(run)}/report.html`;
   const MARKS = { PASS: "✔ ", FAIL: "✖ ", ABORTED: "■ ", UNKNOWN: "? " };
+  const over = (live) => live.state === "judging" || live.state === "done";
   const head = (live) => {
-    text(at("title"), live.profile ? live.profile + ": live" : "Tickstorm: live");
-    text(at("run"), live.run ? "run " + live.run : "no run yet; start one in Locust");
+    text(at("title"), live.run ? live.profile + ": live" : "Tickstorm");
+    text(at("run"), live.run ? "run " + live.run : "no run yet");
     const word = at("word"), verdict = MARKS[live.verdict] ? live.verdict : "";
     text(word, verdict ? MARKS[verdict] + verdict : live.state);
     word.className = "verdict " + (verdict ? verdict.toLowerCase() : "neutral");
     at("state").className = "card banner " + verdict.toLowerCase();
-    const active = live.faults.filter((f) => f.state === "active").map((f) => f.name);
-    text(at("phase"), [live.phase, active.length ? "fault now: " + active.join(", ") : ""].filter(Boolean).join("; "));
+    const active = live.faults.filter((f) => f.state === "active" && !stands).map((f) => f.name);
+    text(at("phase"), [live.state === "done" || (live.phase === "fault" && active.length) ? "" : live.phase, active.length ? "fault now: " + active.join(", ") : ""].filter(Boolean).join("; "));
     list(at("reasons"), live.reasons);
     const done = Boolean(live.report) && Boolean(live.run);
     at("report").hidden = !done;
-    if (done) at("report-link").href = `${page.dataset.base}/reports/${encodeURIComponent(live.run)}/report.html`;
+    if (done) at("report-link").href = reportOf(live.run);
     const part = live.plan_s > 0 ? Math.min(100, Math.max(0, (100 * live.now_s) / live.plan_s)) : 0;
     at("progress").setAttribute("aria-valuenow", part.toFixed(0));
     at("progress").firstElementChild.style.width = part + "%";
@@ -68,12 +70,48 @@
       put(element, value, element.dataset.unit);
       if (element.dataset.key === "lost_so_far") element.parentElement.classList.toggle("bad", value > 0);
     }
+    text(at("when"), stands ? "At the end" : "Now");
+    at("as-of").replaceChildren(...(live.judged
+      ? ["The counts are the report's, as judged from the stored history; latency is of the last second of the run."]
+      : ["Counts of the run so far, told ", aged(0), "; latency of what was received in ", ...(known(live.age_s) ? ["the second that ended ", aged(live.age_s), "."] : ["no second: none of the last few is known as a whole."])]));
   };
+
+  // Every figure is as old as it was when Locust told it, and what has passed since.
+  let heard = 0, asking = Infinity, stands = false;
+  const ago = (age) => `${Math.round(age + (stands ? 0 : (performance.now() - heard) / 1000))} s`;
+  const aged = (age) => {
+    const made = document.createElement("span");
+    if (known(age)) made.dataset.age = age;
+    made.textContent = known(age) ? agedText(made) : "–";
+    return made;
+  };
+  const agedText = (element) => ago(Number(element.dataset.age)) + ("short" in element.dataset ? "" : stands ? " before the end" : " ago");
+  const tick = () => {
+    for (const element of document.querySelectorAll("[data-age]")) text(element, agedText(element));
+    const silent = (performance.now() - Math.max(heard, asking)) / 1000, still = held(), gone = !still && silent > GONE_S;
+    const told = `${Math.round((performance.now() - heard) / 1000)} s`;
+    at("gone").hidden = !gone && !(still && heard);
+    at("gone-heal").hidden = !gone;
+    text(at("gone-said"), gone ? "No answer from Locust." : still ? "Held still." : "");
+    text(at("gone-since"), heard ? `What stands below is ${told} old.` : "");
+    if (gone !== page.classList.contains("gone")) {
+      page.classList.toggle("gone", gone);
+      document.dispatchEvent(new CustomEvent("tickstorm-gone", { detail: gone }));
+    }
+    if (gone) {
+      text(at("word"), "no answer from Locust");
+      at("word").className = "verdict unknown";
+      at("state").className = "card banner unknown";
+      text(at("phase"), "asking again each second");
+    }
+  };
+  setInterval(tick, 500);
+  document.addEventListener("visibilitychange", () => { asking = performance.now(); });
 
   const tables = (live) => {
     rowsOfFaults(live);
     const names = [...new Set([...Object.keys(live.memory_mb), ...Object.keys(live.cpu_percent)])].sort();
-    rows(at("processes"), names.map((n) => row(cell(n), number(live.memory_mb[n], "mb"), number(live.cpu_percent[n], "percent"))), 3, "nothing sampled yet");
+    rows(at("processes"), names.map((n) => row(cell(n), number(live.memory_mb[n], "mb"), number(live.cpu_percent[n], "percent"), cell(aged(live.read_age_s[n]), true))), 4, "nothing sampled yet");
     list(at("trouble"), live.trouble);
     at("trouble-card").hidden = !live.trouble.length;
   };
@@ -82,6 +120,7 @@
   const known_rows = new Map();
   const words = (values) => Object.entries(values).filter(([, v]) => v !== null).map(([k, v]) => `${k.replaceAll("_", " ")} ${v}`).join(", ");
   const stateOf = (f, now) => {
+    if (f.state === "planned" && stands) return "did not come";
     if (f.state === "planned" && !known(f.plan_from_s)) return f.detail || "planned";
     if (f.state === "planned") return f.plan_from_s > now ? `in ${(f.plan_from_s - now).toFixed(0)} s` : "measuring the calm";
     return f.state;
@@ -96,19 +135,19 @@
         known_rows.set(f.name, { tr: row(...Array.from({ length: 8 }, () => cell("")), cell(button)), button });
       }
       const { tr, button } = known_rows.get(f.name), cells = tr.children;
-      const acted = known(f.from_s), over = ["healed", "failed"].includes(f.state);
+      const acted = known(f.from_s), past = ["healed", "failed"].includes(f.state);
       const put_text = (i, value) => text(cells[i], value);
       put_text(0, f.name + (f.by_hand ? " ☛" : "")); cells[0].title = f.by_hand ? "by hand" : "planned by the profile";
       put_text(1, f.kind); put_text(2, f.link); put_text(3, stateOf(f, live.now_s));
       for (const [i, is, plan] of [[4, f.from_s, f.plan_from_s], [5, f.to_s, f.plan_to_s]]) {
-        const value = known(is) ? is : over ? null : plan;
+        const value = known(is) ? is : past ? null : plan;
         cells[i].className = known(is) ? "r" : "r planned";
         cells[i].replaceChildren(known(value) ? Tickstorm.show(value, "s") : dash());
       }
       put_text(6, words(f.asked) || "–");
       const proof = f.proved === null ? "" : f.proved ? "proved" : "not proved";
-      put_text(7, [proof, words(f.effective), over && !acted || f.proved === false ? f.detail : ""].filter(Boolean).join("; ") || "–");
-      button.hidden = over;
+      put_text(7, [proof, words(f.effective), past && !acted || f.proved === false ? f.detail : ""].filter(Boolean).join("; ") || "–");
+      button.hidden = past || stands;
       text(button, acted || f.by_hand ? "heal" : "drop");
       button.setAttribute("aria-label", `${button.textContent} ${f.name}`);
       return tr;
@@ -120,7 +159,7 @@
 
   const panels = [...document.querySelectorAll("[data-panel]")].map((figure) => ({
     name: figure.dataset.panel, unit: figure.dataset.unit, pattern: new RegExp(figure.dataset.pattern),
-    sampled: "sampled" in figure.dataset,
+    sampled: "sampled" in figure.dataset, figure,
     keys: figure.querySelector(".keys"), slots: new Map(),
   }));
   const DASH = ["solid", "dashed", "dotted", "double"];
@@ -144,7 +183,8 @@
     }
     return panel.slots.get(name);
   };
-  const last = (values) => { for (let i = values.length - 1; i >= 0; i--) if (known(values[i])) return values[i]; return null; };
+  const NOW_S = 4, SAMPLED_S = 12;  // an older value is none of now
+  const last = (values, within) => values.slice(-within).findLast(known) ?? null;
   // The server sends the last seconds only; what came before is kept here.
   let series = { t: [] };
   const merge = (news) => {
@@ -171,8 +211,9 @@
         let t = times, y = values.map((v) => (known(v) ? v : NaN));
         if (panel.sampled) { t = times.filter((_, i) => known(values[i])); y = values.filter(known); }
         slot.source.data = { t, y };
-        put(slot.latest, last(values), panel.unit);
+        put(slot.latest, last(values, panel.sampled ? SAMPLED_S : NOW_S), panel.unit);
       }
+      panel.figure.hidden = !panel.slots.size;
     }
     const acted = live.faults.filter((f) => known(f.from_s));
     Tickstorm.named("faults").data = { from: acted.map((f) => f.from_s), to: acted.map((f) => (known(f.to_s) ? f.to_s : live.now_s)) };
@@ -204,37 +245,97 @@
   };
   const show = (live) => {
     if (run !== live.run) { clear(); run = live.run; }
+    heard = performance.now();
+    stands = over(live);
+    if (page.dataset.state !== live.state) {
+      page.dataset.state = live.state;
+      offer(live);
+    }
     head(live);
     numbers(live);
     tables(live);
     plots(live);
     document.dispatchEvent(new CustomEvent("tickstorm", { detail: live }));
     document.documentElement.dataset.shown = live.state;
+    tick();
   };
+
+  // While no run goes on: what can be started, and what there was.
+  const offer = async (live) => {
+    const between = live.state === "idle" || live.state === "done";
+    at("between").hidden = !between;
+    if (!between) return;
+    try {
+      const found = await (await fetch("tickstorm/between.json", { cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(TIMEOUT_MS) })).json();
+      const before = at("start").elements.profile?.value || live.profile;
+      at("profiles").replaceChildren(...found.profiles.map((p, i) => profileOf(p, p.name === before || (!i && !found.profiles.some((q) => q.name === before)))));
+      rows(at("runs"), found.runs.filter((r) => r.run !== live.run || live.state === "done").map(pastOf), 3, "none in the reports folder");
+    } catch (error) {
+      text(at("start-said"), "what can be started is not known: " + error.message);
+    }
+  };
+  const profileOf = (profile, chosen) => {
+    const label = document.createElement("label"), input = document.createElement("input"), name = document.createElement("b"), more = document.createElement("small");
+    Object.assign(input, { type: "radio", name: "profile", value: profile.name, checked: chosen });
+    name.textContent = profile.name;
+    more.textContent = `${Tickstorm.show(profile.users, "count")} users, ${Math.round(profile.seconds)} s`;
+    label.append(input, name, " ", more, document.createElement("br"), profile.question);
+    return label;
+  };
+  const pastOf = (past) => {
+    const name = cell(past.run), verdict = document.createElement("span"), said = MARKS[past.verdict] ? past.verdict : "";
+    if (past.page) {
+      const link = document.createElement("a");
+      link.href = reportOf(past.run);
+      link.textContent = past.run;
+      name.replaceChildren(link);
+    }
+    verdict.textContent = said ? MARKS[said] + said : "not judged";
+    verdict.className = "verdict " + (said ? said.toLowerCase() : "neutral");
+    return row(name, cell(verdict), cell(said ? past.reason : "tickstorm analyze " + past.run));
+  };
+  at("start").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    at("start-now").disabled = true;
+    text(at("start-said"), "starting …");
+    try {
+      const answer = await fetch("swarm", { method: "POST", credentials: "same-origin", redirect: "manual", body: new URLSearchParams({ run_profile: at("start").elements.profile.value }) });
+      if (answer.type === "opaqueredirect") throw new Error("Locust asks for its login: reload the page");
+      const said = await answer.json().catch(() => ({ success: false, message: "answered " + answer.status }));
+      if (!said.success) throw new Error(said.message);
+      text(at("start-said"), "");
+    } catch (error) {
+      text(at("start-said"), "Not started: " + error.message);
+    }
+    at("start-now").disabled = false;
+  });
   const held = () => document.hidden || at("pause").getAttribute("aria-pressed") === "true";
   const ask = async () => {
     if (!held()) {
       try {
         const since = run && series.t.length ? "?since=" + series.t[series.t.length - 1] : "";
-        const answer = await fetch(`${page.dataset.base}/live.json${since}`, { cache: "no-store", credentials: "same-origin" });
+        const answer = await fetch(`tickstorm/live.json${since}`, { cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(TIMEOUT_MS) });
         if (answer.redirected || !answer.ok) throw new Error("answered " + answer.status);
         const live = await answer.json();
         if (since && live.run !== run) { run = null; series = { t: [] }; setTimeout(ask, 0); return; }
         show(live);
       } catch (error) {
-        text(at("word"), "no answer from Locust");
-        at("word").className = "verdict unknown";
-        text(at("phase"), "asking again each second; " + error.message);
+        console.debug(error.message);  // `tick` says for how long there is no answer
       }
-    }
+    } else asking = performance.now();
     setTimeout(ask, EVERY_MS);
   };
   for (const id of ["follow", "pause"]) {
     at(id).addEventListener("click", (event) => {
       const button = event.currentTarget;
       button.setAttribute("aria-pressed", String(button.getAttribute("aria-pressed") !== "true"));
+      asking = performance.now();
     });
   }
-  const begin = () => (document.documentElement.dataset.drawn === "true" ? ask() : setTimeout(begin, 50));
+  const begin = () => {
+    if (document.documentElement.dataset.drawn !== "true") return setTimeout(begin, 50);
+    asking = performance.now();
+    return ask();
+  };
   addEventListener("DOMContentLoaded", begin);
 })();

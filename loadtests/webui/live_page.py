@@ -15,11 +15,11 @@ from typing import Any
 
 import msgspec
 from bokeh.resources import Resources
-from flask import Blueprint, Response, make_response, request, send_file, url_for
+from flask import Blueprint, Response, make_response, request, send_file
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from loadtests.model.live import Live
+from loadtests.model.live import Between, Live
 from loadtests.model.panels import PANELS, UNSAID
 from loadtests.model.profile.manual_fault import MAX_NOTE, forms
 from loadtests.webui.live_panels import panels_json
@@ -35,8 +35,9 @@ NUMBERS = (
     ("published", "published", "count"),
     ("owed", "owed deliveries", "count"),
     ("delivered", "delivered", "count"),
-    ("lost_so_far", "lost so far", "count"),
-    ("unseen", "unseen", "count"),
+    ("lost_so_far", "lost", "count"),
+    ("overdue", "overdue: late, lost or missed", "count"),
+    ("unseen", "unseen, and may come in time", "count"),
     ("repeated", "repeated", "count"),
     ("not_offered", "not offered", "count"),
     ("latency_ms.p50", "latency p50", "ms"),
@@ -50,11 +51,13 @@ def attach_page(
     live: Callable[[float | None], Live],
     report: Callable[[str], Path | None],
     manual: ManualActions,
+    between: Callable[[], Between],
 ) -> None:
-    """Register `/tickstorm`, its `/live.json`, `/reports/<run>/report.html` and `manual`'s routes in Locust's web UI.
+    """Register `/tickstorm`, what it asks for, `/reports/<run>/report.html` and `manual`'s routes in Locust's web UI.
 
     Call it before the web UI starts, for example from Locust's `init`. `live` is called about once a second for each
-    browser, with the time up to which that browser has the series; `report` gives the file of a run's report or None.
+    browser, with the time up to which that browser has the series; `report` gives the file of a run's report or None;
+    `between` tells what there is while no run goes on, and is called where a browser sees that none does.
     All of it asks for the login where `--web-login` does; `access_guard` stands before it.
     """
     web_ui = environment.web_ui
@@ -62,7 +65,7 @@ def attach_page(
     pages = Blueprint("tickstorm", __name__, url_prefix=f"{base}/tickstorm")
     guarded: Callable[[View], View] = web_ui.auth_required_if_enabled
     # Rendered before any run: in the middle of one it would stop the load generator's hub for a second or two.
-    text = _page(f"{base}/").encode()
+    text = _page().encode()
 
     @pages.route("")
     @guarded
@@ -76,12 +79,17 @@ def attach_page(
         known = since if since is not None and isfinite(since) else None
         return _no_store(Response(msgspec.json.encode(live(known)), mimetype="application/json"))
 
+    @pages.route("/between.json")
+    @guarded
+    def between_json() -> Response:
+        return _no_store(Response(msgspec.json.encode(between()), mimetype="application/json"))
+
     @pages.route("/reports/<run>/report.html")
     @guarded
     def report_page(run: str) -> Response:
         path = report(run) if RUN_ID.fullmatch(run) else None
         if path is None:
-            return make_response(f"There is no report of such a run; see {url_for('.live_page')}.", 404)
+            return make_response("There is no report of such a run.", 404)
         return _no_store(send_file(path.resolve(), mimetype="text/html"))
 
     attach_manual_routes(pages, guarded, manual)
@@ -94,14 +102,13 @@ def _no_store(response: Response) -> Response:
 
 
 @cache
-def _page(base: str) -> str:
-    """The page; it holds nothing of any run, and no token."""
+def _page() -> str:
+    """The page; it holds nothing of any run, no token, and no address but relative ones."""
     shared = resources.files("loadtests.report")  # the look that the report has: data, not code
     own = resources.files("loadtests.webui")
     made = Environment(loader=PackageLoader("loadtests.webui", "."), autoescape=True, undefined=StrictUndefined)
     bokeh = "\n".join(Resources(mode="inline", components=["bokeh"], log_level="error").js_raw)
     text: str = made.get_template("live.html.j2").render(
-        base=base,
         numbers=NUMBERS,
         panels=PANELS,
         unsaid=UNSAID,

@@ -1,16 +1,15 @@
 // What may I do to the run?  Buttons, the form of a fault, notes, the count since a healing; the browser adds the token to every change.
 "use strict";
 (() => {
-  const page = document.querySelector(".page");
   const at = (id) => document.getElementById(id);
   const forms = new Map(JSON.parse(at("forms").textContent).map((form) => [form.kind, form]));
   const known = (v) => typeof v === "number" && Number.isFinite(v);
-  let live = { links: [], services: [], consumers: [], publishers: [], faults: [], planned: 0, now_s: 0, closed: "", test_system: false }, heard = 0;
+  let live = { links: [], services: [], consumers: [], publishers: [], faults: [], planned: 0, now_s: 0, closed: "", refused: {} }, heard = 0;
 
   const post = async (what, body) => {
     let answer;
     try {
-      answer = await fetch(`${page.dataset.base}/${what}`, {
+      answer = await fetch(`tickstorm/${what}`, {
         method: "POST", credentials: "same-origin", cache: "no-store", redirect: "manual",
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify(body),
@@ -23,7 +22,11 @@
     if (!answer.ok) throw new Error(found.error || "answered " + answer.status);
     return found;
   };
+  const SAID_MS = 20_000;
+  let forget = 0;
   const say = (text, bad) => {
+    clearTimeout(forget);
+    forget = setTimeout(() => { at("said").textContent = ""; }, SAID_MS);
     at("said").textContent = text;
     at("said").className = bad ? "bad" : "";
   };
@@ -72,28 +75,34 @@
   };
   const remembered = {};
   const WHERE = { link: () => live.links.map((l) => l.name), consumers: () => [["", "all"], ...live.consumers], publishers: () => [["", "all"], ...live.publishers] };
-  const PLAIN = {
-    latency: "latency: every byte later", bandwidth: "bandwidth: a limited rate", slicer: "slicer: small pieces", down: "down: connections closed, new ones refused",
-    "black-hole": "black-hole: open, but silent", flap: "flap: down and up by turns", reset: "reset: connections torn down",
-  };
+  const refusal = (kind, place) => live.refused[kind] || live.refused[`${kind} ${place}`] || "";
   let opener = null;
   const fill = (kinds, kind, place) => {
     const form = forms.get(kind), fields = at("ask-fields");
     const places = form.place === "service" ? form.places : form.place in WHERE ? WHERE[form.place]() : null;
-    const choice = select(kinds.map((k) => [k, PLAIN[k] || k]), kind);
+    const choice = select(kinds.map((k) => [k, refusal(k, place) ? `${k}: refused` : k]), kind);
+    for (const option of choice.options) option.disabled = Boolean(refusal(option.value, place));
     choice.addEventListener("change", () => { fill(kinds, choice.value, place); at("ask-fields").querySelector("select").focus(); });
     fields.replaceChildren(field("kind", "what", choice));
     if (places) fields.append(field(form.place, form.place === "link" ? "link" : form.place === "service" ? "service" : form.place + " group", select(places, place)));
     for (const of of form.amounts) fields.append(field(of.key, wording(of.key), amount(of)));
     if (form.directions) fields.append(field("direction", "direction", select(["both", "downstream", "upstream"], "both")));
     fields.append(field("for_s", "for how long, in s", amount({ key: "for_s", kind: "number", needed: true, at_least: 0.1, at_most: 86400, offered: FOR_S })));
-    at("ask-lead").textContent = form.destructive && !live.test_system ? "This is destructive, and the profile does not mark its target as a test system: it will be refused." : "";
+    at("ask-help").textContent = form.help;
+    const there = at("ask-fields").querySelector(`[name=${form.place}]`);
+    const judge = () => {
+      const why = refusal(kind, there ? there.value : "");
+      at("ask-lead").textContent = why;
+      at("ask-play").disabled = Boolean(why);
+    };
+    if (there) there.addEventListener("change", judge);
+    judge();
     at("ask-error").textContent = "";
   };
   const ask = (kinds, place, title, from) => {
     opener = from;
     at("ask-title").textContent = title;
-    fill(kinds, kinds[0], place);
+    fill(kinds, kinds.find((kind) => !refusal(kind, place)) || kinds[0], place);
     at("ask").showModal();
     (at("ask-fields").querySelector("input") || at("ask-fields").querySelector("select")).focus();
   };
@@ -178,8 +187,31 @@
   document.addEventListener("tickstorm", (event) => {
     live = event.detail;
     heard = performance.now();
-    for (const button of document.querySelectorAll("[data-kinds], [data-heal], [data-end], #heal-all, #other")) button.disabled = Boolean(live.closed);
+    hands(live.closed);
+    refusals();
     since();
   });
+  document.addEventListener("tickstorm-gone", (event) => event.detail && hands("Locust does not answer"));
+  const hands = (closed) => {
+    for (const button of document.querySelectorAll("[data-kinds], [data-heal], [data-end], #heal-all, #other")) {
+      const { kinds, place } = button.dataset, why = kinds ? kinds.split(" ").map((kind) => refusal(kind, place)) : [""];
+      const reason = closed || (why.every(Boolean) ? why[0] : "");
+      button.disabled = Boolean(reason);
+      if (button.title !== reason) button.title = reason;
+    }
+  };
+  let refusedNow = "";
+  const refusals = () => {
+    const kinds = new Map();
+    for (const [what, why] of Object.entries(live.refused)) {
+      const reason = why.replaceAll(`"${what.split(" ")[0]}"`, "this kind");
+      kinds.set(reason, [...(kinds.get(reason) || []), what]);
+    }
+    const lines = [...kinds].map(([why, whats]) => `Refused in this run: ${whats.join(", ")}. Why: ${why}.`), holder = at("refused");
+    if (refusedNow === lines.join()) return;
+    refusedNow = lines.join();
+    holder.hidden = !lines.length;
+    holder.replaceChildren(...lines.map((line) => Object.assign(document.createElement("li"), { textContent: line })));
+  };
   setInterval(() => live.state === "running" && !document.hidden && since(), 200);
 })();

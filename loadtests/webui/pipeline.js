@@ -12,7 +12,7 @@
   // Boxes are [x, y, width, height]; cards of links are given by their middle.
   const PLANS = {
     wide: {
-      size: [1230, 440], card: [186, 124],
+      size: [1230, 440], card: [204, 124],
       boxes: {
         publisher: [0, 42, 112, 60], redis: [338, 12, 164, 120], gateway: [728, 12, 164, 120], client: [1118, 42, 112, 60],
         producer: [0, 312, 164, 120], postgres: [728, 312, 164, 120], toxiproxy: [1066, 312, 164, 120],
@@ -26,7 +26,7 @@
     narrow: {
       size: [360, 1330], card: [176, 124],
       boxes: {
-        publisher: [110, 0, 140, 40], redis: [92, 192, 176, 120], gateway: [92, 464, 176, 120], client: [110, 736, 140, 40],
+        publisher: [110, 0, 140, 48], redis: [92, 192, 176, 120], gateway: [92, 464, 176, 120], client: [110, 736, 140, 48],
         producer: [0, 806, 176, 120], postgres: [184, 806, 176, 120], toxiproxy: [92, 1206, 176, 120],
       },
       cards: {
@@ -49,6 +49,7 @@
     made.append(...inside);
     return made;
   };
+  const age = () => html("small", { class: "age" });
   const hand = (label, what, data) => {
     const button = html("button", { type: "button", "aria-label": `${label} ${what}` }, label);
     Object.assign(button.dataset, data);
@@ -85,7 +86,7 @@
     const height = plan.size[1] + Math.ceil(extra / plan.columns) * (ch + 10);
     const svg = element("svg", { viewBox: `0 0 ${plan.size[0]} ${height}`, role: "group", "aria-label": "The pipeline, its links and services" });
     const arrow = (id) => element("marker", { id: `arrow-${id}`, viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 12, markerHeight: 12, markerUnits: "userSpaceOnUse", orient: "auto-start-reverse" }, element("path", { d: "M0 0 8 4 0 8z", class: id }));
-    svg.append(element("defs", {}, arrow("open"), arrow("broken"), arrow("coming")));
+    svg.append(element("defs", {}, arrow("open"), arrow("unknown"), arrow("broken"), arrow("coming")));
     for (const link of live.links) {
       const [from, to] = flow(link), a = boxes[from], b = boxes[to], middle = cards[link.name];
       const far = narrow.matches && (link.name === "producer-redis" || link.name === "gateway-postgres");
@@ -94,19 +95,19 @@
         const start = edge(a, middle), end = edge(b, middle);
         group.append(element("path", { class: "line", d: `M${start} L${middle} L${end}`, "marker-end": "url(#arrow-open)" }));
       }
-      const said = { name: html("b", {}, link.name), rate: html("span"), delay: html("span"), state: html("em", {}, "open") };
+      const said = { name: html("b", {}, link.name), rate: html("span"), rateAge: age(), delay: html("span"), delayAge: age(), state: html("em") };
       const buttons = html("div", { class: "hand" }, ...LINK_HANDS.map(([label, kinds]) => hand(label, link.name, { kinds: kinds.join(" "), place: link.name })), hand("heal", link.name, { heal: link.name }));
-      const card = html("div", { class: "linkcard", role: "group", "aria-label": `link ${link.name}` }, html("p", {}, said.name), html("p", {}, said.rate), html("p", {}, said.delay), html("p", {}, said.state), buttons);
+      const card = html("div", { class: "linkcard", role: "group", "aria-label": `link ${link.name}` }, html("p", {}, said.name), html("p", {}, said.rate, said.rateAge), html("p", {}, said.delay, said.delayAge), html("p", {}, said.state), buttons);
       group.append(within(middle[0] - cw / 2, middle[1] - ch / 2, cw, ch, card));
       svg.append(group);
       parts.links.set(link.name, { group, card, ...said, line: group.querySelector(".line") });
     }
     for (const name of names) {
       const [x, y, w, h] = boxes[name], service = live.services.find((s) => s.name === name);
-      const said = { use: html("span"), health: html("span"), state: html("em") };
-      const inside = html("div", { class: service ? "box" : "box people", role: "group", "aria-label": name }, html("p", {}, html("b", {}, PEOPLE[name] || name)), html("p", {}, said.use));
+      const said = { use: html("span"), useAge: age(), health: html("span"), healthAge: age(), state: html("em") };
+      const inside = html("div", { class: service ? "box" : "box people", role: "group", "aria-label": name }, html("p", {}, html("b", {}, PEOPLE[name] || name)), html("p", {}, said.use, said.useAge));
       if (service) {
-        inside.append(html("p", {}, said.health), html("p", {}, said.state), html("div", { class: "hand" }, ...SERVICE_HANDS.map((kind) => hand(kind, name, { kinds: kind, place: name }))));
+        inside.append(html("p", {}, said.health, said.healthAge), html("p", {}, said.state), html("div", { class: "hand" }, ...SERVICE_HANDS.map((kind) => hand(kind, name, { kinds: kind, place: name }))));
       }
       svg.append(within(x, y, w, h, inside));
       parts.services.set(name, { box: inside, ...said });
@@ -118,25 +119,39 @@
     if (node.textContent !== value) node.textContent = value;
     if (title !== undefined && node.title !== title) node.title = title;
   };
+  // A figure stands with its age, or is a dash: also where it, or the second that it is of, began before the fault of now.
+  const figure = (value, shown, atAge, title = "", faults = [], live = null, lasts = 0) => {
+    const before = live && faults.some((f) => BROKEN.has(f.state) && known(f.from_s) && live.now_s - atAge - lasts < f.from_s);
+    if (value === null || !known(atAge)) return { text: "–", title: "not known now" };
+    return before ? { text: "–", title: "what is known is from before the fault" } : { text: shown, age: atAge, title };
+  };
+  const put = (node, ageNode, found) => {
+    text(node, found.text, found.title || "");
+    if (!known(found.age)) { delete ageNode.dataset.age; text(ageNode, ""); return; }
+    ageNode.dataset.short = "";
+    ageNode.dataset.age = found.age;
+  };
   const OLD_S = 3;
   const SAW = { silent: "no answer", "no connect": "no answer" };
   const probed = (link) => {
     if (!link.probe) return null;
-    const seen = known(link.probe_ms) ? Tickstorm.show(link.probe_ms, "ms") : SAW[link.probe] || link.probe;
-    const old = link.probe_age_s > OLD_S, ago = `${link.probe_age_s.toFixed(0)} s ago`;
-    return { broken: !known(link.probe_ms) && !old, old, text: old ? `${seen}, ${ago}` : seen, title: `last ping of the injector through this link, ${ago}` };
+    const answered = known(link.probe_ms), old = link.probe_age_s > OLD_S;
+    const seen = answered ? Tickstorm.show(link.probe_ms, "ms") : SAW[link.probe] || link.probe;
+    return { answered, broken: !answered && !old, old, seen, age: link.probe_age_s, title: "last ping of the injector through this link" };
   };
-  const delayOf = (link, faults) => {
-    const probe = probed(link), shown = probe && [probe.text, probe.title];
+  const delayOf = (link, faults, live) => {
+    const probe = probed(link), shown = probe && figure(probe.seen, probe.seen, probe.age, probe.title, probe.answered ? faults : [], live);
     if (probe && probe.broken) return shown;
-    return measured(faults) || (known(link.delay_ms) ? [`${Tickstorm.show(link.delay_ms, "ms")} p50`, link.delay_is] : shown || ["delay not measured", ""]);
-  };
-  const measured = (faults) => {
-    for (const f of faults) if (f.state === "active" && known(f.effective.latency_ms)) return [`+${Tickstorm.show(f.effective.latency_ms, "ms")} measured`, `each way, by the probe of ${f.name}`];
-    return null;
+    const measured = faults.find((f) => f.state === "active" && known(f.effective.latency_ms) && known(f.from_s));
+    if (measured) return { text: `+${Tickstorm.show(measured.effective.latency_ms, "ms")} measured`, age: live.now_s - measured.from_s, title: `each way, by the probe of ${measured.name}` };
+    if (link.delay_is) {
+      const found = known(link.delay_ms) ? figure(link.delay_ms, `${Tickstorm.show(link.delay_ms, "ms")} p50`, link.age_s, link.delay_is, faults, live, 1) : null;
+      if (found && known(found.age)) return found;
+    }
+    return shown || { text: "delay not measured" };
   };
   const WORD = { down: "cut", "black-hole": "silent", reset: "reset", flap: "flapping", latency: "slow", bandwidth: "slow", slicer: "sliced", kill: "killed", pause: "paused", restart: "restarting", failover: "switched over" };
-  const BROKEN = new Set(["announced", "active", "not lifted"]);
+  const BROKEN = new Set(["announced", "active", "not lifted"]), STOPS = new Set(["kill", "pause", "restart"]);
   const state = (faults, live) => {
     const now = faults.filter((f) => BROKEN.has(f.state));
     if (now.length) return ["broken", now.map((f) => (f.state === "not lifted" ? "not lifted: " : "") + (WORD[f.kind] || f.kind)).join(", "), now];
@@ -145,41 +160,60 @@
     const back = faults.filter((f) => f.state === "healed" && known(f.to_s) && f.fresh < live.planned && live.now_s - f.to_s < (f.limit_s || 30));
     return back.length ? ["coming", "recovering", back] : ["open", "", []];
   };
-  // Faults in force say what is asked; without one, the probe says what is.
+  const of = (name, live) => live.faults.filter((f) => f.link === name);
+  const isDown = (name, live) => live.services.some((s) => s.name === name && s.ended) || of(name, live).some((f) => BROKEN.has(f.state) && STOPS.has(f.kind));
+  // Faults in force say what is asked; without one, the probe says what is, and without an answer of late nobody knows.
   const linkState = (link, live) => {
-    const found = state(live.faults.filter((f) => f.link === link.name), live), probe = probed(link);
-    return found[0] !== "broken" && probe && probe.broken ? ["broken", probe.text, found[2]] : found;
+    const found = state(of(link.name, live), live), probe = probed(link);
+    if (found[0] === "broken") return found;
+    if (probe && probe.broken) return ["broken", probe.seen, found[2]];
+    const down = [link.client, link.server].find((name) => isDown(name, live));
+    if (down) return ["broken", `${down} is down`, found[2]];
+    if (found[0] === "coming") return found;
+    return probe && !probe.old ? ["open", "open", []] : ["unknown", "not known", []];
   };
+  const serviceState = (service, live) => {
+    const found = state(of(service.name, live), live);
+    if (found[0] === "broken") return found;
+    if (service.ended) return ["broken", service.ended, found[2]];
+    if (service.healthy === false && service.health_age_s <= OLD_S) return ["broken", "no good answer", found[2]];
+    return found;
+  };
+  let gone = false;
   const show = (live) => {
     document.getElementById("closed").hidden = !live.closed;
     text(document.getElementById("closed"), live.closed ? "Nothing can be played now: " + live.closed + "." : "");
-    if (!live.links.length) return;
+    if (!live.links.length) { holder.replaceChildren(); drawn = ""; return; }
     build(live);
     for (const link of live.links) {
-      const part = parts.links.get(link.name), [kind, word, faults] = linkState(link, live);
+      const part = parts.links.get(link.name), [kind, word, faults] = gone ? ["unknown", "not known", []] : linkState(link, live);
+      const down = isDown(link.client, live) || isDown(link.server, live), here = of(link.name, live);
       part.group.setAttribute("class", "link " + kind);
       part.card.className = "linkcard " + kind;
       if (part.line) part.line.setAttribute("marker-end", `url(#arrow-${kind})`);
-      text(part.rate, known(link.rate_per_s) ? `${Tickstorm.show(Math.round(link.rate_per_s), "count")} /s ${link.rate_is}` : "rate not measured", link.rate_is);
-      text(part.delay, ...delayOf(link, faults));
-      text(part.state, word || "open", faults.map((f) => f.name).join(", "));
+      const rate = known(link.rate_per_s) && !down ? `${Tickstorm.show(Math.round(link.rate_per_s), "count")} /s ${link.rate_is}` : null;
+      put(part.rate, part.rateAge, link.rate_is ? figure(rate, rate, link.age_s, link.rate_is, here, live, 1) : { text: "rate not measured" });
+      put(part.delay, part.delayAge, delayOf(link, here, live));
+      text(part.state, word, faults.map((f) => f.name).join(", "));
       part.state.className = kind;
     }
     for (const service of live.services) {
-      const part = parts.services.get(service.name), [kind, word, faults] = state(live.faults.filter((f) => f.link === service.name), live);
+      const part = parts.services.get(service.name), here = of(service.name, live), [kind, word, faults] = gone ? ["unknown", "", []] : serviceState(service, live);
       part.box.className = "box " + kind;
-      const use = [known(service.memory_mb) ? Tickstorm.show(service.memory_mb, "mb") : "", known(service.cpu_percent) ? Tickstorm.show(Math.round(service.cpu_percent), "count") + " % CPU" : ""].filter(Boolean);
-      text(part.use, use.join(", ") || "not sampled now");
-      if (service.name === "toxiproxy") text(part.health, "every link passes it");
-      else text(part.health, service.healthy === null ? "" : service.healthy ? `health in ${Tickstorm.show(service.health_ms, "ms")}` : "health: no good answer");
+      const use = [known(service.memory_mb) ? Tickstorm.show(service.memory_mb, "mb") : "", known(service.cpu_percent) ? Tickstorm.show(Math.round(service.cpu_percent), "count") + " % CPU" : ""].filter(Boolean).join(", ");
+      put(part.use, part.useAge, figure(use || null, use, service.read_age_s, "memory and CPU, last read", here, live));
+      const health = service.healthy === null ? null : service.healthy ? `health in ${Tickstorm.show(service.health_ms, "ms")}` : "no good answer";
+      put(part.health, part.healthAge, service.name === "toxiproxy" ? { text: "every link passes it" } : health === null ? { text: "" }
+        : figure(health, health, service.health_age_s, "its health page, last asked", service.healthy ? here : [], live));
       text(part.state, word, faults.map((f) => f.name).join(", "));
       part.state.className = kind;
     }
     const people = { publisher: `${live.publishing} write`, client: `${live.connected} of ${live.planned}` };
-    for (const [name, said] of Object.entries(people)) if (parts.services.has(name)) text(parts.services.get(name).use, said);
+    for (const [name, said] of Object.entries(people)) if (parts.services.has(name)) put(parts.services.get(name).use, parts.services.get(name).useAge, { text: said, age: 0 });
   };
 
   let latest = null;
-  document.addEventListener("tickstorm", (event) => { latest = event.detail; show(latest); });
+  document.addEventListener("tickstorm", (event) => { latest = event.detail; gone = false; show(latest); });
+  document.addEventListener("tickstorm-gone", (event) => { gone = event.detail; if (latest) show(latest); });
   narrow.addEventListener("change", () => latest && show(latest));
 })();

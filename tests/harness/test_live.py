@@ -18,6 +18,8 @@ from loadtests.model.records import (
     Record,
     RouteSet,
     Samples,
+    ServiceEnded,
+    Settled,
     Subscription,
 )
 from loadtests.tally.histogram import bucket_of
@@ -62,6 +64,22 @@ def published(route: int, first: int, last: int, due_slice: int) -> Published:
     return Published(
         stream=[stream], due_slice=[due_slice], sent_slice=[due_slice], first=[first], last=[last], bytes=[1]
     )
+
+
+def told(at_s: float) -> HarnessSecond:
+    return HarnessSecond(
+        at_ns=round(at_s * NS_PER_S), cpu_percent=30.0, rss_bytes=80_000_000, hub_lag_p99_ns=0, hub_lag_max_ns=0,
+        connected=2, publishing=1, messages=0, reads=0, read_delay_p99_ns=-1, saturated=False,
+    )  # fmt: skip
+
+
+def received(due_s: float, received_s: float, unique: int) -> Consumed:
+    histogram = ([bucket_of(5_000_000)], [unique])
+    due, at = (round(s * NS_PER_S) // SLICE_NS for s in (due_s, received_s))
+    return Consumed(
+        group=0, due_slice=due, received_slice=at, clock="read", unique=unique, repeated=0, bytes=1, latency=histogram,
+        negative=0,
+    )  # fmt: skip
 
 
 BASE = {"state": "running", "phase": "baseline", "plan_s": 10.0, "planned": 2, "connected": 2, "publishing": 1}
@@ -109,17 +127,95 @@ def test_deliveries_gaps_faults_and_samples_show() -> None:
             at_ns=NS_PER_S, cpu_percent=30.0, rss_bytes=80_000_000, hub_lag_p99_ns=0, hub_lag_max_ns=0, connected=2,
             publishing=1, messages=40, reads=40, read_delay_p99_ns=-1, saturated=False,
         ),
+        told(2.1),
     )  # fmt: skip
-    live = fold.live(2 * NS_PER_S, BASE)
+    live = fold.live(round(2.5 * NS_PER_S), BASE)
     assert (live.delivered, live.repeated, live.lost_so_far, live.not_offered) == (40, 2, 3, 3)
     assert live.series["delivered"] == [0, 40]
     assert live.series["connected"] == [None, 2]
     assert live.memory_mb["gateway"] == 50.0
+    assert (live.read_age_s["gateway"], live.age_s) == (1.5, 0.5)
     assert live.cpu_percent["load generator worker-0"] == 30.0
     assert [(f.name, f.state, f.from_s, f.to_s, f.proved) for f in live.faults] == [("cut", "healed", 2.0, 3.0, True)]
     assert live.latency_ms["p50"] is not None
     assert abs(live.latency_ms["p50"] - 5.0) < 0.05
     assert live.latency_ms["p99"] is None  # forty samples carry no 99th percentile
+
+
+PER_S = NS_PER_S // SLICE_NS
+FOLLOWED = (RouteSet(index=0, routes=[0]), subscribed(0, "confirmed"), subscribed(1, "confirmed"))
+
+
+def test_what_is_replayed_after_a_cut_leaves_its_hole_and_makes_a_spike() -> None:
+    fold = folded(
+        *FOLLOWED,
+        *(published(0, 10 * s, 10 * s + 9, s * PER_S) for s in range(6)),
+        *(received(s, s, 20) for s in (0, 1, 4, 5)),
+        *(received(s, 4, 20) for s in (2, 3)),
+        *(told(s + 0.1) for s in range(1, 7)),
+    )
+    live = fold.live(round(6.5 * NS_PER_S), BASE)
+    assert live.series["delivered"] == [20, 20, 0, 0, 60, 20]
+    assert live.series["unseen"] == [0, 0, 20, 40, 0, 0]
+    assert (live.owed, live.delivered, live.unseen, live.overdue) == (120, 120, 0, 0)
+
+
+def test_what_is_late_no_more_is_unseen_no_more() -> None:
+    """One message to two consumers never comes: it is owed, and unseen for the delivery limit of two seconds."""
+    fold = folded(*FOLLOWED, published(0, 0, 9, 0), received(0, 0, 18), told(1.1))
+    early = fold.live(round(1.5 * NS_PER_S), BASE)
+    fold.take("worker-0", b"".join(pack(1, [told(s + 0.1) for s in range(2, 6)])))
+    late = fold.live(round(5.5 * NS_PER_S), BASE)
+    assert (early.owed, early.delivered, early.unseen, early.overdue) == (20, 18, 2, 0)
+    assert (late.owed, late.delivered, late.unseen, late.overdue) == (20, 18, 0, 2)
+    assert late.series["unseen"] == [2, 2, 0, 0, 0]
+
+
+def test_a_failed_publish_is_owed_to_nobody_and_an_unknown_one_where_it_comes() -> None:
+    stream = pack_stream(0, 0, 0)
+    fold = folded(
+        *FOLLOWED,
+        published(0, 0, 9, 0),
+        published(0, 10, 19, PER_S),
+        Settled(stream=[stream], first=[8], last=[11], outcome=["FAILED"], at_ns=[NS_PER_S]),
+        Settled(stream=[stream], first=[12], last=[13], outcome=["UNKNOWN"], at_ns=[NS_PER_S]),
+        received(0, 0, 16),
+        received(1, 1, 14),  # one of those whose outcome is unknown came all the same
+        *(told(s + 0.1) for s in range(1, 7)),
+    )
+    live = fold.live(round(6.5 * NS_PER_S), BASE)
+    assert (live.published, live.owed, live.delivered) == (20, 30, 30)
+    assert (live.unseen, live.overdue, live.lost_so_far) == (0, 0, 0)
+
+
+def test_a_second_is_known_once_every_process_has_told_of_it() -> None:
+    fold = folded(*FOLLOWED, received(1, 1, 40), told(1.3), told(2.1))
+    fold.take("worker-1", b"".join(pack(0, [told(1.3)])))
+    links = ("client-gateway",)
+    (link,), _ = fold.pipeline(round(2.5 * NS_PER_S), links)  # worker-1 may have something of it
+    assert (link.rate_per_s, link.age_s) == (0, 1.5)
+    assert fold.live(round(2.5 * NS_PER_S), BASE).series["delivered"] == [0, None]
+    fold.take("worker-1", b"".join(pack(1, [told(2.3)])))
+    (link,), _ = fold.pipeline(round(2.5 * NS_PER_S), links)
+    assert (link.rate_per_s, link.age_s) == (40, 0.5)
+    (link,), _ = fold.pipeline(9 * NS_PER_S, links)  # nobody has told for long
+    assert (link.rate_per_s, link.delay_ms, link.age_s) == (None, None, None)
+    (link,), services = fold.pipeline(None, links)  # the run is over
+    assert (link.rate_per_s, link.probe) == (None, "")
+    assert all(service.memory_mb is None for service in services)
+
+
+def test_a_service_that_ended_has_no_figures_until_another_process_of_it_is_read() -> None:
+    fold = folded(
+        Samples(source="gateway", at_ns=NS_PER_S, metric=["rss_bytes", "cpu_percent"], value=[5e7, 12.5]),
+        ServiceEnded(service="gateway", at_ns=2 * NS_PER_S, what="ended by SIGKILL"),
+    )
+    gateway = fold.pipeline(3 * NS_PER_S, ("client-gateway",))[1][0]
+    assert (gateway.ended, gateway.memory_mb, gateway.read_age_s) == ("ended by SIGKILL", None, None)
+    again = Samples(source="gateway", at_ns=4 * NS_PER_S, metric=["rss_bytes"], value=[6e7])
+    fold.take("main", b"".join(pack(0, [again])))
+    gateway = fold.pipeline(5 * NS_PER_S, ("client-gateway",))[1][0]
+    assert (gateway.ended, gateway.memory_mb, gateway.read_age_s) == ("", 60.0, 1.0)
 
 
 def test_a_long_run_keeps_what_is_drawn_and_forgets_the_rest() -> None:

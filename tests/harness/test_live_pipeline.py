@@ -7,7 +7,7 @@ from pathlib import Path
 from loadtests.harness.live_pipeline import LiveFaults, links_and_services
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.profile.reading import read_profile
-from loadtests.model.records import FaultStep, FirstAfter, Note
+from loadtests.model.records import FaultStep, FirstAfter, Note, PathProbe
 
 SHIPPED = Path(__file__).parents[2] / "profiles" / "locust-quick.toml"
 PROFILE = read_profile(SHIPPED.read_text("utf-8"), file="quick").profile
@@ -92,15 +92,8 @@ def test_only_what_the_user_wrote_is_a_note() -> None:
 
 
 def test_the_picture_says_nothing_that_nobody_measured() -> None:
-    links, services = links_and_services(
-        ("publisher-redis", "gateway-redis", "client-gateway", "gateway-postgres", "odd"),
-        {"published": 10.0, "received": 90.0},
-        1.5,
-        {"gateway": 70.0},
-        {},
-        (2.0, True),
-        2,
-    )
+    names = ("publisher-redis", "gateway-redis", "client-gateway", "gateway-postgres", "odd")
+    links, services = links_and_services(names, {"published": 10.0, "received": 90.0}, 1.5, 2, age_s=0.5)
     assert [(link.rate_per_s, link.delay_ms) for link in links] == [
         (10.0, None),
         (10.0, None),
@@ -108,7 +101,31 @@ def test_the_picture_says_nothing_that_nobody_measured() -> None:
         (None, None),
         (None, None),
     ]
-    shown = {service.name: service for service in services}
-    assert set(shown) == {"redis", "gateway", "postgres", "odd", "toxiproxy"}
-    assert (shown["gateway"].memory_mb, shown["gateway"].health_ms, shown["redis"].health_ms) == (70.0, 2.0, None)
-    assert shown["postgres"].cpu_percent is None
+    assert {link.age_s for link in links} == {0.5}
+    assert {service.name for service in services} == {"redis", "gateway", "postgres", "odd", "toxiproxy"}
+    health = PathProbe(what="health", at_ns=3 * S, took_ns=2_000_000, ok=True)
+    gateway, redis = (fold(health).looked_at(name, 4 * S, 70.0, None, S) for name in ("gateway", "redis"))
+    assert (gateway.memory_mb, gateway.cpu_percent, gateway.read_age_s) == (70.0, None, 3.0)
+    assert (gateway.health_ms, gateway.healthy, gateway.health_age_s) == (2.0, True, 0.998)
+    assert (redis.health_ms, redis.healthy, redis.health_age_s) == (None, None, None)
+
+
+def test_nothing_passes_to_a_subscriber_that_is_not_there() -> None:
+    (link,), _ = links_and_services(("gateway-redis",), {"published": 10.0}, None, 0)
+    assert (link.rate_per_s, link.rate_is) == (0, "to 0 subscribers")
+
+
+def test_a_recovery_is_over_when_all_are_fresh_or_its_limit_is() -> None:
+    healed = T0 + 4 * S
+    found = fold(step("x", "active", 2))
+    assert found.disturbed(T0 + 3 * S, 2) == "fault"
+    found.add(step("x", "lifted", 4), T0)
+    found.add(FirstAfter(healed_ns=healed, kind=["fresh"], consumer=[0], at_ns=[healed + S]), T0)
+    limit_s = PROFILE.recovery.limit_s
+    assert found.disturbed(healed + 2 * S, 2) == "recovery"
+    assert found.disturbed(healed + round((limit_s + 1) * S), 2) is None
+    found.add(FirstAfter(healed_ns=healed, kind=["fresh"], consumer=[1], at_ns=[healed + 2 * S]), T0)
+    assert found.disturbed(healed + 2 * S, 2) is None
+    found.add(step("y", "active", 5), T0)
+    found.add(step("y", "not lifted", 6), T0)
+    assert found.disturbed(T0 + 60 * S, 2) == "fault"

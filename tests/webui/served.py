@@ -1,19 +1,29 @@
 """A real web UI of Locust with the live page in it; as a program it is told on its input what the run has come to.
 
-`running` begins it anew, `done` ends it with a verdict, `idle` forgets it, `healing` is a recovery, `refuse` refuses
-all that is asked until the next word; each word is said again once it holds, and the end of the input ends the program.
+`running` begins it anew, `cut` is a cut of a second ago, `dead` a gateway that ended by itself, `done` a verdict,
+`idle` forgets the run, `healing` is a recovery, `refuse` refuses all that is asked until the next word; each word is
+said again once it holds, and the end of the input ends the program.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from loadtests.model.live import Live, LiveFault, LiveLink, LiveNote, LiveService
+from loadtests.model.live import (
+    Between,
+    Live,
+    LiveFault,
+    LiveLink,
+    LiveNote,
+    LiveService,
+    OfferedProfile,
+    PastRun,
+)
 from loadtests.model.profile.manual_fault import ManualFaultRefused
 from loadtests.model.stackwire import LINKS, SERVICES
 
@@ -25,6 +35,25 @@ PROBES: dict[str, dict[str, Any]] = {
     "client-gateway": {"probe": "answer", "probe_ms": 402.0, "probe_age_s": 0.4},
 }
 """What the injector's pings saw; the link that is left out was never asked."""
+
+
+BETWEEN = Between(
+    profiles=[
+        OfferedProfile(name="quick", question="Does it work at all?", users=52, seconds=20),
+        OfferedProfile(name="burst", question="What does a <b>burst</b> of events do?", users=400, seconds=75),
+    ],
+    runs=[
+        PastRun(
+            run="20260105-093012-resilience-7f3a",
+            profile="resilience",
+            verdict="FAIL",
+            reason="12 <i>lost</i>",
+            page=True,
+        ),
+        PastRun(run="20260104-101500-burst-11aa", profile="burst", verdict="PASS", reason="all 47 checks passed"),
+        PastRun(run="20260103-120000-burst-22bb"),
+    ],
+)
 
 
 def running(now: float = 42.0) -> Live:
@@ -45,7 +74,10 @@ def running(now: float = 42.0) -> Live:
         owed=842_200,
         delivered=741_822,
         lost_so_far=811,
-        unseen=100_378,
+        overdue=378,
+        unseen=100_000,
+        age_s=1.2,
+        read_age_s={"gateway": 0.4, "redis": 0.6},
         latency_ms={"p50": 1.51, "p95": 3.4, "p99": None},
         memory_mb={"gateway": 82.4, "redis": 12.3},
         cpu_percent={"gateway": 23.1, "worker 1": 41.0},
@@ -95,11 +127,22 @@ def running(now: float = 42.0) -> Live:
                 server=name.rpartition("-")[2],
                 rate_per_s=100.0 if name == "publisher-redis" else None,
                 rate_is="published" if name == "publisher-redis" else "",
+                age_s=1.2,
                 **PROBES.get(name, {}),
             )
             for name in LINKS
         ],
-        services=[LiveService(name=name, memory_mb=12.3, cpu_percent=7.0) for name in SERVICES],
+        services=[
+            LiveService(
+                name=name,
+                memory_mb=12.3,
+                cpu_percent=7.0,
+                read_age_s=0.4,
+                **({"health_ms": 2.5, "healthy": True, "health_age_s": 0.8} if name == "gateway" else {}),
+            )
+            for name in SERVICES
+        ],
+        refused=dict.fromkeys(("kill", "pause"), "it is destructive, and this is no test system"),
         consumers=["plain"],
         publishers=["detector"],
         notes=[LiveNote(at_s=12.0, text="<i>now</i> with the new build")],
@@ -169,7 +212,7 @@ class Served:
         self.guard = AccessGuard(bound="127.0.0.1", port=0, login="/login")
         self.guard.attach(self.ui.app)
 
-        attach_page(self.environment, lambda since_s: self.live, self.reports.get, self.manual)
+        attach_page(self.environment, lambda since_s: self.live, self.reports.get, self.manual, lambda: BETWEEN)
         decorate(self.environment, list, self.state)
 
     def state(self) -> dict[str, Any]:
@@ -202,8 +245,47 @@ class Served:
 def finished() -> Live:
     """The same run after its verdict."""
     return msgspec.structs.replace(
-        running(128.0), state="done", verdict="FAIL", reasons=["12 lost"], report="/tickstorm/reports/any/report.html"
+        running(128.0),
+        state="done",
+        verdict="FAIL",
+        reasons=["12 lost"],
+        report="/tickstorm/reports/any/report.html",
+        phase="end",
+        judged=True,
+        owed=842_100,
+        delivered=842_088,
+        lost_so_far=12,
+        overdue=0,
+        unseen=0,
     )
+
+
+def cut() -> Live:
+    """The same run a second after its link to the gateway was cut by hand: whatever was counted is from before."""
+    live = running(43.0)
+    fault = msgspec.structs.replace(live.faults[1], kind="down", link="client-gateway", from_s=42.0, asked={})
+    links = [
+        msgspec.structs.replace(
+            link, rate_per_s=3400.0, rate_is="received", delay_ms=5.07, delay_is="p50", probe_age_s=1.4
+        )
+        if link.name == "client-gateway"
+        else link
+        for link in live.links
+    ]
+    fault = msgspec.structs.replace(fault, effective={})
+    return msgspec.structs.replace(live, phase="fault", links=links, faults=[live.faults[0], fault, live.faults[2]])
+
+
+def dead() -> Live:
+    """The same run when its gateway has ended by itself; the links were open when they were last asked."""
+    live = running()
+    gateway = LiveService(name="gateway", ended="ended by SIGKILL", healthy=False, health_age_s=0.5)
+    links = [
+        msgspec.structs.replace(link, probe="answer", probe_ms=1.0, probe_age_s=0.4, rate_per_s=5899.0)
+        for link in live.links
+    ]
+    services = [gateway if service.name == "gateway" else service for service in live.services]
+    return msgspec.structs.replace(live, links=links, services=services, faults=[live.faults[0], live.faults[2]])
 
 
 def healing() -> Live:
@@ -211,6 +293,16 @@ def healing() -> Live:
     live = running(46.2)
     slow = msgspec.structs.replace(live.faults[1], state="healed", to_s=45.1, fresh=120, fresh_s=46.0, limit_s=30.0)
     return msgspec.structs.replace(live, faults=[live.faults[0], slow])
+
+
+TOLD: dict[str, Callable[[], Live]] = {
+    "running": running,
+    "cut": cut,
+    "dead": dead,
+    "healing": healing,
+    "done": finished,
+    "idle": Live,
+}
 
 
 def main(folder: str) -> None:
@@ -224,8 +316,8 @@ def main(folder: str) -> None:
         word = line.strip()
         refusal = ManualFaultRefused("not allowed", "this is no test system") if word == "refuse" else None
         served.manual.refusal = refusal
-        if word != "refuse":
-            served.live = {"running": running, "done": finished, "idle": Live, "healing": healing}[word]()
+        if word in TOLD:
+            served.live = TOLD[word]()
         print(word, flush=True)
     served.close()
 

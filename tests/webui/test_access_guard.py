@@ -234,7 +234,7 @@ def test_nothing_is_changed_without_the_printed_token(served: Served, path: str,
 def test_the_printed_address_brings_the_token_once_and_hides_it(served: Served) -> None:
     client = served.client
     answer = client.get(f"/tickstorm?token={served.guard.token}&a=1")
-    assert (answer.status_code, answer.headers["Location"]) == (303, "/tickstorm?a=1")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "tickstorm?a=1")  # relative: a proxy has a path
     cookie = answer.headers["Set-Cookie"]
     assert all(word in cookie for word in ("HttpOnly", "SameSite=Strict", "Path=/"))
     assert client.post("/tickstorm/note", json={"text": "look"}).status_code == 200

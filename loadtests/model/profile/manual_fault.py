@@ -64,7 +64,7 @@ def fault_by_hand(profile: Profile, asked: Mapping[str, Any], moment: Moment) ->
         fault = fault_of({"name": _name(moment), "at_s": 0.0, **asked})
     except ValidationError as error:
         raise ManualFaultRefused("bad", "; ".join(_sentences(error))) from None
-    _allowed(profile, fault, moment)
+    _allowed(profile, fault, moment.links)
     _timely(profile, fault, moment)
     at_ns = max(moment.now_ns + LEAD_NS, moment.from_ns or 0)
     planned = PlannedFault(
@@ -95,7 +95,37 @@ def _name(moment: Moment) -> str:
     return f"by-hand-{number}"
 
 
-def _allowed(profile: Profile, fault: Fault, moment: Moment) -> None:
+def refusals(profile: Profile, links: Collection[str]) -> dict[str, str]:
+    """Why a run never plays a kind by hand: by its name, with a place behind it where only that place is refused."""
+    found: dict[str, str] = {}
+    for kind in KINDS.values():
+        places = kind.services if kind.place == "service" else tuple(links) if kind.place == "link" else ("",)
+        amounts = {name: _some(key) for name, key in kind.needs.items()}
+        why: dict[str, str] = {}
+        for place in places:
+            asked = {"name": "by-hand", "at_s": 0.0, "for_s": 3600, "kind": kind.name, **amounts}
+            try:
+                _allowed(profile, fault_of(asked | ({kind.place: place} if place else {})), links)
+            except ManualFaultRefused as error:
+                if error.why == "not allowed":
+                    why[place] = str(error)
+            except ValidationError:  # an amount that `_some` does not know: the asking says more
+                continue
+        if why and len(why) == len(places):
+            found[kind.name] = next(iter(why.values()))
+        else:
+            found |= {f"{kind.name} {place}": text for place, text in why.items()}
+    return found
+
+
+def _some(key: Key) -> Any:
+    """Any value that a key may have."""
+    if key.offered is not None:
+        return key.offered
+    return key.choices[0] if key.choices else key.limits.get("ge", key.limits.get("le", 1))
+
+
+def _allowed(profile: Profile, fault: Fault, links: Collection[str]) -> None:
     kind = KINDS[fault.kind]
     if kind.destructive and not profile.target.test_system:
         raise ManualFaultRefused(
@@ -115,8 +145,8 @@ def _allowed(profile: Profile, fault: Fault, moment: Moment) -> None:
         raise ManualFaultRefused(
             "not allowed", f'"{fault.kind}" is a switch of the reference target: it needs the local stack'
         )
-    if kind.place == "link" and fault.link not in moment.links:
-        known = ", ".join(sorted(moment.links)) or "none"
+    if kind.place == "link" and fault.link not in links:
+        known = ", ".join(sorted(links)) or "none"
         raise ManualFaultRefused("bad", f'link: "{fault.link}" is not known, known are: {known}')
     for place, names in groups_of(profile).items():
         name = getattr(fault, place)
@@ -197,7 +227,7 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     place: str
     places: list[str]
-    destructive: bool
+    help: str
     directions: bool
     amounts: list[Amount]
 
@@ -209,7 +239,7 @@ def forms() -> list[Form]:
             kind=kind.name,
             place=kind.place,
             places=list(kind.services),
-            destructive=kind.destructive,
+            help=kind.help,
             directions=kind.directions,
             amounts=[_amount(name, name in kind.needs, key) for name, key in kind.keys.items()],
         )
