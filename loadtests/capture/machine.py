@@ -15,7 +15,7 @@ import psutil
 
 from loadtests.capture.findings import Finding
 from loadtests.model.profile.profile import Profile
-from loadtests.model.profile.rules import memory_mb
+from loadtests.model.profile.rules import history_mb, memory_mb
 from loadtests.model.user_kinds import wanted
 
 SPARE_DESCRIPTORS = 128
@@ -35,7 +35,7 @@ def machine_findings(profile: Profile | None, folder: Path) -> Iterator[Finding]
     yield descriptors(profile)
     yield idle_cpu()
     yield free_memory(profile)
-    yield disk_space(folder)
+    yield disk_space(folder, profile)
     yield clock_source()
     yield versions()
 
@@ -102,18 +102,21 @@ def free_memory(profile: Profile | None) -> Finding:
     return Finding(check="memory", level="warn", text=text, remedy="Free some, or take fewer consumers or symbols.")
 
 
-def disk_space(folder: Path) -> Finding:
+def disk_space(folder: Path, profile: Profile | None = None) -> Finding:
     """Where the history will lie; a folder that is not there yet is made on its nearest parent's disk."""
     place = folder.absolute()
     while not place.exists() and place != place.parent:
         place = place.parent
     free_mb = psutil.disk_usage(str(place)).free // 1_000_000
-    text = f"Disk: {free_mb:,} MB free for histories and reports."
+    needed_mb = 0 if profile is None else history_mb(profile)
+    text = f"Disk: {free_mb:,} MB free for histories and reports" + (
+        f"; the history of {profile.name} takes about {needed_mb:,} MB." if profile is not None else "."
+    )
     if not os.access(place, os.W_OK):
         return Finding(check="disk", level="bad", text="Disk: the reports folder cannot be written.", remedy="")
-    if free_mb >= HISTORY_MB:
+    if free_mb >= HISTORY_MB + needed_mb:
         return Finding(check="disk", level="ok", text=text)
-    return Finding(check="disk", level="warn", text=text, remedy="Delete old runs: a run under faults takes megabytes.")
+    return Finding(check="disk", level="warn", text=text, remedy="Delete old runs, or run for a shorter time.")
 
 
 def clock_source() -> Finding:

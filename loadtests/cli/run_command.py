@@ -30,10 +30,13 @@ from loadtests.harness.stack_lock import LENT, StackHold
 from loadtests.harness.target import resolve
 from loadtests.inject.startup_sweep import heal
 from loadtests.model.errors import BadInput, HarnessError
+from loadtests.model.profile.rules import history_mb
 from loadtests.model.results import Verdict, from_json
 from loadtests.stack.folder import stack_folder
 
 END_S = 20.0
+TOLD_MB = 50
+"""A history that takes so much is told before the run."""
 
 
 def run_profile(
@@ -48,6 +51,9 @@ def run_profile(
             err.print(f"relaxed: {key} = {value} ({source})", markup=False)
         if key.startswith(REPLAYS):
             err.print(f"replay: {json.loads(value)}", markup=False)
+    if (takes_mb := history_mb(loaded.profile)) >= TOLD_MB:
+        hours = (loaded.profile.run.warm_up_s + loaded.profile.run.duration_s) / 3600
+        err.print(f"history: about {takes_mb:,} MB in {hours:.1f} h", markup=False)
     if web_port is not None and not _is_free(web_port):
         raise BadInput(f"--web-port {web_port}: in use; choose another")
     refuse_few_descriptors(loaded.profile, processes=max(workers, 1))

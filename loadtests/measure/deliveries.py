@@ -182,13 +182,13 @@ def judged(
     """Each percentile by the kernel's clock where ten sampled reads lie beyond it, else by the read clock.
 
     The kernel's clock knows a random part of the reads.  Where the read clock of that part (`sampled`, of so many
-    reads) contradicts that of all (`whole`), the percentile is the read clock's.
+    reads) contradicts that of all (`whole`), the percentile is the read clock's, and so is each above it.
     """
     contradicted: list[str] = []
 
     def pick(name: str, q: float) -> float | None:
         by_kernel = quantile_ms(kernel, q)
-        if by_kernel is None or (reads and reads * (1 - q) < BEYOND):
+        if by_kernel is None or contradicted or (reads and reads * (1 - q) < BEYOND):
             return quantile_ms(read, q)
         if whole is not None and sampled is not None and contradicts(sampled, whole, q, reads):
             contradicted.append(name)

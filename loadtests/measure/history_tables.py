@@ -47,7 +47,11 @@ def ints(stored: bytes | Iterable[int]) -> Ints:
 
 
 def _as_it_came(stored: bytes | list[int]) -> npt.NDArray[Any]:
-    return np.frombuffer(stored, _TYPES[stored[:1]], offset=1) if isinstance(stored, bytes) else np.array(stored)
+    return (
+        np.frombuffer(stored, _TYPES[stored[:1]], offset=1)
+        if isinstance(stored, bytes)
+        else np.array(stored, dtype=np.int64)
+    )
 
 
 _TYPES = {code: f"<{'i' if size == 8 else 'u'}{size}" for code, size in COLUMN_BYTES.items()}
@@ -62,7 +66,7 @@ _ROWS = 8192
 """Rows that are kept as they came, before they are made narrow together."""
 
 
-def narrow(values: Ints, low: int | None = None) -> tuple[int, npt.NDArray[Any]]:
+def narrow(values: npt.NDArray[Any], low: int | None = None) -> tuple[int, npt.NDArray[Any]]:
     """Integers as a least one and what each is beyond it, in as few bytes as that takes."""
     least, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
     low = least if low is None else low
@@ -71,22 +75,30 @@ def narrow(values: Ints, low: int | None = None) -> tuple[int, npt.NDArray[Any]]
 
 
 class Columns:
-    """Columns of integers that grow together.  What is behind is kept narrow: a few bytes a value."""
+    """Columns of integers that grow together.  What is behind is kept narrow: a few bytes a value.
 
-    __slots__ = ("_behind", "_length", "_parts")
+    Rows come one by one into `_parts`, or many at once, as bytes, into `_held`, which is before `_parts`.
+    """
+
+    __slots__ = ("_behind", "_held", "_length", "_parts", "_waiting")
 
     def __init__(self, width: int) -> None:
         self._parts = tuple(array("q") for _ in range(width))
+        self._held: tuple[list[npt.NDArray[Any]], ...] = tuple([] for _ in range(width))
         self._behind: tuple[list[tuple[int, npt.NDArray[Any]]], ...] = tuple([] for _ in range(width))
         self._length = 0  # of what is behind
+        self._waiting = 0  # rows held
 
     def extend(self, *columns: bytes | Iterable[int]) -> None:
         """Append rows, one column each. Raises ValueError where the number of columns differs."""
-        for part, column in zip(self._parts, columns, strict=True):
-            if isinstance(column, bytes):
-                part.frombytes(ints(column).tobytes())
-            else:
-                part.extend(column)
+        if columns and isinstance(columns[0], bytes):
+            self._hold()
+            for held, column in zip(self._held, columns, strict=True):
+                held.append(_as_it_came(column))  # type: ignore[arg-type]
+            self._waiting += len(self._held[0][-1])
+        else:
+            for part, column in zip(self._parts, columns, strict=True):
+                part.extend(ints(column) if isinstance(column, bytes) else column)
         self._settle()
 
     def append(self, *values: int) -> None:
@@ -100,22 +112,33 @@ class Columns:
         for rows in other.pieces():
             self.extend(*rows)
 
-    def _settle(self, least: int = _ROWS) -> None:
-        if len(self._parts[0]) >= least:
-            self._length += len(self._parts[0])
-            for behind, part in zip(self._behind, self._parts, strict=True):
-                behind.append(narrow(np.frombuffer(part, dtype=np.int64)))
+    def _hold(self) -> None:
+        count = len(self._parts[0])
+        if count:
+            for held, part in zip(self._held, self._parts, strict=True):
+                held.append(np.array(part, dtype=np.int64))
             self._parts = tuple(array("q") for _ in self._parts)
+            self._waiting += count
+
+    def _settle(self, least: int = _ROWS) -> None:
+        if self._waiting + len(self._parts[0]) >= least:
+            self._hold()
+            for behind, held in zip(self._behind, self._held, strict=True):
+                behind.append(narrow(np.concatenate(held)))
+                held.clear()
+            self._length += self._waiting
+            self._waiting = 0
 
     def __len__(self) -> int:
-        return self._length + len(self._parts[0])
+        return self._length + self._waiting + len(self._parts[0])
 
     def pieces(self) -> Iterator[Ints]:
         """Arrays of shape (columns, rows), one after the other."""
         for columns in zip(*self._behind, strict=True):
             yield np.array([low + values.astype(np.int64) for low, values in columns])
-        if len(self._parts[0]):
-            yield np.array([np.array(part, dtype=np.int64) for part in self._parts])
+        self._hold()
+        if self._waiting:
+            yield np.array([np.concatenate(held).astype(np.int64) for held in self._held])
 
     def between(self, index: int, first: int, last: int) -> Ints:
         """Rows of which one column is from a number to before another, of shape (columns, rows)."""
@@ -124,8 +147,9 @@ class Columns:
             low, values = columns[index]
             if low < last and low + int(values.max()) >= first:
                 found.append(np.array([least + held.astype(np.int64) for least, held in columns]))
-        if len(self._parts[0]):
-            found.append(np.array([np.array(part, dtype=np.int64) for part in self._parts]))
+        self._hold()
+        if self._waiting:
+            found.append(np.array([np.concatenate(held).astype(np.int64) for held in self._held]))
         rows = np.concatenate(found, 1)
         return rows[:, (rows[index] >= first) & (rows[index] < last)]
 
@@ -137,7 +161,9 @@ class Columns:
             found[at : at + len(values)] = values
             found[at : at + len(values)] += low
             at += len(values)
-        found[at:] = self._parts[index]
+        self._hold()
+        if self._waiting:
+            found[at:] = np.concatenate(self._held[index])
         return found
 
     def joined(self) -> list[npt.NDArray[Any]]:

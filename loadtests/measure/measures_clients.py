@@ -31,7 +31,8 @@ class Slowest:
 
 def slowest(analysis: Analysis, groups: list[int], wanted: set[int] | None) -> Slowest:
     """Of some consumer groups, in stretches that lie in the wanted phases as a whole and in which we kept up."""
-    held: dict[int, Ints] = {}
+    held = np.zeros((0, COARSE), dtype=np.int64)  # by consumer
+    seen: set[int] = set()
     captured = False
     bad = analysis.scopes.behind | analysis.scopes.trouble | analysis.scopes.slow_read
     for number, (_, process) in enumerate(analysis.facts.each()):
@@ -39,16 +40,16 @@ def slowest(analysis: Analysis, groups: list[int], wanted: set[int] | None) -> S
             captured = True
             if not _usable(analysis, bad[number], record.first_slice, record.last_slice, wanted):
                 continue
-            edges = np.concatenate(([0], np.cumsum(record.buckets)))
-            bucket, count = record.bucket.astype(np.int64), record.counts.astype(np.int64)
-            for at, consumer in enumerate(record.consumer.tolist()):
-                dense = held.setdefault(consumer, np.zeros(COARSE, dtype=np.int64))
-                span = slice(edges[at], edges[at + 1])
-                dense[bucket[span]] += count[span]
+            seen.update(record.consumer.tolist())
+            more = max(seen, default=-1) + 1 - len(held)
+            if more > 0:
+                held = np.concatenate((held, np.zeros((more, COARSE), dtype=np.int64)))
+            consumer = np.repeat(record.consumer.astype(np.int64), record.buckets)
+            np.add.at(held.reshape(-1), consumer * COARSE + record.bucket, record.counts.astype(np.int64))
     # When a slow reader of ours read a message says nothing but how slowly it reads.
     mine = {
-        c: dense
-        for c, dense in held.items()
+        c: held[c]
+        for c in seen
         for group, spec in [analysis.contract.consumer_group(c)]
         if group in groups and spec.read_bytes_per_s is None
     }

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from loadtests.model.contract import Contract
 from loadtests.model.profile.profile import Profile
-from loadtests.model.profile.rules import memory_mb, problems
+from loadtests.model.profile.rules import history_mb, memory_mb, problems
 
 BASE: dict[str, Any] = {
     "name": "base",
@@ -280,6 +280,24 @@ def test_the_memory_estimate_grows_with_consumers_and_streams() -> None:
     assert small < more < streams
     # 4000 x (8 + 400 streams) x 160 B = 261 MB, and 16 KiB for each of 4004 consumers
     assert 261 < streams < 340
+
+
+def test_the_history_estimate_is_of_the_size_that_was_measured() -> None:
+    """20 streams with 50/s each to 1,000 consumers: 330 MB in four hours."""
+    raw = copy.deepcopy(BASE)
+    raw["families"] = [dict(raw["families"][0], keys={}, symbols=1)]
+    name = raw["families"][0]["name"]
+    raw["publishers"] = [
+        {"name": "all", "count": 20, "families": [name], "shape": {"kind": "constant", "rate_per_s": 50}}
+    ]
+    raw["consumers"] = [{"name": "all", "count": 1000}]
+    raw["run"]["duration_s"] = 4 * 3600
+    often = Profile.model_validate(raw)
+    assert 250 < history_mb(often) < 450
+    raw["publishers"][0]["shape"] = {
+        "kind": "burst", "base_per_s": 1, "peak_per_s": 9, "length_s": 1, "period_s": 8,
+    }  # fmt: skip
+    assert history_mb(Profile.model_validate(raw)) < 0.7 * history_mb(often)
 
 
 def test_an_external_target_may_name_its_own_links() -> None:
