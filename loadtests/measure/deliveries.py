@@ -188,12 +188,11 @@ def judged(
 
     def pick(name: str, q: float) -> float | None:
         by_kernel = quantile_ms(kernel, q)
-        if by_kernel is None or contradicted or (reads and reads * (1 - q) < BEYOND):
+        if by_kernel is None or (reads and reads * (1 - q) < BEYOND):
             return quantile_ms(read, q)
         if whole is not None and sampled is not None and contradicts(sampled, whole, q, reads):
             contradicted.append(name)
-            return quantile_ms(read, q)
-        return by_kernel
+        return quantile_ms(read, q) if contradicted else by_kernel
 
     found = {name: pick(name, q) for name, q in QUANTILES.items()}
     enough = int(kernel.sum()) >= 2 * BEYOND and not contradicted
