@@ -31,6 +31,7 @@ from proof.account import prove_account
 from proof.bench import Bench
 from proof.chaos_lane import Lane, Told, carry_out
 from proof.chaos_plan import schedule
+from proof.day import prove_day
 from proof.faults import PLAYS, CatalogueRow, Shared, groups, play_runs
 from proof.growth import prove_growth
 from proof.latency import prove_latency
@@ -46,7 +47,10 @@ SECTIONS: dict[str, Section] = {
     "recovery": prove_recovery,
     "growth": prove_growth,
     "verdicts": prove_verdicts,
+    "day": prove_day,
 }
+BY_NAME_ALONE = ("day",)
+"""Sections that take minutes, and are carried out only where somebody names them."""
 LEAST = 1_000
 NOT_NEEDED = ("gateway", "producer")
 """Services of the local stack that the lying gateway replaces: idle, they would only take CPU."""
@@ -60,7 +64,7 @@ def prove(only: Sequence[str], *, full: bool, deliveries: int, keep: bool, seed:
         raise BadInput([f"--only {name}: there is no such section; known are {known}" for name in unknown])
     if deliveries < LEAST:
         raise BadInput(f"--deliveries {deliveries}: allowed is {LEAST} or more")
-    chosen = [name for name in SECTIONS if not only or name in only]
+    chosen = [name for name in SECTIONS if (name in only if only else name not in BY_NAME_ALONE)]
     options = Options(seed=seed, full=full, deliveries=deliveries, say=_say)
     began, results, failed = time.monotonic(), [], []
     with _ended_in_order(), _folder(keep) as folder, _stack(folder) as (redis, toxiproxy):

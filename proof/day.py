@@ -1,4 +1,4 @@
-"""What would a day of a run leave behind?  Its history, written in virtual time as the tool writes it.
+"""Is a run of a day judged with what one machine has?  Its history, written in virtual time as the tool writes it.
 
 1,000 publishes a second on 20 streams reach 1,000 consumers, through one worker process; every 432 s the clients' link
 is down for 3 s, and every consumer comes back by its reconnect policy.  Who received what is counted message by
@@ -7,7 +7,13 @@ message, so that the accounts close; the times of deliveries are drawn.  Records
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import resource
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -16,7 +22,6 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from benchmarks.profile_text import PAYLOAD_BYTES, Load, profile_text
 from loadtests.model import records as r
 from loadtests.model.codec import pack, squeezed, thin
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS, pack_stream
@@ -24,6 +29,8 @@ from loadtests.model.profile.reading import read_profile
 from loadtests.model.runconfig import sha256_of
 from loadtests.tally.client_latency import COARSE, COARSE_BITS
 from loadtests.tally.histogram import BUCKETS, buckets_of_us
+from proof.bench import Bench, ProofError
+from proof.sections import Options, Row, SectionResult, compared
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 STREAMS: Final = 20
@@ -41,10 +48,113 @@ WARM_S: Final = 3.0
 T0_NS: Final = 6 * NS_PER_S
 ONE_IN: Final = 6400
 """One read in so many has its kernel stamp kept: 160 a second; the tool's default is made for short runs."""
-_SIZE: Final = PAYLOAD_BYTES + 170
+_SIZE: Final = 370
 _POOL: Final = 40
 _TRIES_S: Final = (0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0, 1.0)
 _SLICES_A_S: Final = NS_PER_S // SLICE_NS
+
+
+HOURS: Final = (1.5, 24.0)
+"""What is played: by default, and in full."""
+MOST_MEMORY_MB: Final = 2_000
+MOST_REPORT_MB: Final = 5.0
+MOST_HISTORY_MB_A_DAY: Final = 5_000
+JUDGED_WITHIN_S: Final = 1_800.0
+"""How long the judge may take before the proof gives up; what it is to take is in the notes."""
+_PROFILE = """name = "day"
+question = "Did every client get everything, all day?"
+[target]
+kind = "external"
+redis = "127.0.0.1:1"
+gateway = "127.0.0.1:2"
+toxiproxy = "127.0.0.1:3"
+[target.proxies]
+client-gateway = "day"
+[run]
+duration_s = {seconds}
+warm_up_s = {warm_up}
+drain_s = 1.0
+late_s = 1.0
+settle_ms = 100
+connect_s = 6.0
+[guard]
+cpu_percent = 100.0
+[[families]]
+name = "load"
+channel = "tickstock.events.patterns"
+event = "pattern_detected"
+symbols = 1
+keys = {{ pattern = ["Doji"] }}
+[[publishers]]
+name = "feed"
+count = {streams}
+families = ["load"]
+shape = {{ kind = "constant", rate_per_s = 50.0 }}
+payload_bytes = 200
+[[consumers]]
+name = "clients"
+count = {consumers}
+subscribe = {{ families = ["load"] }}
+[[faults]]
+name = "cut"
+kind = "down"
+link = "client-gateway"
+at_s = {first}
+repeat = {{ times = {times}, every_s = {every} }}
+for_s = {down}
+recovery_limit_s = {limit}
+[[thresholds]]
+measure = "lost_defect"
+at_most = 0
+[sampling]
+one_in = {one_in}
+"""
+
+
+def prove_day(bench: Bench, options: Options) -> SectionResult:
+    """Write a history of hours, have the command judge it, and compare; `full` is a whole day."""
+    began = time.monotonic()
+    hours = HOURS[options.full]
+    folder = bench.folder / "day"
+    options.say(f"writing the history of {hours:g} hours")
+    day = write_run(folder, hours)
+    size_mb = sum(path.stat().st_size for path in (folder / "history").iterdir()) / 1e6
+    options.say(f"judging {size_mb:,.0f} MB of it")
+    since, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    judge = [sys.executable, "-m", "loadtests.cli", "analyze", str(folder), "--quiet"]
+    try:
+        done = subprocess.run(
+            judge, capture_output=True, text=True, timeout=JUDGED_WITHIN_S, check=False, env=os.environ
+        )
+    except subprocess.TimeoutExpired:
+        raise ProofError(f"{hours:g} hours were not judged within {JUDGED_WITHIN_S:.0f} s") from None
+    took_s, after = time.monotonic() - since, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if not (folder / "results.json").exists():
+        raise ProofError(f"analyze left no results (exit {done.returncode}): {done.stderr[-500:]}")
+    found = json.loads((folder / "results.json").read_bytes())
+    report_mb = (folder / "report.html").stat().st_size / 1e6
+    peak_mb = after.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6  # of the largest child so far
+    delivery, recoveries = found["delivery"], found["recovery"]
+    rows = [
+        compared("verdict", "PASS", found["verdict"]),
+        compared("published", int(day.messages.sum()), delivery["published"]),
+        compared("delivered", sum(int(got.sum(dtype=np.int64)) for got in day.got), delivery["delivered"]),
+        compared("lost", 0, delivery["lost"]["total"]),
+        compared("faults recovered from", faults_of(hours), sum(one["verdict"] == "PASS" for one in recoveries)),
+        _at_most("memory of the judge", peak_mb, MOST_MEMORY_MB, "MB"),
+        _at_most("report", report_mb, MOST_REPORT_MB, "MB"),
+        _at_most("history, for a day", size_mb * 24 / hours, MOST_HISTORY_MB_A_DAY, "MB"),
+    ]
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    note = f"{hours:g} hours were judged in {took_s:.0f} s, {cpu_s:.0f} s of CPU; target 180 s for a day"
+    return SectionResult(name="day", rows=tuple(rows), seconds=time.monotonic() - began, notes=(note,))
+
+
+def _at_most(what: str, found: float, limit: float, unit: str) -> Row:
+    over = () if found <= limit else (f"{what}: {found:,.1f} {unit}, at most {limit:,} {unit} allowed",)
+    return Row(
+        what=what, planted=f"at most {limit:,} {unit}", found=f"{found:,.1f} {unit}", equal=not over, differences=over
+    )  # fmt: skip
 
 
 def faults_of(hours: float) -> int:
@@ -52,14 +162,17 @@ def faults_of(hours: float) -> int:
     return max(1, math.floor((hours * 3600 - FIRST_S - DOWN_S - 2 * LIMIT_S) / EVERY_S) + 1)
 
 
-def write_run(folder: Path, hours: float) -> None:
-    """A run's folder with profile and history."""
-    text = _profile_text(hours)
+def write_run(folder: Path, hours: float) -> Day:
+    """A run's folder with profile and history; what happened in it."""
+    text = _PROFILE.format(
+        seconds=hours * 3600, warm_up=WARM_S, streams=STREAMS, consumers=CONSUMERS, first=FIRST_S,
+        times=faults_of(hours), every=EVERY_S, down=DOWN_S, limit=LIMIT_S, one_in=ONE_IN,
+    )  # fmt: skip
     effective = read_profile(text, file="profile.toml", environment={}, sets=[])
     (folder / "history").mkdir(parents=True)
     (folder / "profile.toml").write_text(text, encoding="utf-8")
     assert effective.profile.steady.hold_s == HOLD_S
-    day = _Day(hours, sha256_of(text))
+    day = Day(hours, sha256_of(text))
     for name in ("worker-0", "main"):  # the leading process tells how many frames the others have
         with (folder / "history" / f"{name}.tsh").open("wb") as file:
             number = 0
@@ -70,17 +183,7 @@ def write_run(folder: Path, hours: float) -> None:
             seal = msgspec.structs.replace(day.header(name), frames=number + 1)
             file.writelines(map(squeezed, pack(number, [seal])))
             day.frames[name] = number + 1
-
-
-def _profile_text(hours: float) -> str:
-    load = Load(
-        consumers=CONSUMERS, rate_per_s=1000, streams=STREAMS, publishers=STREAMS, seconds=hours * 3600,
-        warm_up_s=WARM_S, cut_s=DOWN_S,
-    )  # fmt: skip
-    text = profile_text(load, redis="127.0.0.1:1", gateway="127.0.0.1:2", toxiproxy="127.0.0.1:3", proxy="bench")
-    repeat = f"repeat = {{ times = {faults_of(hours)}, every_s = {EVERY_S} }}"
-    text = text.replace("at_s = 5.0", f"at_s = {FIRST_S}\n{repeat}")
-    return f"{text}\n[sampling]\none_in = {ONE_IN}\n"
+    return day
 
 
 @cache
@@ -95,7 +198,7 @@ def _pool(kind: str, n: int, low_us: float, spread: float) -> list[r.Sparse]:
     return found
 
 
-class _Day:
+class Day:
     """The world: who was there when, and the records that tell of it."""
 
     def __init__(self, hours: float, profile_sha256: str) -> None:
@@ -193,7 +296,7 @@ class _Day:
     def header(self, process: str) -> r.Header:
         """The first record of a file."""
         return r.Header(
-            run="20260101-000000-bench-0000", process=process, role="standalone", profile_sha256=self.sha,
+            run="20260101-000000-day-0000", process=process, role="standalone", profile_sha256=self.sha,
             origin_ns=0, origin_unix_ns=0, boot_id="virtual", slice_ns=SLICE_NS, versions={"tickstorm": "virtual"},
             receive="hub-epoll" if process != "main" else "", started_at="2026-01-01T00:00:00Z", frames=0,
         )  # fmt: skip
@@ -229,7 +332,7 @@ class _Day:
             yield r.PathProbe(what="health", at_ns=at + quarter * NS_PER_S // 4, took_ns=3 * NS_PER_MS, ok=True,
                               detail="200")  # fmt: skip
         for link in ("client-gateway", "gateway-redis"):
-            yield r.PathProbe(what=f"{r.LINK_PROBE}{link}", at_ns=at, took_ns=int(self.random.integers(9e5, 3e6)),
+            yield r.PathProbe(what=f"{r.LINK_PROBE}{link}", at_ns=at, took_ns=int(self.random.integers(900_000, 3_000_000)),
                               ok=True, detail="answer")  # fmt: skip
         yield self._own(at, 9.0, 0)
         for number, cut in enumerate(self.cuts):
@@ -258,7 +361,7 @@ class _Day:
     def _own(self, at: int, cpu: float, connected: int) -> r.HarnessSecond:
         return r.HarnessSecond(
             at_ns=at, cpu_percent=round(cpu + self.random.uniform(0, 3), 1), rss_bytes=120_000_000,
-            hub_lag_p99_ns=int(self.random.integers(1e6, 2e6)), hub_lag_max_ns=int(self.random.integers(2e6, 5e6)),
+            hub_lag_p99_ns=int(self.random.integers(1_000_000, 2_000_000)), hub_lag_max_ns=int(self.random.integers(2_000_000, 5_000_000)),
             connected=connected, publishing=STREAMS, messages=10**6, reads=10**6, read_delay_p99_ns=2_000_000,
             saturated=False, frames=1000, checked=1000,
         )  # fmt: skip
