@@ -107,12 +107,19 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OfferedProfile(msgspec.Struct, frozen=True, kw_only=True):
-    """A profile that the page can start."""
+    """A profile that a form can start, Locust's or the live page's."""
 
     name: str
-    question: str
-    users: int
-    seconds: float  # warm-up, plan and drain
+    label: str
+    problem: str = ""  # why it cannot be started; then there is nothing else
+    question: str = ""
+    plan_s: float = 0.0  # warm-up and plan
+    planned_users: int = 0
+    planned_rate: float = 0.0  # users per second
+    users: int = 0  # as the command line asked, where it did
+    rate: float = 0.0
+    consumers: int = 0
+    host: str = ""
 
 
 class PastRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,4 +137,5 @@ class Between(msgspec.Struct, frozen=True, kw_only=True):
     """What there is to start and to look at while no run goes on."""
 
     profiles: list[OfferedProfile] = []
+    chosen: str = ""  # the name that a form begins with
     runs: list[PastRun] = []  # newest first

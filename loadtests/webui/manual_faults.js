@@ -75,7 +75,8 @@
   };
   const remembered = {};
   const WHERE = { link: () => live.links.map((l) => l.name), consumers: () => [["", "all"], ...live.consumers], publishers: () => [["", "all"], ...live.publishers] };
-  const refusal = (kind, place) => live.refused[kind] || live.refused[`${kind} ${place}`] || "";
+  const reasonOf = (why) => why.replace(/^kind: found "[^"]*", (which is |which )?/, "");
+  const refusal = (kind, place) => reasonOf(live.refused[kind] || live.refused[`${kind} ${place}`] || "");
   let opener = null;
   const fill = (kinds, kind, place) => {
     const form = forms.get(kind), fields = at("ask-fields");
@@ -92,7 +93,7 @@
     const there = at("ask-fields").querySelector(`[name=${form.place}]`);
     const judge = () => {
       const why = refusal(kind, there ? there.value : "");
-      at("ask-lead").textContent = why;
+      at("ask-lead").textContent = why && `Not to be played here: ${why}.`;
       at("ask-play").disabled = Boolean(why);
     };
     if (there) there.addEventListener("change", judge);
@@ -191,7 +192,10 @@
     refusals();
     since();
   });
-  document.addEventListener("tickstorm-gone", (event) => event.detail && hands("Locust does not answer"));
+  document.addEventListener("tickstorm-gone", (event) => {
+    for (const other of document.querySelectorAll("#note button, #heal-plan, #start-now")) other.disabled = event.detail;
+    if (event.detail) hands("Locust does not answer");
+  });
   const hands = (closed) => {
     for (const button of document.querySelectorAll("[data-kinds], [data-heal], [data-end], #heal-all, #other")) {
       const { kinds, place } = button.dataset, why = kinds ? kinds.split(" ").map((kind) => refusal(kind, place)) : [""];
@@ -204,10 +208,10 @@
   const refusals = () => {
     const kinds = new Map();
     for (const [what, why] of Object.entries(live.refused)) {
-      const reason = why.replaceAll(`"${what.split(" ")[0]}"`, "this kind");
+      const reason = reasonOf(why);
       kinds.set(reason, [...(kinds.get(reason) || []), what]);
     }
-    const lines = [...kinds].map(([why, whats]) => `Refused in this run: ${whats.join(", ")}. Why: ${why}.`), holder = at("refused");
+    const lines = [...kinds].map(([why, whats]) => `Not to be played in this run: ${whats.join(", ")} (${why}).`), holder = at("refused");
     if (refusedNow === lines.join()) return;
     refusedNow = lines.join();
     holder.hidden = !lines.length;

@@ -38,9 +38,13 @@ PROBES: dict[str, dict[str, Any]] = {
 
 
 BETWEEN = Between(
+    chosen="burst",
     profiles=[
-        OfferedProfile(name="quick", question="Does it work at all?", users=52, seconds=20),
-        OfferedProfile(name="burst", question="What does a <b>burst</b> of events do?", users=400, seconds=75),
+        OfferedProfile(name="quick", label="quick", question="Does it work at all?", users=52, plan_s=20),
+        OfferedProfile(
+            name="burst", label="burst", question="What does a <b>burst</b> of events do?", users=400, plan_s=75
+        ),
+        OfferedProfile(name="broken", label="broken", problem="run.duration_s: found -1, allowed above 0"),
     ],
     runs=[
         PastRun(
