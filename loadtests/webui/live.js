@@ -78,7 +78,7 @@
     }
     text(at("when"), stands ? "At the end" : "Now");
     at("as-of").replaceChildren(...(live.judged
-      ? ["The counts are the report's, as judged from the stored history; latency is of the last second of the run."]
+      ? ["The counts are the report's, as judged from the stored history."]
       : ["Counts of the run so far, told ", aged(0), "; latency of what was received in ", ...(known(live.age_s) ? ["the second that ended ", aged(live.age_s), "."] : ["no second: none of the last few is known as a whole."])]));
   };
 
@@ -160,7 +160,7 @@
       put_text(6, words(f.asked) || "–");
       const proof = f.proved === null ? "" : f.proved ? "proved" : "not proved";
       put_text(7, [proof, words(f.effective), past && !acted || f.proved === false ? f.detail : ""].filter(Boolean).join("; ") || "–");
-      button.hidden = past || stands;
+      button.hidden = cells[8].hidden = past || stands;
       text(button, acted || f.by_hand ? "heal" : "drop");
       button.setAttribute("aria-label", `${button.textContent} ${f.name}`);
       return tr;
@@ -201,7 +201,8 @@
   const tell = ({ latest, age }, values, panel, live) => {
     const i = values.findLastIndex(known), since = i < 0 || stands ? NaN : Math.max(0, live.now_s - series.t[i] - 1);
     const now = since < (panel.sampled ? SAMPLED_S : NOW_S);
-    put(latest, now ? values[i] : null, panel.unit);
+    if (stands) latest.replaceChildren();  // there is no now
+    else put(latest, now ? values[i] : null, panel.unit);
     if (now) Object.assign(age.dataset, { age: since, short: "" });
     else delete age.dataset.age;
     if (!now) text(age, "");

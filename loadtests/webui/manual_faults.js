@@ -75,8 +75,8 @@
   };
   const remembered = {};
   const WHERE = { link: () => live.links.map((l) => l.name), consumers: () => [["", "all"], ...live.consumers], publishers: () => [["", "all"], ...live.publishers] };
-  const reasonOf = (why) => why.replace(/^kind: found "[^"]*", (which is |which )?/, "");
-  const refusal = (kind, place) => reasonOf(live.refused[kind] || live.refused[`${kind} ${place}`] || "");
+  const reasonOf = (kind, why) => why.replace(`kind: found "${kind}", `, "").replaceAll(`"${kind}"`, "this kind");
+  const refusal = (kind, place) => reasonOf(kind, live.refused[kind] || live.refused[`${kind} ${place}`] || "");
   let opener = null;
   const fill = (kinds, kind, place) => {
     const form = forms.get(kind), fields = at("ask-fields");
@@ -208,10 +208,10 @@
   const refusals = () => {
     const kinds = new Map();
     for (const [what, why] of Object.entries(live.refused)) {
-      const reason = reasonOf(why);
+      const reason = reasonOf(what.split(" ")[0], why);
       kinds.set(reason, [...(kinds.get(reason) || []), what]);
     }
-    const lines = [...kinds].map(([why, whats]) => `Not to be played in this run: ${whats.join(", ")} (${why}).`), holder = at("refused");
+    const lines = [...kinds].map(([why, whats]) => `Not to be played in this run: ${whats.join(", ")}. ${why[0].toUpperCase()}${why.slice(1)}.`), holder = at("refused");
     if (refusedNow === lines.join()) return;
     refusedNow = lines.join();
     holder.hidden = !lines.length;

@@ -253,7 +253,7 @@ def finished() -> Live:
         state="done",
         verdict="FAIL",
         reasons=["12 lost"],
-        report="/tickstorm/reports/any/report.html",
+        report="/tickstorm/reports/20260105-093012-resilience-7f3a/report.html",
         phase="end",
         judged=True,
         owed=842_100,
@@ -282,7 +282,7 @@ def cut() -> Live:
 
 def dead() -> Live:
     """The same run when its gateway has ended by itself; the links were open when they were last asked."""
-    live = running()
+    live = running(44.0)
     gateway = LiveService(name="gateway", ended="ended by SIGKILL", healthy=False, health_age_s=0.5)
     links = [
         msgspec.structs.replace(link, probe="answer", probe_ms=1.0, probe_age_s=0.4, rate_per_s=5899.0)
