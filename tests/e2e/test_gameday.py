@@ -192,18 +192,17 @@ def test_a_link_is_cut_healed_and_judged_by_hand(web: Web, chromium: Any, elsewh
 
     page.wait_for_selector("#report-link", state="visible", timeout=30_000)
     delivery = run.results["delivery"]
-    shown_at_end = {
-        key: page.inner_text(f"[data-key={key}]").replace(",", "") for key in ("owed", "delivered", "lost_so_far")
-    }
-    assert shown_at_end == {
-        "owed": str(delivery["owed"]),
-        "delivered": str(delivery["delivered"]),
-        "lost_so_far": str(delivery["lost"]["total"]),
-    }
+    totals = {"owed": delivery["owed"], "delivered": delivery["delivered"], "lost_so_far": delivery["lost"]["total"]}
+    assert {key: page.inner_text(f"[data-key={key}]") for key in totals} == {key: f"{n:,}" for key, n in totals.items()}
     page.click("#report-link")
     page.wait_for_function("() => document.documentElement.dataset.drawn === 'true'", timeout=40_000)
     assert "by-hand-1" in page.inner_text("#faults")
     assert page.evaluate("Tickstorm.named('faults').data.from.length") == 1
     assert page.evaluate("Tickstorm.named('notes').data.at.length") == 1
     page.screenshot(path=str(tmp_path / "report.png"), full_page=True)
+
+    # Locust's own page says what failed in words.
+    page.goto(f"{web.url}/?tab=failures")
+    page.get_by_role("tab", name="Failures").click(timeout=20_000)
+    page.get_by_text("message lost (gap in the stream)").first.wait_for(timeout=10_000)
     page.close()
