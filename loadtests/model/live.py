@@ -67,7 +67,7 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
 
     run: str = ""
     profile: str = ""
-    state: str = "idle"  # idle, connecting, running, draining, judging, done
+    state: str = "idle"  # idle, preparing, connecting, running, draining, judging, done
     phase: str = ""
     now_s: float = 0.0
     plan_s: float = 0.0
@@ -100,6 +100,7 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     series: dict[
         str, list[float | None]
     ] = {}  # one value per second: t, published, delivered, p50, p95, p99, connected, ...
+    problem: str = ""  # why the last start came to nothing
     verdict: str = ""
     reasons: list[str] = []
     report: str = ""  # report's address below the web UI, once there is one

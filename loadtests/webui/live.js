@@ -255,7 +255,7 @@
     return Math.min(live.now_s, f.to_s + (known(f.limit_s) ? f.limit_s : Infinity));
   };
 
-  let run = null;
+  let run = null, problem = "";
   const clear = () => {
     for (const panel of panels) {
       for (const slot of panel.slots.values()) slot.source.data = { t: [], y: [] };
@@ -269,6 +269,10 @@
     if (run !== live.run) { clear(); run = live.run; }
     heard = performance.now();
     stands = over(live);
+    if (problem !== live.problem) {
+      problem = live.problem;
+      text(at("start-said"), problem && `The last start came to nothing: ${problem}`);
+    }
     if (page.dataset.state !== live.state) {
       page.dataset.state = live.state;
       offer(live);

@@ -1,8 +1,9 @@
 """A real web UI of Locust with the live page in it; as a program it is told on its input what the run has come to.
 
 `running` begins it anew, `cut` is a cut of a second ago, `dead` a gateway that ended by itself, `done` a verdict,
-`idle` forgets the run, `healing` is a recovery, `refuse` refuses all that is asked until the next word; each word is
-said again once it holds, and the end of the input ends the program.
+`idle` forgets the run, `preparing` and `problem` are a start and what it came to, `healing` is a recovery, `refuse`
+refuses all that is asked until the next word; each word is said again once it holds, and the end of the input ends
+the program.
 """
 
 from __future__ import annotations
@@ -306,6 +307,8 @@ TOLD: dict[str, Callable[[], Live]] = {
     "healing": healing,
     "done": finished,
     "idle": Live,
+    "preparing": lambda: Live(state="preparing"),
+    "problem": lambda: Live(problem="redis: nobody listens at 127.0.0.1:1"),
 }
 
 

@@ -368,6 +368,11 @@ def test_in_a_browser_while_no_run_goes_on_one_can_be_started_and_past_ones_read
     page.wait_for_function("() => !document.getElementById('start-now').disabled")
     assert sent == ["run_profile=burst", "run_profile=quick"], "what it began with, and what was chosen"
     page.unroute("**/swarm")
+    assert showing("preparing").locator(".of-run:visible, #between:visible").count() == 0
+    showing("problem")
+    page.locator("#start-said", has_text="The last start came to nothing: redis: nobody listens").wait_for(
+        timeout=9_000
+    )
     assert page.get_attribute("#runs a", "href") == "tickstorm/reports/20260105-093012-resilience-7f3a/report.html"
 
 
