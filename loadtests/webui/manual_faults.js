@@ -196,7 +196,10 @@
     for (const other of document.querySelectorAll("#note button, #heal-plan, #start-now")) other.disabled = event.detail;
     if (event.detail) hands("Locust does not answer");
   });
+  let closedNow = "";
+  document.addEventListener("tickstorm-drawn", () => hands(closedNow));
   const hands = (closed) => {
+    closedNow = closed;
     for (const button of document.querySelectorAll("[data-kinds], [data-heal], [data-end], #heal-all, #other")) {
       const { kinds, place } = button.dataset, why = kinds ? kinds.split(" ").map((kind) => refusal(kind, place)) : [""];
       const reason = closed || (why.every(Boolean) ? why[0] : "");

@@ -113,6 +113,7 @@
       parts.services.set(name, { box: inside, ...said });
     }
     holder.replaceChildren(svg);
+    document.dispatchEvent(new CustomEvent("tickstorm-drawn"));
   };
 
   const text = (node, value, title) => {
@@ -191,7 +192,7 @@
       part.group.setAttribute("class", "link " + kind);
       part.card.className = "linkcard " + kind;
       if (part.line) part.line.setAttribute("marker-end", `url(#arrow-${kind})`);
-      const rate = known(link.rate_per_s) && !down ? `${Tickstorm.show(Math.round(link.rate_per_s), "count")} /s ${link.rate_is}` : null;
+      const rate = known(link.rate_per_s) && !down ? `${Tickstorm.show(Math.round(link.rate_per_s), "count")}/s ${link.rate_is}` : null;
       put(part.rate, part.rateAge, link.rate_is ? figure(rate, rate, link.age_s, link.rate_is, here, live, 1) : { text: "rate not measured" });
       put(part.delay, part.delayAge, delayOf(link, here, live));
       text(part.state, word, faults.map((f) => f.name).join(", "));

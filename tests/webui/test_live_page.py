@@ -287,7 +287,7 @@ def test_in_a_browser_each_link_says_what_its_probe_saw_and_how_long_ago(showing
     page = showing("running")
     links = ("publisher-redis", "gateway-redis", "producer-redis", "gateway-postgres", "producer-postgres")
     assert {link: card(page, f"link {link}") for link in links} == {
-        "publisher-redis": ["100 /s published *", "1.20 ms *", "open"],
+        "publisher-redis": ["100/s published *", "1.20 ms *", "open"],
         "gateway-redis": ["rate not measured", "refused *", "refused"],  # without a fault in force
         "producer-redis": ["rate not measured", "700 µs *", "not known"],  # too old to say how it is
         "gateway-postgres": ["rate not measured", "no answer *", "not known"],
@@ -416,6 +416,9 @@ def test_in_a_browser_without_an_answer_the_picture_is_grey_and_aged_until_one_c
     assert {card(page, f"link {link}")[-1] for link in LINKS} == {"not known"}
     assert page.evaluate("getComputedStyle(document.querySelector('#pipeline')).filter") == "grayscale(1)"
     assert page.locator("#pipeline button:enabled, #heal-all:enabled, #note button:enabled").count() == 0
+    page.set_viewport_size({"width": 390, "height": 900})  # the picture is drawn anew
+    page.wait_for_function("() => document.querySelector('#picture svg').viewBox.baseVal.width === 360")
+    assert page.locator("#pipeline button:enabled").count() == 0
     page.unroute("**/live.json*")
     page.wait_for_function("() => !document.querySelector('.page.gone')", timeout=20_000)
     assert page.inner_text("#word") == "running"
