@@ -88,17 +88,17 @@ def _lead(environment: Any, runner: Any, web_ui: Any) -> None:
     leader = environment.tickstorm = Leader(environment, runner, chosen, os.environ.get("TICKSTORM_RUN_ID") or None)
     leader.choose(chosen)
     if web_ui is not None:
-        from loadtests.harness.manual_faults import ManualFaults, between, offered_profiles
+        from loadtests.harness.manual_faults import ManualFaults, past_runs
         from loadtests.harness.web_ui import watch_start_form
+        from loadtests.model.live import Between
         from loadtests.webui.live_page import attach_page
 
-        watch_start_form(environment, leader)
+        form = watch_start_form(environment, leader)
         manual = ManualFaults(lambda: leader.run)
-        offered = offered_profiles(options.run_profile)  # read now: in the middle of a run it would hold everybody up
         attach_page(
             environment,
             lambda since_s: manual.live(leader.live(since_s)),
             leader.report,
             manual,
-            lambda: between(offered),
+            lambda: Between(profiles=form.offers(), chosen=leader.chosen.name, runs=past_runs()),
         )

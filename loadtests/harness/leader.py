@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import msgspec
 from gevent.event import Event
 from locust.runners import STATE_SPAWNING, MasterRunner
 
@@ -174,9 +175,11 @@ class Leader:
 
     def live(self, since_s: float | None = None) -> Live:
         """For the page, which has the series up to `since_s`."""
+        if self.preparing and (self.run is None or self.run.state == "done"):
+            return Live(profile=self.chosen.loaded.profile.name, state="preparing")
         if self.run is None:
-            return Live(profile=self.chosen.loaded.profile.name)
-        return self.run.live(since_s=since_s)
+            return Live(profile=self.chosen.loaded.profile.name, problem=self.failed)
+        return msgspec.structs.replace(self.run.live(since_s=since_s), problem=self.failed)
 
     @property
     def ending(self) -> bool:

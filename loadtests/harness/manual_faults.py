@@ -14,15 +14,12 @@ from typing import Any
 import msgspec
 
 from loadtests.harness.fault_control import FaultControl
-from loadtests.harness.files import reports_folder, shipped_profiles
-from loadtests.harness.profile_loading import load
+from loadtests.harness.files import reports_folder
 from loadtests.harness.run import ActiveRun
-from loadtests.model.errors import BadInput
 from loadtests.model.ids import NS_PER_MS
-from loadtests.model.live import Between, Live, LiveFault, OfferedProfile, PastRun
+from loadtests.model.live import Live, LiveFault, PastRun
 from loadtests.model.profile.manual_fault import ManualFaultRefused, Moment, annotation, fault_by_hand, refusals
 from loadtests.model.records import Note
-from loadtests.model.user_kinds import wanted
 from loadtests.plan.schedule import plan_end_ns, warm_ns
 
 BY = "by hand"
@@ -176,28 +173,8 @@ class _Results(msgspec.Struct, frozen=True):
     reasons: list[str] = []
 
 
-def offered_profiles(started_with: str) -> list[OfferedProfile]:
-    """The profiles that a form may start, and the one that Locust was started with; reads their files."""
-    found = []
-    for name in dict.fromkeys([started_with, *shipped_profiles()]):
-        try:
-            profile = load(name).profile
-        except BadInput:
-            continue  # a start of it says why
-        run = profile.run
-        found.append(
-            OfferedProfile(
-                name=name,
-                question=profile.question,
-                users=sum(wanted(profile).values()),
-                seconds=run.warm_up_s + run.duration_s + run.drain_s,
-            )
-        )
-    return found
-
-
-def between(profiles: list[OfferedProfile]) -> Between:
-    """What there is while no run goes on: those profiles, and the runs of the reports folder, newest first."""
+def past_runs() -> list[PastRun]:
+    """The runs of the reports folder, newest first."""
     try:
         with os.scandir(reports_folder()) as entries:
             folders = [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
@@ -205,7 +182,7 @@ def between(profiles: list[OfferedProfile]) -> Between:
         folders = []
     runs = [run for folder in folders if (run := _of_folder(folder)) is not None]
     runs.sort(key=lambda run: run[0], reverse=True)
-    return Between(profiles=profiles, runs=[run for _, run in runs[:PAST_RUNS]])
+    return [run for _, run in runs[:PAST_RUNS]]
 
 
 def _of_folder(folder: Path) -> tuple[float, PastRun] | None:

@@ -16,7 +16,8 @@ from importlib import resources
 from typing import Any
 from urllib.parse import urlencode
 
-from flask import Response, g, jsonify, make_response, redirect, request, url_for
+import msgspec
+from flask import Response, g, jsonify, make_response, redirect, request
 from flask_login.utils import current_user
 from locust.argument_parser import ui_extra_args_dict
 from locust.runners import STATE_CLEANUP, STATE_RUNNING, STATE_SPAWNING, STATE_STOPPING, MasterRunner
@@ -29,6 +30,7 @@ from loadtests.harness.leader import Chosen, Leader, not_the_target
 from loadtests.harness.live import StatusLine
 from loadtests.harness.profile_loading import LOOPBACK, PASSWORD, load, one_profile, sets_of
 from loadtests.model.errors import BadInput
+from loadtests.model.live import OfferedProfile
 from loadtests.model.user_kinds import CONSUMER
 from loadtests.webui.access_guard import EXTENSION, PARAMETER, AccessGuard, refused
 from loadtests.webui.login import PATH, attach_login
@@ -98,30 +100,30 @@ class StartForm:
         self._at_first = leader.chosen  # with the numbers of the command line
         self._fields = FIELDS | {*OURS, *PLANNED} | set(ui_extra_args_dict())
 
-    def offers(self) -> list[dict[str, Any]]:
-        """Every profile that the form may name, with its question and what it plans."""
+    def offers(self) -> list[OfferedProfile]:
+        """Every profile that the form may name, with its question and what it plans; reads their files."""
         sets = sets_of(self._environment.parsed_options.run_set)
         return [self._offer(name, sets) for name in dict.fromkeys([*shipped_profiles(), self._named])]
 
-    def _offer(self, name: str, sets: list[str]) -> dict[str, Any]:
+    def _offer(self, name: str, sets: list[str]) -> OfferedProfile:
         try:
             chosen = Chosen(loaded=load(name, sets, trusted=self._sets), folder=profile_path(name).parent, name=name)
         except BadInput as error:
-            return {"name": name, "label": name, "problem": str(error)}
+            return OfferedProfile(name=name, label=name, problem=str(error))
         wished = self._at_first if name == self._named else chosen
         profile, users = chosen.loaded.profile, self._leader.users(chosen)
-        return {
-            "name": name,
-            "label": profile.name,
-            "question": profile.question,
-            "plan_s": profile.run.warm_up_s + profile.run.duration_s,
-            "planned_users": users,
-            "planned_rate": chosen.rate_of(users),
-            "users": self._leader.users(wished),
-            "rate": wished.rate_of(self._leader.users(wished)),
-            "consumers": chosen.planned[CONSUMER.name],
-            "host": chosen.target,
-        }
+        return OfferedProfile(
+            name=name,
+            label=profile.name,
+            question=profile.question,
+            plan_s=profile.run.warm_up_s + profile.run.duration_s,
+            planned_users=users,
+            planned_rate=chosen.rate_of(users),
+            users=self._leader.users(wished),
+            rate=wished.rate_of(self._leader.users(wished)),
+            consumers=chosen.planned[CONSUMER.name],
+            host=chosen.target,
+        )
 
     def state(self) -> dict[str, Any]:
         """The run so far, for the strip above Locust's page, and the users that the Edit dialog may ask for."""
@@ -252,15 +254,16 @@ class StartForm:
         return response
 
 
-def watch_start_form(environment: Any, leader: Leader) -> None:
+def watch_start_form(environment: Any, leader: Leader) -> StartForm:
     """Validate what the form names, and show on Locust's pages what it offers and what became of a run."""
     form, app = StartForm(environment, leader), environment.web_ui.app
     app.before_request(form.check)
     app.after_request(form.settle)
     decorate(environment, form.offers, form.state)
+    return form
 
 
-def decorate(environment: Any, offers: Callable[[], list[dict[str, Any]]], state: Callable[[], dict[str, Any]]) -> None:
+def decorate(environment: Any, offers: Callable[[], list[OfferedProfile]], state: Callable[[], dict[str, Any]]) -> None:
     """The strip above Locust's page, the choice in its form, the verdict in its report. Call it before it listens."""
     web_ui = environment.web_ui
     app, guarded = web_ui.app, web_ui.auth_required_if_enabled
@@ -269,14 +272,14 @@ def decorate(environment: Any, offers: Callable[[], list[dict[str, Any]]], state
     style = Markup(resources.files("loadtests.webui").joinpath("locust_page.css").read_text("utf-8"))
 
     def start_json() -> Any:
-        return _fresh(jsonify({"profiles": offers(), **state()}))
+        return _fresh(jsonify({"profiles": msgspec.to_builtins(offers()), **state()}))
 
     def state_json() -> Any:
         return _fresh(jsonify(state()))
 
     def last_report() -> Any:
         if where := state().get("report"):
-            return _fresh(redirect(base + where, 303))
+            return _fresh(redirect(f"..{where}", 303))
         return _fresh(make_response("There is no report yet: it is written when a run has its verdict.", 404))
 
     for name, view in (("start.json", start_json), ("state.json", state_json), ("report", last_report)):
@@ -305,10 +308,10 @@ def decorate(environment: Any, offers: Callable[[], list[dict[str, Any]]], state
             if request.endpoint == "locust.index":
                 guard = app.extensions.get(EXTENSION)
                 reads = guard is not None and not guard.lets_change()
-                strip = STRIP.format(base=base, live=url_for("tickstorm.live_page"), notice=READ_ONLY if reads else "")
+                strip = STRIP.format(notice=READ_ONLY if reads else "")
                 _beside_root(response, Markup("<style>{}</style>{}<script>{}</script>").format(style, strip, script))
             elif request.endpoint == "locust.stats_report":
-                _beside_root(response, Markup("<style>{}</style>{}").format(style, _banner(state(), base)))
+                _beside_root(response, Markup("<style>{}</style>{}").format(style, _banner(state())))
         return response
 
 
@@ -318,11 +321,12 @@ def shown_state(state: str) -> str:
 
 
 STRIP = Markup(
-    '<header class="tickstorm" id="tickstorm" data-base="{base}"><a class="live" href="{live}">Tickstorm live page</a>'
-    '<span id="tickstorm-now" role="status"></span><a id="tickstorm-verdict" hidden></a>{notice}'
+    '<header class="tickstorm" id="tickstorm"><a class="live" href="./tickstorm">Tickstorm live page</a>'
+    '<a id="tickstorm-verdict" hidden></a><span id="tickstorm-now" role="status"></span>{notice}'
     '<p id="tickstorm-refusal" role="alert" hidden></p></header>'
 )
-"""It stands in the page's flow, above Locust's own: it covers nothing of it."""
+"""It stands in the page's flow, above Locust's own: it covers nothing of it. Its links are relative, as Locust's are: a
+proxy may put a path before ours."""
 READ_ONLY = Markup(
     '<p role="status" class="notice">Read only: to start, stop or change a run, open the address that the terminal '
     "printed.</p>"
@@ -340,7 +344,7 @@ def _beside_root(response: Response, html: Markup) -> None:
     response.set_data(f"{before}{html}{root}{after}")
 
 
-def _banner(state: Mapping[str, Any], base: str) -> Markup:
+def _banner(state: Mapping[str, Any]) -> Markup:
     """The verdict, for Locust's own report: shown by this server, or downloaded to be read without it."""
     if "run" not in state:
         return Markup("")
@@ -348,7 +352,7 @@ def _banner(state: Mapping[str, Any], base: str) -> Markup:
     reasons = Markup("").join(Markup("<li>{}</li>").format(reason) for reason in state["reasons"])
     where = Markup("The account is in reports/{}/report.html.").format(state["run"])
     if state["report"] and not request.args.get("download"):
-        where = Markup('<a href="{}">{}: open the report</a>').format(base + state["report"], word)
+        where = Markup('<a href="{}">{}: open the report</a>').format(f"..{state['report']}", word)
     return Markup(
         '<section class="tickstorm-banner {}"><h2>Tickstorm\'s verdict of this run: <b>{}</b></h2>'
         "<p>{}: {}</p><ul>{}</ul><p>The figures below are Locust's display, no evidence. {}</p>"

@@ -67,7 +67,7 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
 
     run: str = ""
     profile: str = ""
-    state: str = "idle"  # idle, connecting, running, draining, judging, done
+    state: str = "idle"  # idle, preparing, connecting, running, draining, judging, done
     phase: str = ""
     now_s: float = 0.0
     plan_s: float = 0.0
@@ -100,6 +100,7 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     series: dict[
         str, list[float | None]
     ] = {}  # one value per second: t, published, delivered, p50, p95, p99, connected, ...
+    problem: str = ""  # why the last start came to nothing
     verdict: str = ""
     reasons: list[str] = []
     report: str = ""  # report's address below the web UI, once there is one
@@ -107,12 +108,19 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OfferedProfile(msgspec.Struct, frozen=True, kw_only=True):
-    """A profile that the page can start."""
+    """A profile that a form can start, Locust's or the live page's."""
 
     name: str
-    question: str
-    users: int
-    seconds: float  # warm-up, plan and drain
+    label: str
+    problem: str = ""  # why it cannot be started; then there is nothing else
+    question: str = ""
+    plan_s: float = 0.0  # warm-up and plan
+    planned_users: int = 0
+    planned_rate: float = 0.0  # users per second
+    users: int = 0  # as the command line asked, where it did
+    rate: float = 0.0
+    consumers: int = 0
+    host: str = ""
 
 
 class PastRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,4 +138,5 @@ class Between(msgspec.Struct, frozen=True, kw_only=True):
     """What there is to start and to look at while no run goes on."""
 
     profiles: list[OfferedProfile] = []
+    chosen: str = ""  # the name that a form begins with
     runs: list[PastRun] = []  # newest first

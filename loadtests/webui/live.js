@@ -13,18 +13,24 @@
     return none;
   };
   const put = (element, value, unit) => element.replaceChildren(known(value) ? Tickstorm.show(value, unit) : dash());
-  const cell = (text, right) => {
-    const td = document.createElement("td");
+  const cell = (text, right, tag = "td") => {
+    const td = document.createElement(tag);
     if (right) td.className = "r";
     td.replaceChildren(text);
     return td;
+  };
+  const headed = (text) => Object.assign(cell(text, false, "th"), { scope: "row" });
+  // On a narrow screen a cell stands below the others, with its column's name before it.
+  const labelled = (body, made) => {
+    const names = [...body.closest("table").tHead.rows[0].cells].map((th) => th.textContent);
+    for (const tr of made) for (const [i, td] of [...tr.cells].entries()) if (i) td.dataset.label = names[i];
   };
   const number = (value, unit) => cell(known(value) ? Tickstorm.show(value, unit) : dash(), true);
   const rows = (body, made, width, empty) => {
     if (!made.length) {
       made = [row(cell(empty))];
-      made[0].firstElementChild.colSpan = width;
-    }
+      Object.assign(made[0].firstElementChild, { colSpan: width, className: "words" });
+    } else labelled(body, made);
     body.replaceChildren(...made);
   };
   const row = (...cells) => {
@@ -72,7 +78,7 @@
     }
     text(at("when"), stands ? "At the end" : "Now");
     at("as-of").replaceChildren(...(live.judged
-      ? ["The counts are the report's, as judged from the stored history; latency is of the last second of the run."]
+      ? ["The counts are the report's, as judged from the stored history."]
       : ["Counts of the run so far, told ", aged(0), "; latency of what was received in ", ...(known(live.age_s) ? ["the second that ended ", aged(live.age_s), "."] : ["no second: none of the last few is known as a whole."])]));
   };
 
@@ -98,7 +104,7 @@
       page.classList.toggle("gone", gone);
       document.dispatchEvent(new CustomEvent("tickstorm-gone", { detail: gone }));
     }
-    if (gone) {
+    if (gone && !stands) {  // a verdict stays one
       text(at("word"), "no answer from Locust");
       at("word").className = "verdict unknown";
       at("state").className = "card banner unknown";
@@ -111,14 +117,20 @@
   const tables = (live) => {
     rowsOfFaults(live);
     const names = [...new Set([...Object.keys(live.memory_mb), ...Object.keys(live.cpu_percent)])].sort();
-    rows(at("processes"), names.map((n) => row(cell(n), number(live.memory_mb[n], "mb"), number(live.cpu_percent[n], "percent"), cell(aged(live.read_age_s[n]), true))), 4, "nothing sampled yet");
+    rows(at("processes"), names.map((n) => row(headed(n), number(live.memory_mb[n], "mb"), number(live.cpu_percent[n], "percent"), cell(aged(live.read_age_s[n]), true))), 4, "nothing sampled yet");
     list(at("trouble"), live.trouble);
     at("trouble-card").hidden = !live.trouble.length;
   };
 
   // A row stays the same element while its fault lives, so that its button keeps the focus.
   const known_rows = new Map();
-  const words = (values) => Object.entries(values).filter(([, v]) => v !== null).map(([k, v]) => `${k.replaceAll("_", " ")} ${v}`).join(", ");
+  const UNITS = { ms: "ms", s: "s", mb: "MB", kb: "KB", us: "µs", percent: "%" };
+  const worded = ([key, value]) => {
+    const named = key.split("_"), rate = key.endsWith("_per_s"), unit = UNITS[named.at(rate ? -3 : -1)];
+    const what = unit ? named.slice(0, rate ? -3 : -1) : named;
+    return [what.join(" "), value, unit ? unit + (rate ? "/s" : "") : ""].filter((word) => word !== "").join(" ");
+  };
+  const words = (values) => Object.entries(values).filter(([, v]) => v !== null).map(worded).join(", ");
   const stateOf = (f, now) => {
     if (f.state === "planned" && stands) return "did not come";
     if (f.state === "planned" && !known(f.plan_from_s)) return f.detail || "planned";
@@ -132,7 +144,8 @@
         const button = document.createElement("button");
         button.type = "button";
         button.dataset.end = f.name;
-        known_rows.set(f.name, { tr: row(...Array.from({ length: 8 }, () => cell("")), cell(button)), button });
+        known_rows.set(f.name, { tr: row(headed(""), ...Array.from({ length: 7 }, () => cell("")), cell(button)), button });
+        labelled(at("faults"), [known_rows.get(f.name).tr]);
       }
       const { tr, button } = known_rows.get(f.name), cells = tr.children;
       const acted = known(f.from_s), past = ["healed", "failed"].includes(f.state);
@@ -147,7 +160,7 @@
       put_text(6, words(f.asked) || "–");
       const proof = f.proved === null ? "" : f.proved ? "proved" : "not proved";
       put_text(7, [proof, words(f.effective), past && !acted || f.proved === false ? f.detail : ""].filter(Boolean).join("; ") || "–");
-      button.hidden = past || stands;
+      button.hidden = cells[8].hidden = past || stands;
       text(button, acted || f.by_hand ? "heal" : "drop");
       button.setAttribute("aria-label", `${button.textContent} ${f.name}`);
       return tr;
@@ -175,16 +188,25 @@
       button.dataset.renderer = panel.name + ":" + slot;
       button.setAttribute("aria-pressed", "true");
       button.title = "show or hide";
-      const line = document.createElement("i"), latest = document.createElement("b");
+      const line = document.createElement("i"), latest = document.createElement("b"), age = document.createElement("small");
+      age.className = "age";
       line.style.cssText = `border-top-color:var(--c-${slot + 1});border-top-style:${DASH[slot % 4]}`;
-      button.append(line, label(name), " ", latest);
+      button.append(line, label(name), " ", latest, " ", age);
       panel.keys.append(button);
-      panel.slots.set(name, { source: Tickstorm.named(`data:${panel.name}:${slot}`), latest });
+      panel.slots.set(name, { source: Tickstorm.named(`data:${panel.name}:${slot}`), latest, age });
     }
     return panel.slots.get(name);
   };
   const NOW_S = 4, SAMPLED_S = 12;  // an older value is none of now
-  const last = (values, within) => values.slice(-within).findLast(known) ?? null;
+  const tell = ({ latest, age }, values, panel, live) => {
+    const i = values.findLastIndex(known), since = i < 0 || stands ? NaN : Math.max(0, live.now_s - series.t[i] - 1);
+    const now = since < (panel.sampled ? SAMPLED_S : NOW_S);
+    if (stands) latest.replaceChildren();  // there is no now
+    else put(latest, now ? values[i] : null, panel.unit);
+    if (now) Object.assign(age.dataset, { age: since, short: "" });
+    else delete age.dataset.age;
+    if (!now) text(age, "");
+  };
   // The server sends the last seconds only; what came before is kept here.
   let series = { t: [] };
   const merge = (news) => {
@@ -211,7 +233,7 @@
         let t = times, y = values.map((v) => (known(v) ? v : NaN));
         if (panel.sampled) { t = times.filter((_, i) => known(values[i])); y = values.filter(known); }
         slot.source.data = { t, y };
-        put(slot.latest, last(values, panel.sampled ? SAMPLED_S : NOW_S), panel.unit);
+        tell(slot, values, panel, live);
       }
       panel.figure.hidden = !panel.slots.size;
     }
@@ -233,7 +255,7 @@
     return Math.min(live.now_s, f.to_s + (known(f.limit_s) ? f.limit_s : Infinity));
   };
 
-  let run = null;
+  let run = null, problem = "";
   const clear = () => {
     for (const panel of panels) {
       for (const slot of panel.slots.values()) slot.source.data = { t: [], y: [] };
@@ -247,6 +269,10 @@
     if (run !== live.run) { clear(); run = live.run; }
     heard = performance.now();
     stands = over(live);
+    if (problem !== live.problem) {
+      problem = live.problem;
+      text(at("start-said"), problem && `The last start came to nothing: ${problem}`);
+    }
     if (page.dataset.state !== live.state) {
       page.dataset.state = live.state;
       offer(live);
@@ -267,23 +293,24 @@
     if (!between) return;
     try {
       const found = await (await fetch("tickstorm/between.json", { cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(TIMEOUT_MS) })).json();
-      const before = at("start").elements.profile?.value || live.profile;
-      at("profiles").replaceChildren(...found.profiles.map((p, i) => profileOf(p, p.name === before || (!i && !found.profiles.some((q) => q.name === before)))));
-      rows(at("runs"), found.runs.filter((r) => r.run !== live.run || live.state === "done").map(pastOf), 3, "none in the reports folder");
+      const before = at("start").elements.profile?.value || found.chosen;
+      at("profiles").replaceChildren(...found.profiles.map((p) => profileOf(p, p.name === before)));
+      rows(at("runs"), found.runs.map(pastOf), 3, "");
+      at("past").hidden = !found.runs.length;
     } catch (error) {
       text(at("start-said"), "what can be started is not known: " + error.message);
     }
   };
   const profileOf = (profile, chosen) => {
     const label = document.createElement("label"), input = document.createElement("input"), name = document.createElement("b"), more = document.createElement("small");
-    Object.assign(input, { type: "radio", name: "profile", value: profile.name, checked: chosen });
-    name.textContent = profile.name;
-    more.textContent = `${Tickstorm.show(profile.users, "count")} users, ${Math.round(profile.seconds)} s`;
-    label.append(input, name, " ", more, document.createElement("br"), profile.question);
+    Object.assign(input, { type: "radio", name: "profile", value: profile.name, checked: chosen, disabled: Boolean(profile.problem) });
+    name.textContent = profile.label;
+    if (!profile.problem) more.textContent = `${Tickstorm.show(profile.users, "count")} users, ${Math.round(profile.plan_s)} s`;
+    label.append(input, name, " ", more, document.createElement("br"), profile.problem || profile.question);
     return label;
   };
   const pastOf = (past) => {
-    const name = cell(past.run), verdict = document.createElement("span"), said = MARKS[past.verdict] ? past.verdict : "";
+    const name = headed(past.run), verdict = document.createElement("span"), said = MARKS[past.verdict] ? past.verdict : "";
     if (past.page) {
       const link = document.createElement("a");
       link.href = reportOf(past.run);

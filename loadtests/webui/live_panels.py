@@ -7,7 +7,7 @@ from typing import Any
 
 from bokeh.core.json_encoder import serialize_json
 from bokeh.document import Document
-from bokeh.models import ColumnDataSource, CrosshairTool, DataRange1d, Model, NumeralTickFormatter, Range1d
+from bokeh.models import BasicTicker, ColumnDataSource, CrosshairTool, DataRange1d, Model, NumeralTickFormatter, Range1d
 from bokeh.models.annotations import Span
 from bokeh.plotting import figure
 
@@ -41,6 +41,7 @@ def _plot(panel: Panel, span: Range1d, across: dict[str, ColumnDataSource], cros
     visible = DataRange1d(start=0)
     plot = figure(height=panel.height, tools=[CrosshairTool(overlay=cross)], x_range=span, y_range=visible, **CANVAS)
     plot.yaxis.formatter = NumeralTickFormatter(format=TICKS)
+    plot.yaxis.ticker = BasicTicker(desired_num_ticks=4)
     for axis in plot.axis:
         axis.update(**AXIS)
     for grid in plot.grid:

@@ -6,7 +6,6 @@
   const SAID_MS = 30000;  // a refusal is of what was asked just now
   const FRAMES = 20;  // React writes its own numbers into a new form, some frames after it stands
   const at = (id) => document.getElementById(id);
-  const base = at("tickstorm").dataset.base;
   const text = (element, value) => { if (element.textContent !== value) element.textContent = value; };
   const made = (tag, className, words) => {
     const element = document.createElement(tag);
@@ -16,7 +15,7 @@
   };
   const whole = (n) => Math.round(n).toLocaleString("en-US");
   const ask = window.fetch.bind(window);
-  const json = (name) => ask(`${base}/tickstorm/${name}`, { cache: "no-store" }).then((answer) => answer.json());
+  const json = (name) => ask(`./tickstorm/${name}`, { cache: "no-store" }).then((answer) => answer.json());
 
   // -- the strip
 
@@ -36,7 +35,7 @@
     if (done) {
       text(verdict, state.verdict + (state.report ? ": open the report" : ": no report page was written"));
       verdict.className = state.verdict.toLowerCase();
-      if (state.report) verdict.href = base + state.report;
+      if (state.report) verdict.href = "." + state.report;  // a proxy may put a path before ours
       else verdict.removeAttribute("href");
     }
     text(at("tickstorm-now"), state.state in SAYS ? SAYS[state.state](state) : "");

@@ -75,7 +75,8 @@
   };
   const remembered = {};
   const WHERE = { link: () => live.links.map((l) => l.name), consumers: () => [["", "all"], ...live.consumers], publishers: () => [["", "all"], ...live.publishers] };
-  const refusal = (kind, place) => live.refused[kind] || live.refused[`${kind} ${place}`] || "";
+  const reasonOf = (kind, why) => why.replace(`kind: found "${kind}", `, "").replaceAll(`"${kind}"`, "this kind");
+  const refusal = (kind, place) => reasonOf(kind, live.refused[kind] || live.refused[`${kind} ${place}`] || "");
   let opener = null;
   const fill = (kinds, kind, place) => {
     const form = forms.get(kind), fields = at("ask-fields");
@@ -92,7 +93,7 @@
     const there = at("ask-fields").querySelector(`[name=${form.place}]`);
     const judge = () => {
       const why = refusal(kind, there ? there.value : "");
-      at("ask-lead").textContent = why;
+      at("ask-lead").textContent = why && `Not to be played here: ${why}.`;
       at("ask-play").disabled = Boolean(why);
     };
     if (there) there.addEventListener("change", judge);
@@ -191,8 +192,14 @@
     refusals();
     since();
   });
-  document.addEventListener("tickstorm-gone", (event) => event.detail && hands("Locust does not answer"));
+  document.addEventListener("tickstorm-gone", (event) => {
+    for (const other of document.querySelectorAll("#note button, #heal-plan, #start-now")) other.disabled = event.detail;
+    if (event.detail) hands("Locust does not answer");
+  });
+  let closedNow = "";
+  document.addEventListener("tickstorm-drawn", () => hands(closedNow));
   const hands = (closed) => {
+    closedNow = closed;
     for (const button of document.querySelectorAll("[data-kinds], [data-heal], [data-end], #heal-all, #other")) {
       const { kinds, place } = button.dataset, why = kinds ? kinds.split(" ").map((kind) => refusal(kind, place)) : [""];
       const reason = closed || (why.every(Boolean) ? why[0] : "");
@@ -204,10 +211,10 @@
   const refusals = () => {
     const kinds = new Map();
     for (const [what, why] of Object.entries(live.refused)) {
-      const reason = why.replaceAll(`"${what.split(" ")[0]}"`, "this kind");
+      const reason = reasonOf(what.split(" ")[0], why);
       kinds.set(reason, [...(kinds.get(reason) || []), what]);
     }
-    const lines = [...kinds].map(([why, whats]) => `Refused in this run: ${whats.join(", ")}. Why: ${why}.`), holder = at("refused");
+    const lines = [...kinds].map(([why, whats]) => `Not to be played in this run: ${whats.join(", ")}. ${why[0].toUpperCase()}${why.slice(1)}.`), holder = at("refused");
     if (refusedNow === lines.join()) return;
     refusedNow = lines.join();
     holder.hidden = !lines.length;

@@ -113,6 +113,7 @@
       parts.services.set(name, { box: inside, ...said });
     }
     holder.replaceChildren(svg);
+    document.dispatchEvent(new CustomEvent("tickstorm-drawn"));
   };
 
   const text = (node, value, title) => {
@@ -151,11 +152,11 @@
     return shown || { text: "delay not measured" };
   };
   const WORD = { down: "cut", "black-hole": "silent", reset: "reset", flap: "flapping", latency: "slow", bandwidth: "slow", slicer: "sliced", kill: "killed", pause: "paused", restart: "restarting", failover: "switched over" };
-  const BROKEN = new Set(["announced", "active", "not lifted"]), STOPS = new Set(["kill", "pause", "restart"]);
+  const BROKEN = new Set(["active", "not lifted"]), STOPS = new Set(["kill", "pause", "restart"]);
   const state = (faults, live) => {
     const now = faults.filter((f) => BROKEN.has(f.state));
     if (now.length) return ["broken", now.map((f) => (f.state === "not lifted" ? "not lifted: " : "") + (WORD[f.kind] || f.kind)).join(", "), now];
-    const coming = faults.filter((f) => f.state === "planned" && known(f.plan_from_s) && f.plan_from_s <= live.now_s + 1.5);
+    const coming = faults.filter((f) => f.state === "announced" || (f.state === "planned" && known(f.plan_from_s) && f.plan_from_s <= live.now_s + 1.5));
     if (coming.length) return ["coming", "about to: " + coming.map((f) => WORD[f.kind] || f.kind).join(", "), coming];
     const back = faults.filter((f) => f.state === "healed" && known(f.to_s) && f.fresh < live.planned && live.now_s - f.to_s < (f.limit_s || 30));
     return back.length ? ["coming", "recovering", back] : ["open", "", []];
@@ -191,7 +192,7 @@
       part.group.setAttribute("class", "link " + kind);
       part.card.className = "linkcard " + kind;
       if (part.line) part.line.setAttribute("marker-end", `url(#arrow-${kind})`);
-      const rate = known(link.rate_per_s) && !down ? `${Tickstorm.show(Math.round(link.rate_per_s), "count")} /s ${link.rate_is}` : null;
+      const rate = known(link.rate_per_s) && !down ? `${Tickstorm.show(Math.round(link.rate_per_s), "count")}/s ${link.rate_is}` : null;
       put(part.rate, part.rateAge, link.rate_is ? figure(rate, rate, link.age_s, link.rate_is, here, live, 1) : { text: "rate not measured" });
       put(part.delay, part.delayAge, delayOf(link, here, live));
       text(part.state, word, faults.map((f) => f.name).join(", "));

@@ -55,6 +55,9 @@ REACHING_OVER = """async (url) => {
 }"""
 """What a page of another site comes by, with the user's cookies where the browser sends them."""
 FRAMED = ["/", "/tickstorm", "/tickstorm/live.json"]
+UNAGED = r"""() => [...document.querySelectorAll("#picture p, .key")].map((e) => e.innerText.trim())
+  .filter((said) => /\d/.test(said.replace(/^p\d\d|^[a-z-]+-\d+|worker-\d+/, "")) && !/\s\d+ s$/.test(said))"""
+"""What the picture and the keys of the timeline say with a figure that has no age behind it."""
 
 
 @pytest.fixture(scope="module")
@@ -133,11 +136,12 @@ def test_a_link_is_cut_healed_and_judged_by_hand(web: Web, chromium: Any, elsewh
     assert status_of(f"{web.url}/tickstorm/fault", fault, **{"Content-Type": "application/json"}) == 403
     assert web.live()["faults"] == []
 
-    # What the profile does not allow is refused in words.
-    page.click("[aria-label='kill redis']")
-    page.keyboard.press("Enter")
-    page.locator("#ask-error", has_text="test system").wait_for(timeout=10_000)
-    page.keyboard.press("Escape")
+    # What the profile does not allow cannot be played, and the page says why.
+    kill = page.get_by_role("button", name="kill redis")
+    assert kill.is_disabled()
+    assert "this kind is destructive, and the profile does not mark its target as a test system" in kill.get_attribute(
+        "title"
+    )
 
     # Cut: for a minute, so that it is our healing that ends it.
     page.click("[aria-label='cut gateway-redis']")
@@ -147,12 +151,15 @@ def test_a_link_is_cut_healed_and_judged_by_hand(web: Web, chromium: Any, elsewh
     page.locator("[aria-label='link gateway-redis'] em", has_text="cut").wait_for(timeout=10_000)
     unseen = "() => Number(document.querySelector('[data-key=unseen]').textContent.replaceAll(',', '')) > 100"
     page.wait_for_function(unseen, timeout=30_000)
+    assert page.evaluate(UNAGED) == [], "figures without an age"
+    assert web.live()["phase"] == "fault"
     page.screenshot(path=str(tmp_path / "cut.png"), full_page=True)
 
     page.fill("#note-text", "healed by us")
     page.keyboard.press("Enter")
     page.click("#heal-all")
     seen(page, "all 10 clients fresh")
+    until(lambda: web.live()["phase"] == "baseline", 20, "the recovery ends where everybody is back")
     page.screenshot(path=str(tmp_path / "healed.png"), full_page=True)
     shown = next(f for f in web.live()["faults"] if f["name"] == "by-hand-1")
     assert (shown["state"], shown["by_hand"], shown["fresh"]) == ("healed", True, 10)
@@ -184,10 +191,18 @@ def test_a_link_is_cut_healed_and_judged_by_hand(web: Web, chromium: Any, elsewh
     assert {step.name for step in run.of(FaultStep)} == {"by-hand-1"}
 
     page.wait_for_selector("#report-link", state="visible", timeout=30_000)
+    delivery = run.results["delivery"]
+    totals = {"owed": delivery["owed"], "delivered": delivery["delivered"], "lost_so_far": delivery["lost"]["total"]}
+    assert {key: page.inner_text(f"[data-key={key}]") for key in totals} == {key: f"{n:,}" for key, n in totals.items()}
     page.click("#report-link")
     page.wait_for_function("() => document.documentElement.dataset.drawn === 'true'", timeout=40_000)
     assert "by-hand-1" in page.inner_text("#faults")
     assert page.evaluate("Tickstorm.named('faults').data.from.length") == 1
     assert page.evaluate("Tickstorm.named('notes').data.at.length") == 1
     page.screenshot(path=str(tmp_path / "report.png"), full_page=True)
+
+    # Locust's own page says what failed in words.
+    page.goto(f"{web.url}/?tab=failures")
+    page.get_by_role("tab", name="Failures").click(timeout=20_000)
+    page.get_by_text("message lost (gap in the stream)").first.wait_for(timeout=10_000)
     page.close()

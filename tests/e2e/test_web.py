@@ -169,7 +169,7 @@ def test_who_is_told_that_a_run_started_never_reads_that_none_is_on(shown: Shown
 
 def test_locusts_own_report_has_the_verdict_also_where_it_was_downloaded(shown: Shown, web: Web) -> None:
     run = shown.run.folder.name
-    for query, place in (("", f'href="{shown.done["report"]}"'), ("?download=1", f"reports/{run}/report.html")):
+    for query, place in (("", f'href="..{shown.done["report"]}"'), ("?download=1", f"reports/{run}/report.html")):
         page = read(f"{web.url}/stats/report{query}")
         assert "verdict of this run: <b>PASS</b>" in page
         assert place in page

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
+from loadtests.harness.leader import Leader
 from loadtests.harness.live import _LATE_S, KEPT_S, OURS, LiveFold
 from loadtests.model.codec import pack
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S, SLICE_NS, pack_stream
+from loadtests.model.live import Live
 from loadtests.model.profile.reading import read_profile
 from loadtests.model.records import (
     Consumed,
@@ -277,3 +282,18 @@ def test_a_ping_through_a_link_says_nothing_of_the_health_page() -> None:
     health = PathProbe(what="health", at_ns=NS_PER_S, took_ns=2_000_000, ok=True)
     services = folded(health, pinged(2, None, "refused")).pipeline(3 * NS_PER_S, ("client-gateway",))[1]
     assert [(s.health_ms, s.healthy) for s in services if s.name == "gateway"] == [(2.0, True)]
+
+
+def test_a_start_that_comes_to_nothing_is_told_and_so_is_one_under_way_beside_an_older_run() -> None:
+    old = SimpleNamespace(state="done", live=lambda *, since_s: Live(state="done", run="old"))
+    chosen = SimpleNamespace(loaded=SimpleNamespace(profile=SimpleNamespace(name="next")))
+
+    def told(*, preparing: bool, run: object, failed: str = "") -> tuple[str, str, str, str]:
+        leader: Any = SimpleNamespace(preparing=preparing, run=run, failed=failed, chosen=chosen)
+        live = Leader.live(leader)
+        return live.state, live.profile, live.run, live.problem
+
+    assert told(preparing=False, run=None) == ("idle", "next", "", "")
+    assert told(preparing=True, run=None) == told(preparing=True, run=old) == ("preparing", "next", "", "")
+    assert told(preparing=False, run=None, failed="no stack") == ("idle", "next", "", "no stack")
+    assert told(preparing=False, run=old, failed="no stack") == ("done", "", "old", "no stack")

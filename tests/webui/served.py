@@ -1,8 +1,9 @@
 """A real web UI of Locust with the live page in it; as a program it is told on its input what the run has come to.
 
 `running` begins it anew, `cut` is a cut of a second ago, `dead` a gateway that ended by itself, `done` a verdict,
-`idle` forgets the run, `healing` is a recovery, `refuse` refuses all that is asked until the next word; each word is
-said again once it holds, and the end of the input ends the program.
+`idle` forgets the run, `preparing` and `problem` are a start and what it came to, `healing` is a recovery, `refuse`
+refuses all that is asked until the next word; each word is said again once it holds, and the end of the input ends
+the program.
 """
 
 from __future__ import annotations
@@ -38,9 +39,13 @@ PROBES: dict[str, dict[str, Any]] = {
 
 
 BETWEEN = Between(
+    chosen="burst",
     profiles=[
-        OfferedProfile(name="quick", question="Does it work at all?", users=52, seconds=20),
-        OfferedProfile(name="burst", question="What does a <b>burst</b> of events do?", users=400, seconds=75),
+        OfferedProfile(name="quick", label="quick", question="Does it work at all?", users=52, plan_s=20),
+        OfferedProfile(
+            name="burst", label="burst", question="What does a <b>burst</b> of events do?", users=400, plan_s=75
+        ),
+        OfferedProfile(name="broken", label="broken", problem="run.duration_s: found -1, allowed above 0"),
     ],
     runs=[
         PastRun(
@@ -249,7 +254,7 @@ def finished() -> Live:
         state="done",
         verdict="FAIL",
         reasons=["12 lost"],
-        report="/tickstorm/reports/any/report.html",
+        report="/tickstorm/reports/20260105-093012-resilience-7f3a/report.html",
         phase="end",
         judged=True,
         owed=842_100,
@@ -278,7 +283,7 @@ def cut() -> Live:
 
 def dead() -> Live:
     """The same run when its gateway has ended by itself; the links were open when they were last asked."""
-    live = running()
+    live = running(44.0)
     gateway = LiveService(name="gateway", ended="ended by SIGKILL", healthy=False, health_age_s=0.5)
     links = [
         msgspec.structs.replace(link, probe="answer", probe_ms=1.0, probe_age_s=0.4, rate_per_s=5899.0)
@@ -302,6 +307,8 @@ TOLD: dict[str, Callable[[], Live]] = {
     "healing": healing,
     "done": finished,
     "idle": Live,
+    "preparing": lambda: Live(state="preparing"),
+    "problem": lambda: Live(problem="redis: nobody listens at 127.0.0.1:1"),
 }
 
 
