@@ -27,8 +27,6 @@ from loadtests.model.codec import pack, squeezed, thin
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS, pack_stream
 from loadtests.model.profile.reading import read_profile
 from loadtests.model.runconfig import sha256_of
-from loadtests.tally.client_latency import COARSE, COARSE_BITS
-from loadtests.tally.histogram import BUCKETS, buckets_of_us
 from proof.bench import Bench, ProofError
 from proof.sections import Options, Row, SectionResult, compared
 
@@ -48,6 +46,8 @@ WARM_S: Final = 3.0
 T0_NS: Final = 6 * NS_PER_S
 ONE_IN: Final = 6400
 """One read in so many has its kernel stamp kept: 160 a second; the tool's default is made for short runs."""
+COARSE: Final = 16
+"""Buckets that are one in a client's own histogram."""
 _SIZE: Final = 370
 _POOL: Final = 40
 _TRIES_S: Final = (0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0, 1.0)
@@ -186,13 +186,19 @@ def write_run(folder: Path, hours: float) -> Day:
     return day
 
 
+def _buckets(us: Ints) -> Ints:
+    """The history's scale: below 256 us a bucket is one, and each further power of two has 128 of them."""
+    doublings = np.maximum(np.floor(np.log2(np.maximum(us, 1))).astype(np.int64) - 7, 0)
+    return doublings * 128 + us // 2**doublings
+
+
 @cache
 def _pool(kind: str, n: int, low_us: float, spread: float) -> list[r.Sparse]:
     """Histograms of `n` log-normal times."""
     random = np.random.default_rng(len(kind) + n)
     found = []
     for _ in range(_POOL if n else 1):
-        counts = np.bincount(buckets_of_us((low_us * random.lognormal(0, spread, n)).astype(np.int64)), minlength=1)
+        counts = np.bincount(_buckets((low_us * random.lognormal(0, spread, n)).astype(np.int64)), minlength=1)
         used = np.flatnonzero(counts)
         found.append((used.tolist(), counts[used].tolist()))
     return found
@@ -486,7 +492,7 @@ def _clients_pool() -> list[r.ClientLatency]:
         buckets, bucket, count = [], [], []
         for _ in range(CONSUMERS):
             times = (2500 * random.lognormal(0, 0.35, 10_000)).astype(np.int64)
-            dense = np.bincount(buckets_of_us(times) >> COARSE_BITS, minlength=COARSE)
+            dense = np.bincount(_buckets(times) // COARSE)
             used = np.flatnonzero(dense)
             buckets.append(len(used))
             bucket += used.tolist()
@@ -505,7 +511,6 @@ def _floats(random: np.random.Generator, n: int) -> list[float]:
     return found
 
 
-assert BUCKETS >> COARSE_BITS < COARSE
 _REDIS = [
     "used_memory", "used_memory_rss", "used_memory_peak", "maxmemory", "mem_clients_normal", "connected_clients",
     "blocked_clients", "client_recent_max_output_buffer", "pubsub_channels", "pubsub_patterns", "pubsub_clients",
