@@ -189,7 +189,8 @@ def write_run(folder: Path, hours: float) -> Day:
 def _buckets(us: Ints) -> Ints:
     """The history's scale: below 256 us a bucket is one, and each further power of two has 128 of them."""
     doublings = np.maximum(np.floor(np.log2(np.maximum(us, 1))).astype(np.int64) - 7, 0)
-    return doublings * 128 + us // 2**doublings
+    found: Ints = doublings * 128 + (us >> doublings)
+    return found
 
 
 @cache
@@ -338,7 +339,7 @@ class Day:
             yield r.PathProbe(what="health", at_ns=at + quarter * NS_PER_S // 4, took_ns=3 * NS_PER_MS, ok=True,
                               detail="200")  # fmt: skip
         for link in ("client-gateway", "gateway-redis"):
-            yield r.PathProbe(what=f"{r.LINK_PROBE}{link}", at_ns=at, took_ns=int(self.random.integers(900_000, 3_000_000)),
+            yield r.PathProbe(what=f"{r.LINK_PROBE}{link}", at_ns=at, took_ns=self._drawn_ns(900_000, 3_000_000),
                               ok=True, detail="answer")  # fmt: skip
         yield self._own(at, 9.0, 0)
         for number, cut in enumerate(self.cuts):
@@ -367,7 +368,7 @@ class Day:
     def _own(self, at: int, cpu: float, connected: int) -> r.HarnessSecond:
         return r.HarnessSecond(
             at_ns=at, cpu_percent=round(cpu + self.random.uniform(0, 3), 1), rss_bytes=120_000_000,
-            hub_lag_p99_ns=int(self.random.integers(1_000_000, 2_000_000)), hub_lag_max_ns=int(self.random.integers(2_000_000, 5_000_000)),
+            hub_lag_p99_ns=self._drawn_ns(1_000_000, 2_000_000), hub_lag_max_ns=self._drawn_ns(2_000_000, 5_000_000),
             connected=connected, publishing=STREAMS, messages=10**6, reads=10**6, read_delay_p99_ns=2_000_000,
             saturated=False, frames=1000, checked=1000,
         )  # fmt: skip
@@ -382,6 +383,9 @@ class Day:
         yield from self.firsts.get(second, ())
         yield self._own(at, 70.0, CONSUMERS)
         yield from self.closings.get(second, ())
+
+    def _drawn_ns(self, least: int, beyond: int) -> int:
+        return int(self.random.integers(least, beyond))
 
     def _seqs(self, from_ns: int, to_ns: int) -> tuple[Ints, Ints, Ints]:
         """Stream, seq and due time of what is due between two moments, stream by stream."""
