@@ -25,7 +25,7 @@ from loadtests.harness.files import replace_file, reports_folder
 from loadtests.harness.live import StatusLine
 from loadtests.harness.locust_overrides import of_the_rate, of_the_users, told_to_locust
 from loadtests.harness.participant import Participant
-from loadtests.harness.process import VERSION, heed_ctrl_c, versions
+from loadtests.harness.process import VERSION, heed_a_closed_terminal, heed_ctrl_c, versions
 from loadtests.harness.run import ActiveRun
 from loadtests.harness.setup import begin_faults, begin_sampling, begin_service_watch, opening_records
 from loadtests.harness.slots import BalancedDispatcher, LocalSlots
@@ -164,6 +164,7 @@ class Leader:
         events.quitting.add_listener(lambda **_: self._quitting())
         events.spawning_complete.add_listener(lambda user_count, **_: self._users(user_count))
         heed_ctrl_c()
+        self._terminal_is_gone = heed_a_closed_terminal()
 
     # -- environment.tickstorm
 
@@ -445,7 +446,9 @@ class Leader:
     def _reason(self, where: str) -> str:
         options = self._environment.parsed_options
         if where == "quitting":
-            return "signal"
+            if self._terminal_is_gone():
+                return "the terminal was closed (SIGHUP)"
+            return "SIGTERM" if _function() == "sig_term_handler" else "Ctrl-C (SIGINT)"
         if self.distributed and self._runner.worker_count <= 0:
             return "error: the last worker is gone"
         if not options.headless and _function() != "_stop_runners":  # which ends a start form's run time

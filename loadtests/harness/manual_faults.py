@@ -5,21 +5,18 @@ Faults by hand go the way of planned ones: the same injector, the same steps in 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from loadtests.harness.fault_control import FaultControl
-from loadtests.harness.files import reports_folder, shipped_profiles
+from loadtests.harness.files import past_run, run_folders, shipped_profiles
 from loadtests.harness.profile_loading import load
 from loadtests.harness.run import ActiveRun
 from loadtests.model.errors import BadInput
 from loadtests.model.ids import NS_PER_MS
-from loadtests.model.live import Between, Live, LiveFault, OfferedProfile, PastRun
+from loadtests.model.live import Between, Live, LiveFault, OfferedProfile
 from loadtests.model.profile.manual_fault import ManualFaultRefused, Moment, annotation, fault_by_hand, refusals
 from loadtests.model.records import Note
 from loadtests.model.user_kinds import wanted
@@ -29,8 +26,6 @@ BY = "by hand"
 NO_RUN = "no run goes on"
 PAST_RUNS = 30
 """That the page lists."""
-MOST_BYTES = 50_000_000
-"""Of a `results.json` that is read for that list."""
 
 
 class ManualFaults:
@@ -163,19 +158,6 @@ class ManualFaults:
         return names
 
 
-class _Run(msgspec.Struct, frozen=True):
-    profile: str = ""
-    started_at: str = ""
-
-
-class _Results(msgspec.Struct, frozen=True):
-    """What the list of past runs takes of a `results.json`."""
-
-    run: _Run
-    verdict: str
-    reasons: list[str] = []
-
-
 def offered_profiles(started_with: str) -> list[OfferedProfile]:
     """The profiles that a form may start, and the one that Locust was started with; reads their files."""
     found = []
@@ -198,43 +180,4 @@ def offered_profiles(started_with: str) -> list[OfferedProfile]:
 
 def between(profiles: list[OfferedProfile]) -> Between:
     """What there is while no run goes on: those profiles, and the runs of the reports folder, newest first."""
-    try:
-        with os.scandir(reports_folder()) as entries:
-            folders = [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
-    except OSError:
-        folders = []
-    runs = [run for folder in folders if (run := _of_folder(folder)) is not None]
-    runs.sort(key=lambda run: run[0], reverse=True)
-    return Between(profiles=profiles, runs=[run for _, run in runs[:PAST_RUNS]])
-
-
-def _of_folder(folder: Path) -> tuple[float, PastRun] | None:
-    """When it began to be stored, and the run; None where it holds none."""
-    try:
-        at = (folder / "profile.toml").stat().st_mtime
-    except OSError:
-        return None
-    results, page = folder / "results.json", (folder / "report.html").is_file()
-    try:
-        stat = results.stat()
-        return at, msgspec.structs.replace(_judged(results, stat.st_mtime_ns, stat.st_size), page=page)
-    except OSError:
-        return at, PastRun(run=folder.name, page=page)
-
-
-@lru_cache(maxsize=1000)
-def _judged(results: Path, _mtime_ns: int, size: int) -> PastRun:
-    name = results.parent.name
-    if size > MOST_BYTES:
-        return PastRun(run=name)
-    try:
-        found = msgspec.json.decode(results.read_bytes(), type=_Results)
-    except msgspec.DecodeError:
-        return PastRun(run=name)
-    return PastRun(
-        run=name,
-        profile=found.run.profile,
-        started_at=found.run.started_at,
-        verdict=found.verdict,
-        reason=found.reasons[0] if found.reasons else "",
-    )
+    return Between(profiles=profiles, runs=[past_run(folder) for folder in run_folders()[:PAST_RUNS]])

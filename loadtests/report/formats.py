@@ -178,12 +178,14 @@ def recovery_line(back: RecoveryResult) -> str:
     """One fault, its recovery and what judges it, as a sentence."""
     fresh = back.consumers.first_fresh
     limits = [f"{said_of(x)} {x.verdict.value}" for x in back.limits]
+    measured = back.recovery_s is not None and back.outage_s is not None
+    why = "" if measured else f"; {back.summary.removeprefix(f'{back.fault}: ')}"
     return (
         f"{back.fault}: recovery {plain(back.recovery_s, 's')}, outage {plain(back.outage_s, 's')} "
         f"({''.join(f'{text}, ' for text in limits)}not recovered beyond {exact(back.limit_s, 's')}); "
         f"clients fresh p50 {came_plain(fresh, 'p50')}, p95 {came_plain(fresh, 'p95')}, "
         f"max {came_plain(fresh, 'max')}, not back {plain(back.consumers.steady.not_recovered, 'count')} "
-        f"of {plain(back.consumers.steady.clients, 'count')}; {back.summary}"
+        f"of {plain(back.consumers.steady.clients, 'count')}{why}"
     )
 
 
