@@ -115,11 +115,11 @@ def progress_parts(data: dict[str, Any]) -> tuple[str, float | None, list[str]]:
     figures.append(f"{data['connected']}/{data['planned']} connected")
     if (p95 := data["latency_ms"].get("p95")) is not None:
         figures.append(f"p95 {p95:.1f} ms")
+    if state == "connecting" or plan_s <= 0 or data["now_s"] < 0:
+        return "connecting", None, figures
     figures += [f"{data['published']:,} published", f"{data['delivered']:,} delivered"]
     if state == "draining":
         return AFTER[state], None, [figure for figure in figures if "connected" not in figure]
-    if plan_s <= 0 or data["now_s"] < 0:
-        return "connecting", None, figures[:1]
     left_s = max(0.0, plan_s - now_s)
     return data["phase"], min(1.0, now_s / plan_s), [f"{clock(now_s)}, {clock(left_s)} left", *figures]
 

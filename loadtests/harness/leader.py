@@ -165,6 +165,7 @@ class Leader:
         events.spawning_complete.add_listener(lambda user_count, **_: self._users(user_count))
         heed_ctrl_c()
         self._terminal_is_gone = heed_a_closed_terminal()
+        self._main = gevent.getcurrent()  # in which Ctrl-C is raised; Locust heeds SIGTERM in a greenlet of its own
 
     # -- environment.tickstorm
 
@@ -448,7 +449,7 @@ class Leader:
         if where == "quitting":
             if self._terminal_is_gone():
                 return "the terminal was closed (SIGHUP)"
-            return "SIGTERM" if _function() == "sig_term_handler" else "Ctrl-C (SIGINT)"
+            return "Ctrl-C (SIGINT)" if gevent.getcurrent() is self._main else "SIGTERM"
         if self.distributed and self._runner.worker_count <= 0:
             return "error: the last worker is gone"
         if not options.headless and _function() != "_stop_runners":  # which ends a start form's run time
