@@ -60,6 +60,7 @@ VARIABLES: dict[str, dict[str, str]] = {
         "TICKSTORM_HOLD_FD": "the hold on the local stack",
         "TICKSTORM_LOGINS": "logins of the local stack",
         "TICKSTORM_PROVE_BURN": "of `tickstorm prove`: when the load generator is to be slowed",
+        "_TICKSTORM_COMPLETE": "what the shell wants completed, after `tickstorm completion`",
         "TICKSTORM_CHAOS_MARK": "of `tickstorm prove --chaos`: marks the processes of a run",
     },
 }
