@@ -374,7 +374,7 @@ def stack_status(as_json: Annotated[bool, typer.Option("--json", help="For progr
 @stack_app.command(
     "heal",
     short_help="Lift what a run left behind.",
-    epilog=_examples("stack heal", "stack heal --trust copied/faults.journal"),
+    epilog=_examples("stack heal"),
 )
 def stack_heal(
     trust: Annotated[

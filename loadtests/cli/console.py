@@ -82,6 +82,11 @@ out = _Lines(highlight=False, soft_wrap=True, theme=_THEME, _environ=_environmen
 err = _Lines(stderr=True, highlight=False, soft_wrap=True, theme=_THEME, _environ=_environment)
 
 
+def row(*cells: str) -> None:
+    """A line for programs, with tabs between the cells, which Rich would make spaces."""
+    out.file.write("\t".join(map(printable, cells)) + "\n")
+
+
 def next_step(command: str, why: str) -> None:
     """What one may want to do now; for people alone, who read a terminal."""
     if out.is_terminal:
@@ -177,6 +182,7 @@ def moving_line(phase: str, share: float | None, figures: list[str], width: int,
         done = round(share * BAR)
         line += f" {full * done}{empty * (BAR - done)}"
     for figure in figures:
-        if len(line) + 2 + len(figure) <= width:
-            line += f"  {figure}"
+        if len(line) + 2 + len(figure) > width:
+            break
+        line += f"  {figure}"
     return line.rstrip()[: max(1, width)]

@@ -13,7 +13,7 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from loadtests.cli.console import clock, err, next_step, out
+from loadtests.cli.console import clock, err, next_step, out, row
 from loadtests.harness.files import find_run, past_run, reports_folder, run_folders, shipped_profiles
 from loadtests.harness.stack_lock import user_of
 from loadtests.model.errors import BadInput
@@ -34,7 +34,7 @@ def list_profiles() -> None:
 
     if not out.is_terminal:
         for name in shipped_profiles():
-            out.print(f"{name}\t{load(name).profile.question}", markup=False)
+            row(name, load(name).profile.question)
         return
     table = Table("profile", "seconds", "clients", "faults", "question", box=None, pad_edge=False)
     for name in shipped_profiles():
@@ -77,8 +77,7 @@ def list_runs(*, as_json: bool, most: int | None) -> int:
         err.print(f"{short_path(reports_folder())} holds no run yet: `tickstorm run first-run` makes one", markup=False)
     elif not out.is_terminal:
         for r in runs:
-            row = (_verdict(r), r.run, r.profile, r.started_at, _took(r.duration_s), r.report or r.results or "-")
-            out.print(Text("\t".join(map(printable, row))))
+            row(_verdict(r), r.run, r.profile, r.started_at, _took(r.duration_s), r.report or r.results or "-")
     else:
         _show(runs, [folder.name for folder in folders])
         if len(folders) > len(runs):
