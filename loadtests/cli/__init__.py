@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from loadtests import extensions
-from loadtests.harness.files import LAST, did_you_mean, known_profiles, run_folders
+from loadtests.harness.files import LAST, did_you_mean, run_folders, shipped_profiles
 from loadtests.harness.process import outlive_the_console
 from loadtests.model.errors import BadInput, HarnessError
 
@@ -116,8 +116,8 @@ Json = Annotated[
 
 
 def _profiles(incomplete: str) -> list[str]:
-    """What a shell may complete a profile's name to."""
-    return [name for name in known_profiles() if name.startswith(incomplete)]
+    """What a shell may complete a profile's name to; where it is none, the shell looks among the files."""
+    return [name for name in shipped_profiles() if name.startswith(incomplete)]
 
 
 def _runs(incomplete: str) -> list[str]:
