@@ -100,7 +100,7 @@ BAR = 20
 """Cells of the bar."""
 PLAIN_S, PLAIN_SHARE = 20.0, 0.05
 """Where no line can move: a line so often, or after such a share of a long plan; at each new phase in any case."""
-AFTER = {"draining": "waiting for the last messages", "judging": "judging", "done": "done"}
+AFTER = {"draining": "waiting for the last messages", "judging": "judging"}
 """States that come when the plan is over, in words."""
 
 
@@ -114,19 +114,19 @@ def clock(seconds: float) -> str:
 def progress_parts(data: dict[str, Any]) -> tuple[str, float | None, list[str]]:
     """Of a status line: what goes on, the share of the plan that is over, and figures, the most telling first."""
     state, now_s, plan_s = data["state"], max(0.0, data["now_s"]), data["plan_s"]
-    if state in ("judging", "done"):
+    if state == "judging":
         return AFTER[state], None, []
-    figures = [f"fault {name}" for name in data["faults"]]
-    figures.append(f"{data['connected']}/{data['planned']} connected")
+    figures = [f"{data['connected']:,}/{data['planned']:,} connected"]
     if (p95 := data["latency_ms"].get("p95")) is not None:
-        figures.append(f"p95 {p95:.1f} ms")
+        figures.append(f"p95 {p95:,.0f} ms" if p95 >= 100 else f"p95 {p95:.1f} ms")
     if state == "connecting" or plan_s <= 0 or data["now_s"] < 0:
         return "connecting", None, figures
     figures += [f"{data['published']:,} published", f"{data['delivered']:,} delivered"]
     if state == "draining":
         return AFTER[state], None, [figure for figure in figures if "connected" not in figure]
     left_s = max(0.0, plan_s - now_s)
-    return data["phase"], min(1.0, now_s / plan_s), [f"{clock(now_s)}, {clock(left_s)} left", *figures]
+    phase = f"fault {', '.join(data['faults'])}" if data["faults"] else data["phase"]
+    return phase, min(1.0, now_s / plan_s), [f"{clock(now_s)}, {clock(left_s)} left", *figures]
 
 
 class Progress:
@@ -161,7 +161,7 @@ class Progress:
         """One status line."""
         if "say" in data and not (self._quiet and self._web_port is None):  # with a page, it says where that is
             err.print(data["say"], markup=False)
-        if "phase" not in data or self._quiet:
+        if "phase" not in data or data["state"] == "done" or self._quiet:  # then the verdict is told
             return
         phase, share, figures = progress_parts(data)
         if self._line is not None:
@@ -170,8 +170,7 @@ class Progress:
         told, at_s = self._told
         if phase != told or data["now_s"] - at_s >= max(PLAIN_S, PLAIN_SHARE * data["plan_s"]):
             self._told = (phase, data["now_s"])
-            if phase != AFTER["done"]:  # the verdict says that
-                err.print(": ".join(filter(None, (phase, ", ".join(figures)))), markup=False)
+            err.print(": ".join(filter(None, (phase, ", ".join(figures)))), markup=False)
 
 
 def moving_line(phase: str, share: float | None, figures: list[str], width: int, encoding: str) -> str:

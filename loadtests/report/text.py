@@ -231,12 +231,15 @@ def faults_of(results: Results, check: Check) -> list[str]:
     ]
 
 
+_ALLOWED = re.compile(r", at (?:most|least) [\d.,]*\d allowed")
+"""A limit in the summary of a check, told once more behind it with its unit."""
+
+
 def _check(check: Check) -> TextLine:
     unit = unit_of(check.name)
     limit = "" if check.limit is None else f" (limit {bound(check.name)} {exact(check.limit, unit)})"
-    return TextLine(
-        text=f"  {check.verdict.value:<8} {check.name}: {check.summary}{limit}", style=_STYLE[check.verdict]
-    )
+    summary = _ALLOWED.sub("", check.summary) if limit else check.summary
+    return TextLine(text=f"  {check.verdict.value:<8} {check.name}: {summary}{limit}", style=_STYLE[check.verdict])
 
 
 def _numbers(results: Results) -> list[str]:
