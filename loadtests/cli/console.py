@@ -96,7 +96,7 @@ def next_step(command: str, why: str) -> None:
 # -- while a run goes on
 
 
-BAR = 20
+BAR = 16
 """Cells of the bar."""
 PLAIN_S, PLAIN_SHARE = 20.0, 0.05
 """Where no line can move: a line so often, or after such a share of a long plan; at each new phase in any case."""
@@ -175,7 +175,7 @@ class Progress:
 
 def moving_line(phase: str, share: float | None, figures: list[str], width: int, encoding: str) -> str:
     """Phase, bar and as many figures as have room: nothing in it is cut, unless a phase alone is too long."""
-    line = f"{phase:<18}"
+    line = f"{phase:<14}"
     if share is not None:
         full, empty = "\u2501\u2500" if "utf" in encoding.lower() else "#-"
         done = round(share * BAR)

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import select
 import shlex
 import subprocess
 import sys
@@ -67,7 +68,7 @@ def on_a_terminal(columns: int, *argv: str) -> list[str]:
     os.close(follower)
     said = b""
     with contextlib.suppress(OSError):  # Linux's way of saying that nobody writes any more
-        while data := os.read(leader, 65_536):
+        while select.select([leader], [], [], 30)[0] and (data := os.read(leader, 65_536)):
             said += data
     os.close(leader)
     child.wait(30)
@@ -246,9 +247,7 @@ def status(**other: Any) -> dict[str, Any]:
 
 def test_a_moving_line_has_phase_bar_elapsed_and_what_is_left() -> None:
     line = moving_line(*progress_parts(status()), 120, "ascii")
-    assert line == (
-        "fault cut          #####---------------  0:15, 0:45 left  200/200 connected  p95 6.0 ms  1,234 published"
-    )
+    assert line == ("fault cut      ####------------  0:15, 0:45 left  200/200 connected  p95 6.0 ms  1,234 published")
 
 
 @pytest.mark.parametrize("width", [20, 79, 119])
@@ -256,7 +255,7 @@ def test_what_has_no_room_is_left_out_whole(width: int) -> None:
     line = moving_line(*progress_parts(status()), width, "utf-8")
     assert len(line) <= width
     if width == 79:
-        assert line.endswith("200/200 connected")
+        assert line.endswith("p95 6.0 ms")
 
 
 @pytest.mark.parametrize(
