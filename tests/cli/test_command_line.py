@@ -246,7 +246,7 @@ def status(**other: Any) -> dict[str, Any]:
 
 
 def test_a_moving_line_has_phase_bar_elapsed_and_what_is_left() -> None:
-    line = moving_line(*progress_parts(status()), 120, "ascii")
+    line = moving_line(*progress_parts(status()), 100, "ascii")
     assert line == ("fault cut      ####------------  0:15, 0:45 left  200/200 connected  p95 6.0 ms  1,234 published")
 
 

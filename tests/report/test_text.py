@@ -260,10 +260,11 @@ def test_every_measure_has_words() -> None:
 
 def test_each_thing_is_told_once() -> None:
     results = sample.sample()
-    limited = Check(name="loss<=0 calm", verdict=Verdict.FAIL, summary="3, at most 0 allowed; so", measured=3, limit=0)
+    limited = check("loss<=0 calm", Verdict.FAIL, 3, 0)
+    limited = msgspec.structs.replace(limited, summary="3, at most 0 allowed; so")
     back = msgspec.structs.replace(
         results.recovery[0],
-        summary=f"{results.recovery[0].fault}: out of its limits for 1.20 s, steady 0.30 s after it was healed; but late",
+        summary=f"{results.recovery[0].fault}: out of its limits for 1.20 s, steady 0.3 s after it was healed; but late",
     )
     text = "\n".join(
         line.text for line in summary_lines(msgspec.structs.replace(results, checks=[limited], recovery=[back]))
