@@ -47,9 +47,8 @@ def _target_findings(profile: Profile | None, where: Status | Services | None) -
         if where is None:
             yield Finding(
                 check="stack",
-                level="warn",
-                text="No local stack is up; a run starts one for itself.",
-                remedy="`tickstorm stack up` starts one that stays.",
+                level="ok",
+                text="No local stack is up: a run starts one for itself, and stops it.",
             )
             return
         for name in SERVICES:

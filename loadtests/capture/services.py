@@ -18,6 +18,7 @@ from loadtests.model.profile.tables import Target
 from loadtests.model.stackwire import Status
 from loadtests.model.words import plain
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 TIMEOUT_S = 2.0
 ROLE_S = 10.0
 """For all that a role is asked: a count, and writing in every way."""
@@ -166,10 +167,14 @@ def toxiproxy_answers(address: str) -> Finding:
     if status != 200:
         return _unreachable("toxiproxy", address, f"/version said status {status}")
     version = _word(body.get("version", "?")) if isinstance(body, dict) else "?"
-    text = (
-        f"toxiproxy at {address} answers (version {version}). Its API asks for no login: whoever reaches it can cut"
-        " and lead away its links, and read what passes (docs/security.md)."
-    )
+    text = f"toxiproxy at {address} answers (version {version})"
+    if host_port(address)[0] in LOOPBACK:
+        text += ", on this machine alone and without a login (docs/security.md)."
+    else:
+        text += (
+            ". Its API asks for no login: whoever reaches it can cut and lead away its links, and read what passes"
+            " (docs/security.md)."
+        )
     return Finding(check="toxiproxy", level="ok", text=text)
 
 

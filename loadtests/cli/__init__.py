@@ -1,4 +1,4 @@
-"""What can one ask of Tickstorm on the command line?  Composition root of the commands; each has a module of its own.
+"""What can one ask of Tickstorm on the command line?  Composition root of the commands, which load what they need.
 
 Exit status: 0 pass, 1 fail, 2 bad input, 3 unknown, 4 aborted, 130 where Ctrl-C came before any run began.
 """
@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from enum import StrEnum
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,19 +17,50 @@ from typing import Annotated, Any
 import typer
 
 from loadtests import extensions
+from loadtests.harness.files import LAST, did_you_mean, run_folders, shipped_profiles
 from loadtests.harness.process import outlive_the_console
 from loadtests.model.errors import BadInput, HarnessError
-from loadtests.model.words import printable
+
+NAME = "tickstorm"
+COMPLETE = "_TICKSTORM_COMPLETE"
+"""Variable by which a shell that was told `tickstorm completion` asks for words."""
+
+
+class Shell(StrEnum):
+    """Whose completion can be printed."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+def _examples(*lines: str) -> str:
+    """The end of a help: as they are, line by line."""
+    return "\n".join(["\b", "Examples:", *(f"  {NAME} {line}" for line in lines)])
+
 
 app = typer.Typer(
-    name="tickstorm",
+    name=NAME,
     help="Load and resilience testing for event pipelines: publishers, Redis, a backend, WebSocket clients.",
+    epilog=_examples(
+        "run first-run              a first run, with its own servers",
+        "open                       its report in the browser",
+        "list                       all runs with their verdicts",
+        "doctor first-run           what would spoil a run here",
+        "help environment           every variable that is read",
+        "help stack up              the same as stack up --help",
+    ),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-stack_app = typer.Typer(help="The local stack: Redis, PostgreSQL, Toxiproxy, reference target.", no_args_is_help=True)
+stack_app = typer.Typer(
+    help="The local stack: Redis, PostgreSQL, Toxiproxy, reference target.",
+    short_help="Start, stop, see and heal the local stack.",
+    epilog=_examples("stack up", "stack status", "stack down"),
+    no_args_is_help=True,
+)
 app.add_typer(stack_app, name="stack")
 
 
@@ -77,38 +109,121 @@ Html = Annotated[
         "--html/--no-html", envvar="TICKSTORM_HTML", help="Write report.html, which takes two to three seconds."
     ),
 ]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print verdict, reasons and paths as JSON on standard output, and nothing else there."),
+]
 
 
-@app.command()
+def _profiles(incomplete: str) -> list[str]:
+    """What a shell may complete a profile's name to; where it is none, the shell looks among the files."""
+    return [name for name in shipped_profiles() if name.startswith(incomplete)]
+
+
+def _runs(incomplete: str) -> list[str]:
+    """What a shell may complete a run's name to."""
+    names = [LAST, *(folder.name for folder in run_folders())]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+RUN_HELP = f"A run: its name, the beginning of it, its folder, or `{LAST}`."
+
+
+@app.command(
+    short_help="Run a profile against its target and judge it.",
+    epilog=_examples(
+        "run first-run",
+        "run first-run --set consumers.plain.count=300 --seed 7",
+        "run my-profile.toml --workers 2 --no-html",
+        "run first-run --web",
+        "run first-run --json --quiet > verdict.json",
+    ),
+)
 def run(
-    profile: Annotated[str, typer.Argument(help="A shipped profile (see `tickstorm profiles`) or a file.")],
+    profile: Annotated[
+        str,
+        typer.Argument(help="A shipped profile (see `tickstorm profiles`) or a file.", autocompletion=_profiles),
+    ],
     sets: Sets = None,
     workers: Annotated[int, typer.Option(min=0, max=64, help="Locust workers; 0 runs in one process.")] = 0,
     web: Annotated[bool, typer.Option("--web", help="Open Locust's web UI beside the run; Ctrl-C ends it.")] = False,
     web_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the web UI.")] = 8089,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed in place of the profile's.")] = None,
     html: Html = True,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the verdict and its reasons alone.")] = False,
 ) -> None:
     """Run a profile against its target and judge it.
 
-    Uses the local stack that is up, else starts one and stops it at the end.
+    Uses the local stack that is up, else starts one and stops it at the end. Exit status: 0 pass, 1 fail, 2 bad
+    input, 3 unknown, 4 aborted.
     """
     from loadtests.cli.run_command import run_profile
 
     port = web_port if web else None
-    raise typer.Exit(run_profile(profile, sets or [], workers=workers, web_port=port, seed=seed, html=html))
+    raise typer.Exit(
+        run_profile(
+            profile,
+            sets or [],
+            workers=workers,
+            web_port=port,
+            seed=seed,
+            html=html,
+            quiet=quiet,
+            as_json=as_json,
+        )
+    )
 
 
-@app.command()
+@app.command("list", short_help="List the stored runs with their verdicts.", epilog=_examples("list", "list --json"))
+def list_(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", "-n", min=0, metavar="N", help="So many; 0: all. Default 30 on a terminal, else all."),
+    ] = None,
+) -> None:
+    """List the stored runs, newest first: verdict, name, when, how long, report, profile.
+
+    Where the output is no terminal: one line each, with tabs between, and whole names and paths.
+    """
+    from loadtests.cli.runs_command import list_runs
+
+    raise typer.Exit(list_runs(as_json=as_json, most=limit))
+
+
+@app.command(
+    "open",
+    short_help="Show the report of a run in the browser.",
+    epilog=_examples("open", "open 20260102-030405", "open reports/20260102-030405-first-run-1a2b/again"),
+)
+def open_(
+    run: Annotated[str, typer.Argument(help=RUN_HELP, autocompletion=_runs)] = LAST,
+) -> None:
+    """Show the report of a run in the browser, and print its path; where there is no browser, only that."""
+    from loadtests.cli.runs_command import open_report
+
+    raise typer.Exit(open_report(run))
+
+
+@app.command(
+    short_help="Judge a stored run again.",
+    epilog=_examples(
+        "analyze last",
+        "analyze 20260102-030405 --consumers clients.csv",
+        "analyze last --set 'thresholds[0].at_most=5'",
+    ),
+)
 def analyze(
-    run: Annotated[str, typer.Argument(help="A run's id, or its folder.")],
+    run: Annotated[str, typer.Argument(help=RUN_HELP, autocompletion=_runs)],
     sets: Sets = None,
     out: Annotated[Path | None, typer.Option(help="Where to write; default the run's folder.")] = None,
     consumers: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write each fault as each consumer felt it, as CSV.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Write the files, print nothing.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write the files, print nothing.")] = False,
     html: Html = True,
+    as_json: Json = False,
 ) -> None:
     """Judge a stored run again: results.json, report.html and junit.xml from its history alone.
 
@@ -116,21 +231,28 @@ def analyze(
     """
     from loadtests.cli.analyze_command import analyze_run
 
-    raise typer.Exit(analyze_run(run, sets or [], out=out, quiet=quiet, html=html, consumers=consumers))
+    raise typer.Exit(
+        analyze_run(run, sets or [], out=out, quiet=quiet, html=html, consumers=consumers, as_json=as_json)
+    )
 
 
-@app.command()
+@app.command(short_help="Say what would spoil a run here.", epilog=_examples("doctor", "doctor first-run"))
 def doctor(
-    profile: Annotated[str | None, typer.Argument(help="Check also what this profile needs.")] = None,
+    profile: Annotated[
+        str | None, typer.Argument(help="Check also what this profile needs.", autocompletion=_profiles)
+    ] = None,
     sets: Sets = None,
 ) -> None:
     """Say what on this machine, or of the target, would spoil a run."""
-    from loadtests.cli.doctor_command import examine
+    from loadtests.cli.surroundings_command import examine
 
     raise typer.Exit(examine(profile, sets or []))
 
 
-@app.command()
+@app.command(
+    short_help="Prove that Tickstorm finds what is there.",
+    epilog=_examples("prove", "prove --only account --keep", "prove --faults --only-kinds kill,lock", "prove --chaos"),
+)
 def prove(
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="SECTION", help="One section; may be repeated.")
@@ -172,15 +294,54 @@ def _proof() -> Any:
     return found[0].load()
 
 
-@app.command()
+@app.command(short_help="List the shipped profiles.", epilog=_examples("profiles"))
 def profiles() -> None:
     """List the shipped profiles and the question that each asks."""
-    from loadtests.cli.profiles_command import list_profiles
+    from loadtests.cli.runs_command import list_profiles
 
     list_profiles()
 
 
-@stack_app.command("up")
+@app.command(
+    short_help="Let the shell complete commands, profiles and runs.",
+    epilog=_examples("completion bash >> ~/.bashrc", "completion zsh >> ~/.zshrc")
+    + f"\n  {NAME} completion fish > ~/.config/fish/completions/{NAME}.fish",
+)
+def completion(shell: Annotated[Shell, typer.Argument(help="Whose.", show_choices=True)]) -> None:
+    """Print what lets a shell complete commands, options, profiles and runs.
+
+    For the present shell alone: `source <(tickstorm completion bash)`.
+    """
+    from typer._completion_shared import get_completion_script
+
+    typer.echo(get_completion_script(prog_name=NAME, complete_var=COMPLETE, shell=shell))
+
+
+@app.command("help", short_help="Help about a command, or the environment.", epilog=_examples("help environment"))
+def help_(
+    context: typer.Context,
+    topic: Annotated[
+        list[str] | None, typer.Argument(help="A command, or `environment`: every variable that is read.")
+    ] = None,
+) -> None:
+    """Help about a command, or about the variables of the environment."""
+    if topic in (["environment"], ["env"]):
+        from loadtests.cli.surroundings_command import tell_variables
+
+        tell_variables()
+        return
+    above = context.find_root()
+    command: Any = above.command
+    for word in topic or ():
+        known = getattr(command, "commands", {})
+        if word not in known:
+            raise BadInput(f"help {word}: there is no such topic{did_you_mean(word, [*known, 'environment'])}")
+        command = known[word]
+        above = typer.Context(command, parent=above, info_name=word)
+    typer.echo(command.get_help(above))
+
+
+@stack_app.command("up", epilog=_examples("stack up", "stack up --port redis=7000 --port gateway=7001"))
 def stack_up(
     port: Annotated[
         list[str] | None, typer.Option("--port", metavar="NAME=NUMBER", help="Choose a port; may be repeated.")
@@ -192,7 +353,7 @@ def stack_up(
     raise typer.Exit(up(port or []))
 
 
-@stack_app.command("down")
+@stack_app.command("down", epilog=_examples("stack down"))
 def stack_down(
     force: Annotated[bool, typer.Option("--force", help="Also while a run is using it.")] = False,
 ) -> None:
@@ -202,7 +363,7 @@ def stack_down(
     raise typer.Exit(down(force))
 
 
-@stack_app.command("status")
+@stack_app.command("status", short_help="Say what is up, and where.", epilog=_examples("stack status --json"))
 def stack_status(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
     """Say what of the local stack is up, and where. Exit status 3 when it is not."""
     from loadtests.cli.stack_command import status
@@ -210,7 +371,11 @@ def stack_status(as_json: Annotated[bool, typer.Option("--json", help="For progr
     raise typer.Exit(status(as_json))
 
 
-@stack_app.command("heal")
+@stack_app.command(
+    "heal",
+    short_help="Lift what a run left behind.",
+    epilog=_examples("stack heal"),
+)
 def stack_heal(
     trust: Annotated[
         list[Path] | None,
@@ -223,7 +388,11 @@ def stack_heal(
     raise typer.Exit(heal(trust or ()))
 
 
-@stack_app.command("passwords")
+@stack_app.command(
+    "passwords",
+    short_help="Draw passwords for docker-compose.yml.",
+    epilog=_examples("stack passwords --file .env"),
+)
 def stack_passwords(
     file: Annotated[Path, typer.Option("--file", help="Made anew; only its user can read it.")] = Path(".env"),
 ) -> None:
@@ -234,15 +403,21 @@ def stack_passwords(
 
 
 def _complain(sentences: Sequence[str]) -> None:
+    from loadtests.cli.console import err
+
     for sentence in sentences:
-        sys.stderr.write(f"{printable(sentence)}\n")
+        err.print(sentence, markup=False)
 
 
 def main() -> None:
     """Entry point: turns errors with a name into a sentence and an exit status; all others are ours, and no verdict."""
     outlive_the_console()
+    if COMPLETE in os.environ:
+        from typer._completion_classes import completion_init
+
+        completion_init()  # Typer would do so only for options of its own, which also write into the shell's files
     try:
-        app()
+        app(prog_name=NAME)
     except BadInput as error:
         _complain(error.problems)
         sys.exit(2)

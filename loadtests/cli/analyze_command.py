@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
-from loadtests.cli.console import err
+from loadtests.cli.console import err, next_step
 from loadtests.cli.console import out as console
+from loadtests.cli.runs_command import short_path
 from loadtests.drive.publish.replays import open_bounded, read_bounded
-from loadtests.harness.files import replace_file, reports_folder
+from loadtests.harness.files import find_run, replace_file
 from loadtests.measure.damage import bounds, columns_hold, implausible, longest_ns
 from loadtests.model.codec import Frame, Reader, Torn, decode_file
 from loadtests.model.errors import BadInput
@@ -17,7 +20,7 @@ from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.reading import MAX_CHARACTERS, read_effective, read_profile
 from loadtests.model.results import Results, to_json
 from loadtests.model.runconfig import sha256_of
-from loadtests.report.text import summary_lines
+from loadtests.report.text import answer, summary_lines, verdict_lines
 
 JUDGING = ("thresholds", "guard", "steady", "recovery")
 """Tables of a profile that say how a history is judged, not what happens in a run."""
@@ -27,16 +30,6 @@ MOST_OF_A_PAGE = 2 << 30
 """Of another file in a run's folder."""
 HEAD = 2_000
 """Characters of a page in which it says which results it shows."""
-
-
-def run_folder(run: str) -> Path:
-    """Folder of a run named by id or path. Raises BadInput where there is none."""
-    for folder in (Path(run), reports_folder() / run):
-        if (folder / "history").is_dir():
-            return folder
-    raise BadInput(
-        f'{run}: there is no such run; give an id from {reports_folder().name}/ or a folder that holds "history"'
-    )
 
 
 def read_history(folder: Path, profile: Profile) -> Iterator[tuple[str, Frame | Torn]]:
@@ -122,13 +115,16 @@ def analyze_run(
     quiet: bool,
     html: bool = True,
     consumers: Path | None = None,
+    as_json: bool = False,
 ) -> int:
     """Judge again; the exit status of the verdict. `consumers`: where to write what each consumer felt, as CSV."""
     from loadtests.measure.calm import analysed
     from loadtests.measure.judge import concluded
     from loadtests.measure.recovery_spread import consumer_table  # as above
 
-    folder = run_folder(run)
+    folder = find_run(run)
+    if not (folder / "history").is_dir():
+        raise BadInput(f'{folder}: holds no folder "history", by which alone a run is judged')
     profile = profile_of(folder, sets)
     stored = sha256_of(profile_text(folder))
     found = analysed(profile, lambda: read_history(folder, profile))
@@ -142,13 +138,41 @@ def analyze_run(
             consumers.write_text(consumer_table(found.contract, found.felt), encoding="utf-8")
         except OSError as error:
             raise BadInput(f"--consumers {consumers}: {error.strerror}") from None
-    if not quiet:
-        show(results)
-        console.print(f"report: {page_of(target) or target / 'results.json'}", markup=False)
+    if as_json or not quiet:
+        tell(results, target, "json" if as_json else "all")
     return results.verdict.exit_status
 
 
-def show(results: Results) -> None:
-    """The summary on the terminal."""
-    for line in summary_lines(results):
+Told = Literal["all", "verdict", "json"]
+"""How much is told of a run that was judged: all, the verdict with its reasons, or the same for a program."""
+
+
+def tell(results: Results, folder: Path, told: Told) -> None:
+    """Say on standard output what came out, and where the reports lie."""
+    if told == "json":
+        print(json.dumps(_for_programs(results, folder), indent=2))  # noqa: T201  no console
+        return
+    for line in verdict_lines(results) if told == "verdict" else summary_lines(results):
         console.print(line.text, style=line.style, markup=False)
+    if told == "verdict":
+        return
+    page = page_of(folder)
+    console.print(f"report: {short_path(page or folder / 'results.json')}", markup=False)
+    named = results.run.id if folder.name == results.run.id else short_path(folder)
+    if page is not None:
+        next_step(f"tickstorm open {named}", "shows it in the browser")
+    elif folder.name == results.run.id:
+        next_step(f"tickstorm analyze {named}", "makes the page")
+
+
+def _for_programs(results: Results, folder: Path) -> dict[str, object]:
+    return {
+        "run": results.run.id,
+        "profile": results.run.profile,
+        "verdict": results.verdict.value,
+        "exit_status": results.verdict.exit_status,
+        "answer": answer(results),
+        "reasons": results.reasons,
+        "results": str((folder / "results.json").absolute()),
+        "report": str(page.absolute()) if (page := page_of(folder)) is not None else None,
+    }

@@ -19,10 +19,9 @@ from typing import Any
 import psutil
 
 from loadtests.capture.preflight import refuse, refuse_few_descriptors
-from loadtests.cli.analyze_command import analyze_run, show
-from loadtests.cli.console import err, out
-from loadtests.cli.progress import Progress
-from loadtests.harness.files import ROOT, profile_path, report_of, reports_folder
+from loadtests.cli.analyze_command import Told, analyze_run, tell
+from loadtests.cli.console import Progress, err
+from loadtests.harness.files import ROOT, profile_path, reports_folder
 from loadtests.harness.live import STATUS_FD
 from loadtests.harness.locust_main import ruled
 from loadtests.harness.profile_loading import REPLAYS, load
@@ -40,31 +39,45 @@ TOLD_MB = 50
 
 
 def run_profile(
-    name: str, sets: Sequence[str], *, workers: int, web_port: int | None, seed: int | None, html: bool = True
+    name: str,
+    sets: Sequence[str],
+    *,
+    workers: int,
+    web_port: int | None,
+    seed: int | None,
+    html: bool = True,
+    quiet: bool = False,
+    as_json: bool = False,
 ) -> int:
-    """Run and judge; the exit status of the verdict. Raises BadInput before anything was started."""
+    """Run and judge; the exit status of the verdict. Raises BadInput before anything was started.
+
+    `quiet`: nothing is told before the verdict, and of that no numbers; `as_json`: the verdict goes to a program.
+    """
+    note = _say_nothing if quiet else _note
+    told: Told = "json" if as_json else "verdict" if quiet else "all"
     loaded = load(name, sets, seed)
     for key, value, source, relaxed in zip(
         loaded.effective.key, loaded.effective.value, loaded.effective.source, loaded.effective.relaxed, strict=True
     ):
         if relaxed:
-            err.print(f"relaxed: {key} = {value} ({source})", markup=False)
+            note(f"relaxed: {key} = {value} ({source})")
         if key.startswith(REPLAYS):
-            err.print(f"replay: {json.loads(value)}", markup=False)
+            note(f"replay: {json.loads(value)}")
     if (takes_mb := history_mb(loaded.profile)) >= TOLD_MB:
         hours = (loaded.profile.run.warm_up_s + loaded.profile.run.duration_s) / 3600
-        err.print(f"history: about {takes_mb:,} MB in {hours:.1f} h", markup=False)
+        note(f"history: about {takes_mb:,} MB in {hours:.1f} h")
     if web_port is not None and not _is_free(web_port):
         raise BadInput(f"--web-port {web_port}: in use; choose another")
     refuse_few_descriptors(loaded.profile, processes=max(workers, 1))
     run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{loaded.profile.name}-{secrets.token_hex(2)}"
     hold = StackHold(stack_folder(), run) if loaded.profile.target.kind == "local" else None
     try:
-        target = resolve(loaded.profile, lambda text: err.print(text, markup=False))
+        target = resolve(loaded.profile, note)
         try:
             refuse(loaded.profile, target.status)
             command = _command(name, sets, workers=workers, web_port=web_port, seed=seed)
-            ended = _run_locust(command, run, web_port, html=html, hold=hold)
+            asked = _Asked(run=run, web_port=web_port, html=html, hold=hold, quiet=quiet, told=told)
+            ended = _run_locust(command, asked, note)
             if not _results(run).exists() and not ended.failed:  # a fault may still be in force
                 _heal(target.toxiproxy, run)
         finally:
@@ -73,7 +86,15 @@ def run_profile(
     finally:
         if hold is not None:
             hold.release()
-    return _tell(run, ended, show_it=web_port is None, html=html)
+    return _tell(run, ended, told if web_port is None else None, html=html)
+
+
+def _note(sentence: str) -> None:
+    err.print(sentence, markup=False)
+
+
+def _say_nothing(sentence: str) -> None:
+    """For who asked for quiet."""
 
 
 def _command(name: str, sets: Sequence[str], *, workers: int, web_port: int | None, seed: int | None) -> list[str]:
@@ -143,18 +164,35 @@ class _Ended:
         return "; ".join(self.reasons) or f"Locust's status was {self.status}"
 
 
-def _run_locust(command: list[str], run: str, web_port: int | None, *, html: bool, hold: StackHold | None) -> _Ended:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """How a run was asked for, and how much of it is told."""
+
+    run: str
+    web_port: int | None
+    html: bool
+    hold: StackHold | None
+    quiet: bool
+    told: Told
+
+
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, a service manager, a terminal that was closed: each ends the run in order, and the report says which."""
+
+
+def _run_locust(command: list[str], asked: _Asked, note: Callable[[str], None]) -> _Ended:
+    run, web_port, hold = asked.run, asked.web_port, asked.hold
     folder = reports_folder() / run
     folder.mkdir(parents=True)
     reader, writer = os.pipe()
     kept, foreign = ruled(os.environ)
     if foreign:
-        err.print(f"not heeded, since they are not of this run: {', '.join(foreign)}", markup=False)
+        note(f"not heeded, since they are not of this run: {', '.join(foreign)}")
     environment = kept | {
         STATUS_FD: str(writer),
         "PYTHONIOENCODING": "utf-8",  # its log is a file, whatever the terminal can show
         "TICKSTORM_RUN_ID": run,
-        "TICKSTORM_HTML": str(int(html)),
+        "TICKSTORM_HTML": str(int(asked.html)),
         "TICKSTORM_STACK": str(stack_folder()),  # as they are here: Locust works in another folder
         "TICKSTORM_REPORTS": str(reports_folder().absolute()),
     }
@@ -175,11 +213,13 @@ def _run_locust(command: list[str], run: str, web_port: int | None, *, html: boo
         )
     os.close(writer)
     previous = {
-        number: signal.signal(number, lambda n, _f: child.send_signal(n)) for number in (signal.SIGINT, signal.SIGTERM)
+        number: signal.signal(number, lambda n, _f: child.send_signal(n))
+        for number in FORWARDED
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN  # whom nohup told to stay
     }
     failed, shown, reasons = "", False, ()
     try:
-        with Progress(run, web_port) as progress, os.fdopen(reader, "rb") as lines:
+        with Progress(run, web_port, quiet=asked.quiet) as progress, os.fdopen(reader, "rb") as lines:
             for line in lines:
                 data: dict[str, Any] = json.loads(line)
                 failed, reasons = data.get("failed", failed), tuple(data.get("reasons", reasons))
@@ -187,7 +227,7 @@ def _run_locust(command: list[str], run: str, web_port: int | None, *, html: boo
                 if web_port is not None and data.get("state") == "done" and not shown and _results(run).exists():
                     shown = True
                     progress.pause()
-                    _summary(run)
+                    _summary(run, asked.told)
                     err.print("Ctrl-C closes the web UI", markup=False)
         child.wait()
     finally:
@@ -214,16 +254,16 @@ def _end(child: subprocess.Popen[bytes]) -> None:
             process.kill()
 
 
-def _tell(run: str, ended: _Ended, *, show_it: bool, html: bool) -> int:
+def _tell(run: str, ended: _Ended, told: Told | None, *, html: bool) -> int:
     if ended.failed:
         raise BadInput(ended.failed.split("\n")) if ended.status == 2 else HarnessError(ended.failed)
     results = _results(run)
     if not results.exists():
-        return _judge_what_is_there(run, ended, html=html)
-    return _summary(run) if show_it else from_json(results.read_bytes()).verdict.exit_status
+        return _judge_what_is_there(run, ended, told or "all", html=html)
+    return _summary(run, told) if told is not None else from_json(results.read_bytes()).verdict.exit_status
 
 
-def _judge_what_is_there(run: str, ended: _Ended, *, html: bool) -> int:
+def _judge_what_is_there(run: str, ended: _Ended, told: Told, *, html: bool) -> int:
     """Of a run that was cut off: why, its log's end, and what its history says. Raises HarnessError where it cannot."""
     folder = reports_folder() / run
     log = (folder / "locust.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
@@ -235,7 +275,7 @@ def _judge_what_is_there(run: str, ended: _Ended, *, html: bool) -> int:
         raise HarnessError(f"{said}\nwhat it stored could not be judged: {error}") from None
     for line in [*said.split("\n"), "what it stored was judged:"]:
         err.print(line, markup=False)
-    return _summary(run) or Verdict.UNKNOWN.exit_status  # whatever is stored, a run without an end is no pass
+    return _summary(run, told) or Verdict.UNKNOWN.exit_status  # whatever is stored, a run without an end is no pass
 
 
 def _heal(toxiproxy: str, run: str) -> None:
@@ -253,13 +293,8 @@ def _results(run: str) -> Path:
     return reports_folder() / run / "results.json"
 
 
-def _summary(run: str) -> int:
+def _summary(run: str, told: Told) -> int:
     """Print what came out; the exit status of the verdict."""
     results = from_json(_results(run).read_bytes())
-    show(results)
-    out.print(f"report: {_short(report_of(_results(run).parent))}", markup=False)
+    tell(results, _results(run).parent, told)
     return results.verdict.exit_status
-
-
-def _short(path: Path) -> str:
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 from rich.table import Table
 
-from loadtests.cli.console import err, out
+from loadtests.cli.console import err, next_step, out
 from loadtests.harness.files import journals
 from loadtests.harness.stack_lock import user_of
 from loadtests.inject.journal import Journal
@@ -74,7 +74,9 @@ def up(pairs: Sequence[str]) -> int:
         raise BadInput(
             "the local stack is up already: ports can be chosen when it starts; `tickstorm stack down` first"
         )
-    return _show(stack)
+    shown = _show(stack)
+    next_step("tickstorm run first-run", "uses it; `tickstorm stack down` stops it")
+    return shown
 
 
 def down(force: bool) -> int:

@@ -26,7 +26,7 @@ from loadtests.harness.files import replace_file, reports_folder
 from loadtests.harness.live import StatusLine
 from loadtests.harness.locust_overrides import of_the_rate, of_the_users, told_to_locust
 from loadtests.harness.participant import Participant
-from loadtests.harness.process import VERSION, heed_ctrl_c, versions
+from loadtests.harness.process import VERSION, heed_a_closed_terminal, heed_ctrl_c, versions
 from loadtests.harness.run import ActiveRun
 from loadtests.harness.setup import begin_faults, begin_sampling, begin_service_watch, opening_records
 from loadtests.harness.slots import BalancedDispatcher, LocalSlots
@@ -165,6 +165,8 @@ class Leader:
         events.quitting.add_listener(lambda **_: self._quitting())
         events.spawning_complete.add_listener(lambda user_count, **_: self._users(user_count))
         heed_ctrl_c()
+        self._terminal_is_gone = heed_a_closed_terminal()
+        self._main = gevent.getcurrent()  # in which Ctrl-C is raised; Locust heeds SIGTERM in a greenlet of its own
 
     # -- environment.tickstorm
 
@@ -448,7 +450,9 @@ class Leader:
     def _reason(self, where: str) -> str:
         options = self._environment.parsed_options
         if where == "quitting":
-            return "signal"
+            if self._terminal_is_gone():
+                return "the terminal was closed (SIGHUP)"
+            return "Ctrl-C (SIGINT)" if gevent.getcurrent() is self._main else "SIGTERM"
         if self.distributed and self._runner.worker_count <= 0:
             return "error: the last worker is gone"
         if not options.headless and _function() != "_stop_runners":  # which ends a start form's run time

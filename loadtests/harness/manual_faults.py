@@ -5,16 +5,13 @@ Faults by hand go the way of planned ones: the same injector, the same steps in 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from loadtests.harness.fault_control import FaultControl
-from loadtests.harness.files import reports_folder
+from loadtests.harness.files import past_run, run_folders
 from loadtests.harness.run import ActiveRun
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.live import Live, LiveFault, PastRun
@@ -26,8 +23,6 @@ BY = "by hand"
 NO_RUN = "no run goes on"
 PAST_RUNS = 30
 """That the page lists."""
-MOST_BYTES = 50_000_000
-"""Of a `results.json` that is read for that list."""
 
 
 class ManualFaults:
@@ -160,58 +155,6 @@ class ManualFaults:
         return names
 
 
-class _Run(msgspec.Struct, frozen=True):
-    profile: str = ""
-    started_at: str = ""
-
-
-class _Results(msgspec.Struct, frozen=True):
-    """What the list of past runs takes of a `results.json`."""
-
-    run: _Run
-    verdict: str
-    reasons: list[str] = []
-
-
 def past_runs() -> list[PastRun]:
     """The runs of the reports folder, newest first."""
-    try:
-        with os.scandir(reports_folder()) as entries:
-            folders = [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
-    except OSError:
-        folders = []
-    runs = [run for folder in folders if (run := _of_folder(folder)) is not None]
-    runs.sort(key=lambda run: run[0], reverse=True)
-    return [run for _, run in runs[:PAST_RUNS]]
-
-
-def _of_folder(folder: Path) -> tuple[float, PastRun] | None:
-    """When it began to be stored, and the run; None where it holds none."""
-    try:
-        at = (folder / "profile.toml").stat().st_mtime
-    except OSError:
-        return None
-    results, page = folder / "results.json", (folder / "report.html").is_file()
-    try:
-        stat = results.stat()
-        return at, msgspec.structs.replace(_judged(results, stat.st_mtime_ns, stat.st_size), page=page)
-    except OSError:
-        return at, PastRun(run=folder.name, page=page)
-
-
-@lru_cache(maxsize=1000)
-def _judged(results: Path, _mtime_ns: int, size: int) -> PastRun:
-    name = results.parent.name
-    if size > MOST_BYTES:
-        return PastRun(run=name)
-    try:
-        found = msgspec.json.decode(results.read_bytes(), type=_Results)
-    except msgspec.DecodeError:
-        return PastRun(run=name)
-    return PastRun(
-        run=name,
-        profile=found.run.profile,
-        started_at=found.run.started_at,
-        verdict=found.verdict,
-        reason=found.reasons[0] if found.reasons else "",
-    )
+    return [past_run(folder) for folder in run_folders()[:PAST_RUNS]]

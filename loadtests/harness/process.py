@@ -4,6 +4,7 @@
 - Garbage collection: a full one looks at every object of Locust and holds up the hub for 100 ms. While a run lasts,
   what was there at its start is left out, and the rest is collected rarely; reference counts free nearly all anyway.
   The collector is the interpreter's: where runs overlap in a process, the first changes it, the last restores it.
+- A closed terminal: its signal kills at once, where nobody heeds it. Here the run ends as by SIGTERM, with a verdict.
 - Ctrl-C: Python's own handler raises KeyboardInterrupt in whatever code runs, such as a read that is being accounted or
   a burst that is being sent, whose record would then be incomplete. Here it is raised between two callbacks of the hub.
 - The parent's death: Locust forks workers before they connect, and a worker whose master is gone by then would try to
@@ -22,6 +23,7 @@ import platform
 import select
 import signal
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -85,6 +87,20 @@ def heed_ctrl_c() -> None:
         import gevent  # not for the commands, which have no hub
 
         gevent.signal_handler(signal.SIGINT, _interrupt)
+
+
+def heed_a_closed_terminal() -> Callable[[], bool]:
+    """End as by SIGTERM when the terminal goes, unless nohup forbade it; the answer: whether that has happened."""
+    gone: list[int] = []
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        import gevent
+
+        def end() -> None:
+            gone.append(signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        gevent.signal_handler(signal.SIGHUP, end)
+    return lambda: bool(gone)
 
 
 def _interrupt() -> None:

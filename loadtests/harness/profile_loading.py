@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.drive.publish.replays import read_bounded, read_replays
-from loadtests.harness.files import profile_path, shipped_profiles
+from loadtests.harness.files import did_you_mean, known_profiles, profile_path, shipped_profiles
 from loadtests.model.contract import Contract
 from loadtests.model.errors import BadInput
 from loadtests.model.profile.effective import beyond
@@ -31,7 +31,7 @@ class ProfileChoices(list[str]):
     """The shipped profiles for the form; on the command line a path is as good."""
 
     def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or (isinstance(name, str) and Path(name).is_file())
+        return super().__contains__(name) or (isinstance(name, str) and profile_path(name).is_file())
 
 
 def add_options(parser: Any) -> None:
@@ -104,7 +104,10 @@ def load(
         data = read_bounded(path, 4 * MAX_CHARACTERS)
     except FileNotFoundError:
         shipped = ", ".join(shipped_profiles())
-        raise BadInput(f"{name}: there is no such profile; shipped are {shipped}, or give the path of a file") from None
+        meant = did_you_mean(path.name.removesuffix(".toml"), known_profiles())
+        raise BadInput(
+            f"{name}: there is no such profile{meant} Shipped are {shipped}; the path of a file is as good"
+        ) from None
     except OSError as error:
         raise BadInput(f"{name}: cannot be read: {error.strerror}") from None
     environment = dict(os.environ)

@@ -129,6 +129,7 @@ class PastRun(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     profile: str = ""
     started_at: str = ""
+    duration_s: float | None = None  # from the warm-up's start to the finish
     verdict: str = ""  # empty: it was never judged
     reason: str = ""  # the first
     page: bool = False  # there is a report.html

@@ -400,7 +400,7 @@ class Finish(_Record, frozen=True, kw_only=True, array_like=True, tag="finish"):
     """The run's life ended; the last record of the master or standalone process."""
 
     at_ns: int
-    reason: str  # "plan done", "stop button", "signal", "run time", "guard: ...", "error: ..."
+    reason: str  # "plan done", "stop button", "Ctrl-C (SIGINT)", "SIGTERM", "run time", "guard: ...", "error: ..."
     plan_done: bool
     drained: bool
     complete: bool  # every process's last chunk was acknowledged

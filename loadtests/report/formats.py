@@ -174,16 +174,22 @@ def came_plain(spread: ConsumerSpread, which: Literal["p50", "p95", "max"]) -> s
     return plain(getattr(spread, which), "s") if beyond is None else f"> {exact(beyond, 's')}"
 
 
+_TOLD_ABOVE = re.compile(r"^out of its limits for [\d.]+ s, steady [\d.]+ s after it was healed(?:[,;] )?")
+"""The begin of a recovery's summary, of whose two times a line has told already."""
+
+
 def recovery_line(back: RecoveryResult) -> str:
     """One fault, its recovery and what judges it, as a sentence."""
     fresh = back.consumers.first_fresh
     limits = [f"{said_of(x)} {x.verdict.value}" for x in back.limits]
+    beyond = _TOLD_ABOVE.sub("", back.summary.removeprefix(f"{back.fault}: "))
+    why = f"; {beyond}" if beyond else ""
     return (
         f"{back.fault}: recovery {plain(back.recovery_s, 's')}, outage {plain(back.outage_s, 's')} "
         f"({''.join(f'{text}, ' for text in limits)}not recovered beyond {exact(back.limit_s, 's')}); "
         f"clients fresh p50 {came_plain(fresh, 'p50')}, p95 {came_plain(fresh, 'p95')}, "
         f"max {came_plain(fresh, 'max')}, not back {plain(back.consumers.steady.not_recovered, 'count')} "
-        f"of {plain(back.consumers.steady.clients, 'count')}; {back.summary}"
+        f"of {plain(back.consumers.steady.clients, 'count')}{why}"
     )
 
 

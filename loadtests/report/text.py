@@ -38,8 +38,8 @@ class TextLine:
     style: Style = "plain"
 
 
-def summary_lines(results: Results) -> list[TextLine]:
-    """Verdict, its reasons in their order, other checks that did not pass, the numbers, recovery per fault."""
+def verdict_lines(results: Results) -> list[TextLine]:
+    """Verdict, its reasons in their order, other checks that did not pass."""
     run = results.run
     lines = [
         TextLine(text=f"{results.verdict.value}  {run.profile}  run {run.id}", style=_STYLE[results.verdict]),
@@ -51,6 +51,12 @@ def summary_lines(results: Results) -> list[TextLine]:
         else:
             lines.append(TextLine(text=f"  {reason.text}", style=_STYLE[results.verdict]))
         lines += [TextLine(text=f"    {c.name}: {c.summary}", style="dim") for _, c in reason.folded]
+    return lines
+
+
+def summary_lines(results: Results) -> list[TextLine]:
+    """All of the verdict's, the numbers, recovery per fault."""
+    lines = verdict_lines(results)
     lines += [TextLine(text="Numbers", style="title"), *[TextLine(text=f"  {text}") for text in _numbers(results)]]
     if results.recovery:
         lines.append(TextLine(text="Recovery", style="title"))
@@ -225,12 +231,15 @@ def faults_of(results: Results, check: Check) -> list[str]:
     ]
 
 
+_ALLOWED = re.compile(r", at (?:most|least) [\d.,]*\d allowed")
+"""A limit in the summary of a check, told once more behind it with its unit."""
+
+
 def _check(check: Check) -> TextLine:
     unit = unit_of(check.name)
     limit = "" if check.limit is None else f" (limit {bound(check.name)} {exact(check.limit, unit)})"
-    return TextLine(
-        text=f"  {check.verdict.value:<8} {check.name}: {check.summary}{limit}", style=_STYLE[check.verdict]
-    )
+    summary = _ALLOWED.sub("", check.summary) if limit else check.summary
+    return TextLine(text=f"  {check.verdict.value:<8} {check.name}: {summary}{limit}", style=_STYLE[check.verdict])
 
 
 def _numbers(results: Results) -> list[str]:
@@ -243,7 +252,7 @@ def _numbers(results: Results) -> list[str]:
         return plain(value, "ms")
 
     calm, whole, slow = results.calm_latency_ms, results.latency_ms, d.slow_readers
-    others = ""
+    others, of_owed = "", f", {plain(d.delivered_of_owed, 'share')} of the owed"
     if slow is not None and slow.groups:
         others = f" (without slow readers {t(slow.others_latency_ms.p99)}, {t(slow.others_latency_ms.max)})"
     return [
@@ -252,7 +261,7 @@ def _numbers(results: Results) -> list[str]:
         f"away        own plan {n(away.own_plan)}, charged to faults {n(away.charged)}, "
         f"our trouble {n(away.harness)}, disconnected by the target {n(away.disconnected)}",
         f"owed        {n(d.owed)} = delivered {n(d.delivered)} + lost {n(lost.total)}; delivery rate "
-        f"{plain(d.rate, 'share')}, {plain(d.delivered_of_owed, 'share')} of the owed; "
+        f"{plain(d.rate, 'share')}{'' if d.rate == d.delivered_of_owed else of_owed}; "
         f"{plain(d.received_per_s, 'per_s')}",
         f"lost        {n(lost.total)}{_by_slow(slow.lost if slow else None)}: defect {n(lost.defect)}, "
         f"charged to faults {n(lost.charged)} (in the injector at most {n(lost.injector_at_most)}), "

@@ -158,7 +158,7 @@ def test_memory_is_compared_with_what_the_profile_needs() -> None:
 
 
 def test_no_local_stack_is_no_reason_to_refuse() -> None:
-    assert by_check(doctor(QUICK, None))["stack"].level == "warn"
+    assert by_check(doctor(QUICK, None))["stack"].level == "ok"
     refuse(QUICK, None)
 
 

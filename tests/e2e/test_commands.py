@@ -35,6 +35,7 @@ BAD = {
     "unknown table": (["run", "{unknown}"], "nonsense", 2),
     "not TOML": (["run", "{broken}"], "broken.toml", 2),
     "missing file": (["run", "/no/such/profile.toml"], "there is no such profile", 2),
+    "mistyped profile": (["run", "frist-run"], 'did you mean "first-run"?', 2),
     "no file to replay": (["run", "{replay}"], "publishers[0].shape.file: day.csv: No such file", 2),
     "no file to replay in Locust": (["LOCUST", "--headless", "--run-profile", "{replay}"], "day.csv: No such file", 2),
     "a folder": (["run", "{folder}"], "cannot be read", 2),
@@ -49,7 +50,7 @@ BAD = {
 }
 RARELY = frozenset(
     {"bad value", "unknown table", "not TOML", "a folder", "no number", "bad value in Locust", "run help"}
-    | {"no file to replay in Locust", "analyze help", "stack help"}
+    | {"no file to replay in Locust", "analyze help", "stack help", "mistyped profile", "environment"}
 )
 """Whose like is tried in any case."""
 GOOD = {
@@ -62,6 +63,7 @@ GOOD = {
     "status": (["stack", "status"], [*SERVICES, *LINKS]),
     "status as JSON": (["stack", "status", "--json"], ["supervisor_pid"]),
     "heal": (["stack", "heal"], ["nothing to heal"]),
+    "environment": (["help", "environment"], ["TICKSTORM_REPORTS", "TEST_REDIS_HOST"]),
 }
 
 
@@ -163,6 +165,8 @@ def elsewhere(bench: Bench, asked: frozenset[str], tmp_path_factory: pytest.Temp
         if "prove_all" in asked:
             places = {"TICKSTORM_STACK": "own-stack", "TICKSTORM_REPORTS": bench.reports.name}
             children["own"] = bench.start(*own_run, folder=bench.folder, **places)
+            programs = {"TICKSTORM_STACK": str(folder / "programs-stack"), "TICKSTORM_REPORTS": str(folder / "reports")}
+            children["for a program"] = bench.start("run", own, "--json", "--quiet", *own_run[2:], **programs)
         return {name: Said(status=c.wait(60), text=c.said, child=c) for name, c in children.items()}
 
 
@@ -196,3 +200,12 @@ def test_without_a_stack_a_run_starts_one_and_stops_it(elsewhere: dict[str, Said
     assert bench.run_of(found.child).results["verdict"] == "PASS"
     assert (bench.folder / "own-stack").is_dir()
     assert found.child.nothing_left()
+
+
+@pytest.mark.prove_all
+def test_for_a_program_a_run_prints_json_and_quiet_nothing_else_on_either_stream(elsewhere: dict[str, Said]) -> None:
+    found = elsewhere["for a program"]
+    said = json.loads(found.text)
+    assert (found.status, said["verdict"], said["exit_status"]) == (0, "PASS", 0)
+    assert json.loads(Path(said["results"]).read_bytes())["reasons"] == said["reasons"]
+    assert said["report"] is None or Path(said["report"]).is_file()

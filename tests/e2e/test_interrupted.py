@@ -52,6 +52,7 @@ def kill_a_worker(child: Started) -> None:
     min((p for p in locusts.values() if p.ppid() == master.pid), key=psutil.Process.create_time).kill()
 
 
+SENT = {"hung up": signal.SIGHUP, "terminated": signal.SIGTERM}
 rarely = pytest.mark.prove_all
 RARELY = rarely.name
 
@@ -68,6 +69,8 @@ def disturbed(bench: Bench, asked: frozenset[str]) -> dict[str, Ended]:
     }
     children |= {} if RARELY not in asked else {
         "twice": bench.start("run", slow, **PAGE, **bench.own("twice")),
+        "hung up": bench.start("run", short, **bench.own("hung-up")),
+        "terminated": bench.start("run", short, **bench.own("terminated")),
         "refused": bench.locust(
             "--headless", "--run-profile", short, "--master", "--expect-workers", "1",
             "--master-bind-host", "127.0.0.1", "--master-bind-port", port, **bench.own("refused"),
@@ -83,7 +86,7 @@ def disturbed(bench: Bench, asked: frozenset[str]) -> dict[str, Ended]:
         if name == "worker killed":
             kill_a_worker(children[name])
         else:
-            children[name].signal(signal.SIGINT)
+            children[name].signal(SENT.get(name, signal.SIGINT))
     if RARELY in asked:
         runs["refused"], since["refused"] = bench.run_of(children["refused"]), time.monotonic()
         until(lambda: draining(runs["twice"]), 20, "the drain of the second one")
@@ -99,10 +102,24 @@ def test_ctrl_c_ends_as_aborted_with_a_report(disturbed: dict[str, Ended], name:
     found = disturbed[name]
     assert found.status == 4, found.child.said
     assert found.run.results["verdict"] == "ABORTED"
-    assert found.run.results["run"]["finish"] == "signal"
+    assert found.run.results["run"]["finish"] == "Ctrl-C (SIGINT)"
     for file in ("report.html", "junit.xml"):
         assert (found.run.folder / file).stat().st_size > 500
     assert "Traceback" not in found.child.said
+
+
+@rarely
+@pytest.mark.parametrize(
+    ("name", "finish"), [("hung up", "the terminal was closed (SIGHUP)"), ("terminated", "SIGTERM")]
+)
+def test_a_closed_terminal_and_sigterm_end_as_aborted_and_are_told_apart(
+    disturbed: dict[str, Ended], name: str, finish: str
+) -> None:
+    found = disturbed[name]
+    assert found.status == 4, found.child.said
+    assert found.run.results["run"]["finish"] == finish
+    assert f"the plan had not ended: {finish}" in found.child.said
+    assert found.child.nothing_left()
 
 
 def test_what_was_delivered_before_ctrl_c_is_accounted_for(disturbed: dict[str, Ended]) -> None:

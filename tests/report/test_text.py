@@ -256,3 +256,20 @@ def test_a_limit_is_written_as_it_was_chosen(value: float, unit: str, text: str)
 
 def test_every_measure_has_words() -> None:
     assert set(MEASURES) <= set(formats.LABELS)
+
+
+def test_each_thing_is_told_once() -> None:
+    results = sample.sample()
+    limited = check("loss<=0 calm", Verdict.FAIL, 3, 0)
+    limited = msgspec.structs.replace(limited, summary="3, at most 0 allowed; so")
+    back = msgspec.structs.replace(
+        results.recovery[0],
+        summary=f"{results.recovery[0].fault}: out of its limits for 1.20 s, steady 0.3 s after it was healed; late",
+    )
+    text = "\n".join(
+        line.text for line in summary_lines(msgspec.structs.replace(results, checks=[limited], recovery=[back]))
+    )
+    assert "loss<=0 calm: 3; so (limit ≤ 0)" in text
+    assert "out of its limits for" not in text
+    assert text.count(f"{back.fault}: ") == 1
+    assert "; late" in text
