@@ -116,6 +116,7 @@ def burners(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
 
 PROOFS: dict[str, Proof] = {
     "account": lambda: command(*TICKSTORM, "prove", "--full"),
+    "day": lambda: command(*TICKSTORM, "prove", "--only", "day"),
     "faults": lambda: command(*TICKSTORM, "prove", "--faults"),
     "chaos": lambda: command(*TICKSTORM, "prove", "--chaos", "--moments", "20"),
     "tests": slow_tests,

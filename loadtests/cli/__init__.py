@@ -257,7 +257,7 @@ def prove(
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="SECTION", help="One section; may be repeated.")
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Ten million deliveries, and every way to run.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Ten million deliveries, every way to run, a day.")] = False,
     deliveries: Annotated[int, typer.Option(help="About so many deliveries in the section account.")] = 200_000,
     keep: Annotated[bool, typer.Option("--keep", help="Keep books, histories and logs, and say where.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Everything random comes from it.")] = 1,
