@@ -5,6 +5,7 @@ Nothing here judges: the harness hands in the value, and the report is a file th
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from functools import cache
@@ -14,15 +15,31 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from bokeh.core.json_encoder import serialize_json
+from bokeh.document import Document
+from bokeh.models import ColumnDataSource, CrosshairTool, DataRange1d, Model, NumeralTickFormatter, Range1d
+from bokeh.models.annotations import Span
+from bokeh.plotting import figure
 from bokeh.resources import Resources
 from flask import Blueprint, Response, make_response, request, send_file
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from loadtests.model.live import Between, Live
-from loadtests.model.panels import PANELS, UNSAID
+from loadtests.model.panels import (
+    AXIS,
+    CANVAS,
+    COLOURS,
+    DASHES,
+    FAULT,
+    NOTE,
+    PANELS,
+    RECOVERY,
+    TICKS,
+    UNSAID,
+    Panel,
+)
 from loadtests.model.profile.manual_fault import MAX_NOTE, forms
-from loadtests.webui.live_panels import panels_json
 from loadtests.webui.manual_routes import ManualActions, attach_manual_routes
 
 View = Callable[..., Response]
@@ -118,6 +135,57 @@ def _page() -> str:
         shared=Markup((shared / "plots.js").read_text("utf-8")),
         scripts=[Markup((own / name).read_text("utf-8")) for name in SCRIPTS],
         bokeh=Markup(bokeh.replace("</script", "<\\/script")),
-        plots=Markup(panels_json()),
+        plots=Markup(_panels_json()),
     )
     return text
+
+
+# -- empty panels on one time axis, which the page's script fills from live.json
+
+SLOTS = COLOURS
+"""Lines that a panel can show; the script gives them to series in the order in which these appear."""
+
+
+def _panels_json() -> str:
+    """All panels as one Bokeh document with the element that each goes to; safe inside a script element."""
+    span = Range1d(start=0, end=60, name="time")
+    across = {
+        "faults": ColumnDataSource({"from": [], "to": []}, name="faults"),
+        "recoveries": ColumnDataSource({"from": [], "to": []}, name="recoveries"),
+        "notes": ColumnDataSource({"at": []}, name="notes"),
+    }
+    cross = Span(dimension="height", line_width=1, line_dash="dotted", tags=["stroke:ink"])
+    document = Document(title="Tickstorm")
+    roots = {}
+    with document.models.freeze():
+        for panel in PANELS:
+            plot = _plot(panel, span, across, cross)
+            document.add_root(plot)
+            roots[plot.id] = f"plot-{panel.name}"
+    found = json.loads(serialize_json(document.to_json(deferred=False)))
+    return json.dumps({"document": found, "roots": roots}, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _plot(panel: Panel, span: Range1d, across: dict[str, ColumnDataSource], cross: Span) -> Any:
+    visible = DataRange1d(start=0)
+    plot = figure(height=panel.height, tools=[CrosshairTool(overlay=cross)], x_range=span, y_range=visible, **CANVAS)
+    plot.yaxis.formatter = NumeralTickFormatter(format=TICKS)
+    for axis in plot.axis:
+        axis.update(**AXIS)
+    for grid in plot.grid:
+        grid.tags = ["grid"]
+    for name, role in (("recoveries", RECOVERY), ("faults", FAULT)):
+        strips = plot.vstrip(x0="from", x1="to", source=across[name], level="underlay", line_color=None, fill_alpha=1)
+        strips.glyph.tags = [role]
+    marks = plot.vspan(x="at", source=across["notes"], level="underlay", line_width=1.5)
+    marks.glyph.tags = [NOTE]
+    lines: list[Model] = []
+    for slot in range(SLOTS):
+        source = ColumnDataSource({"t": [], "y": []}, name=f"data:{panel.name}:{slot}")
+        drawn = plot.line(
+            "t", "y", source=source, line_width=2, line_dash=DASHES[slot % len(DASHES)], name=f"{panel.name}:{slot}"
+        )
+        drawn.glyph.tags = [f"stroke:{slot + 1}"]
+        lines.append(drawn)
+    visible.renderers = lines
+    return plot
