@@ -175,9 +175,53 @@ def _proof() -> Any:
 @app.command()
 def profiles() -> None:
     """List the shipped profiles and the question that each asks."""
-    from loadtests.cli.profiles_command import list_profiles
+    from loadtests.cli.suite_command import list_profiles
 
     list_profiles()
+
+
+@app.command()
+def suite(
+    stage: Annotated[
+        list[str] | None,
+        typer.Option("--stage", metavar="STAGE", help="smoke, integration, performance, resilience; may be repeated."),
+    ] = None,
+    category: Annotated[
+        list[str] | None,
+        typer.Option("--category", metavar="WORD", help="What the profiles are about; may be repeated."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every profile that stands in a stage.")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first that does not pass.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="Say what would be played, and play nothing.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show what each run says.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Where to write; default reports/suite-<id>.")] = None,
+    summary: Annotated[
+        Path | None,
+        typer.Option(envvar="GITHUB_STEP_SUMMARY", metavar="FILE", help="Append a table in Markdown to a file."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print suite.json in place of words.")] = False,
+    html: Html = True,
+) -> None:
+    """Play profiles by stage or category, one after another on one stack; a JUnit file and a page over all.
+
+    A hang or an error of one does not stop the others. The exit status is that of the worst verdict.
+    """
+    from loadtests.cli.suite_command import play_suite
+
+    raise typer.Exit(
+        play_suite(
+            stage or [],
+            category or [],
+            everything=everything,
+            fail_fast=fail_fast,
+            listed=listed,
+            verbose=verbose,
+            html=html,
+            folder=out,
+            summary=summary,
+            as_json=as_json,
+        )
+    )
 
 
 @stack_app.command("up")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -34,6 +35,9 @@ from loadtests.model.results import Verdict, from_json
 from loadtests.stack.folder import stack_folder
 
 END_S = 20.0
+RUN_ID = "TICKSTORM_RUN_ID"
+"""Environment: the id of the run that is about to begin, where whoever starts it wants to find it again."""
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def run_profile(
@@ -51,7 +55,9 @@ def run_profile(
     if web_port is not None and not _is_free(web_port):
         raise BadInput(f"--web-port {web_port}: in use; choose another")
     refuse_few_descriptors(loaded.profile, processes=max(workers, 1))
-    run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{loaded.profile.name}-{secrets.token_hex(2)}"
+    run = os.environ.get(RUN_ID) or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{loaded.profile.name}-{secrets.token_hex(2)}"
+    if not _PLAIN.fullmatch(run) or (reports_folder() / run).exists():
+        raise BadInput(f'{RUN_ID}: found "{run}", allowed the name of a folder that is not there yet')
     hold = StackHold(stack_folder(), run) if loaded.profile.target.kind == "local" else None
     try:
         target = resolve(loaded.profile, lambda text: err.print(text, markup=False))
@@ -110,8 +116,8 @@ def _free_port() -> int:
         return port
 
 
-def _before_locust() -> Callable[[], None]:
-    """For the child before it becomes Locust: it ends with us, and hears SIGINT also where we must ignore it."""
+def before_child() -> Callable[[], None]:
+    """For a child before it begins: it ends with us, and hears SIGINT also where we must ignore it."""
     libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
 
     def prepare() -> None:
@@ -147,7 +153,7 @@ def _run_locust(command: list[str], run: str, web_port: int | None, *, html: boo
     environment = kept | {
         STATUS_FD: str(writer),
         "PYTHONIOENCODING": "utf-8",  # its log is a file, whatever the terminal can show
-        "TICKSTORM_RUN_ID": run,
+        RUN_ID: run,
         "TICKSTORM_HTML": str(int(html)),
         "TICKSTORM_STACK": str(stack_folder()),  # as they are here: Locust works in another folder
         "TICKSTORM_REPORTS": str(reports_folder().absolute()),
@@ -165,7 +171,7 @@ def _run_locust(command: list[str], run: str, web_port: int | None, *, html: boo
             stderr=subprocess.STDOUT,
             pass_fds=[writer, *lent],
             start_new_session=True,
-            preexec_fn=_before_locust(),
+            preexec_fn=before_child(),
         )
     os.close(writer)
     previous = {
@@ -187,11 +193,12 @@ def _run_locust(command: list[str], run: str, web_port: int | None, *, html: boo
     finally:
         for number, old in previous.items():
             signal.signal(number, old)
-        _end(child)
+        end_family(child)
     return _Ended(status=child.returncode, failed=failed, reasons=reasons)
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def end_family(child: subprocess.Popen[bytes]) -> None:
+    """End a child, in order where it can, and what it started; an injector lives on until it has lifted its faults."""
     try:
         family = psutil.Process(child.pid).children(recursive=True)
     except psutil.NoSuchProcess:
