@@ -16,7 +16,7 @@ from loadtests.model.results import Check, Verdict, worst
 from loadtests.report.embed import package_text
 from loadtests.report.formats import bound, plain, unit_of
 from loadtests.report.html import environment
-from loadtests.report.junit import document, of_the_run, suite_element, testcase
+from loadtests.report.junit import add_case, document, of_the_run, suite_element
 
 SCHEMA = "tickstorm-suite-1"
 SLOWEST = 10
@@ -104,7 +104,7 @@ def render_junit(suite: Suite) -> str:
         for one in own:
             _cases(element, one)
         if name in suite.pending:
-            testcase(element, name, _condition("a profile for it", Verdict.UNKNOWN, _missing(suite.pending[name])))
+            add_case(element, name, _condition("a profile for it", Verdict.UNKNOWN, _missing(suite.pending[name])))
         element.set("time", f"{sum(one.took_s or 0.0 for one in own):.3f}")
         verdicts = [one.verdict for one in own if one.took_s is not None]
         element[0][1].set("value", worst(verdicts).value)
@@ -122,11 +122,11 @@ def _cases(element: ElementTree.Element, one: Played) -> None:
         ElementTree.SubElement(case, "skipped", {"message": one.why})
         return
     ended = Verdict.UNKNOWN if one.why else Verdict.PASS
-    testcase(element, one.profile, _condition("played to its end", ended, one.why), one.took_s)
+    add_case(element, one.profile, _condition("played to its end", ended, one.why), one.took_s)
     for check in one.checks:
-        testcase(element, one.profile, check)
+        add_case(element, one.profile, check)
     if not one.why and all(check.verdict is not one.verdict for check in one.checks):
-        testcase(element, one.profile, of_the_run(one.verdict, one.reasons))
+        add_case(element, one.profile, of_the_run(one.verdict, one.reasons))
 
 
 def _condition(name: str, verdict: Verdict, summary: str) -> Check:
