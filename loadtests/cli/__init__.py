@@ -224,6 +224,19 @@ def suite(
     )
 
 
+@app.command()
+def ci(
+    kind: Annotated[str, typer.Argument(metavar="github|gitlab|cron|systemd", help="Where the job will run.")],
+    profiles: Annotated[
+        list[str] | None, typer.Argument(metavar="[PROFILE]...", help="What it compares; default the profile weekly.")
+    ] = None,
+) -> None:
+    """Print the file of the weekly job, filled in: it calls Tickstorm directly and keeps the store."""
+    from loadtests.cli.ci_command import print_job
+
+    raise typer.Exit(print_job(kind, profiles or []))
+
+
 @stack_app.command("up")
 def stack_up(
     port: Annotated[

@@ -88,14 +88,9 @@ class Step:
     question: str
     category: str
     planned_s: float
+    deadline_s: float  # after so long it hangs
     local: bool
     gate: bool = False
-
-    @property
-    def deadline_s(self) -> float:
-        """After so long it hangs."""
-        one_s = self.planned_s * MARGIN + MARGIN_S
-        return one_s * GATE_RUNS if self.gate else one_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,13 +138,24 @@ def choose(stages: Sequence[str], words: Sequence[str], *, everything: bool, pro
     return Chosen(asked=" ".join(asked) or "--all", steps=steps, pending=pending)
 
 
-def _step(profile: Profile, category: str, *, gate: bool) -> Step:
+def planned_s(profile: Profile) -> float:
+    """From connecting to the end of the drain, at most."""
     run = profile.run
+    return run.connect_s + run.warm_up_s + run.duration_s + run.drain_s
+
+
+def deadline_s(profile: Profile) -> float:
+    """So long may a run take, with starting and judging, until it counts as one that hangs."""
+    return planned_s(profile) * MARGIN + MARGIN_S
+
+
+def _step(profile: Profile, category: str, *, gate: bool) -> Step:
     return Step(
         name=profile.name,
         question=profile.question,
         category=category,
-        planned_s=run.connect_s + run.warm_up_s + run.duration_s + run.drain_s,
+        planned_s=planned_s(profile),
+        deadline_s=deadline_s(profile) * (GATE_RUNS if gate else 1),
         local=profile.target.kind == "local",
         gate=gate,
     )
