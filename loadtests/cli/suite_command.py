@@ -115,9 +115,7 @@ def choose(stages: Sequence[str], words: Sequence[str], *, everything: bool, pro
         if word not in KNOWN
     ]
     if not everything and not stages and not words:
-        problems.append(
-            f"suite: found no profiles to play, allowed --stage {'|'.join(STAGES)}, --category WORD or --all"
-        )
+        problems.append(f"suite: found nothing to play, allowed --stage {'|'.join(STAGES)}, --category WORD or --all")
     if everything and (stages or words):
         problems.append("--all: found beside --stage or --category, allowed alone")
     if problems:
