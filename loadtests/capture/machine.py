@@ -24,6 +24,8 @@ SPARE_DESCRIPTORS = 128
 BUSY_PERCENT = 30.0
 LOOK_S = 0.3
 HISTORY_MB = 500
+CLIENT_BYTES, SAMPLE_BYTES, FAULT_BYTES = 50.0, 2500.0, 400.0
+"""Of a history: for each client and second, for each sample of target and load generator, for each client and fault."""
 MEMORY_SPARE_MB = 300
 _CLOCKS = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
 _GOOD_CLOCKS = ("tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page", "xen")
@@ -35,7 +37,7 @@ def machine_findings(profile: Profile | None, folder: Path) -> Iterator[Finding]
     yield descriptors(profile)
     yield idle_cpu()
     yield free_memory(profile)
-    yield disk_space(folder)
+    yield disk_space(folder, profile)
     yield clock_source()
     yield versions()
 
@@ -102,8 +104,18 @@ def free_memory(profile: Profile | None) -> Finding:
     return Finding(check="memory", level="warn", text=text, remedy="Free some, or take fewer consumers or symbols.")
 
 
-def disk_space(folder: Path) -> Finding:
+def history_mb(profile: Profile) -> float:
+    """About so much will the history of a run take on the disk; measured on the shipped profiles, good to a third."""
+    run, clients = profile.run, sum(group.count for group in profile.consumers)
+    seconds = run.warm_up_s + run.duration_s + run.drain_s
+    faults = sum(1 if fault.repeat is None else fault.repeat.times for fault in profile.faults)
+    each_s = CLIENT_BYTES * clients + SAMPLE_BYTES / profile.sampling.every_s
+    return (seconds * each_s + faults * clients * FAULT_BYTES) / 1e6
+
+
+def disk_space(folder: Path, profile: Profile | None = None) -> Finding:
     """Where the history will lie; a folder that is not there yet is made on its nearest parent's disk."""
+    needed_mb = max(HISTORY_MB, 0 if profile is None else round(2 * history_mb(profile)))
     place = folder.absolute()
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -111,7 +123,9 @@ def disk_space(folder: Path) -> Finding:
     text = f"Disk: {free_mb:,} MB free for histories and reports."
     if not os.access(place, os.W_OK):
         return Finding(check="disk", level="bad", text="Disk: the reports folder cannot be written.", remedy="")
-    if free_mb >= HISTORY_MB:
+    if profile is not None:
+        text += f" The history of {profile.name} takes about {history_mb(profile):,.0f} MB."
+    if free_mb >= needed_mb:
         return Finding(check="disk", level="ok", text=text)
     return Finding(check="disk", level="warn", text=text, remedy="Delete old runs: a run under faults takes megabytes.")
 

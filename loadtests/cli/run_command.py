@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 
+from loadtests.capture.machine import history_mb
 from loadtests.capture.preflight import refuse, refuse_few_descriptors
 from loadtests.cli.analyze_command import analyze_run, show
 from loadtests.cli.console import err, out
@@ -31,10 +32,13 @@ from loadtests.harness.stack_lock import LENT, StackHold
 from loadtests.harness.target import resolve
 from loadtests.inject.startup_sweep import heal
 from loadtests.model.errors import BadInput, HarnessError
+from loadtests.model.profile.profile import Profile
 from loadtests.model.results import Verdict, from_json
 from loadtests.stack.folder import stack_folder
 
 END_S = 20.0
+LONG_MIN = 10
+"""A run that takes as many minutes says before it begins what it costs."""
 RUN_ID = "TICKSTORM_RUN_ID"
 """Environment: the id of the run that is about to begin, where whoever starts it wants to find it again."""
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -52,6 +56,8 @@ def run_profile(
             err.print(f"relaxed: {key} = {value} ({source})", markup=False)
         if key.startswith(REPLAYS):
             err.print(f"replay: {json.loads(value)}", markup=False)
+    if (costs := cost(loaded.profile)) is not None:
+        err.print(costs, markup=False)
     if web_port is not None and not _is_free(web_port):
         raise BadInput(f"--web-port {web_port}: in use; choose another")
     refuse_few_descriptors(loaded.profile, processes=max(workers, 1))
@@ -74,6 +80,16 @@ def run_profile(
         if hold is not None:
             hold.release()
     return _tell(run, ended, show_it=web_port is None, html=html)
+
+
+def cost(profile: Profile) -> str | None:
+    """What a long run takes of time and disk; None of a short one."""
+    run = profile.run
+    minutes = round((run.warm_up_s + run.duration_s + run.drain_s) / 60)
+    if minutes < LONG_MIN:
+        return None
+    took = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+    return f"{profile.name} takes {took}, and its history about {history_mb(profile):,.0f} MB in {reports_folder()}"
 
 
 def _command(name: str, sets: Sequence[str], *, workers: int, web_port: int | None, seed: int | None) -> list[str]:

@@ -121,11 +121,10 @@ def test_where_the_server_does_not_answer_it_is_no_first_week(place: Path) -> No
         shutil.rmtree(place / "origin.git", ignore_errors=True)
         made = yaml.safe_load(printed(kind, place=place))
         env = environment(place, 0, made.get("env") or made[".tickstorm"]["variables"])
-        weekly = made["weekly"] if kind == "gitlab" else made["jobs"]["weekly"]
-        steps = weekly[key]
-        played = (
-            play_github(steps, place / "first", env) if kind == "github" else play_gitlab(steps, place, "first", env)
-        )
+        if kind == "github":
+            played = play_github(made["jobs"]["weekly"]["steps"], place / "first", env)
+        else:
+            played = play_gitlab(made["weekly"]["script"], place, "first", env)
         assert played not in (0, 2), kind
     assert calls(place) == []
 
