@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import msgspec
 
 from loadtests.model.results import Check, Verdict, worst
+from loadtests.model.words import printable
 from loadtests.report.embed import package_text
 from loadtests.report.formats import bound, plain, unit_of
 from loadtests.report.html import environment
@@ -170,7 +171,7 @@ def summary_markdown(suite: Suite) -> str:
     ]
     for one in suite.played:
         took = "-" if one.took_s is None else f"{one.took_s:.0f}"
-        why = (one.why or "; ".join(one.reasons[:2])).replace("|", "\\|").replace("<", "&lt;")
+        why = printable(one.why or "; ".join(one.reasons[:2])).replace("|", "\\|").replace("<", "&lt;")
         verdict = "not played" if one.took_s is None else one.verdict.value
         rows.append(f"| {one.profile} | {verdict} | {one.passed} of {len(one.checks)} | {took} | {why} |")
     rows += [f"| {word} | pending | 0 of 0 | - | {_missing(what)} |" for word, what in suite.pending.items()]
