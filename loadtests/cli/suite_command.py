@@ -332,7 +332,7 @@ class Playing:
             took_s=round(took_s, 3),
             verdict=verdict,
             why=why,
-            run=run if (reports_folder() / run).is_dir() else "",
+            run=run if (reports_folder() / run / "history").is_dir() else "",
             report=os.path.relpath(report_of(reports_folder().absolute() / run), self.folder) if results else log.name,
             reasons=[] if verdict is Verdict.PASS else reasons,
             checks=checks,
