@@ -32,7 +32,7 @@ import os, pathlib, shutil, signal, subprocess, sys, time
 command, name = sys.argv[1:3]
 folder = pathlib.Path(os.environ["TICKSTORM_REPORTS"]) / (os.environ["TICKSTORM_RUN_ID"] or "series")
 def leave(which):
-    folder.mkdir(parents=True)
+    (folder / "history").mkdir(parents=True)
     shutil.copy(pathlib.Path(__file__).with_name(which + ".json"), folder / "results.json")
 print("playing", name, flush=True)
 if command == "weekly":
