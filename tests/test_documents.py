@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.kinds import FaultKind
+from loadtests.model.labels import CATEGORIES, PENDING, STAGES, WORDS
 from loadtests.model.sinks import SINKS
 from loadtests.model.transports import TRANSPORTS
 
@@ -137,3 +139,19 @@ def test_the_manual_names_every_sink_and_transport() -> None:
     for key, table in (("publishers[].sink", SINKS), ("consumers[].transport", TRANSPORTS)):
         (line,) = (line for line in MANUAL.splitlines() if line.startswith(f"| `{key}`"))
         assert [name for name in table if f'"{name}"' not in line] == []
+
+
+def test_the_page_of_suites_names_every_word_and_profile_where_it_belongs() -> None:
+    page = (ROOT / "docs" / "suite.md").read_text(encoding="utf-8")
+    categories, stages = rows(page, "## Categories"), rows(page, "## Stages")
+    for category, about in CATEGORIES.items():
+        also, said = categories[f"`{category}`"]
+        assert said == about
+        assert re.findall(r"`(\w+)`", also) == [word for word, meant in WORDS.items() if meant == category]
+    pending = page[page.index("**Pending**") :].split("`--list`")[0]
+    assert re.findall(r"`(\w+)`", pending) == list(PENDING)
+    assert [stage.strip("`") for stage in stages if stage != "stage"] == list(STAGES)
+    shipped = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "profiles").glob("*.toml")}
+    for stage in STAGES:
+        labelled = {name for name, text in shipped.items() if stage in tomllib.loads(text)["labels"].get("stages", [])}
+        assert set(re.findall(r"`([\w-]+)`", stages[f"`{stage}`"][1])) == labelled, stage

@@ -134,7 +134,7 @@ def disk_space(folder: Path, profile: Profile | None = None) -> Finding:
     while not place.exists() and place != place.parent:
         place = place.parent
     free_mb = psutil.disk_usage(str(place)).free // 1_000_000
-    needed_mb = 0 if profile is None else history_mb(profile)
+    needed_mb = 0 if profile is None else round(history_mb(profile))
     text = f"Disk: {free_mb:,} MB free for histories and reports" + (
         f"; the history of {profile.name} takes about {needed_mb:,} MB." if profile is not None else "."
     )

@@ -341,6 +341,69 @@ def help_(
     typer.echo(command.get_help(above))
 
 
+@app.command(
+    short_help="Play profiles by stage or category, one after another.",
+    epilog=_examples("suite --stage smoke", "suite --category error_recovery --list"),
+)
+def suite(
+    stage: Annotated[
+        list[str] | None,
+        typer.Option("--stage", metavar="STAGE", help="smoke, integration, performance, resilience; may be repeated."),
+    ] = None,
+    category: Annotated[
+        list[str] | None,
+        typer.Option("--category", metavar="WORD", help="What the profiles are about; may be repeated."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every profile that stands in a stage.")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first that does not pass.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="Say what would be played, and play nothing.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show what each run says.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Where to write; default reports/suite-<id>.")] = None,
+    summary: Annotated[
+        Path | None,
+        typer.Option(envvar="GITHUB_STEP_SUMMARY", metavar="FILE", help="Append a table in Markdown to a file."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print suite.json in place of words.")] = False,
+    html: Html = True,
+) -> None:
+    """Play profiles by stage or category, one after another on one stack; a JUnit file and a page over all.
+
+    A hang or an error of one does not stop the others. The exit status is that of the worst verdict.
+    """
+    from loadtests.cli.suite_command import play_suite
+
+    raise typer.Exit(
+        play_suite(
+            stage or [],
+            category or [],
+            everything=everything,
+            fail_fast=fail_fast,
+            listed=listed,
+            verbose=verbose,
+            html=html,
+            folder=out,
+            summary=summary,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command(
+    short_help="Print the file of the weekly job.",
+    epilog=_examples("ci github > .github/workflows/weekly.yml", "ci cron"),
+)
+def ci(
+    kind: Annotated[str, typer.Argument(metavar="github|gitlab|cron|systemd", help="Where the job will run.")],
+    profiles: Annotated[
+        list[str] | None, typer.Argument(metavar="[PROFILE]...", help="What it compares; default the profile weekly.")
+    ] = None,
+) -> None:
+    """Print the file of the weekly job, filled in: it calls Tickstorm directly and keeps the store."""
+    from loadtests.cli.ci_command import print_job
+
+    raise typer.Exit(print_job(kind, profiles or []))
+
+
 @stack_app.command("up", epilog=_examples("stack up", "stack up --port redis=7000 --port gateway=7001"))
 def stack_up(
     port: Annotated[

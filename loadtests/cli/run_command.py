@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -29,13 +30,17 @@ from loadtests.harness.stack_lock import LENT, StackHold
 from loadtests.harness.target import resolve
 from loadtests.inject.startup_sweep import heal
 from loadtests.model.errors import BadInput, HarnessError
+from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.rules import history_mb
 from loadtests.model.results import Verdict, from_json
 from loadtests.stack.folder import stack_folder
 
 END_S = 20.0
-TOLD_MB = 50
-"""A history that takes so much is told before the run."""
+LONG_MIN = 10
+"""A run that takes as many minutes says before it begins what it costs."""
+RUN_ID = "TICKSTORM_RUN_ID"
+"""Environment: the id of the run that is about to begin, where whoever starts it wants to find it again."""
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def run_profile(
@@ -63,13 +68,14 @@ def run_profile(
             note(f"relaxed: {key} = {value} ({source})")
         if key.startswith(REPLAYS):
             note(f"replay: {json.loads(value)}")
-    if (takes_mb := history_mb(loaded.profile)) >= TOLD_MB:
-        hours = (loaded.profile.run.warm_up_s + loaded.profile.run.duration_s) / 3600
-        note(f"history: about {takes_mb:,} MB in {hours:.1f} h")
+    if (costs := cost(loaded.profile)) is not None:
+        note(costs)
     if web_port is not None and not _is_free(web_port):
         raise BadInput(f"--web-port {web_port}: in use; choose another")
     refuse_few_descriptors(loaded.profile, processes=max(workers, 1))
-    run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{loaded.profile.name}-{secrets.token_hex(2)}"
+    run = os.environ.get(RUN_ID) or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{loaded.profile.name}-{secrets.token_hex(2)}"
+    if not _PLAIN.fullmatch(run) or (reports_folder() / run).exists():
+        raise BadInput(f'{RUN_ID}: found "{run}", allowed the name of a folder that is not there yet')
     hold = StackHold(stack_folder(), run) if loaded.profile.target.kind == "local" else None
     try:
         target = resolve(loaded.profile, note)
@@ -95,6 +101,16 @@ def _note(sentence: str) -> None:
 
 def _say_nothing(sentence: str) -> None:
     """For who asked for quiet."""
+
+
+def cost(profile: Profile) -> str | None:
+    """What a long run takes of time and disk; None of a short one."""
+    run = profile.run
+    minutes = round((run.warm_up_s + run.duration_s + run.drain_s) / 60)
+    if minutes < LONG_MIN:
+        return None
+    took = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+    return f"{profile.name} takes {took}, and its history about {history_mb(profile):,.0f} MB in {reports_folder()}"
 
 
 def _command(name: str, sets: Sequence[str], *, workers: int, web_port: int | None, seed: int | None) -> list[str]:
@@ -137,8 +153,8 @@ def _free_port() -> int:
         return port
 
 
-def _before_locust() -> Callable[[], None]:
-    """For the child before it becomes Locust: it ends with us, and hears SIGINT also where we must ignore it."""
+def before_child() -> Callable[[], None]:
+    """For a child before it begins: it ends with us, and hears SIGINT also where we must ignore it."""
     libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
 
     def prepare() -> None:
@@ -191,7 +207,7 @@ def _run_locust(command: list[str], asked: _Asked, note: Callable[[str], None]) 
     environment = kept | {
         STATUS_FD: str(writer),
         "PYTHONIOENCODING": "utf-8",  # its log is a file, whatever the terminal can show
-        "TICKSTORM_RUN_ID": run,
+        RUN_ID: run,
         "TICKSTORM_HTML": str(int(asked.html)),
         "TICKSTORM_STACK": str(stack_folder()),  # as they are here: Locust works in another folder
         "TICKSTORM_REPORTS": str(reports_folder().absolute()),
@@ -209,7 +225,7 @@ def _run_locust(command: list[str], asked: _Asked, note: Callable[[str], None]) 
             stderr=subprocess.STDOUT,
             pass_fds=[writer, *lent],
             start_new_session=True,
-            preexec_fn=_before_locust(),
+            preexec_fn=before_child(),
         )
     os.close(writer)
     previous = {
@@ -233,11 +249,12 @@ def _run_locust(command: list[str], asked: _Asked, note: Callable[[str], None]) 
     finally:
         for number, old in previous.items():
             signal.signal(number, old)
-        _end(child)
+        end_family(child)
     return _Ended(status=child.returncode, failed=failed, reasons=reasons)
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def end_family(child: subprocess.Popen[bytes]) -> None:
+    """End a child, in order where it can, and what it started; an injector lives on until it has lifted its faults."""
     try:
         family = psutil.Process(child.pid).children(recursive=True)
     except psutil.NoSuchProcess:

@@ -16,6 +16,8 @@ VARIABLES: dict[str, dict[str, str]] = {
         "TICKSTORM_PREFER_FETCHED": "1: servers on PATH are left alone, and fetched ones taken",
         "TICKSTORM_HTML": "0: no report.html, which saves two to three seconds of a run",
         "TICKSTORM_EXTENSIONS": "NAME,NAME: installed extensions that take part; also --extension",
+        "TICKSTORM_STORE": "where the weekly job keeps its weeks; default .tickstorm/history",
+        "GITHUB_STEP_SUMMARY": "file that a summary in Markdown is appended to; GitHub sets it",
         "TICKSTORM_SET_<PATH>": "replaces a value of the profile: TICKSTORM_SET_RUN__DURATION_S=30 is run.duration_s",
     },
     "Of a target that is not the local stack": {

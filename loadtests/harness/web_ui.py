@@ -32,8 +32,7 @@ from loadtests.harness.profile_loading import LOOPBACK, PASSWORD, load, one_prof
 from loadtests.model.errors import BadInput
 from loadtests.model.live import OfferedProfile
 from loadtests.model.user_kinds import CONSUMER
-from loadtests.webui.access_guard import EXTENSION, PARAMETER, AccessGuard, refused
-from loadtests.webui.login import PATH, attach_login
+from loadtests.webui.access_guard import EXTENSION, LOGIN_PATH, PARAMETER, AccessGuard, attach_login, refused
 
 LEAST = 8
 """Characters of a password."""
@@ -68,7 +67,7 @@ def guard_web_ui(web_ui: Any, environment: Mapping[str, str]) -> AccessGuard:
             f"{PASSWORD}, or leave the option out to listen on {LOOPBACK}"
         )
     base = web_ui.app.blueprints["locust"].url_prefix or ""
-    guard = AccessGuard(bound=web_ui.host, port=web_ui.port, login=f"{base}{PATH}")
+    guard = AccessGuard(bound=web_ui.host, port=web_ui.port, login=f"{base}{LOGIN_PATH}")
     guard.attach(web_ui.app)
     StatusLine().secret(f"Tickstorm: open {address(web_ui, base)}/?{urlencode({PARAMETER: guard.token})}")
     return guard

@@ -22,8 +22,8 @@ from loadtests.model.ids import NS_PER_MS
 from loadtests.model.kinds import part
 from loadtests.model.measures import AT_LEAST, SELECTORS
 from loadtests.model.measures import MEASURES as ROWS
-from loadtests.model.profile.limits import limits
 from loadtests.model.profile.tables import Threshold
+from loadtests.model.profile.threshold_rules import limits
 from loadtests.model.results import Check, Verdict
 
 MEASURES: dict[str, Callable[[Analysis, Threshold], Figure]] = {name: part(row.by) for name, row in ROWS.items()}

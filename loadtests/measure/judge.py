@@ -39,8 +39,8 @@ from loadtests.measure.validity import OFFERED, ROOTS, harness_checks, own_profi
 from loadtests.model.codec import Frame, Torn
 from loadtests.model.contract import Contract
 from loadtests.model.measures import MEASURES
-from loadtests.model.profile.limits import Limit, limits, switched_off
 from loadtests.model.profile.profile import Profile
+from loadtests.model.profile.threshold_rules import Limit, limits, switched_off
 from loadtests.model.results import SCHEMA, Check, FaultLimit, RecoveryResult, Results, Verdict, worst
 
 

@@ -15,6 +15,10 @@ by another site.
 
 What this does not do: a program that serves pages on another port of this machine gets the cookie when the user opens
 one of them, for browsers keep cookies by host and not by port (docs/security.md).
+
+Beside it one may log in with the password in TICKSTORM_WEB_PASSWORD, on Locust's own login page. Locust brings the page
+and guards its routes once `--web-login` is given; `attach_login` says which users it lets in. The user's name is free:
+there is one password.
 """
 
 from __future__ import annotations
@@ -24,11 +28,14 @@ import ipaddress
 import os
 import secrets
 import socket
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from functools import cache
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from flask import Flask, Response, jsonify, make_response, redirect, request
+from flask import Flask, Response, jsonify, make_response, redirect, request, session, url_for
+from flask_login import UserMixin, login_user
 from werkzeug.exceptions import RequestEntityTooLarge
 
 HEADER = "X-Tickstorm-Token"
@@ -181,3 +188,43 @@ def _host(asked: str) -> str:
         return (urlsplit(f"//{asked}").hostname or "").rstrip(".")
     except ValueError:
         return ""
+
+
+# -- the login
+
+LOGIN_PATH = "/tickstorm-login"
+AGAIN_S = 1.0
+"""Rate limit: so long after a wrong password a client without the token gets no other try."""
+
+
+class _User(UserMixin):
+    id = "tickstorm"
+
+
+def attach_login(web_ui: Any, wanted: str, *, now_s: Callable[[], float] = time.monotonic) -> None:
+    """Let in who knows the password. Call it before the web UI starts."""
+    app = web_ui.app
+    base = app.blueprints["locust"].url_prefix or ""
+    app.secret_key = secrets.token_bytes(32)  # a new start asks again
+    app.config.update(SESSION_COOKIE_NAME=f"tickstorm_session_{web_ui.port}", SESSION_COOKIE_SAMESITE="Strict")
+    web_ui.login_manager.user_loader(lambda known: _User() if known == _User.id else None)
+    web_ui.auth_args = {
+        "title": "Tickstorm",
+        "username_password_callback": f"{base}{LOGIN_PATH}",
+    }
+    again_s = 0.0
+
+    @app.route(f"{base}{LOGIN_PATH}", methods=["POST"])  # type: ignore[untyped-decorator]
+    def log_in() -> Response:
+        nonlocal again_s
+        given = request.form.get("password", "").encode("utf-8", "replace")
+        # A client that keeps on guessing does not lock out the user who opened the printed address.
+        if now_s() < again_s and not app.extensions[EXTENSION].lets_change():
+            session["auth_error"] = "Too many tries: wait a second, or open the address that the terminal printed."
+        elif hmac.compare_digest(given, wanted.encode()):
+            login_user(_User())  # type: ignore[no-untyped-call]
+            return redirect(url_for("locust.index"), 303)  # type: ignore[return-value]
+        else:
+            again_s = now_s() + AGAIN_S
+            session["auth_error"] = "This is not the password."
+        return redirect(url_for("locust.login"), 303)  # type: ignore[return-value]

@@ -18,8 +18,7 @@ from publish_servers import RUN, Books, Redis, listener, make_context, make_prof
 
 from loadtests.drive.consume.epoll_source import EpollSource
 from loadtests.drive.publish import publishing, slot
-from loadtests.drive.publish.probing import PROBE_SLOT
-from loadtests.drive.publish.publishing import EventPublisher, Publishing
+from loadtests.drive.publish.publishing import PROBE_SLOT, EventPublisher, Publishing
 from loadtests.drive.publish.replays import read_replays
 from loadtests.drive.run_context import Lease, NoSlot
 from loadtests.drive.timer import Timer

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.cli.run_command import cost
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.measures import AT_LEAST
 from loadtests.model.profile.fault_times import recovery_limit_s
 from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.reading import read_effective, read_profile
+from loadtests.model.profile.rules import history_mb
 from loadtests.model.profile.workload import Publishers
 from loadtests.plan.schedule import plan_end_ns, planned_faults, warm_ns
 
@@ -102,12 +104,13 @@ def test_none_leaves_out_what_a_calm_system_never_does(name: str) -> None:
     assert all(limit > 0 for measure in AT_LEAST for limit in found.get(measure, ()))
     if name != "locust-quick":  # for looking, on any machine
         assert found["health_ms"] == [100]
-        assert found["growth_mb"] == [100]
+        assert found["growth_mb"] == [125 if name == "regression" else 100]  # S1-52, S1-22
         assert found["connected"][0] >= min(50, sum(g.count for g in profile.consumers if not g.expect_slow))
 
 
-def test_the_four_are_there() -> None:
-    assert {"first-run", "tickstock-baseline", "burst", "locust-quick"} <= set(NAMES)
+def test_all_are_there() -> None:
+    shipped = {"first-run", "tickstock-baseline", "burst", "locust-quick", "weekly", "regression", "soak"}
+    assert shipped <= set(NAMES)
 
 
 def test_first_run_fits_a_two_core_machine_and_ninety_seconds() -> None:
@@ -196,3 +199,44 @@ def test_locust_quick_is_small_and_short() -> None:
     assert sum(group.count for group in profile.consumers) == 50
     assert len(profile.faults) == 1
     assert greatest_length_s(profile) <= 32
+
+
+def test_weekly_repeats_each_of_three_faults_four_times_in_about_four_minutes() -> None:
+    profile, like = load("weekly"), load("first-run")
+    assert [fault.repeat is not None and fault.repeat.times for fault in profile.faults] == [4, 4, 4]
+    assert len({(fault.kind, fault.link) for fault in profile.faults}) == 3
+    planned = planned_faults(profile, 0)
+    assert len(planned) == 12
+    room_ns = round((profile.recovery.limit_s + profile.steady.hold_s) * NS_PER_S)
+    assert all(b.at_ns - a.until_ns >= room_ns for a, b in pairwise(planned))
+    assert plan_end_ns(profile, 0) - planned[-1].until_ns >= room_ns
+    assert 220 <= greatest_length_s(profile) <= 260
+    assert (profile.families, profile.publishers, profile.consumers) == (like.families, like.publishers, like.consumers)
+    mean, _ = deliveries_per_s(profile)
+    assert mean * (profile.run.duration_s - 40) > limits(profile)["deliveries"][0]
+
+
+def test_regression_has_the_four_limits_of_the_source() -> None:
+    found = limits(load("regression"))
+    assert found["query_max_ms"] == [2500, 2500]  # S1-52: etf_expansion_time 2.5
+    assert found["latency_p95_ms"] == [125]  # message_delivery_time
+    assert found["query_mean_ms"] == [62.5]  # database_query_time
+    assert found["growth_mb"] == [125]  # memory_increase
+
+
+def test_soak_takes_hours_and_judges_the_slope() -> None:
+    profile = load("soak")
+    assert profile.run.duration_s >= 2 * 3600
+    assert limits(profile)["growth_mb_per_h"] == [5]
+    assert not profile.labels.stages
+    mean, _ = deliveries_per_s(profile)
+    assert mean * profile.run.duration_s > limits(profile)["deliveries"][0]
+
+
+def test_what_a_history_takes_is_known_beforehand_to_a_third() -> None:
+    """Bytes of histories that these profiles left; of soak those of 120 s, in proportion."""
+    soak = 357_609 / 135 * (load("soak").run.duration_s + 15)
+    for name, found in {"regression": 356_479, "locust-quick": 186_969, "weekly": 3_870_628, "soak": soak}.items():
+        assert history_mb(load(name)) == pytest.approx(found / 1e6, rel=0.34), name
+    assert cost(load("weekly")) is None
+    assert "soak takes 4 h 0 min, and its history about 29 MB" in (cost(load("soak")) or "")

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from served import Served
 
-from loadtests.webui.access_guard import HEADER
-from loadtests.webui.login import AGAIN_S, PATH, attach_login
+from loadtests.webui.access_guard import AGAIN_S, HEADER, LOGIN_PATH, attach_login
 
 PASSWORD = "canary-password"
 
@@ -24,13 +23,13 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def log_in(served: Served, password: str, **headers: str) -> Any:
-    return served.client.post(PATH, data={"username": "me", "password": password}, headers=headers)
+    return served.client.post(LOGIN_PATH, data={"username": "me", "password": password}, headers=headers)
 
 
 def test_a_stranger_has_one_try_a_second_and_keeps_nobody_out_who_has_the_token(served: Served) -> None:
     now_s = [0.0]
     attach_login(served.ui, PASSWORD, now_s=lambda: now_s[0])
-    served.guard._login = PATH
+    served.guard._login = LOGIN_PATH
     mine = {HEADER: served.guard.token}
     for _ in range(12):
         assert log_in(served, "wrong").location == "/login"

@@ -16,7 +16,9 @@ Invariants:
 - A turn deals with about `_BUDGET` messages. While a burst is younger than FIRST_NS, consumers of this process wait
   where more is due than that; later, where they cannot keep up either, the nap after a turn is as long as the turn.
 - The next holder of a slot begins at an epoch that was never used, so no `seq` of a stream is given out twice.
-- Slot 65535 is reserved for probes (`probing`); it is in no plan.
+- Slot 65535 is reserved for probes (`probe`), which say whether the path is open; it is in no plan. A probe's stream is
+  of that slot, its run id is `probe_run(run)`, its `seq` the nonce; no probe is ever accounted, neither here nor by a
+  receiver.
 
 Source: Gil Tene, "How NOT to Measure Latency" (coordinated omission).
 """
@@ -35,19 +37,22 @@ import msgspec
 
 from loadtests.drive.locust_stats import PublishDisplay, connect_failure
 from loadtests.drive.publish.bad_input import PublisherFaults
-from loadtests.drive.publish.commands import Commands
-from loadtests.drive.publish.probing import probe
-from loadtests.drive.publish.redis_connection import RedisConnection, dial
+from loadtests.drive.publish.commands import Commands, Stamp
+from loadtests.drive.publish.redis_connection import RedisConnection, ask, dial
 from loadtests.drive.publish.replays import read_replays
+from loadtests.drive.publish.resp import ErrorReply, command
+from loadtests.drive.publish.sink import Sink, sink_of
 from loadtests.drive.publish.slot import Slot
 from loadtests.drive.run_context import Lease, RunContext
 from loadtests.drive.slot_user import SlotUser
 from loadtests.drive.timer import Timer
-from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
-from loadtests.model.sinks import SINKS
+from loadtests.model.ids import MAX_SLOTS, NS_PER_MS, NS_PER_S, SLICE_NS, pack_stream
+from loadtests.model.sinks import PUBLISH, SINKS
 from loadtests.model.user_kinds import PUBLISHER
+from loadtests.plan.payload import Payloads
 from loadtests.plan.replay import Replayed
 from loadtests.plan.workload import Workload
+from loadtests.tally.identity import encode, probe_run
 from loadtests.tally.publishing import PublishTally
 
 if TYPE_CHECKING:
@@ -184,7 +189,7 @@ class Publishing:
         self._heap.clear()
 
     def probe(self, family: int, nonce: int, *, route: int | None = None, timeout_s: float = 2.0) -> int:
-        """Publish one probe on a route of a family; see `probing.probe`."""
+        """Publish one probe on a route of a family; see `probe`."""
         return probe(self._context, family, nonce, route=route, timeout_s=timeout_s)
 
     # -- a slot's life
@@ -369,3 +374,41 @@ class EventPublisher(SlotUser):
     def next_epoch(self, context: RunContext, lease: Lease) -> int:
         """As `Publishing` knows it: a user that was killed knows less."""
         return context.publishing.next_epoch(lease)
+
+
+# -- probes
+
+PROBE_SLOT = MAX_SLOTS - 1
+
+
+def probe(context: RunContext, family: int, nonce: int, *, route: int | None, timeout_s: float) -> int:
+    """Publish one probe on a route of a family (default: its first); returns how many receivers Redis named.
+
+    Blocks this greenlet.  Raises OSError, also where Redis refuses.
+    """
+    where = context.contract.routes_of_family[family][0] if route is None else route
+    known = context.contract.routes[where]
+    identity = context.profile.identity
+    families = context.profile.families
+    pool = Payloads(context.contract.routes, families, 1, seed=0, identity=identity, payload_bytes=0)
+    payload = pool.one(where, random.Random(f"probe:{nonce}"))
+    now = context.clock.now_ns()
+    stream = pack_stream(PROBE_SLOT, 0, where)
+    who = encode(identity.form, probe_run(context.run), stream, nonce, now, now, payload.content)
+    sink = _sink(context, families[family].name)
+    sock = dial(context.addresses.redis, timeout_s)
+    try:
+        text = payload.fill(Stamp().now(), who)
+        reply = ask(sock, command(*sink.words(known.channel.encode()), text), timeout_s)
+    finally:
+        sock.close()
+    outcome = sink.outcome(reply)
+    if not isinstance(outcome, int):
+        why = reply.text if isinstance(reply, ErrorReply) else str(reply)
+        raise ConnectionError(f"the probe's {sink.words(b'')[0].decode()} was answered by {why[:120]}")
+    return outcome
+
+
+def _sink(context: RunContext, family: str) -> Sink:
+    """Where the publishers of a family write."""
+    return sink_of(next((group.sink for group in context.profile.publishers if family in group.families), PUBLISH.name))

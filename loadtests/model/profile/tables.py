@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, model_validator
 
 from loadtests.model.ids import MAX_ROUTES
+from loadtests.model.labels import CATEGORIES, STAGES
 from loadtests.model.measures import ABORTS, AT_LEAST, DEFAULT_LIMITS, MEASURES
 from loadtests.model.profile.base import (
     Address,
@@ -23,6 +24,7 @@ from loadtests.model.profile.base import (
     UrlPath,
     quoted,
     refuse,
+    twice,
 )
 from loadtests.model.profile.faults import AnyFault
 from loadtests.model.profile.workload import (
@@ -85,6 +87,30 @@ class Target(Table):
                     if getattr(self, key) is not None and not self.tls
                 ),
             ]
+        )
+        return self
+
+
+if TYPE_CHECKING:
+    StageName = str
+    CategoryName = str
+else:
+    StageName = Literal[tuple(STAGES)]
+    CategoryName = Literal[tuple(CATEGORIES)]
+
+
+class Labels(Table):
+    """By what `tickstorm suite` chooses the profile."""
+
+    stages: list[StageName] = []
+    categories: list[CategoryName] = []  # its checks stand under the first of those that were asked for
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Labels:
+        refuse(
+            f'{key}: found "{name}" twice, allowed each once'
+            for key in ("stages", "categories")
+            for name in twice(getattr(self, key))
         )
         return self
 
@@ -264,6 +290,7 @@ class Tables(Table):
     name: Name
     question: Annotated[str, Field(min_length=10, max_length=300)]
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    labels: Labels = Labels()
     target: Target = Target()
     run: Run
     identity: Identity = Identity()
