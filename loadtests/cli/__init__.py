@@ -149,12 +149,20 @@ def prove(
     only_kinds: Annotated[
         str, typer.Option("--only-kinds", metavar="KIND,...", help="With --faults: these kinds alone.")
     ] = "",
+    gate: Annotated[
+        bool,
+        typer.Option("--gate", help="Instead: plant thousands of histories and count how often the gate is wrong."),
+    ] = False,
 ) -> None:
     """Plant lies in a gateway and compare what Tickstorm finds with what was planted.
 
     Brings a stack of its own. Exit status: 0 all equal, 1 anything differs, 2 bad usage, 3 could not be carried out.
     """
     command = _proof()
+    if gate:
+        from loadtests.measure.gate import look
+
+        raise typer.Exit(command.prove_gate(look, seed=seed))
     if faults:
         kinds = [kind.strip() for kind in only_kinds.split(",") if kind.strip()]
         raise typer.Exit(command.prove_catalogue(kinds, keep=keep, seed=seed))
