@@ -1,10 +1,10 @@
-"""How often is the weekly gate right?  Histories are planted by the thousand, and the gate's own code is asked about
+"""How often is the weekly gate right? Histories are planted by the thousand, and the gate's own code is asked about
 each.
 
 A history is what a store would hold: weeks of runs, each with several occurrences of a fault, whose figures differ by
-cell
-(seed and occurrence), from occurrence to occurrence, from run to run and from week to week. The week that is judged is
-planted unchanged, or worse by a known share. The gate is handed in, so that a wrong rule can be put in its place.
+cell (seed and occurrence), from occurrence to occurrence, from run to run and from week to week. The week that is
+judged is planted unchanged, or worse by a known share. The gate is handed in, so that a wrong rule can be put in its
+place.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -30,7 +31,7 @@ from loadtests.harness.stack_lock import LENT, StackHold
 from loadtests.harness.target import resolve
 from loadtests.inject.startup_sweep import heal
 from loadtests.model.errors import BadInput, HarnessError
-from loadtests.model.results import Verdict, from_json
+from loadtests.model.results import Results, Verdict, from_json
 from loadtests.stack.folder import stack_folder
 
 END_S = 20.0
@@ -40,6 +41,14 @@ def run_profile(
     name: str, sets: Sequence[str], *, workers: int, web_port: int | None, seed: int | None, html: bool = True
 ) -> int:
     """Run and judge; the exit status of the verdict. Raises BadInput before anything was started."""
+    run, ended = played(name, sets, workers=workers, web_port=web_port, seed=seed, html=html)
+    return _tell(run, ended, show_it=web_port is None, html=html)
+
+
+def played(
+    name: str, sets: Sequence[str], *, workers: int = 0, web_port: int | None = None, seed: int | None, html: bool
+) -> tuple[str, Ended]:
+    """Run; its id, and how Locust ended. Raises BadInput before anything was started."""
     loaded = load(name, sets, seed)
     for key, value, source, relaxed in zip(
         loaded.effective.key, loaded.effective.value, loaded.effective.source, loaded.effective.relaxed, strict=True
@@ -67,7 +76,16 @@ def run_profile(
     finally:
         if hold is not None:
             hold.release()
-    return _tell(run, ended, show_it=web_port is None, html=html)
+    return run, ended
+
+
+def results_of(run: str, ended: Ended) -> Results | None:
+    """What a run that was played came to, judged from its history where it was cut off; None where nothing can be."""
+    path = reports_folder() / run / "results.json"
+    if not path.exists() and not ended.failed:
+        with contextlib.suppress(BadInput, HarnessError, OSError):
+            analyze_run(str(path.parent), (), out=None, quiet=True, html=False)
+    return from_json(path.read_bytes()) if path.exists() else None
 
 
 def _command(name: str, sets: Sequence[str], *, workers: int, web_port: int | None, seed: int | None) -> list[str]:
@@ -123,7 +141,7 @@ def _before_locust() -> Callable[[], None]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Ended:
+class Ended:
     """How Locust ended."""
 
     status: int
@@ -137,7 +155,7 @@ class _Ended:
         return "; ".join(self.reasons) or f"Locust's status was {self.status}"
 
 
-def _run_locust(command: list[str], run: str, web_port: int | None, *, html: bool, hold: StackHold | None) -> _Ended:
+def _run_locust(command: list[str], run: str, web_port: int | None, *, html: bool, hold: StackHold | None) -> Ended:
     folder = reports_folder() / run
     folder.mkdir(parents=True)
     reader, writer = os.pipe()
@@ -188,7 +206,7 @@ def _run_locust(command: list[str], run: str, web_port: int | None, *, html: boo
         for number, old in previous.items():
             signal.signal(number, old)
         _end(child)
-    return _Ended(status=child.returncode, failed=failed, reasons=reasons)
+    return Ended(status=child.returncode, failed=failed, reasons=reasons)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -208,7 +226,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
             process.kill()
 
 
-def _tell(run: str, ended: _Ended, *, show_it: bool, html: bool) -> int:
+def _tell(run: str, ended: Ended, *, show_it: bool, html: bool) -> int:
     if ended.failed:
         raise BadInput(ended.failed.split("\n")) if ended.status == 2 else HarnessError(ended.failed)
     results = _results(run)
@@ -217,7 +235,7 @@ def _tell(run: str, ended: _Ended, *, show_it: bool, html: bool) -> int:
     return _summary(run) if show_it else from_json(results.read_bytes()).verdict.exit_status
 
 
-def _judge_what_is_there(run: str, ended: _Ended, *, html: bool) -> int:
+def _judge_what_is_there(run: str, ended: Ended, *, html: bool) -> int:
     """Of a run that was cut off: why, its log's end, and what its history says. Raises HarnessError where it cannot."""
     folder = reports_folder() / run
     log = (folder / "locust.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()

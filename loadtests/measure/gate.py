@@ -1,16 +1,13 @@
-"""Is this week worse than the weeks before, by the size that must be found?  Arrays in, decisions out; no clock, no
+"""Is this week worse than the weeks before, by the size that must be found? Arrays in, decisions out; no clock, no
 file.
 
 Wald's sequential test on the logarithm of a ratio: one likelihood ratio, so looking again after every run costs
-nothing.
-Like is compared with like: a value is first set against the mean of its *cell*, which is the same occurrence of the
-same
-fault under the same seed in the weeks before. What remains is split into what differs from run to run (`within`) and
-from week to week (`between`); more runs help against the first alone.
+nothing. Like is compared with like: a value is first set against the mean of its *cell*, which is the same occurrence
+of the same fault under the same seed in the weeks before. What remains is split into what differs from run to run
+(`within`) and from week to week (`between`); more runs help against the first alone.
 
 Every function takes many histories at once (the first axis), so that the same code that judges one store can be tried
-on
-thousands of planted ones.
+on thousands of planted ones.
 """
 
 from __future__ import annotations
@@ -193,7 +190,7 @@ def judged(weeks: Weeks, session: Session, rule: Rule = Rule(), *, error: float 
     # What differs from run to run: weeks and cells were both fitted to the baseline, which costs degrees of freedom.
     off_past = past - mean(past, axis=2)[..., None]
     off_now = now - _means_of(now, session.stacks)
-    seeds = len(np.unique(weeks.seeds))
+    seeds = int((counts > 0).sum())
     sessions = len(np.unique(session.stacks))
     freedom_past = np.maximum(runs.sum(axis=1) - m - seeds + 1, 0)
     freedom_now = np.maximum(np.isfinite(now).sum(axis=1) - sessions, 0)
@@ -250,10 +247,11 @@ def _cells(weeks: Weeks, session: Session) -> tuple[Array, Ints]:
     """Mean of each cell over the baseline (histories x seeds x occurrences), and how many runs of it each seed had."""
     many = int(max(weeks.seeds.max(initial=0), session.seeds.max(initial=0))) + 1
     found, counts = [], []
+    known = np.isfinite(weeks.values).any(axis=(0, 3))
     for seed in range(many):
         of_it = np.where((weeks.seeds == seed)[None, :, :, None], weeks.values, np.nan)
         found.append(mean(of_it, axis=(1, 2)))
-        counts.append(int((weeks.seeds == seed).sum()))
+        counts.append(int(((weeks.seeds == seed) & known).sum()))
     return np.stack(found, axis=1), np.array(counts, dtype=np.int64)
 
 

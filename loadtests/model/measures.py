@@ -97,6 +97,15 @@ AT_LEAST = frozenset(name for name, row in MEASURES.items() if row.at_least)
 DEFAULT_LIMITS: Mapping[str, float] = {name: row.limit for name, row in MEASURES.items() if row.limit is not None}
 """Limits (at_most) that hold though a profile does not name them; `at_most = "off"` switches one off."""
 
+GATEABLE = (
+    "first_fresh_p50_s", "first_fresh_p95_s", "recovery_s", "outage_s", "latency_p50_ms", "latency_p95_ms",
+    "latency_p99_ms", "cpu_s_per_million", "growth_mb", "query_p95_ms", "query_mean_ms", "unseen_max",
+    "received_per_s",
+)  # fmt: skip
+"""Figures that are kept of every run, and that a profile may have compared from week to week: `[gate] measures`."""
+MOST_GATED = 8
+"""Each gated figure may fail by chance."""
+
 _GUARD = "loadtests.harness.triggers"
 ABORTS: Mapping[str, AbortMeasure] = registry(
     "aborts",

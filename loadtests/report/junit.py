@@ -6,6 +6,7 @@ The elements stand in the order that the common JUnit schema demands.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 
 from loadtests.model.results import Check, Results, Verdict
@@ -15,6 +16,8 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U001
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}")
 _NO_TIME = "1970-01-01T00:00:00"
 """The schema demands a time; this one says that the run's start is not known."""
+_COUNTS = {"tests": "testcase", "failures": "failure", "errors": "error"}
+"""Totals of a testsuite -> the elements that they count."""
 
 
 def render_junit(results: Results) -> str:
@@ -22,33 +25,54 @@ def render_junit(results: Results) -> str:
     run = results.run
     checks = list(results.checks)
     if all(c.verdict is not results.verdict for c in checks):
-        checks.append(_of_the_run(results))
-    failures = sum(c.verdict is Verdict.FAIL for c in checks)
-    errors = sum(c.verdict in (Verdict.UNKNOWN, Verdict.ABORTED) for c in checks)
+        checks.append(of_the_run(results.verdict, results.reasons))
     duration = "0" if run.duration_s is None else repr(run.duration_s)
-    totals = {"tests": str(len(checks)), "failures": str(failures), "errors": str(errors), "time": duration}
-    started = _TIME.match(run.started_at or "")
-    top = ElementTree.Element("testsuites", {"name": "tickstorm", **totals})
+    top = ElementTree.Element("testsuites", {"name": "tickstorm"})
+    suite = suite_element(top, 0, run.profile, run.started_at or "", _properties(results))
+    for check in checks:
+        add_case(suite, run.profile, check)
+    ElementTree.SubElement(suite, "system-out").text = "\n".join(results.log)
+    ElementTree.SubElement(suite, "system-err").text = "\n".join(results.harness.trouble)
+    for element in (top, suite):
+        element.set("time", duration)
+    return document(top)
+
+
+def suite_element(
+    top: ElementTree.Element, index: int, name: str, started_at: str, properties: Mapping[str, str]
+) -> ElementTree.Element:
+    """A testsuite with its properties; `document` counts its cases, and its `time` is set by whoever knows it."""
+    started = _TIME.match(started_at)
     suite = ElementTree.SubElement(
         top,
         "testsuite",
         {
-            "id": "0",
+            "id": str(index),
             "package": "tickstorm",
-            "name": run.profile,
-            **totals,
+            "name": name,
+            **dict.fromkeys(_COUNTS, "0"),
+            "time": "0",
             "skipped": "0",
             "timestamp": started.group() if started else _NO_TIME,
             "hostname": "localhost",
         },
     )
-    properties = ElementTree.SubElement(suite, "properties")
-    for name, value in _properties(results).items():
-        ElementTree.SubElement(properties, "property", {"name": name, "value": value})
-    for check in checks:
-        _testcase(suite, run.profile, check)
-    ElementTree.SubElement(suite, "system-out").text = "\n".join(results.log)
-    ElementTree.SubElement(suite, "system-err").text = "\n".join(results.harness.trouble)
+    inside = ElementTree.SubElement(suite, "properties")
+    for key, value in properties.items():
+        ElementTree.SubElement(inside, "property", {"name": key, "value": value})
+    return suite
+
+
+def document(top: ElementTree.Element) -> str:
+    """The whole file: with the counts of each testsuite and their sums, and without what XML cannot hold."""
+    for suite in top:
+        for name, tag in _COUNTS.items():
+            suite.set(name, str(len(list(suite.iter(tag)))))
+        suite.set("skipped", str(len(list(suite.iter("skipped")))))
+    time = top.attrib.pop("time", "0")
+    for name in _COUNTS:
+        top.set(name, str(sum(int(suite.get(name, "0")) for suite in top)))
+    top.set("time", time)
     for element in top.iter():
         element.attrib = {name: _clean(value) for name, value in element.attrib.items()}
         element.text = element.text and _clean(element.text)
@@ -56,16 +80,16 @@ def render_junit(results: Results) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(top, encoding="unicode") + "\n"
 
 
-def _of_the_run(results: Results) -> Check:
+def of_the_run(verdict: Verdict, reasons: Sequence[str]) -> Check:
     """The run's own verdict, where no check carries it: a run cut short must not look green."""
     return Check(
         name="verdict",
-        verdict=results.verdict,
-        summary="; ".join(results.reasons) or f"the run is {results.verdict.value}",
+        verdict=verdict,
+        summary="; ".join(reasons) or f"the run is {verdict.value}",
         limit=None,
         measured=None,
         phases=[],
-        evidence=list(results.reasons),
+        evidence=list(reasons),
     )
 
 
@@ -87,9 +111,10 @@ def _properties(results: Results) -> dict[str, str]:
     }
 
 
-def _testcase(suite: ElementTree.Element, profile: str, check: Check) -> None:
+def add_case(suite: ElementTree.Element, profile: str, check: Check, took_s: float = 0) -> None:
+    """The testcase of a check; judging takes no time that is worth telling."""
     case = ElementTree.SubElement(
-        suite, "testcase", {"classname": f"tickstorm.{profile}", "name": check.name, "time": "0"}
+        suite, "testcase", {"classname": f"tickstorm.{profile}", "name": check.name, "time": f"{took_s:.3g}"}
     )
     if check.verdict is Verdict.PASS:
         return
