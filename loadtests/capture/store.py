@@ -61,10 +61,11 @@ class StoreFiles:
             return Read()
         except OSError as error:
             raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
+            os.close(descriptor)
+            raise BadInput(f"{path}: found no file of at most {MOST_BYTES:,} bytes, allowed a store's")
         with open(descriptor, "rb") as file:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
-                raise BadInput(f"{path}: found no file of at most {MOST_BYTES:,} bytes, allowed a store's")
             fcntl.flock(descriptor, fcntl.LOCK_SH)
             data = file.read(MOST_BYTES)
         return read_rows(data, path.name)

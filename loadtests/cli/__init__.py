@@ -30,9 +30,7 @@ app = typer.Typer(
 )
 stack_app = typer.Typer(help="The local stack: Redis, PostgreSQL, Toxiproxy, reference target.", no_args_is_help=True)
 app.add_typer(stack_app, name="stack")
-history_app = typer.Typer(
-    help="The store of a weekly job, and what a person decides.", no_args_is_help=True
-)
+history_app = typer.Typer(help="The store of a weekly job, and what a person decides.", no_args_is_help=True)
 app.add_typer(history_app, name="history")
 
 

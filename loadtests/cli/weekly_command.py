@@ -124,6 +124,8 @@ def weekly(profiles: Sequence[str], options: Options) -> int:
     lacking = [job for job in jobs if not job.history.weeks and not options.may_be_first]
     if lacking:
         for job in lacking:
+            for text in job.told:
+                err.print(text, markup=False)
             err.print(
                 f"{options.store.file(job.loaded.profile.name)}: found no week, so nothing can be compared; "
                 "`--first` says that this is the first week",
@@ -160,9 +162,7 @@ def _prepared(name: str, options: Options) -> Job:
         problems.append(f"--target-version: found nothing, allowed a text: {name} tests an external target")
     against = load(options.against) if options.against else None
     if against is not None and _without_target(against) != _without_target(loaded):
-        problems.append(
-            f"--against {options.against}: found another plan, allowed a profile that differs in its target"
-        )
+        problems.append(f"--against {options.against}: found another plan, allowed is another target alone")
     if problems:
         raise BadInput(problems)
     repeats = [fault.repeat.times if fault.repeat else 1 for fault in loaded.profile.faults]
@@ -350,13 +350,17 @@ def _fits(asked: Asked, session: Session, began: float, runs: int) -> bool:
 
 
 def _not_calm(loaded: Loaded) -> str:
-    """Why this machine cannot be used now; empty where it can. Waits a while for a calm second."""
+    """Why this machine cannot be used now; empty where it can. Waits a while for a calm second.
+
+    Processes of a lower priority (`nice`) make room for a run and do not count; the speed print sees what they cost.
+    """
     memory = free_memory(loaded.profile)
     if memory.level != "ok":
         return memory.text
     deadline = time.monotonic() + CALM_S
     while True:
-        busy = psutil.cpu_percent(interval=LOOK_S)
+        spent = psutil.cpu_times_percent(interval=LOOK_S)
+        busy = 100 - spent.idle - getattr(spent, "iowait", 0.0) - getattr(spent, "nice", 0.0)
         if busy <= BUSY_PERCENT:
             return ""
         if time.monotonic() > deadline:

@@ -233,14 +233,27 @@ def judged(weeks: Weeks, session: Session, rule: Rule = Rule(), *, error: float 
     )
 
 
+def confirmed(weeks: Weeks, session: Session, rule: Rule = Rule(), *, error: float = 0.0) -> NDArray[np.bool_]:
+    """Whether each session after the first is by itself nearer to worse than to unchanged; so where there is none.
+
+    The evidence of all sessions together is not enough: one session far off would outweigh a second one that is in
+    order.
+    """
+    found = np.ones(len(session.values), dtype=bool)
+    for stack in np.unique(session.stacks)[1:]:
+        of_it = session.stacks == stack
+        alone = Session(values=session.values[:, of_it], seeds=session.seeds[of_it], stacks=session.stacks[of_it])
+        found &= judged(weeks, alone, rule, error=error).evidence > 0
+    return found
+
+
 def look(
     weeks: Array, week_seeds: Ints, session: Array, seeds: Ints, stacks: Ints, most: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Array]:
-    """FAIL, PASS and the told power of many histories, by the rule as it is shipped: what `tickstorm prove --gate`
-    asks.
-    """
-    found = judged(Weeks(values=weeks, seeds=week_seeds), Session(values=session, seeds=seeds, stacks=stacks))
-    return found.fails, found.passes, found.power(most)
+    """FAIL, PASS and told power of many histories, by the rule as it is shipped: `tickstorm prove --gate` asks it."""
+    before, now = Weeks(values=weeks, seeds=week_seeds), Session(values=session, seeds=seeds, stacks=stacks)
+    found = judged(before, now)
+    return found.fails & confirmed(before, now), found.passes, found.power(most)
 
 
 def _cells(weeks: Weeks, session: Session) -> tuple[Array, Ints]:

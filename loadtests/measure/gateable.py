@@ -69,7 +69,12 @@ def _all(results: Results) -> Iterator[tuple[str, Value]]:
 
 def _one(value: float | None, unit: str, *, error: float | None = None, better: Better = "less") -> Value:
     return Value(
-        value=value, unit=unit, error=error, better=better, n=value is not None, of=[] if value is None else [value]
+        value=value,
+        unit=unit,
+        error=error,
+        better=better,
+        n=int(value is not None),
+        of=[] if value is None else [value],
     )
 
 

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from loadtests.measure.drift import changes
-from loadtests.measure.gate import Found, Rule, Session, Weeks, judged, more_runs
+from loadtests.measure.gate import Found, Rule, Session, Weeks, confirmed, judged, more_runs
 from loadtests.measure.gateable import gated
 from loadtests.model import series as shown
 from loadtests.model.results import Verdict, worst
@@ -254,22 +254,24 @@ def _by_ratio(
 ) -> MeasureResult:  # fmt: skip
     sign = -1.0 if _first_value(week, name).better == "more" else 1.0
     share = error / this
-    found, open_ = _against(week, having, name, asked.rule, sign, share, paired=base.paired)
+    found, holds = _against(week, having, name, asked.rule, sign, share, paired=base.paired)
+    open_ = not bool(found.fails[0] | found.passes[0])
     rolling, sentence = _said(found, open_, week, having, name, asked, sign)
     anchored: Reference | None = None
     verdict = rolling.verdict
     old = [one for one in base.anchor if any(_usable(run, name) for run in one.usable)]
     if old:
-        far, _ = _against(week, old, name, asked.rule, sign, share)
+        far, far_holds = _against(week, old, name, asked.rule, sign, share)
         anchored = _reference(far, old, week, name, sign)
+        holds = holds if verdict is Verdict.FAIL else far_holds
         if anchored.verdict is Verdict.FAIL and verdict is not Verdict.FAIL:
             verdict = Verdict.FAIL
             sentence = f"no week stands out, but {anchored.ratio - 1:+.0%} since {old[0].label} (the anchor)"
     first_only = _first_session(week)
-    if verdict is not Verdict.FAIL and first_only is not week:
-        alone = _against(first_only, having, name, asked.rule, sign, share)[0]
-        alone_old = _against(first_only, old, name, asked.rule, sign, share)[0] if old else None
-        if bool(alone.fails[0]) or (alone_old is not None and bool(alone_old.fails[0])):
+    if first_only is not week:
+        alone = [_against(first_only, part, name, asked.rule, sign, share)[0] for part in (having, old) if part]
+        failed = any(bool(one.fails[0]) for one in alone)
+        if failed and not (verdict is Verdict.FAIL and holds):
             verdict, open_ = Verdict.UNKNOWN, False
             sentence = f"worse in the first session, not in the second: {sentence}"
     if verdict is Verdict.FAIL and slower is not None:
@@ -309,7 +311,7 @@ def _first_session(week: Week) -> Week:
 def _against(
     week: Week, weeks: Sequence[Week], name: str, rule: Rule, sign: float, error: float, *, paired: bool = False
 ) -> tuple[Found, bool]:
-    """The evidence, and whether more runs may decide what is open."""
+    """The evidence, and whether a second session, if there was one, bears it out."""
     seeds = sorted({run.seed for one in (week, *weeks) for run in one.usable})
     of = {seed: index for index, seed in enumerate(seeds)}
     now = [run for run in week.usable if _usable(run, name)]
@@ -322,18 +324,15 @@ def _against(
         for k, run in enumerate(runs):
             values[0, i, k] = _logs(run, name, times, sign)
             kinds[i, k] = of[run.seed]
-    found = judged(
-        Weeks(values=values, seeds=kinds),
-        Session(
-            values=np.stack([_logs(run, name, times, sign) for run in now])[None],
-            seeds=np.array([of[run.seed] for run in now], dtype=np.int64),
-            stacks=np.array([run.session for run in now], dtype=np.int64),
-        ),
-        rule,
-        error=error,
-        paired=paired,
+    before = Weeks(values=values, seeds=kinds)
+    session = Session(
+        values=np.stack([_logs(run, name, times, sign) for run in now])[None],
+        seeds=np.array([of[run.seed] for run in now], dtype=np.int64),
+        stacks=np.array([run.session for run in now], dtype=np.int64),
     )
-    return found, not bool(found.fails[0] | found.passes[0])
+    found = judged(before, session, rule, error=error, paired=paired)
+    several = min((session.stacks == stack).sum() for stack in np.unique(session.stacks)) > 1
+    return found, not several or bool(confirmed(before, session, rule, error=error)[0])
 
 
 def _of(run: RunRow, name: str) -> list[float | None]:

@@ -34,11 +34,8 @@ def figure_text(value: float | None, unit: str) -> str:
 
 def answer(series: Series) -> str:
     """The whole series in a sentence."""
-    info = series.series
-    compared = f"{series.compared} measures compared" if series.compared else "nothing was compared"
-    return (
-        f"{info.profile}: {len(series.runs)} runs, {compared}; {series.reasons[0] if series.reasons else 'no reason'}"
-    )
+    runs = f"{len(series.runs)} run{'s' if len(series.runs) != 1 else ''}"
+    return f"{series.series.profile}: {runs}; {series.reasons[0] if series.reasons else 'no reason'}"
 
 
 def ratio_text(measure: MeasureResult) -> str:
@@ -119,7 +116,8 @@ def _cell(text: str) -> str:
 
 def series_junit(series: Series) -> str:
     """One testcase per measure, one per run, and one of the whole; UNKNOWN is an error, never a pass."""
-    cases = [(f"gate.{m.name}", m.verdict, m.sentence) for m in series.measures]
+    judged = series.compared or series.verdict is not Verdict.PASS  # a first week may be in order uncompared
+    cases = [(f"gate.{m.name}", m.verdict, m.sentence) for m in series.measures if judged]
     cases += [
         (f"run.{index + 1}", run.verdict, "; ".join([*run.checks, *run.why_not]) or run.run)
         for index, run in enumerate(series.runs)
@@ -293,10 +291,10 @@ def _stretches(band: Sequence[tuple[int, float, float]], trend: Trend) -> Iterat
 
 def _week_axis(plot: figure, trend: Trend) -> None:
     many = len(trend.weeks)
-    every = max(1, many // 8)
+    every = max(1, many // 7)
     ticks = list(range(0, many, every))
     plot.xaxis[0].ticker = ticks
-    plot.xaxis[0].major_label_overrides = {i: trend.weeks[i].label for i in ticks}
+    plot.xaxis[0].major_label_overrides = {i: trend.weeks[i].label.rpartition("-")[2] for i in ticks}
 
 
 def _speed_panels(trend: Trend) -> Iterator[DrawnPanel]:
