@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -386,7 +385,7 @@ def push(place: Path) -> int:
             err.print(done.stderr.strip(), markup=False)
             return Verdict.UNKNOWN.exit_status
     said = ""
-    for attempt in range(PUSHES):
+    for _ in range(PUSHES):
         done = _git(place, "push", "--quiet", "origin", "HEAD")
         if done.returncode == 0:
             out.print("the store is pushed", markup=False)
@@ -396,7 +395,6 @@ def push(place: Path) -> int:
         if pulled.returncode:
             _git(place, "rebase", "--abort")
             said = pulled.stderr.strip() or said
-            time.sleep(0.2 * 2**attempt)  # another job pushes at this moment: there is nothing to wait for but time
     err.print(f"the store could not be pushed in {PUSHES} tries: {said}", markup=False)
     return Verdict.UNKNOWN.exit_status
 
