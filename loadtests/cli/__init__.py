@@ -127,7 +127,7 @@ def doctor(
     sets: Sets = None,
 ) -> None:
     """Say what on this machine, or of the target, would spoil a run."""
-    from loadtests.cli.doctor_command import examine
+    from loadtests.cli.stack_command import examine
 
     raise typer.Exit(examine(profile, sets or []))
 
@@ -279,12 +279,12 @@ def compare(
     as_json: JsonTo = "",
 ) -> None:
     """Lay two runs or series beside each other: terminal, JSON, and one page with both timelines."""
-    from loadtests.cli import compare_command
+    from loadtests.cli import weekly_command
 
     if interleave:
-        raise typer.Exit(compare_command.interleave(a, b, pairs, html=html, to=out, json_to=as_json))
+        raise typer.Exit(weekly_command.interleave(a, b, pairs, html=html, to=out, json_to=as_json))
     files = _store(store)
-    raise typer.Exit(compare_command.compare(a, b, files, html=html, to=out, json_to=as_json))
+    raise typer.Exit(weekly_command.compare(a, b, files, html=html, to=out, json_to=as_json))
 
 
 @history_app.command("list")

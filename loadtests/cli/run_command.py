@@ -21,8 +21,7 @@ import psutil
 
 from loadtests.capture.preflight import refuse, refuse_few_descriptors
 from loadtests.cli.analyze_command import analyze_run, show
-from loadtests.cli.console import err, out
-from loadtests.cli.progress import Progress
+from loadtests.cli.console import Progress, err, out
 from loadtests.harness.files import ROOT, profile_path, report_of, reports_folder
 from loadtests.harness.live import STATUS_FD
 from loadtests.harness.locust_main import ruled

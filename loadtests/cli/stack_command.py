@@ -1,4 +1,7 @@
-"""How is the local stack started, stopped, seen and healed?  The commands `stack up`, `down`, `status` and `heal`."""
+"""How is the local stack started, stopped, seen and healed?  The commands `stack up`, `down`, `status` and `heal`.
+
+Also `doctor`: what on this machine, or of the target, would spoil a run.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,16 @@ from pathlib import Path
 import msgspec
 from rich.table import Table
 
+from loadtests.capture.preflight import doctor
 from loadtests.cli.console import err, out
 from loadtests.harness.files import journals
+from loadtests.harness.profile_loading import load
 from loadtests.harness.stack_lock import user_of
 from loadtests.inject.journal import Journal
 from loadtests.inject.startup_sweep import LEFT_ALONE
 from loadtests.inject.startup_sweep import heal as heal_by_journal
 from loadtests.model.errors import BadInput
+from loadtests.model.profile.profile import Profile
 from loadtests.stack.folder import stack_folder, write_private
 from loadtests.stack.local import LocalStack
 from loadtests.stack.orphans import end_left_in
@@ -147,3 +153,19 @@ def _show(stack: LocalStack) -> int:
         links.add_row(name, link.listen, link.upstream)
     out.print(links)
     return 0 if all(s.state == "ready" for s in state.services.values()) else 3
+
+
+_STYLE = {"ok": "green", "warn": "yellow", "bad": "red"}
+
+
+def examine(name: str | None, sets: Sequence[str]) -> int:
+    """Print every finding; 2 where one is bad."""
+    profile: Profile | None = load(name, sets).profile if name is not None else None
+    stack = LocalStack.attach(stack_folder())
+    findings = doctor(profile, stack.status() if stack is not None else None)
+    for finding in findings:
+        out.print(f"{finding.level:5}", style=_STYLE[finding.level], end="")
+        out.print(f" {finding.text}", markup=False)
+        if finding.level != "ok" and finding.remedy:
+            out.print(f"      {finding.remedy}", markup=False)
+    return 2 if any(f.level == "bad" for f in findings) else 0

@@ -15,8 +15,7 @@ from statistics import median
 import msgspec
 import numpy as np
 
-from loadtests.measure.drift import changes
-from loadtests.measure.gate import Found, Rule, Session, Weeks, confirmed, judged, more_runs
+from loadtests.measure.gate import Found, Rule, Session, Weeks, changes, confirmed, judged, more_runs
 from loadtests.measure.gateable import gated
 from loadtests.model import series as shown
 from loadtests.model.results import Verdict, worst

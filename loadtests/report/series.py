@@ -10,8 +10,18 @@ from bokeh.plotting import figure
 
 from loadtests.model.results import Check, Results, Verdict
 from loadtests.model.series import MeasureResult, Series, Trend, TrendMeasure
-from loadtests.report.drawing import Key, canvas, column, lines, mark, put, tick_numbers
-from loadtests.report.embed import bokeh_script, document_json, package_text
+from loadtests.report.drawing import (
+    Key,
+    bokeh_script,
+    canvas,
+    column,
+    document_json,
+    lines,
+    mark,
+    package_text,
+    put,
+    tick_numbers,
+)
 from loadtests.report.formats import plain
 from loadtests.report.html import environment
 from loadtests.report.junit import add_case, document, suite_element

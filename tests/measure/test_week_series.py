@@ -8,8 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from loadtests.measure.drift import changes
-from loadtests.measure.gate import Rule
+from loadtests.measure.gate import Rule, changes
 from loadtests.measure.series import Asked, series_of, trend_of
 from loadtests.model.results import Verdict
 from loadtests.model.series import MeasureResult, Series, from_json, to_json
