@@ -1,4 +1,4 @@
-"""How long did it take, for all clients or the slowest, and how much was our own doing?  One function per measure of time."""
+"""How long did it take, for all or the slowest, and how much was our own doing?  One function per measure of time."""
 
 from __future__ import annotations
 

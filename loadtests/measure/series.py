@@ -416,8 +416,6 @@ def _verdict(
     if base.rolling and overrides - had:
         found.append(Verdict.UNKNOWN)
         reasons.append(f"limits are relaxed that were not before: {', '.join(sorted(overrides - had))}")
-    if slower is not None:
-        reasons.append(f"this machine was {slower:.0%} slower than in the weeks before")
     if base.rolling:
         found += [m.verdict for m in measures]
         order = (Verdict.FAIL, Verdict.ABORTED, Verdict.UNKNOWN)
@@ -434,6 +432,8 @@ def _verdict(
     else:
         found.append(Verdict.UNKNOWN)
         reasons.append(f"nothing was compared: {base.why_none}")
+    if slower is not None:
+        reasons.append(f"this machine was {slower:.0%} slower than in the weeks before")
     return (worst(found) if found else Verdict.PASS), reasons
 
 

@@ -182,8 +182,8 @@ def trend_page(trend: Trend) -> str:
 def compare_page(series: Series, runs: Sequence[tuple[str, Results]]) -> str:
     """Two runs or series: their figures, and their timelines over each other."""
     return _page(
-        title="compared",
-        sub=[series.series.id],
+        title=f"{series.series.profile}: {' and '.join(label for label, _ in runs) or 'compared'}",
+        sub=["two sides, the second against the first"],
         verdict=series.verdict,
         answer=answer(series),
         reasons=series.reasons,
@@ -201,7 +201,6 @@ def _page(**shown: object) -> str:
         .get_template("series.html.j2")
         .render(
             **filled,
-            ratio_text=ratio_text,
             figure_text=figure_text,
             css=package_text("theme.css"),
             scripts=[package_text(name) for name in ("plots.js", "reading.js")],
@@ -251,8 +250,19 @@ def _measure_panel(trend: Trend, number: int, measure: TrendMeasure) -> DrawnPan
         name=f"{name}:runs",
     )
     said = list(zip(measure.value, measure.verdict, strict=True))
+    left_out = {index for index, week in enumerate(trend.weeks) if week.excluded}
+    grey = [(float(index), value) for index, (value, _) in enumerate(said) if index in left_out and value is not None]
+    put(
+        plot,
+        ColumnDataSource({"t": column(at for at, _ in grey), "v": column(value for _, value in grey)}),
+        Scatter(x="t", y="v", size=10, line_color=None, fill_alpha=0.6, tags=["fill:muted"]),
+        name=f"{name}:excluded",
+    )
+    known = [
+        (index, value, one) for index, (value, one) in enumerate(said) if value is not None and index not in left_out
+    ]
     for verdict, role in _ROLE.items():
-        of_it = [(index, value) for index, (value, one) in enumerate(said) if value is not None and one is verdict]
+        of_it = [(index, value) for index, value, one in known if one is verdict]
         if not of_it:
             continue
         hollow = verdict is Verdict.UNKNOWN
@@ -280,8 +290,8 @@ def _measure_panel(trend: Trend, number: int, measure: TrendMeasure) -> DrawnPan
                 formatters={"@v": CustomJSHover(code=_HOVER)},
             )
         )
-    known = [value for value in measure.value if value is not None]
-    seen = f"{len(known)} weeks, last {figure_text(known[-1] if known else None, measure.unit)}"
+    figures = [value for value in measure.value if value is not None]
+    seen = f"{len(figures)} weeks, last {figure_text(figures[-1] if figures else None, measure.unit)}"
     fails = [trend.weeks[i].label for i, verdict in enumerate(measure.verdict) if verdict is Verdict.FAIL]
     seen += f"; FAIL in {', '.join(fails[:6])}" if fails else "; no FAIL"
     return DrawnPanel(name=name, title=f"{measure.name}, {measure.unit}", plot=plot, seen=seen)
@@ -337,11 +347,15 @@ OVERLAID = (
 
 def _overlaid(runs: Sequence[tuple[str, Results]]) -> list[DrawnPanel]:
     found = []
+    ends = [
+        r.timeline.from_s + r.timeline.slice_s * max(map(len, r.timeline.series.values()), default=0) for _, r in runs
+    ]
+    span = Range1d(start=min((r.timeline.from_s for _, r in runs), default=0.0), end=max(ends, default=1.0))
     for name, title, unit in OVERLAID:
         if not any(name in results.timeline.series for _, results in runs):
             continue
         panel = f"over-{name}"
-        plot = canvas(height=220, y_range=DataRange1d(start=0), name=panel)
+        plot = canvas(height=220, x_range=span, y_range=DataRange1d(start=0), name=panel)
         tick_numbers(plot.yaxis[0])
         keys: list[Key] = []
         for place, (label, results) in enumerate(runs):
