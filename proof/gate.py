@@ -69,7 +69,7 @@ CASES = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class GateOutcome:
     """What the gate said of the histories of one case and one planted change, in percent; mean number of runs."""
 
     fails: float
@@ -88,9 +88,9 @@ class CaseResult:
     """One case: unchanged, worse by the size to be found, and worse by far."""
 
     case: Case
-    unchanged: Outcome
-    worse: Outcome
-    far: Outcome
+    unchanged: GateOutcome
+    worse: GateOutcome
+    far: GateOutcome
 
     @property
     def wrong(self) -> tuple[str, ...]:
@@ -129,7 +129,7 @@ def planted(case: Case, change: float, seed: int) -> tuple[Array, Ints, Array, I
     return weeks, seeds, week, now, stacks
 
 
-def outcome(case: Case, change: float, gate: Gate, seed: int) -> Outcome:
+def outcome(case: Case, change: float, gate: Gate, seed: int) -> GateOutcome:
     """Play the session of every history: run after run while it is undecided, then the confirmation."""
     weeks, week_seeds, week, seeds, stacks = planted(case, change, seed)
     said = np.zeros(HISTORIES, dtype=np.int64)  # 1 FAIL, -1 PASS
@@ -148,7 +148,7 @@ def outcome(case: Case, change: float, gate: Gate, seed: int) -> Outcome:
         told = power
         if (said != 0).all():
             break
-    return Outcome(
+    return GateOutcome(
         fails=float((said == 1).mean() * 100), passes=float((said == -1).mean() * 100), told=float(told.mean() * 100),
         runs=float(used.mean()),
     )  # fmt: skip

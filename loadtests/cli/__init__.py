@@ -234,10 +234,10 @@ def weekly(
 
     Exit status: 0 only where something was compared (or --first), 1 FAIL, 2 bad input, 3 UNKNOWN, 4 aborted.
     """
-    from loadtests.cli.weekly_command import Options
+    from loadtests.cli.weekly_command import WeeklyOptions
     from loadtests.cli.weekly_command import weekly as play
 
-    asked = Options(
+    asked = WeeklyOptions(
         store=_store(store), may_be_first=first, runs=runs, limit=limit, alpha=alpha, beta=beta,
         confirm=confirm, target_version=target_version, against=against, budget=budget, html=html, out=out,
         json=as_json, summary=summary,
@@ -258,10 +258,10 @@ def gate(
 ) -> None:
     """Compare runs that exist with the weeks before them; no load. Exit status as that of `weekly`."""
     from loadtests.cli.history_command import gate as judge
-    from loadtests.cli.weekly_command import Options
+    from loadtests.cli.weekly_command import WeeklyOptions
 
     files = _store(store)
-    asked = Options(store=files, limit=limit, alpha=alpha, beta=beta).asked()
+    asked = WeeklyOptions(store=files, limit=limit, alpha=alpha, beta=beta).asked()
     raise typer.Exit(judge(names, files, asked, html=html, to=out, json_to=as_json))
 
 

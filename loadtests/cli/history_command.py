@@ -27,7 +27,7 @@ from loadtests.model.profile.reading import Loaded, read_profile
 from loadtests.model.results import Results, Verdict, from_json
 from loadtests.model.results import to_json as results_json
 from loadtests.model.runconfig import sha256_of
-from loadtests.model.series import Series, to_json
+from loadtests.model.series import SeriesResult, to_json
 from loadtests.model.store import (
     AcceptRow,
     AnchorRow,
@@ -124,7 +124,7 @@ def stored_rows(runs: Sequence[str], series: str) -> list[Row]:
 
 
 def write_series(
-    series: Series, history: History, folder: Path, *, html: bool, summary: Path | None = None, json_to: str = ""
+    series: SeriesResult, history: History, folder: Path, *, html: bool, summary: Path | None = None, json_to: str = ""
 ) -> None:
     """series.json, junit.xml, summary.md and, unless unwanted, the pages. Raises BadInput."""
     trend = f"trend-{series.series.profile}.html"
@@ -150,7 +150,7 @@ def write_series(
         sys.stdout.write(to_json(series).decode())
 
 
-def show_series(series: Series, folder: str = "", *, json_to: str = "") -> None:
+def show_series(series: SeriesResult, folder: str = "", *, json_to: str = "") -> None:
     """The summary on the terminal; on standard error where the JSON goes to standard output."""
     for line in series_lines(series, folder):
         (err if json_to == "-" else out).print(line.text, style=line.style, markup=False)

@@ -35,7 +35,7 @@ from loadtests.model.errors import BadInput
 from loadtests.model.logins import TOKEN_SECRET
 from loadtests.model.profile.reading import Loaded
 from loadtests.model.results import Results, Verdict, from_json, worst
-from loadtests.model.series import MeasureResult, Series, to_json
+from loadtests.model.series import MeasureResult, SeriesResult, to_json
 from loadtests.model.store import (
     DecisionRow,
     History,
@@ -72,7 +72,7 @@ def seconds_of(text: str, option: str) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class WeeklyOptions:
     """What the user asked of a weekly job."""
 
     store: StoreFiles
@@ -122,10 +122,10 @@ class Options:
         )
 
 
-def weekly(profiles: Sequence[str], options: Options) -> int:
+def weekly(profiles: Sequence[str], options: WeeklyOptions) -> int:
     """The job, profile after profile; the worst exit status. Raises BadInput before anything was started."""
     asked = options.asked()
-    jobs = [_prepared(name, options) for name in profiles]
+    jobs = [_prepared(name, options, len(profiles)) for name in profiles]
     lacking = [job for job in jobs if not job.history.weeks and not options.may_be_first]
     if lacking:
         for job in lacking:
@@ -147,7 +147,7 @@ def weekly(profiles: Sequence[str], options: Options) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class WeeklyJob:
     """One profile and what its store holds."""
 
     name: str
@@ -159,10 +159,12 @@ class Job:
     against_name: str = ""
 
 
-def _prepared(name: str, options: Options) -> Job:
+def _prepared(name: str, options: WeeklyOptions, many: int) -> WeeklyJob:
     loaded = load(name)
     read = options.store.read(loaded.profile.name)
     problems = []
+    if options.out is not None and many > 1:
+        problems.append(f"--out {options.out}: found {many} profiles, allowed one: they would overwrite each other")
     if loaded.profile.target.kind == "external" and not options.target_version:
         problems.append(f"--target-version: found nothing, allowed a text: {name} tests an external target")
     against = load(options.against) if options.against else None
@@ -176,7 +178,7 @@ def _prepared(name: str, options: Options) -> Job:
             f"{name}: a fault comes {min(repeats)} times a run: four or more find a change of 25 % far more often",
             markup=False,
         )
-    return Job(
+    return WeeklyJob(
         name=name, loaded=loaded, history=history_of(read.rows), rows=read.rows, told=read.told, against=against,
         against_name=options.against,
     )  # fmt: skip
@@ -190,7 +192,7 @@ def _without_target(loaded: Loaded) -> dict[str, str]:
 
 
 @dataclass(slots=True, kw_only=True)
-class Session:
+class PlayedSession:
     """Plays the runs of one series and keeps a row of each before anybody judges it."""
 
     loaded: Loaded
@@ -260,15 +262,14 @@ class Session:
         )  # fmt: skip
 
 
-def _one(job: Job, options: Options, asked: Asked) -> Verdict:
-    """The session of one profile, to its files."""
-    began = time.monotonic()
+def _one(job: WeeklyJob, options: WeeklyOptions, asked: Asked) -> Verdict:
+    """The session of one profile, where this machine can be used at all."""
     profile = job.loaded.profile
     name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-weekly-{profile.name}-{secrets.token_hex(2)}"
     if why := _not_calm(job.loaded):
         err.print(f"{job.name}: UNKNOWN, and no run was wasted: {why}", markup=False)
         return Verdict.UNKNOWN
-    session = Session(
+    session = PlayedSession(
         loaded=job.loaded,
         name=job.name,
         series=name,
@@ -276,16 +277,23 @@ def _one(job: Job, options: Options, asked: Asked) -> Verdict:
         target_version=options.target_version,
         known=frozenset(job.history.lineages),
     )
+    return carried_out(job, session, options, asked)
 
-    def judged(asked: Asked) -> tuple[History, Series]:
-        rows: list[Row] = [*job.rows, LineageRow(lineage=digest(values), of=values), *session.rows]
-        history = history_of(rows)
-        return history, series_of(history, name, replace(asked, spent_s=time.monotonic() - began), job.told)
+
+def carried_out(job: WeeklyJob, session: PlayedSession, options: WeeklyOptions, asked: Asked) -> Verdict:
+    """Play, judge after each run, confirm, and write what came out."""
+    began, name, profile = time.monotonic(), session.series, job.loaded.profile
+
+    def history() -> History:
+        return history_of([*job.rows, LineageRow(lineage=digest(values), of=values), *session.rows])
+
+    def judged(asked: Asked) -> SeriesResult:
+        return series_of(history(), name, replace(asked, spent_s=time.monotonic() - began), job.told)
 
     values = lineage_values(profile)
     ended = _play_first(job, session, asked, judged, began)
     asked = replace(asked, ended=ended)
-    _, series = judged(asked)
+    series = judged(asked)
     if options.confirm and _by_gate_alone(series):
         if _fits(asked, session, began, CONFIRMING):
             err.print("FAIL: once more, on a fresh stack", markup=False)
@@ -294,20 +302,24 @@ def _one(job: Job, options: Options, asked: Asked) -> Verdict:
                     _pair(job, session, session_number=1, offset=offset)
         else:
             asked = replace(asked, unconfirmed=True, ended="budget")
-    history, series = judged(asked)
+    series = judged(asked)
     decision = DecisionRow(
         series=name, at=datetime.now(UTC).isoformat(timespec="seconds"), verdict=series.verdict,
         sentence=series.reasons[0] if series.reasons else "", compared=series.compared,
     )  # fmt: skip
     options.store.append(profile.name, [decision])
     folder = options.out or reports_folder() / name
-    write_series(series, history, folder, html=options.html, summary=options.summary, json_to=options.json)
+    write_series(series, history(), folder, html=options.html, summary=options.summary, json_to=options.json)
     show_series(series, str(folder), json_to=options.json)
     return series.verdict
 
 
 def _play_first(
-    job: Job, session: Session, asked: Asked, judged: Callable[[Asked], tuple[History, Series]], began: float
+    job: WeeklyJob,
+    session: PlayedSession,
+    asked: Asked,
+    judged: Callable[[Asked], SeriesResult],
+    began: float,
 ) -> str:
     """The first session, until the gate has decided; why it ended."""
     with session.stack():
@@ -319,7 +331,7 @@ def _play_first(
                 return "aborted"
             if offset + 1 < asked.first:
                 continue
-            _, series = judged(asked)
+            series = judged(asked)
             tested = [row for row in session.rows if row.side != "a"]
             if any(row.verdict is Verdict.FAIL for row in tested):
                 return "decided"
@@ -329,7 +341,7 @@ def _play_first(
     return "most"
 
 
-def _pair(job: Job, session: Session, *, session_number: int, offset: int) -> None:
+def _pair(job: WeeklyJob, session: PlayedSession, *, session_number: int, offset: int) -> None:
     """One run, or with `--against` one of either side, which begin in turn."""
     sides: list[tuple[str, tuple[str, Loaded] | None]] = [("", None)]
     if job.against is not None:
@@ -340,14 +352,14 @@ def _pair(job: Job, session: Session, *, session_number: int, offset: int) -> No
         session.play(session=session_number, offset=offset, side=side, other=other)
 
 
-def _by_gate_alone(series: Series) -> bool:
+def _by_gate_alone(series: SeriesResult) -> bool:
     """FAIL by comparison; a broken limit needs no second session."""
     return any(m.verdict is Verdict.FAIL for m in series.measures) and all(
         run.verdict is not Verdict.FAIL for run in series.runs if run.side != "a"
     )
 
 
-def _fits(asked: Asked, session: Session, began: float, runs: int) -> bool:
+def _fits(asked: Asked, session: PlayedSession, began: float, runs: int) -> bool:
     """Whether so many more runs would end within the budget."""
     if asked.budget_s is None:
         return True
@@ -372,12 +384,12 @@ def _not_calm(loaded: Loaded) -> str:
             return f"CPU {busy:.0f} % busy before the first run, allowed {BUSY_PERCENT:.0f} %, for {CALM_S:.0f} s"
 
 
-def interleaved(name_a: str, name_b: str, pairs: int) -> tuple[Series, list[RunRow]]:
+def interleaved(name_a: str, name_b: str, pairs: int) -> tuple[SeriesResult, list[RunRow]]:
     """Play two profiles in turn, so many pairs, on one stack, and compare them; nothing enters a store."""
     a, b = load(name_a), load(name_b)
     series = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-compare-{b.profile.name}-{secrets.token_hex(2)}"
-    session = Session(loaded=b, name=name_b, series=series, keep=lambda _rows: None)
-    job = Job(name=name_b, loaded=b, history=history_of(()), rows=(), told=(), against=a, against_name=name_a)
+    session = PlayedSession(loaded=b, name=name_b, series=series, keep=lambda _rows: None)
+    job = WeeklyJob(name=name_b, loaded=b, history=history_of(()), rows=(), told=(), against=a, against_name=name_a)
     with session.stack():
         for offset in range(pairs):
             _pair(job, session, session_number=0, offset=offset)
@@ -408,7 +420,7 @@ def interleave(a: str, b: str, pairs: int, *, html: bool, to: Path | None, json_
 
 
 def finish(
-    series: Series, sides: Sequence[tuple[str, Sequence[RunRow]]], *, html: bool, to: Path | None, json_to: str
+    series: SeriesResult, sides: Sequence[tuple[str, Sequence[RunRow]]], *, html: bool, to: Path | None, json_to: str
 ) -> int:
     """Show, and write what was asked for."""
     if json_to == "-":
@@ -454,7 +466,7 @@ def _both(rows_a: Sequence[RunRow], rows_b: Sequence[RunRow]) -> History:
     return history_of(rows)
 
 
-def _only_told(series: Series, why: str) -> Series:
+def _only_told(series: SeriesResult, why: str) -> SeriesResult:
     """Figures side by side, and no judgement."""
     measures = [
         msgspec.structs.replace(m, verdict=Verdict.UNKNOWN, sentence=f"told only: {why}") for m in series.measures
@@ -464,7 +476,7 @@ def _only_told(series: Series, why: str) -> Series:
     )
 
 
-def _table(series: Series) -> list[str]:
+def _table(series: SeriesResult) -> list[str]:
     def before(measure: MeasureResult) -> float | None:
         return measure.rolling.value if measure.rolling else None
 

@@ -78,7 +78,7 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Evidence:
     """What the runs so far say, one value per history; shifts are differences of logarithms."""
 
     evidence: Array  # logarithm of the likelihood ratio
@@ -166,7 +166,9 @@ def mean(values: Array, axis: int | tuple[int, ...]) -> Array:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def judged(weeks: Weeks, session: Session, rule: Rule = Rule(), *, error: float = 0.0, paired: bool = False) -> Found:
+def judged(
+    weeks: Weeks, session: Session, rule: Rule = Rule(), *, error: float = 0.0, paired: bool = False
+) -> Evidence:
     """`error`: of one value, as a share of it. `paired`: both sides ran in turn in one session, so that weeks do not
     differ.
 
@@ -222,7 +224,7 @@ def judged(weeks: Weeks, session: Session, rule: Rule = Rule(), *, error: float 
     variance = fixed + within / np.maximum(many, 1)
     shift = mean(_places_of(now, session.stacks), axis=1) - centre
     d = rule.shift
-    return Found(
+    return Evidence(
         evidence=d * (shift - d / 2) / variance,
         shift=shift,
         variance=variance,
@@ -281,7 +283,7 @@ def _means_of(now: Array, stacks: Ints) -> Array:
     return means
 
 
-def more_runs(found: Found, runs: int) -> int | None:
+def more_runs(found: Evidence, runs: int) -> int | None:
     """About how many runs beyond these would decide the first history; None: no number would."""
     shift, d = float(found.shift[0]), found.rule.shift
     away = shift - d / 2

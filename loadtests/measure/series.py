@@ -15,17 +15,17 @@ from statistics import median
 import msgspec
 import numpy as np
 
-from loadtests.measure.gate import Found, Rule, Session, Weeks, changes, confirmed, judged, more_runs
+from loadtests.measure.gate import Evidence, Rule, Session, Weeks, changes, confirmed, judged, more_runs
 from loadtests.measure.gateable import gated
 from loadtests.model import series as shown
 from loadtests.model.results import Verdict, worst
 from loadtests.model.series import (
+    Compared,
     Drift,
     MeasureResult,
-    Reference,
     RunOfSeries,
-    Series,
     SeriesInfo,
+    SeriesResult,
     Trend,
     TrendMeasure,
     TrendWeek,
@@ -66,7 +66,7 @@ class Baseline:
     paired: bool = False  # the other side of the same session
 
 
-def series_of(history: History, name: str, asked: Asked = Asked(), told: Sequence[str] = ()) -> Series:
+def series_of(history: History, name: str, asked: Asked = Asked(), told: Sequence[str] = ()) -> SeriesResult:
     """The judgement of one week. Raises KeyError where the store has no such series."""
     week = history.week(name)
     if week is None:
@@ -77,7 +77,7 @@ def series_of(history: History, name: str, asked: Asked = Asked(), told: Sequenc
     compared = sum(1 for m in measures if m.rolling is not None)
     verdict, reasons = _verdict(week, base, measures, compared, asked, slower)
     first = week.first
-    return Series(
+    return SeriesResult(
         schema=shown.SCHEMA,
         series=SeriesInfo(
             id=week.series,
@@ -240,7 +240,7 @@ def _by_difference(
     verdict = Verdict.FAIL if fails else Verdict.PASS
     if fails and slower is not None:
         verdict, sentence = Verdict.UNKNOWN, f"{sentence}; this machine was {slower:.0%} slower"
-    reference = Reference(
+    reference = Compared(
         value=middle, weeks=[one.series for one in weeks], ratio=this / middle if middle > 0 else 1.0,
         low=1.0, high=1.0, verdict=verdict,
     )  # fmt: skip
@@ -256,7 +256,7 @@ def _by_ratio(
     found, holds = _against(week, having, name, asked.rule, sign, share, paired=base.paired)
     open_ = not bool(found.fails[0] | found.passes[0])
     rolling, sentence = _said(found, open_, week, having, name, asked, sign)
-    anchored: Reference | None = None
+    anchored: Compared | None = None
     verdict = rolling.verdict
     old = [one for one in base.anchor if any(_usable(run, name) for run in one.usable)]
     if old:
@@ -309,7 +309,7 @@ def _first_session(week: Week) -> Week:
 
 def _against(
     week: Week, weeks: Sequence[Week], name: str, rule: Rule, sign: float, error: float, *, paired: bool = False
-) -> tuple[Found, bool]:
+) -> tuple[Evidence, bool]:
     """The evidence, and whether a second session, if there was one, bears it out."""
     seeds = sorted({run.seed for one in (week, *weeks) for run in one.usable})
     of = {seed: index for index, seed in enumerate(seeds)}
@@ -348,19 +348,19 @@ def _logs(run: RunRow, name: str, times: int, sign: float) -> np.ndarray[tuple[i
     return found
 
 
-def _reference(found: Found, weeks: Sequence[Week], week: Week, name: str, sign: float) -> Reference:
+def _reference(found: Evidence, weeks: Sequence[Week], week: Week, name: str, sign: float) -> Compared:
     verdict = Verdict.FAIL if found.fails[0] else Verdict.PASS if found.passes[0] else Verdict.UNKNOWN
     ratio = math.exp(sign * float(found.shift[0]))
     ends = sorted((float(found.low[0]) ** sign, float(found.high[0]) ** sign))
     this = median([float(value.value or 0) for run in week.usable if (value := _usable(run, name))])
-    return Reference(
+    return Compared(
         value=this / ratio, weeks=[one.series for one in weeks], ratio=ratio, low=ends[0], high=ends[1], verdict=verdict
     )
 
 
 def _said(
-    found: Found, open_: bool, week: Week, weeks: Sequence[Week], name: str, asked: Asked, sign: float
-) -> tuple[Reference, str]:
+    found: Evidence, open_: bool, week: Week, weeks: Sequence[Week], name: str, asked: Asked, sign: float
+) -> tuple[Compared, str]:
     reference = _reference(found, weeks, week, name, sign)
     span = f"{reference.ratio - 1:+.0%}, between {reference.low - 1:+.0%} and {reference.high - 1:+.0%}"
     power, smallest = float(found.power(asked.most)[0]), float(found.smallest(asked.most)[0])
@@ -521,7 +521,7 @@ def trend_of(history: History, asked: Asked | None = None) -> Trend:
     )
 
 
-def _trend_week(week: Week, series: Series, names: Sequence[str]) -> TrendWeek:
+def _trend_week(week: Week, series: SeriesResult, names: Sequence[str]) -> TrendWeek:
     said = week.decision
     of = {m.name: m.value for m in series.measures}
     return TrendWeek(
@@ -541,7 +541,7 @@ def _trend_week(week: Week, series: Series, names: Sequence[str]) -> TrendWeek:
     )
 
 
-def _trend_measure(name: str, history: History, judged_weeks: Sequence[Series]) -> TrendMeasure:
+def _trend_measure(name: str, history: History, judged_weeks: Sequence[SeriesResult]) -> TrendMeasure:
     found = [next((m for m in one.measures if m.name == name), None) for one in judged_weeks]
     known = [m for m in found if m is not None]
     seen: list[float | None] = []

@@ -48,7 +48,7 @@ class RunOfSeries(_Part, frozen=True, kw_only=True):
     report: str
 
 
-class Reference(_Part, frozen=True, kw_only=True):
+class Compared(_Part, frozen=True, kw_only=True):
     """What a week was compared with."""
 
     value: float
@@ -69,8 +69,8 @@ class MeasureResult(_Part, frozen=True, kw_only=True):
     sentence: str
     value: float | None  # this week's
     runs: list[float | None]
-    rolling: Reference | None = None
-    anchor: Reference | None = None
+    rolling: Compared | None = None
+    anchor: Compared | None = None
     llr: float | None = None  # evidence; FAIL above `fail_above`, PASS below `pass_below`
     fail_above: float | None = None
     pass_below: float | None = None
@@ -94,7 +94,7 @@ class Drift(_Part, frozen=True, kw_only=True):
     explained_by: str  # empty: nothing else changed then
 
 
-class Series(_Part, frozen=True, kw_only=True):
+class SeriesResult(_Part, frozen=True, kw_only=True):
     """Everything that the reports of a series show."""
 
     schema: str
@@ -110,14 +110,14 @@ class Series(_Part, frozen=True, kw_only=True):
     history_rows: int = 0
 
 
-def to_json(series: Series) -> bytes:
+def to_json(series: SeriesResult) -> bytes:
     """`series.json`; equal series give equal bytes."""
     return msgspec.json.format(msgspec.json.encode(series), indent=2) + b"\n"
 
 
-def from_json(data: bytes) -> Series:
+def from_json(data: bytes) -> SeriesResult:
     """Raises msgspec.ValidationError where the data are not of this schema."""
-    return msgspec.json.decode(data, type=Series)
+    return msgspec.json.decode(data, type=SeriesResult)
 
 
 # -- many weeks, for the trend page
@@ -164,4 +164,4 @@ class Trend(_Part, frozen=True, kw_only=True):
     measures: list[TrendMeasure]
     drift: list[Drift]
     breaks: dict[int, str]  # index of a week -> what began with it: another machine, an accepted change
-    last: Series | None
+    last: SeriesResult | None

@@ -9,7 +9,7 @@ from bokeh.models import ColumnDataSource, CustomJSHover, DataRange1d, HoverTool
 from bokeh.plotting import figure
 
 from loadtests.model.results import Check, Results, Verdict
-from loadtests.model.series import MeasureResult, Series, Trend, TrendMeasure
+from loadtests.model.series import MeasureResult, SeriesResult, Trend, TrendMeasure
 from loadtests.report.drawing import (
     Key,
     bokeh_script,
@@ -42,7 +42,7 @@ def figure_text(value: float | None, unit: str) -> str:
     return plain(value, unit)
 
 
-def answer(series: Series) -> str:
+def answer(series: SeriesResult) -> str:
     """The whole series in a sentence."""
     runs = f"{len(series.runs)} run{'s' if len(series.runs) != 1 else ''}"
     return f"{series.series.profile}: {runs}; {series.reasons[0] if series.reasons else 'no reason'}"
@@ -56,7 +56,7 @@ def ratio_text(measure: MeasureResult) -> str:
     return f"{r.ratio - 1:+.0%} ({r.low - 1:+.0%} to {r.high - 1:+.0%})"
 
 
-def series_lines(series: Series, folder: str) -> list[TextLine]:
+def series_lines(series: SeriesResult, folder: str) -> list[TextLine]:
     """For the terminal; the last line is the answer."""
     found = [TextLine(text=f"{series.verdict.value} {series.series.id}", style=_STYLE[series.verdict])]
     for measure in series.measures:
@@ -79,7 +79,7 @@ def series_lines(series: Series, folder: str) -> list[TextLine]:
     return found
 
 
-def drift_lines(series: Series) -> list[str]:
+def drift_lines(series: SeriesResult) -> list[str]:
     """Changes of level, each as a sentence."""
     return [
         f"{d.measure} {d.ratio - 1:+.0%} since {d.label} (p {d.p:.3f})"
@@ -88,7 +88,7 @@ def drift_lines(series: Series) -> list[str]:
     ]
 
 
-def markdown(series: Series, trend: str = "") -> str:
+def markdown(series: SeriesResult, trend: str = "") -> str:
     """For the page of a job, or a pull request."""
     info = series.series
     mark_of = {Verdict.PASS: "✅", Verdict.FAIL: "❌", Verdict.UNKNOWN: "⚠️", Verdict.ABORTED: "⏹️"}
@@ -124,7 +124,7 @@ def _cell(text: str) -> str:
     return kept
 
 
-def series_junit(series: Series) -> str:
+def series_junit(series: SeriesResult) -> str:
     """One testcase per measure, one per run, and one of the whole; UNKNOWN is an error, never a pass."""
     judged = series.compared or series.verdict is not Verdict.PASS  # a first week may be in order uncompared
     cases = [(f"gate.{m.name}", m.verdict, m.sentence) for m in series.measures if judged]
@@ -148,7 +148,7 @@ def series_junit(series: Series) -> str:
 # -- pages
 
 
-def series_page(series: Series, trend: str = "") -> str:
+def series_page(series: SeriesResult, trend: str = "") -> str:
     """`index.html` of a series."""
     return _page(
         title=f"{series.series.profile}: one week",
@@ -179,7 +179,7 @@ def trend_page(trend: Trend) -> str:
     )  # fmt: skip
 
 
-def compare_page(series: Series, runs: Sequence[tuple[str, Results]]) -> str:
+def compare_page(series: SeriesResult, runs: Sequence[tuple[str, Results]]) -> str:
     """Two runs or series: their figures, and their timelines over each other."""
     return _page(
         title=f"{series.series.profile}: {' and '.join(label for label, _ in runs) or 'compared'}",

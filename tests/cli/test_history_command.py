@@ -13,7 +13,7 @@ import pytest
 
 from loadtests.capture.store import StoreFiles
 from loadtests.cli import history_command as command
-from loadtests.cli.weekly_command import Options, seconds_of, weekly
+from loadtests.cli.weekly_command import WeeklyOptions, seconds_of, weekly
 from loadtests.measure.series import Asked, series_of
 from loadtests.model.errors import BadInput
 from loadtests.model.results import Verdict
@@ -168,10 +168,10 @@ def test_push_goes_over_what_another_pushed_meanwhile(tmp_path: Path) -> None:
 
 def test_the_job_refuses_before_anything_is_started(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = StoreFiles(tmp_path / "none")
-    assert weekly(["locust-quick"], Options(store=store)) == 3
+    assert weekly(["locust-quick"], WeeklyOptions(store=store)) == 3
     assert "`--first` says that this is the first week" in capsys.readouterr().err
     with pytest.raises(BadInput) as error:
-        weekly(["locust-quick"], Options(store=store, runs="2..7", limit=0, alpha=1, beta=0, budget="soon"))
+        weekly(["locust-quick"], WeeklyOptions(store=store, runs="2..7", limit=0, alpha=1, beta=0, budget="soon"))
     assert [problem.partition(":")[0] for problem in error.value.problems] == [
         "--runs",
         "--limit",
@@ -180,7 +180,7 @@ def test_the_job_refuses_before_anything_is_started(tmp_path: Path, capsys: pyte
         "--budget",
     ]
     with pytest.raises(BadInput, match="another target alone"):
-        weekly(["locust-quick"], Options(store=store, may_be_first=True, against="burst"))
+        weekly(["locust-quick"], WeeklyOptions(store=store, may_be_first=True, against="burst"))
 
 
 def test_spans_of_time() -> None:

@@ -11,7 +11,7 @@ import pytest
 from loadtests.measure.gate import Rule, changes
 from loadtests.measure.series import Asked, series_of, trend_of
 from loadtests.model.results import Verdict
-from loadtests.model.series import MeasureResult, Series, from_json, to_json
+from loadtests.model.series import MeasureResult, SeriesResult, from_json, to_json
 from loadtests.model.store import AcceptRow, AnchorRow, DecisionRow, ExcludeRow, Row, RunRow, Value, history_of
 from tests.planted_weeks import FRESH, HERE, LATENCY, PLAN, planted, rows_of, series_name
 
@@ -22,12 +22,12 @@ ASKED = Asked()
 
 def judged(
     weeks: int, change: Any = lambda _: {}, *, at: int = -1, more: list[Row] | None = None, asked: Asked = ASKED
-) -> Series:
+) -> SeriesResult:
     history = history_of([*rows_of(weeks, change), *(more or [])])
     return series_of(history, series_name(at % weeks), asked)
 
 
-def measure(series: Series, name: str = FRESH) -> MeasureResult:
+def measure(series: SeriesResult, name: str = FRESH) -> MeasureResult:
     return next(m for m in series.measures if m.name == name)
 
 
