@@ -6,6 +6,7 @@ those that are gated today: a measure that is gated next month then has a past.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 
@@ -18,6 +19,8 @@ CLOCK_S = 0.002
 BUCKET = 0.016
 """Width of the histograms' buckets, as a share of the value."""
 LEAST_MS = 0.02
+READING_PERCENT = 1.0
+"""Error of one reading of a process's CPU: the kernel counts ticks of 10 ms."""
 GROWS_S = 600.0
 """In less time memory says nothing of a leak."""
 PROVED = 0.75
@@ -49,8 +52,11 @@ def _all(results: Results) -> Iterator[tuple[str, Value]]:
     for name, series in results.timeline.series.items():
         if (process := _OWN.match(name)) and seconds and delivered:
             known = [value for value in series if value is not None]
-            spent = sum(known) / len(known) / 100 * seconds * 1e6 / delivered if known else None
-            yield f"cpu_s_per_million:{process[1]}", _one(spent, "s", error=0.01 * seconds * 1e6 / delivered / 10)
+            percent = sum(known) / len(known) if known else None
+            scale = seconds * 1e6 / delivered / 100
+            error = scale * READING_PERCENT / math.sqrt(max(len(known), 1))
+            spent = None if percent is None else percent * scale
+            yield f"cpu_s_per_million:{process[1]}", _one(spent, "s", error=error)
     for growth in results.growth:
         if seconds and seconds >= GROWS_S and None not in (growth.low, growth.high):
             error = (float(growth.high or 0) - float(growth.low or 0)) / 2 * seconds / 3600
