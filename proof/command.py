@@ -33,6 +33,7 @@ from proof.chaos_lane import Lane, Told, carry_out
 from proof.chaos_plan import schedule
 from proof.day import prove_day
 from proof.faults import PLAYS, CatalogueRow, Shared, groups, play_runs
+from proof.gate import Gate, told_lines
 from proof.growth import prove_growth
 from proof.latency import prove_latency
 from proof.recovery import prove_recovery
@@ -186,6 +187,15 @@ def _verdict(results: list[SectionResult], failed: list[str], seconds: float) ->
     rows = sum(len(result.rows) for result in results)
     out.print(f"everything that was planted was found, and nothing else: {rows} rows, {seconds:.0f} s", markup=False)
     return 0
+
+
+def prove_gate(gate: Gate, *, seed: int) -> int:
+    """Plant histories and ask the weekly gate about each; 1 where it is wrong more often than it may be."""
+    fine = True
+    for text, holds in told_lines(gate, seed):
+        out.print(text, markup=False, soft_wrap=True)
+        fine = fine and holds
+    return 0 if fine else 1
 
 
 # -- the catalogue of faults

@@ -8,12 +8,13 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import psutil
 
-from loadtests.capture.findings import Finding
 from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.rules import history_mb, memory_mb
 from loadtests.model.user_kinds import wanted
@@ -174,3 +175,25 @@ def versions() -> Finding:
                 remedy="Install from requirements.lock.",
             )
     return Finding(check="versions", level="ok", text=f"Python {platform.python_version()}, {', '.join(found)}.")
+
+
+Level = Literal["ok", "warn", "bad"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One answer. `bad`: a run would be refused; `warn`: its numbers may suffer."""
+
+    check: str  # stable word: file descriptors, redis, read-only role, ...
+    level: Level
+    text: str  # a sentence
+    remedy: str = ""  # what to do; empty where there is nothing to do
+
+
+def refusals(findings: Iterable[Finding]) -> list[str]:
+    """Sentences for the user about everything that is bad."""
+    return [
+        finding.text + (f" {finding.remedy}" if finding.remedy else "")
+        for finding in findings
+        if finding.level == "bad"
+    ]

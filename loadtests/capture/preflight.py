@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from loadtests.capture.findings import Finding, refusals
-from loadtests.capture.machine import descriptors, machine_findings
+from loadtests.capture.machine import Finding, descriptors, machine_findings, refusals
 from loadtests.capture.services import Services, service_findings, services_of
 from loadtests.model.errors import BadInput
 from loadtests.model.profile.profile import Profile

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import psycopg2
 
 from loadtests.capture.bounded_clients import AskedPostgres, AskedRedis, BadAnswer, Row, get_json
-from loadtests.capture.findings import Finding, Level
+from loadtests.capture.machine import Finding, Level
 from loadtests.model.address import host_port
 from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.tables import Target

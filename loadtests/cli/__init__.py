@@ -62,6 +62,8 @@ stack_app = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(stack_app, name="stack")
+history_app = typer.Typer(help="The store of a weekly job, and what a person decides.", no_args_is_help=True)
+app.add_typer(history_app, name="history")
 
 
 def _version(wanted: bool) -> None:
@@ -271,12 +273,20 @@ def prove(
     only_kinds: Annotated[
         str, typer.Option("--only-kinds", metavar="KIND,...", help="With --faults: these kinds alone.")
     ] = "",
+    gate: Annotated[
+        bool,
+        typer.Option("--gate", help="Instead: plant thousands of histories and count how often the gate is wrong."),
+    ] = False,
 ) -> None:
     """Plant lies in a gateway and compare what Tickstorm finds with what was planted.
 
     Brings a stack of its own. Exit status: 0 all equal, 1 anything differs, 2 bad usage, 3 could not be carried out.
     """
     command = _proof()
+    if gate:
+        from loadtests.measure.gate import look
+
+        raise typer.Exit(command.prove_gate(look, seed=seed))
     if faults:
         kinds = [kind.strip() for kind in only_kinds.split(",") if kind.strip()]
         raise typer.Exit(command.prove_catalogue(kinds, keep=keep, seed=seed))
@@ -402,6 +412,214 @@ def ci(
     from loadtests.cli.ci_command import print_job
 
     raise typer.Exit(print_job(kind, profiles or []))
+
+
+Store = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR|FILE.jsonl", help="Where the weeks are kept; default TICKSTORM_STORE, else .tickstorm/history."
+    ),
+]
+JsonTo = Annotated[str, typer.Option("--json", metavar="FILE", help="Also write series.json there; - is the output.")]
+Limit = Annotated[float, typer.Option(help="The regression that must be found, in percent.")]
+Alpha = Annotated[float, typer.Option(help="Chance of a false FAIL of one measure.")]
+Beta = Annotated[float, typer.Option(help="Chance of a PASS of one measure that is worse by --limit.")]
+OutFolder = Annotated[Path | None, typer.Option(help="Folder of the files; default one in reports/.")]
+OfProfile = Annotated[str, typer.Option(help="One profile; default all that the store holds.")]
+
+
+@app.command()
+def weekly(
+    profiles: Annotated[list[str] | None, typer.Argument(help="Profiles to run; default `weekly`.")] = None,
+    store: Store = None,
+    first: Annotated[
+        bool, typer.Option("--first", help="Allow an empty store: this week is the first, and nothing is compared.")
+    ] = False,
+    runs: Annotated[str, typer.Option(metavar="FIRST..MOST", help="Runs: at first, and at most.")] = "3..7",
+    limit: Limit = 25.0,
+    alpha: Alpha = 0.05,
+    beta: Beta = 0.05,
+    confirm: Annotated[
+        bool, typer.Option("--confirm/--no-confirm", help="Repeat a FAIL on a fresh stack, three runs more.")
+    ] = True,
+    target_version: Annotated[str, typer.Option(help="What is tested, such as `git describe` of the target.")] = "",
+    against: Annotated[
+        str, typer.Option(metavar="PROFILE", help="Run this one too, in turn, and compare with it alone.")
+    ] = "",
+    budget: Annotated[str, typer.Option(metavar="TIME", help="Begin no run that would end later, such as 45m.")] = "",
+    html: Html = True,
+    out: OutFolder = None,
+    as_json: JsonTo = "",
+    summary: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Append a summary in Markdown. Also: $GITHUB_STEP_SUMMARY.")
+    ] = None,
+) -> None:
+    """The weekly job: run, keep, compare with the weeks before, confirm, report.
+
+    Exit status: 0 only where something was compared (or --first), 1 FAIL, 2 bad input, 3 UNKNOWN, 4 aborted.
+    """
+    from loadtests.cli.weekly_command import WeeklyOptions
+    from loadtests.cli.weekly_command import weekly as play
+
+    asked = WeeklyOptions(
+        store=_store(store), may_be_first=first, runs=runs, limit=limit, alpha=alpha, beta=beta,
+        confirm=confirm, target_version=target_version, against=against, budget=budget, html=html, out=out,
+        json=as_json, summary=summary,
+    )  # fmt: skip
+    raise typer.Exit(play(profiles or ["weekly"], asked))
+
+
+@app.command()
+def gate(
+    names: Annotated[list[str], typer.Argument(metavar="SERIES|RUN...", help="A series of the store, or stored runs.")],
+    store: Store = None,
+    limit: Limit = 25.0,
+    alpha: Alpha = 0.05,
+    beta: Beta = 0.05,
+    html: Html = True,
+    out: Annotated[Path | None, typer.Option(help="Folder for its files; default none are written.")] = None,
+    as_json: JsonTo = "",
+) -> None:
+    """Compare runs that exist with the weeks before them; no load. Exit status as that of `weekly`."""
+    from loadtests.cli.history_command import gate as judge
+    from loadtests.cli.weekly_command import WeeklyOptions
+
+    files = _store(store)
+    asked = WeeklyOptions(store=files, limit=limit, alpha=alpha, beta=beta).asked()
+    raise typer.Exit(judge(names, files, asked, html=html, to=out, json_to=as_json))
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(help="A run or a series; with --interleave a profile.")],
+    b: Annotated[str, typer.Argument(help="What is compared with it.")],
+    store: Store = None,
+    interleave: Annotated[
+        bool, typer.Option("--interleave", help="Play both profiles now, in turn, on one stack.")
+    ] = False,
+    pairs: Annotated[int, typer.Option(min=3, max=8, help="With --interleave: so many runs of each.")] = 3,
+    html: Html = True,
+    out: OutFolder = None,
+    as_json: JsonTo = "",
+) -> None:
+    """Lay two runs or series beside each other: terminal, JSON, and one page with both timelines."""
+    from loadtests.cli import weekly_command
+
+    if interleave:
+        raise typer.Exit(weekly_command.interleave(a, b, pairs, html=html, to=out, json_to=as_json))
+    files = _store(store)
+    raise typer.Exit(weekly_command.compare(a, b, files, html=html, to=out, json_to=as_json))
+
+
+@history_app.command("list")
+def history_list(store: Store = None, profile: OfProfile = "") -> None:
+    """One line a week: verdict, series, runs, version, machine, figures."""
+    from loadtests.cli import history_command
+
+    raise typer.Exit(history_command.list_weeks(_store(store), profile))
+
+
+@history_app.command("show")
+def history_show(
+    series: Annotated[str, typer.Argument(help="A series of the store.")], store: Store = None, as_json: JsonTo = ""
+) -> None:
+    """One week, judged as it would be now."""
+    from loadtests.cli import history_command
+
+    raise typer.Exit(history_command.show_week(_store(store), series, as_json))
+
+
+@history_app.command("status")
+def history_status(
+    store: Store = None,
+    max_age: Annotated[str, typer.Option(help="The newest week may be this old, such as 10d.")] = "10d",
+    profile: OfProfile = "",
+) -> None:
+    """Say how old the newest week is. Exit status 3 where it is too old, or where there is none."""
+    from loadtests.cli import history_command
+    from loadtests.cli.weekly_command import seconds_of
+
+    raise typer.Exit(history_command.status(_store(store), seconds_of(max_age, "--max-age"), profile))
+
+
+Why = Annotated[str, typer.Option(help="For whoever reads the store later.")]
+
+
+@history_app.command("accept")
+def history_accept(series: str, why: Why, store: Store = None) -> None:
+    """A change that came with this series was wanted: a new epoch begins with it."""
+    from loadtests.cli import history_command
+
+    raise typer.Exit(history_command.decide(_store(store), "accept", series, why))
+
+
+@history_app.command("exclude")
+def history_exclude(series: str, why: Why, store: Store = None) -> None:
+    """Take a series out of all baselines."""
+    from loadtests.cli import history_command
+
+    raise typer.Exit(history_command.decide(_store(store), "exclude", series, why))
+
+
+@history_app.command("anchor")
+def history_anchor(
+    series: Annotated[str, typer.Argument(help="A series, or `none`: the first weeks of the epoch again.")],
+    why: Why = "",
+    store: Store = None,
+) -> None:
+    """Choose the week from which slow creep is measured."""
+    from loadtests.cli import history_command
+
+    raise typer.Exit(history_command.decide(_store(store), "anchor", series, why))
+
+
+@history_app.command("import")
+def history_import(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Stored runs of one profile.")],
+    store: Store = None,
+) -> None:
+    """Keep rows of stored runs, as one series."""
+    from loadtests.cli import history_command
+
+    raise typer.Exit(history_command.import_runs(_store(store), runs))
+
+
+@history_app.command("trim")
+def history_trim(
+    store: Store = None,
+    keep_runs: Annotated[int, typer.Option(min=0, help="Keep the histories of so many weeks.")] = 8,
+    keep_fails: Annotated[str, typer.Option(help="all or none: weeks that failed keep theirs.")] = "all",
+) -> None:
+    """Delete the histories of old runs; rows, results and pages stay."""
+    from loadtests.cli import history_command
+
+    if keep_fails not in ("all", "none"):
+        raise BadInput(f"--keep-fails: found {keep_fails!r}, allowed all or none")
+    raise typer.Exit(history_command.trim(_store(store), keep_runs, keep_fails=keep_fails == "all"))
+
+
+@history_app.command("check")
+def history_check(store: Store = None) -> None:
+    """Read everything and say what is torn or doubtful. Exit status 2 where anything is."""
+    from loadtests.cli import history_command
+
+    raise typer.Exit(history_command.check(_store(store)))
+
+
+@history_app.command("push")
+def history_push(
+    place: Annotated[Path, typer.Argument(help="Checkout of the branch that keeps the store.")] = Path(".tickstorm"),
+) -> None:
+    """Commit the store and push it, over what others pushed meanwhile. Exit status 3 where that fails."""
+    from loadtests.cli import history_command
+
+    raise typer.Exit(history_command.push(place))
+
+
+def _store(text: str | None) -> Any:
+    from loadtests.capture.store import StoreFiles
+
+    return StoreFiles.named(text)
 
 
 @stack_app.command("up", epilog=_examples("stack up", "stack up --port redis=7000 --port gateway=7001"))

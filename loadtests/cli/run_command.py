@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -32,7 +33,7 @@ from loadtests.inject.startup_sweep import heal
 from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.rules import history_mb
-from loadtests.model.results import Verdict, from_json
+from loadtests.model.results import Results, Verdict, from_json
 from loadtests.stack.folder import stack_folder
 
 END_S = 20.0
@@ -58,8 +59,26 @@ def run_profile(
 
     `quiet`: nothing is told before the verdict, and of that no numbers; `as_json`: the verdict goes to a program.
     """
-    note = _say_nothing if quiet else _note
     told: Told = "json" if as_json else "verdict" if quiet else "all"
+    run, ended = played(
+        name, sets, workers=workers, web_port=web_port, seed=seed, html=html, quiet=quiet, told=told
+    )  # fmt: skip
+    return _tell(run, ended, told if web_port is None else None, html=html)
+
+
+def played(
+    name: str,
+    sets: Sequence[str],
+    *,
+    workers: int = 0,
+    web_port: int | None = None,
+    seed: int | None,
+    html: bool,
+    quiet: bool = False,
+    told: Told = "all",
+) -> tuple[str, Ended]:
+    """Run; its id, and how Locust ended. Raises BadInput before anything was started."""
+    note = _say_nothing if quiet else _note
     loaded = load(name, sets, seed)
     for key, value, source, relaxed in zip(
         loaded.effective.key, loaded.effective.value, loaded.effective.source, loaded.effective.relaxed, strict=True
@@ -92,7 +111,7 @@ def run_profile(
     finally:
         if hold is not None:
             hold.release()
-    return _tell(run, ended, told if web_port is None else None, html=html)
+    return run, ended
 
 
 def _note(sentence: str) -> None:
@@ -111,6 +130,15 @@ def cost(profile: Profile) -> str | None:
         return None
     took = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
     return f"{profile.name} takes {took}, and its history about {history_mb(profile):,.0f} MB in {reports_folder()}"
+
+
+def results_of(run: str, ended: Ended) -> Results | None:
+    """What a run that was played came to, judged from its history where it was cut off; None where nothing can be."""
+    path = reports_folder() / run / "results.json"
+    if not path.exists() and not ended.failed:
+        with contextlib.suppress(BadInput, HarnessError, OSError):
+            analyze_run(str(path.parent), (), out=None, quiet=True, html=False)
+    return from_json(path.read_bytes()) if path.exists() else None
 
 
 def _command(name: str, sets: Sequence[str], *, workers: int, web_port: int | None, seed: int | None) -> list[str]:
@@ -166,7 +194,7 @@ def before_child() -> Callable[[], None]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Ended:
+class Ended:
     """How Locust ended."""
 
     status: int
@@ -196,7 +224,7 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, a service manager, a terminal that was closed: each ends the run in order, and the report says which."""
 
 
-def _run_locust(command: list[str], asked: _Asked, note: Callable[[str], None]) -> _Ended:
+def _run_locust(command: list[str], asked: _Asked, note: Callable[[str], None]) -> Ended:
     run, web_port, hold = asked.run, asked.web_port, asked.hold
     folder = reports_folder() / run
     folder.mkdir(parents=True)
@@ -250,7 +278,7 @@ def _run_locust(command: list[str], asked: _Asked, note: Callable[[str], None]) 
         for number, old in previous.items():
             signal.signal(number, old)
         end_family(child)
-    return _Ended(status=child.returncode, failed=failed, reasons=reasons)
+    return Ended(status=child.returncode, failed=failed, reasons=reasons)
 
 
 def end_family(child: subprocess.Popen[bytes]) -> None:
@@ -271,7 +299,7 @@ def end_family(child: subprocess.Popen[bytes]) -> None:
             process.kill()
 
 
-def _tell(run: str, ended: _Ended, told: Told | None, *, html: bool) -> int:
+def _tell(run: str, ended: Ended, told: Told | None, *, html: bool) -> int:
     if ended.failed:
         raise BadInput(ended.failed.split("\n")) if ended.status == 2 else HarnessError(ended.failed)
     results = _results(run)
@@ -280,7 +308,7 @@ def _tell(run: str, ended: _Ended, told: Told | None, *, html: bool) -> int:
     return _summary(run, told) if told is not None else from_json(results.read_bytes()).verdict.exit_status
 
 
-def _judge_what_is_there(run: str, ended: _Ended, told: Told, *, html: bool) -> int:
+def _judge_what_is_there(run: str, ended: Ended, told: Told, *, html: bool) -> int:
     """Of a run that was cut off: why, its log's end, and what its history says. Raises HarnessError where it cannot."""
     folder = reports_folder() / run
     log = (folder / "locust.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()

@@ -1,4 +1,7 @@
-"""How is the local stack started, stopped, seen and healed?  The commands `stack up`, `down`, `status` and `heal`."""
+"""How is the local stack started, stopped, seen and healed?  The commands `stack up`, `down`, `status` and `heal`.
+
+Also `doctor`: what on this machine, or of the target, would spoil a run.
+"""
 
 from __future__ import annotations
 

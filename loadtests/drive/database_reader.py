@@ -13,7 +13,7 @@ from loadtests.drive.slot_user import SlotUser
 from loadtests.model.contract import group_of
 from loadtests.model.records import Queried
 from loadtests.model.user_kinds import READER
-from loadtests.tally.querying import RequestTally
+from loadtests.tally.publishing import RequestTally
 
 
 class DatabaseReader(SlotUser):

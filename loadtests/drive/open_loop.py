@@ -16,7 +16,7 @@ from loadtests.drive.run_context import RunContext
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, slice_of
 from loadtests.plan.pacing import Constant
 from loadtests.plan.workload import phase_of
-from loadtests.tally.querying import RequestTally
+from loadtests.tally.publishing import RequestTally
 
 _SHOW_NS = NS_PER_S
 

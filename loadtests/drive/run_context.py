@@ -13,8 +13,8 @@ from gevent.event import AsyncResult, Event
 from loadtests.drive.consume.inability import TellTrouble
 from loadtests.drive.user_faults import UserFaults
 from loadtests.model.contract import Contract
-from loadtests.model.interfaces import Emit, RunClock
 from loadtests.model.profile.profile import Profile
+from loadtests.model.records import Emit, RunClock
 
 if TYPE_CHECKING:
     from ssl import SSLContext

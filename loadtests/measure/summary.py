@@ -12,9 +12,8 @@ from loadtests.measure.attribution import BROKER, CHARGED, DEFECT, NOT_REPLAYED,
 from loadtests.measure.deliveries import bars, latency_spread, spread_of
 from loadtests.measure.fault_windows import escalated
 from loadtests.measure.history_tables import Bools, Ints
-from loadtests.measure.measures_clients import slowest
 from loadtests.measure.measures_delivery import STRANGE, contents, late, reordered, repeated, strange_rows
-from loadtests.measure.measures_time import publish_table, service_spread
+from loadtests.measure.measures_time import publish_table, service_spread, slowest
 from loadtests.measure.phases import CALM
 from loadtests.measure.target_words import all_said
 from loadtests.model.ids import NS_PER_S, SLICE_NS

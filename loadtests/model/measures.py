@@ -54,15 +54,15 @@ _ROWS = (
     _row("foreign", "delivery", **_STRANGE),
     _row("unasked", "delivery", limit=0, at_all_times=True, **_STRANGE),
     _row("not_admitted", "delivery", limit=0, takes={"group"}),
-    _row("publish_failed", "publish", limit=0, takes={"family"}, stands=True),
-    _row("publish_unknown", "publish", limit=0, takes={"family"}, stands=True),
+    _row("publish_failed", "delivery", limit=0, takes={"family"}, stands=True),
+    _row("publish_unknown", "delivery", limit=0, takes={"family"}, stands=True),
     _row("late", "delivery:late_", needs={*_SEEN, "sent"}, stands=True),
     _row("latency_mean_ms", "time", **_LATENCY),
     _row("latency_p50_ms", "time", **_LATENCY),
     _row("latency_p95_ms", "time", **_LATENCY),
     _row("latency_p99_ms", "time", **_LATENCY),
     _row("latency_max_ms", "time", **_LATENCY),
-    _row("slowest_client_p95_ms", "clients", takes={"group"}, **_LATENCY),
+    _row("slowest_client_p95_ms", "time", takes={"group"}, **_LATENCY),
     _row("service_p95_ms", "time", **_SERVICE),
     _row("service_p99_ms", "time", **_SERVICE),
     _row("own_lag_p99_ms", "time", unit="ms", takes=(), needs={"own"}),
@@ -96,6 +96,15 @@ AT_LEAST = frozenset(name for name, row in MEASURES.items() if row.at_least)
 """Measures of which more is better; their thresholds say `at_least`, all others `at_most`."""
 DEFAULT_LIMITS: Mapping[str, float] = {name: row.limit for name, row in MEASURES.items() if row.limit is not None}
 """Limits (at_most) that hold though a profile does not name them; `at_most = "off"` switches one off."""
+
+GATEABLE = (
+    "first_fresh_p50_s", "first_fresh_p95_s", "recovery_s", "outage_s", "latency_p50_ms", "latency_p95_ms",
+    "latency_p99_ms", "cpu_s_per_million", "growth_mb", "query_p95_ms", "query_mean_ms", "unseen_max",
+    "received_per_s",
+)  # fmt: skip
+"""Figures that are kept of every run, and that a profile may have compared from week to week: `[gate] measures`."""
+MOST_GATED = 8
+"""Each gated figure may fail by chance."""
 
 _GUARD = "loadtests.harness.triggers"
 ABORTS: Mapping[str, AbortMeasure] = registry(

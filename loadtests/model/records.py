@@ -12,7 +12,8 @@ Conventions
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -412,3 +413,19 @@ Record = (
     | Deviations | Strange | Touched | FirstAfter | Closing | Queried | Requested | PathProbe | FaultStep
     | ChosenUsers | PhaseMark | Samples | HarnessSecond | WantedUsers | Trouble | ServiceEnded | Note | Finish
 )  # fmt: skip
+
+
+Emit = Callable[[Record], None]
+"""Hands one record to the recorder; never blocks, never raises."""
+
+
+class RunClock(Protocol):
+    """The clock of a run: nanoseconds of CLOCK_MONOTONIC minus the run's origin."""
+
+    def now_ns(self) -> int:
+        """Time of the run clock."""
+        ...
+
+    def at_monotonic_ns(self, monotonic_ns: int) -> int:
+        """A reading of this process's monotonic clock, on the run clock."""
+        ...

@@ -14,7 +14,7 @@ from loadtests.model.kinds import added, part
 from loadtests.model.results import Check, Interference, Results, RouteResult, Spread, Verdict, to_json
 from loadtests.model.runconfig import sha256_of
 from loadtests.report.charts import growth_chart, growth_limit, histogram_charts, recovery_chart
-from loadtests.report.embed import bokeh_script, document_json, package_text
+from loadtests.report.drawing import bokeh_script, document_json, package_text
 from loadtests.report.formats import (
     bound,
     came,

@@ -14,7 +14,7 @@ import msgspec
 
 from loadtests.model.results import Check, Verdict, worst
 from loadtests.model.words import printable
-from loadtests.report.embed import package_text
+from loadtests.report.drawing import package_text
 from loadtests.report.formats import bound, plain, unit_of
 from loadtests.report.html import environment
 from loadtests.report.junit import add_case, document, of_the_run, suite_element

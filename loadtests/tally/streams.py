@@ -1,10 +1,15 @@
-"""Which streams has this process met?  Each gets a small index, so that a consumer's account is a plain list."""
+"""Which streams has this process met?  Each gets a small index, so that a consumer's account is a plain list.
+
+Also what became of each subscription, as the records of its consumer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from loadtests.model.ids import unpack_stream
+from loadtests.model.records import Emit, RouteSet, Subscription
 
 FOREIGN = -1
 """Index of a stream whose route the profile does not have."""
@@ -52,3 +57,44 @@ class Streams:
         self.route.append(route)
         self.family.append(self._family_of_route[route])
         return index
+
+
+Step = Literal["asked", "confirmed", "leaving", "left"]
+
+
+class Subscriptions:
+    """The subscription records of one process and run."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._sets: dict[frozenset[int], int] = {}
+
+    def step(
+        self,
+        step: Step,
+        *,
+        consumer: int,
+        epoch: int,
+        group: int,
+        routes: frozenset[int],
+        at_ns: int,
+        why: str = "",
+        detail: str = "",
+    ) -> None:
+        """Record one step; `why` belongs to "left"."""
+        number = self._sets.get(routes)
+        if number is None:
+            number = self._sets[routes] = len(self._sets)
+            self._emit(RouteSet(index=number, routes=sorted(routes)))
+        self._emit(
+            Subscription(
+                consumer=consumer,
+                epoch=epoch,
+                group=group,
+                step=step,
+                at_ns=at_ns,
+                route_set=number,
+                why=why,
+                detail=detail[:200],
+            )
+        )

@@ -13,7 +13,7 @@ import pytest
 from hostile import Answer, drips, floods, http, says, serving, waits
 
 from loadtests.capture import services
-from loadtests.capture.findings import Finding
+from loadtests.capture.machine import Finding
 from loadtests.capture.services import Services, gateway_answers, redis_answers, role_is_read_only, toxiproxy_answers
 
 TIMEOUT_S = 0.4

@@ -10,7 +10,7 @@ import pytest
 from target_servers import Gateway, Postgres, Redis, free_port
 
 from loadtests.capture import machine
-from loadtests.capture.findings import Finding, refusals
+from loadtests.capture.machine import Finding, refusals
 from loadtests.capture.preflight import doctor, refuse
 from loadtests.capture.services import Services, services_of
 from loadtests.model.errors import BadInput

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.drive.publish.backpressure import Backpressure
+from loadtests.drive.publish.slot import Backpressure
 
 S = 1_000_000_000
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from publish_servers import make_profile
 
-from loadtests.drive.publish.cursor import Cursor
+from loadtests.drive.publish.slot import Cursor
 from loadtests.model.contract import Contract
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.profile.workload import Shape

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from receiving import RUN, Process, of, profile, records
 
-from loadtests.drive.consume.heartbeat import Heartbeat
+from loadtests.drive.consume.receiver import Heartbeat
 from loadtests.drive.consume.socketio import patience_ns
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, pack_stream
 from loadtests.model.records import Subscription

@@ -6,10 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from publish_servers import RUN, Books, make_profile
 
-from loadtests.drive.publish.backpressure import Backpressure
 from loadtests.drive.publish.commands import Commands
 from loadtests.drive.publish.resp import ErrorReply
-from loadtests.drive.publish.slot import Slot
+from loadtests.drive.publish.slot import Backpressure, Slot
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.profile.workload import Shape

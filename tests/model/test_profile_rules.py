@@ -314,3 +314,26 @@ def test_an_external_target_may_name_its_own_links() -> None:
     raw["families"][0]["path"] = ["app-redis", "client-gateway"]
     raw["families"][1]["channel"] = "other.channel"  # an external target may take events elsewhere
     Profile.model_validate(raw)
+
+
+@pytest.mark.parametrize(
+    ("measures", "sentence"),
+    [
+        (
+            ["first_fresh_p95_s:nobody"],
+            'gate.measures[0]: found "first_fresh_p95_s:nobody", allowed one of "first_fresh',
+        ),
+        (["unseen_max", "latency_p95_ms:cut"], "gate.measures[1]: found"),
+    ],
+)
+def test_a_figure_that_no_run_can_have_cannot_be_gated(measures: list[str], sentence: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        Profile.model_validate(changed({"gate": {"measures": measures}}))
+    assert sentence in str(error.value)
+    gated = {"measures": ["first_fresh_p95_s:cut", "latency_p95_ms:patterns", "unseen_max"]}
+    assert Profile.model_validate(changed({"gate": gated})).gate is not None
+    for wrong, said in ((["speed"], "allowed one of"), (["unseen_max"] * 2, 'found "unseen_max" twice')):
+        with pytest.raises(ValidationError, match=said):
+            Profile.model_validate(changed({"gate": {"measures": wrong}}))
+    with pytest.raises(ValidationError, match="the profile has none"):
+        Profile.model_validate(changed({"faults": [], "gate": {"measures": ["recovery_s"]}}))

@@ -17,7 +17,7 @@ _IMPORTS = """
     from loadtests.tally.batch import Batch
     from loadtests.tally.cells import Cell
     from loadtests.tally.anomalies import DeviationRows, StrangeRows
-    from loadtests.tally.subscriptions import Subscriptions
+    from loadtests.tally.streams import Subscriptions
     Account.adds_up = lambda self: True
 """
 
@@ -121,7 +121,7 @@ def _(module):
 """
 
 _LEFT = """
-@once("loadtests.tally.subscriptions")
+@once("loadtests.tally.streams")
 def _(module):
     step = module.Subscriptions.step
     def blind(self, *rest, why="", **more):

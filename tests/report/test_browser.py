@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.planted_weeks import planted
+
 pytestmark = pytest.mark.browser
 DRAWN = "() => document.documentElement.dataset.drawn === 'true'"
 UNFOLD = "() => { for (const fold of document.querySelectorAll('details')) fold.open = true; }"
@@ -212,3 +214,27 @@ def test_no_figure_of_a_table_is_cut_on_a_small_screen(tab: Tab) -> None:
         ".map(e => e.textContent)"
     )
     assert cut == []
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_a_year_of_weeks_fits_its_page(chromium: Any, tmp_path: Path, width: int) -> None:
+    from loadtests.measure.series import trend_of
+    from loadtests.report.series import trend_page
+
+    place = tmp_path / "trend.html"
+    place.write_text(trend_page(trend_of(planted(52, lambda w: {"factor": 1.3} if w >= 40 else {}))), encoding="utf-8")
+    page = chromium.new_page(viewport={"width": width, "height": 900})
+    made = Tab(page=page)
+    page.on("request", lambda r: made.requests.append(r.url))
+    page.on("console", lambda m: made.complaints.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda e: made.complaints.append(str(e)))
+    page.goto(place.as_uri())
+    page.wait_for_function(DRAWN, timeout=30_000)
+    plots = page.evaluate(SHOWN)
+    assert [name for name, *_ in plots] == [
+        f"plot-{n}" for n in ("measure-0", "measure-1", "speed-cpu", "speed-loopback")
+    ]
+    assert all(across > 200 and inside > 3 for _, across, inside in plots)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert (made.requests, made.complaints) == ([place.as_uri()], [])
+    page.close()

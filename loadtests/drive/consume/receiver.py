@@ -1,4 +1,4 @@
-"""What happens to the bytes of this process's consumers?  Joins source, accounting and answers for one run.
+"""What happens to the bytes of this process's consumers?  Joins source, accounting, answers and heartbeat for one run.
 
 Theory of operation.  Consumers' greenlets add a connection, ask and wait; the source calls `received` from gevent's hub
 for every read that is not just the next step of a reference.  A read is accounted (`read_accounting`); what the target
@@ -32,7 +32,6 @@ from loadtests.drive.consume.connection import OUTGOING_MAX, Connection, Connect
 from loadtests.drive.consume.greenlet_source import choose_source
 from loadtests.drive.consume.handshake import RefusedError
 from loadtests.drive.consume.health import HarnessReading, HubLag, Readings, ReceivingHealth
-from loadtests.drive.consume.heartbeat import Heartbeat
 from loadtests.drive.consume.inability import Inabilities
 from loadtests.drive.consume.integrity import Integrity, IntegritySampling
 from loadtests.drive.consume.read_accounting import account_read
@@ -47,7 +46,7 @@ from loadtests.model.records import HARNESS, Touched
 from loadtests.model.transports import TRANSPORTS
 from loadtests.plan.payload import content_shapes
 from loadtests.tally.accountant import Accountant
-from loadtests.tally.subscriptions import Step, Subscriptions
+from loadtests.tally.streams import Step, Subscriptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,6 +55,12 @@ if TYPE_CHECKING:
 
     from loadtests.drive.run_context import RunContext
     from loadtests.plan.replay import Replayed
+from collections.abc import Callable, Collection
+from typing import Final
+
+from loadtests.drive.consume.kernel_socket import unread
+from loadtests.model.ids import NS_PER_MS
+from loadtests.model.records import RunClock
 
 _RECORDS_A_TURN = 64
 _LET_OTHERS_S = 0.001
@@ -436,3 +441,65 @@ class Receiver:
 def _reason(data: Any) -> str:
     """Why an answer is a refusal; empty where it is none."""
     return words.of(data) if isinstance(data, dict) and (data.get("reason") or data.get("error")) else ""
+
+
+PERIOD_S: Final = 0.5
+_PERIOD_NS: Final = round(PERIOD_S * NS_PER_S)
+_LATE_NS: Final = 100 * NS_PER_MS
+"""A look that comes so late means that this process stood still: that time is charged to no server."""
+_AT_ONCE: Final = 32
+
+
+class Heartbeat:
+    """Looks after the connections of one process until it is closed."""
+
+    def __init__(
+        self,
+        connections: Collection[Connection],
+        clock: RunClock,
+        *,
+        held: Callable[[Connection], bool],
+        lost: Callable[[Connection, int], None],
+    ) -> None:
+        self._connections, self._clock, self._held, self._lost = connections, clock, held, lost
+        self._last_ns = clock.now_ns()
+        self._timer: Any = gevent.get_hub().loop.timer(PERIOD_S, PERIOD_S)
+        self._timer.start(self._look)
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._timer.stop()
+        self._timer.close()
+
+    def _look(self) -> None:
+        now_ns = self._clock.now_ns()
+        late_ns = now_ns - self._last_ns - _PERIOD_NS
+        self._last_ns = now_ns
+        silent = self.silent(now_ns, late_ns)
+        if silent:
+            gevent.spawn(self._leave, silent)
+
+    def silent(self, now_ns: int, late_ns: int) -> list[Connection]:
+        """Connections that the server owes a ping; this look came `late_ns` later than it was due."""
+        found = []
+        for connection in self._connections:
+            if not connection.patience_ns:
+                continue
+            if late_ns > _LATE_NS:
+                connection.heard_ns += late_ns
+            if self._held(connection):
+                connection.heard_ns = now_ns  # a ping may lie unread in the kernel
+            elif now_ns - connection.heard_ns > connection.patience_ns and connection.end is None:
+                if not unread(connection.sock):
+                    found.append(connection)
+                elif connection.read_bytes_per_s is not None:
+                    connection.heard_ns = now_ns
+        return found
+
+    def _leave(self, silent: list[Connection]) -> None:
+        for number, connection in enumerate(silent):
+            now_ns = self._clock.now_ns()
+            if connection.end is None and now_ns - connection.heard_ns > connection.patience_ns:
+                self._lost(connection, now_ns)
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                gevent.sleep(_LET_OTHERS_S)

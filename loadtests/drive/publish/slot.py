@@ -27,19 +27,19 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 from gevent.event import Event
 
-from loadtests.drive.publish.backpressure import Backpressure
 from loadtests.drive.publish.commands import Commands
-from loadtests.drive.publish.cursor import Cursor
 from loadtests.drive.publish.redis_connection import RedisConnection
 from loadtests.drive.publish.resp import ErrorReply, Reply
 from loadtests.model.ids import MAX_EPOCHS, NS_PER_S, SLICE_NS
-from loadtests.model.interfaces import RunClock
-from loadtests.plan.workload import SlotPlan
+from loadtests.model.records import RunClock
+from loadtests.plan.workload import Block, SlotPlan
+from loadtests.tally.histogram import Times
 from loadtests.tally.publishing import Outcome, PublishTally
 
 OWN_LAG_LIMIT_NS = NS_PER_S
@@ -338,3 +338,130 @@ class Slot:
             self.connection.read()
             if self._open and now - self._open[0].sent_ns > self._reply_timeout_ns:
                 self.lost("no answer in time")
+
+
+_NOTHING = Block([], [], [])
+
+
+class Cursor:
+    """A place in one slot's plan. Times of `block` count from T0, all others are those of the run clock."""
+
+    __slots__ = ("_number", "at", "block", "plan", "t0_ns")
+
+    def __init__(self, plan: SlotPlan) -> None:
+        self.plan = plan
+        self.t0_ns: int | None = None
+        self.block = _NOTHING
+        self.at = 0
+        self._number = -1
+
+    def begin(self, t0_ns: int, now_ns: int) -> None:
+        """T0 is known: start there, or at `now` where that is later."""
+        self.t0_ns = t0_ns
+        self._go(max(0, now_ns - t0_ns))
+
+    def head(self) -> int | None:
+        """Due time of the next message; None before T0 and behind the end of the plan."""
+        if self.t0_ns is None:
+            return None
+        while self.at >= len(self.block.due_ns):
+            following = self.plan.next_block(self._number + 1) if self._number < self.plan.blocks else None
+            self._number = self.plan.blocks if following is None else following
+            self.block = _NOTHING if following is None else self.plan.block(following)
+            self.at = 0
+            if following is None:
+                return None
+        return self.t0_ns + self.block.due_ns[self.at]
+
+    def skip(self, until_ns: int) -> Iterator[tuple[int, int]]:
+        """Go on to the first message due at `until` or later: (due slice, how many) of those that are passed over."""
+        head = self.head()
+        if head is None or self.t0_ns is None or head >= until_ns:
+            return
+        end = min(until_ns - self.t0_ns, self.plan.span_ns)
+        due, start = self.block.due_ns, head - self.t0_ns
+        first = bisect_left(due, end, self.at)
+        passed: dict[int, int] = {}
+        at = self.at
+        while at < first:
+            place = (self.t0_ns + due[at]) // SLICE_NS
+            stop = bisect_left(due, (place + 1) * SLICE_NS - self.t0_ns, at, first)
+            passed[place] = passed.get(place, 0) + stop - at
+            at = stop
+        start = (self._number + 1) * self.plan.block_ns
+        if first < len(due) or start >= end:
+            self.at = first
+        else:
+            while start < end:
+                place = (self.t0_ns + start) // SLICE_NS
+                stop = min(end, (place + 1) * SLICE_NS - self.t0_ns)
+                count = self.plan.count(start, stop)
+                if count:
+                    passed[place] = passed.get(place, 0) + count
+                start = stop
+            self._go(end)
+        yield from passed.items()
+
+    def _go(self, since_ns: int) -> None:
+        self._number = since_ns // self.plan.block_ns
+        self.block = self.plan.block(self._number) if self._number < self.plan.blocks else _NOTHING
+        self.at = bisect_left(self.block.due_ns, since_ns)
+
+
+class Backpressure:
+    """The open stretch of blocked time of one publisher; times are ns of the run clock."""
+
+    __slots__ = ("_began", "_blocked", "_from", "_until")
+
+    def __init__(self) -> None:
+        self._from: int | None = None
+        self._until: int | None = None  # end of the allowance; None while blocked
+        self._began = 0
+        self._blocked = 0
+
+    @property
+    def open(self) -> bool:
+        """Whether a message may owe some of its delay to a block."""
+        return self._from is not None
+
+    def block(self, now_ns: int) -> None:
+        """Pushed back from now on; safe to repeat."""
+        if self._from is None or (self._until is not None and now_ns > self._until):
+            self._from, self._blocked = now_ns, 0
+        elif self._until is None:
+            return
+        self._began, self._until = now_ns, None
+
+    def release(self, now_ns: int) -> None:
+        """Sending is possible again; safe to repeat."""
+        if self._from is not None and self._until is None:
+            self._blocked += now_ns - self._began
+            self._until = now_ns + self._blocked
+
+    def caught_up(self) -> None:
+        """Nothing is overdue: whatever is late from here on has a new reason."""
+        self._from = self._until = None
+
+    def own_before(self, now_ns: int, limit_ns: int) -> int:
+        """What was due before this moment has by now more than so much own lag, whatever it owes to a block."""
+        if self._from is None:
+            return now_ns - limit_ns
+        end = now_ns if self._until is None else min(now_ns, self._until)
+        if now_ns - end > limit_ns:
+            return now_ns - limit_ns
+        return min(self._from, now_ns - limit_ns - (end - self._from))
+
+    def of(self, due_ns: int, now_ns: int) -> int:
+        """Blocked part of due -> now; the rest is own lag."""
+        if self._from is None:
+            return 0
+        end = now_ns if self._until is None else min(now_ns, self._until)
+        return max(0, end - max(due_ns, self._from))
+
+    def of_each(self, due_ns: Times, now_ns: int) -> Times | None:
+        """`of` many at once; None: nothing is blocked of any."""
+        if self._from is None:
+            return None
+        end = now_ns if self._until is None else min(now_ns, self._until)
+        blocked: Times = np.maximum(end - np.maximum(due_ns, self._from), 0)
+        return blocked

@@ -23,6 +23,7 @@ Channel = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_-]+)+$", ma
 Address = Annotated[str, Field(pattern=PATTERN), AfterValidator(_address)]
 AddressOrSpare = Annotated[str, Field(pattern=PATTERN_OR_SPARE), AfterValidator(_address)]
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=200)]  # not empty, no control characters
+Gated = Annotated[str, Field(pattern=r"^[a-z0-9_]+(:[^\x00-\x1f\x7f]+)?$", max_length=100)]
 # The patterns are read by Rust's regex, where ^ and $ without flags are the very ends of the text.
 Seconds = Annotated[float, Field(ge=0, le=7 * 24 * 3600, allow_inf_nan=False)]
 UrlPath = Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=200)]

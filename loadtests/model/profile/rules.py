@@ -52,7 +52,26 @@ def problems(profile: Tables) -> list[str]:
     found += fault_problems(profile)
     found += abort_problems(profile)
     found += threshold_problems(profile)
+    found += _gated(profile)
     return found
+
+
+GATED_OF = {"first_fresh": "faults", "recovery": "faults", "outage": "faults", "latency": "families"}
+"""How the name of a gated figure begins -> the tables that have what it can be of."""
+
+
+def _gated(profile: Tables) -> Iterator[str]:
+    """Figures to be compared from week to week that this profile can never have."""
+    for index, name in enumerate(profile.gate.measures if profile.gate else []):
+        figure, colon, of = name.partition(":")
+        table = next((table for begin, table in GATED_OF.items() if figure.startswith(begin)), None)
+        if table is None:
+            continue
+        names = [part.name for part in getattr(profile, table)]
+        if not names:
+            yield f'gate.measures[{index}]: found "{name}", allowed nothing of {table}: the profile has none'
+        elif colon and of not in names:
+            yield f'gate.measures[{index}]: found "{name}", allowed {one_of([f"{figure}:{one}" for one in names])}'
 
 
 def one_of(names: Collection[str]) -> str:

@@ -13,9 +13,10 @@ from pydantic import Field, model_validator
 
 from loadtests.model.ids import MAX_ROUTES
 from loadtests.model.labels import CATEGORIES, STAGES
-from loadtests.model.measures import ABORTS, AT_LEAST, DEFAULT_LIMITS, MEASURES
+from loadtests.model.measures import ABORTS, AT_LEAST, DEFAULT_LIMITS, GATEABLE, MEASURES, MOST_GATED
 from loadtests.model.profile.base import (
     Address,
+    Gated,
     Name,
     Seconds,
     Share,
@@ -281,7 +282,25 @@ class Abort(Table):
         return f"{self.measure}{of} {than} {self.limit:g} for {self.for_s:g} s"
 
 
-# ruff: noqa: RUF012 - pydantic copies a default for every model
+class Gate(Table):
+    """What `tickstorm weekly` compares with the weeks before."""
+
+    measures: Annotated[list[Gated], Field(min_length=1, max_length=MOST_GATED)]
+
+    @model_validator(mode="after")
+    def _known_and_once(self) -> Gate:
+        known = ", ".join(f'"{name}"' for name in GATEABLE)
+        refuse(
+            [
+                *(
+                    f'measures: found "{name}", allowed one of {known}, alone or with ":" and what it is of'
+                    for name in self.measures
+                    if name.partition(":")[0] not in GATEABLE
+                ),
+                *(f'measures: found "{name}" twice, allowed each once' for name in twice(self.measures)),
+            ]
+        )
+        return self
 
 
 class Tables(Table):
@@ -306,6 +325,7 @@ class Tables(Table):
     guard: Guard = Guard()
     aborts: list[Abort] = []
     thresholds: Annotated[list[Threshold], Field(min_length=1)]
+    gate: Gate | None = None
 
 
 def generated_symbols(count: int) -> list[str]:

@@ -10,7 +10,7 @@ from loadtests.drive.slot_user import SlotUser
 from loadtests.model.contract import group_of
 from loadtests.model.records import Requested
 from loadtests.model.user_kinds import USERS, groups_of
-from loadtests.tally.querying import RequestTally
+from loadtests.tally.publishing import RequestTally
 
 TIMEOUT_S = 2.0
 

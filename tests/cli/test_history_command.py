@@ -1,0 +1,190 @@
+"""What do `history`, `gate` and the weekly job's files say of a store, and with which exit status?"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from loadtests.capture.store import StoreFiles
+from loadtests.cli import history_command as command
+from loadtests.cli.weekly_command import WeeklyOptions, seconds_of, weekly
+from loadtests.measure.series import Asked, series_of
+from loadtests.model.errors import BadInput
+from loadtests.model.results import Verdict
+from loadtests.model.store import AcceptRow, DecisionRow, RunRow, history_of
+from tests.planted_weeks import rows_of, series_name
+
+RECENT = datetime.now(UTC) - timedelta(days=7 * 9, hours=2)
+
+
+def stored(tmp_path: Path, weeks: int = 10, change: Any = lambda _: {}) -> StoreFiles:
+    store = StoreFiles(tmp_path / "store")
+    store.append("planted", rows_of(weeks, lambda week: {"at": RECENT} | dict(change(week))))
+    return store
+
+
+def test_gate_judges_a_stored_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = stored(tmp_path, change=lambda week: {"factor": 2.0} if week == 9 else {})
+    asked = Asked()
+    assert command.gate([series_name(8)], store, asked, html=False, to=None, json_to="") == 0
+    capsys.readouterr()
+    assert command.gate([series_name(9)], store, asked, html=False, to=tmp_path / "out", json_to="-") == 1
+    assert json.loads(capsys.readouterr().out)["verdict"] == "FAIL"
+    assert json.loads((tmp_path / "out" / "series.json").read_text())["verdict"] == "FAIL"
+    with pytest.raises(BadInput, match="no such series"):
+        command.gate(["w77"], store, asked, html=False, to=None, json_to="")
+
+
+def test_list_and_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = stored(tmp_path)
+    assert command.list_weeks(store) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 10
+    assert "first_fresh_p95_s:redis-cut" in lines[0]
+    assert command.status(store, 10 * 86400) == 0
+    assert command.status(store, 60) == 3
+    assert "does the job still run?" in capsys.readouterr().out
+    empty = StoreFiles(tmp_path / "empty")
+    assert command.status(empty, 10 * 86400) == 3
+    assert command.list_weeks(empty) == 3
+    with pytest.raises(BadInput, match="allowed one of planted"):
+        command.list_weeks(store, "other")
+
+
+def test_what_a_person_decides_is_kept(tmp_path: Path) -> None:
+    store = stored(tmp_path)
+    assert command.decide(store, "accept", series_name(8), "wanted") == 0
+    assert command.decide(store, "exclude", series_name(3), "moved") == 0
+    assert command.decide(store, "anchor", series_name(4), "") == 0
+    history = history_of(store.read("planted").rows)
+    assert history.anchor == series_name(4)
+    week = history.week(series_name(8))
+    assert week is not None
+    assert isinstance(week.accepted, AcceptRow)
+    assert command.decide(store, "anchor", "none", "") == 0
+    assert history_of(store.read("planted").rows).anchor == ""
+    for series, why in (("w77", "x"), (series_name(1), " ")):
+        with pytest.raises(BadInput):
+            command.decide(store, "accept", series, why)
+
+
+def test_check_names_what_is_torn_or_doubtful(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = stored(tmp_path, 2, lambda _: {"at": datetime.now(UTC) + timedelta(days=30)})
+    with open(store.file("planted"), "ab") as file:
+        file.write(b'{"kind": "run"')
+    assert command.check(store) == 2
+    told = capsys.readouterr().err
+    assert "torn, left out" in told
+    assert "start in the future" in told
+    assert "was never judged" in told
+    assert command.check(StoreFiles(tmp_path / "none")) == 3
+
+
+def test_a_whole_store_is_in_order(tmp_path: Path) -> None:
+    store = stored(tmp_path, 2)
+    at = datetime.now(UTC).isoformat()
+    store.append("planted", [DecisionRow(series=series_name(k), at=at, verdict=Verdict.PASS) for k in range(2)])
+    assert command.check(store) == 0
+
+
+def test_trim_deletes_old_histories_and_keeps_those_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TICKSTORM_REPORTS", str(tmp_path / "reports"))
+    store = stored(tmp_path, 4)
+    at = datetime.now(UTC).isoformat()
+    store.append("planted", [DecisionRow(series=series_name(0), at=at, verdict=Verdict.FAIL)])
+    runs = [row.run for row in store.read("planted").rows if isinstance(row, RunRow)]
+    for run in runs:
+        (tmp_path / "reports" / run / "history").mkdir(parents=True)
+        (tmp_path / "reports" / run / "results.json").write_text("{}")
+    assert command.trim(store, 2, keep_fails=True) == 0
+    left = {path.parent.name for path in (tmp_path / "reports").glob("*/history")}
+    assert left == {run for run in runs if not run.startswith("w01")}
+    assert len(list((tmp_path / "reports").glob("*/results.json"))) == len(runs)
+
+
+@pytest.mark.parametrize(("factor", "verdict", "failures"), [(1.0, "PASS", "0"), (2.0, "FAIL", "2")])
+def test_the_files_of_a_series_agree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float, verdict: str, failures: str
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
+    history = history_of(rows_of(9, lambda week: {"factor": factor} if week == 8 else {}))
+    series = series_of(history, series_name(8))
+    command.write_series(series, history, tmp_path / "out", html=True, summary=tmp_path / "own.md")
+    assert json.loads((tmp_path / "out" / "series.json").read_text())["verdict"] == verdict
+    top = ElementTree.parse(tmp_path / "out" / "junit.xml").getroot()
+    assert (top.get("failures"), top.get("errors")) == (failures, "0")
+    for name in ("step.md", "own.md", "out/summary.md"):
+        assert f"{verdict}: planted" in (tmp_path / name).read_text()
+    for name in ("out/index.html", "trend-planted.html"):
+        page = (tmp_path / name).read_text()
+        assert f"<title>{verdict} · " in page
+        assert "http://" not in page.replace("http://www.w3.org", "")[:20_000]
+
+
+def test_texts_of_others_are_no_markup(tmp_path: Path) -> None:
+    rows = rows_of(9)
+    history = history_of([*rows, AcceptRow(series=series_name(3), at="x", why="<script>alert(1)</script> | **x**")])
+    series = series_of(history, series_name(3), Asked(may_be_first=True))
+    command.write_series(series, history, tmp_path / "out", html=True)
+    assert "<script>alert" not in (tmp_path / "out" / "index.html").read_text()
+    assert "<script>alert" not in (tmp_path / "trend-planted.html").read_text()
+    assert "\\<script\\>alert" in (tmp_path / "out" / "summary.md").read_text()
+
+
+def git(place: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(place), *words], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_push_goes_over_what_another_pushed_meanwhile(tmp_path: Path) -> None:
+    origin = tmp_path / "origin.git"
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "weeks", str(origin)], check=True)
+    clones = [tmp_path / name for name in ("one", "two")]
+    for clone in clones:
+        subprocess.run(["git", "clone", "-q", str(origin), str(clone)], check=True, capture_output=True)
+        git(clone, "checkout", "-q", "-B", "weeks")
+    for index, clone in enumerate(clones):
+        StoreFiles(clone / "history").append(f"planted{index}", rows_of(1))
+        assert command.push(clone) == 0
+    assert git(origin, "ls-tree", "-r", "--name-only", "weeks").split() == [
+        "history/planted0.jsonl",
+        "history/planted1.jsonl",
+    ]
+    assert command.push(clones[0]) == 0
+    git(clones[0], "remote", "set-url", "origin", str(tmp_path / "gone"))
+    StoreFiles(clones[0] / "history").append("planted0", rows_of(1))
+    assert command.push(clones[0]) == 3
+    with pytest.raises(BadInput):
+        command.push(tmp_path)
+
+
+def test_the_job_refuses_before_anything_is_started(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = StoreFiles(tmp_path / "none")
+    assert weekly(["locust-quick"], WeeklyOptions(store=store)) == 3
+    assert "`--first` says that this is the first week" in capsys.readouterr().err
+    with pytest.raises(BadInput) as error:
+        weekly(["locust-quick"], WeeklyOptions(store=store, runs="2..7", limit=0, alpha=1, beta=0, budget="soon"))
+    assert [problem.partition(":")[0] for problem in error.value.problems] == [
+        "--runs",
+        "--limit",
+        "--alpha",
+        "--beta",
+        "--budget",
+    ]
+    with pytest.raises(BadInput, match="another target alone"):
+        weekly(["locust-quick"], WeeklyOptions(store=store, may_be_first=True, against="burst"))
+
+
+def test_spans_of_time() -> None:
+    assert [seconds_of(text, "x") for text in ("90s", "45m", "1.5h", "10d")] == [90, 2700, 5400, 864000]
+    for text in ("", "5", "-3m", "0s", "5w"):
+        with pytest.raises(BadInput):
+            seconds_of(text, "x")
