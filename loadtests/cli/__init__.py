@@ -62,7 +62,12 @@ stack_app = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(stack_app, name="stack")
-history_app = typer.Typer(help="The store of a weekly job, and what a person decides.", no_args_is_help=True)
+history_app = typer.Typer(
+    help="The store of a weekly job, and what a person decides.",
+    short_help="Look at the weekly job's store, and decide.",
+    epilog=_examples("history list", "history status --max-age 10d"),
+    no_args_is_help=True,
+)
 app.add_typer(history_app, name="history")
 
 
@@ -428,7 +433,10 @@ OutFolder = Annotated[Path | None, typer.Option(help="Folder of the files; defau
 OfProfile = Annotated[str, typer.Option(help="One profile; default all that the store holds.")]
 
 
-@app.command()
+@app.command(
+    short_help="Run, keep, compare with the weeks before.",
+    epilog=_examples("weekly --first", "weekly weekly --budget 45m", "weekly weekly --against first-run"),
+)
 def weekly(
     profiles: Annotated[list[str] | None, typer.Argument(help="Profiles to run; default `weekly`.")] = None,
     store: Store = None,
@@ -469,7 +477,7 @@ def weekly(
     raise typer.Exit(play(profiles or ["weekly"], asked))
 
 
-@app.command()
+@app.command(short_help="Compare stored runs with the weeks before.", epilog=_examples("gate last"))
 def gate(
     names: Annotated[list[str], typer.Argument(metavar="SERIES|RUN...", help="A series of the store, or stored runs.")],
     store: Store = None,
@@ -489,7 +497,10 @@ def gate(
     raise typer.Exit(judge(names, files, asked, html=html, to=out, json_to=as_json))
 
 
-@app.command()
+@app.command(
+    short_help="Lay two runs or series beside each other.",
+    epilog=_examples("compare last 20261128-120000", "compare --interleave first-run burst"),
+)
 def compare(
     a: Annotated[str, typer.Argument(help="A run or a series; with --interleave a profile.")],
     b: Annotated[str, typer.Argument(help="What is compared with it.")],
@@ -511,7 +522,9 @@ def compare(
     raise typer.Exit(weekly_command.compare(a, b, files, html=html, to=out, json_to=as_json))
 
 
-@history_app.command("list")
+@history_app.command(
+    "list", short_help="One line a week.", epilog=_examples("history list", "history list --profile weekly")
+)
 def history_list(store: Store = None, profile: OfProfile = "") -> None:
     """One line a week: verdict, series, runs, version, machine, figures."""
     from loadtests.cli import history_command
@@ -519,7 +532,7 @@ def history_list(store: Store = None, profile: OfProfile = "") -> None:
     raise typer.Exit(history_command.list_weeks(_store(store), profile))
 
 
-@history_app.command("show")
+@history_app.command("show", epilog=_examples("history show <series>"))
 def history_show(
     series: Annotated[str, typer.Argument(help="A series of the store.")], store: Store = None, as_json: JsonTo = ""
 ) -> None:
@@ -529,7 +542,7 @@ def history_show(
     raise typer.Exit(history_command.show_week(_store(store), series, as_json))
 
 
-@history_app.command("status")
+@history_app.command("status", epilog=_examples("history status --max-age 10d"))
 def history_status(
     store: Store = None,
     max_age: Annotated[str, typer.Option(help="The newest week may be this old, such as 10d.")] = "10d",
@@ -545,7 +558,11 @@ def history_status(
 Why = Annotated[str, typer.Option(help="For whoever reads the store later.")]
 
 
-@history_app.command("accept")
+@history_app.command(
+    "accept",
+    short_help="A change was wanted: a new epoch begins.",
+    epilog=_examples("history accept <series> --why 'a new codec'"),
+)
 def history_accept(series: str, why: Why, store: Store = None) -> None:
     """A change that came with this series was wanted: a new epoch begins with it."""
     from loadtests.cli import history_command
@@ -553,7 +570,7 @@ def history_accept(series: str, why: Why, store: Store = None) -> None:
     raise typer.Exit(history_command.decide(_store(store), "accept", series, why))
 
 
-@history_app.command("exclude")
+@history_app.command("exclude", epilog=_examples("history exclude <series> --why 'the machine was moved'"))
 def history_exclude(series: str, why: Why, store: Store = None) -> None:
     """Take a series out of all baselines."""
     from loadtests.cli import history_command
@@ -561,7 +578,7 @@ def history_exclude(series: str, why: Why, store: Store = None) -> None:
     raise typer.Exit(history_command.decide(_store(store), "exclude", series, why))
 
 
-@history_app.command("anchor")
+@history_app.command("anchor", epilog=_examples("history anchor <series>", "history anchor none"))
 def history_anchor(
     series: Annotated[str, typer.Argument(help="A series, or `none`: the first weeks of the epoch again.")],
     why: Why = "",
@@ -573,7 +590,7 @@ def history_anchor(
     raise typer.Exit(history_command.decide(_store(store), "anchor", series, why))
 
 
-@history_app.command("import")
+@history_app.command("import", epilog=_examples("history import last"))
 def history_import(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Stored runs of one profile.")],
     store: Store = None,
@@ -584,7 +601,7 @@ def history_import(
     raise typer.Exit(history_command.import_runs(_store(store), runs))
 
 
-@history_app.command("trim")
+@history_app.command("trim", epilog=_examples("history trim --keep-runs 4"))
 def history_trim(
     store: Store = None,
     keep_runs: Annotated[int, typer.Option(min=0, help="Keep the histories of so many weeks.")] = 8,
@@ -598,7 +615,7 @@ def history_trim(
     raise typer.Exit(history_command.trim(_store(store), keep_runs, keep_fails=keep_fails == "all"))
 
 
-@history_app.command("check")
+@history_app.command("check", epilog=_examples("history check"))
 def history_check(store: Store = None) -> None:
     """Read everything and say what is torn or doubtful. Exit status 2 where anything is."""
     from loadtests.cli import history_command
@@ -606,7 +623,7 @@ def history_check(store: Store = None) -> None:
     raise typer.Exit(history_command.check(_store(store)))
 
 
-@history_app.command("push")
+@history_app.command("push", epilog=_examples("history push"))
 def history_push(
     place: Annotated[Path, typer.Argument(help="Checkout of the branch that keeps the store.")] = Path(".tickstorm"),
 ) -> None:

@@ -16,7 +16,7 @@ from loadtests.measure.damage import outside
 from loadtests.measure.harness_trouble import harness_result, reported
 from loadtests.measure.history_tables import HistoryTables, fold
 from loadtests.measure.interference import interferences
-from loadtests.measure.measures_recovery import concerned
+from loadtests.measure.measures_time import concerned
 from loadtests.measure.recovery_spread import repeats
 from loadtests.measure.stages import analyse
 from loadtests.measure.subscriptions import changed_counts, overrides, total_planned

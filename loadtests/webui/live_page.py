@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import resources
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from bokeh.core.json_encoder import serialize_json
@@ -21,14 +21,14 @@ from bokeh.models import BasicTicker, ColumnDataSource, CrosshairTool, DataRange
 from bokeh.models.annotations import Span
 from bokeh.plotting import figure
 from bokeh.resources import Resources
-from flask import Blueprint, Response, make_response, request, send_file
+from flask import Blueprint, Response, jsonify, make_response, request, send_file
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from loadtests.model.live import Between, Live
 from loadtests.model.panels import AXIS, CANVAS, COLOURS, DASHES, FAULT, NOTE, PANELS, RECOVERY, TICKS, UNSAID, Panel
-from loadtests.model.profile.manual_fault import MAX_NOTE, forms
-from loadtests.webui.manual_routes import ManualActions, attach_manual_routes
+from loadtests.model.profile.manual_fault import MAX_NOTE, ManualFaultRefused, forms
+from loadtests.webui.access_guard import refused
 
 View = Callable[..., Response]
 STYLES = ("live.css", "manual_faults.css")
@@ -177,3 +177,78 @@ def _plot(panel: Panel, span: Range1d, across: dict[str, ColumnDataSource], cros
         lines.append(drawn)
     visible.renderers = lines
     return plot
+
+
+# -- faults by hand
+
+
+MOST_BYTES = 16_384
+STATUS = {"bad": 400, "not allowed": 403, "conflict": 409}
+
+Json = Any
+Guard = Callable[[Callable[..., Response]], Callable[..., Response]]
+
+
+class ManualActions(Protocol):
+    """What the harness lets a user do. Methods raise ManualFaultRefused with a sentence for the user."""
+
+    def begin(self, asked: Mapping[str, Any]) -> str:
+        """Play a fault now; its name."""
+        ...
+
+    def end(self, fault: str) -> list[str]:
+        """Lift one fault, or drop it from the plan."""
+        ...
+
+    def end_all(self, *, place: str = "", plan: bool = False) -> list[str]:
+        """Lift all that is in force, at one place or everywhere; `plan`: drop what is planned as well."""
+        ...
+
+    def note(self, text: object) -> None:
+        """Write something down."""
+        ...
+
+
+def attach_manual_routes(pages: Blueprint, guarded: Guard, manual: ManualActions) -> None:
+    """Register POST `/fault`, `/heal` and `/note` below the blueprint; `guarded` asks for Locust's login."""
+
+    def route(name: str, act: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
+        def answer() -> Response:
+            if (refusal := _no_json()) is not None:
+                return refusal
+            try:
+                return make_response(jsonify({"ok": True, **act(_body())}), 200)
+            except ManualFaultRefused as error:
+                return refused(STATUS[error.why], str(error))
+
+        pages.add_url_rule(f"/{name}", endpoint=f"act_{name}", view_func=guarded(answer), methods=["POST"])
+
+    def heal(asked: Mapping[str, Any]) -> dict[str, Any]:
+        if unknown := sorted(set(asked) - {"fault", "place", "plan"}):
+            raise ManualFaultRefused("bad", f"{unknown[0]}: not known here, known are fault, place, plan")
+        fault, place, plan = asked.get("fault", ""), asked.get("place", ""), asked.get("plan", False)
+        if not isinstance(fault, str) or not isinstance(place, str) or not isinstance(plan, bool):
+            raise ManualFaultRefused("bad", "fault and place are names, plan is true or false")
+        return {"faults": manual.end(fault) if fault else manual.end_all(place=place, plan=plan)}
+
+    def note(asked: Mapping[str, Any]) -> dict[str, Any]:
+        manual.note(asked.get("text"))
+        return {}
+
+    route("fault", lambda asked: {"fault": manual.begin(asked)})
+    route("heal", heal)
+    route("note", note)
+
+
+def _no_json() -> Response | None:
+    """Forms of foreign pages cannot say JSON; the access guard has looked at everything else."""
+    return None if request.mimetype == "application/json" else refused(415, "only JSON is understood here")
+
+
+def _body() -> Mapping[str, Any]:
+    if (request.content_length or 0) > MOST_BYTES:
+        raise ManualFaultRefused("bad", f"found {request.content_length} bytes, allowed up to {MOST_BYTES}")
+    found: Json = request.get_json(silent=True)
+    if not isinstance(found, dict):
+        raise ManualFaultRefused("bad", "found no JSON object")
+    return found

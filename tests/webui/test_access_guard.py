@@ -17,7 +17,7 @@ from werkzeug.test import create_environ, run_wsgi_app
 from loadtests.model.profile.manual_fault import ManualFaultRefused
 from loadtests.webui.access_guard import FORM, HEADER, WEB_HOSTS, is_ours, own_names
 from loadtests.webui.access_guard import MOST_BYTES as MOST_BODY
-from loadtests.webui.manual_routes import MOST_BYTES
+from loadtests.webui.live_page import MOST_BYTES
 
 LOGIN = "/login"
 CUT = {"kind": "down", "link": "gateway-redis", "for_s": 5}
