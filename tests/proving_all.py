@@ -118,6 +118,7 @@ PROOFS: dict[str, Proof] = {
     "account": lambda: command(*TICKSTORM, "prove", "--full"),
     "faults": lambda: command(*TICKSTORM, "prove", "--faults"),
     "chaos": lambda: command(*TICKSTORM, "prove", "--chaos", "--moments", "20"),
+    "gate": lambda: command(*TICKSTORM, "prove", "--gate"),
     "tests": slow_tests,
     "shipped": shipped,
     "burners": burned,
