@@ -119,6 +119,7 @@ PROOFS: dict[str, Proof] = {
     "day": lambda: command(*TICKSTORM, "prove", "--only", "day"),
     "faults": lambda: command(*TICKSTORM, "prove", "--faults"),
     "chaos": lambda: command(*TICKSTORM, "prove", "--chaos", "--moments", "20"),
+    "gate": lambda: command(*TICKSTORM, "prove", "--gate"),
     "tests": slow_tests,
     "shipped": shipped,
     "burners": burned,

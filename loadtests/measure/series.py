@@ -395,6 +395,7 @@ def _verdict(
     week: Week, base: Baseline, measures: Sequence[MeasureResult], compared: int, asked: Asked, slower: float | None
 ) -> tuple[Verdict, list[str]]:
     reasons: list[str] = []
+    notes: list[str] = []  # beside what decided
     found: list[Verdict] = []
     for run in week.runs:
         if run.side == "a":
@@ -403,7 +404,7 @@ def _verdict(
             found.append(run.verdict)
             reasons.append(f"run {run.index + 1} is {run.verdict}: {'; '.join(run.checks[:3]) or 'see its report'}")
         elif not run.usable:
-            reasons.append(f"run {run.index + 1} cannot be used: {'; '.join(run.why_not[:2])}")
+            notes.append(f"run {run.index + 1} cannot be used: {'; '.join(run.why_not[:2])}")
     if len(week.usable) < asked.first:
         found.append(Verdict.UNKNOWN)
         reasons.append(f"{len(week.usable)} of {len(week.runs)} runs can be used, {asked.first} are needed")
@@ -433,8 +434,8 @@ def _verdict(
         found.append(Verdict.UNKNOWN)
         reasons.append(f"nothing was compared: {base.why_none}")
     if slower is not None:
-        reasons.append(f"this machine was {slower:.0%} slower than in the weeks before")
-    return (worst(found) if found else Verdict.PASS), reasons
+        notes.append(f"this machine was {slower:.0%} slower than in the weeks before")
+    return (worst(found) if found else Verdict.PASS), reasons + notes
 
 
 def _family(measures: Sequence[MeasureResult], asked: Asked) -> float:
