@@ -135,6 +135,9 @@ def _cause(results: Results) -> str:
         return "no reason is told"
     if first.check is None:
         return first.text
+    _, found, why = first.check.summary.partition(" allowed; ")
+    if found and first.check.measured is not None:
+        return f"{why}; {_measured(first.check)}"
     label = label_of(first.check.name)  # a condition is named by what should be, and its summary says what is
     return first.check.summary if label == first.check.name else f"{label}: {first.check.summary}"
 

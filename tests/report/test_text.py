@@ -194,6 +194,16 @@ def test_what_failed_is_answered_by_the_first_broken_limit_with_its_unit_and_fau
     assert answer(few) == "Not every limit held: 1 query failed (limit 0)."
 
 
+def test_a_measure_that_is_not_known_has_its_cause_first_and_its_unit() -> None:
+    short = msgspec.structs.replace(
+        check("growth_mb_per_h<=5 calm", Verdict.UNKNOWN, 66.781, 5.0),
+        summary="66.781, at most 5 allowed; too short for a slope: run longer",
+    )
+    results = asked("Is it?", Verdict.UNKNOWN, [short], reasons=[f"{short.name}: {short.summary}"])
+    measured = "memory growth of a process 66.8 MB/h (in calm phases, limit 5 MB/h)"
+    assert answer(results) == f"Not known: too short for a slope: run longer; {measured}."
+
+
 def test_what_is_unknown_is_answered_by_its_cause_and_the_consequences_are_folded() -> None:
     cause = check("every kind of user took part", Verdict.UNKNOWN, None, None)
     follows = [check(f"{name}<=0 calm", Verdict.UNKNOWN, None) for name in ("late", "foreign")]
