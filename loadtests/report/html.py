@@ -93,7 +93,9 @@ def render_html(results: Results) -> str:
     """`report.html` of a run: opens offline, asks for nothing; equal Results give equal bytes."""
     timeline = panels(results)
     matched = pair(results)
-    recoveries = {n: c for _, back, n in matched if back is not None and (c := recovery_chart(n, back)) is not None}
+    recoveries = {
+        n: c for _, back, n in matched if back is not None and (c := recovery_chart(n, back, len(matched))) is not None
+    }
     histograms = histogram_charts(results)
     growth = growth_chart(results)
     cpu, memory = results.harness.cpu_percent, results.harness.rss_mb

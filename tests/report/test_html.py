@@ -175,6 +175,21 @@ def test_who_did_not_come_back_is_beyond_the_limit_and_never_left_out(html: str)
     assert whole.plot.renderers[0].data_source.data["first_fresh"][-1] == 1  # type: ignore[attr-defined]
 
 
+def test_of_many_recoveries_each_shows_fewer_steps_and_ends_where_it_ended() -> None:
+    back = sample.sample().recovery[0]
+    values = [n / 100 for n in range(1, 201)]
+    consumers = msgspec.structs.replace(back.consumers, distribution={"first_fresh": values})
+    many = msgspec.structs.replace(back, consumers=consumers)
+    drawn = []
+    for of in (1, 200):
+        chart = recovery_chart(0, many, of)
+        assert chart is not None
+        drawn.append(chart.plot.renderers[0].data_source.data)  # type: ignore[attr-defined]
+    assert [len(data["t"]) for data in drawn] == [202, 42]
+    assert drawn[0]["t"][-2] == drawn[1]["t"][-2] == values[-1]
+    assert drawn[0]["first_fresh"][-1] == drawn[1]["first_fresh"][-1]
+
+
 def test_a_fault_shows_the_limits_that_judge_it_and_the_worst_of_all_verdicts(html: str) -> None:
     results = sample.sample()
     assert results.recovery[0].verdict is Verdict.PASS
