@@ -122,6 +122,8 @@ def answer(results: Results) -> str:
             said = [_broken(results, c) for c in broken[:1]] or results.reasons[:1]
             more = len(broken) - 1
             said += [f"{more} more limit{'s are' if more > 1 else ' is'} broken"] if more > 0 else []
+            passed = sum(c.verdict is Verdict.PASS for c in results.checks)
+            said += [f"the other {passed} checks passed"] if broken and passed + 1 == len(results.checks) > 2 else []
             return f"{'No' if yes_or_no else 'Not every limit held'}: {'; '.join(said)}."
         case Verdict.ABORTED:
             return f"Not known, for the run was cut short: {_cause(results)}."
@@ -147,6 +149,8 @@ def _held(results: Results) -> list[str]:
     said = [_served(results)]
     if results.faults:
         said.append(_overcome(results))
+        if lost := results.delivery.lost.charged:
+            said.append(f"lost to faults, as the limits allow: {plain(lost, 'count')}")
     elif timed := next((c for c in results.checks if measure_of(c.name).startswith("latency_")), None):
         said.append(_measured(timed))
     return said
