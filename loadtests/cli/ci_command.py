@@ -14,11 +14,12 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
+from loadtests.capture.store import DEFAULT
 from loadtests.cli.suite_command import GATE_RUNS, GATED, deadline_s
 from loadtests.harness.files import ROOT
 from loadtests.harness.profile_loading import load
 from loadtests.model.errors import BadInput
-from loadtests.model.profile.problems import nearest
+from loadtests.model.words import nearest
 
 JOBS = {
     "github": "job_github.yml",
@@ -29,7 +30,6 @@ JOBS = {
 """Where a job runs -> the text of its file."""
 BRANCH = "tickstorm-history"
 """In which the store lies on a CI server."""
-STORE = ".tickstorm/history"
 MAX_AGE = "10d"
 """Of the newest week: one that is late by a holiday is no alarm, one that never came is."""
 INSTALL_MIN = 20
@@ -62,7 +62,7 @@ def job(kind: str, names: Sequence[str], *, root: Path, programs: Path) -> str:
             "PROFILES": _cron_escaped(shlex.join(names), cron),
             "MINUTES": str(math.ceil(seconds / 60) + INSTALL_MIN),
             "BRANCH": BRANCH,
-            "STORE": STORE,
+            "STORE": DEFAULT,
             "MAX_AGE": MAX_AGE,
             "ROOT": _cron_escaped(shlex.quote(str(root)), cron),
             "BIN": str(programs),

@@ -82,6 +82,11 @@ out = _Lines(highlight=False, soft_wrap=True, theme=_THEME, _environ=_environmen
 err = _Lines(stderr=True, highlight=False, soft_wrap=True, theme=_THEME, _environ=_environment)
 
 
+def tell_line(sentence: str) -> None:
+    """One sentence beside the output, as it is."""
+    err.print(sentence, markup=False)
+
+
 def row(*cells: str) -> None:
     """A line for programs, with tabs between the cells, which Rich would make spaces."""
     out.file.write("\t".join(map(printable, cells)) + "\n")

@@ -144,12 +144,20 @@ def write_series(
 
             replace_file(folder / "index.html", series_page(series, f"../{trend}").encode())
             replace_file(folder.parent / trend, trend_page(trend_of(history)).encode())
-        if json_to and json_to != "-":
-            replace_file(Path(json_to), to_json(series))
     except OSError as error:
         raise BadInput(f"{error.filename or folder}: cannot be written: {error.strerror}") from None
+    give_json(series, json_to)
+
+
+def give_json(series: SeriesResult, json_to: str) -> None:
+    """series.json for a program: `-` is standard output, else a file; nowhere where it is empty. Raises BadInput."""
     if json_to == "-":
         sys.stdout.write(to_json(series).decode())
+    elif json_to:
+        try:
+            replace_file(Path(json_to), to_json(series))
+        except OSError as error:
+            raise BadInput(f"--json {json_to}: cannot be written: {error.strerror}") from None
 
 
 def show_series(series: SeriesResult, folder: str = "", *, json_to: str = "") -> None:
@@ -167,11 +175,8 @@ def gate(names: Sequence[str], store: StoreFiles, asked: Asked, *, html: bool, t
     found = series_of(history, series, asked, told)
     if to is not None:
         write_series(found, history, to, html=html, json_to=json_to)
-    elif json_to:
-        if json_to == "-":
-            sys.stdout.write(to_json(found).decode())
-        else:
-            replace_file(Path(json_to), to_json(found))
+    else:
+        give_json(found, json_to)
     show_series(found, str(to or ""), json_to=json_to)
     return found.verdict.exit_status
 
@@ -251,8 +256,7 @@ def show_week(store: StoreFiles, series: str, json_to: str) -> int:
     """One week, judged as it would be now; the store stays as it is."""
     history, told, found = _asked_for([series], store)
     shown = series_of(history, found, Asked(may_be_first=True), told)
-    if json_to == "-":
-        sys.stdout.write(to_json(shown).decode())
+    give_json(shown, json_to)
     show_series(shown, json_to=json_to)
     return 0
 
@@ -322,8 +326,9 @@ def import_runs(store: StoreFiles, runs: Sequence[str]) -> int:
     series = f"{datetime.now(UTC):%Y%m%d-%H%M%S}{IMPORTED}"
     rows = stored_rows(runs, series)
     name = next(row.profile for row in rows if isinstance(row, RunRow))
-    have = {row.run for row in store.read(name).rows if isinstance(row, RunRow)}
-    known = set(history_of(store.read(name).rows).lineages)
+    kept = store.read(name).rows
+    have = {row.run for row in kept if isinstance(row, RunRow)}
+    known = set(history_of(kept).lineages)
     fresh = [
         row
         for row in rows

@@ -7,23 +7,21 @@ import ctypes
 import json
 import os
 import re
-import secrets
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
 from loadtests.capture.preflight import refuse, refuse_few_descriptors
 from loadtests.cli.analyze_command import Told, analyze_run, tell
-from loadtests.cli.console import Progress, err
-from loadtests.harness.files import ROOT, profile_path, reports_folder
+from loadtests.cli.console import Progress, err, tell_line
+from loadtests.harness.files import ROOT, new_id, profile_path, reports_folder
 from loadtests.harness.live import STATUS_FD
 from loadtests.harness.locust_main import ruled
 from loadtests.harness.profile_loading import REPLAYS, load
@@ -78,7 +76,7 @@ def played(
     told: Told = "all",
 ) -> tuple[str, Ended]:
     """Run; its id, and how Locust ended. Raises BadInput before anything was started."""
-    note = _say_nothing if quiet else _note
+    note = _say_nothing if quiet else tell_line
     loaded = load(name, sets, seed)
     for key, value, source, relaxed in zip(
         loaded.effective.key, loaded.effective.value, loaded.effective.source, loaded.effective.relaxed, strict=True
@@ -92,7 +90,7 @@ def played(
     if web_port is not None and not _is_free(web_port):
         raise BadInput(f"--web-port {web_port}: in use; choose another")
     refuse_few_descriptors(loaded.profile, processes=max(workers, 1))
-    run = os.environ.get(RUN_ID) or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{loaded.profile.name}-{secrets.token_hex(2)}"
+    run = os.environ.get(RUN_ID) or new_id(loaded.profile.name)
     if not _PLAIN.fullmatch(run) or (reports_folder() / run).exists():
         raise BadInput(f'{RUN_ID}: found "{run}", allowed the name of a folder that is not there yet')
     hold = StackHold(stack_folder(), run) if loaded.profile.target.kind == "local" else None
@@ -114,18 +112,13 @@ def played(
     return run, ended
 
 
-def _note(sentence: str) -> None:
-    err.print(sentence, markup=False)
-
-
 def _say_nothing(sentence: str) -> None:
     """For who asked for quiet."""
 
 
 def cost(profile: Profile) -> str | None:
     """What a long run takes of time and disk; None of a short one."""
-    run = profile.run
-    minutes = round((run.warm_up_s + run.duration_s + run.drain_s) / 60)
+    minutes = round(profile.run.length_s / 60)
     if minutes < LONG_MIN:
         return None
     took = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
@@ -134,7 +127,7 @@ def cost(profile: Profile) -> str | None:
 
 def results_of(run: str, ended: Ended) -> Results | None:
     """What a run that was played came to, judged from its history where it was cut off; None where nothing can be."""
-    path = reports_folder() / run / "results.json"
+    path = _results(run)
     if not path.exists() and not ended.failed:
         with contextlib.suppress(BadInput, HarnessError, OSError):
             analyze_run(str(path.parent), (), out=None, quiet=True, html=False)
@@ -181,7 +174,30 @@ def _free_port() -> int:
         return port
 
 
-def before_child() -> Callable[[], None]:
+def start_child(
+    command: Sequence[str], environment: dict[str, str], hold: StackHold | None, said: IO[bytes] | None, *fds: int
+) -> subprocess.Popen[bytes]:
+    """Start a command of ours in a session of its own, so that the terminal's Ctrl-C reaches it once, through us.
+
+    It may use the stack that `hold` keeps, and inherits `fds`. What it says goes into `said`; None: where ours goes.
+    """
+    lent = []
+    if hold is not None:
+        lent, environment = [hold.fd], environment | {LENT: str(hold.fd)}
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=said,
+        stderr=None if said is None else subprocess.STDOUT,
+        pass_fds=[*fds, *lent],
+        start_new_session=True,
+        preexec_fn=_before_child(),
+    )
+
+
+def _before_child() -> Callable[[], None]:
     """For a child before it begins: it ends with us, and hears SIGINT also where we must ignore it."""
     libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
 
@@ -240,21 +256,8 @@ def _run_locust(command: list[str], asked: _Asked, note: Callable[[str], None]) 
         "TICKSTORM_STACK": str(stack_folder()),  # as they are here: Locust works in another folder
         "TICKSTORM_REPORTS": str(reports_folder().absolute()),
     }
-    lent = [] if hold is None else [hold.fd]
-    for fd in lent:
-        environment[LENT] = str(fd)
     with open(folder / "locust.log", "wb") as log:
-        child = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            pass_fds=[writer, *lent],
-            start_new_session=True,
-            preexec_fn=before_child(),
-        )
+        child = start_child(command, environment, hold, log, writer)
     os.close(writer)
     previous = {
         number: signal.signal(number, lambda n, _f: child.send_signal(n))

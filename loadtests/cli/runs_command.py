@@ -39,9 +39,8 @@ def list_profiles() -> None:
     table = Table("profile", "seconds", "clients", "faults", "question", box=None, pad_edge=False)
     for name in shipped_profiles():
         profile = load(name).profile
-        seconds = profile.run.warm_up_s + profile.run.duration_s + profile.run.drain_s
         clients = sum(c.count for c in profile.consumers)
-        table.add_row(name, f"{seconds:.0f}", f"{clients:,}", str(len(profile.faults)), profile.question)
+        table.add_row(name, f"{profile.run.length_s:.0f}", f"{clients:,}", str(len(profile.faults)), profile.question)
     out.print(table)
     next_step("tickstorm run NAME", "runs one; NAME may be the path of a file of yours")
 

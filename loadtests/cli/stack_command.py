@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from rich.table import Table
 
-from loadtests.cli.console import err, next_step, out
+from loadtests.cli.console import next_step, out, tell_line
 from loadtests.harness.files import journals
 from loadtests.harness.stack_lock import user_of
 from loadtests.inject.journal import Journal
@@ -72,7 +72,7 @@ def up(pairs: Sequence[str]) -> int:
     ports = _ports(pairs)
     stack = LocalStack.attach(stack_folder())
     if stack is None:
-        stack = LocalStack.up(stack_folder(), ports=ports or None, progress=lambda text: err.print(text, markup=False))
+        stack = LocalStack.up(stack_folder(), ports=ports or None, progress=tell_line)
     elif ports:
         raise BadInput(
             "the local stack is up already: ports can be chosen when it starts; `tickstorm stack down` first"

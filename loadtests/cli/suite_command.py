@@ -23,17 +23,19 @@ from types import FrameType
 
 import msgspec
 
-from loadtests.cli.console import err, out
-from loadtests.cli.run_command import RUN_ID, before_child, end_family
-from loadtests.harness.files import ROOT, journals, replace_file, report_of, reports_folder, shipped_profiles
+from loadtests.capture.store import VARIABLE, StoreFiles
+from loadtests.cli.console import err, out, tell_line
+from loadtests.cli.run_command import RUN_ID, end_family, start_child
+from loadtests.harness.files import journals, new_id, replace_file, report_of, reports_folder, shipped_profiles
 from loadtests.harness.profile_loading import load
-from loadtests.harness.stack_lock import LENT, StackHold
+from loadtests.harness.stack_lock import StackHold
 from loadtests.inject.startup_sweep import heal
 from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.labels import KNOWN, PENDING, STAGES, category_of
-from loadtests.model.profile.problems import nearest
 from loadtests.model.profile.profile import Profile
 from loadtests.model.results import Check, Results, Verdict, from_json, worst
+from loadtests.model.words import nearest
+from loadtests.report.junit import condition
 from loadtests.report.suite import (
     Played,
     Suite,
@@ -122,8 +124,7 @@ def choose(stages: Sequence[str], words: Sequence[str], *, everything: bool, pro
 
 def planned_s(profile: Profile) -> float:
     """From connecting to the end of the drain, at most."""
-    run = profile.run
-    return run.connect_s + run.warm_up_s + run.duration_s + run.drain_s
+    return profile.run.connect_s + profile.run.length_s
 
 
 def deadline_s(profile: Profile) -> float:
@@ -261,9 +262,7 @@ class Playing:
             if step.gate:
                 self.close()  # the weekly comparison starts a stack for each session
             elif step.local and self.stack is None:
-                self.stack = LocalStack.up(
-                    stack_folder(), progress=lambda text: err.print(text, markup=False), mine=True
-                )
+                self.stack = LocalStack.up(stack_folder(), progress=tell_line, mine=True)
             one = self._one(step)
             self.played.append(one)
             checks = f", {one.passed} of {len(one.checks)} checks" if one.checks else ""
@@ -287,7 +286,7 @@ class Playing:
                 self.hold = None
 
     def _one(self, step: Step) -> Played:
-        run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{step.name}-{secrets.token_hex(2)}"
+        run = new_id(step.name)
         argv = [*self.command, GATED if step.gate else "run", step.name, *([] if self.html else ["--no-html"])]
         log = self.folder / f"{step.name}.log"
         began = time.monotonic()
@@ -303,7 +302,7 @@ class Playing:
         if results is not None:
             verdict, reasons, checks = results.verdict, results.reasons, results.checks
         elif step.gate and status in _VERDICTS:
-            checks = [_gate_check(verdict, last or f"exit status {status}")]
+            checks = [condition("no worse than the weeks before", verdict, last or f"exit status {status}")]
         elif not why:
             why = f"ended without a verdict, exit status {status}: {last or 'it said nothing'}"
         if why:
@@ -324,28 +323,14 @@ class Playing:
 
     def _child(self, argv: Sequence[str], log: Path, run: str, deadline_s: float) -> tuple[int, str]:
         """Its exit status, and why it did not come to its end by itself."""
-        store = os.environ.get("TICKSTORM_STORE") or ".tickstorm/history"
         environment = os.environ | {
             RUN_ID: run,  # empty: it draws one for each of its runs
             "TICKSTORM_STACK": str(stack_folder().absolute()),  # as they are here: the child works in another folder
             "TICKSTORM_REPORTS": str(reports_folder().absolute()),
-            "TICKSTORM_STORE": str(Path(store).absolute()),
+            VARIABLE: str(StoreFiles.named(None).place.absolute()),
         }
-        lent = [] if self.hold is None else [self.hold.fd]
-        for fd in lent:
-            environment[LENT] = str(fd)
         with log.open("wb") as said:
-            child = subprocess.Popen(
-                argv,
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=None if self.verbose else said,
-                stderr=None if self.verbose else subprocess.STDOUT,
-                pass_fds=lent,
-                start_new_session=True,  # the terminal's Ctrl-C reaches it once, through us
-                preexec_fn=before_child(),
-            )
+            child = start_child(argv, environment, self.hold, None if self.verbose else said)
             why = ""
             try:
                 child.wait(deadline_s)
@@ -369,28 +354,17 @@ class Playing:
         try:
             services = self.stack.status().services
             for sentence in heal(services["toxiproxy"].address, journals(), self.stack.folder):
-                _note(sentence)
+                tell_line(sentence)
             if all(service.state == "ready" for service in self.stack.status().services.values()):
                 return
         except (HarnessError, OSError) as error:
-            _note(f"the stack cannot be mended: {error}")
-        _note("the stack is started anew")
+            tell_line(f"the stack cannot be mended: {error}")
+        tell_line("the stack is started anew")
         self.stack.down()
-        self.stack = LocalStack.up(stack_folder(), progress=_note, mine=True)
+        self.stack = LocalStack.up(stack_folder(), progress=tell_line, mine=True)
 
 
 _STOPPED = "stopped by Ctrl-C"
-
-
-def _note(text: str) -> None:
-    err.print(text, markup=False)
-
-
-def _gate_check(verdict: Verdict, said: str) -> Check:
-    return Check(
-        name="no worse than the weeks before", verdict=verdict, summary=said, limit=None, measured=None, phases=[],
-        evidence=[],
-    )  # fmt: skip
 
 
 def _results(run: str) -> Results | None:

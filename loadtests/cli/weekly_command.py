@@ -9,7 +9,6 @@ import contextlib
 import os
 import re
 import secrets
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,10 +22,10 @@ import psutil
 from loadtests.capture.machine import free_memory
 from loadtests.capture.speed import speed_print, strain_now, strain_since
 from loadtests.capture.store import StoreFiles
-from loadtests.cli.console import err, out
-from loadtests.cli.history_command import row_of, show_series, stored_rows, write_series
+from loadtests.cli.console import err, out, tell_line
+from loadtests.cli.history_command import give_json, row_of, show_series, stored_rows, write_series
 from loadtests.cli.run_command import Ended, played, results_of
-from loadtests.harness.files import find_run, replace_file, reports_folder
+from loadtests.harness.files import find_run, new_id, replace_file, reports_folder
 from loadtests.harness.profile_loading import load
 from loadtests.measure.gate import Rule
 from loadtests.measure.series import LEAST_RUNS, Asked, series_of
@@ -218,7 +217,7 @@ class PlayedSession:
         before = os.environ.get("TICKSTORM_STACK")
         with tempfile.TemporaryDirectory(prefix="tickstorm-weekly-") as folder:
             place = Path(folder) / "stack"
-            with LocalStack.up(place, progress=lambda text: err.print(text, markup=False), mine=True):
+            with LocalStack.up(place, progress=tell_line, mine=True):
                 os.environ["TICKSTORM_STACK"] = str(place)
                 try:
                     yield
@@ -264,7 +263,7 @@ class PlayedSession:
 def _one(job: WeeklyJob, options: WeeklyOptions, asked: Asked) -> Verdict:
     """The session of one profile, where this machine can be used at all."""
     profile = job.loaded.profile
-    name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-weekly-{profile.name}-{secrets.token_hex(2)}"
+    name = new_id(f"weekly-{profile.name}")
     if why := _not_calm(job.loaded):
         err.print(f"{job.name}: UNKNOWN, and no run was wasted: {why}", markup=False)
         return Verdict.UNKNOWN
@@ -386,7 +385,7 @@ def _not_calm(loaded: Loaded) -> str:
 def interleaved(name_a: str, name_b: str, pairs: int) -> tuple[SeriesResult, list[RunRow]]:
     """Play two profiles in turn, so many pairs, on one stack, and compare them; nothing enters a store."""
     a, b = load(name_a), load(name_b)
-    series = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-compare-{b.profile.name}-{secrets.token_hex(2)}"
+    series = new_id(f"compare-{b.profile.name}")
     session = PlayedSession(loaded=b, name=name_b, series=series, keep=lambda _rows: None)
     job = WeeklyJob(name=name_b, loaded=b, history=history_of(()), rows=(), told=(), against=a, against_name=name_a)
     with session.stack():
@@ -422,8 +421,6 @@ def finish(
     series: SeriesResult, sides: Sequence[tuple[str, Sequence[RunRow]]], *, html: bool, to: Path | None, json_to: str
 ) -> int:
     """Show, and write what was asked for."""
-    if json_to == "-":
-        sys.stdout.write(to_json(series).decode())
     if to is not None or html:
         folder = to or reports_folder() / f"compare-{series.series.id}"
         try:
@@ -437,8 +434,7 @@ def finish(
             raise BadInput(f"{folder}: cannot be written: {error.strerror}") from None
         page = folder / ("index.html" if html else "series.json")
         (err if json_to == "-" else out).print(f"page: {page}", markup=False)
-    if json_to and json_to != "-":
-        replace_file(Path(json_to), to_json(series))
+    give_json(series, json_to)
     for line in [*(TextLine(text=text) for text in _table(series)), *series_lines(series, "")[-1:]]:
         (err if json_to == "-" else out).print(line.text, style=line.style, markup=False)
     return series.verdict.exit_status

@@ -5,7 +5,6 @@ Imports nothing heavy: the shell asks here whenever somebody presses Tab.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import secrets
@@ -18,6 +17,7 @@ import msgspec
 
 from loadtests.model.errors import BadInput
 from loadtests.model.live import PastRun
+from loadtests.model.words import nearest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -76,6 +76,11 @@ MOST_BYTES = 50_000_000
 RUN_ID = re.compile(r"(?P<at>\d{8}-\d{6})-(?P<profile>.+)-[0-9a-f]{4}")
 
 
+def new_id(what: str, at: datetime | None = None) -> str:
+    """The id of something that begins now, or at a time in UTC; of a run, `what` is its profile's name."""
+    return f"{at or datetime.now(UTC):%Y%m%d-%H%M%S}-{what}-{secrets.token_hex(2)}"
+
+
 def _holds_a_run(folder: Path | str) -> bool:
     return os.path.isfile(os.path.join(folder, "profile.toml")) or os.path.isdir(os.path.join(folder, "history"))
 
@@ -130,8 +135,7 @@ def find_run(named: str) -> Path:
 
 def did_you_mean(named: str, known: Collection[str], near: str = "") -> str:
     """The end of a sentence that says what is not there, with the name that is nearest, if one is near."""
-    near = near or next(iter(difflib.get_close_matches(named, known, n=1)), "")
-    return f'; did you mean "{near}"?' if near else "."
+    return (f'; did you mean "{near}"?' if near else nearest(named, known)) or "."
 
 
 class _Run(msgspec.Struct, frozen=True):

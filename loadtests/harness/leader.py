@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from loadtests import extensions
 from loadtests.capture.clock import ClockServer, clock_identity
 from loadtests.drive.run_context import RunContext
 from loadtests.harness import worker
-from loadtests.harness.files import replace_file, reports_folder
+from loadtests.harness.files import new_id, replace_file, reports_folder
 from loadtests.harness.live import StatusLine
 from loadtests.harness.locust_overrides import of_the_rate, of_the_users, told_to_locust
 from loadtests.harness.participant import Participant
@@ -256,7 +255,7 @@ class Leader:
         profile = loaded.profile
         self._environment.process_exit_code = 3
         started = datetime.now(UTC)
-        run_id = self._run_id or f"{started:%Y%m%d-%H%M%S}-{profile.name}-{secrets.token_hex(2)}"
+        run_id = self._run_id or new_id(profile.name, started)
         self._run_id = None
         folder = reports_folder() / run_id
         self._take_hold(profile, run_id)

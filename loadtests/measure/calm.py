@@ -36,6 +36,7 @@ from loadtests.measure.history_tables import (
     READ,
     Bools,
     ClientHistograms,
+    ClientSums,
     HistoryTables,
     Ints,
     ProcessFacts,
@@ -50,7 +51,6 @@ from loadtests.model.codec import Frame, Torn
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
 from loadtests.model.profile.profile import Profile
 from loadtests.model.records import ClientLatency, Consumed, Published, PublishTimes, Record
-from loadtests.tally.client_latency import COARSE
 from loadtests.tally.histogram import BUCKETS
 
 History = Callable[[], Iterable[tuple[str, Frame | Torn]]]
@@ -98,7 +98,7 @@ def _only(history: Iterable[tuple[str, Frame | Torn]], process: str) -> Iterator
 
 
 def _planned_slices(profile: Profile) -> int:
-    return round((profile.run.warm_up_s + profile.run.duration_s + profile.run.drain_s) * NS_PER_S) // SLICE_NS
+    return round(profile.run.length_s * NS_PER_S) // SLICE_NS
 
 
 def _last_slice(facts: HistoryTables) -> int:
@@ -291,28 +291,20 @@ class _Clients:
 
     def __init__(self, first: int) -> None:
         self.first = self.last = first
-        self._row: dict[int, int] = {}
-        self._counts = np.zeros((0, COARSE), dtype=np.int64)
+        self._sums = ClientSums()
 
     def add(self, record: ClientLatency) -> None:
         self.last = max(self.last, record.last_slice)
-        who = ints(record.consumer).tolist()
-        rows = np.array([self._row.setdefault(c, len(self._row)) for c in who], dtype=np.int64)
-        if len(self._row) > len(self._counts):
-            more = np.zeros((2 * len(self._row) - len(self._counts), COARSE), dtype=np.int64)
-            self._counts = np.concatenate((self._counts, more))
-        at = np.repeat(rows, ints(record.buckets)) * COARSE + ints(record.bucket)
-        np.add.at(self._counts.reshape(-1), at, ints(record.count))
+        self._sums.add(ClientHistograms.of(record))
 
     def record(self) -> ClientHistograms:
-        order = sorted(self._row.items())
-        counts = self._counts[[row for _, row in order]]
+        consumers, counts = self._sums.sums()
         of, bucket = np.nonzero(counts)
         return ClientHistograms(
             self.first,
             self.last,
-            np.array([consumer for consumer, _ in order], dtype=np.int64),
-            np.bincount(of, minlength=len(order)),
+            consumers,
+            np.bincount(of, minlength=len(consumers)),
             bucket.astype(np.uint8),
             counts[of, bucket],
         )

@@ -174,7 +174,7 @@ _BUCKETED = frozenset({"own_lag", "blocked", "latency", "service", "read_delay",
 def longest_ns(profile: Profile) -> int:
     """No time of a run of this profile lies further from its origin."""
     run = profile.run
-    return round((run.connect_s + run.warm_up_s + run.duration_s + run.drain_s + MARGIN_S) * NS_PER_S)
+    return round((run.connect_s + run.length_s + MARGIN_S) * NS_PER_S)
 
 
 def bounds(longest: int) -> Bounds:

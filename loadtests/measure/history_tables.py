@@ -14,6 +14,7 @@ import numpy.typing as npt
 from loadtests.model import records as r
 from loadtests.model.codec import COLUMN_BYTES, Frame, Torn
 from loadtests.model.ids import NS_PER_S
+from loadtests.tally.client_latency import COARSE
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -134,36 +135,30 @@ class Columns:
 
     def pieces(self) -> Iterator[Ints]:
         """Arrays of shape (columns, rows), one after the other."""
+        self._settle(least=1)
         for columns in zip(*self._behind, strict=True):
             yield np.array([low + values.astype(np.int64) for low, values in columns])
-        self._hold()
-        if self._waiting:
-            yield np.array([np.concatenate(held).astype(np.int64) for held in self._held])
 
     def between(self, index: int, first: int, last: int) -> Ints:
         """Rows of which one column is from a number to before another, of shape (columns, rows)."""
+        self._settle(least=1)
         found = [np.zeros((len(self._parts), 0), dtype=np.int64)]
         for columns in zip(*self._behind, strict=True):
             low, values = columns[index]
             if low < last and low + int(values.max()) >= first:
                 found.append(np.array([least + held.astype(np.int64) for least, held in columns]))
-        self._hold()
-        if self._waiting:
-            found.append(np.array([np.concatenate(held).astype(np.int64) for held in self._held]))
         rows = np.concatenate(found, 1)
         return rows[:, (rows[index] >= first) & (rows[index] < last)]
 
     def column(self, index: int) -> Ints:
         """One column of all rows."""
+        self._settle(least=1)
         found = np.empty(len(self), dtype=np.int64)
         at = 0
         for low, values in self._behind[index]:
             found[at : at + len(values)] = values
             found[at : at + len(values)] += low
             at += len(values)
-        self._hold()
-        if self._waiting:
-            found[at:] = np.concatenate(self._held[index])
         return found
 
     def joined(self) -> list[npt.NDArray[Any]]:
@@ -296,6 +291,32 @@ class ClientHistograms(NamedTuple):
             ints(record.buckets),
             *(_as_it_came(column) for column in (record.bucket, record.count)),
         )
+
+
+class ClientSums:
+    """Histograms of single consumers, added up over records."""
+
+    __slots__ = ("_counts", "_row")
+
+    def __init__(self) -> None:
+        self._row: dict[int, int] = {}  # by consumer
+        self._counts = np.zeros((0, COARSE), dtype=np.int64)
+
+    def add(self, one: ClientHistograms) -> None:
+        """Add what one record tells of each of its consumers."""
+        who = one.consumer.tolist()
+        rows = np.array([self._row.setdefault(c, len(self._row)) for c in who], dtype=np.int64)
+        if len(self._row) > len(self._counts):
+            more = np.zeros((2 * len(self._row) - len(self._counts), COARSE), dtype=np.int64)
+            self._counts = np.concatenate((self._counts, more))
+        at = np.repeat(rows, one.buckets) * COARSE + one.bucket
+        np.add.at(self._counts.reshape(-1), at, one.counts.astype(np.int64))
+
+    def sums(self) -> tuple[Ints, Ints]:
+        """Consumers in ascending order, and their histograms, of shape (consumers, COARSE)."""
+        order = sorted(self._row.items())
+        consumers = np.array([consumer for consumer, _ in order], dtype=np.int64)
+        return consumers, self._counts[[row for _, row in order]]
 
 
 class ProcessFacts:

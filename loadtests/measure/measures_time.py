@@ -19,12 +19,12 @@ from loadtests.measure.deliveries import (
     spread_of,
 )
 from loadtests.measure.fault_windows import never_in_force
-from loadtests.measure.history_tables import KERNEL, READ, Bools, Ints
+from loadtests.measure.history_tables import KERNEL, READ, Bools, ClientSums, Ints
 from loadtests.measure.phases import chosen
 from loadtests.measure.selectors import Figure, came_rows, groups_of
 from loadtests.model.profile.tables import Threshold
 from loadtests.model.results import RecoveryResult, Spread, Verdict
-from loadtests.tally.client_latency import COARSE, coarse_bounds_ms
+from loadtests.tally.client_latency import coarse_bounds_ms
 
 CONTRADICTED = "by the read clock of all reads, which the sampled ones contradict"
 
@@ -113,25 +113,19 @@ class Slowest:
 
 def slowest(analysis: Analysis, groups: list[int], wanted: set[int] | None) -> Slowest:
     """Of some consumer groups, in stretches that lie in the wanted phases as a whole and in which we kept up."""
-    held = np.zeros((0, COARSE), dtype=np.int64)  # by consumer
-    seen: set[int] = set()
+    sums = ClientSums()
     captured = False
     bad = analysis.scopes.behind | analysis.scopes.trouble | analysis.scopes.slow_read
     for number, (_, process) in enumerate(analysis.facts.each()):
         for record in process.client_latency:
             captured = True
-            if not _usable(analysis, bad[number], record.first_slice, record.last_slice, wanted):
-                continue
-            seen.update(record.consumer.tolist())
-            more = max(seen, default=-1) + 1 - len(held)
-            if more > 0:
-                held = np.concatenate((held, np.zeros((more, COARSE), dtype=np.int64)))
-            consumer = np.repeat(record.consumer.astype(np.int64), record.buckets)
-            np.add.at(held.reshape(-1), consumer * COARSE + record.bucket, record.counts.astype(np.int64))
+            if _usable(analysis, bad[number], record.first_slice, record.last_slice, wanted):
+                sums.add(record)
+    consumers, counts = sums.sums()
     # When a slow reader of ours read a message says nothing but how slowly it reads.
     mine = {
-        c: held[c]
-        for c in seen
+        c: dense
+        for c, dense in zip(consumers.tolist(), counts, strict=True)
         for group, spec in [analysis.contract.consumer_group(c)]
         if group in groups and spec.read_bytes_per_s is None
     }

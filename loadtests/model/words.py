@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
 from typing import Any, Final
 
 SAID: Final = 200
@@ -29,3 +31,9 @@ def of(data: Any) -> str:
             if told:
                 return of(told)
     return plain(str(data)) if data not in (None, "", {}, []) else ""
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """A suggestion, empty where nothing is near."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f'; did you mean "{near[0]}"?' if near else ""

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from loadtests.model.measures import AT_LEAST, MEASURES
 from loadtests.model.results import ConsumerSpread, Delivery, FaultLimit, RecoveryResult
+from loadtests.model.words import printable
 
 UNKNOWN = "–"
 WHY_UNKNOWN = "the data cannot carry this number"
@@ -381,3 +382,11 @@ def _with_unit(value: Number, unit: str) -> str:
 def unbroken(text: str) -> str:
     """The text with each number and its unit on one line."""
     return re.sub(r"(?<=\d) (?=(?:s|ms|µs|MB|%|/s|MB/h|min|h)\b|%)", "\u00a0", text)
+
+
+def markdown_cell(text: str) -> str:
+    """A text of others as one cell of a Markdown table: printable, on one line, and no markup."""
+    kept = printable(text.replace("\n", " ")).replace("\\", "\\\\")
+    for sign in "|<>[]`*_":
+        kept = kept.replace(sign, f"\\{sign}")
+    return kept

@@ -82,14 +82,13 @@ def document(top: ElementTree.Element) -> str:
 
 def of_the_run(verdict: Verdict, reasons: Sequence[str]) -> Check:
     """The run's own verdict, where no check carries it: a run cut short must not look green."""
+    return condition("verdict", verdict, "; ".join(reasons) or f"the run is {verdict.value}", reasons)
+
+
+def condition(name: str, verdict: Verdict, summary: str, evidence: Sequence[str] = ()) -> Check:
+    """A check that measures nothing: something holds or does not."""
     return Check(
-        name="verdict",
-        verdict=verdict,
-        summary="; ".join(reasons) or f"the run is {verdict.value}",
-        limit=None,
-        measured=None,
-        phases=[],
-        evidence=list(reasons),
+        name=name, verdict=verdict, summary=summary, limit=None, measured=None, phases=[], evidence=list(evidence)
     )
 
 

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 from bokeh.models import ColumnDataSource, CustomJSHover, DataRange1d, HoverTool, Line, Model, Range1d, Scatter, VArea
 from bokeh.plotting import figure
 
-from loadtests.model.results import Check, Results, Verdict
+from loadtests.model.results import Results, Verdict
 from loadtests.model.series import MeasureResult, SeriesResult, Trend, TrendMeasure
 from loadtests.report.drawing import (
     Key,
@@ -22,9 +22,9 @@ from loadtests.report.drawing import (
     put,
     tick_numbers,
 )
-from loadtests.report.formats import plain
+from loadtests.report.formats import markdown_cell, plain
 from loadtests.report.html import environment
-from loadtests.report.junit import add_case, document, suite_element
+from loadtests.report.junit import add_case, condition, document, suite_element
 from loadtests.report.text import Style, TextLine
 from loadtests.report.timeline import DrawnPanel
 
@@ -93,9 +93,9 @@ def markdown(series: SeriesResult, trend: str = "") -> str:
     info = series.series
     mark_of = {Verdict.PASS: "✅", Verdict.FAIL: "❌", Verdict.UNKNOWN: "⚠️", Verdict.ABORTED: "⏹️"}
     rows = [
-        f"## {mark_of[series.verdict]} {series.verdict.value}: {_cell(info.profile)}",
+        f"## {mark_of[series.verdict]} {series.verdict.value}: {markdown_cell(info.profile)}",
         "",
-        _cell(answer(series)),
+        markdown_cell(answer(series)),
         "",
     ]
     if series.measures:
@@ -104,24 +104,19 @@ def markdown(series: SeriesResult, trend: str = "") -> str:
             "|---|---|---|---|---|",
         ]
         rows += [
-            f"| {_cell(m.name)} | {mark_of[m.verdict]} {m.verdict.value} | {figure_text(m.value, m.unit)} "
-            f"| {ratio_text(m)} | {_cell(m.sentence)} |"
+            f"| {markdown_cell(m.name)} | {mark_of[m.verdict]} {m.verdict.value} | {figure_text(m.value, m.unit)} "
+            f"| {ratio_text(m)} | {markdown_cell(m.sentence)} |"
             for m in series.measures
         ]
         rows.append("")
-    rows += [f"- {_cell(reason)}" for reason in series.reasons]
-    rows += [f"- drift: {_cell(text)}" for text in drift_lines(series)]
-    rows += [f"- store: {_cell(text)}" for text in series.told]
-    rows += ["", f"{len(series.runs)} runs, target {_cell(info.target_version) or 'without a version'}, `{info.id}`"]
+    rows += [f"- {markdown_cell(reason)}" for reason in series.reasons]
+    rows += [f"- drift: {markdown_cell(text)}" for text in drift_lines(series)]
+    rows += [f"- store: {markdown_cell(text)}" for text in series.told]
+    rows += [
+        "",
+        f"{len(series.runs)} runs, target {markdown_cell(info.target_version) or 'without a version'}, `{info.id}`",
+    ]
     return "\n".join([*rows, ""])
-
-
-def _cell(text: str) -> str:
-    """Text of others is no markup."""
-    kept = text.replace("\\", "\\\\").replace("\n", " ")
-    for sign in "|<>[]`*_":
-        kept = kept.replace(sign, f"\\{sign}")
-    return kept
 
 
 def series_junit(series: SeriesResult) -> str:
@@ -138,8 +133,7 @@ def series_junit(series: SeriesResult) -> str:
     properties = {"series": info.id, "lineage": info.lineage, "target_version": info.target_version}
     suite = suite_element(top, 0, f"weekly {info.profile}", info.started_at, properties)
     for name, verdict, text in cases:
-        check = Check(name=name, verdict=verdict, summary=text, limit=None, measured=None, phases=[], evidence=[])
-        add_case(suite, f"weekly.{info.profile}", check)
+        add_case(suite, f"weekly.{info.profile}", condition(name, verdict, text))
     ElementTree.SubElement(suite, "system-out").text = "\n".join(drift_lines(series))
     ElementTree.SubElement(suite, "system-err").text = "\n".join(series.told)
     return document(top)

@@ -13,11 +13,10 @@ from xml.etree import ElementTree
 import msgspec
 
 from loadtests.model.results import Check, Verdict, worst
-from loadtests.model.words import printable
 from loadtests.report.drawing import package_text
-from loadtests.report.formats import bound, plain, unit_of
+from loadtests.report.formats import bound, markdown_cell, plain, unit_of
 from loadtests.report.html import environment
-from loadtests.report.junit import add_case, document, of_the_run, suite_element
+from loadtests.report.junit import add_case, condition, document, of_the_run, suite_element
 
 SCHEMA = "tickstorm-suite-1"
 SLOWEST = 10
@@ -105,7 +104,7 @@ def render_junit(suite: Suite) -> str:
         for one in own:
             _cases(element, one)
         if name in suite.pending:
-            add_case(element, name, _condition("a profile for it", Verdict.UNKNOWN, _missing(suite.pending[name])))
+            add_case(element, name, condition("a profile for it", Verdict.UNKNOWN, _missing(suite.pending[name])))
         element.set("time", f"{sum(one.took_s or 0.0 for one in own):.3f}")
         verdicts = [one.verdict for one in own if one.took_s is not None]
         element[0][1].set("value", worst(verdicts).value)
@@ -123,15 +122,11 @@ def _cases(element: ElementTree.Element, one: Played) -> None:
         ElementTree.SubElement(case, "skipped", {"message": one.why})
         return
     ended = Verdict.UNKNOWN if one.why else Verdict.PASS
-    add_case(element, one.profile, _condition("played to its end", ended, one.why), one.took_s)
+    add_case(element, one.profile, condition("played to its end", ended, one.why), one.took_s)
     for check in one.checks:
         add_case(element, one.profile, check)
     if not one.why and all(check.verdict is not one.verdict for check in one.checks):
         add_case(element, one.profile, of_the_run(one.verdict, one.reasons))
-
-
-def _condition(name: str, verdict: Verdict, summary: str) -> Check:
-    return Check(name=name, verdict=verdict, summary=summary, limit=None, measured=None, phases=[], evidence=[])
 
 
 def _missing(what: str) -> str:
@@ -171,7 +166,7 @@ def summary_markdown(suite: Suite) -> str:
     ]
     for one in suite.played:
         took = "-" if one.took_s is None else f"{one.took_s:.0f}"
-        why = printable(one.why or "; ".join(one.reasons[:2])).replace("|", "\\|").replace("<", "&lt;")
+        why = markdown_cell(one.why or "; ".join(one.reasons[:2]))
         verdict = "not played" if one.took_s is None else one.verdict.value
         rows.append(f"| {one.profile} | {verdict} | {one.passed} of {len(one.checks)} | {took} | {why} |")
     rows += [f"| {word} | pending | 0 of 0 | - | {_missing(what)} |" for word, what in suite.pending.items()]

@@ -39,6 +39,11 @@ def test_gate_judges_a_stored_series(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert json.loads((tmp_path / "out" / "series.json").read_text())["verdict"] == "FAIL"
     with pytest.raises(BadInput, match="no such series"):
         command.gate(["w77"], store, asked, html=False, to=None, json_to="")
+    there = tmp_path / "verdict.json"
+    assert command.gate([series_name(9)], store, asked, html=False, to=None, json_to=str(there)) == 1
+    assert json.loads(there.read_text())["verdict"] == "FAIL"
+    with pytest.raises(BadInput, match=r"none/verdict\.json: cannot be written"):
+        command.gate([series_name(9)], store, asked, html=False, to=None, json_to=str(tmp_path / "none" / there.name))
 
 
 def test_list_and_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,7 +76,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-un
         results = msgspec.structs.replace(golden, verdict=verdict, checks=[check], reasons=[f"because {verdict}"])
         (tmp_path / f"{verdict}.json").write_bytes(to_json(results))
     monkeypatch.setenv("TICKSTORM_REPORTS", str(tmp_path / "reports"))
-    monkeypatch.setattr(suite_command, "ROOT", tmp_path)
+    monkeypatch.setattr("loadtests.cli.run_command.ROOT", tmp_path)
     monkeypatch.setattr("loadtests.cli.run_command.END_S", 0.3)
 
     def played(*steps: Step, pending: Mapping[str, str] = {}, fail_fast: bool = False):  # type: ignore[no-untyped-def]

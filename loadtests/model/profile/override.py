@@ -16,7 +16,8 @@ from typing import Any
 from loadtests.model.address import written
 from loadtests.model.logins import DB_PASSWORD
 from loadtests.model.profile.describe import PROFILE, FieldKind, Loc, default_at, found_words, path_of
-from loadtests.model.profile.problems import nearest, unknown_key
+from loadtests.model.profile.problems import unknown_key
+from loadtests.model.words import nearest
 
 PREFIX = "TICKSTORM_SET_"
 ADDRESSES: tuple[tuple[str, str, str, int], ...] = (

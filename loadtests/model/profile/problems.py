@@ -7,9 +7,8 @@ meet a second set of problems after the first.  What they say of places that are
 from __future__ import annotations
 
 import copy
-import difflib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from loadtests.model.profile import rules
 from loadtests.model.profile.describe import PROFILE, FieldKind, Loc, found_words, kind_at, path_of
 from loadtests.model.profile.faults import OF_KIND, Fault
 from loadtests.model.profile.tables import Tables
+from loadtests.model.words import nearest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,12 +117,6 @@ def unknown_key(key: str, table: FieldKind | None) -> str:
     """Words for a key that a table does not have."""
     known = () if table is None else table.known
     return f"found an unknown key, allowed one of {', '.join(known)}{nearest(key, known)}"
-
-
-def nearest(name: str, known: Collection[str]) -> str:
-    """A suggestion, empty where nothing is near."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f'; did you mean "{near[0]}"?' if near else ""
 
 
 # -- the rules between the tables of a profile that is refused anyway

@@ -181,10 +181,8 @@ def history_mb(profile: Tables) -> float:
         rows += group.count * min(most, _mean_per_s(group.shape) or most)
     clients = sum(group.count for group in profile.consumers)
     faults = sum(1 if fault.repeat is None else fault.repeat.times for fault in profile.faults)
-    run = profile.run
     a_second = BYTES_PER_SAMPLE / profile.sampling.every_s + rows * BYTES_PER_ROW + clients * BYTES_PER_CLIENT_S
-    seconds = run.warm_up_s + run.duration_s + run.drain_s
-    return (a_second * seconds + faults * clients * BYTES_PER_CLIENT_AND_FAULT) / 1e6
+    return (a_second * profile.run.length_s + faults * clients * BYTES_PER_CLIENT_AND_FAULT) / 1e6
 
 
 def _mean_per_s(shape: Shape) -> float:

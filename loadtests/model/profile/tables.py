@@ -128,6 +128,11 @@ class Run(Table):
     spread: Literal["even", "apart"] = "even"  # over workers; apart: one has no consumers, the others nothing else
     settle_ms: Annotated[int, Field(ge=0, le=250)] = 250  # at either end of a subscription: undecided unless seen
 
+    @property
+    def length_s(self) -> float:
+        """From T0 to the end of the drain."""
+        return self.warm_up_s + self.duration_s + self.drain_s
+
 
 class Identity(Table):
     """Where a message carries its identity in the payload."""
