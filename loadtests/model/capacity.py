@@ -1,5 +1,6 @@
-"""What was asked of a capacity session, and what does it say?  The contract of its `series.json`; pages and the terminal
-show only what is in here.
+"""What was asked of a capacity session, and what does it say?  The contract of its `series.json`.
+
+Pages and the terminal show only what is in here.
 
 A session raises one *axis* (messages per second, clients, gateways) level by level.  A **level** is a stretch of a run
 at one factor of the profile's own load: it settles, holds, and a gap follows that ends when the backlog has drained.
@@ -8,9 +9,14 @@ One play of a level is a **trial**; only its hold is judged.  Numbers that the d
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Literal
 
 import msgspec
+
+from loadtests.model.profile.rules import QUANTILES
+from loadtests.model.profile.tables import Tables
+from loadtests.model.profile.threshold_rules import limits
 
 Judged = Literal["GOOD", "BAD", "UNUSABLE"]
 """GOOD: every limit held. BAD: one did not, and not by our doing. UNUSABLE: it says nothing of the target."""
@@ -179,3 +185,33 @@ class Capacity(_Part, frozen=True, kw_only=True):
     usl: Scaling | None = None
     ended: str = "decided"  # decided, budget, aborted
     spent_s: float | None = None
+
+
+def asked_of(profile: Tables) -> Asked:
+    """What a profile asks of its search, whose budget is the plan; of its stages, where it does not search."""
+    table = profile.capacity
+    names = {limit.threshold.measure for limit in limits(profile, faults=False)} & set(QUANTILES)
+    asked = Asked(
+        budget_s=profile.run.duration_s,
+        latency_share=min((round(1 - QUANTILES[name], 6) for name in names), default=0.05),
+    )
+    if table is None:
+        return asked
+    return msgspec.structs.replace(
+        asked,
+        start=table.start,
+        to=table.to,
+        tolerance=table.tolerance_percent / 100,
+        settle_s=table.settle_s,
+        hold_s=whole_periods(profile, table.hold_s),
+        long_s=whole_periods(profile, table.long_s),
+        limits=list(table.limits),
+        under=table.under or "",
+        plan=table.plan,
+    )
+
+
+def whole_periods(profile: Tables, hold_s: float) -> float:
+    """A hold that holds whole periods of every shape: a level without its burst is another load."""
+    longest = max((group.shape.period_s or 0.0 for group in profile.publishers), default=0.0)
+    return ceil(hold_s / longest - 1e-9) * longest if longest else hold_s
