@@ -1,5 +1,5 @@
-"""What was asked of a capacity session, and what does it say?  The contract of its `series.json`; pages and the terminal
-show only what is in here.
+"""What was asked of a capacity session, and what does it say?  The contract of its `series.json`; pages and the
+terminal show only what is in here.
 
 A session raises one *axis* (messages per second, clients, gateways) level by level.  A **level** is a stretch of a run
 at one factor of the profile's own load: it settles, holds, and a gap follows that ends when the backlog has drained.
@@ -143,8 +143,9 @@ class Scaling(_Part, frozen=True, kw_only=True):
     sigma: Span
     kappa: Span
     told: list[Told]
-    peak: Told | None
+    peak: Told | None  # here `low` and `high` are of N
     why_not: list[str]  # what is not told, and why
+    curve: list[Told] = []  # to be drawn, to twice the greatest N
 
 
 class UnderFault(_Part, frozen=True, kw_only=True):
