@@ -149,8 +149,9 @@ class Scaling(_Part, frozen=True, kw_only=True):
     sigma: Span
     kappa: Span
     told: list[Told]
-    peak: Told | None
+    peak: Told | None  # here `low` and `high` are of N
     why_not: list[str]  # what is not told, and why
+    curve: list[Told] = []  # to be drawn, to twice the greatest N
 
 
 class UnderFault(_Part, frozen=True, kw_only=True):
