@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 
 from loadtests.model.capacity import Judged, asked_of
 from loadtests.model.ids import NS_PER_S, SLICE_NS
-from loadtests.model.profile.rules import QUANTILES
+from loadtests.model.profile.fault_times import UNDER_CALM_S
+from loadtests.model.profile.rules import QUANTILES, offered_per_s
 from loadtests.model.profile.tables import Threshold
 from loadtests.model.profile.threshold_rules import limits
 from loadtests.model.records import Consumed, HarnessSecond, Level, Published, PublishTimes
 from loadtests.plan.levels import GAP_FACTOR
+from loadtests.plan.schedule import of_level
 from loadtests.plan.search import Search, Step
 from loadtests.tally.histogram import Histogram
 
@@ -40,8 +42,8 @@ KIND_WORDS = {"settle-in": "warming up", "search": "searching", "long": "long ho
 class LiveLevel:
     """What is known by now of the level that is played; folded in the writer's thread, under the fold's lock."""
 
-    def __init__(self, level: Level) -> None:
-        self._hold_ns, self._to_ns = level.hold_ns, level.to_ns
+    def __init__(self, hold_ns: int, to_ns: int) -> None:
+        self._hold_ns, self._to_ns = hold_ns, to_ns
         self.owed = self.delivered = self.published = self.not_offered = 0
         self.latency: defaultdict[int, Histogram] = defaultdict(Histogram)  # by group, as `Consumed` has it
         self.own_lag = Histogram()
@@ -82,6 +84,7 @@ class LevelPlayer:
             if {"calm", "all"} & set(t.phases) and (asked is None or not asked.limits or t.measure in asked.limits)
         ]
         self._calm: float | None = None  # unseen in a gap, when nothing is left of the level before it
+        self._per_s = offered_per_s(run.profile)
         self.words = ""  # where the search is, for people
 
     def tell_stages(self, from_ns: int) -> None:
@@ -101,7 +104,7 @@ class LevelPlayer:
                 return "aborted"
             verdict, why = self._judged()
             run.note(
-                f"level {index + 1}: {KIND_WORDS.get(step.kind, step.kind)} at {step.factor:.4g} x the profile's load: "
+                f"level {index + 1}: {KIND_WORDS.get(step.kind, step.kind)} at {step.factor * self._per_s:,.0f}/s: "
                 f"{verdict}{f', {why}' if why else ''}"
             )
             search.add(verdict, why)
@@ -113,25 +116,31 @@ class LevelPlayer:
         return search.ended
 
     def _words(self, index: int, step: Step, search: Search, spent_s: float) -> str:
-        low, high = search.bracket
-        held = "nothing held yet" if low is None else f"held {low:.4g} x"
-        left_s = search.left_s(spent_s)
-        return (
-            f"level {index + 1}, {KIND_WORDS.get(step.kind, step.kind)} at {step.factor:.4g} x: {held}"
-            f"{'' if high is None else f', not {high:.4g} x'}; about {max(round(left_s / 60), 1)} min left"
-        )
+        """Level, load, what is known so far, and how long it will take: a line of progress."""
+        low, high = (None if factor is None else factor * self._per_s for factor in search.bracket)
+        known = "nothing held yet" if low is None else f"held {low:,.0f}/s"
+        known += "" if high is None else f", not {high:,.0f}/s"
+        minutes = max(round(search.left_s(spent_s) / 60), 1)
+        kind = KIND_WORDS.get(step.kind, step.kind)
+        return f"level {index + 1}, {kind} at {step.factor * self._per_s:,.0f}/s: {known}; about {minutes} min left"
 
     def _tell(self, index: int, step: Step, from_ns: int) -> Level:
-        run = self._run
+        run, table = self._run, self._profile.capacity
         from_ns += -from_ns % SLICE_NS
-        hold_ns = from_ns + round(step.settle_s * NS_PER_S)
+        held_ns = from_ns + round(step.settle_s * NS_PER_S)
+        hold_ns, to_ns = held_ns, held_ns + round(step.hold_s * NS_PER_S)
+        if table is not None and table.under is not None and run.faults is not None:
+            # What it costs to come back is the level's too; live figures look at what is after that.
+            hold_ns = from_ns + round(table.settle_s * NS_PER_S)
+            at_ns = hold_ns + round(UNDER_CALM_S * NS_PER_S)
+            run.faults.schedule([of_level(self._profile, table.under, index + 1, at_ns)])
         level = Level(
-            index=index, kind=step.kind, factor=step.factor, from_ns=from_ns, hold_ns=hold_ns,
-            to_ns=hold_ns + round(step.hold_s * NS_PER_S), why=step.why,
+            index=index, kind=step.kind, factor=step.factor, from_ns=from_ns, hold_ns=hold_ns, to_ns=to_ns,
+            why=step.why,
         )  # fmt: skip
-        run.fold.open_level(LiveLevel(level))
+        run.fold.open_level(LiveLevel(held_ns, to_ns))
         run.emit(level)
-        told = {"index": index, "factor": step.factor, "from_ns": level.from_ns, "to_ns": level.to_ns}
+        told = {"index": index, "factor": step.factor, "from_ns": from_ns, "to_ns": to_ns}
         run.participants.order("level", told)
         return level
 

@@ -180,7 +180,7 @@ class ActiveRun:
         self.participants.order("t0", {"t0_ns": self.t0_ns})
         warm_ns = self.t0_ns + round(self.profile.run.warm_up_s * NS_PER_S)
         self._levels.tell_stages(warm_ns)
-        if self.faults is not None and not self.searches:
+        if self.faults is not None and not self.profile.searches:
             planned = planned_faults(self.profile, self.t0_ns)
             self.fault_chain = FaultChain(self.profile, self.fold, planned, self.config.consumers)
             self.faults.schedule(planned)
@@ -189,7 +189,7 @@ class ActiveRun:
         self.mark("warm-up", at_ns=self.t0_ns)  # a hub that wakes late moves no T0: participants began at theirs
         if self.wait_to(warm_ns):
             self.mark("baseline")
-            if self.searches:
+            if self.profile.searches:
                 self._search_ended = self._levels.search()
             else:
                 self.wait_to(plan_end_ns(self.profile, self.t0_ns))
@@ -236,11 +236,6 @@ class ActiveRun:
         while not self._stop.is_set() and (left := at_ns - self.clock.now_ns()) > 0:
             self._stop.wait(min(left / NS_PER_S, 1.0))
         return not self._stop.is_set()
-
-    @property
-    def searches(self) -> bool:
-        """The load goes by levels that the run itself chooses."""
-        return self.profile.capacity is not None and self.profile.capacity.search
 
     def _flush_forever(self) -> None:
         while not self.done.is_set():

@@ -71,6 +71,9 @@ def _all(results: Results) -> Iterator[tuple[str, Value]]:
     unseen = [value for value in results.timeline.series.get("unseen", []) if value is not None]
     yield "unseen_max", _one(max(unseen, default=None), "count", error=1.0)
     yield "received_per_s", _one(results.delivery.received_per_s, "per_s", better="more")
+    if (found := results.capacity) is not None and found.confidence == "held" and found.low is not None:
+        width = None if found.high is None else (found.high - found.low) / 2
+        yield "capacity", _one(found.low, "per_s", error=width, better="more")
 
 
 def _one(value: float | None, unit: str, *, error: float | None = None, better: Better = "less") -> Value:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import compress, groupby
+from typing import get_args
 
 import numpy as np
 
@@ -58,27 +59,47 @@ def levels_of(analysis: Analysis) -> list[Level]:
 
 
 def in_hold(analysis: Analysis, level: Level) -> Analysis:
-    """The same run, in which only the hold of a level is calm, and what is not disturbed in it."""
+    """The same run, in which only the hold of a level is calm, but for what faults disturb; with its own faults alone."""
     times = replace(analysis.times, warm_ns=level.hold_ns, plan_end_ns=level.to_ns)
     phases = Phases(
         times, analysis.windows, low=analysis.low, high=analysis.high, late_slices=analysis.phases.late_slices
     )
     covered = coverage(analysis.scopes, analysis.offering, analysis.subs, phases.calm_slices())
-    return replace(analysis, times=times, phases=phases, coverage=covered)
+    mine = [level.hold_ns <= (fault.begin_ns or -1) < level.to_ns for fault in analysis.fault_windows]
+    names = {fault.name for fault, inside in zip(analysis.fault_windows, mine, strict=True) if inside}
+    return replace(
+        analysis,
+        times=times,
+        phases=phases,
+        coverage=covered,
+        fault_windows=[*compress(analysis.fault_windows, mine)],
+        outcomes=[*compress(analysis.outcomes, mine)],
+        felt=[*compress(analysis.felt, mine)],
+        not_back=[*compress(analysis.not_back, mine)],
+        recovery=[one for one in analysis.recovery if one.fault in names],
+    )
 
 
 def bounding(analysis: Analysis) -> list[Limit]:
-    """The limits that hold for every level: the calm ones of the profile, or those that its search names."""
+    """The limits that hold for every level: those that a hold can judge, or those of them that the search names.
+
+    Where levels carry a fault, those of faults and of the way back as well.
+    """
     table = analysis.profile.capacity
     chosen = set(table.limits) if table is not None else set()
-    return [
-        Limit(limit.threshold.model_copy(update={"phases": ["calm"]}), limit.default)
-        for limit in limits(analysis.profile, faults=False)
-        if {"calm", "all"} & set(limit.threshold.phases)
-        and limit.threshold.measure not in OF_THE_RUN
-        and "faults" not in MEASURES[limit.threshold.measure].needs
-        and (not chosen or limit.threshold.measure in chosen)
-    ]
+    under = table is not None and table.under is not None
+    found = []
+    for threshold, default in limits(analysis.profile, faults=under):
+        row = MEASURES[threshold.measure]
+        if threshold.measure in OF_THE_RUN or (chosen and threshold.measure not in chosen):
+            continue
+        if "faults" in row.needs and not under:
+            continue
+        phases = ["calm", "fault", "recovery"] if "all" in threshold.phases else threshold.phases
+        phases = [phase for phase in phases if phase == "calm" or under]
+        if phases or "faults" in row.needs:
+            found.append(Limit(threshold.model_copy(update={"phases": phases or ["calm"]}), default))
+    return found
 
 
 def played(analysis: Analysis) -> list[Played]:
@@ -171,8 +192,8 @@ def _trial(view: Analysis, level: Level, bounds: Sequence[Limit], unseen: Ints) 
 
 
 def _kind(level: Level) -> Kind:
-    kinds: dict[str, Kind] = {k: k for k in ("settle-in", "search", "long", "control")}  # type: ignore[misc]
-    return kinds.get(level.kind, "planned")
+    known: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
+    return known.get(level.kind, "planned")
 
 
 def _judged(view: Analysis, bounds: Sequence[Limit], *, grows: bool, line: Floats) -> tuple[Judged, list[str]]:

@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from loadtests.model.profile.fault_times import under_s
 from loadtests.model.profile.rules import QUANTILES
 from loadtests.model.profile.tables import Tables
 from loadtests.model.profile.threshold_rules import limits
@@ -203,7 +204,7 @@ def asked_of(profile: Tables) -> Asked:
         start=table.start,
         to=table.to,
         tolerance=table.tolerance_percent / 100,
-        settle_s=table.settle_s,
+        settle_s=table.settle_s + under_s(profile),
         hold_s=whole_periods(profile, table.hold_s),
         long_s=whole_periods(profile, table.long_s),
         limits=list(table.limits),

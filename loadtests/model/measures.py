@@ -100,7 +100,7 @@ DEFAULT_LIMITS: Mapping[str, float] = {name: row.limit for name, row in MEASURES
 GATEABLE = (
     "first_fresh_p50_s", "first_fresh_p95_s", "recovery_s", "outage_s", "latency_p50_ms", "latency_p95_ms",
     "latency_p99_ms", "cpu_s_per_million", "growth_mb", "query_p95_ms", "query_mean_ms", "unseen_max",
-    "received_per_s",
+    "received_per_s", "capacity",
 )  # fmt: skip
 """Figures that are kept of every run, and that a profile may have compared from week to week: `[gate] measures`."""
 MOST_GATED = 8

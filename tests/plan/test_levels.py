@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,9 +55,9 @@ def test_parts_of_the_plan_are_the_whole(edges: list[int], number: int) -> None:
     pacing = levelled(SHAPES[number], FIRST, SECOND)
     edges = sorted({0, 12 * S, *edges})
     whole = pacing.between(0, 12 * S)
-    parts = [pacing.between(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [pacing.between(a, b) for a, b in pairwise(edges)]
     assert [due for part in parts for due in part] == whole == sorted(whole)
-    assert [pacing.count(a, b) for a, b in zip(edges, edges[1:], strict=False)] == [len(part) for part in parts]
+    assert [pacing.count(a, b) for a, b in pairwise(edges)] == [len(part) for part in parts]
     for at in edges:
         later = [due for due in whole if due >= at]
         if later:

@@ -105,8 +105,8 @@ def _thin_holds(profile: Tables) -> Iterator[str]:
             if per_s * factor * hold_s < needed:
                 allowed = f"from {ceil(needed / (per_s * factor)):,}" if per_s else "none: nobody follows"
                 yield (
-                    f"{path}: found {hold_s:g}, allowed {allowed}: {measure} needs {needed:,} deliveries in a hold, and "
-                    f"the level offers {per_s * factor:,.0f} a second"
+                    f"{path}: found {hold_s:g}, allowed {allowed}: {measure} needs {needed:,} deliveries in a hold, "
+                    f"and the level offers {per_s * factor:,.0f} a second"
                 )
 
 

@@ -373,8 +373,7 @@ class Tables(Table):
     def _no_links_without_proxies(cls, raw: Any) -> Any:
         """Families of an external target that names no Toxiproxy lead over no link that we know."""
         target = raw.get("target") if isinstance(raw, dict) else None
-        known = not isinstance(target, dict) or target.get("toxiproxy") or target.get("proxies")
-        if known or target.get("kind") != "external" or "redis" not in target:
+        if not isinstance(target, dict) or target.get("kind") != "external" or target.get("toxiproxy"):
             return raw
         families = raw.get("families")
         if not isinstance(families, list):
@@ -382,9 +381,14 @@ class Tables(Table):
         return {**raw, "families": [{"path": []} | one if isinstance(one, dict) else one for one in families]}
 
     @property
+    def searches(self) -> bool:
+        """The load goes by levels that the run itself chooses."""
+        return self.capacity is not None and self.capacity.search
+
+    @property
     def by_levels(self) -> bool:
         """The load goes by levels, planned or searched for."""
-        return bool(self.levels) or (self.capacity is not None and self.capacity.search)
+        return bool(self.levels) or self.searches
 
 
 def generated_symbols(count: int) -> list[str]:
