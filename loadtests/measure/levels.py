@@ -59,7 +59,7 @@ def levels_of(analysis: Analysis) -> list[Level]:
 
 
 def in_hold(analysis: Analysis, level: Level) -> Analysis:
-    """The same run, in which only the hold of a level is calm, but for what faults disturb; with its own faults alone."""
+    """The same run, in which only the hold of a level is calm, but for what faults disturb: its own, and no other."""
     times = replace(analysis.times, warm_ns=level.hold_ns, plan_end_ns=level.to_ns)
     phases = Phases(
         times, analysis.windows, low=analysis.low, high=analysis.high, late_slices=analysis.phases.late_slices

@@ -64,7 +64,7 @@ def _levels(profile: Tables) -> Iterator[str]:
         names = [fault.name for fault in profile.faults]
         if table.under is not None and table.under not in names:
             yield f'capacity.under: found "{table.under}", allowed {one_of(names)}'
-        limited = [limit.threshold.measure for limit in limits(profile, faults=False)]
+        limited = [limit.threshold.measure for limit in limits(profile, faults=table.under is not None)]
         for index, name in enumerate(table.limits):
             if name not in limited:
                 yield f'capacity.limits[{index}]: found "{name}", allowed {one_of(dict.fromkeys(limited))}'
