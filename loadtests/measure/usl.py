@@ -186,8 +186,8 @@ def _peak(best: Array, many: Array, kappa: Span, largest: float) -> tuple[Told |
     turns = many[:, 2] > 0
     drawn = np.full(len(many), np.inf)
     drawn[turns] = np.sqrt(np.maximum(1 - many[turns, 1], 0) / many[turns, 2])
-    at = math.sqrt(max(1 - float(best[1]), 0) / float(best[2]))
-    low, high = (float(v) for v in np.percentile(drawn, [_LOW, _HIGH]))
     if drawn.max() > REACH * largest:  # by its 90 % interval alone it was told in 2 % of cases from N < peak / 2
         return None, [f"{none[0]}; there is one beyond it, but where cannot be told"]
+    at = math.sqrt(max(1 - float(best[1]), 0) / float(best[2]))
+    low, high = (float(v) for v in np.percentile(drawn, [_LOW, _HIGH]))
     return Told(n=at, x=float(_law(max(at, 1.0), best)), low=low, high=high), []

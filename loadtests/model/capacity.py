@@ -82,6 +82,25 @@ class Asked(_Part, frozen=True, kw_only=True):
     price: float | None = None  # of one gateway, an hour
 
 
+class Level(_Part, frozen=True, kw_only=True):
+    """All trials of one factor together, without the settle-in; means over the holds, latencies their medians."""
+
+    factor: float
+    load: float  # in the axis's unit
+    verdict: Judged | None  # by majority, a long hold above all; None: undecided
+    good: int
+    bad: int
+    unusable: int
+    broke: list[str]
+    held_s: float | None  # the longest hold that was good, of those that confirm
+    clients: int
+    gateways: int
+    offered_per_s: float
+    delivered_per_s: float
+    latency_ms: dict[str, float | None]
+    resources: dict[str, float]
+
+
 class Span(_Part, frozen=True, kw_only=True):
     """A value with its interval."""
 
@@ -155,6 +174,15 @@ class Scaling(_Part, frozen=True, kw_only=True):
     curve: list[Told] = []  # to be drawn, to twice the greatest N
 
 
+class AtLoad(_Part, frozen=True, kw_only=True):
+    """What to expect at a load inside the measured range: between good levels, never beyond them."""
+
+    load: float
+    what: str  # plan, advised
+    latency_ms: dict[str, float | None]
+    resources: dict[str, float | None]
+
+
 class UnderFault(_Part, frozen=True, kw_only=True):
     """The same limit while a fault acts."""
 
@@ -185,8 +213,11 @@ class Capacity(_Part, frozen=True, kw_only=True):
     advised_because: str = ""
     under: UnderFault | None = None
     usl: Scaling | None = None
-    ended: str = "decided"  # decided, budget, aborted
+    ended: str = "decided"  # decided, range, lowest, generator, unheld, budget, aborted
     spent_s: float | None = None
+    levels: list[Level] = []  # by factor
+    at_loads: list[AtLoad] = []
+    verdict: str = "UNKNOWN"  # what the exit status says
 
 
 def asked_of(profile: Tables) -> Asked:

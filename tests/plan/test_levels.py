@@ -12,7 +12,7 @@ from loadtests.drive.publish.slot import Cursor
 from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.profile.profile import Profile
-from loadtests.model.profile.tables import Capacity, Run, Sampling
+from loadtests.model.profile.tables import CapacitySearch, Run, Sampling
 from loadtests.model.profile.workload import Consumers, Family, Publishers, Shape
 from loadtests.plan.levels import GAP_FACTOR, Levelled, Stretch, Stretches, scaled
 from loadtests.plan.pacing import Pacer, pacer
@@ -92,7 +92,7 @@ def searching(rate: float) -> Profile:
         ],
         consumers=[Consumers(name="all", count=1)],
         sampling=Sampling(),
-        capacity=Capacity(search=True),
+        capacity=CapacitySearch(search=True),
         levels=[],
     )
 

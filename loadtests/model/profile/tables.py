@@ -312,7 +312,7 @@ class Gate(Table):
 Factor = Annotated[float, Field(ge=0.001, le=100_000)]
 
 
-class Capacity(Table):
+class CapacitySearch(Table):
     """How `tickstorm capacity` looks for the highest load at which every limit holds."""
 
     search: bool = False  # the run is a search: its load goes by levels, and its faults are not played
@@ -327,14 +327,14 @@ class Capacity(Table):
     plan: Positive | None = None  # deliveries per second that are planned for, to tell the headroom
 
     @model_validator(mode="after")
-    def _climbs(self) -> Capacity:
+    def _climbs(self) -> CapacitySearch:
         problems = [f"to: found {self.to:g}, allowed above start, {self.start:g}"] if self.to <= self.start else []
         problems += [f'limits: found "{name}" twice, allowed each once' for name in twice(self.limits)]
         refuse(problems)
         return self
 
 
-class Level(Table):
+class Stage(Table):
     """A stage written by hand: the publishers' shapes at a factor, one after another from the warm-up's end on."""
 
     factor: Factor
@@ -365,8 +365,8 @@ class Tables(Table):
     aborts: list[Abort] = []
     thresholds: Annotated[list[Threshold], Field(min_length=1)]
     gate: Gate | None = None
-    capacity: Capacity | None = None
-    levels: Annotated[list[Level], Field(max_length=200)] = []
+    capacity: CapacitySearch | None = None
+    levels: Annotated[list[Stage], Field(max_length=200)] = []
 
     @model_validator(mode="before")
     @classmethod
