@@ -11,13 +11,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
 import msgspec
 
-from loadtests.cli.analyze_command import analyze_run
+from loadtests.cli.analyze_command import analyze_run, profile_of
 from loadtests.cli.console import err, out, tell_line
 from loadtests.cli.history_command import give_json
 from loadtests.cli.run_command import played, results_of
@@ -28,6 +28,7 @@ from loadtests.measure.capacity import conclude, exit_status
 from loadtests.measure.usl import fit, parse_points
 from loadtests.model.capacity import Asked, Capacity, Trial, asked_of
 from loadtests.model.errors import BadInput, HarnessError
+from loadtests.model.profile.fault_times import named, recovery_limit_s
 from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.reading import Loaded
 from loadtests.model.results import Results, Verdict, from_json
@@ -88,13 +89,12 @@ class CapacityOptions:
         if problems:
             raise BadInput(problems)
         given: dict[str, object] = {
-            "search": "true", "start": self.start, "to": self.to, "tolerance_percent": self.tolerance,
-            "settle_s": self.settle, "hold_s": self.hold, "long_s": self.long, "plan": self.planned(),
-            "under": f'"{self.under}"' if self.under else None,
-            "limits": str([part.strip() for part in self.limits.split(",") if part.strip()]) if self.limits else None,
+            "start": self.start, "to": self.to, "tolerance_percent": self.tolerance, "settle_s": self.settle,
+            "hold_s": self.hold, "long_s": self.long, "plan": self.planned(), "under": self.under or None,
+            "limits": [part.strip() for part in self.limits.split(",") if part.strip()] or None,
         }  # fmt: skip
-        found = [f"capacity.{key}={value}" for key, value in given.items() if value is not None]
-        return [f"run.duration_s={budget_s:g}", *found, *self.sets]
+        found = [f"capacity.{key}={_toml(value)}" for key, value in given.items() if value is not None]
+        return [f"run.duration_s={budget_s:g}", "capacity.search=true", *found, *self.sets]
 
     def planned(self) -> float | None:
         """The load that is planned for, in the axis's unit."""
@@ -117,23 +117,61 @@ AXES = {"rate": "deliveries/s", "clients": "clients"}
 """What can be raised, and in which unit the answer is."""
 
 
+def _toml(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else f"{value}"
+
+
+def _table(profile: Profile, **changes: object) -> str:
+    """The whole table of the search as one setting; None leaves a key out."""
+    assert profile.capacity is not None
+    values = profile.capacity.model_dump() | changes
+    return f"capacity={{{', '.join(f'{key} = {_toml(v)}' for key, v in values.items() if v is not None)}}}"
+
+
 def capacity(name: str, options: CapacityOptions) -> int:
     """Search and tell; the exit status. Raises BadInput before anything was started."""
     settings = options.settings()
     loaded = load(name, settings, options.seed)
+    table, budget_s = loaded.profile.capacity, loaded.profile.run.duration_s
+    assert table is not None
+    if table.under is not None and options.axis != "rate":
+        raise BadInput(f'--under: found "{table.under}" with --axis {options.axis}, allowed with --axis rate')
     series = new_id(f"{KIND}-{loaded.profile.name}")
-    asked = options.told(asked_of(loaded.profile))
+    asked = options.told(msgspec.structs.replace(asked_of(loaded.profile), settle_s=table.settle_s, under=""))
     began = time.monotonic()
+    faulted: Capacity | None = None
     if options.axis == "rate":
-        run, results = _run(name, settings, options)
-        runs, found = [(run, results)], results.capacity if results is not None else None
-        trials, ended = (found.trials, found.ended) if found is not None else ([], "aborted")
-        asked = msgspec.structs.replace(asked, budget_s=loaded.profile.run.duration_s)
+        run, found = _searched(name, [*settings, _table(loaded.profile, under=None)], options)
+        runs, trials, ended = [run], found.trials if found else [], found.ended if found else "aborted"
+        held = max((one.factor for one in trials if one.verdict == "GOOD"), default=None)
+        if table.under is not None and held is not None and ended != "aborted":
+            left_s = budget_s - (time.monotonic() - began)
+            tell_line(f"under {table.under}: the same search again, {left_s / 60:.0f} min of the budget are left")
+            start = max(table.start, held / 4)
+            again_ = [*settings, _table(loaded.profile, start=start, to=held * 1.1), f"run.duration_s={left_s:.0f}"]
+            run, faulted = _searched(name, again_, options)
+            runs.append(run)
     else:
         runs, trials, ended = _by_clients(name, loaded, asked, options)
-    told = conclude(trials, asked, ended=ended, spent_s=round(time.monotonic() - began, 1))
+    spent_s = round(time.monotonic() - began, 1)
+    told = conclude(trials, asked, ended=ended, spent_s=spent_s, faulted=faulted, **_outage(loaded.profile))
     folder = options.out or reports_folder() / series
-    return _tell(_series(series, loaded, runs, told, options), told, folder, options)
+    return _tell(_series(series, loaded, runs, told), told, folder, options)
+
+
+def _outage(profile: Profile) -> dict[str, float]:
+    """How long the fault lasts that levels carry, and within what time the target must be back."""
+    fault = named(profile, profile.capacity.under) if profile.capacity is not None else None
+    return {} if fault is None else {"outage_s": fault.for_s, "recovery_s": recovery_limit_s(profile, fault)}
+
+
+def _searched(
+    name: str, settings: Sequence[str], options: CapacityOptions
+) -> tuple[tuple[str, Results | None], Capacity | None]:
+    run, results = _run(name, settings, options)
+    return (run, results), results.capacity if results is not None else None
 
 
 def _run(name: str, settings: Sequence[str], options: CapacityOptions) -> tuple[str, Results | None]:
@@ -161,9 +199,7 @@ def _by_clients(
         mine = results.capacity.trials if results is not None and results.capacity is not None else []
         if not mine:
             return runs, trials, "aborted"
-        trial = msgspec.structs.replace(
-            mine[0], kind=step.kind, factor=step.factor, index=len(trials), offered_per_s=mine[0].offered_per_s
-        )
+        trial = msgspec.structs.replace(mine[0], kind=step.kind, factor=step.factor, index=len(trials))
         trials.append(trial)
         tell_line(f"  {trial.verdict}{f': {trial.broke[0]}' if trial.broke else ''}")
         search.add(trial.verdict, trial.broke[0] if trial.broke else "")
@@ -173,9 +209,7 @@ def _by_clients(
 def _stage(profile: Profile, step: Step, options: CapacityOptions) -> list[str]:
     counts = [f"consumers.{group.name}.count={ceil(group.count * step.factor)}" for group in profile.consumers]
     stage = f"levels=[{{factor=1.0, settle_s={step.settle_s:g}, hold_s={step.hold_s:g}}}]"
-    length = f"run.duration_s={step.settle_s + step.hold_s + 1:g}"
-    kept = [s for s in options.settings() if not s.startswith(("run.duration_s=", "capacity.search="))]
-    return [*kept, *counts, stage, length, "capacity.search=false"]
+    return [*options.sets, *counts, stage, f"run.duration_s={step.settle_s + step.hold_s + 1:g}"]
 
 
 # -- what is told
@@ -186,7 +220,6 @@ def _series(
     loaded: Loaded,
     runs: Sequence[tuple[str, Results | None]],
     told: Capacity,
-    options: CapacityOptions,
 ) -> SeriesResult:
     first = next((results for _, results in runs if results is not None), None)
     verdict = _VERDICTS[exit_status(told)]
@@ -254,39 +287,39 @@ def again(name: str, options: CapacityOptions) -> int:
         raise BadInput(f"{source / 'series.json'}: cannot be read: {error}") from None
     if stored.capacity is None:
         raise BadInput(f"{name}: found a series of kind {stored.series.kind}, allowed one of `tickstorm capacity`")
-    trials: list[Trial] = []
-    runs: list[tuple[str, Results | None]] = []
-    series = new_id(f"{KIND}-{stored.series.profile}")
-    folder = options.out or reports_folder() / series
-    for number, one in enumerate(stored.runs):
-        place = folder / one.run
-        analyze_run(one.run, list(options.sets), out=place, quiet=True, html=False)
-        results = from_json((place / "results.json").read_bytes())
-        runs.append((one.run, results))
-        mine = results.capacity.trials if results.capacity is not None else []
-        if len(stored.runs) > 1 and mine:
-            before = stored.capacity.trials[number]
-            mine = [msgspec.structs.replace(mine[0], kind=before.kind, factor=before.factor, index=before.index)]
-        trials += mine
+    folder = options.out or reports_folder() / new_id(f"{KIND}-{stored.series.profile}")
+    found: list[Capacity] = []
+    for one in stored.runs:
+        analyze_run(one.run, list(options.sets), out=folder / one.run, quiet=True, html=False)
+        results = from_json((folder / one.run / "results.json").read_bytes())
+        found += [results.capacity] if results.capacity is not None else []
+    if len(found) < len(stored.runs):
+        raise BadInput(f"{name}: {len(stored.runs) - len(found)} of its runs have no level that ended")
     asked = stored.capacity.asked
+    if asked.axis == "rate":
+        trials = found[0].trials
+    else:  # a run for each level
+        trials = [
+            msgspec.structs.replace(one.trials[0], kind=was.kind, factor=was.factor, index=was.index)
+            for one, was in zip(found, stored.capacity.trials, strict=True)
+        ]
+    profile = profile_of(find_run(stored.runs[-1].run), [])
     told = conclude(
         trials,
-        msgspec.structs.replace(
-            asked,
-            plan=options.planned() or asked.plan,
-            growth=options.growth or asked.growth,
-        ),
+        msgspec.structs.replace(asked, plan=options.planned() or asked.plan, growth=options.growth or asked.growth),
         ended=stored.capacity.ended,
         spent_s=stored.capacity.spent_s,
+        faulted=found[1] if asked.axis == "rate" and len(found) > 1 else None,
+        **_outage(profile),
     )
     judged = msgspec.structs.replace(
         stored,
-        series=msgspec.structs.replace(stored.series, id=series),
+        series=msgspec.structs.replace(stored.series, id=folder.name),
         verdict=_VERDICTS[exit_status(told)],
         reasons=[f"{source.name}, judged again", told.sentence, *told.found.reasons],
         capacity=told,
     )
-    return _tell(judged, told, folder, replace(options, html=options.html))
+    return _tell(judged, told, folder, options)
 
 
 def _folder(name: str) -> Path:
