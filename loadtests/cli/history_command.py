@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
+
 from loadtests.capture.speed import machine_facts
-from loadtests.capture.store import StoreFiles
+from loadtests.capture.store import SUFFIX, StoreFiles
 from loadtests.cli.analyze_command import profile_text
 from loadtests.cli.console import err, out
 from loadtests.harness.files import find_run, replace_file, report_of, reports_folder
@@ -46,6 +48,11 @@ from loadtests.model.store import (
 from loadtests.report.series import figure_text, markdown, series_junit, series_lines
 
 PUSHES = 5
+SOON = timedelta(minutes=5)
+"""Clocks of two machines may differ by this; what starts later has a wrong date."""
+ATTRIBUTES = "*.jsonl merge=union\n"
+"""Of the branch that keeps a store: two jobs that append to one file lose no line."""
+THESE = "these runs"
 IMPORTED = "-import"
 """So end the names of series that nobody judged when they were kept."""
 SUMMARY = "GITHUB_STEP_SUMMARY"
@@ -386,6 +393,8 @@ def push(place: Path) -> int:
     """Commit what is in a checked-out branch and push it, over what others pushed meanwhile; 3 where that fails."""
     if not (place / ".git").exists():
         raise BadInput(f"{place}: found no git checkout, allowed one of the branch that keeps the store")
+    if any(place.rglob(f"*{SUFFIX}")):
+        _merge_by_line(place / ".gitattributes")
     _git(place, "add", "--all")
     if _git(place, "diff", "--cached", "--quiet").returncode:
         done = _git(place, "commit", "--quiet", "--message", f"Weeks up to {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
@@ -399,12 +408,22 @@ def push(place: Path) -> int:
             out.print("the store is pushed", markup=False)
             return 0
         said = done.stderr.strip()
-        pulled = _git(place, "pull", "--quiet", "--rebase", "origin", _branch(place))
+        # the first one to push .gitattributes may be somebody else
+        pulled = _git(place, "-c", "merge.default=union", "pull", "--quiet", "--rebase", "origin", _branch(place))
         if pulled.returncode:
             _git(place, "rebase", "--abort")
             said = pulled.stderr.strip() or said
     err.print(f"the store could not be pushed in {PUSHES} tries: {said}", markup=False)
     return Verdict.UNKNOWN.exit_status
+
+
+def _merge_by_line(path: Path) -> None:
+    try:
+        said = path.read_text(encoding="utf-8") if path.exists() else ""
+        if ATTRIBUTES not in said:
+            replace_file(path, f"{said}{ATTRIBUTES}".encode())
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def _branch(place: Path) -> str:

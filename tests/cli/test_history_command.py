@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,10 @@ def stored(tmp_path: Path, weeks: int = 10, change: Any = lambda _: {}) -> Store
     store = StoreFiles(tmp_path / "store")
     store.append("planted", rows_of(weeks, lambda week: {"at": RECENT} | dict(change(week))))
     return store
+
+
+def decision(week: int, verdict: Verdict = Verdict.PASS) -> DecisionRow:
+    return DecisionRow(series=series_name(week), at=datetime.now(UTC).isoformat(), verdict=verdict)
 
 
 def test_gate_judges_a_stored_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,6 +165,7 @@ def test_push_goes_over_what_another_pushed_meanwhile(tmp_path: Path) -> None:
         StoreFiles(clone / "history").append(f"planted{index}", rows_of(1))
         assert command.push(clone) == 0
     assert git(origin, "ls-tree", "-r", "--name-only", "weeks").split() == [
+        ".gitattributes",
         "history/planted0.jsonl",
         "history/planted1.jsonl",
     ]
@@ -169,6 +175,48 @@ def test_push_goes_over_what_another_pushed_meanwhile(tmp_path: Path) -> None:
     assert command.push(clones[0]) == 3
     with pytest.raises(BadInput):
         command.push(tmp_path)
+
+
+def push_without_attributes(clone: Path) -> int:
+    """As an older version did."""
+    git(clone, "add", "--all")
+    git(clone, "-c", "user.name=me", "-c", "user.email=me@localhost", "commit", "-q", "-m", "weeks")
+    git(clone, "push", "-q", "origin", "HEAD")
+    return 0
+
+
+@pytest.mark.parametrize("other", [command.push, push_without_attributes])
+def test_two_that_append_to_one_file_lose_no_line(tmp_path: Path, other: Callable[[Path], int]) -> None:
+    origin = tmp_path / "origin.git"
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "weeks", str(origin)], check=True)
+    first = tmp_path / "first"
+    subprocess.run(["git", "clone", "-q", str(origin), str(first)], check=True, capture_output=True)
+    git(first, "checkout", "-q", "-B", "weeks")
+    StoreFiles(first).append("planted", rows_of(1))
+    assert other(first) == 0
+    clones = [tmp_path / name for name in ("one", "two")]
+    for clone in clones:
+        subprocess.run(["git", "clone", "-q", str(origin), str(clone)], check=True, capture_output=True)
+    rows = rows_of(3)
+    for week, clone in enumerate(clones, start=1):
+        mine = [row for row in rows if isinstance(row, RunRow) and row.series == series_name(week)]
+        StoreFiles(clone).append("planted", [*mine, decision(week)])
+    assert [other(clones[0]), command.push(clones[1])] == [0, 0]
+    subprocess.run(["git", "clone", "-q", str(origin), str(tmp_path / "after")], check=True, capture_output=True)
+    read = StoreFiles(tmp_path / "after").read("planted")
+    assert read.told == ()
+    assert [len(week.runs) for week in history_of(read.rows).weeks] == [3, 3, 3]
+    assert sum(isinstance(row, DecisionRow) for row in read.rows) == 2
+    assert (tmp_path / "after" / ".gitattributes").read_text() == "*.jsonl merge=union\n"
+
+
+def test_a_branch_without_a_store_is_not_begun(tmp_path: Path) -> None:
+    """The job would take it for one that has weeks, and never say `--first` again."""
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "weeks", str(tmp_path / "origin.git")], check=True)
+    clone = tmp_path / "one"
+    subprocess.run(["git", "clone", "-q", str(tmp_path / "origin.git"), str(clone)], check=True, capture_output=True)
+    assert command.push(clone) == 3
+    assert git(tmp_path / "origin.git", "branch", "--list") == ""
 
 
 def test_the_job_refuses_before_anything_is_started(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
