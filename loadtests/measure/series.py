@@ -40,8 +40,8 @@ FLOOR = 4.0
 """Below so many times its error a figure is compared by difference, not by ratio."""
 SURE = 2.0
 """So many errors may lie between two figures that are equal: each is off by its own."""
-LEAST_CONFIRMING = 2
-"""Usable runs without which a session bears nothing out."""
+LEAST_SESSION = 2
+"""Usable runs without which a session says nothing: how runs differ is not known."""
 COVARIATES = ("kernel", "python", "redis", "tickstorm", "governor", "clock")
 _WEEKS_A_YEAR = 52
 
@@ -82,7 +82,7 @@ def series_of(history: History, name: str, asked: Asked = Asked(), told: Sequenc
     measures = [_measure(name, week, base, asked, left) for name, left in (names | _left(names, base)).items()]
     compared = sum(1 for m in measures if m.rolling is not None)
     excused = {run.run: why for run in week.tested if (why := _excused(run, base.rolling))}
-    verdict, reasons = _verdict(week, base, measures, compared, asked, excused, list(_doubts(history, week)))
+    verdict, reasons = _verdict(week, base, measures, compared, asked, excused, [*_torn(week), *doubts(history, week)])
     first = week.first
     return SeriesResult(
         schema=shown.SCHEMA,
@@ -192,10 +192,12 @@ def _left(names: Collection[str], base: Baseline) -> dict[str, str]:
     return found
 
 
-def _doubts(history: History, week: Week) -> Iterator[str]:
-    """Why its rows may not be all there is of it, or not be of one week: without them it cannot be PASS."""
-    for text in week.torn:
-        yield f"{text}; it may have been of this week: delete the line once you know what it held"
+def _torn(week: Week) -> list[str]:
+    return [f"{text}; it may have been of this week: delete the line once you know what it held" for text in week.torn]
+
+
+def doubts(history: History, week: Week) -> Iterator[str]:
+    """Why its rows are not all there is of it, or not of one week: so it cannot be PASS."""
     lacking = sorted(set(range(max(run.index for run in week.runs) + 1)) - {run.index for run in week.runs})
     if lacking:
         yield f"the store lacks run {', '.join(str(index + 1) for index in lacking[:5])} of this week"
@@ -361,10 +363,10 @@ def _unconfirmed(week: Week, asked: Asked) -> str:
     if len(sessions) == 1:
         wanted = asked.unconfirmed or (week.decision is not None and week.decision.unconfirmed)
         return "the budget did not allow it" if wanted else ""
-    few = next((one for one in sessions if len(one.usable) < LEAST_CONFIRMING), None)
+    few = next((one for one in sessions if len(one.usable) < LEAST_SESSION), None)
     if few is None:
         return ""
-    return f"{len(few.usable)} of {_many(len(few.tested), 'run')} of one can be used, {LEAST_CONFIRMING} are needed"
+    return f"{len(few.usable)} of {_many(len(few.tested), 'run')} of one can be used, {LEAST_SESSION} are needed"
 
 
 def _look(week: Week, weeks: Sequence[Week], name: str, figure: Figure, asked: Asked, *, paired: bool) -> _Look:
@@ -374,6 +376,13 @@ def _look(week: Week, weeks: Sequence[Week], name: str, figure: Figure, asked: A
     now_error, past_error = _error(week.usable, name), _error(past, name)
     seen = [one for run in (*week.usable, *past) if _usable(run, name) for one in _of(run, name) if one is not None]
     sign = -1.0 if figure.better == "more" else 1.0
+    if len(week.usable) < LEAST_SESSION:
+        ratio = this / middle if middle > 0 else 1.0
+        unknown = Compared(
+            value=middle, weeks=[one.series for one in weeks], ratio=ratio, low=ratio, high=ratio,
+            verdict=Verdict.UNKNOWN,
+        )  # fmt: skip
+        return _Look(compared=unknown, sentence="one run says nothing of how runs differ")
     if min(seen) > 0 and (share := max(now_error / this, past_error / middle)) <= 1 / FLOOR:
         look = _by_ratio(week, weeks, name, asked, sign, share, paired=paired)
     else:

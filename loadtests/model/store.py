@@ -89,6 +89,11 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="r
     report: str = ""
     broken: list[str] = []  # names of the limits and conditions that were FAIL
 
+    @property
+    def at(self) -> datetime:
+        """When it started."""
+        return _time(self.started_at)
+
 
 class DecisionRow(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="decision"):
     """What the gate said of a series."""
@@ -176,7 +181,7 @@ def read_rows(data: bytes, file: str) -> Read:
         try:
             row = msgspec.convert(raw, Row)
             if isinstance(row, RunRow):
-                _time(row.started_at)
+                _ = row.at
         except (msgspec.ValidationError, ValueError) as error:
             told.append(f"{where}: {error}; left out")
             left.append((len(rows), line, told[-1]))
@@ -213,11 +218,10 @@ def _torn(rows: Sequence[Row], left: Sequence[tuple[int, bytes, str]]) -> dict[s
 
 def _impossible(row: RunRow) -> Iterator[str]:
     """Numbers that no run has, each with its key, what was found and what is allowed."""
-    year = _time(row.started_at).year
     bounded: list[tuple[str, float, float, float]] = [
         ("index", row.index, 0, MOST_RUNS),
         ("session", row.session, 0, MOST_RUNS),
-        ("started_at", year, *YEARS),
+        ("started_at", row.at.year, *YEARS),
     ]
     for place, speed in enumerate(row.speed):
         bounded += [(f"speed[{place}].{name}", getattr(speed, name), LEAST, MOST) for name in ("cpu_ms", "loopback_us")]
@@ -317,7 +321,7 @@ class Week:
     @property
     def started_at(self) -> datetime:
         """When its first run began."""
-        return _time(self.first.started_at)
+        return self.first.at
 
     @property
     def usable(self) -> tuple[RunRow, ...]:
