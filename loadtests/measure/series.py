@@ -332,7 +332,7 @@ def _against(
         return None
     look = _look(week, having, name, figure, asked, paired=paired)
     verdict, sentence = look.compared.verdict, look.sentence
-    if anchor:
+    if anchor and not look.doubted:
         sentence = f"no week stands out, but {look.compared.ratio - 1:+.0%} since {having[0].label} (the anchor)"
     sessions = _sessions(week)
     fails = verdict is Verdict.FAIL

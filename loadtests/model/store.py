@@ -221,6 +221,7 @@ def _impossible(row: RunRow) -> Iterator[str]:
     bounded: list[tuple[str, float, float, float]] = [
         ("index", row.index, 0, MOST_RUNS),
         ("session", row.session, 0, MOST_RUNS),
+        ("seed", row.seed, 0, 2**64 - 1),
         ("started_at", row.at.year, *YEARS),
     ]
     for place, speed in enumerate(row.speed):
