@@ -538,6 +538,7 @@ def gate(
     limit: Limit = 25.0,
     alpha: Alpha = 0.05,
     beta: Beta = 0.05,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the decision about a series in the store.")] = False,
     html: Html = True,
     out: Annotated[Path | None, typer.Option(help="Folder for its files; default none are written.")] = None,
     as_json: JsonTo = "",
@@ -548,7 +549,7 @@ def gate(
 
     files = _store(store)
     asked = WeeklyOptions(store=files, limit=limit, alpha=alpha, beta=beta).asked()
-    raise typer.Exit(judge(names, files, asked, html=html, to=out, json_to=as_json))
+    raise typer.Exit(judge(names, files, asked, html=html, to=out, json_to=as_json, keep=keep))
 
 
 @app.command(
