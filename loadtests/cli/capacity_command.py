@@ -264,7 +264,9 @@ def _tell(series: SeriesResult, told: Capacity, folder: Path, options: CapacityO
         if options.html:
             from loadtests.report.capacity import capacity_page
 
-            replace_file(folder / "index.html", capacity_page(told, title=series.series.profile).encode())
+            replace_file(
+                folder / "index.html", capacity_page(told, title=series.series.profile, sub=[series.series.id]).encode()
+            )
     except OSError as error:
         raise BadInput(f"{error.filename or folder}: cannot be written: {error.strerror}") from None
     give_json(series, options.json)

@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from loadtests.model.measures import AT_LEAST
 from loadtests.model.profile.fault_times import under_s
 from loadtests.model.profile.rules import QUANTILES
 from loadtests.model.profile.tables import Tables
@@ -223,10 +224,14 @@ class Capacity(_Part, frozen=True, kw_only=True):
 def asked_of(profile: Tables) -> Asked:
     """What a profile asks of its search, whose budget is the plan; of its stages, where it does not search."""
     table = profile.capacity
-    names = {limit.threshold.measure for limit in limits(profile, faults=False)} & set(QUANTILES)
+    chosen = set(table.limits) if table is not None else set()
+    all_ = [limit.threshold for limit in limits(profile, faults=False)]
+    bounding = [one for one in all_ if not chosen or one.measure in chosen]
+    bounds = [one for one in bounding if one.measure in QUANTILES]
     asked = Asked(
         budget_s=profile.run.duration_s,
-        latency_share=min((round(1 - QUANTILES[name], 6) for name in names), default=0.05),
+        limits=[f"{one.measure}{'>=' if one.measure in AT_LEAST else '<='}{one.limit:g}" for one in bounding],
+        latency_share=min((round(1 - QUANTILES[bound.measure], 6) for bound in bounds), default=0.05),
     )
     if table is None:
         return asked
@@ -238,7 +243,6 @@ def asked_of(profile: Tables) -> Asked:
         settle_s=table.settle_s + under_s(profile),
         hold_s=whole_periods(profile, table.hold_s),
         long_s=whole_periods(profile, table.long_s),
-        limits=list(table.limits),
         under=table.under or "",
         plan=table.plan,
     )
