@@ -115,7 +115,7 @@ def concluded(found: Analysis, *, profile_sha256: str | None = None) -> Results:
         own_lag_ms=all_["own lag"],
         blocked_ms=all_["blocked"],
         read_delay_ms=all_["read delay"],
-        calm_latency_ms=all_["calm latency"],
+        calm_latency_ms=(all_ if believed is found else spreads(believed))["calm latency"],
         queries=queries(found),
         requests=requests(found),
         faults=faults(found),
@@ -130,7 +130,7 @@ def concluded(found: Analysis, *, profile_sha256: str | None = None) -> Results:
         notes=user_notes(found),
         repeated=repeats(found.recovery),
         interference=interferences(found),
-        slowest_client_p95_ms=slowest_client_p95_ms(found),
+        slowest_client_p95_ms=slowest_client_p95_ms(believed),
         capacity=_capacity(found, levels),
     )
 
