@@ -26,7 +26,7 @@ from loadtests.model.capacity import (
     Found,
     Headroom,
     Judged,
-    Level,
+    LoadLevel,
     Span,
     Trial,
     UnderFault,
@@ -129,7 +129,7 @@ def exit_status(capacity: Capacity) -> int:
 # -- levels
 
 
-def levels_of(trials: Iterable[Trial], asked: Asked) -> list[Level]:
+def levels_of(trials: Iterable[Trial], asked: Asked) -> list[LoadLevel]:
     """The levels that were played, by factor."""
     by_factor: dict[float, list[Trial]] = {}
     for trial in trials:
@@ -150,13 +150,13 @@ def levels_of(trials: Iterable[Trial], asked: Asked) -> list[Level]:
     ]
 
 
-def _level(trials: Sequence[Trial], asked: Asked) -> Level:
+def _level(trials: Sequence[Trial], asked: Asked) -> LoadLevel:
     usable = [t for t in trials if t.verdict != "UNUSABLE"]
     shown = usable or trials
     held = [t.to_s - t.from_s for t in usable if t.kind in _CONFIRMS and t.verdict == "GOOD"]
     names = sorted({name for t in shown for name in t.latency_ms})
     resources = sorted({name for t in shown for name in t.resources})
-    return Level(
+    return LoadLevel(
         factor=trials[0].factor,
         load=_mean([(_load(t, asked), t) for t in shown]),
         verdict=_verdict(usable),
@@ -196,7 +196,7 @@ def _mean(values: Sequence[tuple[float, Trial]]) -> float:
 # -- the limit
 
 
-def _found(trials: Sequence[Trial], levels: Sequence[Level], asked: Asked, ended: str) -> Found:
+def _found(trials: Sequence[Trial], levels: Sequence[LoadLevel], asked: Asked, ended: str) -> Found:
     control_only = {t.factor for t in trials if t.kind == "control"} - {
         t.factor for t in trials if t.kind not in ("control", "settle-in")
     }
@@ -287,7 +287,7 @@ def _ended(ended: str) -> str:
     return {"budget": ": the budget ended", "generator": ": the load generator was at its end"}.get(ended, "")
 
 
-def _no_good(levels: Sequence[Level], bad: Sequence[Level], asked: Asked, ended: str) -> Found:
+def _no_good(levels: Sequence[LoadLevel], bad: Sequence[LoadLevel], asked: Asked, ended: str) -> Found:
     first = bad[0] if bad and bad[0] is levels[0] else None
     if first is not None:
         why = (
@@ -309,7 +309,7 @@ def _no_good(levels: Sequence[Level], bad: Sequence[Level], asked: Asked, ended:
     )
 
 
-def _at_least(found: Found, asked: Asked, levels: Sequence[Level], why: str) -> Found:
+def _at_least(found: Found, asked: Asked, levels: Sequence[LoadLevel], why: str) -> Found:
     held = f"held {found.held_s:.0f} s" if found.held_s is not None else "not held"
     low = said(found.low or 0.0)
     return replace(
@@ -321,12 +321,12 @@ def _at_least(found: Found, asked: Asked, levels: Sequence[Level], why: str) -> 
     )
 
 
-def _why_no_end(levels: Sequence[Level], low: Level, ended: str) -> str:
+def _why_no_end(levels: Sequence[LoadLevel], low: LoadLevel, ended: str) -> str:
     unusable = next(
         (level for level in levels if level.factor > low.factor and level.unusable and not level.good), None
     )
     if unusable is not None or ended == "generator":
-        what = f" ({_broke(unusable.broke)})" if unusable and unusable.broke else ""
+        what = f" ({_broke(unusable.broke[:1])})" if unusable and unusable.broke else ""
         return f"the load generator's end, not the target's{what}"
     if ended in ("budget", "aborted"):
         return f"{_NOT_HELD[ended]} before the target's end was reached"
@@ -366,7 +366,7 @@ def _searched(trials: Sequence[Trial], asked: Asked) -> float | None:
     return next((g.load for g in reversed(levels) if g.verdict == "GOOD" and g.factor < bad), None)
 
 
-def _not_excluded(trials: Sequence[Trial], low: Level | None, asked: Asked) -> list[str]:
+def _not_excluded(trials: Sequence[Trial], low: LoadLevel | None, asked: Asked) -> list[str]:
     """What so short a time cannot show: nothing seen in T seconds may still come once in T / 3."""
     control = [t for t in trials if t.kind == "control" and t.verdict != "UNUSABLE"]
     of_low = [t for t in trials if low and t.factor == low.factor and t.kind in _CONFIRMS and t.verdict == "GOOD"]
@@ -386,7 +386,7 @@ def _not_excluded(trials: Sequence[Trial], low: Level | None, asked: Asked) -> l
     return found
 
 
-def _votes(level: Level, trials: Sequence[Trial]) -> str:
+def _votes(level: LoadLevel, trials: Sequence[Trial]) -> str:
     holds = [t for t in trials if t.factor == level.factor and t.kind == "long"]
     if holds:
         return f"a hold of {holds[-1].to_s - holds[-1].from_s:.0f} s"
@@ -535,7 +535,7 @@ def _costs(trials: Sequence[Trial], asked: Asked, found: Found) -> list[Cost]:
 # -- knee, headroom, advice
 
 
-def _knee(levels: Sequence[Level]) -> Span | None:
+def _knee(levels: Sequence[LoadLevel]) -> Span | None:
     """Kleinrock's power: the good level that delivers most for its latency, and its neighbours that do as well."""
     known = [
         (level.load, level.delivered_per_s / p95)
@@ -607,7 +607,7 @@ def _from_to(low: float, high: float) -> str:
 
 
 def _advised(
-    found: Found, knee: Span | None, under: UnderFault | None, levels: Sequence[Level]
+    found: Found, knee: Span | None, under: UnderFault | None, levels: Sequence[LoadLevel]
 ) -> tuple[float | None, str]:
     """The least of what one may run at, and which it was."""
     if found.low is None or found.confidence == "unknown":
@@ -648,7 +648,7 @@ def between(points: Sequence[tuple[float, float]], at: float) -> float | None:
     return float(np.interp(at, [x for x, _ in line], [y for _, y in line]))
 
 
-def expected(levels: Sequence[Level], load: float, what: str) -> AtLoad:
+def expected(levels: Sequence[LoadLevel], load: float, what: str) -> AtLoad:
     """Latencies and resources at a load, from the good levels around it."""
     good = [level for level in levels if level.verdict == "GOOD"]
     latencies = sorted({name for level in good for name in level.latency_ms})
@@ -685,7 +685,7 @@ def _broke(names: Sequence[str]) -> str:
     return ", ".join(name.replace("<=", " ≤ ").replace(">=", " ≥ ") for name in names)
 
 
-def _who(levels: Sequence[Level], asked: Asked) -> str:
+def _who(levels: Sequence[LoadLevel], asked: Asked) -> str:
     gateways = max((level.gateways for level in levels), default=1)
     under = f"under {asked.under} " if asked.under else ""
     return f"{under}{'one gateway carries' if gateways == 1 else f'{gateways} gateways carry'}"

@@ -201,7 +201,7 @@ def _judged(view: Analysis, bounds: Sequence[Limit], *, grows: bool, line: Float
     if ours:
         return "UNUSABLE", ours
     checks = [threshold_check(view, limit.threshold, default=limit.default) for limit in bounds]
-    bad = [f"{check.name}: {check.summary}" for check in checks if check.verdict is Verdict.FAIL]
+    bad = [check.name.replace(" calm", "") for check in checks if check.verdict is Verdict.FAIL]
     if not bad and grows and line[-5:].mean() > _noise(line) + line[:5].mean():
         bad = [f"the backlog grew from {line[:5].mean():,.0f} to {line[-5:].mean():,.0f} messages"]
     if bad:

@@ -83,7 +83,7 @@ class Asked(_Part, frozen=True, kw_only=True):
     price: float | None = None  # of one gateway, an hour
 
 
-class Level(_Part, frozen=True, kw_only=True):
+class LoadLevel(_Part, frozen=True, kw_only=True):
     """All trials of one factor together, without the settle-in; means over the holds, latencies their medians."""
 
     factor: float
@@ -216,7 +216,7 @@ class Capacity(_Part, frozen=True, kw_only=True):
     usl: Scaling | None = None
     ended: str = "decided"  # decided, range, lowest, generator, unheld, budget, aborted
     spent_s: float | None = None
-    levels: list[Level] = []  # by factor
+    levels: list[LoadLevel] = []  # by factor
     at_loads: list[AtLoad] = []
     verdict: str = "UNKNOWN"  # what the exit status says
 

@@ -19,7 +19,7 @@ from bokeh.models import (
 )
 from bokeh.plotting import figure
 
-from loadtests.model.capacity import AtLoad, Capacity, Cost, Judged, Level, Scaling, Trial
+from loadtests.model.capacity import AtLoad, Capacity, Cost, Judged, LoadLevel, Scaling, Trial
 from loadtests.report.drawing import (
     Key,
     bokeh_script,
@@ -105,11 +105,11 @@ def summary_lines(capacity: Capacity) -> list[str]:
         found += [f"note: {reason}" for reason in capacity.found.reasons]
     found += [f"also: {reason}" for reason in capacity.found.reasons[1:] if capacity.confidence == "unknown"]
     found += [f"not excluded: {text}" for text in capacity.found.not_excluded]
-    found.append(f"{capacity.verdict.value} {capacity.sentence}")
+    found.append(f"{capacity.verdict} {capacity.sentence}")
     return found
 
 
-def _votes(level: Level) -> str:
+def _votes(level: LoadLevel) -> str:
     parts = [(level.good, "good"), (level.bad, "bad"), (level.unusable, "unusable")]
     text = ", ".join(f"{count} {word}" for count, word in parts if count)
     return f"{text}, held {level.held_s:.0f} s" if level.held_s is not None else text

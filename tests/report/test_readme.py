@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import sample
 
-from loadtests.model import results
+from loadtests.model import capacity, results
 
 README = Path(__file__).parents[2] / "reports" / "README.md"
 
@@ -25,7 +25,8 @@ def documented() -> dict[str, list[str]]:
 
 def structs() -> dict[str, list[str]]:
     """Struct of the contract -> keys as they stand in the file, in order."""
-    kinds = [v for v in vars(results).values() if isinstance(v, type) and issubclass(v, msgspec.Struct)]
+    named = {**vars(results), **vars(capacity)}
+    kinds = [v for v in named.values() if isinstance(v, type) and issubclass(v, msgspec.Struct)]
     return {k.__name__: list(k.__struct_encode_fields__) for k in kinds if k.__struct_encode_fields__}
 
 
