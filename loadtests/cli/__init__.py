@@ -482,7 +482,7 @@ def weekly(
     epilog=_examples(
         "capacity capacity",
         "capacity my.toml --to 32 --plan 25000/s --budget 15m",
-        "capacity --again capacity-capacity-20261129-090000 --set thresholds[0].at_most=50",
+        "capacity --again <series> --set thresholds[0].at_most=50",
         'capacity --fit "1:9100,2:17400,4:31000,6:41000"',
     ),
 )

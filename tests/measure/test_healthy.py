@@ -32,7 +32,7 @@ def test_only_the_broker_and_the_thinnest_percentile_may_be_null() -> None:
     nulls = {
         path for path in _nulls(data, "") if ".series." not in path and ".limit" not in path and ".measured" not in path
     }
-    assert {path.rpartition(".")[2] for path in nulls} <= {"broker", "p999", "p99"}
+    assert {path.rpartition(".")[2] for path in nulls} <= {"broker", "p999", "p99", "capacity"}
 
 
 def _nulls(value: Any, path: str) -> list[str]:
