@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import numpy as np
 
 from loadtests.model.results import Verdict
@@ -35,6 +36,7 @@ def week_rows(
     sessions: int = 1,
     runs: int = 3,
     gated: Sequence[str] = (),
+    checks: Sequence[str] = (),
     at: datetime | None = None,
 ) -> list[Row]:
     """Three runs a session; the fault comes four times in each, with a cell of its own for seed and occurrence."""
@@ -63,6 +65,7 @@ def week_rows(
                     verdict=verdict,
                     target_version=f"v{week // 10}",
                     gated=list(gated),
+                    checks=list(checks),
                     values={
                         FRESH: Value(
                             value=float(np.median(of)), unit="s", error=0.002, n=4, of=[float(value) for value in of]
@@ -74,10 +77,20 @@ def week_rows(
     return [LineageRow(lineage=digest(dict(plan)), of=dict(plan)), *rows]
 
 
-def rows_of(weeks: int, change: Callable[[int], Mapping[str, object]] = lambda _: {}, *, seed: int = 1) -> list[Row]:
-    """So many weeks; `change` says what is special about one."""
+def rows_of(
+    weeks: int, change: Callable[[int], Mapping[str, object]] = lambda _: {}, *, seed: int = 1, name: str = ""
+) -> list[Row]:
+    """So many weeks; `change` says what is special about one. `name`: of a single one."""
     dice = np.random.default_rng(seed)
-    return [row for week in range(weeks) for row in week_rows(week, dice, **change(week))]  # type: ignore[arg-type]
+    rows = [row for week in range(weeks) for row in week_rows(week, dice, **change(week))]  # type: ignore[arg-type]
+    return (
+        rows
+        if not name
+        else [
+            msgspec.structs.replace(row, series=name, run=f"{name} {row.run}") if isinstance(row, RunRow) else row
+            for row in rows
+        ]
+    )
 
 
 def planted(weeks: int, change: Callable[[int], Mapping[str, object]] = lambda _: {}, *, seed: int = 1) -> History:

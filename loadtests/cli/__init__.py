@@ -477,6 +477,60 @@ def weekly(
     raise typer.Exit(play(profiles or ["weekly"], asked))
 
 
+@app.command(
+    short_help="Find the highest load at which every limit holds.",
+    epilog=_examples(
+        "capacity capacity",
+        "capacity my.toml --to 32 --plan 25000/s --budget 15m",
+        "capacity --again capacity-capacity-20261129-090000 --set thresholds[0].at_most=50",
+        'capacity --fit "1:9100,2:17400,4:31000,6:41000"',
+    ),
+)
+def capacity(
+    profile: Annotated[str, typer.Argument(help="Whose own load is factor 1; its limits bound the search.")] = "",
+    axis: Annotated[str, typer.Option(help="What is raised: rate (messages per second) or clients.")] = "rate",
+    start: Annotated[float | None, typer.Option("--from", help="First level, as a factor of the profile's.")] = None,
+    to: Annotated[float | None, typer.Option("--to", help="Highest level.")] = None,
+    tolerance: Annotated[float | None, typer.Option(help="Width of the last bracket, percent.")] = None,
+    settle: Annotated[float | None, typer.Option(help="Seconds before a level is judged.")] = None,
+    hold: Annotated[float | None, typer.Option(help="Seconds in which it is judged.")] = None,
+    long: Annotated[float | None, typer.Option("--long", help="Seconds of the hold that confirms.")] = None,
+    under: Annotated[str, typer.Option(metavar="FAULT", help="Each level carries this fault of the profile.")] = "",
+    limits: Annotated[str, typer.Option(metavar="A,B", help="Measures whose thresholds bound it; default all.")] = "",
+    plan: Annotated[str, typer.Option(metavar="RATE", help="Load that is planned for, such as 25000/s.")] = "",
+    growth: Annotated[float | None, typer.Option(help="By how many percent a year the plan grows.")] = None,
+    price: Annotated[str, typer.Option(metavar="PRICE", help="Of one gateway, such as 0.12/h.")] = "",
+    budget: Annotated[str, typer.Option(metavar="TIME", help="Begin no level that would end later.")] = "15m",
+    seed: Annotated[int | None, typer.Option(help="Seed in place of the profile's.")] = None,
+    workers: Annotated[int, typer.Option(min=0, max=64, help="Worker processes; 0 = one process.")] = 0,
+    web: Annotated[bool, typer.Option("--web", help="Show it in Locust's web UI.")] = False,
+    web_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the web UI.")] = 8089,
+    sets: Sets = None,
+    again: Annotated[str, typer.Option(metavar="SERIES", help="Judge a stored session anew, by --set; no load.")] = "",
+    fit: Annotated[str, typer.Option(metavar="N:X,...", help="Fit the scaling law to points of your own.")] = "",
+    html: Html = True,
+    out: OutFolder = None,
+    as_json: JsonTo = "",
+) -> None:
+    """Find the highest load at which every limit of the profile holds: double, halve, hold for long.
+
+    Exit status: 0 found (and not below --plan), 1 surely below --plan, 2 bad input, 3 UNKNOWN, 4 aborted.
+    """
+    from loadtests.cli import capacity_command
+
+    chosen = [name for name, value in (("PROFILE", profile), ("--again", again), ("--fit", fit)) if value]
+    if len(chosen) != 1:
+        raise BadInput(f"capacity: found {' and '.join(chosen) or 'nothing'}, allowed one of PROFILE, --again, --fit")
+    if fit:
+        raise typer.Exit(capacity_command.fitted(fit))
+    asked = capacity_command.CapacityOptions(
+        axis=axis, start=start, to=to, tolerance=tolerance, settle=settle, hold=hold, long=long, under=under,
+        limits=limits, plan=plan, growth=growth, price=price, budget=budget, seed=seed, workers=workers,
+        web_port=web_port if web else None, sets=sets or [], html=html, out=out, json=as_json,
+    )  # fmt: skip
+    raise typer.Exit(capacity_command.again(again, asked) if again else capacity_command.capacity(profile, asked))
+
+
 @app.command(short_help="Compare stored runs with the weeks before.", epilog=_examples("gate last"))
 def gate(
     names: Annotated[list[str], typer.Argument(metavar="SERIES|RUN...", help="A series of the store, or stored runs.")],
@@ -484,6 +538,7 @@ def gate(
     limit: Limit = 25.0,
     alpha: Alpha = 0.05,
     beta: Beta = 0.05,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the decision about a series in the store.")] = False,
     html: Html = True,
     out: Annotated[Path | None, typer.Option(help="Folder for its files; default none are written.")] = None,
     as_json: JsonTo = "",
@@ -494,7 +549,7 @@ def gate(
 
     files = _store(store)
     asked = WeeklyOptions(store=files, limit=limit, alpha=alpha, beta=beta).asked()
-    raise typer.Exit(judge(names, files, asked, html=html, to=out, json_to=as_json))
+    raise typer.Exit(judge(names, files, asked, html=html, to=out, json_to=as_json, keep=keep))
 
 
 @app.command(

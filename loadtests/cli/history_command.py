@@ -14,14 +14,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
+
 from loadtests.capture.speed import machine_facts
-from loadtests.capture.store import StoreFiles
+from loadtests.capture.store import SUFFIX, StoreFiles
 from loadtests.cli.analyze_command import profile_text
 from loadtests.cli.console import err, out
 from loadtests.harness.files import find_run, replace_file, report_of, reports_folder
 from loadtests.harness.process import machine, versions
 from loadtests.measure.gateable import gated, values_of, why_unusable
-from loadtests.measure.series import Asked, series_of, trend_of
+from loadtests.measure.series import Asked, doubts, series_of, trend_of
 from loadtests.model.errors import BadInput
 from loadtests.model.profile.reading import Loaded, read_profile
 from loadtests.model.results import Results, Verdict, from_json
@@ -31,6 +33,7 @@ from loadtests.model.series import SeriesResult, to_json
 from loadtests.model.store import (
     AcceptRow,
     AnchorRow,
+    DecisionRow,
     ExcludeRow,
     History,
     LineageRow,
@@ -46,6 +49,11 @@ from loadtests.model.store import (
 from loadtests.report.series import figure_text, markdown, series_junit, series_lines
 
 PUSHES = 5
+SOON = timedelta(minutes=5)
+"""Clocks of two machines may differ by this; what starts later has a wrong date."""
+ATTRIBUTES = "*.jsonl merge=union\n"
+"""Of the branch that keeps a store: two jobs that append to one file lose no line."""
+THESE = "these runs"
 IMPORTED = "-import"
 """So end the names of series that nobody judged when they were kept."""
 SUMMARY = "GITHUB_STEP_SUMMARY"
@@ -84,6 +92,7 @@ def row_of(
         why_not=why,
         verdict=results.verdict if results else Verdict.UNKNOWN,
         checks=[f"{c.name}: {c.summary}" for c in results.checks if c.verdict is not Verdict.PASS] if results else [],
+        broken=[c.name for c in results.checks if c.verdict is Verdict.FAIL] if results else [],
         overrides=sorted(key for key, relaxed in zip(effective.key, effective.relaxed, strict=True) if relaxed),
         gated=list(profile.gate.measures) if profile.gate else [],
         values=values_of(results) if results else {},
@@ -114,7 +123,10 @@ def stored_rows(runs: Sequence[str], series: str) -> list[Row]:
         if not any(isinstance(one, LineageRow) and one.lineage == row.lineage for one in found):
             found.append(LineageRow(lineage=row.lineage, of=values))
         found.append(row)
-    names = sorted({row.profile for row in found if isinstance(row, RunRow)})
+    played = [row for row in found if isinstance(row, RunRow)]
+    twice = sorted({row.run for row in played if sum(row.run == one.run for one in played) > 1})
+    problems += [f"runs: found {run} twice, allowed once: a run is no evidence of itself" for run in twice]
+    names = sorted({row.profile for row in played})
     if len(names) > 1:
         problems.append(f"runs: found several profiles ({', '.join(names)}), allowed one")
     if problems:
@@ -169,10 +181,24 @@ def show_series(series: SeriesResult, folder: str = "", *, json_to: str = "") ->
 # -- gate
 
 
-def gate(names: Sequence[str], store: StoreFiles, asked: Asked, *, html: bool, to: Path | None, json_to: str) -> int:
-    """Judge a stored series, or runs as a series of their own, against the store; the exit status of the verdict."""
+def gate(
+    names: Sequence[str], store: StoreFiles, asked: Asked, *, html: bool, to: Path | None, json_to: str,
+    keep: bool = False,
+) -> int:  # fmt: skip
+    """Judge a stored series, or runs as a series of their own, against the store; the exit status of the verdict.
+
+    `keep`: the decision enters the store.
+    """
     history, told, series = _asked_for(names, store)
+    if keep and series == THESE:
+        raise BadInput(
+            "--keep: found runs, allowed a series of the store; `tickstorm history import` makes one of them"
+        )
     found = series_of(history, series, asked, told)
+    if keep:
+        before = next(week.decision for week in history.weeks if week.series == series)
+        unconfirmed = before is not None and before.unconfirmed
+        store.append(found.series.profile, [decision_of(found, unconfirmed=unconfirmed)])
     if to is not None:
         write_series(found, history, to, html=html, json_to=json_to)
     else:
@@ -181,16 +207,23 @@ def gate(names: Sequence[str], store: StoreFiles, asked: Asked, *, html: bool, t
     return found.verdict.exit_status
 
 
+def decision_of(series: SeriesResult, *, unconfirmed: bool) -> DecisionRow:
+    """What the store keeps of a judgement."""
+    return DecisionRow(
+        series=series.series.id, at=datetime.now(UTC).isoformat(timespec="seconds"), verdict=series.verdict,
+        sentence=series.reasons[0] if series.reasons else "", compared=series.compared, unconfirmed=unconfirmed,
+    )  # fmt: skip
+
+
 def _asked_for(names: Sequence[str], store: StoreFiles) -> tuple[History, tuple[str, ...], str]:
     if len(names) == 1:
         for profile in store.profiles():
             read = store.read(profile)
-            history = history_of(read.rows)
+            history = history_of(read.rows, read.torn)
             if history.week(names[0]) is not None:
                 return history, read.told, names[0]
-    series = "these runs"
     try:
-        rows = stored_rows(names, series)
+        rows = stored_rows(names, THESE)
     except BadInput as error:
         raise BadInput(
             [*error.problems, f"{store.place}: found no such series there either; `tickstorm history list` shows all"]
@@ -198,8 +231,9 @@ def _asked_for(names: Sequence[str], store: StoreFiles) -> tuple[History, tuple[
     profile = next(row.profile for row in rows if isinstance(row, RunRow))
     read = store.read(profile)
     asked_runs = {row.run for row in rows if isinstance(row, RunRow)}
-    kept = [row for row in read.rows if not (isinstance(row, RunRow) and row.run in asked_runs)]
-    return history_of([*kept, *rows]), read.told, series
+    own = {row.series for row in read.rows if isinstance(row, RunRow) and row.run in asked_runs}
+    kept = [row for row in read.rows if not (isinstance(row, RunRow) and row.series in own)]
+    return history_of([*kept, *rows], read.torn), read.told, THESE
 
 
 # -- history
@@ -211,10 +245,16 @@ def _all(store: StoreFiles, profile: str = "") -> list[tuple[str, History, tuple
         raise BadInput(
             f"--profile: found {profile!r}, allowed one of {', '.join(names) or 'nothing: the store is empty'}"
         )
-    found = []
+    found, problems = [], []
     for name in [profile] if profile else names:
-        read = store.read(name)
-        found.append((name, history_of(read.rows), read.told))
+        try:
+            read = store.read(name)
+        except BadInput as error:
+            problems += error.problems
+            continue
+        found.append((name, history_of(read.rows, read.torn), read.told))
+    if problems:
+        raise BadInput(problems)
     return found
 
 
@@ -262,7 +302,9 @@ def show_week(store: StoreFiles, series: str, json_to: str) -> int:
 
 
 def status(store: StoreFiles, max_age_s: float, profile: str = "") -> int:
-    """3 where a profile's newest week is older, or where there is none."""
+    """3 where a profile's newest week is older, was aborted or never judged, where there is none, or where a run is
+    dated in the future: nobody knows then how old the newest is.
+    """
     found = _all(store, profile)
     bad = not found
     if bad:
@@ -275,19 +317,33 @@ def status(store: StoreFiles, max_age_s: float, profile: str = "") -> int:
             err.print(f"{name}: found no week", markup=False)
             continue
         week = history.weeks[-1]
-        newest = max(datetime.fromisoformat(run.started_at) for run in week.runs)
-        newest = newest if newest.tzinfo else newest.replace(tzinfo=UTC)
-        age = now - newest
-        old = age > timedelta(seconds=max_age_s)
-        bad = bad or old
-        verdict = week.decision.verdict.value if week.decision else "not judged"
+        age = now - max(run.at for run in week.runs)
+        verdict = week.decision.verdict if week.decision else None
+        wrong = [f"{run.run} is dated in the future, {run.started_at}" for run in _ahead(history, now)]
+        if age > timedelta(seconds=max_age_s):
+            wrong.append(f"older than {_age(timedelta(seconds=max_age_s))}; does the job still run?")
+        if verdict is Verdict.ABORTED:
+            wrong.append(f"{week.series} was aborted: nothing was compared")
+        if verdict is None:
+            wrong.append(_never_judged(week))
+        bad = bad or bool(wrong)
         out.print(
-            f"{name}: {len(history.weeks)} weeks, the newest {_age(age)} old ({verdict})"
-            + (f": older than {_age(timedelta(seconds=max_age_s))}; does the job still run?" if old else ""),
-            style="unknown" if old else "pass",
+            f"{name}: {len(history.weeks)} weeks, the newest {_age(age)} old"
+            f" ({verdict.value if verdict else 'not judged'})" + "".join(f": {text}" for text in wrong),
+            style="unknown" if wrong else "pass",
             markup=False,
         )
     return Verdict.UNKNOWN.exit_status if bad else 0
+
+
+def _ahead(history: History, now: datetime) -> list[RunRow]:
+    """Of each week the first run that is."""
+    runs = [next((run for run in week.runs if run.at > now + SOON), None) for week in history.weeks]
+    return [run for run in runs if run is not None]
+
+
+def _never_judged(week: Week) -> str:
+    return f"{week.series} was never judged; `tickstorm gate {week.series} --keep` does, and keeps what it says"
 
 
 def _age(age: timedelta) -> str:
@@ -329,15 +385,11 @@ def import_runs(store: StoreFiles, runs: Sequence[str]) -> int:
     kept = store.read(name).rows
     have = {row.run for row in kept if isinstance(row, RunRow)}
     known = set(history_of(kept).lineages)
-    fresh = [
-        row
-        for row in rows
-        if (isinstance(row, RunRow) and row.run not in have)
-        or (isinstance(row, LineageRow) and row.lineage not in known)
-    ]
-    many = sum(isinstance(row, RunRow) for row in fresh)
+    fresh = [row for row in rows if isinstance(row, RunRow) and row.run not in have]
+    many = len(fresh)
     if many:
-        store.append(name, fresh)
+        told = [row for row in rows if isinstance(row, LineageRow) and row.lineage not in known]
+        store.append(name, [*told, *(msgspec.structs.replace(row, index=at) for at, row in enumerate(fresh))])
     there = f"; {len(runs) - many} were there" if many < len(runs) else ""
     out.print(f"{many} of {len(runs)} runs imported as {series} of {name}{there}", markup=False)
     return 0
@@ -350,16 +402,14 @@ def check(store: StoreFiles) -> int:
     now = datetime.now(UTC)
     for name, history, told in _all(store):
         doubtful += told
+        doubtful += [
+            f"{name}: {run.series}: {run.run} is dated in the future, {run.started_at}" for run in _ahead(history, now)
+        ]
         for week in history.weeks:
             rows += len(week.runs)
-            if week.started_at > now + timedelta(minutes=5):
-                doubtful.append(f"{name}: {week.series}: found a start in the future, {week.first.started_at}")
-            if len({run.lineage for run in week.runs if run.side != "a"}) > 1:
-                doubtful.append(f"{name}: {week.series}: found runs of several lineages, allowed one")
-            if len({run.machine_key for run in week.runs}) > 1:
-                doubtful.append(f"{name}: {week.series}: found runs of several machines, allowed one")
+            doubtful += [f"{name}: {week.series}: {text}" for text in doubts(history, week)]
             if week.decision is None and not week.series.endswith(IMPORTED):
-                doubtful.append(f"{name}: {week.series}: was never judged; `tickstorm gate {week.series}` does")
+                doubtful.append(f"{name}: {_never_judged(week)}")
     for text in doubtful:
         err.print(text, markup=False)
     out.print(f"{rows} runs read, {len(doubtful)} things are doubtful", markup=False)
@@ -386,6 +436,8 @@ def push(place: Path) -> int:
     """Commit what is in a checked-out branch and push it, over what others pushed meanwhile; 3 where that fails."""
     if not (place / ".git").exists():
         raise BadInput(f"{place}: found no git checkout, allowed one of the branch that keeps the store")
+    if any(place.rglob(f"*{SUFFIX}")):
+        _merge_by_line(place / ".gitattributes")
     _git(place, "add", "--all")
     if _git(place, "diff", "--cached", "--quiet").returncode:
         done = _git(place, "commit", "--quiet", "--message", f"Weeks up to {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
@@ -399,12 +451,22 @@ def push(place: Path) -> int:
             out.print("the store is pushed", markup=False)
             return 0
         said = done.stderr.strip()
-        pulled = _git(place, "pull", "--quiet", "--rebase", "origin", _branch(place))
+        # the first one to push .gitattributes may be somebody else
+        pulled = _git(place, "-c", "merge.default=union", "pull", "--quiet", "--rebase", "origin", _branch(place))
         if pulled.returncode:
             _git(place, "rebase", "--abort")
             said = pulled.stderr.strip() or said
     err.print(f"the store could not be pushed in {PUSHES} tries: {said}", markup=False)
     return Verdict.UNKNOWN.exit_status
+
+
+def _merge_by_line(path: Path) -> None:
+    try:
+        said = path.read_text(encoding="utf-8") if path.exists() else ""
+        if ATTRIBUTES not in said:
+            replace_file(path, f"{said}{ATTRIBUTES}".encode())
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def _branch(place: Path) -> str:

@@ -11,9 +11,8 @@ import re
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -23,7 +22,7 @@ from loadtests.capture.machine import free_memory
 from loadtests.capture.speed import speed_print, strain_now, strain_since
 from loadtests.capture.store import StoreFiles
 from loadtests.cli.console import err, out, tell_line
-from loadtests.cli.history_command import give_json, row_of, show_series, stored_rows, write_series
+from loadtests.cli.history_command import decision_of, give_json, row_of, show_series, stored_rows, write_series
 from loadtests.cli.run_command import Ended, played, results_of
 from loadtests.harness.files import find_run, new_id, replace_file, reports_folder
 from loadtests.harness.profile_loading import load
@@ -35,7 +34,6 @@ from loadtests.model.profile.reading import Loaded
 from loadtests.model.results import Results, Verdict, from_json, worst
 from loadtests.model.series import MeasureResult, SeriesResult, to_json
 from loadtests.model.store import (
-    DecisionRow,
     History,
     LineageRow,
     Row,
@@ -153,6 +151,7 @@ class WeeklyJob:
     history: History
     rows: tuple[Row, ...]
     told: tuple[str, ...]
+    torn: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     against: Loaded | None = None
     against_name: str = ""
 
@@ -177,8 +176,8 @@ def _prepared(name: str, options: WeeklyOptions, many: int) -> WeeklyJob:
             markup=False,
         )
     return WeeklyJob(
-        name=name, loaded=loaded, history=history_of(read.rows), rows=read.rows, told=read.told, against=against,
-        against_name=options.against,
+        name=name, loaded=loaded, history=history_of(read.rows, read.torn), rows=read.rows, told=read.told,
+        torn=read.torn, against=against, against_name=options.against,
     )  # fmt: skip
 
 
@@ -283,7 +282,7 @@ def carried_out(job: WeeklyJob, session: PlayedSession, options: WeeklyOptions, 
     began, name, profile = time.monotonic(), session.series, job.loaded.profile
 
     def history() -> History:
-        return history_of([*job.rows, LineageRow(lineage=digest(values), of=values), *session.rows])
+        return history_of([*job.rows, LineageRow(lineage=digest(values), of=values), *session.rows], job.torn)
 
     def judged(asked: Asked) -> SeriesResult:
         return series_of(history(), name, replace(asked, spent_s=time.monotonic() - began), job.told)
@@ -301,11 +300,7 @@ def carried_out(job: WeeklyJob, session: PlayedSession, options: WeeklyOptions, 
         else:
             asked = replace(asked, unconfirmed=True, ended="budget")
     series = judged(asked)
-    decision = DecisionRow(
-        series=name, at=datetime.now(UTC).isoformat(timespec="seconds"), verdict=series.verdict,
-        sentence=series.reasons[0] if series.reasons else "", compared=series.compared,
-    )  # fmt: skip
-    options.store.append(profile.name, [decision])
+    options.store.append(profile.name, [decision_of(series, unconfirmed=asked.unconfirmed)])
     folder = options.out or reports_folder() / name
     write_series(series, history(), folder, html=options.html, summary=options.summary, json_to=options.json)
     show_series(series, str(folder), json_to=options.json)
@@ -331,7 +326,7 @@ def _play_first(
                 continue
             series = judged(asked)
             tested = [row for row in session.rows if row.side != "a"]
-            if any(row.verdict is Verdict.FAIL for row in tested):
+            if any(run.verdict is Verdict.FAIL for run in series.runs if run.side != "a"):
                 return "decided"
             enough = sum(row.usable for row in tested) >= asked.first
             if enough and not any(measure.open for measure in series.measures):
@@ -442,7 +437,8 @@ def finish(
 
 def _rows(name: str, store: StoreFiles) -> list[RunRow]:
     for profile in store.profiles():
-        week = history_of(store.read(profile).rows).week(name)
+        read = store.read(profile)
+        week = history_of(read.rows, read.torn).week(name)
         if week is not None:
             return list(week.usable or week.runs)
     try:
@@ -455,8 +451,10 @@ def _both(rows_a: Sequence[RunRow], rows_b: Sequence[RunRow]) -> History:
     rows: list[Row] = []
     for side, of_it in (("a", rows_a), ("b", rows_b)):
         rows += [
-            msgspec.structs.replace(row, series=NAME, side=side, run=f"{side} {row.run}", usable=True, session=0)
-            for row in of_it
+            msgspec.structs.replace(
+                row, series=NAME, side=side, run=f"{side} {row.run}", usable=True, session=0, index=index
+            )
+            for index, row in enumerate(of_it)
         ]
     return history_of(rows)
 

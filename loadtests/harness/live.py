@@ -24,6 +24,7 @@ from typing import Any
 from gevent import monkey
 
 from loadtests.harness.files import report_of
+from loadtests.harness.levels import LiveLevel
 from loadtests.harness.live_pipeline import LiveFaults, LiveLinks, links_and_services
 from loadtests.model.codec import Torn, decode
 from loadtests.model.contract import Contract
@@ -109,6 +110,7 @@ class LiveFold:
         self._trouble: list[str] = []
         self.t0_ns = 0
         self._percentiles: dict[int, tuple[float | None, ...]] = {}  # of seconds that are long over
+        self.level: LiveLevel | None = None
 
     def take(self, process: str, data: bytes) -> None:
         """Fold the frames in some written bytes."""
@@ -123,6 +125,8 @@ class LiveFold:
     def _add(self, process: str, record: object) -> None:
         self._faults.add(record, self.t0_ns)
         self._links.add(record)
+        if self.level is not None:
+            self.level.add(record, lambda stream: self._followers[unpack_stream(stream).route])
         match record:
             case Published():
                 for stream, due, sent, first, last in zip(
@@ -221,6 +225,19 @@ class LiveFold:
         """How many consumers have got a message since a healing that was due after it."""
         with self._lock:
             return len(self._fresh.get(healed_ns, ()))
+
+    def open_level(self, level: LiveLevel) -> None:
+        """From here on records are folded into it."""
+        with self._lock:
+            self.level = level
+
+    def unseen(self, now_ns: int, since_ns: int) -> int | None:
+        """Sent and not yet received at the end of the last second that is known; None: it began before a moment."""
+        with self._lock:
+            second = self._whole(now_ns)
+            if second is None or second * NS_PER_S < since_ns:
+                return None
+            return self._account(second)[2].get(second, 0)
 
     def memory_mb(self, since_s: int) -> dict[str, float]:
         """Latest reading of each process of the target that has one since a second of the run clock."""

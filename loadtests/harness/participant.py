@@ -143,6 +143,10 @@ class Participant:
                 context.t0.set(int(data["t0_ns"]))
         elif what == "probe":
             gevent.spawn(self._probe, data["family"], data["nonce"], data["route"])
+        elif what == "level":
+            context.publishing.plan_level(
+                int(data["index"]), float(data["factor"]), int(data["from_ns"]), int(data["to_ns"])
+            )
         elif what == "plan_over":
             context.plan_over.set()
         elif what == "over":

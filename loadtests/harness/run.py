@@ -23,6 +23,7 @@ from gevent.event import Event
 from loadtests.capture.clock import MonotonicClock
 from loadtests.capture.machine import free_memory_mb
 from loadtests.harness.fault_control import FaultControl
+from loadtests.harness.levels import LevelPlayer
 from loadtests.harness.live import LiveFold
 from loadtests.harness.participant import ParticipantStatus
 from loadtests.harness.run_intake import RunIntake
@@ -114,6 +115,8 @@ class ActiveRun:
         self._stop = Event()
         self._finisher: gevent.Greenlet[..., Any] | None = None
         self._plan_done = False
+        self._levels = LevelPlayer(self)
+        self._search_ended = ""
         self._over_ns: int | None = None  # when there was nothing more to see
         self.mark("connect")
         self._life = gevent.spawn(self._live)
@@ -175,17 +178,21 @@ class ActiveRun:
             return
         self.t0_ns = self.fold.t0_ns = self.clock.now_ns() + LEAD_NS
         self.participants.order("t0", {"t0_ns": self.t0_ns})
-        if self.faults is not None:
+        warm_ns = self.t0_ns + round(self.profile.run.warm_up_s * NS_PER_S)
+        self._levels.tell_stages(warm_ns)
+        if self.faults is not None and not self.profile.searches:
             planned = planned_faults(self.profile, self.t0_ns)
             self.fault_chain = FaultChain(self.profile, self.fold, planned, self.config.consumers)
             self.faults.schedule(planned)
-        self._wait_to(self.t0_ns)
+        self.wait_to(self.t0_ns)
         self.state = "running"
         self.mark("warm-up", at_ns=self.t0_ns)  # a hub that wakes late moves no T0: participants began at theirs
-        self._wait_to(self.t0_ns + round(self.profile.run.warm_up_s * NS_PER_S))
-        if not self._stop.is_set():
+        if self.wait_to(warm_ns):
             self.mark("baseline")
-        self._wait_to(plan_end_ns(self.profile, self.t0_ns))
+            if self.profile.searches:
+                self._search_ended = self._levels.search()
+            else:
+                self.wait_to(plan_end_ns(self.profile, self.t0_ns))
         if not self._stop.is_set():
             self._plan_done = True
             self.abandon("plan done")
@@ -224,9 +231,11 @@ class ActiveRun:
             gevent.sleep(0.05)
         return True
 
-    def _wait_to(self, at_ns: int) -> None:
+    def wait_to(self, at_ns: int) -> bool:
+        """Wait for a moment of the run clock; False: the run ends."""
         while not self._stop.is_set() and (left := at_ns - self.clock.now_ns()) > 0:
             self._stop.wait(min(left / NS_PER_S, 1.0))
+        return not self._stop.is_set()
 
     def _flush_forever(self) -> None:
         while not self.done.is_set():
@@ -323,7 +332,7 @@ class ActiveRun:
     def _drain(self) -> bool:
         if self.t0_ns is None:
             return False
-        self.mark("drain")
+        self.mark("drain", self._search_ended)
         deadline = time.monotonic() + self.profile.run.drain_s
         while (left := deadline - time.monotonic()) > 0:
             if self.hurry.wait(min(left, 0.5)):
@@ -358,7 +367,9 @@ class ActiveRun:
         on = self.state in ("running", "draining")
         base: dict[str, object] = {
             "state": self.state,
-            "phase": (self.fold.disturbed(now_ns, self.config.consumers) if on else None) or self.phase,
+            "phase": (self.fold.disturbed(now_ns, self.config.consumers) if on else None)
+            or (self._levels.words if self.state == "running" else "")
+            or self.phase,
             "plan_s": warm_up + self.profile.run.duration_s,
             "planned": self.config.consumers,
             "connected": self.intake.connected,

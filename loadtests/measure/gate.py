@@ -136,9 +136,9 @@ class Evidence:
 
 
 def median(values: Array) -> Array:
-    """Over the last axis, without NaN; NaN where there is nothing else."""
+    """Over the last axis, without NaN; NaN where there is nothing else. What is infinite ranks last."""
     ordered = np.sort(values, axis=-1)
-    count = np.isfinite(ordered).sum(axis=-1)
+    count = (~np.isnan(ordered)).sum(axis=-1)
     low, high = np.maximum((count - 1) // 2, 0), np.maximum(count // 2, 0)
     high = np.minimum(high, values.shape[-1] - 1)
     found = (_pick(ordered, low) + _pick(ordered, high)) / 2

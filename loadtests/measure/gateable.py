@@ -10,9 +10,14 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from loadtests.model.measures import MOST_GATED
+import msgspec
+
+from loadtests.model.measures import GATEABLE, MOST_GATED
 from loadtests.model.results import ConsumerRecovery, RecoveryResult, Results, Spread, Verdict
-from loadtests.model.store import Better, Value
+from loadtests.model.store import Value, middle_of
+
+Kept = tuple[str, list[float | None], float | None]
+"""Name, occurrences, and the error of their median."""
 
 CLOCK_S = 0.002
 """Error of a consumer's own time of recovery: what Toxiproxy and the kernel take to let the first bytes through."""
@@ -42,10 +47,15 @@ _OWN = re.compile(r"^cpu:(?!load generator)(.+)$")
 
 def values_of(results: Results) -> dict[str, Value]:
     """Every figure that the run can carry."""
-    return {name: value for name, value in _all(results) if value.value is not None or value.of}
+    found = {}
+    for name, of, error in _all(results):
+        if of:
+            figure = GATEABLE[name.partition(":")[0]]
+            found[name] = msgspec.structs.replace(spread_value(of, figure.unit, error), better=figure.better)
+    return found
 
 
-def _all(results: Results) -> Iterator[tuple[str, Value]]:
+def _all(results: Results) -> Iterator[Kept]:
     yield from _recoveries(results)
     yield from _latencies(results)
     seconds, delivered = results.run.duration_s, results.delivery.delivered
@@ -56,40 +66,33 @@ def _all(results: Results) -> Iterator[tuple[str, Value]]:
             scale = seconds * 1e6 / delivered / 100
             error = scale * READING_PERCENT / math.sqrt(max(len(known), 1))
             spent = None if percent is None else percent * scale
-            yield f"cpu_s_per_million:{process[1]}", _one(spent, "s", error=error)
+            yield f"cpu_s_per_million:{process[1]}", _one(spent), error
     for growth in results.growth:
         if seconds and seconds >= GROWS_S and None not in (growth.low, growth.high):
             error = (float(growth.high or 0) - float(growth.low or 0)) / 2 * seconds / 3600
-            yield (
-                f"growth_mb:{growth.process} {growth.metric}".removesuffix(" rss_bytes"),
-                _one(growth.growth_mb, "mb", error=error),
-            )
+            name = f"growth_mb:{growth.process} {growth.metric}".removesuffix(" rss_bytes")
+            yield name, _one(growth.growth_mb), error
     for query, parts in results.queries.items():
         if (spread := parts.get("query")) is not None:
-            yield f"query_p95_ms:{query}", _ms(spread.p95)
-            yield f"query_mean_ms:{query}", _ms(spread.mean)
+            yield _ms(f"query_p95_ms:{query}", spread.p95)
+            yield _ms(f"query_mean_ms:{query}", spread.mean)
     unseen = [value for value in results.timeline.series.get("unseen", []) if value is not None]
-    yield "unseen_max", _one(max(unseen, default=None), "count", error=1.0)
-    yield "received_per_s", _one(results.delivery.received_per_s, "per_s", better="more")
+    yield "unseen_max", _one(max(unseen, default=None)), 1.0
+    yield "received_per_s", _one(results.delivery.received_per_s), None
+    if (found := results.capacity) is not None and found.confidence == "held" and found.low is not None:
+        yield "capacity", _one(found.low), None if found.high is None else (found.high - found.low) / 2
 
 
-def _one(value: float | None, unit: str, *, error: float | None = None, better: Better = "less") -> Value:
-    return Value(
-        value=value,
-        unit=unit,
-        error=error,
-        better=better,
-        n=int(value is not None),
-        of=[] if value is None else [value],
-    )
+def _one(value: float | None) -> list[float | None]:
+    return [] if value is None else [value]
 
 
-def _ms(value: float | None) -> Value:
-    return _one(value, "ms", error=None if value is None else max(BUCKET * value, LEAST_MS))
+def _ms(name: str, value: float | None) -> Kept:
+    return name, _one(value), None if value is None else max(BUCKET * value, LEAST_MS)
 
 
-def _recoveries(results: Results) -> Iterator[tuple[str, Value]]:
-    """Of each fault over its occurrences: the median, and each of them."""
+def _recoveries(results: Results) -> Iterator[Kept]:
+    """Of each fault each occurrence."""
     by_fault: dict[str, list[RecoveryResult]] = {}
     for back in results.recovery:
         by_fault.setdefault(_OCCURRENCE.sub("", back.fault), []).append(back)
@@ -102,10 +105,7 @@ def _recoveries(results: Results) -> Iterator[tuple[str, Value]]:
     for fault, backs in by_fault.items():
         errors = [back.error_s for back in backs if back.error_s is not None]
         for name, read, error in reads:
-            yield (
-                f"{name}:{fault}",
-                spread_value([read(back) for back in backs], "s", error or max(errors, default=None)),
-            )
+            yield f"{name}:{fault}", [read(back) for back in backs], error or max(errors, default=None)
 
 
 def _fresh(consumers: ConsumerRecovery, name: str) -> float | None:
@@ -115,15 +115,11 @@ def _fresh(consumers: ConsumerRecovery, name: str) -> float | None:
 
 def spread_value(of: Sequence[float | None], unit: str, error: float | None) -> Value:
     """The median over occurrences. Where half of them or more did not recover, there is none: thresholds judge that."""
-    known = sorted(value for value in of if value is not None)
-    censored = len(of) - len(known)
-    ranked = [*known, *[None] * censored]  # who did not recover took longer than all who did
-    low, high = (ranked[(len(of) - 1) // 2], ranked[len(of) // 2]) if ranked else (None, None)
-    middle = None if low is None or high is None else (low + high) / 2
-    return Value(value=middle, unit=unit, error=error, n=len(known), of=list(of))
+    known = sum(value is not None for value in of)
+    return Value(value=middle_of(of), unit=unit, error=error, n=known, of=list(of))
 
 
-def _latencies(results: Results) -> Iterator[tuple[str, Value]]:
+def _latencies(results: Results) -> Iterator[Kept]:
     """Of each family the slowest group's, in calm phases; groups that are expected to be slow are left out."""
     families: dict[str, list[Spread]] = {}
     for route in results.routes:
@@ -132,7 +128,7 @@ def _latencies(results: Results) -> Iterator[tuple[str, Value]]:
     for family, spreads in families.items():
         for name in ("p50", "p95", "p99"):
             of = [getattr(spread, name) for spread in spreads]
-            yield f"latency_{name}_ms:{family}", _ms(None if None in of else max(of, default=None))
+            yield _ms(f"latency_{name}_ms:{family}", None if None in of else max(of, default=None))
 
 
 def gated(profile_asks: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -358,6 +358,7 @@ class ProcessFacts:
         self.marks: list[r.PhaseMark] = []
         self.samples: dict[tuple[str, str], Readings] = {}
         self.seconds = Rows(r.HarnessSecond)
+        self.levels: list[r.Level] = []
         self.users: list[r.WantedUsers] = []
         self.trouble: list[r.Trouble] = []
         self.services_ended: list[r.ServiceEnded] = []
@@ -443,6 +444,8 @@ class ProcessFacts:
                 self.marks.append(record)
             case r.HarnessSecond():
                 self.seconds.append(record)
+            case r.Level():
+                self.levels.append(record)
             case r.WantedUsers():
                 self.users.append(record)
             case r.Trouble():

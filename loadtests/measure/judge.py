@@ -6,16 +6,18 @@ Deterministic: the same history gives the same results; no clock, no path, no ra
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from loadtests.measure.analysis import Analysis
+from loadtests.measure.capacity import conclude as capacity_of
 from loadtests.measure.checks import plan_done, threshold_check
 from loadtests.measure.damage import outside
 from loadtests.measure.harness_trouble import harness_result, reported
 from loadtests.measure.history_tables import HistoryTables, fold
 from loadtests.measure.interference import interferences
+from loadtests.measure.levels import Played, bounding, held, over_stages, played
 from loadtests.measure.measures_time import concerned
 from loadtests.measure.recovery_spread import repeats
 from loadtests.measure.stages import analyse
@@ -36,6 +38,7 @@ from loadtests.measure.summary import (
 )
 from loadtests.measure.timeline import timeline
 from loadtests.measure.validity import OFFERED, ROOTS, harness_checks, own_profile
+from loadtests.model.capacity import Capacity, asked_of
 from loadtests.model.codec import Frame, Torn
 from loadtests.model.contract import Contract
 from loadtests.model.measures import MEASURES
@@ -91,8 +94,9 @@ def concluded(found: Analysis, *, profile_sha256: str | None = None) -> Results:
     """The results of an analysis."""
     profile, facts = found.profile, found.facts
     judged = limits(profile, faults=bool(profile.faults or found.fault_windows))
-    checks = [threshold_check(found, limit.threshold, default=limit.default) for limit in judged]
-    checks += harness_checks(found)
+    levels = played(found) if profile.by_levels else []
+    checks, believed = _by_levels(found, levels, judged)
+    checks += harness_checks(believed)
     if profile_sha256 is not None:
         checks.append(own_profile(found, profile_sha256))
     checks = [outside(check, found.damage) for check in checks]
@@ -111,7 +115,7 @@ def concluded(found: Analysis, *, profile_sha256: str | None = None) -> Results:
         own_lag_ms=all_["own lag"],
         blocked_ms=all_["blocked"],
         read_delay_ms=all_["read delay"],
-        calm_latency_ms=all_["calm latency"],
+        calm_latency_ms=(all_ if believed is found else spreads(believed))["calm latency"],
         queries=queries(found),
         requests=requests(found),
         faults=faults(found),
@@ -126,7 +130,36 @@ def concluded(found: Analysis, *, profile_sha256: str | None = None) -> Results:
         notes=user_notes(found),
         repeated=repeats(found.recovery),
         interference=interferences(found),
-        slowest_client_p95_ms=slowest_client_p95_ms(found),
+        slowest_client_p95_ms=slowest_client_p95_ms(believed),
+        capacity=_capacity(found, levels),
+    )
+
+
+def _by_levels(found: Analysis, levels: Sequence[Played], judged: Sequence[Limit]) -> tuple[list[Check], Analysis]:
+    """The limits, and the run as it must be believed: a search is judged where it held, stages each by itself."""
+    if not levels:
+        return [threshold_check(found, limit.threshold, default=limit.default) for limit in judged], found
+    if found.profile.levels:
+        bounds = {limit.threshold.measure for limit in bounding(found)}
+        return [
+            over_stages(levels, limit.threshold, default=limit.default)
+            if limit.threshold.measure in bounds
+            else threshold_check(found, limit.threshold, default=limit.default)
+            for limit in judged
+        ], found
+    view = (held(levels) or levels[0]).view
+    return [threshold_check(view, limit.threshold, default=limit.default) for limit in judged], view
+
+
+def _capacity(found: Analysis, levels: Sequence[Played]) -> Capacity | None:
+    if not levels:
+        return None
+    drains = [mark.detail for _, p in found.facts.each() for mark in p.marks if mark.phase == "drain" and mark.detail]
+    return capacity_of(
+        [one.trial for one in levels],
+        asked_of(found.profile),
+        ended=drains[0] if drains else "aborted",
+        spent_s=found.times.seconds(found.times.plan_end_ns),
     )
 
 

@@ -8,8 +8,8 @@ sink.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 import msgspec
@@ -18,6 +18,7 @@ import numpy as np
 from loadtests.measure.gate import Evidence, Rule, Session, Weeks, changes, confirmed, judged, more_runs
 from loadtests.measure.gateable import gated
 from loadtests.model import series as shown
+from loadtests.model.measures import TIMES, Figure, figure_of, is_timed
 from loadtests.model.results import Verdict, worst
 from loadtests.model.series import (
     Compared,
@@ -37,6 +38,10 @@ ROLLING, ANCHOR = 8, 5
 LEAST_RUNS = 3
 FLOOR = 4.0
 """Below so many times its error a figure is compared by difference, not by ratio."""
+SURE = 2.0
+"""So many errors may lie between two figures that are equal: each is off by its own."""
+LEAST_SESSION = 2
+"""Usable runs without which a session says nothing: how runs differ is not known."""
 COVARIATES = ("kernel", "python", "redis", "tickstorm", "governor", "clock")
 _WEEKS_A_YEAR = 52
 
@@ -62,6 +67,7 @@ class Baseline:
     rolling: tuple[Week, ...]
     anchor: tuple[Week, ...]
     why_none: str = ""
+    counting: tuple[Week, ...] = ()  # all of the epoch that may be in a baseline
     first: bool = False  # nothing of this profile was there before
     paired: bool = False  # the other side of the same session
 
@@ -72,10 +78,11 @@ def series_of(history: History, name: str, asked: Asked = Asked(), told: Sequenc
     if week is None:
         raise KeyError(name)
     base = baseline_of(history, week)
-    slower = _slower(week, base.rolling)
-    measures = [_measure(name, week, base, asked, slower) for name in _gated(week, base)] if week.usable else []
+    names = dict.fromkeys(_gated(week, base.rolling), "") if week.usable else {}
+    measures = [_measure(name, week, base, asked, left) for name, left in (names | _left(names, base)).items()]
     compared = sum(1 for m in measures if m.rolling is not None)
-    verdict, reasons = _verdict(week, base, measures, compared, asked, slower)
+    excused = {run.run: why for run in week.tested if (why := _excused(run, base.rolling))}
+    verdict, reasons = _verdict(week, base, measures, compared, asked, excused, [*_torn(week), *doubts(history, week)])
     first = week.first
     return SeriesResult(
         schema=shown.SCHEMA,
@@ -95,7 +102,7 @@ def series_of(history: History, name: str, asked: Asked = Asked(), told: Sequenc
         verdict=verdict,
         reasons=reasons,
         compared=compared,
-        runs=[_run(run) for run in week.runs],
+        runs=[_run(run, excused) for run in week.runs],
         measures=measures,
         drift=list(drift_of(history, week)),
         told=list(told),
@@ -122,7 +129,7 @@ def baseline_of(history: History, week: Week) -> Baseline:
             rolling=(), anchor=(), first=True, why_none=f"an epoch begins with it: {week.accepted.why or 'accepted'}"
         )
     first = week.first
-    alike = [one for one in before if one.first.lineage == first.lineage]
+    alike = [one for one in before if one.first.lineage == first.lineage and not one.mixed({})]
     if not alike:
         last = before[-1].first
         what = differing(history.lineages.get(last.lineage, {}), history.lineages.get(first.lineage, {}))
@@ -142,17 +149,20 @@ def baseline_of(history: History, week: Week) -> Baseline:
     if not counting:
         return Baseline(
             rolling=(), anchor=(),
-            why_none=f"none of the {len(here)} earlier weeks counts: they failed, are excluded or have no usable runs",
+            why_none=f"none of the {len(here)} earlier weeks counts: they failed, are excluded, have torn rows or no "
+            "usable runs",
         )  # fmt: skip
     rolling = tuple(counting[-ROLLING:])
     chosen = [one for one in counting if one.series == history.anchor]
     anchor = tuple(counting[counting.index(chosen[0]) :][:ANCHOR] if chosen else counting[:ANCHOR])
-    return Baseline(rolling=rolling, anchor=() if set_of(anchor) <= set_of(rolling) else anchor)
+    return Baseline(
+        rolling=rolling, anchor=() if set_of(anchor) <= set_of(rolling) else anchor, counting=tuple(counting)
+    )
 
 
 def counts(week: Week) -> bool:
     """Whether a week may be in a baseline."""
-    return week.excluded is None and not week.failed and len(week.usable) >= 2
+    return week.excluded is None and not week.failed and not week.torn and len(week.usable) >= 2
 
 
 def set_of(weeks: Sequence[Week]) -> frozenset[str]:
@@ -164,12 +174,47 @@ def _without_side(run: RunRow) -> RunRow:
     return msgspec.structs.replace(run, side="")
 
 
-def _gated(week: Week, base: Baseline) -> list[str]:
+def _gated(week: Week, weeks: Sequence[Week]) -> list[str]:
     names: dict[str, None] = {}
-    for one in (week, *base.rolling):
+    for one in (week, *weeks):
         for run in one.usable:
             names.update(dict.fromkeys(name for name, value in run.values.items() if value.value is not None))
     return gated(week.first.gated, list(names))
+
+
+def _left(names: Collection[str], base: Baseline) -> dict[str, str]:
+    """Figures that are no longer gated, and the week of this epoch in which each was gated for the last time."""
+    found: dict[str, str] = {}
+    for index, one in enumerate(base.counting):
+        for name in _gated(one, base.counting[max(index - ROLLING, 0) : index]):
+            if name not in names and _values(one.usable, name):
+                found[name] = one.label
+    return found
+
+
+def _torn(week: Week) -> list[str]:
+    return [f"{text}; it may have been of this week: delete the line once you know what it held" for text in week.torn]
+
+
+def doubts(history: History, week: Week) -> Iterator[str]:
+    """Why its rows are not all there is of it, or not of one week: so it cannot be PASS."""
+    lacking = sorted(set(range(max(run.index for run in week.runs) + 1)) - {run.index for run in week.runs})
+    if lacking:
+        yield f"the store lacks run {', '.join(str(index + 1) for index in lacking[:5])} of this week"
+    yield from week.mixed(history.lineages)
+
+
+def _excused(run: RunRow, weeks: Sequence[Week]) -> str:
+    """Why limits that a run broke say nothing of the target; empty: they do, or it broke none. Only limits of time: a
+    lost message is lost on a slow machine too.
+    """
+    broken = run.broken or run.checks
+    if run.verdict is not Verdict.FAIL or not broken or not all(is_timed(name) for name in broken):
+        return ""
+    slower = _slower(Week(series=run.series, runs=(run,)), weeks)
+    if slower is not None:
+        return f"this machine was {slower:.0%} slower"
+    return "" if run.usable else f"it cannot be used: {'; '.join(run.why_not[:2])}"
 
 
 def _slower(week: Week, weeks: Sequence[Week]) -> float | None:
@@ -187,35 +232,80 @@ def _slower(week: Week, weeks: Sequence[Week]) -> float | None:
 # -- one measure
 
 
-def _measure(name: str, week: Week, base: Baseline, asked: Asked, slower: float | None) -> MeasureResult:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What the runs say against one reference."""
+
+    compared: Compared
+    sentence: str
+    open: bool = False  # more runs may decide it
+    holds: bool = True  # each session after the first bears a FAIL out
+    doubted: bool = False  # it was FAIL, and something speaks against it
+    evidence: Evidence | None = None  # None: compared by difference
+
+
+def _measure(name: str, week: Week, base: Baseline, asked: Asked, left: str) -> MeasureResult:
+    """`left`: the week in which it was last gated, where it no longer is."""
     values = [run.values.get(name) for run in week.usable]
-    known = [value for value in values if value is not None and value.value is not None]
-    sample = next((v for one in (week, *base.rolling) for run in one.usable if (v := run.values.get(name))), None)
-    unit, better = ("count", "less") if sample is None else (sample.unit, sample.better)
     runs = [None if value is None else value.value for value in values]
-    this = median([float(v) for v in runs if v is not None]) if known else None
+    known = [value for value in runs if value is not None]
+    this = median(known) if known else None
+    figure = figure_of(name)
 
     def result(verdict: Verdict, sentence: str, **more: object) -> MeasureResult:
         return MeasureResult(
-            name=name, unit=unit, better=better, verdict=verdict, sentence=sentence, value=this, runs=runs,
-            runs_used=len(known), **more,  # type: ignore[arg-type]
+            name=name, unit=figure.unit if figure else "count", better=figure.better if figure else "less",
+            verdict=verdict, sentence=sentence, value=this, runs=runs, runs_used=len(known), **more,  # type: ignore[arg-type]
         )  # fmt: skip
 
+    if left:
+        return result(
+            Verdict.UNKNOWN, f"gated before (last in {left}), not now: `tickstorm history accept` begins a new epoch"
+        )
+    if figure is None:
+        return result(Verdict.UNKNOWN, "this version does not know such a figure")
     if len(known) < len(values) or this is None:
         return result(Verdict.UNKNOWN, f"missing in {len(values) - len(known)} of {len(values)} runs: nothing is not 0")
     if not base.rolling:
         return result(Verdict.UNKNOWN, f"not compared: {base.why_none}")
     if len(known) < asked.first:
         return result(Verdict.UNKNOWN, f"{len(known)} usable runs, {asked.first} are needed", open=True)
-    having = [one for one in base.rolling if any(_usable(run, name) for run in one.usable)]
-    if not having:
+    rolling = _against(week, base.rolling, name, figure, asked, paired=base.paired)
+    if rolling is None:
         return result(Verdict.UNKNOWN, "no earlier week has this figure")
-    error = max((value.error or 0.0) for value in known)
-    middle = median([float(v.value or 0) for one in having for run in one.usable if (v := _usable(run, name))])
-    smallest = min(float(v) for v in [*runs, middle] if v is not None)
-    if smallest <= 0 or min(this, middle) < FLOOR * error:
-        return _by_difference(result, this, middle, error, unit, having, better, slower)
-    return _by_ratio(result, name, week, base, having, asked, slower, error, this)
+    if figure.unit in TIMES and min(*known, rolling.compared.value) <= 0:
+        return result(Verdict.UNKNOWN, "a time of 0 has no ratio: limit it by a threshold")
+    far = _against(week, base.anchor, name, figure, asked, anchor=True)
+    decides = rolling
+    if far is not None and (
+        (far.compared.verdict is Verdict.FAIL and rolling.compared.verdict is not Verdict.FAIL)
+        or (far.doubted and rolling.compared.verdict is Verdict.PASS)
+    ):
+        decides = far
+    more: dict[str, object] = {}
+    if (found := rolling.evidence) is not None:
+        more = {
+            "llr": float(found.evidence[0]),
+            "fail_above": asked.rule.worse,
+            "pass_below": asked.rule.fine,
+            "within": math.sqrt(float(found.within[0])),
+            "between": math.sqrt(float(found.between[0])),
+            "smallest_seen_90": float(found.smallest(asked.most)[0]),
+            "power_25": float(found.power(asked.most)[0]),
+        }
+    return result(
+        decides.compared.verdict,
+        decides.sentence,
+        rolling=rolling.compared,
+        anchor=far.compared if far else None,
+        error=max(_error(week.usable, name), _error(_runs(base.rolling), name)),
+        open=decides.open,
+        **more,
+    )
+
+
+def _runs(weeks: Sequence[Week]) -> list[RunRow]:
+    return [run for one in weeks for run in one.usable]
 
 
 def _usable(run: RunRow, name: str) -> Value | None:
@@ -223,94 +313,127 @@ def _usable(run: RunRow, name: str) -> Value | None:
     return value if value is not None and value.value is not None else None
 
 
-def _by_difference(
-    result: Callable[..., MeasureResult], this: float, middle: float, error: float, unit: str,
-    weeks: Sequence[Week], better: str, slower: float | None,
-) -> MeasureResult:  # fmt: skip
-    if error <= 0:
-        return result(
-            Verdict.UNKNOWN, "a figure of 0 has no ratio, and its error is not known: limit it by a threshold"
-        )
-    off = (this - middle) * (1 if better == "less" else -1)
-    fails = off > FLOOR * error
-    sentence = (
-        f"{this:.3g} against {middle:.3g} {unit}: too near its error of {error:.2g} for a ratio; "
-        f"{'worse' if fails else 'not worse'} by more than {FLOOR:g} times the error"
-    )
-    verdict = Verdict.FAIL if fails else Verdict.PASS
-    if fails and slower is not None:
-        verdict, sentence = Verdict.UNKNOWN, f"{sentence}; this machine was {slower:.0%} slower"
-    reference = Compared(
-        value=middle, weeks=[one.series for one in weeks], ratio=this / middle if middle > 0 else 1.0,
-        low=1.0, high=1.0, verdict=verdict,
-    )  # fmt: skip
-    return result(verdict, sentence, rolling=reference, error=error)
+def _values(runs: Sequence[RunRow], name: str) -> list[float]:
+    return [float(value.value or 0) for run in runs if (value := _usable(run, name))]
 
 
-def _by_ratio(
-    result: Callable[..., MeasureResult], name: str, week: Week, base: Baseline, having: Sequence[Week], asked: Asked,
-    slower: float | None, error: float, this: float,
-) -> MeasureResult:  # fmt: skip
-    sign = -1.0 if _first_value(week, name).better == "more" else 1.0
-    share = error / this
-    found, holds = _against(week, having, name, asked.rule, sign, share, paired=base.paired)
-    open_ = not bool(found.fails[0] | found.passes[0])
-    rolling, sentence = _said(found, open_, week, having, name, asked, sign)
-    anchored: Compared | None = None
-    verdict = rolling.verdict
-    old = [one for one in base.anchor if any(_usable(run, name) for run in one.usable)]
-    if old:
-        far, far_holds = _against(week, old, name, asked.rule, sign, share)
-        anchored = _reference(far, old, week, name, sign)
-        holds = holds if verdict is Verdict.FAIL else far_holds
-        if anchored.verdict is Verdict.FAIL and verdict is not Verdict.FAIL:
-            verdict = Verdict.FAIL
-            sentence = f"no week stands out, but {anchored.ratio - 1:+.0%} since {old[0].label} (the anchor)"
-    first_only = _first_session(week)
-    if first_only is not week:
-        alone = [_against(first_only, part, name, asked.rule, sign, share)[0] for part in (having, old) if part]
-        failed = any(bool(one.fails[0]) for one in alone)
-        if failed and not (verdict is Verdict.FAIL and holds):
-            verdict, open_ = Verdict.UNKNOWN, False
-            sentence = f"worse in the first session, not in the second: {sentence}"
-    if verdict is Verdict.FAIL and slower is not None:
-        verdict = Verdict.UNKNOWN
-        sentence = f"{sentence}; but this machine was {slower:.0%} slower: nothing can be charged to the target"
-    elif verdict is Verdict.FAIL and asked.unconfirmed and first_only is week:
-        verdict, sentence = Verdict.UNKNOWN, f"{sentence}; not confirmed in a second session"
-    return result(
-        verdict,
-        sentence,
-        rolling=rolling,
-        anchor=anchored,
-        llr=float(found.evidence[0]),
-        fail_above=asked.rule.worse,
-        pass_below=asked.rule.fine,
-        within=math.sqrt(float(found.within[0])),
-        between=math.sqrt(float(found.between[0])),
-        error=error,
-        smallest_seen_90=float(found.smallest(asked.most)[0]),
-        power_25=float(found.power(asked.most)[0]),
-        open=open_,
-    )
-
-
-def _first_value(week: Week, name: str) -> Value:
-    return next(value for run in week.usable if (value := _usable(run, name)))
-
-
-def _first_session(week: Week) -> Week:
-    """The week without its confirmation; the same object where there was none."""
-    first = min(run.session for run in week.usable)
-    if all(run.session == first for run in week.usable):
-        return week
-    return Week(series=week.series, runs=tuple(run for run in week.runs if run.session == first))
+def _error(runs: Sequence[RunRow], name: str) -> float:
+    """Of one run's figure: the median, since a single run may be far off; 0 where nobody knows it."""
+    return median([value.error or 0.0 for run in runs if (value := _usable(run, name))] or [0.0])
 
 
 def _against(
-    week: Week, weeks: Sequence[Week], name: str, rule: Rule, sign: float, error: float, *, paired: bool = False
-) -> tuple[Evidence, bool]:
-    """The evidence, and whether a second session, if there was one, bears it out."""
+    week: Week, weeks: Sequence[Week], name: str, figure: Figure, asked: Asked, *, paired: bool = False,
+    anchor: bool = False,
+) -> _Look | None:  # fmt: skip
+    """What is said of one reference; a FAIL only where each session bears it out and this machine was no slower."""
+    having = [one for one in weeks if any(_usable(run, name) for run in one.usable)]
+    if not having:
+        return None
+    look = _look(week, having, name, figure, asked, paired=paired)
+    verdict, sentence = look.compared.verdict, look.sentence
+    if anchor and not look.doubted:
+        sentence = f"no week stands out, but {look.compared.ratio - 1:+.0%} since {having[0].label} (the anchor)"
+    sessions = _sessions(week)
+    fails = verdict is Verdict.FAIL
+    if not fails and len(sessions) > 1 and len(sessions[0].usable) > 1:
+        fails = _look(sessions[0], having, name, figure, asked, paired=paired).compared.verdict is Verdict.FAIL
+    why, but = _unconfirmed(week, asked), ""
+    if fails and len(sessions) > 1 and not why and not (verdict is Verdict.FAIL and look.holds):
+        sentence = f"worse in the first session, not in the second: {sentence}"
+    elif fails and (slower := _slower(week, weeks)) is not None:
+        but = f"; but this machine was {slower:.0%} slower: nothing can be charged to the target"
+    elif fails and why:
+        but = f"; not confirmed in a second session: {why}"
+    else:
+        return replace(look, sentence=sentence)
+    unknown = msgspec.structs.replace(look.compared, verdict=Verdict.UNKNOWN)
+    return replace(look, compared=unknown, sentence=f"{sentence}{but}", open=False, doubted=True)
+
+
+def _sessions(week: Week) -> list[Week]:
+    """The week by its sessions, of which those after the first confirm; those without usable runs among them."""
+    numbers = sorted({run.session for run in week.tested})
+    return [replace(week, runs=tuple(run for run in week.runs if run.session == number)) for number in numbers]
+
+
+def _unconfirmed(week: Week, asked: Asked) -> str:
+    """Why no second session can bear a FAIL out, though one was wanted; empty: it can, or none was."""
+    sessions = _sessions(week)
+    if len(sessions) == 1:
+        wanted = asked.unconfirmed or (week.decision is not None and week.decision.unconfirmed)
+        return "the budget did not allow it" if wanted else ""
+    few = next((one for one in sessions if len(one.usable) < LEAST_SESSION), None)
+    if few is None:
+        return ""
+    return f"{len(few.usable)} of {_many(len(few.tested), 'run')} of one can be used, {LEAST_SESSION} are needed"
+
+
+def _look(week: Week, weeks: Sequence[Week], name: str, figure: Figure, asked: Asked, *, paired: bool) -> _Look:
+    """By ratio, or by difference where a figure is too near 0 or its error; without doubts about the FAIL."""
+    past = _runs(weeks)
+    this, middle = median(_values(week.usable, name)), median(_values(past, name))
+    now_error, past_error = _error(week.usable, name), _error(past, name)
+    seen = [one for run in (*week.usable, *past) if _usable(run, name) for one in _of(run, name) if one is not None]
+    sign = -1.0 if figure.better == "more" else 1.0
+    if len(week.usable) < LEAST_SESSION:
+        ratio = this / middle if middle > 0 else 1.0
+        unknown = Compared(
+            value=middle, weeks=[one.series for one in weeks], ratio=ratio, low=ratio, high=ratio,
+            verdict=Verdict.UNKNOWN,
+        )  # fmt: skip
+        return _Look(compared=unknown, sentence="one run says nothing of how runs differ")
+    if min(seen) > 0 and (share := max(now_error / this, past_error / middle)) <= 1 / FLOOR:
+        look = _by_ratio(week, weeks, name, asked, sign, share, paired=paired)
+    else:
+        look = _by_difference(week, weeks, name, figure, asked, sign, max(now_error, past_error))
+    lost, lost_before = _unrecovered(week.usable, name), _unrecovered(past, name)
+    if look.compared.verdict is Verdict.PASS and lost > lost_before:
+        unknown = msgspec.structs.replace(look.compared, verdict=Verdict.UNKNOWN)
+        sentence = f"{lost:.0%} of the occurrences never recovered, {lost_before:.0%} before: see the runs' reports"
+        look = replace(look, compared=unknown, sentence=sentence, doubted=True)
+    return look
+
+
+def _unrecovered(runs: Sequence[RunRow], name: str) -> float:
+    """Share of the occurrences."""
+    of = [one for run in runs if name in run.values for one in _of(run, name)]
+    return sum(one is None for one in of) / max(len(of), 1)
+
+
+def _by_difference(
+    week: Week, weeks: Sequence[Week], name: str, figure: Figure, asked: Asked, sign: float, error: float
+) -> _Look:
+    middle = median(_values(_runs(weeks), name))
+    places = [median(of_it) for one in _sessions(week) if (of_it := _values(one.usable, name))]
+    offs = [sign * (place - middle) for place in places]
+    this, off, size = sum(places) / len(places), sum(offs) / len(offs), asked.rule.size * abs(middle)
+    told = f"{this:.3g} against {middle:.3g} {figure.unit}: too near 0 or its error of {error:.2g} for a ratio; "
+    if error <= 0:
+        verdict = Verdict.UNKNOWN
+        told = "a figure of 0 has no ratio, and its error is not known: limit it by a threshold"
+    elif off > FLOOR * error:
+        verdict, told = Verdict.FAIL, f"{told}worse by more than {FLOOR:g} times the error"
+    elif off + SURE * error < size:
+        verdict, told = Verdict.PASS, f"{told}not worse by {asked.rule.size:.0%}, whatever the errors"
+    else:
+        verdict = Verdict.UNKNOWN
+        told += (
+            f"{asked.rule.size:.0%} more ({size:.2g}) is within {SURE:g} errors and cannot be excluded: limit it by a "
+            "threshold, and leave it out of `[gate] measures`"
+        )
+    ends = sorted((this + by) / middle for by in (-SURE * error, SURE * error)) if middle > 0 else [1.0, 1.0]
+    compared = Compared(
+        value=middle, weeks=[one.series for one in weeks], ratio=this / middle if middle > 0 else 1.0, low=ends[0],
+        high=ends[1], verdict=verdict,
+    )  # fmt: skip
+    return _Look(compared=compared, sentence=told, holds=all(one > FLOOR * error / 2 for one in offs[1:]))
+
+
+def _by_ratio(
+    week: Week, weeks: Sequence[Week], name: str, asked: Asked, sign: float, error: float, *, paired: bool
+) -> _Look:
+    """`error`: as a share."""
     seeds = sorted({run.seed for one in (week, *weeks) for run in one.usable})
     of = {seed: index for index, seed in enumerate(seeds)}
     now = [run for run in week.usable if _usable(run, name)]
@@ -329,9 +452,17 @@ def _against(
         seeds=np.array([of[run.seed] for run in now], dtype=np.int64),
         stacks=np.array([run.session for run in now], dtype=np.int64),
     )
-    found = judged(before, session, rule, error=error, paired=paired)
+    found = judged(before, session, asked.rule, error=error, paired=paired)
     several = min((session.stacks == stack).sum() for stack in np.unique(session.stacks)) > 1
-    return found, not several or bool(confirmed(before, session, rule, error=error)[0])
+    open_ = not bool(found.fails[0] | found.passes[0])
+    compared = _reference(found, weeks, week, name, sign)
+    return _Look(
+        compared=compared,
+        sentence=_said(found, compared, open_, len(week.usable), asked),
+        open=open_,
+        holds=several and bool(confirmed(before, session, asked.rule, error=error)[0]),
+        evidence=found,
+    )
 
 
 def _of(run: RunRow, name: str) -> list[float | None]:
@@ -340,11 +471,10 @@ def _of(run: RunRow, name: str) -> list[float | None]:
 
 
 def _logs(run: RunRow, name: str, times: int, sign: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Logarithms of what was seen of each occurrence; NaN for what was not."""
+    """Logarithms of each occurrence: infinite, so worse than all, where it did not recover; NaN where none was."""
     found = np.full(times, np.nan)
     for index, value in enumerate(_of(run, name)):
-        if value is not None and value > 0:
-            found[index] = sign * math.log(value)
+        found[index] = math.inf if value is None else sign * math.log(value)
     return found
 
 
@@ -352,28 +482,25 @@ def _reference(found: Evidence, weeks: Sequence[Week], week: Week, name: str, si
     verdict = Verdict.FAIL if found.fails[0] else Verdict.PASS if found.passes[0] else Verdict.UNKNOWN
     ratio = math.exp(sign * float(found.shift[0]))
     ends = sorted((float(found.low[0]) ** sign, float(found.high[0]) ** sign))
-    this = median([float(value.value or 0) for run in week.usable if (value := _usable(run, name))])
+    this = median(_values(week.usable, name))
     return Compared(
         value=this / ratio, weeks=[one.series for one in weeks], ratio=ratio, low=ends[0], high=ends[1], verdict=verdict
     )
 
 
-def _said(
-    found: Evidence, open_: bool, week: Week, weeks: Sequence[Week], name: str, asked: Asked, sign: float
-) -> tuple[Compared, str]:
-    reference = _reference(found, weeks, week, name, sign)
+def _said(found: Evidence, reference: Compared, open_: bool, runs: int, asked: Asked) -> str:
     span = f"{reference.ratio - 1:+.0%}, between {reference.low - 1:+.0%} and {reference.high - 1:+.0%}"
     power, smallest = float(found.power(asked.most)[0]), float(found.smallest(asked.most)[0])
     store = (
-        f"{_many(len(weeks), 'week')}: this store sees +{asked.rule.size:.0%} with {power:.0%}, "
+        f"{_many(len(reference.weeks), 'week')}: this store sees +{asked.rule.size:.0%} with {power:.0%}, "
         f"and +{smallest:.0%} with 90 %"
     )
     if not open_:
         word = {Verdict.FAIL: "worse", Verdict.PASS: "not worse"}[reference.verdict]
         if reference.verdict is Verdict.PASS and bool(found.better[0]):
             word = "better"
-        return reference, f"{word}: {span}; {store}"
-    more = more_runs(found, len(week.usable))
+        return f"{word}: {span}; {store}"
+    more = more_runs(found, runs)
     if more is None:
         way = (
             f"no number of runs would do: sessions differ by {math.sqrt(float(found.between[0])):.0%}; "
@@ -381,7 +508,7 @@ def _said(
         )
     else:
         way = f"{_many(more, 'more run')} would do"
-    return reference, f"undecided: {span}; {way}; {store}"
+    return f"undecided: {span}; {way}; {store}"
 
 
 def _many(count: int, what: str) -> str:
@@ -392,15 +519,17 @@ def _many(count: int, what: str) -> str:
 
 
 def _verdict(
-    week: Week, base: Baseline, measures: Sequence[MeasureResult], compared: int, asked: Asked, slower: float | None
-) -> tuple[Verdict, list[str]]:
-    reasons: list[str] = []
+    week: Week, base: Baseline, measures: Sequence[MeasureResult], compared: int, asked: Asked,
+    excused: Mapping[str, str], doubts: Sequence[str],
+) -> tuple[Verdict, list[str]]:  # fmt: skip
+    reasons = list(doubts)
     notes: list[str] = []  # beside what decided
-    found: list[Verdict] = []
-    for run in week.runs:
-        if run.side == "a":
-            continue
-        if run.verdict in (Verdict.FAIL, Verdict.ABORTED):
+    found = [Verdict.UNKNOWN] * len(doubts)
+    for run in week.tested:
+        if why := excused.get(run.run):
+            found.append(Verdict.UNKNOWN)
+            reasons.append(f"run {run.index + 1} broke limits of time alone, and {why}: {'; '.join(run.checks[:2])}")
+        elif run.verdict in (Verdict.FAIL, Verdict.ABORTED):
             found.append(run.verdict)
             reasons.append(f"run {run.index + 1} is {run.verdict}: {'; '.join(run.checks[:3]) or 'see its report'}")
         elif not run.usable:
@@ -433,7 +562,7 @@ def _verdict(
     else:
         found.append(Verdict.UNKNOWN)
         reasons.append(f"nothing was compared: {base.why_none}")
-    if slower is not None:
+    if (slower := _slower(week, base.rolling)) is not None:
         notes.append(f"this machine was {slower:.0%} slower than in the weeks before")
     return (worst(found) if found else Verdict.PASS), reasons + notes
 
@@ -443,13 +572,13 @@ def _family(measures: Sequence[MeasureResult], asked: Asked) -> float:
     return asked.rule.alpha * sum(1 for m in measures if m.llr is not None) * _WEEKS_A_YEAR
 
 
-def _run(run: RunRow) -> RunOfSeries:
+def _run(run: RunRow, excused: Mapping[str, str]) -> RunOfSeries:
     return RunOfSeries(
         run=run.run,
         session=run.session,
         side=run.side,
         seed=run.seed,
-        verdict=run.verdict,
+        verdict=Verdict.UNKNOWN if run.run in excused else run.verdict,
         usable=run.usable,
         why_not=run.why_not,
         checks=run.checks,
@@ -465,7 +594,7 @@ def week_values(weeks: Sequence[Week], name: str) -> list[tuple[int, float]]:
     """(index of the week, median of its runs) of the weeks that have a figure above 0."""
     found = []
     for index, week in enumerate(weeks):
-        known = [float(value.value or 0) for run in week.usable if (value := _usable(run, name))]
+        known = _values(week.usable, name)
         if known and median(known) > 0:
             found.append((index, median(known)))
     return found
@@ -557,9 +686,7 @@ def _trend_measure(name: str, history: History, judged_weeks: Sequence[SeriesRes
         name=name,
         unit=last.unit,
         better=last.better,
-        runs=[
-            [float(value.value or 0) for run in week.usable if (value := _usable(run, name))] for week in history.weeks
-        ],
+        runs=[_values(week.usable, name) for week in history.weeks],
         value=[m.value if m else None for m in found],
         reference=[m.rolling.value if m and m.rolling else None for m in found],
         seen_from=seen,

@@ -66,7 +66,7 @@ def timeline(analysis: Analysis) -> Series:
     series: dict[str, Values] = {
         "delivered_per_s": axis.rates(came.received, came.unique),
         "published_per_s": axis.rates(table.sent, table.end - table.start),
-        "unseen": _unseen(analysis, axis, lost),
+        "unseen": _unseen(analysis, axis),
         **_latencies(analysis, axis),
         "connected": _connected(analysis, axis),
         "repeated": [float(v) for v in axis.sums(came.received, came.repeated)],
@@ -91,9 +91,17 @@ def _readings(analysis: Analysis) -> list[tuple[str, str, str, float]]:
     return [(source, metric, *names[metric]) for source, metric in known if metric in names]
 
 
-def _unseen(analysis: Analysis, axis: _Axis, lost: Ints) -> Values:
-    """Acknowledged and not yet delivered, at the end of each step; a lost one counts until its delivery limit."""
+def _unseen(analysis: Analysis, axis: _Axis) -> Values:
+    """At the end of each step."""
+    level = unseen_per_slice(analysis)
+    ends = np.minimum((np.arange(axis.steps) + 1) * axis.slices, len(level)) - 1
+    return [float(v) for v in level[ends]]
+
+
+def unseen_per_slice(analysis: Analysis) -> Ints:
+    """Acknowledged and not yet delivered, at the end of each slice; a lost one counts until its delivery limit."""
     came, table = analysis.came, analysis.table
+    lost = analysis.ledger.lost_rows.sum(axis=(0, 1))
     change = np.zeros(analysis.high - analysis.low + 1, dtype=np.int64)
     top = len(change) - 1
 
@@ -103,9 +111,8 @@ def _unseen(analysis: Analysis, axis: _Axis, lost: Ints) -> Values:
 
     put(came.due, came.received, came.unique)
     put(table.due, table.due + analysis.blame.late_slices, lost)
-    level = np.cumsum(change)[:-1]
-    ends = np.minimum((np.arange(axis.steps) + 1) * axis.slices, len(level)) - 1
-    return [float(v) for v in level[ends]]
+    level: Ints = np.cumsum(change)[:-1]
+    return level
 
 
 def _latencies(analysis: Analysis, axis: _Axis) -> dict[str, Values]:

@@ -1,5 +1,6 @@
-"""What was asked of a capacity session, and what does it say?  The contract of its `series.json`; pages and the
-terminal show only what is in here.
+"""What was asked of a capacity session, and what does it say?  The contract of its `series.json`.
+
+Pages and the terminal show only what is in here.
 
 A session raises one *axis* (messages per second, clients, gateways) level by level.  A **level** is a stretch of a run
 at one factor of the profile's own load: it settles, holds, and a gap follows that ends when the backlog has drained.
@@ -8,11 +9,16 @@ One play of a level is a **trial**; only its hold is judged.  Numbers that the d
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Literal
 
 import msgspec
 
-from loadtests.model.results import Verdict
+from loadtests.model.measures import AT_LEAST
+from loadtests.model.profile.fault_times import under_s
+from loadtests.model.profile.rules import QUANTILES
+from loadtests.model.profile.tables import Tables
+from loadtests.model.profile.threshold_rules import limits
 
 Judged = Literal["GOOD", "BAD", "UNUSABLE"]
 """GOOD: every limit held. BAD: one did not, and not by our doing. UNUSABLE: it says nothing of the target."""
@@ -212,4 +218,37 @@ class Capacity(_Part, frozen=True, kw_only=True):
     spent_s: float | None = None
     levels: list[Level] = []  # by factor
     at_loads: list[AtLoad] = []
-    verdict: Verdict = Verdict.UNKNOWN  # what the exit status says
+    verdict: str = "UNKNOWN"  # what the exit status says
+
+
+def asked_of(profile: Tables) -> Asked:
+    """What a profile asks of its search, whose budget is the plan; of its stages, where it does not search."""
+    table = profile.capacity
+    chosen = set(table.limits) if table is not None else set()
+    all_ = [limit.threshold for limit in limits(profile, faults=False)]
+    bounding = [one for one in all_ if not chosen or one.measure in chosen]
+    bounds = [one for one in bounding if one.measure in QUANTILES]
+    asked = Asked(
+        budget_s=profile.run.duration_s,
+        limits=[f"{one.measure}{'>=' if one.measure in AT_LEAST else '<='}{one.limit:g}" for one in bounding],
+        latency_share=min((round(1 - QUANTILES[bound.measure], 6) for bound in bounds), default=0.05),
+    )
+    if table is None:
+        return asked
+    return msgspec.structs.replace(
+        asked,
+        start=table.start,
+        to=table.to,
+        tolerance=table.tolerance_percent / 100,
+        settle_s=table.settle_s + under_s(profile),
+        hold_s=whole_periods(profile, table.hold_s),
+        long_s=whole_periods(profile, table.long_s),
+        under=table.under or "",
+        plan=table.plan,
+    )
+
+
+def whole_periods(profile: Tables, hold_s: float) -> float:
+    """A hold that holds whole periods of every shape: a level without its burst is another load."""
+    longest = max((group.shape.period_s or 0.0 for group in profile.publishers), default=0.0)
+    return ceil(hold_s / longest - 1e-9) * longest if longest else hold_s

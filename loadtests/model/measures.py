@@ -6,10 +6,24 @@ a run in which it is red (tests/measure/test_checks.py, whose table must name ev
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from loadtests.model.kinds import AbortMeasure, Measure, registry
+
+TIMES = frozenset({"ms", "s"})
+"""Units of times: nothing takes less than 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """Of a run, as it is kept and compared from week to week."""
+
+    unit: str
+    better: Literal["less", "more"] = "less"
+
 
 SELECTORS = ("group", "family", "fault", "process", "query")
 """What a threshold may be confined to."""
@@ -97,14 +111,39 @@ AT_LEAST = frozenset(name for name, row in MEASURES.items() if row.at_least)
 DEFAULT_LIMITS: Mapping[str, float] = {name: row.limit for name, row in MEASURES.items() if row.limit is not None}
 """Limits (at_most) that hold though a profile does not name them; `at_most = "off"` switches one off."""
 
-GATEABLE = (
-    "first_fresh_p50_s", "first_fresh_p95_s", "recovery_s", "outage_s", "latency_p50_ms", "latency_p95_ms",
-    "latency_p99_ms", "cpu_s_per_million", "growth_mb", "query_p95_ms", "query_mean_ms", "unseen_max",
-    "received_per_s",
-)  # fmt: skip
+TIMED = frozenset(name for name, row in MEASURES.items() if row.unit in {*TIMES, "percent", "per_s"} or name == "late")
+"""Measures that a slow machine breaks without the target's fault."""
+_LIMIT = re.compile("[<>]=")
+
+
+def is_timed(check: str) -> bool:
+    """Whether a check, such as `latency_p95_ms<=100 calm`, limits one of these."""
+    name, *limited = _LIMIT.split(check, maxsplit=1)
+    return bool(limited) and name in TIMED
+
+
+GATEABLE: Mapping[str, Figure] = {
+    name: Figure(unit=unit, better="more" if name in AT_LEAST or name == "capacity" else "less")
+    for unit, names in (
+        ("s", ("first_fresh_p50_s", "first_fresh_p95_s", "recovery_s", "outage_s")),
+        ("ms", ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")),
+        ("s", ("cpu_s_per_million",)),
+        ("mb", ("growth_mb",)),
+        ("ms", ("query_p95_ms", "query_mean_ms")),
+        ("count", ("unseen_max",)),
+        ("per_s", ("received_per_s", "capacity")),
+    )
+    for name in names
+}
 """Figures that are kept of every run, and that a profile may have compared from week to week: `[gate] measures`."""
 MOST_GATED = 8
 """Each gated figure may fail by chance."""
+
+
+def figure_of(name: str) -> Figure | None:
+    """What a figure such as `first_fresh_p95_s:redis-cut` is; None: this version does not know it."""
+    return GATEABLE.get(name.partition(":")[0])
+
 
 _GUARD = "loadtests.harness.triggers"
 ABORTS: Mapping[str, AbortMeasure] = registry(

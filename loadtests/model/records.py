@@ -360,6 +360,22 @@ class HarnessSecond(_Record, frozen=True, kw_only=True, array_like=True, tag="ha
     checked: int = -1  # of them, those whose content was
 
 
+class Level(_Record, frozen=True, kw_only=True, array_like=True, tag="level"):
+    """A stretch of the run in which publishers play their shapes at a factor; told before it begins.
+
+    It settles from `from_ns` on and holds from `hold_ns` to `to_ns`; only the hold is judged.  The gap that follows
+    lasts until the next level begins.
+    """
+
+    index: int
+    kind: str  # `model.capacity.Kind`
+    factor: float  # of the profile's own rates
+    from_ns: int
+    hold_ns: int
+    to_ns: int
+    why: str = ""  # why the search chose it
+
+
 class WantedUsers(_Record, frozen=True, kw_only=True, array_like=True, tag="users"):
     """The user count changed; it ends a baseline."""
 
@@ -411,7 +427,7 @@ class Finish(_Record, frozen=True, kw_only=True, array_like=True, tag="finish"):
 Record = (
     Header | Effective | Published | Settled | PublishTimes | Consumed | ClientLatency | RouteSet | Subscription
     | Deviations | Strange | Touched | FirstAfter | Closing | Queried | Requested | PathProbe | FaultStep
-    | ChosenUsers | PhaseMark | Samples | HarnessSecond | WantedUsers | Trouble | ServiceEnded | Note | Finish
+    | ChosenUsers | PhaseMark | Samples | HarnessSecond | Level | WantedUsers | Trouble | ServiceEnded | Note | Finish
 )  # fmt: skip
 
 

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import msgspec
 
+from loadtests.model.capacity import Capacity
+
 SCHEMA = "tickstorm-results-1"
 
 
@@ -400,6 +402,7 @@ class Results(_Part, frozen=True, kw_only=True):
     interference: list[Interference] = []
     slowest_client_p95_ms: float | None = None  # in calm phases, of the consumers that had enough deliveries
     requests: dict[str, dict[str, Spread]] = {}  # "kind group name" of users of extensions -> connect, request
+    capacity: Capacity | None = None  # of a run that went by levels
 
 
 def to_json(results: Results) -> bytes:

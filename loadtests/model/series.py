@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from loadtests.model.capacity import Capacity
 from loadtests.model.results import Verdict
 
 SCHEMA = "tickstorm-series-1"
@@ -21,7 +22,7 @@ class SeriesInfo(_Part, frozen=True, kw_only=True):
     """Which series this is."""
 
     id: str
-    kind: str  # weekly, compare
+    kind: str  # weekly, compare, capacity
     profile: str
     lineage: str
     started_at: str
@@ -108,6 +109,7 @@ class SeriesResult(_Part, frozen=True, kw_only=True):
     told: list[str] = []  # of the store: torn rows, what was left out
     family_false_a_year: float | None = None  # false FAILs that one must expect in 52 weeks, over all measures
     history_rows: int = 0
+    capacity: Capacity | None = None  # of a capacity session, which has no measures
 
 
 def to_json(series: SeriesResult) -> bytes:

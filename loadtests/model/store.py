@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +19,7 @@ from typing import Any, Literal
 import msgspec
 
 from loadtests.model.errors import BadInput
+from loadtests.model.measures import TIMES, figure_of
 from loadtests.model.profile.profile import Profile
 from loadtests.model.results import Verdict
 
@@ -28,6 +31,15 @@ NOT_LINEAGE = frozenset({"name", "question", "seed", "thresholds", "aborts", "gu
 SLOWER = 0.10
 """A machine is called slower from this share on."""
 Better = Literal["less", "more"]
+LEAST, MOST = 1e-9, 1e12
+"""No figure, error or print of speed is beyond these; times of 0 exist, negative ones do not."""
+MOST_RUNS = 1_000_000
+"""Of a series: its indices and sessions stay below it."""
+YEARS = (2000, 2200)
+"""In which runs start."""
+AGREES = 1e-6
+"""So far, as a share, may a figure lie from the median of what it is made of."""
+_NAMED = re.compile(rb'"series":\s*"((?:[^"\\]|\\.)*)"')
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
@@ -75,6 +87,12 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="r
     values: dict[str, Value] = {}
     results_sha256: str = ""
     report: str = ""
+    broken: list[str] = []  # names of the limits and conditions that were FAIL
+
+    @property
+    def at(self) -> datetime:
+        """When it started."""
+        return _time(self.started_at)
 
 
 class DecisionRow(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="decision"):
@@ -86,6 +104,7 @@ class DecisionRow(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", t
     verdict: Verdict
     sentence: str = ""
     compared: int = 0  # measures that were compared with earlier weeks
+    unconfirmed: bool = False  # a second session was wanted, and there was no time for it
 
 
 class _Person(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
@@ -122,16 +141,22 @@ KINDS = ("run", "decision", "accept", "exclude", "anchor", "lineage")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
-    """What a file holds. `told`: lines that were left out, each with its place and why."""
+    """What a file holds. `told`: lines that were left out, each with its place and why. `torn`: those of them that may
+    have been of a series, by its name: where a line does not name one, of those that its neighbours are of.
+    """
 
     rows: tuple[Row, ...] = ()
     told: tuple[str, ...] = ()
+    torn: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def read_rows(data: bytes, file: str) -> Read:
-    """Rows of a file's bytes. Raises BadInput for rows of another schema, or where two rows of one run differ."""
+    """Rows of a file's bytes. Raises BadInput, with every problem, for rows of another schema, for numbers that cannot
+    be, and where two rows of one run differ.
+    """
     rows: list[Row] = []
     told: list[str] = []
+    left: list[tuple[int, bytes, str]] = []  # how many rows stand before it; the line; why it was left out
     problems: list[str] = []
     runs: dict[str, RunRow] = {}
     for number, line in enumerate(data.split(b"\n"), start=1):
@@ -142,10 +167,13 @@ def read_rows(data: bytes, file: str) -> Read:
             raw = msgspec.json.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError):
             told.append(f"{where}: torn, left out")
+            left.append((len(rows), line, told[-1]))
             continue
         kind = raw.get("kind") if isinstance(raw, dict) else None
         if not isinstance(raw, dict) or kind not in KINDS:
             told.append(f"{where}: kind: found {kind!r}, known are {', '.join(KINDS)}; left out")
+            if not isinstance(raw, dict) or "series" in raw:
+                left.append((len(rows), line, told[-1]))
             continue
         if raw.get("schema") != SCHEMA:
             problems.append(f'{where}: schema: found "{raw.get("schema")}", allowed "{SCHEMA}"')
@@ -153,11 +181,13 @@ def read_rows(data: bytes, file: str) -> Read:
         try:
             row = msgspec.convert(raw, Row)
             if isinstance(row, RunRow):
-                _time(row.started_at)
+                _ = row.at
         except (msgspec.ValidationError, ValueError) as error:
             told.append(f"{where}: {error}; left out")
+            left.append((len(rows), line, told[-1]))
             continue
         if isinstance(row, RunRow):
+            problems += [f"{where}: {text}" for text in _impossible(row)]
             before = runs.get(row.run)
             if before is not None and before != row:
                 problems.append(f"{where}: run {row.run}: found two rows that differ, allowed is one")
@@ -167,7 +197,59 @@ def read_rows(data: bytes, file: str) -> Read:
         rows.append(row)
     if problems:
         raise BadInput(problems)
-    return Read(rows=tuple(rows), told=tuple(told))
+    return Read(rows=tuple(rows), told=tuple(told), torn=_torn(rows, left))
+
+
+def _torn(rows: Sequence[Row], left: Sequence[tuple[int, bytes, str]]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for at, line, text in left:
+        if line.startswith(b'{"kind":"lineage"'):
+            continue
+        if (named := _NAMED.search(line)) is not None:
+            series = {named[1].decode(errors="replace")}
+        else:
+            near = (reversed(rows[:at]), iter(rows[at:]))
+            beside = [next((row for row in side if isinstance(row, RunRow | DecisionRow)), None) for side in near]
+            series = {row.series for row in beside if row is not None}
+        for name in series:
+            found[name] = (*found.get(name, ()), text)
+    return found
+
+
+def _impossible(row: RunRow) -> Iterator[str]:
+    """Numbers that no run has, each with its key, what was found and what is allowed."""
+    bounded: list[tuple[str, float, float, float]] = [
+        ("index", row.index, 0, MOST_RUNS),
+        ("session", row.session, 0, MOST_RUNS),
+        ("seed", row.seed, 0, 2**64 - 1),
+        ("started_at", row.at.year, *YEARS),
+    ]
+    for place, speed in enumerate(row.speed):
+        bounded += [(f"speed[{place}].{name}", getattr(speed, name), LEAST, MOST) for name in ("cpu_ms", "loopback_us")]
+    for name, value in row.values.items():
+        figure, key = figure_of(name), f'values["{name}"]'
+        least = 0.0 if figure is not None and figure.unit in TIMES else -MOST
+        many = [("value", value.value), *((f"of[{place}]", one) for place, one in enumerate(value.of))]
+        bounded += [(f"{key}.{part}", one, least, MOST) for part, one in many if one is not None]
+        if value.error is not None:
+            bounded.append((f"{key}.error", value.error, 0, MOST))
+        middle = middle_of(value.of)
+        if value.of and not (
+            middle == value.value
+            or (middle is not None and value.value is not None and math.isclose(middle, value.value, rel_tol=AGREES))
+        ):
+            yield f"{key}.value: found {value.value}, allowed {middle}, the median of its `of`"
+    for key, number, least, most in bounded:
+        if not least <= number <= most:
+            yield f"{key}: found {str(number)[:40]}, allowed {least:g} to {most:g}"
+
+
+def middle_of(of: Sequence[float | None]) -> float | None:
+    """The median over occurrences; who did not recover (None) took longer than all who did."""
+    known = sorted(value for value in of if value is not None)
+    ranked = [*known, *[None] * (len(of) - len(known))]
+    low, high = (ranked[(len(of) - 1) // 2], ranked[len(of) // 2]) if ranked else (None, None)
+    return None if low is None or high is None else (low + high) / 2
 
 
 def lines_of(rows: Iterable[Row]) -> bytes:
@@ -227,6 +309,7 @@ class Week:
 
     series: str
     runs: tuple[RunRow, ...]
+    torn: tuple[str, ...] = ()  # lines left out that may have been of it
     decision: DecisionRow | None = None  # the last one
     accepted: AcceptRow | None = None
     excluded: ExcludeRow | None = None
@@ -239,12 +322,31 @@ class Week:
     @property
     def started_at(self) -> datetime:
         """When its first run began."""
-        return _time(self.first.started_at)
+        return self.first.at
 
     @property
     def usable(self) -> tuple[RunRow, ...]:
         """Runs that say something of the target, of the side that is tested."""
-        return tuple(run for run in self.runs if run.usable and run.side in ("", "b"))
+        return tuple(run for run in self.tested if run.usable)
+
+    @property
+    def tested(self) -> tuple[RunRow, ...]:
+        """Runs of the side that is tested."""
+        return tuple(run for run in self.runs if run.side != "a")
+
+    def mixed(self, lineages: Mapping[str, Mapping[str, str]]) -> list[str]:
+        """What differs between runs of one side, which must all play the same on one machine."""
+        found = []
+        for one in self.runs:
+            first = next(run for run in self.runs if run.side == one.side)
+            if one.lineage != first.lineage:
+                known = first.lineage in lineages and one.lineage in lineages
+                what = differing(lineages[first.lineage], lineages[one.lineage]) if known else []
+                found.append(f"run {one.index + 1} plays another plan: {'; '.join(what) or one.lineage}")
+            if one.machine_key != first.machine_key:
+                what = differing(first.machine, one.machine)
+                found.append(f"run {one.index + 1} is of another machine: {'; '.join(what) or one.machine_key}")
+        return found
 
     @property
     def failed(self) -> bool:
@@ -286,8 +388,8 @@ class History:
         return max((index for index, one in enumerate(upto) if one.accepted is not None), default=0)
 
 
-def history_of(rows: Sequence[Row]) -> History:
-    """Group rows into weeks. Decisions about series that have no run are ignored."""
+def history_of(rows: Sequence[Row], torn: Mapping[str, tuple[str, ...]] = {}) -> History:
+    """Group rows into weeks; `torn` as `Read` has it. Decisions about series that have no run are ignored."""
     runs: dict[str, list[RunRow]] = {}
     decisions: dict[str, DecisionRow] = {}
     accepted: dict[str, AcceptRow] = {}
@@ -312,6 +414,7 @@ def history_of(rows: Sequence[Row]) -> History:
         Week(
             series=series,
             runs=tuple(sorted(of_it, key=lambda run: (run.session, run.index))),
+            torn=torn.get(series, ()),
             decision=decisions.get(series),
             accepted=accepted.get(series),
             excluded=excluded.get(series),

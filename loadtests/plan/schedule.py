@@ -52,6 +52,22 @@ def followers(profile: Profile, name: str, over_ns: int, now_ns: int) -> list[Pl
     return _in_order(found)
 
 
+def of_level(profile: Profile, name: str, number: int, at_ns: int) -> PlannedFault:
+    """The fault that a level carries, as `name#number`. Raises KeyError where the profile has none of the name."""
+    for fault in profile.faults:
+        if fault.name == name:
+            return PlannedFault(
+                name=f"{name}#{number}",
+                kind=fault.kind,
+                link=fault.where,
+                direction=fault.direction,
+                at_ns=at_ns,
+                until_ns=at_ns + _ns(fault.for_s),
+                asked=fault.asked,
+            )
+    raise KeyError(name)
+
+
 def last_end_ns(profile: Profile, planned: list[PlannedFault], name: str) -> int | None:
     """When the last of a fault's planned occurrences ends; None where none is planned."""
     own = {o.name for i, f in enumerate(profile.faults) if f.name == name for o in occurrences(profile, i)}

@@ -22,6 +22,7 @@ from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.workload import Publishers
+from loadtests.plan.levels import Levelled, Stretches, scaled
 from loadtests.plan.pacing import Constant, Pacer, pacer, peak_per_s
 from loadtests.plan.replay import Replayed
 
@@ -29,6 +30,7 @@ _BLOCK_MESSAGES = 256
 _BLOCK_MIN_NS = NS_PER_S // 1000
 _BLOCK_MAX_NS = NS_PER_S
 _REPLAY_BLOCK_NS = NS_PER_S // 100
+_LEVELS_BLOCK_NS = NS_PER_S // 10  # whatever the rate: how high the levels will be, nobody knows yet
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ class Workload:
         self.span_ns = round((profile.run.warm_up_s + profile.run.duration_s) * NS_PER_S)
         self._routes: dict[int, tuple[int, ...]] = {}
         self._canaries = _canaries(profile)
+        self.stretches = Stretches() if profile.by_levels else None
 
     def publisher(self, slot: int) -> SlotPlan:
         """The plan of a slot.  Raises IndexError beyond the plan, KeyError for a replay that was not handed over."""
@@ -163,19 +166,24 @@ class Workload:
             mine = self._replays[spec.name][slot - first :: spec.count]
             times = tuple(event.due_ns for event in mine)
             replay = _routed(mine, Rotation(routes, f"{seed}:routes"))
-        pacing = pacer(
-            spec.shape,
-            seed=seed,
-            warm_up_s=profile.run.warm_up_s,
-            duration_s=profile.run.duration_s,
-            replayed_ns=times,
-        )
+
+        def paced(factor: float, name: str) -> Pacer:
+            return pacer(
+                spec.shape if factor == 1 else scaled(spec.shape, factor),
+                seed=f"{seed}:{name}" if name else seed,
+                warm_up_s=profile.run.warm_up_s,
+                duration_s=profile.run.duration_s,
+                replayed_ns=times,
+            )
+
+        pacing = paced(1, "") if self.stretches is None else Levelled(self.stretches, paced)
         canaries = [
             (Constant(profile.sampling.canary_per_s, phase_of(f"{seed}:canary:{family}")), self._canary(seed, family))
             for family in self._canaries.get(slot, ())
         ]
         rate = peak_per_s(spec.shape) + profile.sampling.canary_per_s * len(canaries)
         block = _REPLAY_BLOCK_NS if replay else round(_BLOCK_MESSAGES / max(rate, 1e-9) * NS_PER_S)
+        block = block if self.stretches is None else _LEVELS_BLOCK_NS
         return SlotPlan(
             slot=slot,
             group=group,

@@ -58,6 +58,8 @@ def summary_lines(results: Results) -> list[TextLine]:
     """All of the verdict's, the numbers, recovery per fault."""
     lines = verdict_lines(results)
     lines += [TextLine(text="Numbers", style="title"), *[TextLine(text=f"  {text}") for text in _numbers(results)]]
+    if results.capacity is not None:
+        lines += [TextLine(text="Levels", style="title"), TextLine(text=f"  {results.capacity.sentence}")]
     if results.recovery:
         lines.append(TextLine(text="Recovery", style="title"))
         lines += [_recovery(back) for back in results.recovery]

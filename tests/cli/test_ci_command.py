@@ -1,6 +1,7 @@
 """Do the printed job files do what they say, with the exit statuses of `tickstorm`?  Their steps run here.
 
-The fake `tickstorm` writes a row into the store, as the real one does before it judges, and ends as it is told.
+The fake `tickstorm` writes a row into the store, as the real one does before it judges, and ends as it is told; what
+pushes the store is the real one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,10 @@ if [ "$1" = weekly ]; then
   while [ "$1" != --store ]; do shift; done
   mkdir -p "$2" && echo '{"kind": "run"}' >> "$2/weekly.jsonl"
 fi
+[ "$2" = push ] && exec "$PYTHON" -m loadtests.cli history push "$3"
 exit "$FAKE_STATUS"
 """
+PUSH = "history push .tickstorm/history"
 SAFE = re.compile(r"\$\{\{ (?:secrets|vars)\.\w+ \}\}")
 
 
@@ -67,6 +71,8 @@ def environment(place: Path, status: int, more: Mapping[str, str] = {}) -> dict[
         "PATH": f"{place / 'bin'}:{os.environ['PATH']}",
         "HOME": str(place),
         "GIT_CONFIG_NOSYSTEM": "1",
+        "PYTHON": sys.executable,
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
         "FAKE_STATUS": str(status),
         "FAKE_CALLS": str(place / "calls"),
         **more,
@@ -106,14 +112,14 @@ def test_github_gives_the_status_and_keeps_the_store_in_a_branch_that_the_first_
     made = yaml.safe_load(printed("github", place=place))
     steps, env = made["jobs"]["weekly"]["steps"], environment(place, status, made["env"])
     assert play_github(steps, place / "first", env) == status
-    assert calls(place) == ["weekly weekly --store .tickstorm/history --first"]
+    assert calls(place) == ["weekly weekly --store .tickstorm/history --first", PUSH]
     assert play_github(steps, checkout(place, "second"), env) == status
-    assert calls(place)[1] == "weekly weekly --store .tickstorm/history"
+    assert calls(place)[2:] == ["weekly weekly --store .tickstorm/history", PUSH]
     assert git(place / "origin.git", "show", f"{BRANCH}:weekly.jsonl").count("run") == 2
-    assert git(place / "origin.git", "ls-tree", "--name-only", BRANCH).split() == ["weekly.jsonl"]
+    assert git(place / "origin.git", "ls-tree", "--name-only", BRANCH).split() == [".gitattributes", "weekly.jsonl"]
     looked = made["jobs"]["status"]["steps"]
     assert play_github(looked, checkout(place, "third"), env) == status
-    assert calls(place)[2] == "history status --store .tickstorm/history --max-age 10d"
+    assert calls(place)[4] == "history status --store .tickstorm/history --max-age 10d"
 
 
 def test_where_the_server_does_not_answer_it_is_no_first_week(place: Path) -> None:
@@ -155,7 +161,9 @@ def test_gitlab_gives_the_status_and_keeps_the_store(place: Path, status: int) -
     assert play_gitlab(made["weekly"]["script"], place, "second", env) == status
     assert calls(place) == [
         "weekly weekly --store .tickstorm/history --first",
+        PUSH,
         "weekly weekly --store .tickstorm/history",
+        PUSH,
     ]
     assert git(place / "origin.git", "show", f"{BRANCH}:weekly.jsonl").count("run") == 2
     assert made["weekly"]["artifacts"]["when"] == "always"

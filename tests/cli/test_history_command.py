@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 
 from loadtests.capture.store import StoreFiles
@@ -17,7 +19,7 @@ from loadtests.cli.weekly_command import WeeklyOptions, seconds_of, weekly
 from loadtests.measure.series import Asked, series_of
 from loadtests.model.errors import BadInput
 from loadtests.model.results import Verdict
-from loadtests.model.store import AcceptRow, DecisionRow, RunRow, history_of
+from loadtests.model.store import AcceptRow, DecisionRow, RunRow, Speed, history_of
 from tests.planted_weeks import rows_of, series_name
 
 RECENT = datetime.now(UTC) - timedelta(days=7 * 9, hours=2)
@@ -27,6 +29,10 @@ def stored(tmp_path: Path, weeks: int = 10, change: Any = lambda _: {}) -> Store
     store = StoreFiles(tmp_path / "store")
     store.append("planted", rows_of(weeks, lambda week: {"at": RECENT} | dict(change(week))))
     return store
+
+
+def decision(week: int, verdict: Verdict = Verdict.PASS) -> DecisionRow:
+    return DecisionRow(series=series_name(week), at=datetime.now(UTC).isoformat(), verdict=verdict)
 
 
 def test_gate_judges_a_stored_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,6 +54,7 @@ def test_gate_judges_a_stored_series(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_list_and_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = stored(tmp_path)
+    store.append("planted", [decision(9)])
     assert command.list_weeks(store) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 10
@@ -60,6 +67,61 @@ def test_list_and_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert command.list_weeks(empty) == 3
     with pytest.raises(BadInput, match="allowed one of planted"):
         command.list_weeks(store, "other")
+
+
+def test_status_is_red_where_the_newest_week_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, ten_days = stored(tmp_path), 10 * 86400
+    assert command.status(store, ten_days) == 3
+    assert "`tickstorm gate w09 --keep` does" in capsys.readouterr().out
+    store.append("planted", [decision(9, Verdict.ABORTED)])
+    assert command.status(store, ten_days) == 3
+    assert "w09 was aborted" in capsys.readouterr().out
+    store.append("planted", [decision(9)])
+    assert command.status(store, ten_days) == 0
+    at = datetime.now(UTC) + timedelta(days=30)
+    store.append("planted", [*rows_of(1, lambda _: {"at": at}, name="ahead"), decision(9)])
+    store.append("planted", [DecisionRow(series="ahead", at=at.isoformat(), verdict=Verdict.PASS)])
+    assert command.status(store, ten_days) == 3
+    assert "is dated in the future" in capsys.readouterr().out
+
+
+def test_gate_keeps_its_decision_where_it_is_asked_to(tmp_path: Path) -> None:
+    store = stored(tmp_path)
+    assert command.gate([series_name(9)], store, Asked(), html=False, to=None, json_to="", keep=True) == 0
+    week = history_of(store.read("planted").rows).week(series_name(9))
+    assert week is not None
+    assert week.decision is not None
+    assert (week.decision.verdict, week.decision.compared) == (Verdict.PASS, 2)
+    assert command.status(store, 10 * 86400) == 0
+
+
+def test_gate_of_a_part_of_a_series_does_not_compare_it_with_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = stored(tmp_path, 1)
+    rows = store.read("planted").rows
+    late = [msgspec.structs.replace(row, series="these runs") for row in rows if isinstance(row, RunRow)][1:]
+    monkeypatch.setattr(command, "stored_rows", lambda _names, _series: late)
+    asked = Asked(first=2)
+    assert command.gate([row.run for row in late], store, asked, html=False, to=None, json_to=str(tmp_path / "x")) == 3
+    told = json.loads((tmp_path / "x").read_text())
+    assert "the store has no earlier week" in " ".join(told["reasons"])
+    with pytest.raises(BadInput, match=r"--keep: found runs"):
+        command.gate(["a"], store, asked, html=False, to=None, json_to="", keep=True)
+
+
+def test_a_number_that_cannot_be_is_bad_input_of_every_file_at_once(tmp_path: Path) -> None:
+    store = stored(tmp_path, 1)
+    (run,) = [row for row in rows_of(1, lambda _: {"runs": 1}) if isinstance(row, RunRow)]
+    store.append("planted", [msgspec.structs.replace(run, run="x", index=-1)])
+    store.append("second", [msgspec.structs.replace(run, run="y", speed=[Speed(cpu_ms=0.0, loopback_us=1.0)])])
+    for asked in (command.list_weeks, command.check, lambda s: command.status(s, 60)):
+        with pytest.raises(BadInput) as error:
+            asked(store)
+        assert error.value.problems == [
+            "planted.jsonl: line 5: index: found -1, allowed 0 to 1e+06",
+            "second.jsonl: line 1: speed[0].cpu_ms: found 0.0, allowed 1e-09 to 1e+12",
+        ]
 
 
 def test_what_a_person_decides_is_kept(tmp_path: Path) -> None:
@@ -86,15 +148,14 @@ def test_check_names_what_is_torn_or_doubtful(tmp_path: Path, capsys: pytest.Cap
     assert command.check(store) == 2
     told = capsys.readouterr().err
     assert "torn, left out" in told
-    assert "start in the future" in told
+    assert "is dated in the future" in told
     assert "was never judged" in told
     assert command.check(StoreFiles(tmp_path / "none")) == 3
 
 
 def test_a_whole_store_is_in_order(tmp_path: Path) -> None:
     store = stored(tmp_path, 2)
-    at = datetime.now(UTC).isoformat()
-    store.append("planted", [DecisionRow(series=series_name(k), at=at, verdict=Verdict.PASS) for k in range(2)])
+    store.append("planted", [decision(k) for k in range(2)])
     assert command.check(store) == 0
 
 
@@ -103,8 +164,7 @@ def test_trim_deletes_old_histories_and_keeps_those_that_failed(
 ) -> None:
     monkeypatch.setenv("TICKSTORM_REPORTS", str(tmp_path / "reports"))
     store = stored(tmp_path, 4)
-    at = datetime.now(UTC).isoformat()
-    store.append("planted", [DecisionRow(series=series_name(0), at=at, verdict=Verdict.FAIL)])
+    store.append("planted", [decision(0, Verdict.FAIL)])
     runs = [row.run for row in store.read("planted").rows if isinstance(row, RunRow)]
     for run in runs:
         (tmp_path / "reports" / run / "history").mkdir(parents=True)
@@ -160,6 +220,7 @@ def test_push_goes_over_what_another_pushed_meanwhile(tmp_path: Path) -> None:
         StoreFiles(clone / "history").append(f"planted{index}", rows_of(1))
         assert command.push(clone) == 0
     assert git(origin, "ls-tree", "-r", "--name-only", "weeks").split() == [
+        ".gitattributes",
         "history/planted0.jsonl",
         "history/planted1.jsonl",
     ]
@@ -169,6 +230,48 @@ def test_push_goes_over_what_another_pushed_meanwhile(tmp_path: Path) -> None:
     assert command.push(clones[0]) == 3
     with pytest.raises(BadInput):
         command.push(tmp_path)
+
+
+def push_without_attributes(clone: Path) -> int:
+    """As an older version did."""
+    git(clone, "add", "--all")
+    git(clone, "-c", "user.name=me", "-c", "user.email=me@localhost", "commit", "-q", "-m", "weeks")
+    git(clone, "push", "-q", "origin", "HEAD")
+    return 0
+
+
+@pytest.mark.parametrize("other", [command.push, push_without_attributes])
+def test_two_that_append_to_one_file_lose_no_line(tmp_path: Path, other: Callable[[Path], int]) -> None:
+    origin = tmp_path / "origin.git"
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "weeks", str(origin)], check=True)
+    first = tmp_path / "first"
+    subprocess.run(["git", "clone", "-q", str(origin), str(first)], check=True, capture_output=True)
+    git(first, "checkout", "-q", "-B", "weeks")
+    StoreFiles(first).append("planted", rows_of(1))
+    assert other(first) == 0
+    clones = [tmp_path / name for name in ("one", "two")]
+    for clone in clones:
+        subprocess.run(["git", "clone", "-q", str(origin), str(clone)], check=True, capture_output=True)
+    rows = rows_of(3)
+    for week, clone in enumerate(clones, start=1):
+        mine = [row for row in rows if isinstance(row, RunRow) and row.series == series_name(week)]
+        StoreFiles(clone).append("planted", [*mine, decision(week)])
+    assert [other(clones[0]), command.push(clones[1])] == [0, 0]
+    subprocess.run(["git", "clone", "-q", str(origin), str(tmp_path / "after")], check=True, capture_output=True)
+    read = StoreFiles(tmp_path / "after").read("planted")
+    assert read.told == ()
+    assert [len(week.runs) for week in history_of(read.rows).weeks] == [3, 3, 3]
+    assert sum(isinstance(row, DecisionRow) for row in read.rows) == 2
+    assert (tmp_path / "after" / ".gitattributes").read_text() == "*.jsonl merge=union\n"
+
+
+def test_a_branch_without_a_store_is_not_begun(tmp_path: Path) -> None:
+    """The job would take it for one that has weeks, and never say `--first` again."""
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "weeks", str(tmp_path / "origin.git")], check=True)
+    clone = tmp_path / "one"
+    subprocess.run(["git", "clone", "-q", str(tmp_path / "origin.git"), str(clone)], check=True, capture_output=True)
+    assert command.push(clone) == 3
+    assert git(tmp_path / "origin.git", "branch", "--list") == ""
 
 
 def test_the_job_refuses_before_anything_is_started(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 from loadtests.capture.store import StoreFiles
-from loadtests.cli.weekly_command import PlayedSession, WeeklyJob, WeeklyOptions, carried_out
+from loadtests.cli.history_command import gate
+from loadtests.cli.weekly_command import PlayedSession, WeeklyJob, WeeklyOptions, carried_out, compare
 from loadtests.harness.profile_loading import load
+from loadtests.measure.series import Asked
 from loadtests.model.profile.reading import Loaded
 from loadtests.model.results import Verdict
 from loadtests.model.store import DecisionRow, History, RunRow, digest, history_of, lineage_values
@@ -122,6 +124,51 @@ def test_a_budget_without_room_for_the_confirmation_makes_a_fail_unknown(tmp_pat
     assert verdict is Verdict.UNKNOWN
     assert session.stacks == 1
     assert "not confirmed in a second session" in told["reasons"][0]
+
+
+@pytest.mark.parametrize("usable", [0, 1])
+def test_a_confirmation_without_usable_runs_confirms_nothing(tmp_path: Path, usable: int) -> None:
+    verdict, session, told = play(tmp_path, lambda s, r: {"factor": 1.4, "usable": s == 0 or r < 3 + usable})
+    assert verdict is Verdict.UNKNOWN
+    assert session.stacks == 2
+    assert f"not confirmed in a second session: {usable} of 3 runs of one can be used" in told["reasons"][0]
+
+
+@pytest.mark.parametrize(
+    ("change", "asked"),
+    [
+        (lambda s, r: {"factor": 1.4, "usable": s == 0 or r < 4}, {}),
+        (lambda s, r: {"factor": 1.4}, {"budget": "150s"}),
+        (lambda s, r: {"factor": 1.4}, {"confirm": False}),
+        (lambda s, r: {"factor": 1.4}, {}),
+        (lambda s, r: {"factor": 1.0 if s else 1.4}, {}),
+    ],
+)
+def test_gate_says_of_the_stored_week_what_the_job_said(tmp_path: Path, change: Change, asked: dict[str, Any]) -> None:
+    verdict, session, _ = play(tmp_path, change, **asked)
+    for keep in (True, False):
+        said = gate(["this"], session.store, Asked(), html=False, to=None, json_to="", keep=keep)
+        assert said == verdict.exit_status
+
+
+def test_a_limit_of_time_that_a_run_broke_which_cannot_be_used_is_no_fail(tmp_path: Path) -> None:
+    broken = {"verdict": Verdict.FAIL, "usable": False, "checks": ["latency_p95_ms<=100 calm: 140 ms"]}
+    verdict, session, told = play(tmp_path, lambda _s, r: broken if r == 1 else {})
+    assert verdict is Verdict.UNKNOWN
+    assert len(session.rows) == 4
+    assert "run 2 broke limits of time alone, and it cannot be used" in told["reasons"][0]
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+def test_compare_does_not_miss_runs_that_cannot_be_used(tmp_path: Path, runs: int) -> None:
+    store = StoreFiles(tmp_path)
+    rows = rows_of(2, lambda _: {"runs": runs + 1})
+    first = {row.series: row for row in reversed(rows) if isinstance(row, RunRow)}
+    unusable = [msgspec.structs.replace(row, usable=False) if row in first.values() else row for row in rows]
+    store.append("planted", unusable)
+    said = compare("w00", "w01", store, html=False, to=None, json_to=str(tmp_path / "x.json"))
+    told = json.loads((tmp_path / "x.json").read_text())
+    assert (said, told["verdict"]) == ((0, "PASS") if runs > 1 else (3, "UNKNOWN"))
 
 
 def test_no_run_is_begun_that_would_not_end_in_time(tmp_path: Path) -> None:

@@ -7,12 +7,26 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from loadtests.measure.gate import Rule, changes
 from loadtests.measure.series import Asked, series_of, trend_of
 from loadtests.model.results import Verdict
 from loadtests.model.series import MeasureResult, SeriesResult, from_json, to_json
-from loadtests.model.store import AcceptRow, AnchorRow, DecisionRow, ExcludeRow, Row, RunRow, Value, history_of
+from loadtests.model.store import (
+    AcceptRow,
+    AnchorRow,
+    DecisionRow,
+    ExcludeRow,
+    Row,
+    RunRow,
+    Value,
+    history_of,
+    lines_of,
+    middle_of,
+    read_rows,
+)
 from tests.planted_weeks import FRESH, HERE, LATENCY, PLAN, planted, rows_of, series_name
 
 AT = "2026-12-01T00:00:00+00:00"
@@ -232,17 +246,279 @@ def test_a_measure_that_a_profile_asks_for_and_nobody_has_is_unknown() -> None:
     assert measure(series, "growth_mb").verdict is Verdict.UNKNOWN
 
 
-@pytest.mark.parametrize(("now", "verdict"), [(0.004, Verdict.PASS), (0.05, Verdict.FAIL)])
-def test_below_four_errors_a_figure_is_compared_by_difference(now: float, verdict: Verdict) -> None:
-    def small(row: Row) -> Row:
+def with_value(history: list[Row], of: Any, *, error: float = 0.002, name: str = FRESH) -> list[Row]:
+    """Each run with one figure: `of(run)` gives its occurrences, and None leaves it as it is."""
+
+    def one(row: Row) -> Row:
+        if not isinstance(row, RunRow) or (found := of(row)) is None:
+            return row
+        value = Value(value=middle_of(found), unit="s", error=error, n=len(found), of=found)
+        return msgspec.structs.replace(row, values={name: value})
+
+    return [one(row) for row in history]
+
+
+def judged_rows(rows: list[Row], at: int = 8, asked: Asked = ASKED) -> SeriesResult:
+    return series_of(history_of(rows), series_name(at), asked)
+
+
+def near_zero(
+    now: float, before: float = 0.003, *, error: float = 0.002, change: Any = lambda _: {}, weeks: int = 9, **more: Any
+) -> list[Row]:
+    last = series_name(weeks - 1)
+    return with_value(rows_of(weeks, change), lambda row: [now if row.series == last else before], error=error, **more)
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "error", "verdict"),
+    [
+        (0.05, 0.003, 0.002, Verdict.FAIL),
+        (0.004, 0.003, 0.002, Verdict.UNKNOWN),  # 25 % more is not excluded by an error of 67 %
+        (21.7, 10.0, 10.0, Verdict.UNKNOWN),  # 117 % worse
+        (1.0, 1.0, 1e11, Verdict.UNKNOWN),
+        (0.01, 0.4, 0.02, Verdict.PASS),  # far better: worse by a quarter is excluded
+        (0.0, 0.003, 0.002, Verdict.UNKNOWN),
+        (0.003, 0.0, 0.002, Verdict.UNKNOWN),
+    ],
+)
+def test_near_its_error_a_figure_passes_only_where_the_size_to_be_found_is_excluded(
+    now: float, before: float, error: float, verdict: Verdict
+) -> None:
+    found = measure(judged_rows(near_zero(now, before, error=error)))
+    assert found.verdict is verdict, found.sentence
+    assert "threshold" in found.sentence or verdict is not Verdict.UNKNOWN
+
+
+def test_one_run_of_which_the_error_is_large_hides_nothing() -> None:
+    rows = with_value(rows_of(9, lambda week: {"factor": 1.6} if week == 8 else {}), lambda _: None)
+    last = next(row for row in rows if isinstance(row, RunRow) and row.series == series_name(8))
+    spoilt = msgspec.structs.replace(last.values[FRESH], error=1e11)
+    changed = msgspec.structs.replace(last, values={**last.values, FRESH: spoilt})
+    found = measure(judged_rows([changed if row is last else row for row in rows]))
+    assert found.verdict is Verdict.FAIL, found.sentence
+
+
+def test_by_difference_too_a_second_session_a_budget_the_anchor_and_the_machine_count() -> None:
+    two = lambda week: {"sessions": 2} if week == 8 else {}
+    bad = lambda row: [0.05 if row.series == series_name(8) and row.session == 0 else 0.003]
+    found = measure(judged_rows(with_value(rows_of(9, two), bad)))
+    assert (found.verdict, found.sentence[:23]) == (Verdict.UNKNOWN, "worse in the first sess")
+    found = measure(judged_rows(near_zero(0.05, change=two)))
+    assert found.verdict is Verdict.FAIL
+    found = measure(judged_rows(near_zero(0.05), asked=Asked(unconfirmed=True)))
+    assert (found.verdict, "not confirmed" in found.sentence) == (Verdict.UNKNOWN, True)
+    found = measure(judged_rows(near_zero(0.05, change=lambda week: {"slow": 1.3} if week == 8 else {})))
+    assert (found.verdict, "slower" in found.sentence) == (Verdict.UNKNOWN, True)
+    creep = with_value(rows_of(20), lambda row: [0.003 + 0.001 * int(row.series[1:])])
+    found = measure(judged_rows(creep, 19))
+    assert (found.verdict, "(the anchor)" in found.sentence) == (Verdict.FAIL, True)
+    assert found.rolling is not None
+    assert found.rolling.verdict is not Verdict.FAIL
+
+
+@pytest.mark.parametrize("usable", [0, 1])
+def test_a_confirmation_without_usable_runs_confirms_nothing(usable: int) -> None:
+    rows = [
+        msgspec.structs.replace(row, usable=row.session == 0 or row.index < 3 + usable)
+        if isinstance(row, RunRow)
+        else row
+        for row in rows_of(9, lambda week: {"factor": 1.4, "sessions": 2} if week == 8 else {})
+    ]
+    found = measure(judged_rows(rows))
+    assert found.verdict is Verdict.UNKNOWN
+    assert f"not confirmed in a second session: {usable} of 3 runs of one can be used" in found.sentence
+    swapped = [
+        msgspec.structs.replace(row, session=1 - row.session)
+        if isinstance(row, RunRow) and row.series == series_name(8)
+        else row
+        for row in rows
+    ]
+    assert measure(judged_rows(swapped)).verdict is Verdict.UNKNOWN
+
+
+def test_what_the_budget_forbade_to_confirm_stays_so_in_the_store() -> None:
+    worse = lambda week: {"factor": 1.4} if week == 8 else {}
+    told = DecisionRow(series=series_name(8), at=AT, verdict=Verdict.UNKNOWN, unconfirmed=True)
+    assert judged(9, worse).verdict is Verdict.FAIL
+    assert judged(9, worse, more=[told]).verdict is Verdict.UNKNOWN
+
+
+def test_a_machine_slower_than_in_the_anchors_weeks_fails_nothing_against_them() -> None:
+    def creep(week: int) -> dict[str, Any]:
+        slow = 1.0 if week < 8 else 1.3
+        return {"factor": 1.012**week, "from_week": 0.005, "slow": slow}
+
+    found = measure(judged(22, creep))
+    assert found.verdict is Verdict.UNKNOWN
+    assert "(the anchor); but this machine was 3" in found.sentence
+    even = measure(judged(22, lambda week: {**creep(week), "slow": 1.0}))
+    assert even.verdict is Verdict.FAIL
+
+
+SLOW_LATENCY, LOST = "latency_p95_ms<=100 calm: 140 ms", "lost_defect<=0 all: 3"
+
+
+@pytest.mark.parametrize(
+    ("checks", "usable", "slow", "verdict"),
+    [
+        ([SLOW_LATENCY], False, 1.0, Verdict.UNKNOWN),
+        ([SLOW_LATENCY], True, 1.3, Verdict.UNKNOWN),
+        ([SLOW_LATENCY], True, 1.0, Verdict.FAIL),
+        ([LOST], False, 1.0, Verdict.FAIL),
+        ([LOST, SLOW_LATENCY], True, 1.3, Verdict.FAIL),
+        (["recovered from every fault: not from one"], False, 1.3, Verdict.FAIL),
+        ([], False, 1.3, Verdict.FAIL),
+    ],
+)
+def test_limits_of_time_say_nothing_where_the_machine_was_slow_or_the_run_cannot_be_used(
+    checks: list[str], usable: bool, slow: float, verdict: Verdict
+) -> None:
+    rows = rows_of(9, lambda week: {"runs": 4, "slow": slow} if week == 8 else {})
+    last = rows[-1]
+    assert isinstance(last, RunRow)
+    broken = msgspec.structs.replace(last, usable=usable, verdict=Verdict.FAIL, checks=checks)
+    series = judged_rows([*rows[:-1], broken])
+    assert series.verdict is verdict, series.reasons
+    assert series.runs[-1].verdict is verdict
+    told_apart = msgspec.structs.replace(broken, broken=checks, checks=[*checks, f"{LOST}: unknown"])
+    assert not checks or judged_rows([*rows[:-1], told_apart]).verdict is verdict
+
+
+def test_which_way_is_better_is_no_rows_to_say() -> None:
+    rows = [
+        msgspec.structs.replace(
+            row, values={name: msgspec.structs.replace(v, better="more", unit="mb") for name, v in row.values.items()}
+        )
+        if isinstance(row, RunRow)
+        else row
+        for row in rows_of(9, lambda week: {"factor": 1.5} if week == 8 else {})
+    ]
+    found = measure(judged_rows(rows))
+    assert (found.verdict, found.better, found.unit) == (Verdict.FAIL, "less", "s")
+    strange = with_value(rows_of(9, lambda _: {"gated": ["made_up"]}), lambda _: [1.0], name="made_up")
+    assert "does not know" in measure(judged_rows(strange), "made_up").sentence
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"lineage": "another"}, "run 2 plays another plan: another"),
+        ({"machine_key": "another", "machine": {**HERE, "cpu": "faster"}}, "run 2 is of another machine: cpu: was"),
+    ],
+)
+def test_the_runs_of_a_week_are_of_one_plan_and_one_machine(change: dict[str, Any], said: str) -> None:
+    rows = rows_of(9)
+    for at in (8, 7):
+        mixed = [
+            msgspec.structs.replace(row, **change)
+            if isinstance(row, RunRow) and (row.series, row.index) == (series_name(at), 1)
+            else row
+            for row in rows
+        ]
+        series = judged_rows(mixed)
+        assert series.verdict is (Verdict.UNKNOWN if at == 8 else Verdict.PASS)
+        assert any(said in reason for reason in series.reasons) is (at == 8)
+        assert series.measures[0].rolling is not None
+        assert (series_name(7) in series.measures[0].rolling.weeks) is (at == 8)
+
+
+def test_who_never_recovered_is_ranked_last_and_forbids_pass() -> None:
+    rows = rows_of(9)
+
+    def lost(row: RunRow) -> list[float | None] | None:
+        of = row.values[FRESH].of
+        return [*of[:3], None] if row.series == series_name(8) else of
+
+    found = measure(judged_rows(with_value(rows, lost)))
+    assert found.verdict is Verdict.UNKNOWN
+    assert "25% of the occurrences never recovered, 0% before" in found.sentence
+    always = with_value(rows, lambda row: [*row.values[FRESH].of[:3], None])
+    assert measure(judged_rows(always)).verdict is Verdict.PASS
+    six = lambda row: (
+        [0.4, 0.5, 0.6, 0.7, 0.8, 0.9] if row.series != series_name(8) else [0.4, 0.5, 0.6, 0.7, None, None]
+    )
+    ranked = measure(judged_rows(with_value(rows, six)))
+    assert ranked.rolling is not None
+    assert ranked.rolling.ratio == pytest.approx(1.0)
+
+
+def test_a_measure_that_is_no_longer_gated_does_not_vanish() -> None:
+    narrowed = lambda week: {"gated": [FRESH, LATENCY] if week < 9 else [FRESH]}
+    for week in (9, 30):
+        series = series_of(history_of(rows_of(31, narrowed)), series_name(week))
+        assert series.verdict is Verdict.UNKNOWN
+        assert measure(series, LATENCY).sentence.startswith("gated before (last in 2026-W10), not now")
+    accepted = AcceptRow(series=series_name(9), at=AT, why="it says nothing")
+    series = judged(12, narrowed, more=[accepted])
+    assert (series.verdict, len(series.measures)) == (Verdict.PASS, 1)
+
+
+def test_a_measure_that_others_push_out_of_the_eight_does_not_vanish() -> None:
+    def crowded(row: Row) -> Row:
         if not isinstance(row, RunRow):
             return row
-        value = now if row.series == series_name(8) else 0.003
-        return msgspec.structs.replace(row, values={FRESH: Value(value=value, unit="s", error=0.002, of=[value])})
+        many = 7 if row.series < series_name(8) else 8
+        faults = {f"first_fresh_p95_s:cut{k}": row.values[FRESH] for k in range(many)}
+        return msgspec.structs.replace(row, values={**faults, LATENCY: row.values[LATENCY]})
 
-    series = series_of(history_of([small(row) for row in rows_of(9)]), series_name(8))
-    assert series.verdict is verdict
-    assert "too near its error" in measure(series).sentence
+    series = judged_rows([crowded(row) for row in rows_of(9)])
+    assert series.verdict is Verdict.UNKNOWN
+    assert "gated before" in measure(series, LATENCY).sentence
+
+
+def test_a_torn_row_and_a_gap_forbid_pass_and_a_torn_week_is_in_no_baseline() -> None:
+    rows = rows_of(9)
+    lines = [lines_of([row]) for row in rows]
+    for at, said in ((len(rows) - 2, "torn, left out"), (len(rows) - 1, "torn, left out")):
+        for cut in (60, 20):  # with the name of its series, and without
+            broken = [*lines[:at], lines[at][:cut] + b"\n", *lines[at + 1 :]]
+            read = read_rows(b"".join(broken), "x.jsonl")
+            series = series_of(history_of(read.rows, read.torn), series_name(8), Asked(first=2))
+            assert series.verdict is Verdict.UNKNOWN
+            assert any(said in reason for reason in series.reasons)
+    gap = series_of(history_of([*rows[:-2], rows[-1]]), series_name(8), Asked(first=2))
+    assert gap.verdict is Verdict.UNKNOWN
+    assert "the store lacks run 2 of this week" in gap.reasons[0]
+    decision = lines_of([DecisionRow(series=series_name(5), at=AT, verdict=Verdict.FAIL)])
+    read = read_rows(b"".join([*lines, decision[:70]]), "x.jsonl")
+    series = series_of(history_of(read.rows, read.torn), series_name(8))
+    assert series.verdict is Verdict.PASS
+    assert measure(series).rolling is not None
+    assert series_name(5) not in measure(series).rolling.weeks  # type: ignore[union-attr]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(-6, 6), st.sampled_from([0.7, 1.0, 1.1, 1.2, 1.4]), st.integers(0, 5), st.booleans())
+def test_another_unit_of_measurement_changes_no_verdict(power: float, factor: float, seed: int, near: bool) -> None:
+    by = 10.0**power
+    change = lambda week: {"factor": factor, "sessions": 2} if week == 10 else {}
+
+    def by_unit(row: Row) -> Row:
+        if not isinstance(row, RunRow):
+            return row
+        values = {
+            name: msgspec.structs.replace(
+                scaled(value, by), error=by * (0.2 * (value.value or 0) if near else value.error or 0.0)
+            )
+            for name, value in row.values.items()
+        }
+        return msgspec.structs.replace(row, values=values)
+
+    by_one = [
+        msgspec.structs.replace(
+            row,
+            values={
+                name: msgspec.structs.replace(v, error=0.2 * (v.value or 0) if near else v.error)
+                for name, v in row.values.items()
+            },
+        )
+        if isinstance(row, RunRow)
+        else row
+        for row in rows_of(11, change, seed=seed)
+    ]
+    plain = judged_rows(by_one, 10)
+    other = judged_rows([by_unit(row) for row in rows_of(11, change, seed=seed)], 10)
+    assert [m.verdict for m in plain.measures] == [m.verdict for m in other.measures]
 
 
 def test_limits_that_were_relaxed_since_are_unknown() -> None:

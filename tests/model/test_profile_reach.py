@@ -20,7 +20,7 @@ BARE = {
     "consumers[].name", "readers[].name", "users[].name", "users[].kind",
     "faults[].name", "faults[].link", "faults[].consumers", "faults[].publishers",
     "faults[].after", "faults[].user", "faults[].table", "families[].channel", "aborts[].process", "thresholds[].group",
-    "thresholds[].family", "thresholds[].fault", "thresholds[].process",
+    "thresholds[].family", "thresholds[].fault", "thresholds[].process", "capacity.under",
 }  # fmt: skip
 """Texts that lead nowhere outside of a run."""
 

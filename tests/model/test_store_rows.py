@@ -25,7 +25,7 @@ from loadtests.model.store import (
     machine_key,
     read_rows,
 )
-from tests.planted_weeks import rows_of
+from tests.planted_weeks import FRESH, rows_of
 
 ROWS = rows_of(3)
 DATA = lines_of(ROWS)
@@ -77,6 +77,75 @@ def test_another_schema_and_a_run_told_twice_are_refused(change: dict[str, str],
         read_rows(line + b"\n" + other, "x.jsonl")
     assert said in error.value.problems[0]
     assert len(read_rows(line + b"\n" + line, "x.jsonl").rows) == 1
+
+
+def changed(**change: object) -> bytes:
+    row = json.loads(DATA.splitlines()[1])
+    for path, value in change.items():
+        *keys, last = path.split("__")
+        part = row
+        for key in keys:
+            part = part[int(key) if key.isdigit() else FRESH if key == "fresh" else key]
+        part[int(last) if last.isdigit() else last] = value
+    return json.dumps(row).encode()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"index": -1}, "index: found -1, allowed 0 to 1e+06"),
+        ({"seed": 10**400}, "seed: found "),
+        ({"session": 10**18}, "session: found 1000000000000000000, allowed"),
+        ({"started_at": "1700-01-01T00:00:00"}, "started_at: found 1700, allowed 2000 to 2200"),
+        ({"speed__0__cpu_ms": 0}, "speed[0].cpu_ms: found 0.0, allowed 1e-09 to 1e+12"),
+        ({"values__fresh__error": -1}, f'values["{FRESH}"].error: found -1.0, allowed 0 to'),
+        ({"values__fresh__error": 1e300}, f'values["{FRESH}"].error: found 1e+300, allowed 0 to'),
+        ({"values__fresh__of__2": 1e308}, f'values["{FRESH}"].of[2]: found 1e+308, allowed'),
+        ({"values__fresh__of": [-1.0], "values__fresh__value": -1}, f'values["{FRESH}"].value: found -1.0, allowed 0'),
+        ({"values__fresh__value": 0.1}, "the median of its `of`"),
+        ({"values__fresh__value": None}, "found None, allowed"),
+        ({"values__fresh__of": [None, None, None, 0.4]}, "allowed None, the median of its `of`"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(change: dict[str, object], said: str) -> None:
+    with pytest.raises(BadInput) as error:
+        read_rows(changed(**change), "x.jsonl")
+    assert all(problem.startswith("x.jsonl: line 1: ") for problem in error.value.problems)
+    assert any(said in problem for problem in error.value.problems), error.value.problems
+
+
+def test_all_that_is_wrong_is_told_at_once_and_what_was_changed_alike_is_read() -> None:
+    data = b"\n".join([changed(index=-1, session=-2), changed(run="b", speed__1__loopback_us=-1)])
+    with pytest.raises(BadInput) as error:
+        read_rows(data, "x.jsonl")
+    assert [problem.split(": ")[1:3] for problem in error.value.problems] == [
+        ["line 1", "index"],
+        ["line 1", "session"],
+        ["line 2", "speed[1].loopback_us"],
+    ]
+    value = json.loads(DATA.splitlines()[1])["values"][FRESH]
+    halved = {"values__fresh__value": value["value"] / 2, "values__fresh__of": [one / 2 for one in value["of"]]}
+    assert len(read_rows(changed(**halved), "x.jsonl").rows) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "whose"),
+    [
+        (b'{"kind":"run","series":"w02","run":"w0', {"w02"}),
+        (b'{"kind":"run","ser', {"w00", "w01"}),
+        (b'{"kind":"lineage","schema":"tick', set()),
+        (b'{"kind":"note","text":"of a later version"}', set()),
+        (b'{"kind":"rum","series":"w01"}', {"w01"}),
+        (b'{"kind":"run","schema":"tickstorm-store-1","series":"w02"}', {"w02"}),
+        (b"[1]", {"w00", "w01"}),
+    ],
+)
+def test_what_was_left_out_is_told_of_the_weeks_that_it_may_be_of(line: bytes, whose: set[str]) -> None:
+    lines = [lines_of([row]).rstrip() for row in ROWS if isinstance(row, RunRow)]
+    read = read_rows(b"\n".join([*lines[:3], line, *lines[3:]]), "x.jsonl")
+    assert len(read.told) == 1
+    assert read.torn.keys() == whose
+    assert {week.series for week in history_of(read.rows, read.torn).weeks if week.torn} == whose
 
 
 def test_decisions_and_what_a_person_said_belong_to_their_week() -> None:

@@ -49,6 +49,7 @@ from loadtests.drive.timer import Timer
 from loadtests.model.ids import MAX_SLOTS, NS_PER_MS, NS_PER_S, SLICE_NS, pack_stream
 from loadtests.model.sinks import PUBLISH, SINKS
 from loadtests.model.user_kinds import PUBLISHER
+from loadtests.plan.levels import Stretch
 from loadtests.plan.payload import Payloads
 from loadtests.plan.replay import Replayed
 from loadtests.plan.workload import Workload
@@ -143,6 +144,20 @@ class Publishing:
         return self._next_epochs.get(lease.slot, lease.epoch) if slot is None else slot.next_epoch
 
     # -- for the harness
+
+    def plan_level(self, index: int, factor: float, from_ns: int, to_ns: int) -> None:
+        """Play a level of the run's clock, told before it begins. Safe to repeat.
+
+        A level that is told late is sent late, by our own lag: then it says nothing of the target.
+        """
+        stretches, t0_ns = self._workload.stretches, self._context.t0.get(block=False)
+        if stretches is None or t0_ns is None:
+            raise ValueError(f"level {index} of a run that has none, or before its T0")
+        stretch = Stretch(index=index, factor=factor, from_ns=from_ns - t0_ns, to_ns=to_ns - t0_ns)
+        if stretches.add(stretch):
+            for slot in list(self._slots.values()):
+                slot.replan(stretch.from_ns)
+                self._wake(slot)
 
     def health(self) -> PublishingHealth:
         """How the publishers fare now."""

@@ -125,6 +125,10 @@ class Slot:
         """T0 is known: start there, or at `now` where that is later."""
         self._cursor.begin(t0_ns, now_ns)
 
+    def replan(self, from_ns: int) -> None:
+        """The plan changed from a moment after T0 on, which lies ahead; what came before is as it was."""
+        self._cursor.replan(from_ns)
+
     def stop(self) -> None:
         """Send what is due this moment, offer nothing more; what is out is still waited for. Safe to repeat."""
         if not self._over:
@@ -401,6 +405,15 @@ class Cursor:
                 start = stop
             self._go(end)
         yield from passed.items()
+
+    def replan(self, from_ns: int) -> None:
+        """The plan changed from a moment after T0 on: up to there a block is as it was, `at` messages dealt with."""
+        if self.t0_ns is None:
+            return
+        if self._number < self.plan.blocks and self._number * self.plan.block_ns < from_ns:
+            self.block = self.plan.block(self._number)
+        else:
+            self._go(from_ns)
 
     def _go(self, since_ns: int) -> None:
         self._number = since_ns // self.plan.block_ns

@@ -35,8 +35,10 @@ class Bounds:
 
 
 def occurrences(profile: Tables, index: int) -> list[Occurrence]:
-    """When a fault is in force: once, or each of its repeats as `name#1`, `name#2` and so on."""
+    """When a fault is in force: once, or each of its repeats as `name#1`, `name#2` and so on; in a search never."""
     fault = profile.faults[index]
+    if profile.searches:
+        return []
     if fault.repeat is None:
         return [Occurrence(fault=index, name=fault.name, from_s=fault.at_s, to_s=fault.at_s + fault.for_s)]
     found = []
@@ -104,3 +106,13 @@ def _latest_s(profile: Tables, fault: Fault) -> float:
     """From its base to the latest end of its last occurrence."""
     late_s = LEAD_S if fault.after is not None else 0.0
     return fault.at_s + late_s + _length_s(fault) + room_s(profile, fault)
+
+
+UNDER_CALM_S = 4.0
+"""Of a level that carries a fault: so long it is calm before that."""
+
+
+def under_s(profile: Tables) -> float:
+    """How much longer each level takes that carries a fault: calm, fault, the way back; 0 where it carries none."""
+    fault = named(profile, profile.capacity.under) if profile.capacity is not None else None
+    return 0.0 if fault is None else UNDER_CALM_S + fault.for_s + over_s(profile, fault)

@@ -6,13 +6,13 @@ Each rule is a generator over the whole profile; none raises, so that a profile 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from math import prod
+from math import ceil, prod
 
 from loadtests.model.catalogue import EVENT_TYPES, KEY_FIELDS
 from loadtests.model.ids import MAX_ROUTES, MAX_SLOTS
 from loadtests.model.profile.fault_rules import fault_problems
 from loadtests.model.profile.tables import Tables, generated_symbols
-from loadtests.model.profile.threshold_rules import abort_problems, threshold_problems
+from loadtests.model.profile.threshold_rules import abort_problems, limits, threshold_problems
 from loadtests.model.profile.workload import Consumers, Family, Shape
 from loadtests.model.stackwire import LINKS
 
@@ -53,8 +53,85 @@ def problems(profile: Tables) -> list[str]:
     found += abort_problems(profile)
     found += threshold_problems(profile)
     found += _gated(profile)
+    found += _levels(profile)
     return found
 
+
+def _levels(profile: Tables) -> Iterator[str]:
+    """Loads that cannot go by levels, and stages that the plan does not hold."""
+    table = profile.capacity
+    if table is not None:
+        names = [fault.name for fault in profile.faults]
+        if table.under is not None and table.under not in names:
+            yield f'capacity.under: found "{table.under}", allowed {one_of(names)}'
+        limited = [limit.threshold.measure for limit in limits(profile, faults=table.under is not None)]
+        for index, name in enumerate(table.limits):
+            if name not in limited:
+                yield f'capacity.limits[{index}]: found "{name}", allowed {one_of(dict.fromkeys(limited))}'
+    if not profile.by_levels:
+        return
+    if profile.levels and table is not None and table.search:
+        yield "levels: found stages beside capacity.search = true, allowed one of the two"
+    for index, group in enumerate(profile.publishers):
+        if group.shape.kind in UNSCALED:
+            yield (
+                f'publishers[{index}].shape.kind: found "{group.shape.kind}", allowed one whose rate stays as it is '
+                "within a level"
+            )
+        if group.shape.at_most is not None:
+            yield f"publishers[{index}].shape.at_most: found {group.shape.at_most}, allowed nothing by levels"
+        for number, stage in enumerate(profile.levels):
+            if group.shape.period_s is not None and stage.hold_s < group.shape.period_s:
+                yield (
+                    f"levels[{number}].hold_s: found {stage.hold_s:g}, allowed from {group.shape.period_s:g}, a period "
+                    f"of publishers[{index}]: a stage without a burst is another load"
+                )
+    yield from _thin_holds(profile)
+    needed_s = sum(stage.settle_s + stage.hold_s for stage in profile.levels)
+    if needed_s > profile.run.duration_s:
+        yield f"run.duration_s: found {profile.run.duration_s:g}, allowed from {needed_s:g}, what the levels take"
+
+
+def _thin_holds(profile: Tables) -> Iterator[str]:
+    """Holds in which too little comes for the percentiles that bound them."""
+    holds = [(f"levels[{number}].hold_s", stage.hold_s, stage.factor) for number, stage in enumerate(profile.levels)]
+    if profile.capacity is not None and profile.capacity.search:
+        holds.append(("capacity.hold_s", profile.capacity.hold_s, profile.capacity.start))
+    measures = {limit.threshold.measure for limit in limits(profile, faults=False)} & set(QUANTILES)
+    per_s = offered_per_s(profile)
+    for path, hold_s, factor in holds:
+        for measure in sorted(measures):
+            needed = ceil(BEYOND / (1 - QUANTILES[measure]) - 1e-6)
+            if per_s * factor * hold_s < needed:
+                allowed = f"from {ceil(needed / (per_s * factor)):,}" if per_s else "none: nobody follows"
+                yield (
+                    f"{path}: found {hold_s:g}, allowed {allowed}: {measure} needs {needed:,} deliveries in a hold, "
+                    f"and the level offers {per_s * factor:,.0f} a second"
+                )
+
+
+def offered_per_s(profile: Tables) -> float:
+    """Deliveries a second that the publishers' own rates owe to all consumers; 0 where files decide."""
+    routes = {family.name: routes_of(family) for family in profile.families}
+    each = {
+        family.name: sum(group.count * _subscribed_routes(group, family) for group in profile.consumers
+                         if _wants(group, family)) / max(routes[family.name], 1)
+        for family in profile.families
+    }  # fmt: skip
+    found = 0.0
+    for group in profile.publishers:
+        whole = sum(routes.get(name, 0) for name in group.families)
+        for name in group.families:
+            found += group.count * _mean_per_s(group.shape) * routes.get(name, 0) / max(whole, 1) * each.get(name, 0.0)
+    return found
+
+
+QUANTILES = {"latency_p50_ms": 0.5, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
+"""Measures that are a percentile of the deliveries."""
+BEYOND = 10
+"""A percentile needs so many samples beyond it."""
+UNSCALED = ("replay", "ramp")
+"""Shapes whose rate is not that of a level."""
 
 GATED_OF = {"first_fresh": "faults", "recovery": "faults", "outage": "faults", "latency": "families"}
 """How the name of a gated figure begins -> the tables that have what it can be of."""

@@ -7,7 +7,7 @@ milliseconds are the user's units here; everything behind the profile counts nan
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,7 @@ from loadtests.model.profile.base import (
     Address,
     Gated,
     Name,
+    Positive,
     Seconds,
     Share,
     Table,
@@ -308,6 +309,39 @@ class Gate(Table):
         return self
 
 
+Factor = Annotated[float, Field(ge=0.001, le=100_000)]
+
+
+class CapacitySearch(Table):
+    """How `tickstorm capacity` looks for the highest load at which every limit holds."""
+
+    search: bool = False  # the run is a search: its load goes by levels, and its faults are not played
+    start: Factor = 1.0  # the first level, as a factor of the publishers' own rates
+    to: Factor = 64.0
+    tolerance_percent: Annotated[float, Field(ge=1, le=50)] = 5.0  # width of the last bracket
+    settle_s: Annotated[float, Field(ge=0, le=600)] = 2.0
+    hold_s: Annotated[float, Field(ge=1, le=600)] = 8.0
+    long_s: Annotated[float, Field(ge=1, le=3600)] = 60.0  # of the hold that confirms
+    limits: list[Text] = []  # measures whose thresholds bound the search; none: all that a hold can judge
+    under: Name | None = None  # a fault of the profile that every level carries once
+    plan: Positive | None = None  # deliveries per second that are planned for, to tell the headroom
+
+    @model_validator(mode="after")
+    def _climbs(self) -> CapacitySearch:
+        problems = [f"to: found {self.to:g}, allowed above start, {self.start:g}"] if self.to <= self.start else []
+        problems += [f'limits: found "{name}" twice, allowed each once' for name in twice(self.limits)]
+        refuse(problems)
+        return self
+
+
+class Stage(Table):
+    """A stage written by hand: the publishers' shapes at a factor, one after another from the warm-up's end on."""
+
+    factor: Factor
+    hold_s: Annotated[float, Field(ge=0.1, le=7 * 24 * 3600)]
+    settle_s: Annotated[float, Field(ge=0, le=600)] = 2.0  # not judged
+
+
 class Tables(Table):
     """All tables of a profile, each valid for itself; `Profile` is one whose tables also fit together."""
 
@@ -331,6 +365,30 @@ class Tables(Table):
     aborts: list[Abort] = []
     thresholds: Annotated[list[Threshold], Field(min_length=1)]
     gate: Gate | None = None
+    capacity: CapacitySearch | None = None
+    levels: Annotated[list[Stage], Field(max_length=200)] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_links_without_proxies(cls, raw: Any) -> Any:
+        """Families of an external target that names no Toxiproxy lead over no link that we know."""
+        target = raw.get("target") if isinstance(raw, dict) else None
+        if not isinstance(target, dict) or target.get("kind") != "external" or target.get("toxiproxy"):
+            return raw
+        families = raw.get("families")
+        if not isinstance(families, list):
+            return raw
+        return {**raw, "families": [{"path": []} | one if isinstance(one, dict) else one for one in families]}
+
+    @property
+    def searches(self) -> bool:
+        """The load goes by levels that the run itself chooses."""
+        return self.capacity is not None and self.capacity.search
+
+    @property
+    def by_levels(self) -> bool:
+        """The load goes by levels, planned or searched for."""
+        return bool(self.levels) or self.searches
 
 
 def generated_symbols(count: int) -> list[str]:

@@ -61,7 +61,7 @@ class Family(Table):
     event: Text  # type in the event catalogue (model/catalogue.py)
     keys: dict[Literal["pattern", "symbol", "user", "job"], Annotated[list[Text], Field(min_length=1)]] = {}
     symbols: Annotated[int, Field(ge=0, le=100_000)] = 0  # shorthand: that many generated symbols as key "symbol"
-    path: Annotated[list[Name], Field(min_length=1)] = ["publisher-redis", "gateway-redis", "client-gateway"]
+    path: list[Name] = ["publisher-redis", "gateway-redis", "client-gateway"]
     mode: Literal["all", "latest", "unmeasured"] = "all"
     latest_within_s: Annotated[float, Field(gt=0, le=600)] = 1.0
     copies: Annotated[int, Field(ge=1, le=16)] = 1  # how often one consumer gets a message

@@ -1,0 +1,348 @@
+"""What is the highest load at which every limit holds?  Plays the search, keeps what it found, draws it.
+
+Composition root of `tickstorm capacity`.  Along the axis `rate` one run climbs by levels that it chooses itself
+(`harness.levels`).  Along `clients` the number of users changes, which ends a run's calm: each level is a run of its
+own, of one stage, and the same search chooses the next.  What a level was worth says the stored history alone; so
+`--again` judges anew, under other limits, without any load.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+import msgspec
+
+from loadtests.cli.analyze_command import analyze_run, profile_of
+from loadtests.cli.console import err, out, tell_line
+from loadtests.cli.history_command import give_json
+from loadtests.cli.run_command import played, results_of
+from loadtests.cli.weekly_command import seconds_of
+from loadtests.harness.files import find_run, new_id, replace_file, reports_folder
+from loadtests.harness.profile_loading import load
+from loadtests.measure.capacity import conclude, exit_status
+from loadtests.measure.usl import fit, parse_points
+from loadtests.model.capacity import Asked, Capacity, Trial, asked_of
+from loadtests.model.errors import BadInput, HarnessError
+from loadtests.model.profile.fault_times import named, recovery_limit_s
+from loadtests.model.profile.profile import Profile
+from loadtests.model.profile.reading import Loaded
+from loadtests.model.results import Results, Verdict, from_json
+from loadtests.model.series import SCHEMA, RunOfSeries, SeriesInfo, SeriesResult, to_json
+from loadtests.model.series import from_json as series_from_json
+from loadtests.model.store import digest, lineage_values
+from loadtests.plan.search import Search, Step
+from loadtests.report.capacity import summary_lines
+
+KIND = "capacity"
+_PLAN = re.compile(r"(\d+(?:\.\d+)?)\s*(k?)\s*(?:/s)?")
+_PRICE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:/h)?")
+_VERDICTS = {0: Verdict.PASS, 1: Verdict.FAIL, 3: Verdict.UNKNOWN, 4: Verdict.ABORTED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapacityOptions:
+    """What the user asked; what is None stays as the profile has it."""
+
+    axis: str = "rate"
+    start: float | None = None
+    to: float | None = None
+    tolerance: float | None = None
+    settle: float | None = None
+    hold: float | None = None
+    long: float | None = None
+    under: str = ""
+    limits: str = ""
+    plan: str = ""
+    growth: float | None = None
+    price: str = ""
+    budget: str = "15m"
+    seed: int | None = None
+    workers: int = 0
+    web_port: int | None = None
+    sets: Sequence[str] = ()
+    html: bool = True
+    out: Path | None = None
+    json: str = ""
+
+    def settings(self) -> list[str]:
+        """As settings of a profile. Raises BadInput with every problem."""
+        problems = []
+        if self.axis not in AXES:
+            problems.append(f'--axis: found "{self.axis}", allowed {" or ".join(AXES)}')
+        for option, text, shape, such in (
+            ("--plan", self.plan, _PLAN, "25000/s or 25k/s"), ("--price", self.price, _PRICE, "0.12/h"),
+        ):  # fmt: skip
+            if text and not shape.fullmatch(text.strip()):
+                problems.append(f"{option}: found {text!r}, allowed a number such as {such}")
+        if self.growth is not None and not 0 < self.growth <= 1000:
+            problems.append(f"--growth: found {self.growth:g}, allowed above 0 to 1000 (percent a year)")
+        budget_s = 0.0
+        try:
+            budget_s = seconds_of(self.budget, "--budget")
+        except BadInput as error:
+            problems += error.problems
+        if problems:
+            raise BadInput(problems)
+        given: dict[str, object] = {
+            "start": self.start, "to": self.to, "tolerance_percent": self.tolerance, "settle_s": self.settle,
+            "hold_s": self.hold, "long_s": self.long, "plan": self.planned(), "under": self.under or None,
+            "limits": [part.strip() for part in self.limits.split(",") if part.strip()] or None,
+        }  # fmt: skip
+        found = [f"capacity.{key}={_toml(value)}" for key, value in given.items() if value is not None]
+        return [f"run.duration_s={budget_s:g}", "capacity.search=true", *found, *self.sets]
+
+    def planned(self) -> float | None:
+        """The load that is planned for, in the axis's unit."""
+        found = _PLAN.fullmatch(self.plan.strip())
+        return float(found[1]) * (1000 if found[2] else 1) if found else None
+
+    def told(self, asked: Asked) -> Asked:
+        """What a profile asks, and what only the command knows."""
+        price = _PRICE.fullmatch(self.price.strip())
+        return msgspec.structs.replace(
+            asked,
+            axis=self.axis,
+            axis_unit=AXES[self.axis],
+            growth=self.growth,
+            price=float(price[1]) if price else None,
+        )
+
+
+AXES = {"rate": "deliveries/s", "clients": "clients"}
+"""What can be raised, and in which unit the answer is."""
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else f"{value}"
+
+
+def _table(profile: Profile, **changes: object) -> str:
+    """The whole table of the search as one setting; None leaves a key out."""
+    assert profile.capacity is not None
+    values = profile.capacity.model_dump() | changes
+    return f"capacity={{{', '.join(f'{key} = {_toml(v)}' for key, v in values.items() if v is not None)}}}"
+
+
+def capacity(name: str, options: CapacityOptions) -> int:
+    """Search and tell; the exit status. Raises BadInput before anything was started."""
+    settings = options.settings()
+    loaded = load(name, settings, options.seed)
+    table, budget_s = loaded.profile.capacity, loaded.profile.run.duration_s
+    assert table is not None
+    if table.under is not None and options.axis != "rate":
+        raise BadInput(f'--under: found "{table.under}" with --axis {options.axis}, allowed with --axis rate')
+    series = new_id(f"{KIND}-{loaded.profile.name}")
+    asked = options.told(msgspec.structs.replace(asked_of(loaded.profile), settle_s=table.settle_s, under=""))
+    began = time.monotonic()
+    faulted: Capacity | None = None
+    if options.axis == "rate":
+        run, found = _searched(name, [*settings, _table(loaded.profile, under=None)], options)
+        runs, trials, ended = [run], found.trials if found else [], found.ended if found else "aborted"
+        held = max((one.factor for one in trials if one.verdict == "GOOD"), default=None)
+        if table.under is not None and held is not None and ended != "aborted":
+            left_s = budget_s - (time.monotonic() - began)
+            tell_line(f"under {table.under}: the same search again, {left_s / 60:.0f} min of the budget are left")
+            start = max(table.start, held / 4)
+            again_ = [*settings, _table(loaded.profile, start=start, to=held * 1.1), f"run.duration_s={left_s:.0f}"]
+            run, faulted = _searched(name, again_, options)
+            runs.append(run)
+    else:
+        runs, trials, ended = _by_clients(name, loaded, asked, options)
+    spent_s = round(time.monotonic() - began, 1)
+    told = conclude(trials, asked, ended=ended, spent_s=spent_s, faulted=faulted, **_outage(loaded.profile))
+    folder = options.out or reports_folder() / series
+    return _tell(_series(series, loaded, runs, told), told, folder, options)
+
+
+def _outage(profile: Profile) -> dict[str, float]:
+    """How long the fault lasts that levels carry, and within what time the target must be back."""
+    fault = named(profile, profile.capacity.under) if profile.capacity is not None else None
+    return {} if fault is None else {"outage_s": fault.for_s, "recovery_s": recovery_limit_s(profile, fault)}
+
+
+def _searched(
+    name: str, settings: Sequence[str], options: CapacityOptions
+) -> tuple[tuple[str, Results | None], Capacity | None]:
+    run, results = _run(name, settings, options)
+    return (run, results), results.capacity if results is not None else None
+
+
+def _run(name: str, settings: Sequence[str], options: CapacityOptions) -> tuple[str, Results | None]:
+    run, ended = played(
+        name, settings, workers=options.workers, web_port=options.web_port, seed=options.seed, html=options.html
+    )
+    if ended.failed:
+        raise BadInput(ended.failed.split("\n")) if ended.status == 2 else HarnessError(ended.failed)
+    return run, results_of(run, ended)
+
+
+def _by_clients(
+    name: str, loaded: Loaded, asked: Asked, options: CapacityOptions
+) -> tuple[list[tuple[str, Results | None]], list[Trial], str]:
+    """A run for each level: of one stage, with so many clients."""
+    search, began = Search(asked), time.monotonic()
+    runs: list[tuple[str, Results | None]] = []
+    trials: list[Trial] = []
+    while (step := search.next(time.monotonic() - began)) is not None:
+        settings = _stage(loaded.profile, step, options)
+        low, high = (f"{factor:.4g} x" if factor is not None else "none" for factor in search.bracket)
+        tell_line(f"level {len(runs) + 1}: {step.factor:.4g} x the clients, {step.kind}; held {low}, not {high}")
+        run, results = _run(name, settings, options)
+        runs.append((run, results))
+        mine = results.capacity.trials if results is not None and results.capacity is not None else []
+        if not mine:
+            return runs, trials, "aborted"
+        trial = msgspec.structs.replace(mine[0], kind=step.kind, factor=step.factor, index=len(trials))
+        trials.append(trial)
+        tell_line(f"  {trial.verdict}{f': {trial.broke[0]}' if trial.broke else ''}")
+        search.add(trial.verdict, trial.broke[0] if trial.broke else "")
+    return runs, trials, search.ended
+
+
+def _stage(profile: Profile, step: Step, options: CapacityOptions) -> list[str]:
+    counts = [f"consumers.{group.name}.count={ceil(group.count * step.factor)}" for group in profile.consumers]
+    stage = f"levels=[{{factor=1.0, settle_s={step.settle_s:g}, hold_s={step.hold_s:g}}}]"
+    return [*options.sets, *counts, stage, f"run.duration_s={step.settle_s + step.hold_s + 1:g}"]
+
+
+# -- what is told
+
+
+def _series(
+    series: str,
+    loaded: Loaded,
+    runs: Sequence[tuple[str, Results | None]],
+    told: Capacity,
+) -> SeriesResult:
+    first = next((results for _, results in runs if results is not None), None)
+    verdict = _VERDICTS[exit_status(told)]
+    return SeriesResult(
+        schema=SCHEMA,
+        series=SeriesInfo(
+            id=series,
+            kind=KIND,
+            profile=loaded.profile.name,
+            lineage=digest(lineage_values(loaded.profile)),
+            started_at=(first.run.started_at if first is not None else None) or "",
+            machine={"print": first.run.machine} if first is not None else {},
+            target_version=first.run.versions.get("gateway", "") if first is not None else "",
+            seeds=[loaded.profile.seed],
+            budget_s=told.asked.budget_s,
+            spent_s=told.spent_s,
+            ended=told.ended,
+        ),
+        verdict=verdict,
+        reasons=[told.sentence, *told.found.reasons],
+        compared=0,
+        runs=[
+            RunOfSeries(
+                run=run, session=0, side="", seed=loaded.profile.seed,
+                verdict=results.verdict if results is not None else Verdict.UNKNOWN,
+                usable=results is not None and results.capacity is not None,
+                why_not=[] if results is not None else ["it has no results"], checks=[], cpu_ms=None,
+                report=f"{run}/report.html",
+            )
+            for run, results in runs
+        ],
+        measures=[],
+        capacity=told,
+    )  # fmt: skip
+
+
+def _tell(series: SeriesResult, told: Capacity, folder: Path, options: CapacityOptions) -> int:
+    page = folder / ("index.html" if options.html else "series.json")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_file(folder / "series.json", to_json(series))
+        if options.html:
+            from loadtests.report.capacity import capacity_page
+
+            replace_file(
+                folder / "index.html", capacity_page(told, title=series.series.profile, sub=[series.series.id]).encode()
+            )
+    except OSError as error:
+        raise BadInput(f"{error.filename or folder}: cannot be written: {error.strerror}") from None
+    give_json(series, options.json)
+    show = err if options.json == "-" else out
+    for line in summary_lines(told):
+        show.print(line, markup=False)
+    show.print(f"page: {page}", markup=False)
+    return exit_status(told)
+
+
+# -- without load
+
+
+def again(name: str, options: CapacityOptions) -> int:
+    """A stored session under other limits; the exit status. Raises BadInput."""
+    source = _folder(name)
+    try:
+        stored = series_from_json((source / "series.json").read_bytes())
+    except (OSError, msgspec.DecodeError) as error:
+        raise BadInput(f"{source / 'series.json'}: cannot be read: {error}") from None
+    if stored.capacity is None:
+        raise BadInput(f"{name}: found a series of kind {stored.series.kind}, allowed one of `tickstorm capacity`")
+    folder = options.out or reports_folder() / new_id(f"{KIND}-{stored.series.profile}")
+    found: list[Capacity] = []
+    for one in stored.runs:
+        analyze_run(one.run, list(options.sets), out=folder / one.run, quiet=True, html=False)
+        results = from_json((folder / one.run / "results.json").read_bytes())
+        found += [results.capacity] if results.capacity is not None else []
+    if len(found) < len(stored.runs):
+        raise BadInput(f"{name}: {len(stored.runs) - len(found)} of its runs have no level that ended")
+    asked = stored.capacity.asked
+    if asked.axis == "rate":
+        trials = found[0].trials
+    else:  # a run for each level
+        trials = [
+            msgspec.structs.replace(one.trials[0], kind=was.kind, factor=was.factor, index=was.index)
+            for one, was in zip(found, stored.capacity.trials, strict=True)
+        ]
+    profile = profile_of(find_run(stored.runs[-1].run), [])
+    told = conclude(
+        trials,
+        msgspec.structs.replace(asked, plan=options.planned() or asked.plan, growth=options.growth or asked.growth),
+        ended=stored.capacity.ended,
+        spent_s=stored.capacity.spent_s,
+        faulted=found[1] if asked.axis == "rate" and len(found) > 1 else None,
+        **_outage(profile),
+    )
+    judged = msgspec.structs.replace(
+        stored,
+        series=msgspec.structs.replace(stored.series, id=folder.name),
+        verdict=_VERDICTS[exit_status(told)],
+        reasons=[f"{source.name}, judged again", told.sentence, *told.found.reasons],
+        capacity=told,
+    )
+    return _tell(judged, told, folder, options)
+
+
+def _folder(name: str) -> Path:
+    """The folder of a series: its name in reports/, the beginning of it, or a path."""
+    for place in (Path(name), reports_folder() / name):
+        if (place / "series.json").is_file():
+            return place
+    found = find_run(name)
+    if not (found / "series.json").is_file():
+        raise BadInput(f"{name}: found no series.json in {found}, allowed a series of `tickstorm capacity`")
+    return found
+
+
+def fitted(points: str) -> int:
+    """The scaling law through points of the user's own; the exit status. Raises BadInput."""
+    try:
+        scaling = fit(parse_points(points))
+    except ValueError as error:
+        raise BadInput(str(error).split("\n")) from None
+    from loadtests.report.capacity import scaling_lines
+
+    for line in scaling_lines(scaling):
+        out.print(line, markup=False)
+    return 0 if scaling.told else 3
