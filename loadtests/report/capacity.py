@@ -105,7 +105,7 @@ def summary_lines(capacity: Capacity) -> list[str]:
         found += [f"note: {reason}" for reason in capacity.found.reasons]
     found += [f"also: {reason}" for reason in capacity.found.reasons[1:] if capacity.confidence == "unknown"]
     found += [f"not excluded: {text}" for text in capacity.found.not_excluded]
-    found.append(f"{capacity.verdict.value} {capacity.sentence}")
+    found.append(f"{capacity.verdict} {capacity.sentence}")
     return found
 
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -128,6 +129,12 @@ def test_equal_answers_give_equal_bytes_and_ask_for_nothing(page: str, whole: Ca
     assert capacity_page(whole, title="Capacity of first-run", sub=["a series"]) == page
     without_scripts = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
     assert not re.search(r'(?:src|href)="(?:https?:)?//', without_scripts)
+
+
+def test_a_stored_answer_gives_the_same_page(page: str, whole: Capacity) -> None:
+    stored = msgspec.json.decode(msgspec.json.encode(whole), type=Capacity)
+    assert stored == whole
+    assert capacity_page(stored, title="Capacity of first-run", sub=["a series"]) == page
 
 
 def test_text_of_others_is_no_markup(whole: Capacity) -> None:
