@@ -111,7 +111,7 @@ def conclude(
         ],
     )
     verdict = {0: Verdict.PASS, 1: Verdict.FAIL, 3: Verdict.UNKNOWN, 4: Verdict.ABORTED}[exit_status(capacity)]
-    return replace(capacity, verdict=verdict)
+    return replace(capacity, verdict=verdict.value)
 
 
 def exit_status(capacity: Capacity) -> int:

@@ -73,7 +73,7 @@ def unknown(capacity: Capacity, *words: str) -> None:
     assert capacity.confidence == "unknown"
     assert capacity.low is None
     assert exit_status(capacity) == 3
-    assert capacity.verdict is Verdict.UNKNOWN
+    assert capacity.verdict == Verdict.UNKNOWN
     assert capacity.headroom is None
     assert capacity.advised is None
     assert capacity.sentence.startswith("Unknown how much one gateway carries: ")
@@ -92,7 +92,7 @@ def test_the_limit_lies_between_the_highest_level_that_held_and_the_lowest_that_
         "One gateway carries 9,700 deliveries/s (9,500 held 60 s, 9,900 failed 2 of 3; limit: latency_p95_ms ≤ 100)."
     )
     assert exit_status(c) == 0
-    assert c.verdict is Verdict.PASS
+    assert c.verdict == Verdict.PASS
 
 
 def test_a_level_that_was_not_held_is_no_limit() -> None:
@@ -255,7 +255,7 @@ def test_a_bracket_that_time_left_wide_is_told_with_that() -> None:
 def test_aborted_is_aborted() -> None:
     c = conclude(WHOLE, ASKED, ended="aborted")
     assert exit_status(c) == 4
-    assert c.verdict is Verdict.ABORTED
+    assert c.verdict == Verdict.ABORTED
 
 
 # -- what was not excluded
