@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 
 from loadtests.model.fault_kinds import KINDS
-from loadtests.model.kinds import FaultKind
+from loadtests.model.kinds import SINKS, TRANSPORTS, FaultKind
 from loadtests.model.labels import CATEGORIES, PENDING, STAGES, WORDS
-from loadtests.model.sinks import SINKS
-from loadtests.model.transports import TRANSPORTS
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("*/*.md")])

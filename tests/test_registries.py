@@ -19,12 +19,9 @@ from loadtests.inject.kinds.on_users import KINDS as USERS_KINDS
 from loadtests.inject.kinds.service_stops import KINDS as STOPPING_KINDS
 from loadtests.measure.checks import MEASURES as BOUND
 from loadtests.model.fault_kinds import KINDS, named
-from loadtests.model.kinds import SinkKind, TransportKind, part
+from loadtests.model.kinds import SINKS, TRANSPORTS, USERS, SinkKind, TransportKind, part
 from loadtests.model.measures import ABORTS, MEASURES
 from loadtests.model.profile.workload import SHAPE_KEYS, SHAPES
-from loadtests.model.sinks import SINKS
-from loadtests.model.transports import TRANSPORTS
-from loadtests.model.user_kinds import USERS
 from tests.golden.recording import NEED_A_SERVER, acting
 from tests.measure.test_checks import ELSEWHERE, RED
 
@@ -84,7 +81,7 @@ def test_the_class_of_every_kind_of_user_is_a_subclass_of_slot_user_of_that_kind
     code = (
         "from loadtests.drive.slot_user import SlotUser\n"
         "from loadtests.model.kinds import part\n"
-        "from loadtests.model.user_kinds import USERS\n"
+        "from loadtests.model.kinds import USERS\n"
         "for name, row in USERS.items():\n"
         "    acts = part(row.by)\n"
         "    assert issubclass(acts, SlotUser) and acts.kind == name and acts.__name__ == row.user_class, name\n"

@@ -26,7 +26,7 @@ from loadtests.harness.files import find_run, new_id, replace_file, reports_fold
 from loadtests.harness.profile_loading import load
 from loadtests.measure.capacity import conclude, exit_status
 from loadtests.measure.usl import fit, parse_points
-from loadtests.model.capacity import Asked, Capacity, Trial, asked_of
+from loadtests.model.capacity import Capacity, CapacityAsked, Trial, asked_of
 from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.profile.fault_times import named, recovery_limit_s
 from loadtests.model.profile.profile import Profile
@@ -101,7 +101,7 @@ class CapacityOptions:
         found = _PLAN.fullmatch(self.plan.strip())
         return float(found[1]) * (1000 if found[2] else 1) if found else None
 
-    def told(self, asked: Asked) -> Asked:
+    def told(self, asked: CapacityAsked) -> CapacityAsked:
         """What a profile asks, and what only the command knows."""
         price = _PRICE.fullmatch(self.price.strip())
         return msgspec.structs.replace(
@@ -184,7 +184,7 @@ def _run(name: str, settings: Sequence[str], options: CapacityOptions) -> tuple[
 
 
 def _by_clients(
-    name: str, loaded: Loaded, asked: Asked, options: CapacityOptions
+    name: str, loaded: Loaded, asked: CapacityAsked, options: CapacityOptions
 ) -> tuple[list[tuple[str, Results | None]], list[Trial], str]:
     """A run for each level: of one stage, with so many clients."""
     search, began = Search(asked), time.monotonic()

@@ -28,8 +28,7 @@ def attach() -> None:
 
 def user_classes() -> dict[str, Any]:
     """The Locust user classes of all kinds, by name."""
-    from loadtests.model.kinds import part
-    from loadtests.model.user_kinds import USERS
+    from loadtests.model.kinds import USERS, part
 
     return {kind.user_class: part(kind.by) for kind in USERS.values()}
 

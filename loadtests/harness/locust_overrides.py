@@ -10,8 +10,8 @@ import os
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+from loadtests.model.kinds import CONSUMER, USERS
 from loadtests.model.records import Effective
-from loadtests.model.user_kinds import CONSUMER, USERS
 
 BY_OPTION = "option"
 CLASSES = "LOCUST_USER_CLASSES"

@@ -18,12 +18,12 @@ import numpy as np
 from msgspec.structs import replace
 
 from loadtests.model.capacity import (
-    Asked,
     AtLoad,
     Bottleneck,
     Capacity,
+    CapacityAsked,
     Cost,
-    Found,
+    FoundLimit,
     Headroom,
     Judged,
     LoadLevel,
@@ -56,7 +56,7 @@ _CONFIRMS = ("long", "planned")
 
 def conclude(
     trials: Sequence[Trial],
-    asked: Asked,
+    asked: CapacityAsked,
     *,
     ended: str = "decided",
     spent_s: float | None = None,
@@ -129,7 +129,7 @@ def exit_status(capacity: Capacity) -> int:
 # -- levels
 
 
-def levels_of(trials: Iterable[Trial], asked: Asked) -> list[LoadLevel]:
+def levels_of(trials: Iterable[Trial], asked: CapacityAsked) -> list[LoadLevel]:
     """The levels that were played, by factor."""
     by_factor: dict[float, list[Trial]] = {}
     for trial in trials:
@@ -150,7 +150,7 @@ def levels_of(trials: Iterable[Trial], asked: Asked) -> list[LoadLevel]:
     ]
 
 
-def _level(trials: Sequence[Trial], asked: Asked) -> LoadLevel:
+def _level(trials: Sequence[Trial], asked: CapacityAsked) -> LoadLevel:
     usable = [t for t in trials if t.verdict != "UNUSABLE"]
     shown = usable or trials
     held = [t.to_s - t.from_s for t in usable if t.kind in _CONFIRMS and t.verdict == "GOOD"]
@@ -184,7 +184,7 @@ def _verdict(usable: Sequence[Trial]) -> Judged | None:
     return "GOOD" if good > bad else "BAD" if bad > good else None
 
 
-def _load(trial: Trial, asked: Asked) -> float:
+def _load(trial: Trial, asked: CapacityAsked) -> float:
     return float(trial.clients) if asked.axis == "clients" else trial.offered_per_s
 
 
@@ -196,7 +196,7 @@ def _mean(values: Sequence[tuple[float, Trial]]) -> float:
 # -- the limit
 
 
-def _found(trials: Sequence[Trial], levels: Sequence[LoadLevel], asked: Asked, ended: str) -> Found:
+def _found(trials: Sequence[Trial], levels: Sequence[LoadLevel], asked: CapacityAsked, ended: str) -> FoundLimit:
     control_only = {t.factor for t in trials if t.kind == "control"} - {
         t.factor for t in trials if t.kind not in ("control", "settle-in")
     }
@@ -241,7 +241,7 @@ def _found(trials: Sequence[Trial], levels: Sequence[LoadLevel], asked: Asked, e
             "the target changed meanwhile"
         )
     if reasons:
-        return Found(
+        return FoundLimit(
             low=None,
             high=above if not held and not late else None,
             confidence="unknown",
@@ -251,7 +251,7 @@ def _found(trials: Sequence[Trial], levels: Sequence[LoadLevel], asked: Asked, e
             not_excluded=_not_excluded(trials, low if held else None, asked),
         )
     holds = [t for t in trials if t.factor == low.factor and t.kind in _CONFIRMS and t.verdict == "GOOD"]
-    found = Found(
+    found = FoundLimit(
         low=low.load,
         high=above,
         confidence="held",
@@ -287,7 +287,7 @@ def _ended(ended: str) -> str:
     return {"budget": ": the budget ended", "generator": ": the load generator was at its end"}.get(ended, "")
 
 
-def _no_good(levels: Sequence[LoadLevel], bad: Sequence[LoadLevel], asked: Asked, ended: str) -> Found:
+def _no_good(levels: Sequence[LoadLevel], bad: Sequence[LoadLevel], asked: CapacityAsked, ended: str) -> FoundLimit:
     first = bad[0] if bad and bad[0] is levels[0] else None
     if first is not None:
         why = (
@@ -299,7 +299,7 @@ def _no_good(levels: Sequence[LoadLevel], bad: Sequence[LoadLevel], asked: Asked
         why = f"no level said anything of the target ({_broke(told)})"
     else:
         why = f"no level was decided{_ended(ended)}"
-    return Found(
+    return FoundLimit(
         low=None,
         high=first.load if first else None,
         confidence="unknown",
@@ -309,7 +309,7 @@ def _no_good(levels: Sequence[LoadLevel], bad: Sequence[LoadLevel], asked: Asked
     )
 
 
-def _at_least(found: Found, asked: Asked, levels: Sequence[LoadLevel], why: str) -> Found:
+def _at_least(found: FoundLimit, asked: CapacityAsked, levels: Sequence[LoadLevel], why: str) -> FoundLimit:
     held = f"held {found.held_s:.0f} s" if found.held_s is not None else "not held"
     low = said(found.low or 0.0)
     return replace(
@@ -333,7 +333,7 @@ def _why_no_end(levels: Sequence[LoadLevel], low: LoadLevel, ended: str) -> str:
     return f"still good at {low.factor:.4g} x the profile's load, the highest that was played"
 
 
-def _late_without_load(trials: Sequence[Trial], factor: float, asked: Asked) -> str:
+def _late_without_load(trials: Sequence[Trial], factor: float, asked: CapacityAsked) -> str:
     """Why lateness does not come from load; empty where it may."""
     quiet = [
         t
@@ -359,14 +359,14 @@ def _late_without_load(trials: Sequence[Trial], factor: float, asked: Asked) -> 
     return ""
 
 
-def _searched(trials: Sequence[Trial], asked: Asked) -> float | None:
+def _searched(trials: Sequence[Trial], asked: CapacityAsked) -> float | None:
     """Where the short trials alone have it."""
     levels = levels_of([t for t in trials if t.kind == "search"], asked)
     bad = next((level.factor for level in levels if level.verdict == "BAD"), math.inf)
     return next((g.load for g in reversed(levels) if g.verdict == "GOOD" and g.factor < bad), None)
 
 
-def _not_excluded(trials: Sequence[Trial], low: LoadLevel | None, asked: Asked) -> list[str]:
+def _not_excluded(trials: Sequence[Trial], low: LoadLevel | None, asked: CapacityAsked) -> list[str]:
     """What so short a time cannot show: nothing seen in T seconds may still come once in T / 3."""
     control = [t for t in trials if t.kind == "control" and t.verdict != "UNUSABLE"]
     of_low = [t for t in trials if low and t.factor == low.factor and t.kind in _CONFIRMS and t.verdict == "GOOD"]
@@ -450,7 +450,7 @@ def _lines(trials: Sequence[Trial], x_of: Mapping[int, float], ending: str) -> d
     return found
 
 
-def _bottleneck(trials: Sequence[Trial], asked: Asked, at: float) -> list[Bottleneck]:
+def _bottleneck(trials: Sequence[Trial], asked: CapacityAsked, at: float) -> list[Bottleneck]:
     """Utilisation at the limit, the nearest to its end first; what is in MB has no end that is known."""
     found = []
     for name, line in _lines(trials, {i: _load(t, asked) for i, t in enumerate(trials)}, "").items():
@@ -500,7 +500,7 @@ def _named(one: Bottleneck) -> str:
     return f"{_resource(one.resource)} {one.at:.0f} %"
 
 
-def _costs(trials: Sequence[Trial], asked: Asked, found: Found) -> list[Cost]:
+def _costs(trials: Sequence[Trial], asked: CapacityAsked, found: FoundLimit) -> list[Cost]:
     costs = []
     delivered = {i: t.delivered_per_s for i, t in enumerate(trials)}
     for name, line in _lines(trials, delivered, " cpu").items():
@@ -555,7 +555,7 @@ def _knee(levels: Sequence[LoadLevel]) -> Span | None:
     return Span(low=known[first][0], at=known[best][0], high=known[last][0])
 
 
-def _under(found: Found, faulted: Capacity, outage_s: float | None, recovery_s: float | None) -> UnderFault:
+def _under(found: FoundLimit, faulted: Capacity, outage_s: float | None, recovery_s: float | None) -> UnderFault:
     fault, own = faulted.asked.under, faulted.found
     allowed = None
     if found.low is not None and outage_s and recovery_s:
@@ -574,7 +574,7 @@ def _under(found: Found, faulted: Capacity, outage_s: float | None, recovery_s: 
     return UnderFault(fault=fault, found=own, ratio=ratio, closed_form=allowed, sentence=text)
 
 
-def _headroom(found: Found, asked: Asked, under: UnderFault | None) -> Headroom | None:
+def _headroom(found: FoundLimit, asked: CapacityAsked, under: UnderFault | None) -> Headroom | None:
     plan = asked.plan
     if plan is None or found.low is None or found.confidence == "unknown":
         return None
@@ -607,7 +607,7 @@ def _from_to(low: float, high: float) -> str:
 
 
 def _advised(
-    found: Found, knee: Span | None, under: UnderFault | None, levels: Sequence[LoadLevel]
+    found: FoundLimit, knee: Span | None, under: UnderFault | None, levels: Sequence[LoadLevel]
 ) -> tuple[float | None, str]:
     """The least of what one may run at, and which it was."""
     if found.low is None or found.confidence == "unknown":
@@ -676,7 +676,7 @@ def said(value: float) -> str:
     return f"{rounded:,.0f}" if abs(rounded) >= 100 else f"{rounded:g}"
 
 
-def _middle(found: Found) -> float:
+def _middle(found: FoundLimit) -> float:
     assert found.low is not None
     return math.sqrt(found.low * found.high) if found.high is not None and found.confidence == "held" else found.low
 
@@ -685,7 +685,7 @@ def _broke(names: Sequence[str]) -> str:
     return ", ".join(name.replace("<=", " ≤ ").replace(">=", " ≥ ") for name in names)
 
 
-def _who(levels: Sequence[LoadLevel], asked: Asked) -> str:
+def _who(levels: Sequence[LoadLevel], asked: CapacityAsked) -> str:
     gateways = max((level.gateways for level in levels), default=1)
     under = f"under {asked.under} " if asked.under else ""
     return f"{under}{'one gateway carries' if gateways == 1 else f'{gateways} gateways carry'}"

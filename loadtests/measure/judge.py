@@ -17,7 +17,7 @@ from loadtests.measure.damage import outside
 from loadtests.measure.harness_trouble import harness_result, reported
 from loadtests.measure.history_tables import HistoryTables, fold
 from loadtests.measure.interference import interferences
-from loadtests.measure.levels import Played, bounding, held, over_stages, played
+from loadtests.measure.levels import PlayedLevel, bounding, held, over_stages, played
 from loadtests.measure.measures_time import concerned
 from loadtests.measure.recovery_spread import repeats
 from loadtests.measure.stages import analyse
@@ -135,7 +135,7 @@ def concluded(found: Analysis, *, profile_sha256: str | None = None) -> Results:
     )
 
 
-def _by_levels(found: Analysis, levels: Sequence[Played], judged: Sequence[Limit]) -> tuple[list[Check], Analysis]:
+def _by_levels(found: Analysis, levels: Sequence[PlayedLevel], judged: Sequence[Limit]) -> tuple[list[Check], Analysis]:
     """The limits, and the run as it must be believed: a search is judged where it held, stages each by itself."""
     if not levels:
         return [threshold_check(found, limit.threshold, default=limit.default) for limit in judged], found
@@ -151,7 +151,7 @@ def _by_levels(found: Analysis, levels: Sequence[Played], judged: Sequence[Limit
     return [threshold_check(view, limit.threshold, default=limit.default) for limit in judged], view
 
 
-def _capacity(found: Analysis, levels: Sequence[Played]) -> Capacity | None:
+def _capacity(found: Analysis, levels: Sequence[PlayedLevel]) -> Capacity | None:
     if not levels:
         return None
     drains = [mark.detail for _, p in found.facts.each() for mark in p.marks if mark.phase == "drain" and mark.detail]

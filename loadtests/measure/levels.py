@@ -44,7 +44,7 @@ LITTLE_LEAST, LITTLE_TOLERANCE = 100, 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Played:
+class PlayedLevel:
     """A level, the run as seen from its hold, and what it was worth."""
 
     level: Level
@@ -102,25 +102,25 @@ def bounding(analysis: Analysis) -> list[Limit]:
     return found
 
 
-def played(analysis: Analysis) -> list[Played]:
+def played(analysis: Analysis) -> list[PlayedLevel]:
     """Every level of a run, judged."""
     unseen = unseen_per_slice(analysis)
     bounds = bounding(analysis)
     found = []
     for level in levels_of(analysis):
         view = in_hold(analysis, level)
-        found.append(Played(level=level, view=view, trial=_trial(view, level, bounds, unseen)))
+        found.append(PlayedLevel(level=level, view=view, trial=_trial(view, level, bounds, unseen)))
     return found
 
 
-def held(levels: Sequence[Played]) -> Played | None:
+def held(levels: Sequence[PlayedLevel]) -> PlayedLevel | None:
     """The level that the run's verdict rests on: of the highest that held, the longest hold."""
     good = [one for one in levels if one.trial.verdict == "GOOD" and one.trial.kind != "settle-in"]
     long = [one for one in good if one.trial.kind == "long"]
     return max(long or good, key=lambda one: one.level.factor, default=None)
 
 
-def over_stages(levels: Sequence[Played], threshold: Threshold, *, default: bool) -> Check:
+def over_stages(levels: Sequence[PlayedLevel], threshold: Threshold, *, default: bool) -> Check:
     """A limit over all stages of a profile: as bad as the worst of them, which its summary names."""
     found = [(one, threshold_check(one.view, threshold, default=default)) for one in levels]
     verdict = worst([check.verdict for _, check in found])

@@ -18,7 +18,7 @@ import numpy as np
 from loadtests.measure.gate import Evidence, Rule, Session, Weeks, changes, confirmed, judged, more_runs
 from loadtests.measure.gateable import gated
 from loadtests.model import series as shown
-from loadtests.model.measures import TIMES, Figure, figure_of, is_timed
+from loadtests.model.measures import TIMES, GatedFigure, figure_of, is_timed
 from loadtests.model.results import Verdict, worst
 from loadtests.model.series import (
     Compared,
@@ -323,7 +323,7 @@ def _error(runs: Sequence[RunRow], name: str) -> float:
 
 
 def _against(
-    week: Week, weeks: Sequence[Week], name: str, figure: Figure, asked: Asked, *, paired: bool = False,
+    week: Week, weeks: Sequence[Week], name: str, figure: GatedFigure, asked: Asked, *, paired: bool = False,
     anchor: bool = False,
 ) -> _Look | None:  # fmt: skip
     """What is said of one reference; a FAIL only where each session bears it out and this machine was no slower."""
@@ -369,7 +369,7 @@ def _unconfirmed(week: Week, asked: Asked) -> str:
     return f"{len(few.usable)} of {_many(len(few.tested), 'run')} of one can be used, {LEAST_SESSION} are needed"
 
 
-def _look(week: Week, weeks: Sequence[Week], name: str, figure: Figure, asked: Asked, *, paired: bool) -> _Look:
+def _look(week: Week, weeks: Sequence[Week], name: str, figure: GatedFigure, asked: Asked, *, paired: bool) -> _Look:
     """By ratio, or by difference where a figure is too near 0 or its error; without doubts about the FAIL."""
     past = _runs(weeks)
     this, middle = median(_values(week.usable, name)), median(_values(past, name))
@@ -402,7 +402,7 @@ def _unrecovered(runs: Sequence[RunRow], name: str) -> float:
 
 
 def _by_difference(
-    week: Week, weeks: Sequence[Week], name: str, figure: Figure, asked: Asked, sign: float, error: float
+    week: Week, weeks: Sequence[Week], name: str, figure: GatedFigure, asked: Asked, sign: float, error: float
 ) -> _Look:
     middle = median(_values(_runs(weeks), name))
     places = [median(of_it) for one in _sessions(week) if (of_it := _values(one.usable, name))]

@@ -20,9 +20,9 @@ from loadtests.measure.subscriptions import left_out
 from loadtests.measure.target_words import said
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.ids import NS_PER_S
+from loadtests.model.kinds import CONSUMER, PUBLISHER, wanted
 from loadtests.model.records import THE_STACK
 from loadtests.model.results import Check, Verdict
-from loadtests.model.user_kinds import CONSUMER, PUBLISHER, wanted
 
 _LOOKED_AFTER_NS = 2 * NS_PER_S
 """The injector asks whether a fault is gone within this time after its lifting."""

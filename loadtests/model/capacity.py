@@ -63,7 +63,7 @@ class Trial(_Part, frozen=True, kw_only=True):
     resources: dict[str, float]  # "gateway cpu" -> percent of one core; "gateway memory" -> MB; "generator cpu"
 
 
-class Asked(_Part, frozen=True, kw_only=True):
+class CapacityAsked(_Part, frozen=True, kw_only=True):
     """How a session searches and what its answer is held against."""
 
     axis: Literal["rate", "clients", "gateways"] = "rate"
@@ -110,7 +110,7 @@ class Span(_Part, frozen=True, kw_only=True):
     high: float | None = None
 
 
-class Found(_Part, frozen=True, kw_only=True):
+class FoundLimit(_Part, frozen=True, kw_only=True):
     """A limit: the highest load that held, and the lowest that did not, in the axis's unit."""
 
     low: float | None
@@ -188,7 +188,7 @@ class UnderFault(_Part, frozen=True, kw_only=True):
     """The same limit while a fault acts."""
 
     fault: str
-    found: Found
+    found: FoundLimit
     ratio: float | None  # of the two limits
     closed_form: float | None  # what catching up would allow
     sentence: str
@@ -197,13 +197,13 @@ class UnderFault(_Part, frozen=True, kw_only=True):
 class Capacity(_Part, frozen=True, kw_only=True):
     """What a session found."""
 
-    asked: Asked
+    asked: CapacityAsked
     axis_unit: str
     low: float | None  # as in `found`
     high: float | None
     confidence: Confidence
     sentence: str  # the whole answer
-    found: Found
+    found: FoundLimit
     trials: list[Trial]
     knee: Span | None = None
     bottleneck: list[Bottleneck] = []
@@ -221,14 +221,14 @@ class Capacity(_Part, frozen=True, kw_only=True):
     verdict: str = "UNKNOWN"  # what the exit status says
 
 
-def asked_of(profile: Tables) -> Asked:
+def asked_of(profile: Tables) -> CapacityAsked:
     """What a profile asks of its search, whose budget is the plan; of its stages, where it does not search."""
     table = profile.capacity
     chosen = set(table.limits) if table is not None else set()
     all_ = [limit.threshold for limit in limits(profile, faults=False)]
     bounding = [one for one in all_ if not chosen or one.measure in chosen]
     bounds = [one for one in bounding if one.measure in QUANTILES]
-    asked = Asked(
+    asked = CapacityAsked(
         budget_s=profile.run.duration_s,
         limits=[f"{one.measure}{'>=' if one.measure in AT_LEAST else '<='}{one.limit:g}" for one in bounding],
         latency_share=min((round(1 - QUANTILES[bound.measure], 6) for bound in bounds), default=0.05),

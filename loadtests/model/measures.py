@@ -18,7 +18,7 @@ TIMES = frozenset({"ms", "s"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
+class GatedFigure:
     """Of a run, as it is kept and compared from week to week."""
 
     unit: str
@@ -122,8 +122,8 @@ def is_timed(check: str) -> bool:
     return bool(limited) and name in TIMED
 
 
-GATEABLE: Mapping[str, Figure] = {
-    name: Figure(unit=unit, better="more" if name in AT_LEAST or name == "capacity" else "less")
+GATEABLE: Mapping[str, GatedFigure] = {
+    name: GatedFigure(unit=unit, better="more" if name in AT_LEAST or name == "capacity" else "less")
     for unit, names in (
         ("s", ("first_fresh_p50_s", "first_fresh_p95_s", "recovery_s", "outage_s")),
         ("ms", ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")),
@@ -140,7 +140,7 @@ MOST_GATED = 8
 """Each gated figure may fail by chance."""
 
 
-def figure_of(name: str) -> Figure | None:
+def figure_of(name: str) -> GatedFigure | None:
     """What a figure such as `first_fresh_p95_s:redis-cut` is; None: this version does not know it."""
     return GATEABLE.get(name.partition(":")[0])
 

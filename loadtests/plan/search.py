@@ -14,7 +14,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-from loadtests.model.capacity import Asked, Judged, Kind
+from loadtests.model.capacity import CapacityAsked, Judged, Kind
 
 GAP_S = 3.0
 """What a step costs beside its own seconds: the backlog of the one before drains. An estimate; it may take longer."""
@@ -68,16 +68,16 @@ class _Votes:
         return "GOOD" if self.of["GOOD"] >= (VOTES if self.of["BAD"] else 1) else None
 
 
-def shortest_s(asked: Asked) -> float:
+def shortest_s(asked: CapacityAsked) -> float:
     """The least budget that can end in an answer: one level, its hold and the control. A search takes longer."""
     short, long_ = asked.settle_s + asked.hold_s + GAP_S, asked.settle_s + asked.long_s + GAP_S
     return 2 * short + 2 * long_
 
 
 class Search:
-    """Asked for the next step, and told what became of it; the same answers give the same steps."""
+    """CapacityAsked for the next step, and told what became of it; the same answers give the same steps."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: CapacityAsked) -> None:
         self.asked = asked
         self.ended = ""
         """Empty while it goes on; then decided, range (good to its end), lowest (bad from its begin), generator,

@@ -23,10 +23,10 @@ from loadtests.drive.consume.websocket import PlainDialect
 from loadtests.drive.publish.commands import Commands
 from loadtests.drive.publish.resp import Replies
 from loadtests.model.contract import Contract
+from loadtests.model.kinds import TRANSPORTS
 from loadtests.model.profile.profile import Profile
 from loadtests.model.records import Closing, Consumed, HarnessSecond, Record, Strange
 from loadtests.model.results import Results, Verdict
-from loadtests.model.transports import TRANSPORTS
 from loadtests.plan.payload import content_shapes
 from loadtests.plan.replay import Replayed
 from loadtests.tally.accountant import Accountant

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from loadtests.measure.capacity import between, conclude, exit_status, isotonic, levels_of, said
-from loadtests.model.capacity import Asked, Capacity, Judged, Kind, Trial
+from loadtests.model.capacity import Capacity, CapacityAsked, Judged, Kind, Trial
 from loadtests.model.results import Verdict
 
-ASKED = Asked(limits=["latency_p95_ms<=100"])
+ASKED = CapacityAsked(limits=["latency_p95_ms<=100"])
 HOLD = {"settle-in": 8.0, "search": 8.0, "long": 60.0, "control": 60.0, "planned": 20.0}
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from loadtests.model.capacity import Asked, Capacity, Judged, Trial
+from loadtests.model.capacity import Capacity, CapacityAsked, Judged, Trial
 from loadtests.plan.search import Search, Step
 
 BIN_S = 0.01
@@ -146,7 +146,7 @@ def _longest(flags: np.ndarray) -> int:
     return longest
 
 
-def session(target: Target, asked: Asked) -> tuple[Search, list[Trial]]:
+def session(target: Target, asked: CapacityAsked) -> tuple[Search, list[Trial]]:
     """A whole search on the target."""
     search, trials = Search(asked), []
     while (step := search.next(target.now_s)) is not None:

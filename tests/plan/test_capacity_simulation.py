@@ -7,15 +7,15 @@ import pytest
 from capacity_simulation import LATENCY, LOSS, Target, session, told
 
 from loadtests.measure.capacity import conclude, exit_status
-from loadtests.model.capacity import Asked, Capacity
+from loadtests.model.capacity import Capacity, CapacityAsked
 
-ASKED = Asked(limits=[LATENCY, LOSS])
+ASKED = CapacityAsked(limits=[LATENCY, LOSS])
 WITH_STALLS = 0.915
 """Of the bucket: the load at which half of all holds of 120 s are good, where a stall of 0.6 s comes each 120 s and has
 to be caught up (bisected over 20 seeds a load)."""
 
 
-def found(asked: Asked = ASKED, **target: float) -> list[Capacity]:
+def found(asked: CapacityAsked = ASKED, **target: float) -> list[Capacity]:
     answers = []
     for seed in range(10):
         one = Target(seed=seed, **target)  # type: ignore[arg-type]

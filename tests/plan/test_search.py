@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests.model.capacity import Asked, Judged
+from loadtests.model.capacity import CapacityAsked, Judged
 from loadtests.plan.search import CONTROL, DOWN, LONG_HOLDS, Search, Step, shortest_s
 
 Answer = Callable[[Step], Judged]
-PLENTY = Asked(budget_s=10_000.0)
+PLENTY = CapacityAsked(budget_s=10_000.0)
 
 
 def played(search: Search, answer: Answer, gap_s: float = 3.0) -> list[tuple[Step, Judged]]:
@@ -82,7 +82,7 @@ def test_the_first_level_is_thrown_away_whatever_it_says() -> None:
     ],
 )
 def test_a_failure_is_best_of_three_and_an_unusable_trial_counts_neither_way(said: list[Judged], good: bool) -> None:
-    search = Search(Asked(to=2.0, budget_s=10_000.0))
+    search = Search(CapacityAsked(to=2.0, budget_s=10_000.0))
     steps = played(search, scripted("GOOD", "GOOD", *said))  # settle-in and the first level
     at_two = [step for step, _ in steps if step.kind == "search" and step.factor == 2.0]
     assert len(at_two) == len(said)
@@ -113,7 +113,7 @@ def test_a_lowest_level_that_fails_is_never_halved() -> None:
 
 
 def test_the_end_of_the_range_is_held_when_it_is_good() -> None:
-    search = Search(Asked(to=6.0, budget_s=10_000.0))
+    search = Search(CapacityAsked(to=6.0, budget_s=10_000.0))
     steps = played(search, carries(100.0))
     assert factors(steps) == [1, 2, 4, 6]
     assert factors(steps, "long") == [6]
@@ -156,7 +156,7 @@ def test_two_unusable_holds_in_a_row_end_it() -> None:
 
 
 def test_when_time_gets_short_it_stops_halving_and_confirms_what_there_is() -> None:
-    asked = Asked(budget_s=2 * 65 + 13 * 9)
+    asked = CapacityAsked(budget_s=2 * 65 + 13 * 9)
     search = Search(asked)
     steps = played(search, carries(10.0))
     low, high = search.bracket
@@ -169,14 +169,14 @@ def test_when_time_gets_short_it_stops_halving_and_confirms_what_there_is() -> N
 
 
 def test_a_budget_that_ends_before_a_good_level_says_so() -> None:
-    search = Search(Asked(budget_s=20.0))
+    search = Search(CapacityAsked(budget_s=20.0))
     assert [step.kind for step, _ in played(search, carries(10.0))] == ["settle-in"]
     assert search.ended == "budget"
 
 
 def test_the_shortest_budget_can_end_in_a_held_level() -> None:
-    asked = Asked(budget_s=1.0)
-    search = Search(Asked(budget_s=shortest_s(asked)))
+    asked = CapacityAsked(budget_s=1.0)
+    search = Search(CapacityAsked(budget_s=shortest_s(asked)))
     assert factors(played(search, carries(10.0)), "long") == [1]
 
 
@@ -187,7 +187,7 @@ def test_an_answer_without_a_question_is_refused() -> None:
 
 
 ASKED = st.builds(
-    Asked,
+    CapacityAsked,
     start=st.floats(0.1, 2.0),
     to=st.floats(2.0, 200.0),
     tolerance=st.floats(0.01, 0.5),
@@ -200,7 +200,7 @@ VERDICT = st.sampled_from(["GOOD", "BAD", "UNUSABLE"])
 
 
 @given(asked=ASKED, verdicts=st.lists(VERDICT, min_size=0, max_size=120))
-def test_whatever_happens_it_ends_within_range_and_budget(asked: Asked, verdicts: list[Judged]) -> None:
+def test_whatever_happens_it_ends_within_range_and_budget(asked: CapacityAsked, verdicts: list[Judged]) -> None:
     search, spent = Search(asked), 0.0
     rest = list(verdicts)
     for _ in range(200):
@@ -220,7 +220,7 @@ def test_whatever_happens_it_ends_within_range_and_budget(asked: Asked, verdicts
 
 
 @given(truth=st.floats(0.1, 300.0), asked=ASKED)
-def test_of_a_target_that_does_not_change_the_bracket_holds_the_truth(truth: float, asked: Asked) -> None:
+def test_of_a_target_that_does_not_change_the_bracket_holds_the_truth(truth: float, asked: CapacityAsked) -> None:
     search = Search(asked)
     played(search, carries(truth))
     low, high = search.bracket

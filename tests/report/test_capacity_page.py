@@ -13,16 +13,16 @@ from msgspec.structs import replace
 
 from loadtests.measure.capacity import conclude
 from loadtests.measure.usl import fit
-from loadtests.model.capacity import Asked, Capacity
+from loadtests.model.capacity import Capacity, CapacityAsked
 from loadtests.report.capacity import capacity_page, summary_lines
 from tests.plan.capacity_simulation import LATENCY, LOSS, Target, session
 
 HOSTILE = '<script>alert("1")</script>'
-ASKED = Asked(limits=[LATENCY, LOSS], plan=6000.0, growth=30.0, price=0.12)
+ASKED = CapacityAsked(limits=[LATENCY, LOSS], plan=6000.0, growth=30.0, price=0.12)
 PANELS = ["delivered", "latency-over-load", "resources-use", "resources-memory", "course"]
 
 
-def answered(target: Target, asked: Asked = ASKED, **more: Any) -> Capacity:
+def answered(target: Target, asked: CapacityAsked = ASKED, **more: Any) -> Capacity:
     search, trials = session(target, asked)
     return conclude(trials, asked, ended=search.ended, spent_s=target.now_s, **more)
 
@@ -111,7 +111,7 @@ def test_cost_levels_and_expectations_are_tables(page: str, whole: Capacity) -> 
 
 
 def test_without_a_trial_there_is_a_page_that_says_so() -> None:
-    c = conclude([], Asked(), ended="budget")
+    c = conclude([], CapacityAsked(), ended="budget")
     assert panels(capacity_page(c)) == []
     assert "Unknown how much" in words(capacity_page(c))
 

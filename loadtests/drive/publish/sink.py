@@ -10,8 +10,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from loadtests.drive.publish.resp import ErrorReply, Reply
-from loadtests.model.kinds import part
-from loadtests.model.sinks import SINKS
+from loadtests.model.kinds import SINKS, part
 
 DONE: Final = -1
 """The reply of a sink that names no receivers."""
