@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 import pytest
 from hostile import Answer, drips, floods, http, says, serving, waits
 
-from loadtests.capture import services
+from loadtests.capture import preflight
 from loadtests.capture.machine import Finding
-from loadtests.capture.services import Services, gateway_answers, redis_answers, role_is_read_only, toxiproxy_answers
+from loadtests.capture.preflight import Services, gateway_answers, redis_answers, role_is_read_only, toxiproxy_answers
 
 TIMEOUT_S = 0.4
 LATE_S = 10.0
@@ -26,8 +26,8 @@ ESCAPES = r"\u001b]0;owned\u0007\u009b31m\nredis is fine"
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services, "TIMEOUT_S", TIMEOUT_S)
-    monkeypatch.setattr(services, "ROLE_S", 2 * TIMEOUT_S, raising=False)
+    monkeypatch.setattr(preflight, "TIMEOUT_S", TIMEOUT_S)
+    monkeypatch.setattr(preflight, "ROLE_S", 2 * TIMEOUT_S, raising=False)
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,7 @@ from target_servers import Gateway, Postgres, Redis, free_port
 
 from loadtests.capture import machine
 from loadtests.capture.machine import Finding, refusals
-from loadtests.capture.preflight import doctor, refuse
-from loadtests.capture.services import Services, services_of
+from loadtests.capture.preflight import Services, doctor, refuse, services_of
 from loadtests.model.errors import BadInput
 from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.reading import read_profile

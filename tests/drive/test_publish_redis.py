@@ -16,7 +16,7 @@ from gevent import monkey
 from locust.env import Environment
 from publish_servers import RUN, Books, Redis, listener, make_context, make_profile, until
 
-from loadtests.drive.consume.epoll_source import EpollSource
+from loadtests.drive.consume.sources import EpollSource
 from loadtests.drive.publish import publishing, slot
 from loadtests.drive.publish.publishing import PROBE_SLOT, EventPublisher, Publishing
 from loadtests.drive.publish.replays import read_replays

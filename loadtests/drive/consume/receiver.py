@@ -29,13 +29,13 @@ from gevent.lock import RLock
 from loadtests.drive.consume import frames
 from loadtests.drive.consume.chunks import Chunks, Control, streams_kept
 from loadtests.drive.consume.connection import OUTGOING_MAX, Connection, ConnectionEnd, RequestAnswer
-from loadtests.drive.consume.greenlet_source import choose_source
 from loadtests.drive.consume.handshake import RefusedError
 from loadtests.drive.consume.health import HarnessReading, HubLag, Readings, ReceivingHealth
 from loadtests.drive.consume.inability import Inabilities
 from loadtests.drive.consume.integrity import Integrity, IntegritySampling
 from loadtests.drive.consume.read_accounting import account_read
 from loadtests.drive.consume.single_frame import GIVEN_UP, single_frame
+from loadtests.drive.consume.sources import choose_source
 from loadtests.drive.consume.transport import Transport
 from loadtests.drive.locust_stats import merge_received
 from loadtests.model import words
