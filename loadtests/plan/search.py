@@ -75,7 +75,7 @@ def shortest_s(asked: CapacityAsked) -> float:
 
 
 class Search:
-    """CapacityAsked for the next step, and told what became of it; the same answers give the same steps."""
+    """Asked for the next step, and told what became of it; the same answers give the same steps."""
 
     def __init__(self, asked: CapacityAsked) -> None:
         self.asked = asked
