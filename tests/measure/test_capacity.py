@@ -137,10 +137,12 @@ def test_on_the_axis_of_clients_the_limit_is_in_clients() -> None:
 
 
 def test_several_gateways_carry_it_together() -> None:
-    c = answer([replace(t, gateways=3) for t in WHOLE])
+    c = answer([replace(t, gateways=3, latency_ms={"p95": 10.0}) for t in WHOLE])
     assert c.sentence.startswith("3 gateways carry")
-    assert c.advised is not None
-    assert c.advised <= 9500 * 2 / 3
+    assert c.knee is not None
+    assert c.knee.at == 9500
+    assert c.advised == pytest.approx(9500 * 2 / 3)
+    assert c.advised_because == "one of 3 gateways may be lost"
 
 
 def test_stages_that_the_profile_wrote_by_hand_are_holds() -> None:

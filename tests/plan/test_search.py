@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtests.model.capacity import CapacityAsked, Judged
-from loadtests.plan.search import CONTROL, DOWN, LONG_HOLDS, Search, Step, shortest_s
+from loadtests.plan.search import Search, Step, shortest_s
 
 Answer = Callable[[Step], Judged]
 PLENTY = CapacityAsked(budget_s=10_000.0)
@@ -57,7 +57,7 @@ def test_it_doubles_until_a_level_fails_twice_then_halves_holds_and_controls() -
     assert high is not None
     assert low <= 10 < high <= low * 1.05
     assert factors(steps, "long") == [round(low, 4)]
-    assert factors(steps, "control") == [round(CONTROL * low, 4)]
+    assert factors(steps, "control") == [round(0.6 * low, 4)]
     assert search.ended == "decided"
     assert [step.hold_s for step, _ in steps if step.kind == "long"] == [PLENTY.long_s]
 
@@ -127,8 +127,8 @@ def test_a_hold_that_fails_goes_down_five_percent_at_most_four_times() -> None:
     search = Search(PLENTY)
     steps = played(search, short_only)
     longs = factors(steps, "long")
-    assert len(longs) == LONG_HOLDS
-    assert longs[1] == pytest.approx(longs[0] * DOWN, abs=1e-4)
+    assert len(longs) == 4
+    assert longs[1] == pytest.approx(longs[0] * 0.95, abs=1e-4)
     assert search.ended == "unheld"
     assert not factors(steps, "control")
 
@@ -144,7 +144,7 @@ def test_a_hold_that_held_after_one_that_failed_makes_the_bracket() -> None:
 
     search = Search(PLENTY)
     played(search, once)
-    assert search.bracket == (failed[0] * DOWN, failed[0])
+    assert search.bracket == (failed[0] * 0.95, failed[0])
     assert search.ended == "decided"
 
 
