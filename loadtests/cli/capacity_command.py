@@ -35,7 +35,7 @@ from loadtests.model.results import Results, Verdict, from_json
 from loadtests.model.series import SCHEMA, RunOfSeries, SeriesInfo, SeriesResult, to_json
 from loadtests.model.series import from_json as series_from_json
 from loadtests.model.store import digest, lineage_values
-from loadtests.plan.search import Search, Step
+from loadtests.plan.search import Search, Step, shortest_s
 from loadtests.report.capacity import summary_lines
 
 KIND = "capacity"
@@ -138,6 +138,9 @@ def capacity(name: str, options: CapacityOptions) -> int:
     assert table is not None
     if table.under is not None and options.axis != "rate":
         raise BadInput(f'--under: found "{table.under}" with --axis {options.axis}, allowed with --axis rate')
+    least_s = shortest_s(asked_of(loaded.profile))
+    if budget_s < least_s:
+        raise BadInput(f"--budget: found {budget_s:g}s, allowed from {least_s:g}s: a level, its hold and the control")
     series = new_id(f"{KIND}-{loaded.profile.name}")
     asked = options.told(msgspec.structs.replace(asked_of(loaded.profile), settle_s=table.settle_s, under=""))
     began = time.monotonic()

@@ -20,7 +20,7 @@ from loadtests.model.profile.rules import QUANTILES, offered_per_s
 from loadtests.model.profile.tables import Threshold
 from loadtests.model.profile.threshold_rules import limits
 from loadtests.model.records import Consumed, HarnessSecond, Level, Published, PublishTimes
-from loadtests.plan.levels import GAP_FACTOR
+from loadtests.plan.pacing import GAP_FACTOR
 from loadtests.plan.schedule import of_level
 from loadtests.plan.search import Search, Step
 from loadtests.tally.histogram import Histogram

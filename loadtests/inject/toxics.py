@@ -17,8 +17,8 @@ import msgspec
 from toxiproxy.api import validate_response
 from toxiproxy.exceptions import InvalidToxic, NotFound, ProxyExists
 
-from loadtests.inject.bounded_http import Reply, ask
 from loadtests.inject.errors import Refused
+from loadtests.inject.probe_connection import Reply, ask
 from loadtests.model.address import host_port
 from loadtests.model.words import plain
 

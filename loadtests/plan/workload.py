@@ -22,8 +22,7 @@ from loadtests.model.contract import Contract
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.workload import Publishers
-from loadtests.plan.levels import Levelled, Stretches, scaled
-from loadtests.plan.pacing import Constant, Pacer, pacer, peak_per_s
+from loadtests.plan.pacing import Constant, Levelled, Pacer, Stretches, pacer, peak_per_s, scaled
 from loadtests.plan.replay import Replayed
 
 _BLOCK_MESSAGES = 256

@@ -12,7 +12,7 @@ from hostile import Answer, drips, floods, http, nested, says, serving
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests.inject import bounded_http
+from loadtests.inject import probe_connection
 from loadtests.inject.errors import NoAnswer, NotThere, Refused
 from loadtests.inject.toxics import Missing, Toxic, ToxiproxyServer, differences, problems, toxic_name
 
@@ -93,7 +93,7 @@ HOSTILE: dict[str, tuple[Answer, type[Exception]]] = {
 
 @pytest.mark.parametrize("how", sorted(HOSTILE))
 def test_a_hostile_answer_raises_within_the_deadline_and_a_few_bytes(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounded_http, "MOST_BYTES", 1 << 16)  # a busy machine takes its time for more
+    monkeypatch.setattr(probe_connection, "MOST_BYTES", 1 << 16)  # a busy machine takes its time for more
     answer, error = HOSTILE[how]
     with serving(last=answer) as address:
         began = time.monotonic()

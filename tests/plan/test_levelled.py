@@ -14,8 +14,7 @@ from loadtests.model.ids import NS_PER_S
 from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.tables import CapacitySearch, Run, Sampling
 from loadtests.model.profile.workload import Consumers, Family, Publishers, Shape
-from loadtests.plan.levels import GAP_FACTOR, Levelled, Stretch, Stretches, scaled
-from loadtests.plan.pacing import Pacer, pacer
+from loadtests.plan.pacing import GAP_FACTOR, Levelled, Pacer, Stretch, Stretches, pacer, scaled
 from loadtests.plan.workload import Workload
 
 S = NS_PER_S

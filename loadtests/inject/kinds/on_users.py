@@ -17,10 +17,10 @@ from typing import Final
 
 import msgspec
 
-from loadtests.inject.bounded_http import ask
 from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError, Refused
 from loadtests.inject.kinds.kind import Escalation, Kind, Site, Undo
+from loadtests.inject.probe_connection import ask
 from loadtests.inject.proofs import Effective, Proof
 from loadtests.inject.user_faults import Counts, UserFaultControl
 from loadtests.model.fault_kinds import KINDS as NAMED
