@@ -23,11 +23,18 @@ from loadtests.drive.run_context import RunContext
 from loadtests.harness import worker
 from loadtests.harness.files import new_id, replace_file, reports_folder
 from loadtests.harness.live import StatusLine
-from loadtests.harness.locust_overrides import of_the_rate, of_the_users, told_to_locust
 from loadtests.harness.participant import Participant
 from loadtests.harness.process import VERSION, heed_a_closed_terminal, heed_ctrl_c, versions
 from loadtests.harness.run import ActiveRun
-from loadtests.harness.setup import begin_faults, begin_sampling, begin_service_watch, opening_records
+from loadtests.harness.setup import (
+    begin_faults,
+    begin_sampling,
+    begin_service_watch,
+    of_the_rate,
+    of_the_users,
+    opening_records,
+    told_to_locust,
+)
 from loadtests.harness.slots import BalancedDispatcher, LocalSlots
 from loadtests.harness.stack_lock import StackHold
 from loadtests.harness.target import ResolvedTarget, resolve

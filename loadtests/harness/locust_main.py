@@ -2,7 +2,7 @@
 
 Locust also listens to variables (LOCUST_RUN_TIME and its like) and to three files (~/.locust.conf, locust.conf and
 pyproject.toml of the folder): they belong to other set-ups of the user, and would change what the profile asks for.
-Plain Locust obeys them; there the history names them (`locust_overrides`).
+Plain Locust obeys them; there the history names them (`setup`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What does one connection show: an answer, silence, a refusal, a cut?  Knows TLS, and no protocol but HTTP in `ask`."""
+"""What does one connection show: an answer, silence, a refusal, a cut?  Knows TLS, and of protocols HTTP in `ask`."""
 
 from __future__ import annotations
 

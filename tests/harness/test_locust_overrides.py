@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.harness.locust_main import ruled
-from loadtests.harness.locust_overrides import Override, effective, of_the_users, told_to_locust
+from loadtests.harness.setup import Override, effective, of_the_users, told_to_locust
 from loadtests.model.kinds import USERS
 
 ROOT = Path(__file__).resolve().parents[2]
