@@ -43,7 +43,7 @@ class MessageIdentity(NamedTuple):
 _MASK: Final = (1 << 64) - 1
 CHECK_DIGITS: Final = 16
 """Of every check value."""
-_FEW: Final = 16
+_FEW: Final = 40
 """So many messages are not worth arrays."""
 _PLACE = re.compile(rb"%(?:d|b|016x)")
 Letters = np.ndarray[Any, np.dtype[np.uint8]]

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import random
 import time
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -220,28 +219,24 @@ class PublishStreams:
         number gains a digit.
         """
         times = np.asarray(due_ns, dtype=np.int64)
-        due: list[int] = times.tolist()
-        digits = len(str(due[0])), len(str(sent_ns))
-        if len(str(due[-1])) != digits[0]:
-            routes = routes[: bisect_left(due, 10 ** digits[0])]
+        first_due, last_due = int(times[0]), int(times[-1])
+        digits = len(str(first_due)), len(str(sent_ns))
+        if len(str(last_due)) != digits[0]:
+            routes = routes[: int(times.searchsorted(10 ** digits[0]))]
         self._begin(slices, digits)
         taken = self._take_one(routes) if not rows else None
-        around, firsts, bases, seqs, sizes = taken or self._take(routes, due, rows)
-        if len(seqs) < len(routes):
-            routes = routes[: len(seqs)]
+        around, firsts, bases, seqs, sizes = taken or self._take(routes, times, rows)
         count = len(seqs)
+        if count < len(routes):
+            routes = routes[:count]
         stamps = b"", self._commands.stamp.now()
-        heads = [
-            before + stamps[timed] + stamped + first
-            for (before, timed, stamped, _, _), first in zip(around, firsts, strict=True)
-        ]
-        turns = -(-count // len(heads))
-        pieces = [b""] * (3 * count)
-        pieces[::3] = (heads * turns)[:count]
+        turn: list[bytes] = []
+        for (before, timed, stamped, after, _), first in zip(around, firsts, strict=True):
+            turn += before + stamps[timed] + stamped + first, b"", after
+        pieces = turn if len(around) == count else (turn * -(-count // len(around)))[: 3 * count]
         pieces[1::3] = self._commands.numbers.texts(bases, seqs, times[:count], sent_ns)
-        pieces[2::3] = ([each.after for each in around] * turns)[:count]
         self._taken += count
-        self._touched.update(routes)
+        self._touched.update(routes if taken is None else routes[:1])
         return Batch(b"".join(pieces), Lines(pieces), routes, list(seqs), sizes)
 
     def _take_one(self, routes: list[int]) -> _Taken | None:
@@ -258,7 +253,7 @@ class PublishStreams:
         around = (stream.around[at:] + stream.around[:at])[: end - seq]
         return _Taken(around, [stream.first] * len(around), [stream.base], range(seq, end), [])
 
-    def _take(self, routes: list[int], due_ns: Sequence[int], rows: Sequence[Mapping[str, object]]) -> _Taken:
+    def _take(self, routes: list[int], due_ns: Times, rows: Sequence[Mapping[str, object]]) -> _Taken:
         around: list[Around] = []
         firsts: list[bytes] = []
         bases: list[int] = []
@@ -274,7 +269,7 @@ class PublishStreams:
                 self._measure(stream, route)
             found = stream.around[seq % stream.cycle]
             if rows:
-                found = self._replayed(stream, route, due_ns[len(seqs)], rows[len(seqs)])
+                found = self._replayed(stream, route, int(due_ns[len(seqs)]), rows[len(seqs)])
                 sizes.append(found.size)
             around.append(found)
             firsts.append(stream.first)
