@@ -291,14 +291,14 @@ class PublishStreams:
         for column in (made.routes, made.seqs, made.sizes):
             del column[kept:]
 
-    def give_up(self, route: int, slices: tuple[int, int]) -> tuple[int, int, str]:
-        """Stream, `seq` and channel of a message that will not be sent: a row without bytes."""
+    def give_up(self, route: int, slices: tuple[int, int], count: int = 1) -> tuple[int, int, str]:
+        """Stream, first `seq` and channel of messages that will not be sent: a row without bytes."""
         self._begin(slices, self._digits)
         stream = self._streams.get(route) or self._enter(route)
         stream.count()
         seq = stream.seq
-        stream.seq = stream.counted = seq + 1
-        self._taken += 1
+        stream.seq = stream.counted = seq + count
+        self._taken += count
         self._touched.add(route)
         return stream.id, seq, stream.channel
 
