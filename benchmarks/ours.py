@@ -39,7 +39,7 @@ class OwnRun(msgspec.Struct, frozen=True, kw_only=True):
     history_per_s: float | None  # bytes by which it grew during the plan; None: not seen
     folder: str
     sender_percent: float  # of its core, over the same time
-    published_per_s: float
+    published_per_s: float  # those that Redis answered
 
     @property
     def rss_mb(self) -> list[tuple[float, float]]:
@@ -96,7 +96,7 @@ def _run(bench: Bench, load: Load, gateway: str, toxiproxy: str, proxy: str, bes
         history_per_s=around.history_per_s,
         folder=str(folder),
         sender_percent=around.beside_percent,
-        published_per_s=statistics.mean(window(results, "published_per_s")),
+        published_per_s=statistics.mean(window(results, "published_per_s")) * _answered(results),
     )
 
 
@@ -140,6 +140,13 @@ def _client_run(results: dict[str, Any], kernel_share: float | None) -> ClientRu
         client="tickstorm", messages=rate, seconds=1.0, cpu_s=cpu / 100, lost=results["delivery"]["lost"]["total"],
         p50_ms=spread["p50"], p99_ms=spread["p99"], kernel_share=kernel_share,
     )  # fmt: skip
+
+
+def _answered(results: dict[str, Any]) -> float:
+    """The share of what has a number that Redis answered: what waited for too long has one as well."""
+    delivery = results["delivery"]
+    published, failed, unknown = (delivery[name] or 0 for name in ("published", "failed", "unknown"))
+    return 1 - (failed + unknown) / published if published else 0.0
 
 
 def _plan(results: dict[str, Any]) -> tuple[float, float]:

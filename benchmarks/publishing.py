@@ -17,7 +17,7 @@ from benchmarks.session import PLAIN_100, Session, costs, lost, median_cost
 PACED = (5_000, 20_000)
 FLOOD = Load(
     consumers=1, rate_per_s=20, seconds=4.0,
-    side='{ kind = "constant", rate_per_s = 600000 }', side_publishers=2, side_outstanding=5000,
+    side='{ kind = "constant", rate_per_s = 800000 }', side_publishers=2, side_outstanding=5000,
 )  # fmt: skip
 """More than one worker publishes, to a channel that nobody listens to; what is beyond it is not offered."""
 BURSTS = Load(

@@ -409,7 +409,8 @@ class CoarseFold:
         rows = np.array([ints(c) for c in (p.stream, p.due_slice, p.sent_slice, p.first, p.last, p.bytes)])
         block = self._blocks.of(rows[1])
         coarse = self._blocks.coarse(rows[1]) & ((rows[2] - self._low) // self._size == block)
-        facts.published.extend(*rows[:, ~coarse])
+        if not coarse.all():
+            facts.published.extend(*rows[:, ~coarse])
         rows, block = rows[:, coarse], block[coarse]
         if not len(block):
             return True
@@ -449,5 +450,6 @@ class CoarseFold:
 def _extend(into: Any, dense: Ints) -> int:
     """Append the entries of a histogram; how many it has."""
     used = np.flatnonzero(dense)
-    into.extend(used, dense[used])
+    if len(used):
+        into.extend(used, dense[used])
     return len(used)

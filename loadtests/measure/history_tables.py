@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -47,12 +47,10 @@ def ints(stored: bytes | Iterable[int]) -> Ints:
     return np.frombuffer(stored, _TYPES[stored[:1]], offset=1).astype(np.int64)
 
 
-def _as_it_came(stored: bytes | list[int]) -> npt.NDArray[Any]:
-    return (
-        np.frombuffer(stored, _TYPES[stored[:1]], offset=1)
-        if isinstance(stored, bytes)
-        else np.array(stored, dtype=np.int64)
-    )
+def _as_it_came(stored: bytes | Iterable[int]) -> npt.NDArray[Any]:
+    if isinstance(stored, bytes):
+        return np.frombuffer(stored, _TYPES[stored[:1]], offset=1)
+    return np.fromiter(stored, dtype=np.int64)
 
 
 _TYPES = {code: f"<{'i' if size == 8 else 'u'}{size}" for code, size in COLUMN_BYTES.items()}
@@ -92,14 +90,14 @@ class Columns:
 
     def extend(self, *columns: bytes | Iterable[int]) -> None:
         """Append rows, one column each. Raises ValueError where the number of columns differs."""
-        if columns and isinstance(columns[0], bytes):
+        if any(isinstance(column, bytes | np.ndarray) for column in columns):
             self._hold()
             for held, column in zip(self._held, columns, strict=True):
-                held.append(_as_it_came(column))  # type: ignore[arg-type]
+                held.append(column if isinstance(column, np.ndarray) else _as_it_came(column))
             self._waiting += len(self._held[0][-1])
         else:
             for part, column in zip(self._parts, columns, strict=True):
-                part.extend(ints(column) if isinstance(column, bytes) else column)
+                part.extend(column)
         self._settle()
 
     def append(self, *values: int) -> None:
@@ -367,9 +365,18 @@ class ProcessFacts:
 
     def add(self, record: r.Record) -> None:
         """Take in one record."""
+        name = _KEPT.get(type(record)) or _KEPT.get(type(record).__base__)
+        if name is not None:
+            getattr(self, name).append(record)
+            return
         match record:
-            case r.Subscription():
-                self.subscriptions.append(record)
+            case r.Samples():
+                for metric, value in zip(record.metric, record.value, strict=True):
+                    self.reading(record.source, metric, record.at_ns, value)
+            case r.PathProbe():
+                self._add_probe(record)
+            case r.Consumed():
+                self._add_consumed(record)
             case r.Published():
                 self.published.extend(
                     record.stream, record.due_slice, record.sent_slice, record.first, record.last, record.bytes
@@ -384,8 +391,6 @@ class ProcessFacts:
                         self.said[at_ns // NS_PER_S, said] += (last - first + 1) if said else 0
             case r.PublishTimes():
                 self._add_publish_times(record)
-            case r.Consumed():
-                self._add_consumed(record)
             case r.RouteSet():
                 self.route_sets[record.index] = tuple(sorted(record.routes))
             case r.Deviations():
@@ -414,48 +419,8 @@ class ProcessFacts:
             case r.FirstAfter():
                 kinds = [FIRST_CODE[k] for k in record.kind]
                 self.first_after.extend([record.healed_ns] * len(kinds), kinds, record.consumer, record.at_ns)
-            case r.Samples():
-                for metric, value in zip(record.metric, record.value, strict=True):
-                    self.reading(record.source, metric, record.at_ns, value)
-            case _:
-                self._add_rare(record)
-
-    def _add_rare(self, record: r.Record) -> None:
-        match record:
-            case r.Header():
-                self.headers.append(record)
-            case r.Effective():
-                self.effective.append(record)
             case r.ClientLatency():
                 self.client_latency.append(ClientHistograms.of(record))
-            case r.Closing():
-                self.closings.append(record)
-            case r.Queried():
-                self.queried.append(record)
-            case r.Requested():
-                self.requested.append(record)
-            case r.PathProbe():
-                self._add_probe(record)
-            case r.FaultStep():
-                self.fault_steps.append(record)
-            case r.ChosenUsers():
-                self.chosen_users.append(record)
-            case r.PhaseMark():
-                self.marks.append(record)
-            case r.HarnessSecond():
-                self.seconds.append(record)
-            case r.Level():
-                self.levels.append(record)
-            case r.WantedUsers():
-                self.users.append(record)
-            case r.Trouble():
-                self.trouble.append(record)
-            case r.ServiceEnded():
-                self.services_ended.append(record)
-            case r.Note():
-                self.notes.append(record)
-            case r.Finish():
-                self.finishes.append(record)
             case _:
                 raise TypeError(f"no fold for {type(record).__name__}")
 
@@ -538,6 +503,27 @@ class ProcessFacts:
                 found.append(f"frame {number} is there twice")
             expected = number + 1
         return found
+
+
+_KEPT: Final[Mapping[type[Any] | None, str]] = {
+    r.Subscription: "subscriptions",
+    r.Header: "headers",
+    r.Effective: "effective",
+    r.Closing: "closings",
+    r.Queried: "queried",
+    r.Requested: "requested",
+    r.FaultStep: "fault_steps",
+    r.ChosenUsers: "chosen_users",
+    r.PhaseMark: "marks",
+    r.HarnessSecond: "seconds",
+    r.Level: "levels",
+    r.WantedUsers: "users",
+    r.Trouble: "trouble",
+    r.ServiceEnded: "services_ended",
+    r.Note: "notes",
+    r.Finish: "finishes",
+}
+"""Records that are kept as they are, and where; as a reader has them, they are of kinds derived from these."""
 
 
 class HistoryTables:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from itertools import repeat
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -44,8 +43,13 @@ class MessageIdentity(NamedTuple):
 _MASK: Final = (1 << 64) - 1
 CHECK_DIGITS: Final = 16
 """Of every check value."""
-_FEW: Final = 8
-"""So many check values are not worth arrays."""
+_FEW: Final = 40
+"""So many messages are not worth arrays."""
+_PLACE = re.compile(rb"%(?:d|b|016x)")
+Letters = np.ndarray[Any, np.dtype[np.uint8]]
+Words = np.ndarray[Any, np.dtype[np.uint64]]
+_WORDS: Final = np.array([b"%04d" % number for number in range(10_000)]).view(np.uint32)
+"""Four digits of text each."""
 
 
 class Seal:
@@ -78,24 +82,95 @@ class Seal:
         """The check value of one message."""
         return self.base(stream) + seq * self.of_seq + due_ns * self.of_due + sent_ns * self.of_sent & _MASK
 
-    def texts(self, bases: Sequence[int], seqs: Sequence[int], due_ns: Times, sent_ns: int) -> list[str]:
-        """The check values of messages that leave together, as they travel; `bases` is one for all, or one for each."""
-        if len(seqs) <= _FEW:
-            sent = sent_ns * self.of_sent
-            each = bases if len(bases) > 1 else repeat(bases[0])
-            return [
-                f"{base + sent + seq * self.of_seq + due * self.of_due & _MASK:016x}"
-                for base, seq, due in zip(each, seqs, due_ns.tolist(), strict=False)
-            ]
-        numbers = np.arange(seqs.start, seqs.stop) if isinstance(seqs, range) else np.array(seqs, dtype=np.int64)
-        found = due_ns.view(np.uint64) * np.uint64(self.of_due)
-        found += numbers.view(np.uint64) * np.uint64(self.of_seq)
+    def values(self, bases: Sequence[int], seqs: Times, due_ns: Times, sent_ns: int) -> Words:
+        """The check values of messages that leave together; `bases` is one for all, or one for each."""
+        found: Words = due_ns.view(np.uint64) * np.uint64(self.of_due)
+        found += seqs.view(np.uint64) * np.uint64(self.of_seq)
         if len(bases) > 1:
             found += np.array(bases, dtype=np.int64).view(np.uint64)
             found += np.uint64(sent_ns * self.of_sent & _MASK)
         else:
             found += np.uint64(bases[0] + sent_ns * self.of_sent & _MASK)
-        return found.astype(">u8").tobytes().hex(".", CHECK_DIGITS // 2).split(".")
+        return found
+
+
+class Numbers:
+    """What identities have from `seq` to the check value, of messages that leave together.
+
+    Theory of operation.  To format each message's numbers by themselves is most of what a publisher does. So they are
+    written into a sheet, a table of bytes with a row for each message: what all have in common stands there already,
+    and a column of numbers is written four digits at a time, from a table of all words of four digits. A sheet is kept
+    for each length of the three numbers.
+
+    Example: the row of `seq` 41, due 1200, sent 1205 in form "text" is `41.1200.1205.00c0ffee00c0ffee`.
+    """
+
+    def __init__(self, form: Form, run: str) -> None:
+        self.seal = Seal(run)
+        places = _PLACE.split(template(form, run, 0))
+        self.between, self.behind = (places[1], places[2], places[3]), places[4]
+        """What stands before due, before sent, before the check value and behind it."""
+        self._sheets: dict[tuple[int, int, int], Letters] = {}
+
+    def size(self, seq_digits: int, due_digits: int, sent_digits: int) -> int:
+        """Bytes of an identity from numbers of so many digits on, its `ending` not counted."""
+        return seq_digits + due_digits + sent_digits + CHECK_DIGITS + sum(map(len, (*self.between, self.behind)))
+
+    def texts(self, bases: Sequence[int], seqs: Sequence[int], due_ns: Times, sent_ns: int) -> list[bytes]:
+        """The text of each; due times ascend and have equally many digits. `bases` as in `Seal.values`."""
+        if len(seqs) <= _FEW:
+            return self._few(bases, seqs, due_ns, sent_ns)
+        together = isinstance(seqs, range)
+        seq = np.arange(seqs.start, seqs.stop) if isinstance(seqs, range) else np.array(seqs, dtype=np.int64)
+        most = len(str(seqs[-1] if together else max(seqs)))
+        sent = b"%d" % sent_ns
+        digits = most, len(str(due_ns[0])), len(sent)
+        sheet = self._sheet(digits, len(seqs))
+        to_due, to_sent, to_check = map(len, self.between)
+        sheet[:, :most] = _digits(seq, most, ascending=together)
+        at = most + to_due
+        sheet[:, at : at + digits[1]] = _digits(due_ns, digits[1], ascending=True)
+        at += digits[1] + to_sent
+        sheet[:, at : at + len(sent)] = np.frombuffer(sent, np.uint8)
+        checks = self.seal.values(bases, seq, due_ns, sent_ns).astype(">u8").tobytes().hex().encode()
+        sheet[:, at + len(sent) + to_check :] = np.frombuffer(checks, np.uint8).reshape(len(seqs), CHECK_DIGITS)
+        found: list[bytes] = sheet.view(f"S{sheet.shape[1]}").ravel().tolist()
+        if not together and len(str(min(seqs))) < most:
+            found = [text[most - len(str(number)) :] for text, number in zip(found, seqs, strict=True)]
+        return found
+
+    def _few(self, bases: Sequence[int], seqs: Sequence[int], due_ns: Times, sent_ns: int) -> list[bytes]:
+        seal = self.seal
+        to_due, to_sent, to_check = self.between
+        tail, sent = to_sent + b"%d" % sent_ns + to_check, sent_ns * seal.of_sent
+        each = bases if len(bases) > 1 else list(bases) * len(seqs)
+        return [
+            b"%d%b%d%b%016x" % (seq, to_due, due, tail, base + sent + seq * seal.of_seq + due * seal.of_due & _MASK)
+            for base, seq, due in zip(each, seqs, due_ns.tolist(), strict=False)
+        ]
+
+    def _sheet(self, digits: tuple[int, int, int], rows: int) -> Letters:
+        sheet = self._sheets.get(digits)
+        if sheet is None or len(sheet) < rows:
+            seq, due, sent = (b"0" * each for each in digits)
+            to_due, to_sent, to_check = self.between
+            row = b"".join((seq, to_due, due, to_sent, sent, to_check, b"0" * CHECK_DIGITS))
+            sheet = self._sheets[digits] = np.tile(np.frombuffer(row, np.uint8), (rows, 1))
+        return sheet[:rows]
+
+
+def _digits(numbers: Times, width: int, *, ascending: bool) -> Letters:
+    """The last `width` decimal digits of numbers, a row for each."""
+    words = np.empty((len(numbers), -(-width // 4)), dtype=np.uint32)
+    for place in reversed(range(words.shape[1])):
+        if ascending and numbers[0] == numbers[-1]:  # what is left is the same of all
+            words[:, : place + 1] = np.frombuffer(b"%0*d" % (place * 4 + 4, numbers[0]), np.uint32)
+            break
+        rest = numbers // 10_000
+        words[:, place] = _WORDS[numbers - rest * 10_000]
+        numbers = rest
+    found: Letters = words.view(np.uint8)[:, -width:]
+    return found
 
 
 def template(form: Form, run: str, stream: int) -> bytes:

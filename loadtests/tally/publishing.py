@@ -122,8 +122,8 @@ class PublishTally:
         if receivers == 0:
             cell.receivers_zero += count
 
-    def settled(self, stream: int, seq: int, outcome: Outcome, at_ns: int, said: str = "") -> None:
-        """A message that `sent` covers is not plain OK; `said` is why, as we were told."""
+    def settled(self, stream: int, seq: int, outcome: Outcome, at_ns: int, said: str = "", *, count: int = 1) -> None:
+        """Messages that `sent` covers, from a `seq` on, are not plain OK; `said` is why, as we were told."""
         said = " ".join(said[:_SAID].split())
         if said not in self._words:
             if len(self._words) <= _WORDS:
@@ -132,13 +132,13 @@ class PublishTally:
                 said = ""
         ranges = self._settled.setdefault((stream, outcome, said), [])
         if ranges and ranges[-1][1] + 1 == seq:
-            ranges[-1][1] = seq
+            ranges[-1][1] = seq + count - 1
         else:
-            ranges.append([seq, seq, at_ns])
+            ranges.append([seq, seq + count - 1, at_ns])
         if outcome == "FAILED":
-            self.failed_total += 1
+            self.failed_total += count
         else:
-            self.unknown_total += 1
+            self.unknown_total += count
 
     def not_offered(self, group: int, due_slice: int, count: int = 1) -> None:
         """Messages that were planned in a slice and never tried."""

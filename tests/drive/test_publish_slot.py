@@ -215,3 +215,27 @@ def test_every_planned_message_has_one_end_and_only_what_went_can_be_ok(steps) -
     went = sum(len(wire.taken) for wire in wires)
     assert len(books.of("OK")) + len(books.of("UNKNOWN")) <= went
     assert slot.done
+
+
+def test_what_is_given_up_together_is_accounted_as_one_by_one() -> None:
+    told = []
+    for budget in (1, 500):
+        world = World(rate=2000.0, outstanding=5000, late_s=0.5)
+        world.attach()
+        world.clock.now = 130 * MS
+        world.slot.pump(world.clock.now, 500)
+        world.wire.full = True  # from here on it takes nothing
+        for now in (131, 700, 1100, 1350):
+            world.clock.now = now * MS
+            while world.slot.pump(world.clock.now, budget):
+                pass
+        world.wire.full = False
+        while world.slot.pump(world.clock.now, 500):
+            pass
+        world.slot.replies([(1, world.slot.outstanding)])
+        records = world.tally.records()
+        books = Books(records)
+        assert len(books.of("FAILED")) > 1000
+        assert not books.not_offered
+        told.append(records)
+    assert told[0] == told[1]

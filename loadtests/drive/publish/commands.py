@@ -3,8 +3,7 @@
 Theory of operation.  A message must cost less than a microsecond, so all but its numbers is prepared.  The text of a
 command around its identity depends on the route, the variant of its payload and the length of the identity (the command
 names the payload's length first); it is kept for all slots of the group.  A stream holds what it needs for its next
-message: a message is one f-string, and a batch one join.  Text is Latin-1 here, a character for each byte, since only
-text can be formatted so fast.
+message: what stands before its numbers, the numbers, what follows, and a batch is one join of these.
 
 As long as no number of a stream gains a digit, each of its messages has a length that is known beforehand.  So no
 message is entered anywhere: the rows of the history (stream, slices, first, last, bytes) are made of the streams'
@@ -12,7 +11,7 @@ counters when the slice turns.
 
 Example: a stream of two variants, 100 and 110 bytes with an identity in which `seq` has one digit.
 
-    build: seq 8, 9      two f-strings; `seq` 10 has a digit more, and ends the batch
+    build: seq 8, 9      six pieces are joined; `seq` 10 has a digit more, and ends the batch
     build: seq 10        420 = 2 x (100 + 110) bytes are counted for 6 to 9, and the lengths are 101 and 111 from here
     the slice turns      the row 0..10 goes to the tally, with the bytes of all eleven
 """
@@ -20,15 +19,12 @@ Example: a stream of two variants, 100 and 110 bytes with an identity in which `
 from __future__ import annotations
 
 import random
-import re
 import time
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import cycle, islice, repeat
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 
@@ -39,19 +35,17 @@ from loadtests.model.ids import NS_PER_MS, pack_stream
 from loadtests.model.profile.tables import Identity
 from loadtests.plan.payload import Payload, Payloads
 from loadtests.tally.histogram import Times
-from loadtests.tally.identity import CHECK_DIGITS, Seal, ending, template
+from loadtests.tally.identity import Numbers, ending, template
 from loadtests.tally.publishing import PublishTally
-
-_PLACE = re.compile(r"%(?:d|b|016x)")
 
 
 class Around(NamedTuple):
-    """The text of a command around its timestamp, where it is `timed`, and its identity."""
+    """The bytes of a command around its timestamp, where it is `timed`, and its identity."""
 
-    before: str
+    before: bytes
     timed: bool
-    stamped: str  # between the timestamp and the identity
-    after: str
+    stamped: bytes  # between the timestamp and the identity
+    after: bytes
     size: int  # bytes of the payload
 
 
@@ -64,13 +58,36 @@ class Variants(NamedTuple):
 
 
 class _Taken(NamedTuple):
-    """What the next messages are made of, each in order; `bases` holds one for all where they are of one stream."""
+    """What the next messages are made of, in order.
 
-    around: Iterable[Around]
-    firsts: Iterable[str]
+    Where all are of one stream, `around` holds what they use in turn, and `bases` one for all.
+    """
+
+    around: Sequence[Around]
+    firsts: list[bytes]  # of each in `around`
     bases: list[int]
     seqs: Sequence[int]
     sizes: list[int]  # where a replay is among them
+
+
+class Lines(Sequence[str]):
+    """The commands of a batch, a character for each byte; they are put together only where somebody asks."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = pieces  # three for each
+
+    def __len__(self) -> int:
+        return len(self._pieces) // 3
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[str]: ...
+    def __getitem__(self, at: int | slice) -> str | list[str]:
+        if isinstance(at, slice):
+            return [self[number] for number in range(len(self))[at]]
+        number = range(len(self))[at]
+        return b"".join(self._pieces[number * 3 : number * 3 + 3]).decode("latin-1")
 
 
 @dataclass(slots=True)
@@ -78,7 +95,7 @@ class Batch:
     """Messages that leave together, in order: the bytes of their commands, and what they are."""
 
     data: bytes
-    commands: list[str]  # a character for each byte
+    commands: Lines
     routes: list[int]
     seqs: list[int]
     sizes: list[int]  # of payloads that no stream's counter knows: where a replay is among them
@@ -108,10 +125,8 @@ class Commands:
         self.run, self.identity, self.seed = run, identity, seed
         self.known = contract.routes
         self.stamp = Stamp()
-        self.seal = Seal(run)
+        self.numbers = Numbers(identity.form, run)
         self.sink = sink_of(spec.sink)
-        self.between = _PLACE.split(_text(template(identity.form, run, 0)))[1:]
-        """Of an identity, what stands before due, before sent, before the check value and behind it."""
         self._payloads = Payloads(
             contract.routes,
             contract.profile.families,
@@ -137,8 +152,8 @@ class Commands:
         end = ending(self.identity.form, payload.content)
         size = payload.size + len(end) + identity_bytes
         before = head(self.sink.words(self.known[route].channel.encode()), size) + payload.before
-        after = self.between[-1].encode() + end + payload.after + b"\r\n"
-        return Around(_text(before), payload.timed, _text(payload.between), _text(after), size)
+        after = self.numbers.behind + end + payload.after + b"\r\n"
+        return Around(before, payload.timed, payload.between, after, size)
 
     def streams(self, slot: int, epoch: int, tally: PublishTally) -> PublishStreams:
         """Fresh streams, whose rows go to a tally."""
@@ -151,7 +166,7 @@ class _Stream:
     __slots__ = ("around", "base", "channel", "counted", "cycle", "first", "id", "identity_bytes", "row", "seq",
                  "seq_to", "size", "variants")  # fmt: skip
 
-    def __init__(self, id_: int, base: int, first: str, channel: str) -> None:
+    def __init__(self, id_: int, base: int, first: bytes, channel: str) -> None:
         self.id, self.base, self.first, self.channel = id_, base, first, channel
         self.seq = 0
         self.variants, self.identity_bytes = Variants((), (), 0), 0
@@ -204,28 +219,25 @@ class PublishStreams:
         number gains a digit.
         """
         times = np.asarray(due_ns, dtype=np.int64)
-        due: list[int] = times.tolist()
-        digits = len(str(due[0])), len(str(sent_ns))
-        if len(str(due[-1])) != digits[0]:
-            routes = routes[: bisect_left(due, 10 ** digits[0])]
+        first_due, last_due = int(times[0]), int(times[-1])
+        digits = len(str(first_due)), len(str(sent_ns))
+        if len(str(last_due)) != digits[0]:
+            routes = routes[: int(times.searchsorted(10 ** digits[0]))]
         self._begin(slices, digits)
         taken = self._take_one(routes) if not rows else None
-        around, firsts, bases, seqs, sizes = taken or self._take(routes, due, rows)
-        if len(seqs) < len(routes):
-            routes = routes[: len(seqs)]
-        checks = self._commands.seal.texts(bases, seqs, times[: len(seqs)], sent_ns)
-        stamps = "", _text(self._commands.stamp.now())
-        to_due, to_sent, to_check, _ = self._commands.between
-        tail = f"{to_sent}{sent_ns}{to_check}"
-        commands = [
-            f"{before}{stamps[timed]}{stamped}{first}{seq}{to_due}{at}{tail}{check}{after}"
-            for (before, timed, stamped, after, _), first, seq, at, check in zip(
-                around, firsts, seqs, due, checks, strict=False
-            )
-        ]
-        self._taken += len(seqs)
-        self._touched.update(routes)
-        return Batch("".join(commands).encode("latin-1"), commands, routes, list(seqs), sizes)
+        around, firsts, bases, seqs, sizes = taken or self._take(routes, times, rows)
+        count = len(seqs)
+        if count < len(routes):
+            routes = routes[:count]
+        stamps = b"", self._commands.stamp.now()
+        turn: list[bytes] = []
+        for (before, timed, stamped, after, _), first in zip(around, firsts, strict=True):
+            turn += before + stamps[timed] + stamped + first, b"", after
+        pieces = turn if len(around) == count else (turn * -(-count // len(around)))[: 3 * count]
+        pieces[1::3] = self._commands.numbers.texts(bases, seqs, times[:count], sent_ns)
+        self._taken += count
+        self._touched.update(routes if taken is None else routes[:1])
+        return Batch(b"".join(pieces), Lines(pieces), routes, list(seqs), sizes)
 
     def _take_one(self, routes: list[int]) -> _Taken | None:
         """What messages of one route are made of; None: they are of several."""
@@ -238,12 +250,12 @@ class PublishStreams:
             self._measure(stream, route)
         stream.seq = end = min(seq + count, stream.seq_to)
         at = seq % stream.cycle
-        around = islice(cycle(stream.around), at, at + end - seq)
-        return _Taken(around, repeat(stream.first), [stream.base], range(seq, end), [])
+        around = (stream.around[at:] + stream.around[:at])[: end - seq]
+        return _Taken(around, [stream.first] * len(around), [stream.base], range(seq, end), [])
 
-    def _take(self, routes: list[int], due_ns: Sequence[int], rows: Sequence[Mapping[str, object]]) -> _Taken:
+    def _take(self, routes: list[int], due_ns: Times, rows: Sequence[Mapping[str, object]]) -> _Taken:
         around: list[Around] = []
-        firsts: list[str] = []
+        firsts: list[bytes] = []
         bases: list[int] = []
         seqs: list[int] = []
         sizes: list[int] = []
@@ -257,7 +269,7 @@ class PublishStreams:
                 self._measure(stream, route)
             found = stream.around[seq % stream.cycle]
             if rows:
-                found = self._replayed(stream, route, due_ns[len(seqs)], rows[len(seqs)])
+                found = self._replayed(stream, route, int(due_ns[len(seqs)]), rows[len(seqs)])
                 sizes.append(found.size)
             around.append(found)
             firsts.append(stream.first)
@@ -276,17 +288,17 @@ class PublishStreams:
                 stream.counted = stream.seq
                 stream.size -= made.sizes[number]
         self._taken -= len(made.seqs) - kept
-        for column in (made.commands, made.routes, made.seqs, made.sizes):
+        for column in (made.routes, made.seqs, made.sizes):
             del column[kept:]
 
-    def give_up(self, route: int, slices: tuple[int, int]) -> tuple[int, int, str]:
-        """Stream, `seq` and channel of a message that will not be sent: a row without bytes."""
+    def give_up(self, route: int, slices: tuple[int, int], count: int = 1) -> tuple[int, int, str]:
+        """Stream, first `seq` and channel of messages that will not be sent: a row without bytes."""
         self._begin(slices, self._digits)
         stream = self._streams.get(route) or self._enter(route)
         stream.count()
         seq = stream.seq
-        stream.seq = stream.counted = seq + 1
-        self._taken += 1
+        stream.seq = stream.counted = seq + count
+        self._taken += count
         self._touched.add(route)
         return stream.id, seq, stream.channel
 
@@ -327,8 +339,7 @@ class PublishStreams:
         stream.count()
         seq_digits = len(str(stream.seq))
         stream.seq_to = 10**seq_digits
-        between = sum(map(len, self._commands.between))
-        stream.identity_bytes = len(stream.first) + seq_digits + sum(self._digits) + CHECK_DIGITS + between
+        stream.identity_bytes = len(stream.first) + self._commands.numbers.size(seq_digits, *self._digits)
         stream.variants = self._commands.of_route(route, stream.identity_bytes)
         stream.around, stream.cycle = stream.variants.around, len(stream.variants.around)
 
@@ -345,12 +356,8 @@ class PublishStreams:
     def _enter(self, route: int) -> _Stream:
         commands = self._commands
         id_ = pack_stream(self._slot, self._epoch, route)
-        first = _PLACE.split(_text(template(commands.identity.form, commands.run, id_)))[0]
-        stream = _Stream(id_, commands.seal.base(id_), first, commands.known[route].channel)
+        first = template(commands.identity.form, commands.run, id_).partition(b"%d")[0]
+        stream = _Stream(id_, commands.numbers.seal.base(id_), first, commands.known[route].channel)
         self._streams[route], self._channel_of[route] = stream, stream.channel
         self._only_channel = stream.channel if len(self._streams) == 1 or self._only_channel == stream.channel else None
         return stream
-
-
-def _text(data: bytes) -> str:
-    return data.decode("latin-1")

@@ -65,7 +65,7 @@ BUSY = 50
 NAP_MOST_NS = 2_000_000
 FIRST_NS = 300_000_000
 """A burst goes before the consumers of its process for so long: their bytes wait in the kernel with their times."""
-_BUDGET = 250  # messages per callback: about a millisecond, so that the hub stays responsive
+_BUDGET = 500  # messages per callback: half a millisecond, so that the hub stays responsive
 _FIRST_S, _MAX_S = 0.05, 1.0
 _DIAL_S = 2.0
 

@@ -26,7 +26,7 @@ Invariants:
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -43,8 +43,8 @@ from loadtests.tally.histogram import Times
 from loadtests.tally.publishing import Outcome, PublishTally
 
 OWN_LAG_LIMIT_NS = NS_PER_S
-MOST_AT_ONCE = 100
-"""Messages of one send: more would make their one `sent` stamp untrue."""
+MOST_AT_ONCE = 500
+"""Messages of one send, a quarter of a millisecond: more would make their one `sent` stamp untrue."""
 
 _LOOK_AGAIN_NS = 20_000_000
 _PROMPT_NS = 20_000_000  # an answer that takes no longer is no backpressure
@@ -185,7 +185,7 @@ class Slot:
                 self._backpressure.caught_up()
                 self._crowded = False
                 break
-            if now - head > self._patience and (overdue := self._drop_one(head, now)):
+            if now - head > self._patience and (overdue := self._drop_some(head, now, budget - dealt)):
                 dealt += overdue
                 continue
             connection = self._ready(now, look=True)
@@ -249,8 +249,8 @@ class Slot:
     def _patience(self) -> int:
         return min(self._late_ns, OWN_LAG_LIMIT_NS)
 
-    def _drop_one(self, head: int, now: int) -> int:
-        """Let the overdue head go if it is too late for it; 0 = it is to be sent."""
+    def _drop_some(self, head: int, now: int, most: int) -> int:
+        """Let the overdue head go if it is too late for it, and who shares its fate; 0 = it is to be sent."""
         ours = self._backpressure.own_before(now, OWN_LAG_LIMIT_NS)
         if head < ours:
             # Who cannot keep up at all would skip before every send, and plan each time what is skipped next.
@@ -258,8 +258,7 @@ class Slot:
             self._skipped_ns = now
             return self._skip(ours + _SKIP_AHEAD_NS if again else ours)
         if self._backpressure.of(head, now) and now - head > self._late_ns:
-            self._drop(head, now)
-            return 1
+            return self._drop(head, now, most)
         return 0
 
     def _skip(self, until_ns: int) -> int:
@@ -268,18 +267,32 @@ class Slot:
             self._tally.not_offered(self.plan.group, due_slice, count)
         return 1
 
-    def _drop(self, head: int, now: int) -> None:
-        """Account the head without sending it: not offered if this process is to blame, else FAILED."""
+    def _drop(self, head: int, now: int, most: int = 1) -> int:
+        """Account the head without sending it: not offered if this process is to blame, else FAILED.
+
+        What failed like it goes with it: what follows in its slice, was blocked too and is as much too late.
+        """
+        cursor, group, due_slice = self._cursor, self.plan.group, head // SLICE_NS
         blocked = self._backpressure.of(head, now)
         if not blocked or now - head - blocked > OWN_LAG_LIMIT_NS:
-            self._tally.not_offered(self.plan.group, head // SLICE_NS)
-        else:
-            slices = head // SLICE_NS, now // SLICE_NS
-            stream, seq, channel = self._streams.give_up(self._cursor.block.routes[self._cursor.at], slices)
-            self._tally.sent(self.plan.group, slices[0], [head], now, [blocked])
-            self._tally.settled(stream, seq, "FAILED", now)
-            self._failed(channel, "not sent within the delivery limit", 1)
-        self._cursor.at += 1
+            self._tally.not_offered(group, due_slice)
+            cursor.at += 1
+            return 1
+        assert cursor.t0_ns is not None
+        t0, at, due_ns = cursor.t0_ns, cursor.at, cursor.block.due_ns
+        too_late = min(now - self._late_ns, (due_slice + 1) * SLICE_NS)
+        end = bisect_left(due_ns, too_late - t0, at + 1, max(at + 1, min(len(due_ns), at + most)))
+        due = cursor.block.times[at:end] + t0
+        blocked_ns = self._backpressure.of_each(due, now)
+        assert blocked_ns is not None
+        count = int(np.count_nonzero(blocked_ns))  # the earlier one is due, the longer it was blocked
+        self._tally.sent(group, due_slice, due[:count], now, blocked_ns[:count])
+        for route, of_it in Counter(cursor.block.routes[at : at + count]).items():
+            stream, seq, channel = self._streams.give_up(route, (due_slice, now // SLICE_NS), of_it)
+            self._tally.settled(stream, seq, "FAILED", now, count=of_it)
+            self._failed(channel, "not sent within the delivery limit", of_it)
+        cursor.at += count
+        return count
 
     # -- sending
 
