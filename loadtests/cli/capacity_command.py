@@ -8,6 +8,7 @@ own, of one stage, and the same search chooses the next.  What a level was worth
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from loadtests.cli.console import err, out, tell_line
 from loadtests.cli.history_command import give_json
 from loadtests.cli.run_command import played, results_of
 from loadtests.cli.weekly_command import seconds_of
-from loadtests.harness.files import find_run, new_id, replace_file, reports_folder
+from loadtests.harness.files import ROOT, find_run, new_id, replace_file, reports_folder
 from loadtests.harness.profile_loading import load
 from loadtests.measure.capacity import conclude, exit_status
 from loadtests.measure.usl import fit, parse_points
@@ -31,6 +32,7 @@ from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.profile.fault_times import named, recovery_limit_s
 from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.reading import Loaded
+from loadtests.model.profile.rules import offered_per_s
 from loadtests.model.results import Results, Verdict, from_json
 from loadtests.model.series import SCHEMA, RunOfSeries, SeriesInfo, SeriesResult, to_json
 from loadtests.model.series import from_json as series_from_json
@@ -39,6 +41,8 @@ from loadtests.plan.search import Search, Step, shortest_s
 from loadtests.report.capacity import summary_lines
 
 KIND = "capacity"
+SUSTAINED = "ceiling"
+"""The benchmark's row of what one worker receives with nothing lost."""
 _PLAN = re.compile(r"(\d+(?:\.\d+)?)\s*(k?)\s*(?:/s)?")
 _PRICE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:/h)?")
 _VERDICTS = {0: Verdict.PASS, 1: Verdict.FAIL, 3: Verdict.UNKNOWN, 4: Verdict.ABORTED}
@@ -141,6 +145,8 @@ def capacity(name: str, options: CapacityOptions) -> int:
     least_s = shortest_s(asked_of(loaded.profile))
     if budget_s < least_s:
         raise BadInput(f"--budget: found {budget_s:g}s, allowed from {least_s:g}s: a level, its hold and the control")
+    if why := _beyond_us(loaded.profile, max(options.workers, 1)):
+        tell_line(why)
     series = new_id(f"{KIND}-{loaded.profile.name}")
     asked = options.told(msgspec.structs.replace(asked_of(loaded.profile), settle_s=table.settle_s, under=""))
     began = time.monotonic()
@@ -162,6 +168,24 @@ def capacity(name: str, options: CapacityOptions) -> int:
     told = conclude(trials, asked, ended=ended, spent_s=spent_s, faulted=faulted, **_outage(loaded.profile))
     folder = options.out or reports_folder() / series
     return _tell(_series(series, loaded, runs, told), told, folder, options)
+
+
+def _beyond_us(profile: Profile, workers: int) -> str:
+    """What to expect where the highest level lies beyond what a worker took in the benchmark; empty elsewhere."""
+    table = profile.capacity
+    assert table is not None
+    try:
+        rows = json.loads((ROOT / "docs" / "performance.json").read_bytes())["outcomes"]
+        worker = next(float(row["value"]) for row in rows if row["key"] == SUSTAINED)
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        return ""
+    most = offered_per_s(profile) * table.to
+    if most <= worker * workers:
+        return ""
+    return (
+        f"--to {table.to:g} is {most:,.0f} deliveries/s: {workers} worker{'s' * (workers > 1)} took about "
+        f"{worker * workers:,.0f} where that was measured (docs/performance.md), so our own end may come first"
+    )
 
 
 def _outage(profile: Profile) -> dict[str, float]:
@@ -197,7 +221,15 @@ def _by_clients(
         settings = _stage(loaded.profile, step, options)
         low, high = (f"{factor:.4g} x" if factor is not None else "none" for factor in search.bracket)
         tell_line(f"level {len(runs) + 1}: {step.factor:.4g} x the clients, {step.kind}; held {low}, not {high}")
-        run, results = _run(name, settings, options)
+        try:
+            run, results = _run(name, settings, options)
+        except BadInput as error:
+            if not runs:
+                raise
+            for problem in error.problems:  # more clients than this machine's limits allow: our end, not the target's
+                tell_line(problem)
+            search.add("UNUSABLE", error.problems[0])
+            continue
         runs.append((run, results))
         mine = results.capacity.trials if results is not None and results.capacity is not None else []
         if not mine:

@@ -62,8 +62,10 @@ def _levels(profile: Tables) -> Iterator[str]:
     table = profile.capacity
     if table is not None:
         names = [fault.name for fault in profile.faults]
-        if table.under is not None and table.under not in names:
-            yield f'capacity.under: found "{table.under}", allowed {one_of(names)}'
+        plain = [fault.name for fault in profile.faults if fault.repeat is None and fault.after is None]
+        if table.under is not None and table.under not in plain:
+            why = ", since a level carries it once and at its own time" if table.under in names else ""
+            yield f'capacity.under: found "{table.under}", allowed {one_of(plain)}{why}'
         limited = [limit.threshold.measure for limit in limits(profile, faults=table.under is not None)]
         for index, name in enumerate(table.limits):
             if name not in limited:
