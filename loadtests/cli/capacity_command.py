@@ -300,7 +300,10 @@ def _tell(series: SeriesResult, told: Capacity, folder: Path, options: CapacityO
             from loadtests.report.capacity import capacity_page
 
             replace_file(
-                folder / "index.html", capacity_page(told, title=series.series.profile, sub=[series.series.id]).encode()
+                folder / "index.html",
+                capacity_page(
+                    told, title=f"Capacity of {series.series.profile}, {told.asked.axis}", sub=[series.series.id]
+                ).encode(),
             )
     except OSError as error:
         raise BadInput(f"{error.filename or folder}: cannot be written: {error.strerror}") from None

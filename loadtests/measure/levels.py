@@ -147,6 +147,7 @@ def _trial(view: Analysis, level: Level, bounds: Sequence[Limit], unseen: Ints) 
     seconds = (level.to_ns - level.hold_ns) / NS_PER_S
     first, last = level.hold_ns // SLICE_NS, level.to_ns // SLICE_NS
     inside: Bools = (view.came.due >= first) & (view.came.due < last)
+    meanwhile: Bools = (view.came.received >= first) & (view.came.received < last)
     published = (view.table.due >= first) & (view.table.due < last)
     spread = latency_spread(view.came, inside & view.clean, view.slow_read)
     owed = int(view.ledger.offered_rows[..., published].sum())
@@ -175,7 +176,7 @@ def _trial(view: Analysis, level: Level, bounds: Sequence[Limit], unseen: Ints) 
         gateways=1,
         published_per_s=round(float((view.table.end - view.table.start)[published].sum()) / seconds, 3),
         offered_per_s=round(owed / seconds, 3),
-        delivered_per_s=round(float(view.came.unique[inside].sum()) / seconds, 3),
+        delivered_per_s=round(float(view.came.unique[meanwhile].sum()) / seconds, 3),
         latency_ms={name: getattr(spread, name) for name in ("p50", "p95", "p99")},
         lost=int(view.ledger.lost_rows[..., published].sum()),
         unseen_start=float(line[:5].mean()) if len(line) else None,

@@ -48,7 +48,7 @@ class Trial(_Part, frozen=True, kw_only=True):
     gateways: int
     published_per_s: float
     offered_per_s: float  # deliveries that were owed
-    delivered_per_s: float
+    delivered_per_s: float  # received meanwhile, whenever it was due
     latency_ms: dict[str, float | None]  # p50, p95, p99
     lost: int
     unseen_start: float | None  # sent and not yet received
