@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from loadtests.model.fault_kinds import KINDS
-from loadtests.model.kinds import SINKS, TRANSPORTS, FaultKind
+from loadtests.model.kinds import FaultKind
 from loadtests.model.labels import CATEGORIES, PENDING, STAGES, WORDS
+from loadtests.model.registry import SINKS, TRANSPORTS
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("*/*.md")])

@@ -19,9 +19,10 @@ from loadtests.inject.kinds.on_users import KINDS as USERS_KINDS
 from loadtests.inject.kinds.service_stops import KINDS as STOPPING_KINDS
 from loadtests.measure.checks import MEASURES as BOUND
 from loadtests.model.fault_kinds import KINDS, named
-from loadtests.model.kinds import SINKS, TRANSPORTS, USERS, SinkKind, TransportKind, part
+from loadtests.model.kinds import SinkKind, TransportKind, part
 from loadtests.model.measures import ABORTS, MEASURES
 from loadtests.model.profile.workload import SHAPE_KEYS, SHAPES
+from loadtests.model.registry import SINKS, TRANSPORTS, USERS
 from tests.golden.recording import NEED_A_SERVER, acting
 from tests.measure.test_checks import ELSEWHERE, RED
 

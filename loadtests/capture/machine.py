@@ -15,9 +15,9 @@ from typing import Literal
 
 import psutil
 
-from loadtests.model.kinds import wanted
 from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.rules import history_mb, memory_mb
+from loadtests.model.registry import wanted
 
 SPARE_DESCRIPTORS = 128
 """Files, pipes and sockets besides the consumers': history, Locust, publishers' replies, the injector."""

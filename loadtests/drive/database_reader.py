@@ -11,8 +11,8 @@ from loadtests.drive.open_loop import OpenLoop, RequestFailed
 from loadtests.drive.run_context import Lease, RunContext
 from loadtests.drive.slot_user import SlotUser
 from loadtests.model.contract import group_of
-from loadtests.model.kinds import READER
 from loadtests.model.records import Queried
+from loadtests.model.registry import READER
 from loadtests.tally.publishing import RequestTally
 
 

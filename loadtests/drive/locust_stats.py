@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from locust.stats import StatsEntry, StatsError, bucket_response_time
 
 from loadtests.model.ids import NS_PER_MS
-from loadtests.model.kinds import TRANSPORTS
+from loadtests.model.registry import TRANSPORTS
 from loadtests.model.words import plain
 from loadtests.tally.histogram import middle_ms
 

@@ -28,7 +28,8 @@ def attach() -> None:
 
 def user_classes() -> dict[str, Any]:
     """The Locust user classes of all kinds, by name."""
-    from loadtests.model.kinds import USERS, part
+    from loadtests.model.kinds import part
+    from loadtests.model.registry import USERS
 
     return {kind.user_class: part(kind.by) for kind in USERS.values()}
 

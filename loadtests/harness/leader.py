@@ -40,10 +40,10 @@ from loadtests.harness.stack_lock import StackHold
 from loadtests.harness.target import ResolvedTarget, resolve
 from loadtests.model.contract import Contract
 from loadtests.model.errors import BadInput, HarnessError
-from loadtests.model.kinds import CONSUMER, USERS, wanted
 from loadtests.model.live import Live
 from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.reading import Loaded, read_effective
+from loadtests.model.registry import CONSUMER, USERS, wanted
 from loadtests.model.runconfig import OPTION, RunConfig, encode_config
 from loadtests.model.words import printable
 from loadtests.stack.folder import stack_folder

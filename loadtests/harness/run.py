@@ -32,10 +32,10 @@ from loadtests.harness.triggers import AbortGuards, FaultChain
 from loadtests.model.contract import Contract
 from loadtests.model.errors import HarnessError
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
-from loadtests.model.kinds import CONSUMER, PUBLISHER
 from loadtests.model.live import Live
 from loadtests.model.profile.profile import Profile
 from loadtests.model.records import Finish, Note, PathProbe, Phase, PhaseMark, Record, WantedUsers
+from loadtests.model.registry import CONSUMER, PUBLISHER
 from loadtests.model.results import Verdict
 from loadtests.model.runconfig import RunConfig
 from loadtests.plan.schedule import plan_end_ns, planned_faults

@@ -23,10 +23,10 @@ from loadtests.inject.startup_sweep import LEFT_ALONE, heal, users_of
 from loadtests.model.errors import HarnessError
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.injectwire import Begin
-from loadtests.model.kinds import CONSUMER, USERS
 from loadtests.model.profile.profile import Profile
 from loadtests.model.profile.reading import Loaded
 from loadtests.model.records import THE_STACK, Effective, FaultStep, Header, Record, ServiceEnded
+from loadtests.model.registry import CONSUMER, USERS
 from loadtests.model.runconfig import RunConfig
 
 if TYPE_CHECKING:

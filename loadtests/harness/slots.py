@@ -25,7 +25,7 @@ from gevent.event import AsyncResult
 from locust.dispatch import UsersDispatcher
 
 from loadtests.drive.run_context import Lease, NoSlot
-from loadtests.model.kinds import CONSUMER, USERS
+from loadtests.model.registry import CONSUMER, USERS
 
 LOST_EPOCHS = 64
 """How many epochs are skipped for a slot whose holder vanished without saying how far it had come."""

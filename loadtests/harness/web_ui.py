@@ -30,8 +30,8 @@ from loadtests.harness.leader import Chosen, Leader, not_the_target
 from loadtests.harness.live import StatusLine
 from loadtests.harness.profile_loading import LOOPBACK, PASSWORD, load, one_profile, sets_of
 from loadtests.model.errors import BadInput
-from loadtests.model.kinds import CONSUMER
 from loadtests.model.live import OfferedProfile
+from loadtests.model.registry import CONSUMER
 from loadtests.webui.access_guard import EXTENSION, LOGIN_PATH, PARAMETER, AccessGuard, attach_login, refused
 
 LEAST = 8

@@ -30,8 +30,8 @@ from loadtests.harness.participant import SAME_CLOCK, Participant, ParticipantSt
 from loadtests.harness.process import VERSION, versions
 from loadtests.harness.slots import RemoteSlots, Taken
 from loadtests.model.errors import HarnessError
-from loadtests.model.kinds import USERS
 from loadtests.model.profile.reading import read_effective
+from loadtests.model.registry import USERS
 from loadtests.model.runconfig import OPTION, RunConfig, decode_config, sha256_of
 from loadtests.stack.passwords import adopt
 

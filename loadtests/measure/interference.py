@@ -16,10 +16,10 @@ from loadtests.measure.fault_windows import FaultWindow, meanwhile
 from loadtests.measure.history_tables import Bools, Ints
 from loadtests.measure.measures_target import queries_of
 from loadtests.model.ids import NS_PER_S, SLICE_NS
-from loadtests.model.kinds import READER, wanted
 from loadtests.model.profile.tables import Steady, Threshold
 from loadtests.model.profile.workload import Readers
 from loadtests.model.records import Queried
+from loadtests.model.registry import READER, wanted
 from loadtests.model.results import Interference, RecoveryResult, Spread, Verdict
 from loadtests.tally.histogram import BUCKETS
 

@@ -19,8 +19,8 @@ from loadtests.measure.history_tables import STEP_ORDER, Bools, HistoryTables, I
 from loadtests.measure.streams import StreamTable
 from loadtests.model.contract import Contract
 from loadtests.model.ids import SLICE_NS
-from loadtests.model.kinds import CONSUMER, USERS
 from loadtests.model.records import HARNESS, Subscription
+from loadtests.model.registry import CONSUMER, USERS
 
 OWN = frozenset({"own", "end", "moved", HARNESS})
 """Reasons of leaving that are no loss of the connection by the target."""

@@ -20,8 +20,8 @@ from loadtests.measure.subscriptions import left_out
 from loadtests.measure.target_words import said
 from loadtests.model.fault_kinds import KINDS
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.kinds import CONSUMER, PUBLISHER, wanted
 from loadtests.model.records import THE_STACK
+from loadtests.model.registry import CONSUMER, PUBLISHER, wanted
 from loadtests.model.results import Check, Verdict
 
 _LOOKED_AFTER_NS = 2 * NS_PER_S

@@ -6,7 +6,7 @@ import hashlib
 
 import msgspec
 
-from loadtests.model.kinds import CONSUMER
+from loadtests.model.registry import CONSUMER
 
 OPTION = "tickstorm_run"
 """Name of the field of Locust's parsed options that carries the configuration to workers."""

@@ -23,9 +23,9 @@ from loadtests.drive.consume.websocket import PlainDialect
 from loadtests.drive.publish.commands import Commands
 from loadtests.drive.publish.resp import Replies
 from loadtests.model.contract import Contract
-from loadtests.model.kinds import TRANSPORTS
 from loadtests.model.profile.profile import Profile
 from loadtests.model.records import Closing, Consumed, HarnessSecond, Record, Strange
+from loadtests.model.registry import TRANSPORTS
 from loadtests.model.results import Results, Verdict
 from loadtests.plan.payload import content_shapes
 from loadtests.plan.replay import Replayed

@@ -20,9 +20,9 @@ from loadtests.drive.consume.socketio import SocketIoDialect
 from loadtests.drive.consume.websocket import PlainDialect
 from loadtests.model.content import check_value, shape_of
 from loadtests.model.ids import NS_PER_MS, SLICE_NS, pack_stream
-from loadtests.model.kinds import TRANSPORTS
 from loadtests.model.profile.tables import Identity
 from loadtests.model.records import Record
+from loadtests.model.registry import TRANSPORTS
 from loadtests.tally.account import Account
 from loadtests.tally.accountant import Accountant
 from loadtests.tally.identity import encode, probe_run

@@ -24,9 +24,10 @@ from loadtests.model.contract import Contract
 from loadtests.model.fault_kinds import KINDS as ROWS
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS, pack_stream
 from loadtests.model.injectwire import PlannedFault
-from loadtests.model.kinds import TRANSPORTS, part
+from loadtests.model.kinds import part
 from loadtests.model.profile.reading import read_profile
 from loadtests.model.records import Record
+from loadtests.model.registry import TRANSPORTS
 from loadtests.plan.workload import Workload
 from loadtests.tally.accountant import Accountant
 from loadtests.tally.publishing import PublishTally

@@ -12,7 +12,7 @@ import pytest
 
 from loadtests.harness.locust_main import ruled
 from loadtests.harness.setup import Override, effective, of_the_users, told_to_locust
-from loadtests.model.kinds import USERS
+from loadtests.model.registry import USERS
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {

@@ -25,8 +25,8 @@ from loadtests.drive.locust_stats import ConnectFailed, connect_failure
 from loadtests.drive.run_context import Lease, RunContext
 from loadtests.drive.slot_user import SlotUser
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
-from loadtests.model.kinds import CONSUMER, TRANSPORTS
 from loadtests.model.profile.workload import Reconnect
+from loadtests.model.registry import CONSUMER, TRANSPORTS
 
 OPEN_S: Final = 10.0
 """How long connecting and upgrading together may take, and then the subscription's confirmation."""

@@ -41,8 +41,9 @@ from loadtests.drive.locust_stats import merge_received
 from loadtests.model import words
 from loadtests.model.contract import ConsumerPlan
 from loadtests.model.ids import NS_PER_S
-from loadtests.model.kinds import TRANSPORTS, part
+from loadtests.model.kinds import part
 from loadtests.model.records import HARNESS, Touched
+from loadtests.model.registry import TRANSPORTS
 from loadtests.plan.payload import content_shapes
 from loadtests.tally.accountant import Accountant
 from loadtests.tally.streams import Step, Subscriptions

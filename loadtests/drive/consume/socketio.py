@@ -18,7 +18,7 @@ from loadtests.drive.consume.frames import TEXT, encode
 from loadtests.drive.consume.transport import Call
 from loadtests.drive.consume.websocket import ANSWERS, WebSocket, lacking
 from loadtests.model.ids import NS_PER_MS, NS_PER_S
-from loadtests.model.kinds import SOCKETIO
+from loadtests.model.registry import SOCKETIO
 from loadtests.tally.identity import Form, decoder
 
 QUERY: Final = "?EIO=4&transport=websocket"

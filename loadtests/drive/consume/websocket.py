@@ -15,7 +15,7 @@ from loadtests.drive.consume.chunks import JOINED_MAX, Control, FrameReading, be
 from loadtests.drive.consume.frames import PONG, TEXT, Cutter, close_answer, encode, encode_close
 from loadtests.drive.consume.handshake import upgrade
 from loadtests.drive.consume.transport import Call
-from loadtests.model.kinds import WEBSOCKET
+from loadtests.model.registry import WEBSOCKET
 from loadtests.tally.identity import Form, decoder
 
 ANSWERS: Final = frozenset({"subscribed", "unsubscribed", "error", "pong", "health"})

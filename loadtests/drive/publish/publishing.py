@@ -47,7 +47,7 @@ from loadtests.drive.run_context import Lease, RunContext
 from loadtests.drive.slot_user import SlotUser
 from loadtests.drive.timer import Timer
 from loadtests.model.ids import MAX_SLOTS, NS_PER_MS, NS_PER_S, SLICE_NS, pack_stream
-from loadtests.model.kinds import PUBLISH, PUBLISHER, SINKS
+from loadtests.model.registry import PUBLISH, PUBLISHER, SINKS
 from loadtests.plan.pacing import Stretch
 from loadtests.plan.payload import Payloads
 from loadtests.plan.replay import Replayed

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from loadtests.drive.publish.resp import ErrorReply, Reply
-from loadtests.model.kinds import SINKS, part
+from loadtests.model.kinds import part
+from loadtests.model.registry import SINKS
 
 DONE: Final = -1
 """The reply of a sink that names no receivers."""

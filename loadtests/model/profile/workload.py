@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, SkipValidation, create_model, model_validator
 
 from loadtests.model.content import TIMESTAMP
-from loadtests.model.kinds import ADDED, OWN_KEYS, PUBLISH, SINKS, TRANSPORTS, WEBSOCKET, ShapeKind, registry
+from loadtests.model.kinds import ShapeKind, registry
 from loadtests.model.profile.base import (
     Channel,
     Name,
@@ -21,6 +21,7 @@ from loadtests.model.profile.base import (
     takes,
     twice,
 )
+from loadtests.model.registry import ADDED, OWN_KEYS, PUBLISH, SINKS, TRANSPORTS, WEBSOCKET
 
 # ruff: noqa: RUF012 - pydantic copies a default for every model
 

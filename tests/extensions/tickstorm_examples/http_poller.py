@@ -8,8 +8,8 @@ from loadtests.drive.open_loop import OpenLoop, RequestFailed
 from loadtests.drive.run_context import Lease, RunContext
 from loadtests.drive.slot_user import SlotUser
 from loadtests.model.contract import group_of
-from loadtests.model.kinds import USERS, groups_of
 from loadtests.model.records import Requested
+from loadtests.model.registry import USERS, groups_of
 from loadtests.tally.publishing import RequestTally
 
 TIMEOUT_S = 2.0
