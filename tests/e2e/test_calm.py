@@ -27,6 +27,7 @@ TOP = [
     "blocked_ms", "read_delay_ms", "calm_latency_ms", "queries", "faults", "recovery", "growth", "routes", "timeline",
     "histograms", "effective", "harness", "log", "notes", "repeated", "interference", "slowest_client_p95_ms",
     "requests",
+    "capacity",
 ]  # fmt: skip
 DELIVERY = [
     "published", "failed", "unknown", "not_offered", "offered", "owed", "unique", "repeated", "reordered", "foreign",
