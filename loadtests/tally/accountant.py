@@ -7,7 +7,7 @@ No clock and no socket: times come as arguments.  Per read the receiver calls on
     take        a parsed read, message by message: `last + 1 == seq` is calm, all else goes to `_deviate`
 
 Each appends (account, now, batch) to the log of its consumer group and does no arithmetic.  When a slice of 100 ms is
-over, its log is folded in bulk into cells and histograms (`folding`); `flush` hands out their records once a second.
+over, its log is folded in bulk into cells and histograms (`cells`); `flush` hands out their records once a second.
 
 Example: three consumers read one frame of two messages in the slice 50.  The log holds three entries that share one
 batch; the fold adds 6 deliveries, 3 reads and 6 histogram counts to the cell (family, due slice, received slice 50).
@@ -30,9 +30,8 @@ from loadtests.model.records import Consumed, Record
 from loadtests.tally.account import Account, Gaps, closings
 from loadtests.tally.anomalies import DeviationRows, StrangeRows
 from loadtests.tally.batch import Batch, key_parts
-from loadtests.tally.cells import Cell, GroupCells
+from loadtests.tally.cells import Cell, GroupCells, fold
 from loadtests.tally.client_latency import ClientLatencies
-from loadtests.tally.folding import fold
 from loadtests.tally.followers import BUDGET_BYTES, Kinship
 from loadtests.tally.histogram import Histogram, bucket_of_us
 from loadtests.tally.recent_slices import TouchRing
