@@ -17,8 +17,7 @@ import pytest
 import sample
 
 from loadtests.model.results import Results, Verdict, to_json
-from loadtests.report.charts import recovery_chart
-from loadtests.report.html import SECTIONS, pair, render_html
+from loadtests.report.html import SECTIONS, pair, recovery_chart, render_html
 from loadtests.report.text import MOST, answer, summary_lines, told
 
 HERE = Path(__file__).parent
