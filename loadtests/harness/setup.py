@@ -17,8 +17,7 @@ from loadtests.capture.sampler import Sampler, SamplerConfig
 from loadtests.harness.fault_control import FaultControl
 from loadtests.harness.files import journals
 from loadtests.harness.process import machine, versions
-from loadtests.harness.service_watch import ServiceWatch
-from loadtests.harness.target import ResolvedTarget, upstream_kind
+from loadtests.harness.target import ResolvedTarget, ServiceWatch, upstream_kind
 from loadtests.inject.startup_sweep import LEFT_ALONE, heal, users_of
 from loadtests.model.errors import HarnessError
 from loadtests.model.ids import SLICE_NS

@@ -7,7 +7,7 @@ import sys
 
 import msgspec
 
-from loadtests.harness.service_watch import ServiceWatch, ends_of_processes, ends_of_stack
+from loadtests.harness.target import ServiceWatch, ends_of_processes, ends_of_stack
 from loadtests.model.errors import HarnessError
 from loadtests.model.records import ServiceEnded
 from loadtests.model.stackwire import Service, ServiceState, Status
