@@ -13,8 +13,7 @@ from loadtests.drive.publish.replays import read_bounded, read_replays
 from loadtests.harness.files import did_you_mean, known_profiles, profile_path, shipped_profiles
 from loadtests.model.contract import Contract
 from loadtests.model.errors import BadInput
-from loadtests.model.profile.effective import beyond
-from loadtests.model.profile.reading import MAX_CHARACTERS, Loaded, read_profile
+from loadtests.model.profile.reading import MAX_CHARACTERS, Loaded, beyond, read_profile
 from loadtests.model.records import Effective
 from loadtests.model.words import printable
 from loadtests.plan.workload import Workload, replay_words

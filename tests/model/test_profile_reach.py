@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from loadtests.model.profile.describe import all_fields
-from loadtests.model.profile.effective import REACHING, beyond
 from loadtests.model.profile.profile import Profile
-from loadtests.model.profile.reading import read_profile
+from loadtests.model.profile.reading import REACHING, beyond, read_profile
 
 QUICK = (Path(__file__).resolve().parents[2] / "profiles" / "locust-quick.toml").read_text(encoding="utf-8")
 REPLAY = '{kind="replay",file="/elsewhere/secret"}'
