@@ -39,6 +39,7 @@ NEEDED_GO = (1, 23)
 FIRST_GO_THAT_FETCHES = (1, 21)
 BUILD_S = 600.0
 MODULE = Path(__file__).with_name("toxiproxy")
+"""Which Toxiproxy is built: its go.mod names it, its go.sum pins the hashes of all that goes into it."""
 REQUIREMENTS = Path(__file__).with_name("go-requirements.txt")
 LOCK_S = 900.0
 
