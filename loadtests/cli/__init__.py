@@ -573,6 +573,11 @@ def compare(
 
     if interleave:
         raise typer.Exit(weekly_command.interleave(a, b, pairs, html=html, to=out, json_to=as_json))
+    from loadtests.cli import capacity_command
+
+    sessions = [capacity_command.found_in(name) for name in (a, b)]
+    if sessions[0] is not None and sessions[1] is not None:
+        raise typer.Exit(capacity_command.compared(sessions[0], sessions[1]))
     files = _store(store)
     raise typer.Exit(weekly_command.compare(a, b, files, html=html, to=out, json_to=as_json))
 

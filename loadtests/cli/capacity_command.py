@@ -23,6 +23,7 @@ from loadtests.cli.console import err, out, tell_line
 from loadtests.cli.history_command import give_json
 from loadtests.cli.run_command import played, results_of
 from loadtests.cli.weekly_command import seconds_of
+from loadtests.drive.publish.replays import read_bounded
 from loadtests.harness.files import ROOT, find_run, new_id, replace_file, reports_folder
 from loadtests.harness.profile_loading import load
 from loadtests.measure.capacity import conclude, exit_status
@@ -41,6 +42,8 @@ from loadtests.plan.search import Search, Step, shortest_s
 from loadtests.report.capacity import summary_lines
 
 KIND = "capacity"
+MOST_BYTES = 64 << 20
+"""Of a series.json."""
 SUSTAINED = "ceiling"
 """The benchmark's row of what one worker receives with nothing lost."""
 _PLAN = re.compile(r"(\d+(?:\.\d+)?)\s*(k?)\s*(?:/s)?")
@@ -321,10 +324,7 @@ def _tell(series: SeriesResult, told: Capacity, folder: Path, options: CapacityO
 def again(name: str, options: CapacityOptions) -> int:
     """A stored session under other limits; the exit status. Raises BadInput."""
     source = _folder(name)
-    try:
-        stored = series_from_json((source / "series.json").read_bytes())
-    except (OSError, msgspec.DecodeError) as error:
-        raise BadInput(f"{source / 'series.json'}: cannot be read: {error}") from None
+    stored = _stored(source)
     if stored.capacity is None:
         raise BadInput(f"{name}: found a series of kind {stored.series.kind}, allowed one of `tickstorm capacity`")
     folder = options.out or reports_folder() / new_id(f"{KIND}-{stored.series.profile}")
@@ -371,6 +371,45 @@ def _folder(name: str) -> Path:
     if not (found / "series.json").is_file():
         raise BadInput(f"{name}: found no series.json in {found}, allowed a series of `tickstorm capacity`")
     return found
+
+
+def found_in(name: str) -> Capacity | None:
+    """What a stored session found; None where a name is none of a session. Raises BadInput where it cannot be read."""
+    for place in (Path(name), reports_folder() / name):
+        if (place / "series.json").is_file():
+            return _stored(place).capacity
+    return None
+
+
+def _stored(folder: Path) -> SeriesResult:
+    try:
+        return series_from_json(read_bounded(folder / "series.json", MOST_BYTES, links=False))
+    except (OSError, msgspec.DecodeError) as error:
+        raise BadInput(f"{folder / 'series.json'}: cannot be read: {error}") from None
+
+
+def compared(a: Capacity, b: Capacity) -> int:
+    """Two sessions: the ratio of what they found, with its interval; 1 where the second surely carries less.
+
+    Raises BadInput where they are of different axes.
+    """
+    if a.axis_unit != b.axis_unit:
+        raise BadInput(f"found {a.axis_unit} and {b.axis_unit}, allowed two sessions of one axis")
+    for one in (a, b):
+        out.print(f"  {one.sentence}", markup=False)
+    if "unknown" in (a.confidence, b.confidence) or a.low is None or b.low is None:
+        out.print("UNKNOWN: one of the two found no limit", style="unknown", markup=False)
+        return 3
+    if a.high is None or b.high is None:
+        least = f"at least {b.low / a.high:.2f}" if a.high is not None else "between no bounds"
+        out.print(f"UNKNOWN: one of the two is a bound from below: the ratio is {least}", style="unknown", markup=False)
+        return 0 if a.high is not None and b.low >= a.high else 3
+    low, high = b.low / a.high, b.high / a.low
+    middle = (b.low + b.high) / (a.low + a.high)
+    told = f"the second carries {middle:.2f} times the first, between {low:.2f} and {high:.2f}"
+    word = "FAIL: less" if high < 1 else "PASS: more" if low > 1 else "PASS: no less as far as the brackets tell"
+    out.print(f"{word}; {told}", style="fail" if high < 1 else "pass", markup=False)
+    return int(high < 1)
 
 
 def fitted(points: str) -> int:

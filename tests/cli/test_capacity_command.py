@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from loadtests.cli import capacity_command
-from loadtests.cli.capacity_command import AXES, CapacityOptions, again, capacity, fitted
+from loadtests.cli.capacity_command import AXES, CapacityOptions, again, capacity, compared, fitted
 from loadtests.cli.run_command import Ended
 from loadtests.measure.judge import judge
 from loadtests.model import records as r
@@ -179,6 +180,31 @@ def test_more_clients_than_this_machine_allows_end_the_search_and_what_was_found
     assert (found.confidence, found.ended, len(found.trials)) == ("at_least", "generator", 4)
     assert status == 0
     assert "descriptors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "status", "said"),
+    [
+        ((900.0, 1000.0), (900.0, 1000.0), 0, "PASS: no less"),
+        ((900.0, 1000.0), (700.0, 800.0), 1, "FAIL: less; the second carries 0.79 times the first, between 0.70"),
+        ((900.0, 1000.0), (1100.0, 1200.0), 0, "PASS: more"),
+        ((900.0, 1000.0), (950.0, None), 3, "bound from below"),
+        ((900.0, 1000.0), (1200.0, None), 0, "at least 1.20"),
+        ((None, None), (900.0, 1000.0), 3, "found no limit"),
+    ],
+)
+def test_two_sessions_are_compared_by_their_brackets(
+    first: tuple[float | None, float | None], second: tuple[float | None, float | None], status: int, said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def session(low: float | None, high: float | None) -> Any:
+        found = simulated([1.0], late_from=9.0).capacity
+        assert found is not None
+        confidence = "unknown" if low is None else "held" if high is not None else "at_least"
+        return msgspec.structs.replace(found, low=low, high=high, confidence=confidence)
+
+    assert compared(session(*first), session(*second)) == status
+    assert said in capsys.readouterr().out.replace("\n", " ")
 
 
 def test_points_of_ones_own_are_fitted_or_refused(capsys: pytest.CaptureFixture[str]) -> None:
