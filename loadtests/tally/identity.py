@@ -122,7 +122,8 @@ class Numbers:
             return self._few(bases, seqs, due_ns, sent_ns)
         together = isinstance(seqs, range)
         seq = np.arange(seqs.start, seqs.stop) if isinstance(seqs, range) else np.array(seqs, dtype=np.int64)
-        most = len(str(seqs[-1] if together else max(seqs)))
+        ends = (seqs[0], seqs[-1]) if together else (min(seqs), max(seqs))
+        least, most = (len(str(end)) for end in ends)
         sent = b"%d" % sent_ns
         digits = most, len(str(due_ns[0])), len(sent)
         sheet = self._sheet(digits, len(seqs))
@@ -135,7 +136,7 @@ class Numbers:
         checks = self.seal.values(bases, seq, due_ns, sent_ns).astype(">u8").tobytes().hex().encode()
         sheet[:, at + len(sent) + to_check :] = np.frombuffer(checks, np.uint8).reshape(len(seqs), CHECK_DIGITS)
         found: list[bytes] = sheet.view(f"S{sheet.shape[1]}").ravel().tolist()
-        if not together and len(str(min(seqs))) < most:
+        if least < most:
             found = [text[most - len(str(number)) :] for text, number in zip(found, seqs, strict=True)]
         return found
 
