@@ -82,7 +82,7 @@ def test_the_class_of_every_kind_of_user_is_a_subclass_of_slot_user_of_that_kind
     code = (
         "from loadtests.drive.slot_user import SlotUser\n"
         "from loadtests.model.kinds import part\n"
-        "from loadtests.model.kinds import USERS\n"
+        "from loadtests.model.registry import USERS\n"
         "for name, row in USERS.items():\n"
         "    acts = part(row.by)\n"
         "    assert issubclass(acts, SlotUser) and acts.kind == name and acts.__name__ == row.user_class, name\n"
