@@ -478,6 +478,29 @@ def weekly(
 
 
 @app.command(
+    short_help="Say what is wrong with a profile, all of it.",
+    epilog=_examples("validate my.toml", "validate profiles/*.toml", "validate my.toml --set run.duration_s=5"),
+)
+def validate(
+    profiles: Annotated[list[str], typer.Argument(metavar="PROFILE...", help="Names of profiles, or files.")],
+    sets: Sets = None,
+    seed: Annotated[int | None, typer.Option(help="Seed in place of the profile's.")] = None,
+) -> None:
+    """Say everything that is wrong with profiles; starts nothing. Exit status 2 where anything is."""
+    from loadtests.cli.profile_command import validate as check
+
+    raise typer.Exit(check(profiles, sets or [], seed))
+
+
+@app.command(short_help="Print the JSON Schema of a profile.", epilog=_examples("schema > profile.schema.json"))
+def schema() -> None:
+    """Print the JSON Schema of a profile: editors that know TOML complete and check by it."""
+    from loadtests.cli.profile_command import schema_text
+
+    sys.stdout.write(schema_text())
+
+
+@app.command(
     short_help="Find the highest load at which every limit holds.",
     epilog=_examples(
         "capacity capacity",
