@@ -17,8 +17,7 @@ from loadtests.model.stackwire import SPARES, Action, Service, ServiceState
 from loadtests.stack.child import Child, exit_text
 from loadtests.stack.errors import StackError
 from loadtests.stack.links import Ports
-from loadtests.stack.ready import NotReady
-from loadtests.stack.services import Plan
+from loadtests.stack.services import NotReady, Plan
 
 FIRST_PAUSE_S = 0.005
 LAST_PAUSE_S = 0.05

@@ -19,7 +19,6 @@ from pathlib import Path
 import msgspec
 
 from loadtests.model.stackwire import SERVICES, Answer, Ask, Status
-from loadtests.stack import ready
 from loadtests.stack.errors import StackError
 from loadtests.stack.folder import StackFolder, State
 from loadtests.stack.install import ensure
@@ -29,7 +28,16 @@ from loadtests.stack.passwords import Passwords
 from loadtests.stack.postgresql import template_path
 from loadtests.stack.servers import Servers
 from loadtests.stack.service import ServiceProcess, Spares
-from loadtests.stack.services import Place, Plan, lay_postgres, lay_redis, place_postgres, plans
+from loadtests.stack.services import (
+    NotReady,
+    Place,
+    Plan,
+    ask_http,
+    lay_postgres,
+    lay_redis,
+    place_postgres,
+    plans,
+)
 
 START_S = 30.0
 LONGEST_WAIT_S = 600.0
@@ -223,7 +231,7 @@ class Supervisor:
                 before, after = await self._spares.end(ask.service or "")
             else:
                 before, after = await self._act(ask)
-        except (StackError, ready.NotReady) as error:
+        except (StackError, NotReady) as error:
             return Answer(ok=False, error=str(error), status=self.status(), before_ns=now, after_ns=time.monotonic_ns())
         except TimeoutError:
             text = f"{ask.service}: {ask.do} took longer than {ask.wait_s:g} s."
@@ -266,7 +274,7 @@ class Supervisor:
             gateway.plan.address
         ):  # a stranger may, and gets no token
             raise StackError("The gateway does not listen, so it was not told its switches.")
-        status, answer = await ready.http(gateway.plan.address, "/switch", values, token=self._passwords.switches)
+        status, answer = await ask_http(gateway.plan.address, "/switch", values, token=self._passwords.switches)
         if status != 200:
             raise StackError(f"The gateway refused with {status}: {answer.decode('utf-8', 'replace').strip()}")
         return before_ns, time.monotonic_ns()

@@ -16,7 +16,7 @@ from loadtests.drive import postgres as drive
 from loadtests.inject.errors import ControlError
 from loadtests.inject.servers import Database
 from loadtests.model.logins import LOGINS
-from loadtests.stack import ready
+from loadtests.stack.services import NotReady, _postgres
 from proof.stack_state import postgres_at
 from reference_target import schema
 from reference_target.database import connect
@@ -84,7 +84,7 @@ def by_proof(fake: Fake) -> None:
 
 
 def by_supervisor(fake: Fake) -> None:
-    ready._postgres(fake.address, SECRET)
+    _postgres(fake.address, SECRET)
 
 
 def by_gateway(fake: Fake) -> None:
@@ -97,7 +97,7 @@ def by_schema(fake: Fake) -> None:
 
 OURS = (by_reader, by_injector, by_proof, by_administrator)
 OF_THE_STACK = (by_supervisor, by_gateway, by_schema)
-REFUSED = (psycopg2.Error, drive.QueryError, ControlError, ready.NotReady)
+REFUSED = (psycopg2.Error, drive.QueryError, ControlError, NotReady)
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,6 @@ from stack_peers import listening
 
 from loadtests.model.errors import BadInput, HarnessError
 from loadtests.model.stackwire import LINKS, SERVICES
-from loadtests.stack import ready
 from loadtests.stack.child import Child, Command, alive, exit_text, stopped, tail
 from loadtests.stack.errors import MissingServer, PortInUse, StackError
 from loadtests.stack.folder import StackFolder, State, open_to_all, project_root, servers_folder, stack_folder
@@ -24,7 +23,7 @@ from loadtests.stack.install import _go_on_path, _locked
 from loadtests.stack.links import FREE_FROM, FREE_TO, PREFERRED, Ports, links, write_config
 from loadtests.stack.servers import find_postgres, find_redis, find_toxiproxy
 from loadtests.stack.service import ServiceProcess
-from loadtests.stack.services import Plan
+from loadtests.stack.services import NotReady, Plan, probe_postgres, probe_redis, probe_target
 
 
 def program(folder: Path, name: str, body: str = "") -> Path:
@@ -397,7 +396,7 @@ def test_exit_statuses_read_as_words() -> None:
     ],
 )
 def test_the_target_is_ready_only_when_it_says_so_of_both_its_servers(answer: bytes, missing: str | None) -> None:
-    assert _probe(b"HTTP/1.0 200 OK\r\nX: y\r\n\r\n" + answer, missing, ready.target) == (
+    assert _probe(b"HTTP/1.0 200 OK\r\nX: y\r\n\r\n" + answer, missing, probe_target) == (
         "1" if missing is None else ""
     )
 
@@ -412,13 +411,13 @@ def test_the_target_is_ready_only_when_it_says_so_of_both_its_servers(answer: by
     ],
 )
 def test_redis_is_ready_only_when_it_answers_ping(answer: bytes, missing: str | None) -> None:
-    assert _probe(answer, missing, ready.redis) == ("redis 7.4.1" if missing is None else "")
+    assert _probe(answer, missing, probe_redis) == ("redis 7.4.1" if missing is None else "")
 
 
 def test_a_port_where_nobody_listens_is_not_ready() -> None:
     async def scenario() -> None:
-        for probe in (ready.redis, partial(ready.postgres, password="x"), ready.target):
-            with pytest.raises(ready.NotReady):
+        for probe in (probe_redis, partial(probe_postgres, password="x"), probe_target):
+            with pytest.raises(NotReady):
                 await probe("127.0.0.1:1")
 
     asyncio.run(scenario())
@@ -439,7 +438,7 @@ def _probe(answer: bytes, missing: str | None, probe: object) -> str:
             host, port = server.sockets[0].getsockname()[:2]
             if missing is None:
                 return str(await probe(f"{host}:{port}"))  # type: ignore[operator]
-            with pytest.raises(ready.NotReady, match=missing):
+            with pytest.raises(NotReady, match=missing):
                 await probe(f"{host}:{port}")  # type: ignore[operator]
             return ""
 
