@@ -19,9 +19,8 @@ from loadtests.inject.kinds.kind import COMMAND, Lifted, Site
 from loadtests.inject.link import Link
 from loadtests.inject.linkprobes import LinkProbes
 from loadtests.inject.probe_connection import Tls
-from loadtests.inject.servers import RedisServer, database_at
+from loadtests.inject.servers import RedisServer, SupervisorClient, database_at
 from loadtests.inject.startup_sweep import dirt, end_strays, sentence, sweep_or_restart, undo_pending
-from loadtests.inject.supervisor import SupervisorClient
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.inject.user_faults import UserFaultControl
 from loadtests.model.fault_kinds import KINDS as NAMED

@@ -2,6 +2,8 @@
 
 Every session of ours names itself `tickstorm-...`, so that any process finds and ends what another one left. Passwords
 come from the environment alone: PG_ADMIN_PASSWORD for the administrator, TEST_DB_PASSWORD for the probe, else libpq's.
+
+Who owns the servers of a local stack is asked by `SupervisorClient`: one JSON line over its Unix socket, one back.
 """
 
 from __future__ import annotations
@@ -9,14 +11,17 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import psycopg2
 
 from loadtests.inject.errors import ControlError, NoAnswer, NotThere, Refused
 from loadtests.inject.probe_connection import OwnPorts
 from loadtests.model.address import host_port
 from loadtests.model.logins import DB_ADMIN_PASSWORD, DB_PASSWORD, client_options, database_options
+from loadtests.model.stackwire import Answer, Ask, Service, Status
 from loadtests.model.words import plain
 
 ADMIN = "postgres"
@@ -34,6 +39,7 @@ FULL = "53300"
 LOCKED = "55P03"
 """A lock was not free in time."""
 OUT_OF_MEMORY = "53200"
+_MARGIN_S = 5.0  # of a call to the stack: beyond what the supervisor itself may take
 
 
 class Database:
@@ -238,3 +244,58 @@ class RedisServer:
     def close(self) -> None:
         """Closes its connections."""
         self._client.close()
+
+
+class SupervisorClient:
+    """The supervisor of one local stack, found through its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def ask(self, ask: Ask) -> Answer:
+        """Its answer. Raises NotThere, NoAnswer, or Refused where it says that it did not do it."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(ask.wait_s + _MARGIN_S)
+            try:
+                sock.connect(self._address())
+                sock.sendall(msgspec.json.encode(ask) + b"\n")
+                line = _line(sock)
+            except (FileNotFoundError, ConnectionRefusedError) as error:
+                raise NotThere("the stack's supervisor is not there") from error
+            except OSError as error:  # also the timeout
+                raise NoAnswer(f"the stack's supervisor did not answer: {error}") from error
+        try:
+            answer = msgspec.json.decode(line, type=Answer)
+        except msgspec.MsgspecError as error:
+            raise Refused(f"the stack's supervisor answered what cannot be read: {error}") from error
+        if not answer.ok:
+            raise Refused(f"the stack's supervisor answered: {answer.error}")
+        return answer
+
+    def status(self) -> Status:
+        """What runs, and where. Raises as `ask`."""
+        status = self.ask(Ask(do="status", wait_s=2.0)).status
+        if status is None:
+            raise Refused("the stack's supervisor did not tell its status")
+        return status
+
+    def service(self, name: str) -> Service:
+        """One service. Raises as `ask`, and Refused for one that there is not."""
+        services = self.status().services
+        if name not in services:
+            raise Refused(f'the stack has no service "{name}"; there are {", ".join(services)}')
+        return services[name]
+
+    def _address(self) -> str:
+        note = self._folder / "socket.path"  # a folder's path may be too long for a socket's
+        return note.read_text().strip() if note.exists() else os.fspath(self._folder / "socket")
+
+
+def _line(sock: socket.socket) -> bytes:
+    got = bytearray()
+    while b"\n" not in got:
+        piece = sock.recv(65536)
+        if not piece:
+            raise NoAnswer("the stack's supervisor closed the connection without an answer")
+        got += piece
+    return bytes(got)

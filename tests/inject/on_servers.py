@@ -13,8 +13,7 @@ from pathlib import Path
 from loadtests.inject.deadline import Watch
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.kind import Site, lift
-from loadtests.inject.servers import Database, RedisServer
-from loadtests.inject.supervisor import SupervisorClient
+from loadtests.inject.servers import Database, RedisServer, SupervisorClient
 from loadtests.model.fault_kinds import KINDS as NAMED
 from loadtests.model.injectwire import Begin, End, PlannedFault, Schedule
 from loadtests.model.records import FaultStep

@@ -13,8 +13,8 @@ import pytest
 from loadtests.inject.journal import Journal
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.kind import Site, lift
+from loadtests.inject.servers import SupervisorClient
 from loadtests.inject.startup_sweep import heal
-from loadtests.inject.supervisor import SupervisorClient
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.model.injectwire import PlannedFault, Schedule
 from loadtests.model.stackwire import SERVICES, Ask

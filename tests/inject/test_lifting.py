@@ -11,8 +11,8 @@ from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.kind import Lifted, Site, lift
 from loadtests.inject.link import Link
+from loadtests.inject.servers import SupervisorClient
 from loadtests.inject.startup_sweep import heal, sweep
-from loadtests.inject.supervisor import SupervisorClient
 from loadtests.inject.toxics import ToxiproxyServer
 
 from .conftest import free_port

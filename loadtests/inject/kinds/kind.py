@@ -14,8 +14,7 @@ from loadtests.inject.encounter import Encounter, Roll, roll_of
 from loadtests.inject.errors import ControlError, NotThere, Refused
 from loadtests.inject.link import Link
 from loadtests.inject.proofs import Effective, Witness
-from loadtests.inject.servers import Database, RedisServer
-from loadtests.inject.supervisor import SupervisorClient
+from loadtests.inject.servers import Database, RedisServer, SupervisorClient
 from loadtests.inject.user_faults import UserFaultControl
 from loadtests.model.injectwire import PlannedFault
 

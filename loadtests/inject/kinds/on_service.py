@@ -20,8 +20,8 @@ from loadtests.inject.kinds.kind import Escalation, Kind, Site, Undo
 from loadtests.inject.probe import Pace, Probe
 from loadtests.inject.probe_connection import Seen
 from loadtests.inject.proofs import Effective, Witness, ms
+from loadtests.inject.servers import SupervisorClient
 from loadtests.inject.socket_table import Peer, open_connections, without_port
-from loadtests.inject.supervisor import SupervisorClient
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.model.address import host_port
 from loadtests.model.fault_kinds import KINDS
