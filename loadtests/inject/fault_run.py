@@ -17,7 +17,7 @@ from loadtests.inject.errors import ControlError, NotThere
 from loadtests.inject.in_force import Exclusions, InForceCheck, NotInForce
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds.kind import Kind, Lifted, Site, Undo, lift
-from loadtests.inject.linkprobes import Quiet
+from loadtests.inject.link import Quiet
 from loadtests.inject.proofs import Effective, Proof, Witness
 from loadtests.inject.toxics import Missing
 from loadtests.model.fault_kinds import KINDS as NAMED

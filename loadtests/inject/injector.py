@@ -16,8 +16,7 @@ from loadtests.inject.in_force import Exclusions
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.kind import COMMAND, Lifted, Site
-from loadtests.inject.link import Link
-from loadtests.inject.linkprobes import LinkProbes
+from loadtests.inject.link import Link, LinkProbes
 from loadtests.inject.probe_connection import Tls
 from loadtests.inject.servers import RedisServer, SupervisorClient, database_at
 from loadtests.inject.startup_sweep import dirt, end_strays, sentence, sweep_or_restart, undo_pending

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 from beside import beside
 
-from loadtests.inject.link import Link
-from loadtests.inject.linkprobes import LinkProbes
+from loadtests.inject.link import Link, LinkProbes
 from loadtests.inject.socket_table import open_connections
 from loadtests.inject.toxics import ToxiproxyServer
 from loadtests.model.injectwire import Schedule
