@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gevent.event import AsyncResult, Event
 
-from loadtests.drive.consume.inability import TellTrouble
+from loadtests.drive.consume.health import TellTrouble
 from loadtests.drive.user_faults import UserFaults
 from loadtests.model.contract import Contract
 from loadtests.model.profile.profile import Profile

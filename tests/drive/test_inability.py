@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from receiving import RUN, Process, accounts, of, profile, records
 
-from loadtests.drive.consume.inability import Inabilities, is_ours
+from loadtests.drive.consume.health import Inabilities, is_ours
 from loadtests.model.ids import pack_stream
 from loadtests.model.records import Strange, Subscription
 

@@ -18,7 +18,7 @@ from gevent.hub import Waiter
 from loadtests.drive.consume.connection import Connection
 from loadtests.drive.consume.consumer_faults import ConsumerFaults
 from loadtests.drive.consume.handshake import BeyondUsError, RefusedError, UnauthorizedError, agent
-from loadtests.drive.consume.inability import is_ours
+from loadtests.drive.consume.health import is_ours
 from loadtests.drive.consume.transport import Call
 from loadtests.drive.dialing import connected, tls_context, wrap_tls
 from loadtests.drive.locust_stats import ConnectFailed, connect_failure

@@ -30,8 +30,7 @@ from loadtests.drive.consume import frames
 from loadtests.drive.consume.chunks import Chunks, Control, streams_kept
 from loadtests.drive.consume.connection import OUTGOING_MAX, Connection, ConnectionEnd, RequestAnswer
 from loadtests.drive.consume.handshake import RefusedError
-from loadtests.drive.consume.health import HarnessReading, HubLag, Readings, ReceivingHealth
-from loadtests.drive.consume.inability import Inabilities
+from loadtests.drive.consume.health import HarnessReading, HubLag, Inabilities, Readings, ReceivingHealth
 from loadtests.drive.consume.integrity import Integrity, IntegritySampling
 from loadtests.drive.consume.read_accounting import account_read
 from loadtests.drive.consume.single_frame import GIVEN_UP, single_frame
