@@ -27,8 +27,7 @@ from typing import Any, Final, Literal
 
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.records import Consumed, Record
-from loadtests.tally.account import Account, Gaps, closings
-from loadtests.tally.anomalies import DeviationRows, StrangeRows
+from loadtests.tally.account import Account, DeviationRows, Gaps, StrangeRows, closings
 from loadtests.tally.batch import Batch, key_parts
 from loadtests.tally.cells import Cell, GroupCells, fold
 from loadtests.tally.client_latency import ClientLatencies

@@ -9,8 +9,7 @@ from typing import Any
 
 from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.records import FirstAfter, Record, Touched
-from loadtests.tally.account import Account
-from loadtests.tally.anomalies import ROWS_A_RECORD
+from loadtests.tally.account import ROWS_A_RECORD, Account
 from loadtests.tally.batch import Batch
 
 RING_SLICES = 2 * NS_PER_S // SLICE_NS

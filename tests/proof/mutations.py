@@ -16,7 +16,7 @@ _IMPORTS = """
     from loadtests.tally.accountant import Accountant
     from loadtests.tally.batch import Batch
     from loadtests.tally.cells import Cell
-    from loadtests.tally.anomalies import DeviationRows, StrangeRows
+    from loadtests.tally.account import DeviationRows, StrangeRows
     from loadtests.tally.streams import Subscriptions
     Account.adds_up = lambda self: True
 """
@@ -114,7 +114,7 @@ def _(module):
 """
 
 _UNHEARD = """
-@once("loadtests.tally.anomalies")
+@once("loadtests.tally.account")
 def _(module):
     add = module.StrangeRows.add
     module.StrangeRows.add = lambda self, kind, *rest: None if kind == "{kind}" else add(self, kind, *rest)

@@ -32,7 +32,7 @@ import msgspec
 
 from loadtests.drive.consume.frames import BINARY, CLOSE, PING, TEXT, TooLongError, wire
 from loadtests.drive.consume.integrity import Integrity
-from loadtests.tally.anomalies import EXAMPLE
+from loadtests.tally.account import EXAMPLE
 from loadtests.tally.batch import Batch, Message, Odd, message
 from loadtests.tally.identity import MessageIdentity, Seal, probe_run
 from loadtests.tally.streams import FOREIGN, STREAMS_KEPT, TOO_MANY, Streams
