@@ -175,7 +175,7 @@ VERDICTS = {
     ),
     "a fault that touched nobody": _TOUCHES,
     "frames longer than we take": _METHOD.format(
-        module="drive.consume.inability", name="Inabilities.begin", answer="None"
+        module="drive.consume.health", name="Inabilities.begin", answer="None"
     ),
     "four of five samples gone: health_ms": """
 @once("loadtests.measure.sample_counts")
