@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loadtests.model.errors import HarnessError
-from proof.expected_results import LOST, OWN_CHOICE, ExpectedDelivery, expected
 from proof.history import Found, FoundAccount, Place
 from proof.sections import SHOWN, Row, compared
-from proof.truth import STRANGE, Got, Truth
+from proof.truth import LOST, OWN_CHOICE, STRANGE, ExpectedDelivery, Got, Truth, expected
 
 NEAR_NS = 1_000_000_000
 """So far the two ends of a connection may disagree about when a subscription began or ended."""

@@ -29,11 +29,10 @@ from loadtests.model.ids import NS_PER_S, SLICE_NS
 from loadtests.model.logins import client_options
 from loadtests.model.profile.reading import read_profile
 from proof.bench import DECOY_LINK, DIRECT, Bench, ProofError, RunOutcome, decoy, decoy_target, wait_for
-from proof.expected_results import expected
 from proof.ground_truth_log import read_book
 from proof.history import read_history, records_of
 from proof.sections import BUSY_GUARD, Options, Row, SectionResult, compared
-from proof.truth import Truth
+from proof.truth import Truth, expected
 
 WARM_UP_S = 0.5
 RATE_PER_S, FAST_PER_S = 20, 100

@@ -14,10 +14,9 @@ from books import CONTRACT, DOJI, HAMMER, JOB, MS, ORIGIN, RUN, Written
 from loadtests.model import records as r
 from loadtests.model.codec import pack
 from proof.comparing import compare
-from proof.expected_results import LOST, NO_MESSAGE, NUMBERS, ExpectedDelivery, expected
 from proof.history import Edge, Found, FoundAccount, Sum, read_history
 from proof.sections import Row, SectionResult, compared
-from proof.truth import STRANGE, Truth
+from proof.truth import LOST, NO_MESSAGE, NUMBERS, STRANGE, ExpectedDelivery, Truth, expected
 
 STRETCH = (0, 0, DOJI)
 

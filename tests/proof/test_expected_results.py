@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from books import DOJI, JOB, MS, ORIGIN, PRICE, Written
 
-from proof.expected_results import ExpectedDelivery, expected
 from proof.ground_truth_log import BookError
 from proof.history import Edge, Place
+from proof.truth import ExpectedDelivery, expected
 
 
 def block_of(w: Written, edges: dict[Place, tuple[float, float, str]]) -> ExpectedDelivery:
