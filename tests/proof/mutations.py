@@ -165,7 +165,7 @@ VERDICTS = {
     "protocol on the way: protocol": _UNHEARD.format(kind="protocol"),
     "undecodable on the way: undecodable": _UNHEARD.format(kind="undecodable"),
     "silent: why its client left": _METHOD.format(
-        module="drive.consume.heartbeat", name="Heartbeat.silent", answer="[]"
+        module="drive.consume.receiver", name="Heartbeat.silent", answer="[]"
     ),
     "8 of 64 late: latency_p95_ms": _ONE_CLIENT,
     "8 of 64 late: slowest_client_p95_ms": _NEVER_LOOKS.format(measure="slowest_client_p95_ms"),
