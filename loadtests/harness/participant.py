@@ -15,7 +15,7 @@ import msgspec
 import psutil
 
 from loadtests.capture.clock import MonotonicClock, Offset, clock_identity
-from loadtests.capture.history_writer import Recorder
+from loadtests.capture.history_frames import Recorder
 from loadtests.drive.consume.receiver import Receiver
 from loadtests.drive.consume.tokens import Tokens
 from loadtests.drive.publish.publishing import Publishing

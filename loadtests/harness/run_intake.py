@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from loadtests.capture.history_writer import HistoryWriter, Recorder
-from loadtests.capture.shipping import Inbox
+from loadtests.capture.history_frames import HistoryWriter, Inbox, Recorder
 from loadtests.harness.participant import ParticipantStatus
 from loadtests.model.records import Header, Record, Trouble
 

@@ -24,7 +24,7 @@ from msgspec import Meta, Struct
 
 from loadtests import extensions
 from loadtests.capture.clock import EVERY_S, Offset, clock_identity, measure
-from loadtests.capture.shipping import Outbox
+from loadtests.capture.history_frames import Outbox
 from loadtests.drive.run_context import RunContext
 from loadtests.harness.participant import SAME_CLOCK, Participant, ParticipantStatus
 from loadtests.harness.process import VERSION, versions

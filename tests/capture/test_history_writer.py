@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.capture.history_writer import HistoryWriter
+from loadtests.capture.history_frames import HistoryWriter
 from loadtests.model.errors import HarnessError
 
 

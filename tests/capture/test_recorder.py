@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtests.capture.history_writer import Recorder
+from loadtests.capture.history_frames import Recorder
 from loadtests.model.codec import MAX_BODY, Frame, Torn, decode, decode_file
 from loadtests.model.ids import SLICE_NS
 from loadtests.model.records import Header, Note

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.capture.shipping import IN_FLIGHT, RESEND_S, Inbox, Outbox
+from loadtests.capture.history_frames import IN_FLIGHT, RESEND_S, Inbox, Outbox
 
 
 class Link:
