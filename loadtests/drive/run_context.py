@@ -19,8 +19,8 @@ from loadtests.model.records import Emit, RunClock
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from loadtests.drive.consume.handshake import Tokens
     from loadtests.drive.consume.receiver import Receiver
-    from loadtests.drive.consume.tokens import Tokens
     from loadtests.drive.publish.publishing import Publishing
 
 

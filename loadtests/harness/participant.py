@@ -16,8 +16,8 @@ import psutil
 
 from loadtests.capture.clock import MonotonicClock, Offset, clock_identity
 from loadtests.capture.history_frames import Recorder
+from loadtests.drive.consume.handshake import Tokens
 from loadtests.drive.consume.receiver import Receiver
-from loadtests.drive.consume.tokens import Tokens
 from loadtests.drive.publish.publishing import Publishing
 from loadtests.drive.publish.replays import read_replays
 from loadtests.drive.run_context import Addresses, RunContext, Slots

@@ -17,9 +17,9 @@ import pytest
 from publish_servers import RUN, Clock, Redis, free_port, until
 
 from loadtests.drive.consume.consumer import Consuming
+from loadtests.drive.consume.handshake import Tokens
 from loadtests.drive.consume.kernel_socket import gauge
 from loadtests.drive.consume.receiver import Receiver
-from loadtests.drive.consume.tokens import Tokens
 from loadtests.drive.publish.bad_input import OVERSIZE_BYTES, payloads
 from loadtests.drive.publish.publishing import Publishing
 from loadtests.drive.run_context import Addresses, Lease, RunContext

@@ -19,7 +19,7 @@ from loadtests.model.profile.faults import CONSUMERS
 
 if TYPE_CHECKING:
     from loadtests.drive.consume.connection import Connection
-    from loadtests.drive.consume.tokens import Tokens
+    from loadtests.drive.consume.handshake import Tokens
     from loadtests.drive.run_context import RunContext
 
 
