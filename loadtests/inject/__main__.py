@@ -18,9 +18,9 @@ from pathlib import Path
 
 import msgspec
 
-from loadtests.inject.emitting import Emitter
 from loadtests.inject.errors import ControlError
 from loadtests.inject.injector import Injector
+from loadtests.inject.parent import Emitter
 from loadtests.inject.startup_sweep import heal
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.injectwire import Begin, End, Go, HealAll, Healed, Quit, Schedule, ToInjector, UserFaultState

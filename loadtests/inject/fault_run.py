@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from loadtests.inject.deadline import Watch
-from loadtests.inject.emitting import Emitter, fault_step
 from loadtests.inject.encounter import Beside
 from loadtests.inject.errors import ControlError, NotThere
 from loadtests.inject.in_force import Exclusions, InForceCheck, NotInForce
 from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds.kind import Kind, Lifted, Site, Undo, lift
 from loadtests.inject.link import Quiet
+from loadtests.inject.parent import Emitter, fault_step
 from loadtests.inject.proofs import Effective, Proof, Witness
 from loadtests.inject.toxics import Missing
 from loadtests.model.fault_kinds import KINDS as NAMED

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 from loadtests.inject.deadline import Watch
-from loadtests.inject.emitting import Emitter
 from loadtests.inject.errors import ControlError, NoAnswer, NotThere
 from loadtests.inject.fault_run import CALM_NS, GO_NS, FaultRun, Surroundings
 from loadtests.inject.in_force import Exclusions
@@ -17,11 +16,11 @@ from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.kind import COMMAND, Lifted, Site
 from loadtests.inject.link import Link, LinkProbes
+from loadtests.inject.parent import Emitter, UserFaultControl
 from loadtests.inject.probe_connection import Tls
 from loadtests.inject.servers import RedisServer, SupervisorClient, database_at
 from loadtests.inject.startup_sweep import dirt, end_strays, sentence, sweep_or_restart, undo_pending
 from loadtests.inject.toxics import ToxiproxyServer
-from loadtests.inject.user_faults import UserFaultControl
 from loadtests.model.fault_kinds import KINDS as NAMED
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.injectwire import Begin, PlannedFault, Ready, UserFaultState, not_played

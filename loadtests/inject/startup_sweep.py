@@ -17,9 +17,9 @@ from loadtests.inject.journal import Entry, Journal
 from loadtests.inject.kinds import KINDS
 from loadtests.inject.kinds.kind import Lifted, Site, lift
 from loadtests.inject.link import Link
+from loadtests.inject.parent import UserFaultControl
 from loadtests.inject.servers import RedisServer, SupervisorClient, database_at
 from loadtests.inject.toxics import TOXIC_PREFIX, Proxy, ToxiproxyServer
-from loadtests.inject.user_faults import UserFaultControl
 from loadtests.model.stackwire import PROXY_PREFIX, Ask
 
 Tell = Callable[[str], None]

@@ -13,9 +13,9 @@ from typing import Literal, Protocol
 from loadtests.inject.encounter import Encounter, Roll, roll_of
 from loadtests.inject.errors import ControlError, NotThere, Refused
 from loadtests.inject.link import Link
+from loadtests.inject.parent import UserFaultControl
 from loadtests.inject.proofs import Effective, Witness
 from loadtests.inject.servers import Database, RedisServer, SupervisorClient
-from loadtests.inject.user_faults import UserFaultControl
 from loadtests.model.injectwire import PlannedFault
 
 Looks = Literal["each second", "at its end", "never"]

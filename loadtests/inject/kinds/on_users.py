@@ -20,9 +20,9 @@ import msgspec
 from loadtests.inject.deadline import Watch
 from loadtests.inject.errors import ControlError, Refused
 from loadtests.inject.kinds.kind import Escalation, Kind, Site, Undo
+from loadtests.inject.parent import Counts, UserFaultControl
 from loadtests.inject.probe_connection import ask
 from loadtests.inject.proofs import Effective, Proof
-from loadtests.inject.user_faults import Counts, UserFaultControl
 from loadtests.model.fault_kinds import KINDS as NAMED
 from loadtests.model.ids import NS_PER_MS
 from loadtests.model.injectwire import PlannedFault
