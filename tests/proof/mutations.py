@@ -171,7 +171,7 @@ VERDICTS = {
     "8 of 64 late: slowest_client_p95_ms": _NEVER_LOOKS.format(measure="slowest_client_p95_ms"),
     "refused by Redis: publish_failed": _NEVER_LOOKS.format(measure="publish_failed"),
     "a health page that attacks who asks: health_ms": _METHOD.format(
-        module="capture.probes", name="time_health", answer='(1_000_000, True, "")'
+        module="capture.readings", name="time_health", answer='(1_000_000, True, "")'
     ),
     "a fault that touched nobody": _TOUCHES,
     "frames longer than we take": _METHOD.format(
