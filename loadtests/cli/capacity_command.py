@@ -160,11 +160,17 @@ def capacity(name: str, options: CapacityOptions) -> int:
         held = max((one.factor for one in trials if one.verdict == "GOOD"), default=None)
         if table.under is not None and held is not None and ended != "aborted":
             left_s = budget_s - (time.monotonic() - began)
-            tell_line(f"under {table.under}: the same search again, {left_s / 60:.0f} min of the budget are left")
-            start = max(table.start, held / 4)
-            again_ = [*settings, _table(loaded.profile, start=start, to=held * 1.1), f"run.duration_s={left_s:.0f}"]
-            run, faulted = _searched(name, again_, options)
-            runs.append(run)
+            needed_s = shortest_s(asked_of(loaded.profile))
+            if left_s < needed_s:
+                faulted = _not_searched(loaded.profile, max(left_s, 0.0), needed_s)
+                tell_line(f"under {table.under}: {faulted.found.reasons[0]}")
+            else:
+                tell_line(f"under {table.under}: the same search again, {left_s / 60:.0f} min of the budget are left")
+                start = max(table.start, held / 4)
+                table_ = _table(loaded.profile, start=start, to=held * 1.1)
+                run, faulted = _searched(name, [*settings, table_, f"run.duration_s={left_s:.0f}"], options)
+                runs.append(run)
+                ended = ended if faulted is not None and faulted.ended != "aborted" else "aborted"
     else:
         runs, trials, ended = _by_clients(name, loaded, asked, options)
     spent_s = round(time.monotonic() - began, 1)
@@ -195,6 +201,13 @@ def _outage(profile: Profile) -> dict[str, float]:
     """How long the fault lasts that levels carry, and within what time the target must be back."""
     fault = named(profile, profile.capacity.under) if profile.capacity is not None else None
     return {} if fault is None else {"outage_s": fault.for_s, "recovery_s": recovery_limit_s(profile, fault)}
+
+
+def _not_searched(profile: Profile, left_s: float, needed_s: float) -> Capacity:
+    """What is known under a fault where the budget has no room for a search."""
+    found = conclude([], asked_of(profile), ended="budget")
+    why = f"not searched: {left_s:.0f} s of the budget were left, a search takes {needed_s:.0f} s at least; --budget"
+    return msgspec.structs.replace(found, found=msgspec.structs.replace(found.found, reasons=[why]))
 
 
 def _searched(

@@ -224,3 +224,32 @@ def test_a_series_of_another_kind_is_not_judged_again(name: str, tmp_path: Path)
     (folder / "series.json").write_text(json.dumps({"schema": "x"}))
     with pytest.raises(BadInput, match=r"series\.json"):
         again("week", CapacityOptions())
+
+
+@pytest.mark.parametrize(("took_s", "second", "status", "runs"), [(895.0, "found", 0, 1), (300.0, "aborted", 4, 2)])
+def test_what_was_found_without_the_fault_is_kept_whatever_the_search_under_it_comes_to(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, took_s: float, second: str, status: int, runs: int
+) -> None:
+    """No time is left for it; or Ctrl-C ends it, which is no success."""
+    first = simulated([1.0, 2.0, 2.0, 1.0], late_from=2.0)
+    assert first.capacity is not None
+    cut_off = msgspec.structs.replace(first, capacity=msgspec.structs.replace(first.capacity, ended="aborted"))
+    clock, played = [0.0], []
+
+    def run(_name: str, settings: list[str], **_: object) -> tuple[str, Ended]:
+        played.append(settings)
+        clock[0] += took_s
+        return f"run-{len(played)}", Ended(status=0, failed="", reasons=())
+
+    monkeypatch.setattr(capacity_command, "played", run)
+    answers = iter([first, cut_off if second == "aborted" else first])
+    monkeypatch.setattr(capacity_command, "results_of", lambda _run, _ended: next(answers))
+    monkeypatch.setattr(capacity_command.time, "monotonic", lambda: clock[0])
+    assert capacity(name, CapacityOptions(under="cut", html=False, out=tmp_path / "out")) == status
+    found = from_json((tmp_path / "out" / "series.json").read_bytes()).capacity
+    assert found is not None
+    assert found.low is not None
+    assert found.under is not None
+    assert len(played) == runs
+    if runs == 1:
+        assert "Under cut unknown: not searched: 5 s of the budget were left" in found.sentence
