@@ -21,6 +21,7 @@ from loadtests.measure.growth import slope
 from loadtests.measure.harness_trouble import coverage
 from loadtests.measure.history_tables import READ, Bools, Floats, Ints
 from loadtests.measure.phases import CALM, Phases
+from loadtests.measure.selectors import came_rows
 from loadtests.measure.timeline import unseen_per_slice
 from loadtests.model.capacity import Judged, Kind, Trial
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
@@ -234,21 +235,23 @@ def _our_trouble(view: Analysis) -> list[str]:
 
 
 def _late_slices(view: Analysis, inside: Bools, bounds: Sequence[Limit]) -> list[bool]:
-    """Of each slice of the hold in which something was due: whether more was late than its percentile allows."""
-    found = [limit.threshold for limit in bounds if limit.threshold.measure in QUANTILES]
-    tightest = min(found, key=lambda t: t.limit, default=None)
-    if tightest is None:
-        return []
-    rows = np.flatnonzero(inside & view.clean & (view.came.clock == READ) & view.came.counts)
-    place, bucket, count = view.came.latency.of(rows)
-    due = view.came.due[rows][place] - view.low
-    total = np.bincount(due, weights=count)
-    late = np.bincount(
-        due, weights=count * (bucket > bucket_of(round(tightest.limit * NS_PER_MS))), minlength=len(total)
-    )
-    there = total > 0
-    allowed = 1 - QUANTILES[tightest.measure]
-    return [bool(bad) for bad in late[there] > allowed * total[there]]
+    """Of each slice of the hold in which something was due: whether more was late than a percentile allows.
+
+    Of the deliveries that a limit is about, and of no others: what another family or group may take is not late.
+    """
+    due = view.came.due - view.low
+    width = int(due.max(initial=-1)) + 1
+    there, late = np.zeros(width, dtype=bool), np.zeros(width, dtype=bool)
+    for limit in (one.threshold for one in bounds if one.threshold.measure in QUANTILES):
+        of_it = came_rows(view, limit) & inside & view.clean & (view.came.clock == READ) & view.came.counts
+        rows = np.flatnonzero(of_it)
+        place, bucket, count = view.came.latency.of(rows)
+        beyond = bucket > bucket_of(round(limit.limit * NS_PER_MS))
+        total = np.bincount(due[rows][place], weights=count, minlength=width)
+        too_late = np.bincount(due[rows][place], weights=count * beyond, minlength=width)
+        there |= total > 0
+        late |= too_late > (1 - QUANTILES[limit.measure]) * total
+    return [bool(bad) for bad in late[there]]
 
 
 def _little(view: Analysis, inside: Bools, seconds: float) -> tuple[float | None, bool]:

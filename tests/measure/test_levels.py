@@ -239,3 +239,18 @@ def test_a_level_under_a_fault_is_judged_by_the_way_back_as_well() -> None:
         found = trials(filled(made, lose=lose))
         assert found[1].verdict == verdict, found[1].broke
         assert (found[0].verdict, "no fault acted" in found[0].broke[0]) == ("UNUSABLE", True)
+
+
+@pytest.mark.parametrize("of", ["family", "group"])
+def test_what_one_family_or_group_may_take_is_not_late_by_the_limit_of_another(of: str) -> None:
+    strict, loose = ("ranks", "patterns") if of == "family" else ("plain", "sock")
+    limits = [
+        {"measure": "latency_p95_ms", "at_most": 20.0, of: strict},
+        {"measure": "latency_p95_ms", "at_most": 500.0, of: loose},
+    ]
+    for slow, late in ((loose, False), (strict, True)):
+        made = world(thresholds=limits)
+        mine = range(3, 5) if slow == loose else range(3)  # who alone gets that family, or is that group
+        delay = lambda m, stay, mine=mine: 100 * MS if stay.consumer in mine else 0
+        found = trials(filled(made, delay=delay))
+        assert all((one.late_slices > 20) == late for one in found), [one.late_slices for one in found]
