@@ -56,7 +56,13 @@ class PlayedLevel:
 def levels_of(analysis: Analysis) -> list[Level]:
     """The levels of a run whose hold ended before the plan did."""
     found = [level for _, process in analysis.facts.each() for level in process.levels]
-    return [level for level in sorted(found, key=lambda one: one.index) if level.to_ns <= analysis.times.plan_end_ns]
+    by_index = {level.index: level for level in found if _possible(level) and level.to_ns <= analysis.times.plan_end_ns}
+    return [by_index[index] for index in sorted(by_index)]
+
+
+def _possible(level: Level) -> bool:
+    """Whether a level of a stranger's history can have been played: it offered something, and its hold took time."""
+    return level.factor > 0 and level.hold_ns < level.to_ns
 
 
 def in_hold(analysis: Analysis, level: Level) -> Analysis:

@@ -254,3 +254,17 @@ def test_what_one_family_or_group_may_take_is_not_late_by_the_limit_of_another(o
         delay = lambda m, stay, mine=mine: 100 * MS if stay.consumer in mine else 0
         found = trials(filled(made, delay=delay))
         assert all((one.late_slices > 20) == late for one in found), [one.late_slices for one in found]
+
+
+def test_a_level_that_cannot_have_been_played_or_stands_twice_is_none_of_its_own() -> None:
+    """A history may be torn, or come from a stranger."""
+    made = filled(world())
+    first, second, third = [one for one in made.extra if isinstance(one, r.Level)]
+    kept = [one for one in made.extra if not isinstance(one, r.Level)]
+
+    def like(level: r.Level, **changes: Any) -> r.Level:
+        return r.Level(**{f: getattr(level, f) for f in level.__struct_fields__} | changes)
+
+    made.extra = [*kept, first, first, like(second, hold_ns=second.to_ns), like(third, factor=0.0)]
+    assert [one.index for one in trials(made)] == [0]
+    assert judge(made.profile, made.history()).capacity is not None
