@@ -44,6 +44,7 @@ from loadtests.report.capacity import summary_lines
 KIND = "capacity"
 MOST_BYTES = 64 << 20
 """Of a series.json."""
+MOST_PLANNED = 1_000_000_000
 SUSTAINED = "ceiling"
 """The benchmark's row of what one worker receives with nothing lost."""
 _PLAN = re.compile(r"(\d+(?:\.\d+)?)\s*(k?)\s*(?:/s)?")
@@ -76,8 +77,8 @@ class CapacityOptions:
     out: Path | None = None
     json: str = ""
 
-    def settings(self) -> list[str]:
-        """As settings of a profile. Raises BadInput with every problem."""
+    def refuse(self) -> float:
+        """Raises BadInput with every problem of what no profile checks; the budget in seconds."""
         problems = []
         if self.axis not in AXES:
             problems.append(f'--axis: found "{self.axis}", allowed {" or ".join(AXES)}')
@@ -86,8 +87,10 @@ class CapacityOptions:
         ):  # fmt: skip
             if text and not shape.fullmatch(text.strip()):
                 problems.append(f"{option}: found {text!r}, allowed a number such as {such}")
-        if self.growth is not None and not 0 < self.growth <= 1000:
-            problems.append(f"--growth: found {self.growth:g}, allowed above 0 to 1000 (percent a year)")
+        if not problems and self.planned() is not None and not 0 < (self.planned() or 0.0) <= MOST_PLANNED:
+            problems.append(f"--plan: found {self.plan!r}, allowed above 0 to {MOST_PLANNED:,}")
+        if self.growth is not None and not 0.001 <= self.growth <= 1000:
+            problems.append(f"--growth: found {self.growth:g}, allowed from 0.001 to 1000 (percent a year)")
         budget_s = 0.0
         try:
             budget_s = seconds_of(self.budget, "--budget")
@@ -95,6 +98,11 @@ class CapacityOptions:
             problems += error.problems
         if problems:
             raise BadInput(problems)
+        return budget_s
+
+    def settings(self) -> list[str]:
+        """As settings of a profile. Raises BadInput with every problem."""
+        budget_s = self.refuse()
         given: dict[str, object] = {
             "start": self.start, "to": self.to, "tolerance_percent": self.tolerance, "settle_s": self.settle,
             "hold_s": self.hold, "long_s": self.long, "plan": self.planned(), "under": self.under or None,
@@ -336,10 +344,13 @@ def _tell(series: SeriesResult, told: Capacity, folder: Path, options: CapacityO
 
 def again(name: str, options: CapacityOptions) -> int:
     """A stored session under other limits; the exit status. Raises BadInput."""
+    options.refuse()
     source = _folder(name)
     stored = _stored(source)
     if stored.capacity is None:
         raise BadInput(f"{name}: found a series of kind {stored.series.kind}, allowed one of `tickstorm capacity`")
+    if not stored.runs:
+        raise BadInput(f"{name}: found a series without a run, allowed one whose history can be judged")
     folder = options.out or reports_folder() / new_id(f"{KIND}-{stored.series.profile}")
     found: list[Capacity] = []
     for one in stored.runs:
@@ -349,6 +360,8 @@ def again(name: str, options: CapacityOptions) -> int:
     if len(found) < len(stored.runs):
         raise BadInput(f"{name}: {len(stored.runs) - len(found)} of its runs have no level that ended")
     asked = stored.capacity.asked
+    if asked.axis != "rate" and len(found) != len(stored.capacity.trials):
+        raise BadInput(f"{name}: found {len(stored.capacity.trials)} trials, allowed {len(found)}, one for each run")
     if asked.axis == "rate":
         trials = found[0].trials
     else:  # a run for each level
@@ -356,10 +369,18 @@ def again(name: str, options: CapacityOptions) -> int:
             msgspec.structs.replace(one.trials[0], kind=was.kind, factor=was.factor, index=was.index)
             for one, was in zip(found, stored.capacity.trials, strict=True)
         ]
-    profile = profile_of(find_run(stored.runs[-1].run), [])
+    profile = profile_of(find_run(stored.runs[-1].run), options.sets)
+    now, told_now = asked_of(profile), options.told(asked)  # the limits that judge it now, and what it is held against
     told = conclude(
         trials,
-        msgspec.structs.replace(asked, plan=options.planned() or asked.plan, growth=options.growth or asked.growth),
+        msgspec.structs.replace(
+            asked,
+            limits=now.limits,
+            latency_share=now.latency_share,
+            plan=options.planned() or asked.plan,
+            growth=told_now.growth or asked.growth,
+            price=asked.price if told_now.price is None else told_now.price,
+        ),
         ended=stored.capacity.ended,
         spent_s=stored.capacity.spent_s,
         faulted=found[1] if asked.axis == "rate" and len(found) > 1 else None,

@@ -15,7 +15,7 @@ from loadtests.cli.run_command import Ended
 from loadtests.measure.judge import judge
 from loadtests.model import records as r
 from loadtests.model.errors import BadInput
-from loadtests.model.results import Results
+from loadtests.model.results import Results, to_json
 from loadtests.model.series import from_json
 from tests.measure.simulate import MS, S, World, profile
 
@@ -63,8 +63,9 @@ def name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     [
         ({"axis": "gateways"}, f'--axis: found "gateways", allowed {" or ".join(AXES)}'),
         ({"plan": "many"}, "--plan: found 'many', allowed a number such as 25000/s or 25k/s"),
+        ({"plan": "0"}, "--plan: found '0', allowed above 0 to 1,000,000,000"),
         ({"price": "free"}, "--price: found 'free', allowed a number such as 0.12/h"),
-        ({"growth": -3.0}, "--growth: found -3, allowed above 0 to 1000"),
+        ({"growth": -3.0}, "--growth: found -3, allowed from 0.001 to 1000"),
         ({"budget": "soon"}, "--budget: found 'soon'"),
         ({"budget": "60s"}, "--budget: found 60s, allowed from 156s"),
         ({"under": "nobody"}, 'capacity.under: found "nobody", allowed one of "cut"'),
@@ -253,3 +254,40 @@ def test_what_was_found_without_the_fault_is_kept_whatever_the_search_under_it_c
     assert len(played) == runs
     if runs == 1:
         assert "Under cut unknown: not searched: 5 s of the budget were left" in found.sentence
+
+
+def test_a_session_judged_again_is_told_with_the_limits_and_the_price_that_judge_it_now(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = simulated([1.0, 2.0, 2.0, 1.0], late_from=2.0)
+    monkeypatch.setattr(capacity_command, "played", lambda *_, **__: ("r", Ended(status=0, failed="", reasons=())))
+    monkeypatch.setattr(capacity_command, "results_of", lambda _run, _ended: results)
+    capacity(name, CapacityOptions(html=False, out=tmp_path / "first"))
+
+    def judged(_run: str, _sets: list[str], *, out: Path, **_: object) -> int:
+        out.mkdir(parents=True)
+        (out / "results.json").write_bytes(to_json(results))
+        return 0
+
+    stricter = profile(
+        thresholds=[{"measure": "latency_p99_ms", "at_most": 50.0}], capacity={"search": True, "hold_s": 30.0}
+    )
+    monkeypatch.setattr(capacity_command, "analyze_run", judged)
+    monkeypatch.setattr(capacity_command, "find_run", Path)
+    monkeypatch.setattr(capacity_command, "profile_of", lambda _folder, sets: stricter if sets else None)
+    options = CapacityOptions(
+        sets=["thresholds[0].at_most=50"], price="0.5/h", html=False, out=tmp_path / "second"
+    )  # fmt: skip
+    assert again(str(tmp_path / "first"), options) == 0
+    told = from_json((tmp_path / "second" / "series.json").read_bytes()).capacity
+    assert told is not None
+    asked = told.asked
+    assert "latency_p99_ms<=50" in asked.limits
+    assert "latency_p95_ms<=100" not in asked.limits
+    assert (asked.latency_share, asked.price) == (0.01, 0.5)
+    with pytest.raises(BadInput, match="--plan: found 'many'"):
+        again(str(tmp_path / "first"), CapacityOptions(plan="many"))
+    stored = json.loads((tmp_path / "first" / "series.json").read_bytes())
+    (tmp_path / "first" / "series.json").write_text(json.dumps(stored | {"runs": []}))
+    with pytest.raises(BadInput, match="a series without a run"):
+        again(str(tmp_path / "first"), CapacityOptions())
