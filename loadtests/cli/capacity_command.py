@@ -239,9 +239,11 @@ def _by_clients(
 ) -> tuple[list[tuple[str, Results | None]], list[Trial], str]:
     """A run for each level: of one stage, with so many clients."""
     search, began = Search(asked), time.monotonic()
+    beside_s = 0.0  # of a run, beside its level: start, connecting, drain, judging; the most it took
     runs: list[tuple[str, Results | None]] = []
     trials: list[Trial] = []
-    while (step := search.next(time.monotonic() - began)) is not None:
+    while (step := search.next(time.monotonic() - began + beside_s)) is not None:
+        begun = time.monotonic()
         settings = _stage(loaded.profile, step, options)
         low, high = (f"{factor:.4g} x" if factor is not None else "none" for factor in search.bracket)
         tell_line(f"level {len(runs) + 1}: {step.factor:.4g} x the clients, {step.kind}; held {low}, not {high}")
@@ -254,6 +256,7 @@ def _by_clients(
                 tell_line(problem)
             search.add("UNUSABLE", error.problems[0])
             continue
+        beside_s = max(beside_s, time.monotonic() - begun - step.lasts_s)
         runs.append((run, results))
         mine = results.capacity.trials if results is not None and results.capacity is not None else []
         if not mine:
@@ -268,7 +271,8 @@ def _by_clients(
 def _stage(profile: Profile, step: Step, options: CapacityOptions) -> list[str]:
     counts = [f"consumers.{group.name}.count={ceil(group.count * step.factor)}" for group in profile.consumers]
     stage = f"levels=[{{factor=1.0, settle_s={step.settle_s:g}, hold_s={step.hold_s:g}}}]"
-    return [*options.sets, *counts, stage, f"run.duration_s={step.settle_s + step.hold_s + 1:g}"]
+    table = _table(profile, search=False, one_level=True)
+    return [*options.sets, *counts, table, stage, f"run.duration_s={step.settle_s + step.hold_s + 1:g}"]
 
 
 # -- what is told

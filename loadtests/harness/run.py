@@ -180,7 +180,7 @@ class ActiveRun:
         self.participants.order("t0", {"t0_ns": self.t0_ns})
         warm_ns = self.t0_ns + round(self.profile.run.warm_up_s * NS_PER_S)
         self._levels.tell_stages(warm_ns)
-        if self.faults is not None and not self.profile.searches:
+        if self.faults is not None and self.profile.plays_faults:
             planned = planned_faults(self.profile, self.t0_ns)
             self.fault_chain = FaultChain(self.profile, self.fold, planned, self.config.consumers)
             self.faults.schedule(planned)

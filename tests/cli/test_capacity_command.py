@@ -12,9 +12,11 @@ import pytest
 from loadtests.cli import capacity_command
 from loadtests.cli.capacity_command import AXES, CapacityOptions, again, capacity, compared, fitted
 from loadtests.cli.run_command import Ended
+from loadtests.harness.profile_loading import load
 from loadtests.measure.judge import judge
 from loadtests.model import records as r
 from loadtests.model.errors import BadInput
+from loadtests.model.profile.fault_times import occurrences
 from loadtests.model.results import Results, to_json
 from loadtests.model.series import from_json
 from tests.measure.simulate import MS, S, World, profile
@@ -291,3 +293,28 @@ def test_a_session_judged_again_is_told_with_the_limits_and_the_price_that_judge
     (tmp_path / "first" / "series.json").write_text(json.dumps(stored | {"runs": []}))
     with pytest.raises(BadInput, match="a series without a run"):
         again(str(tmp_path / "first"), CapacityOptions())
+
+
+def test_a_run_for_a_level_of_clients_plays_no_fault_and_is_bound_by_the_limits_that_were_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the shipped profile, whose fault ends later than a level does; and no run begins that would end too late."""
+    asked: list[Any] = []
+    clock = [0.0]
+
+    def played(name: str, settings: list[str], **_: object) -> tuple[str, Ended]:
+        asked.append(load(name, settings, None).profile)
+        clock[0] += 45.0
+        return f"run-{len(asked)}", Ended(status=0, failed="", reasons=())
+
+    monkeypatch.setattr(capacity_command, "played", played)
+    monkeypatch.setattr(capacity_command, "results_of", lambda _run, _ended: simulated([1.0], late_from=9.0))
+    monkeypatch.setattr(capacity_command.time, "monotonic", lambda: clock[0])
+    options = CapacityOptions(
+        axis="clients", start=0.5, to=8.0, limits="latency_p95_ms", budget="300s", html=False, out=tmp_path / "out"
+    )
+    assert capacity("capacity", options) in (0, 3)
+    assert [occurrences(one, 0) for one in asked] == [[]] * len(asked)
+    assert {tuple(one.capacity.limits) for one in asked} == {("latency_p95_ms",)}
+    assert len(asked) > 2
+    assert clock[0] <= 300

@@ -97,7 +97,7 @@ def _room(profile: Tables) -> Iterator[str]:
             )
         end_s = bounds(profile, fault).to_s
         needed_s = end_s + over_s(profile, fault)
-        if needed_s > profile.run.duration_s:
+        if profile.plays_faults and needed_s > profile.run.duration_s:
             yield (
                 f'{where}.for_s: found that "{fault.name}" ends {end_s:g} s after the warm-up{_at_the_latest(fault)}, '
                 f"allowed up to "

@@ -37,7 +37,7 @@ class Bounds:
 def occurrences(profile: Tables, index: int) -> list[Occurrence]:
     """When a fault is in force: once, or each of its repeats as `name#1`, `name#2` and so on; in a search never."""
     fault = profile.faults[index]
-    if profile.searches:
+    if not profile.plays_faults:
         return []
     if fault.repeat is None:
         return [Occurrence(fault=index, name=fault.name, from_s=fault.at_s, to_s=fault.at_s + fault.for_s)]

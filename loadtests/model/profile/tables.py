@@ -316,6 +316,7 @@ class CapacitySearch(Table):
     """How `tickstorm capacity` looks for the highest load at which every limit holds."""
 
     search: bool = False  # the run is a search: its load goes by levels, and its faults are not played
+    one_level: bool = False  # the run is one level of a search along another axis: its faults are not played
     start: Factor = 1.0  # the first level, as a factor of the publishers' own rates
     to: Factor = 64.0
     tolerance_percent: Annotated[float, Field(ge=1, le=50)] = 5.0  # width of the last bracket
@@ -384,6 +385,11 @@ class Tables(Table):
     def searches(self) -> bool:
         """The load goes by levels that the run itself chooses."""
         return self.capacity is not None and self.capacity.search
+
+    @property
+    def plays_faults(self) -> bool:
+        """Its faults are played at their times: not in a search, and not in a run that is one level of it."""
+        return self.capacity is None or not (self.capacity.search or self.capacity.one_level)
 
     @property
     def by_levels(self) -> bool:
