@@ -25,7 +25,7 @@ from loadtests.measure.selectors import came_rows
 from loadtests.measure.timeline import unseen_per_slice
 from loadtests.model.capacity import Judged, Kind, Trial
 from loadtests.model.ids import NS_PER_MS, NS_PER_S, SLICE_NS
-from loadtests.model.measures import MEASURES
+from loadtests.model.measures import MEASURES, OF_THE_RUN
 from loadtests.model.profile.rules import QUANTILES
 from loadtests.model.profile.tables import Threshold
 from loadtests.model.profile.threshold_rules import Limit, limits
@@ -33,13 +33,6 @@ from loadtests.model.records import Level
 from loadtests.model.results import Check, Verdict, worst
 from loadtests.tally.histogram import bucket_of
 
-OF_THE_RUN = frozenset(
-    {
-        "deliveries", "published", "received_per_s", "clean_coverage", "connected", "growth_mb", "growth_mb_per_h",
-        "own_lag_p99_ms",
-    }
-)  # fmt: skip
-"""Measures that say nothing of a hold: they count over the run, or are our own."""
 LITTLE_LEAST, LITTLE_TOLERANCE = 100, 0.1
 """Unseen messages from which on two ways of counting them are compared; how far they may differ."""
 
@@ -208,6 +201,8 @@ def _judged(view: Analysis, bounds: Sequence[Limit], *, grows: bool, line: Float
     ours = _our_trouble(view)
     if ours:
         return "UNUSABLE", ours
+    if not bounds:
+        return "UNUSABLE", ["no limit of the profile can be judged in a hold"]
     checks = [threshold_check(view, limit.threshold, default=limit.default) for limit in bounds]
     bad = [check.name.replace(" calm", "") for check in checks if check.verdict is Verdict.FAIL]
     if not bad and grows and line[-5:].mean() > _noise(line) + line[:5].mean():

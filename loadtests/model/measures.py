@@ -111,6 +111,14 @@ AT_LEAST = frozenset(name for name, row in MEASURES.items() if row.at_least)
 DEFAULT_LIMITS: Mapping[str, float] = {name: row.limit for name, row in MEASURES.items() if row.limit is not None}
 """Limits (at_most) that hold though a profile does not name them; `at_most = "off"` switches one off."""
 
+OF_THE_RUN = frozenset(
+    {
+        "deliveries", "published", "received_per_s", "clean_coverage", "connected", "growth_mb", "growth_mb_per_h",
+        "own_lag_p99_ms",
+    }
+)  # fmt: skip
+"""Measures that say nothing of a hold: they count over the run, or are our own."""
+
 TIMED = frozenset(name for name, row in MEASURES.items() if row.unit in {*TIMES, "percent", "per_s"} or name == "late")
 """Measures that a slow machine breaks without the target's fault."""
 _LIMIT = re.compile("[<>]=")

@@ -14,6 +14,7 @@ from loadtests.measure.stages import analyse
 from loadtests.model import records as r
 from loadtests.model.capacity import Trial
 from loadtests.model.ids import SLICE_NS
+from loadtests.model.measures import DEFAULT_LIMITS, needing
 from loadtests.model.results import Verdict
 from tests.measure.simulate import MS, FaultIn, Message, S, Stay, World, profile
 
@@ -268,3 +269,13 @@ def test_a_level_that_cannot_have_been_played_or_stands_twice_is_none_of_its_own
     made.extra = [*kept, first, first, like(second, hold_ns=second.to_ns), like(third, factor=0.0)]
     assert [one.index for one in trials(made)] == [0]
     assert judge(made.profile, made.history()).capacity is not None
+
+
+def test_where_no_limit_can_be_judged_in_a_hold_nothing_is_good() -> None:
+    with pytest.raises(ValueError, match=r'capacity.limits\[0\]: found "deliveries"'):
+        world(capacity={"search": True, "hold_s": 2.5, "limits": ["deliveries"]})
+    off = [{"measure": name, "at_most": "off"} for name in DEFAULT_LIMITS if name not in needing("faults")]
+    made = world(thresholds=[{"measure": "deliveries", "at_least": 1.0}, *off])
+    found = trials(filled(made, lose=lambda m, stay: m.seq % 2 == 0, delay=lambda m, stay: 2 * S))
+    assert {one.verdict for one in found} == {"UNUSABLE"}
+    assert "no limit of the profile" in found[0].broke[0]

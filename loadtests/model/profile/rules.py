@@ -10,6 +10,7 @@ from math import ceil, prod
 
 from loadtests.model.catalogue import EVENT_TYPES, KEY_FIELDS
 from loadtests.model.ids import MAX_ROUTES, MAX_SLOTS
+from loadtests.model.measures import OF_THE_RUN
 from loadtests.model.profile.fault_rules import fault_problems
 from loadtests.model.profile.tables import Tables, generated_symbols
 from loadtests.model.profile.threshold_rules import abort_problems, limits, threshold_problems
@@ -66,7 +67,11 @@ def _levels(profile: Tables) -> Iterator[str]:
         if table.under is not None and table.under not in plain:
             why = ", since a level carries it once and at its own time" if table.under in names else ""
             yield f'capacity.under: found "{table.under}", allowed {one_of(plain)}{why}'
-        limited = [limit.threshold.measure for limit in limits(profile, faults=table.under is not None)]
+        limited = [
+            limit.threshold.measure
+            for limit in limits(profile, faults=table.under is not None)
+            if limit.threshold.measure not in OF_THE_RUN
+        ]
         for index, name in enumerate(table.limits):
             if name not in limited:
                 yield f'capacity.limits[{index}]: found "{name}", allowed {one_of(dict.fromkeys(limited))}'
