@@ -22,6 +22,9 @@ from loadtests.model.capacity import Scaling, Span, Told
 
 Array = NDArray[np.float64]
 
+MOST = {"N": 1_000_000, "X": 1_000_000_000_000}
+LEAST_X = 1e-6
+"""Beyond these a point is a slip of the pen, and its squares are no numbers any more."""
 LEAST_POINTS = 3
 """Of different N: below it there is no fit."""
 RESAMPLES = 300
@@ -31,6 +34,8 @@ REACH = 2.0
 """Times the greatest N that was measured: beyond it nothing is told."""
 OFF = 2.5
 """A point further from the law than so many of its errors is named."""
+ASTRAY = 2.0
+"""Times so far that chance is not why: such a law foretells nothing."""
 DEFAULT_ERROR = 0.03
 """Of a point whose error nobody said: a bracket of 5 % is about so wide."""
 _ACTIVE = ((0, 1, 2), (0, 1), (0, 2), (0,))
@@ -55,8 +60,9 @@ def parse_points(text: str) -> list[tuple[float, float]]:
             except ValueError:
                 problems.append(f"point {number}: {name} is {given!r}, allowed a number")
                 continue
-            if not math.isfinite(value) or value < least or value == 0:
-                problems.append(f"point {number}: {name} is {given}, allowed {'1 or more' if least else 'above 0'}")
+            if not (least <= value <= MOST[name] and value > LEAST_X):
+                said = f"{'1' if least else 'above ' + format(LEAST_X, 'g')} to {MOST[name]:,}"
+                problems.append(f"point {number}: {name} is {given}, allowed {said}")
                 continue
             values.append(value)
         if len(values) == 2:
@@ -96,6 +102,7 @@ def fit(points: Sequence[tuple[float, float]], errors: Sequence[float] | None = 
     best = _fitted(n, x[None], error)[0]
     law = _law(n, best)
     dice = np.random.default_rng(seed)
+    off = float((np.abs(np.log(x / law)) / (OFF * error)).max())
     drawn = law * np.exp(dice.normal(0, 1, (RESAMPLES, len(n))) * error)
     many = _fitted(n, drawn, error)
     spans = [
@@ -111,7 +118,9 @@ def fit(points: Sequence[tuple[float, float]], errors: Sequence[float] | None = 
         if abs(math.log(value / at)) > OFF * e
     ]
     told, told_not = _told(best, many, largest, three=len(different) == LEAST_POINTS, error=float(np.median(error)))
-    peak, no_peak = _peak(best, many, spans[2], largest)
+    if off > ASTRAY:
+        told, told_not = [], [f"beyond N = {largest:g} nothing is told, since the law does not fit"]
+    peak, no_peak = _peak(best, many, spans[2], largest) if off <= ASTRAY else (None, [])
     steps = np.linspace(float(different[0]), largest * REACH, 41)
     return Scaling(
         points=kept,
@@ -189,5 +198,7 @@ def _peak(best: Array, many: Array, kappa: Span, largest: float) -> tuple[Told |
     if drawn.max() > REACH * largest:  # by its 90 % interval alone it was told in 2 % of cases from N < peak / 2
         return None, [f"{none[0]}; there is one beyond it, but where cannot be told"]
     at = math.sqrt(max(1 - float(best[1]), 0) / float(best[2]))
+    if at < 1:
+        return None, ["more of them carry less from the first on"]
     low, high = (float(v) for v in np.percentile(drawn, [_LOW, _HIGH]))
     return Told(n=at, x=float(_law(max(at, 1.0), best)), low=low, high=high), []

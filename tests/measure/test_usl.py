@@ -168,3 +168,22 @@ def test_all_problems_of_points_are_named_at_once(text: str, problems: list[str]
     assert len(said) == len(problems)
     for line, problem in zip(said, problems, strict=True):
         assert problem in line
+
+
+@pytest.mark.parametrize("text", ["1:1,1:1000000,2:1,3:1", "1:1,2:100,3:10000,4:1000000", "1:9,2:10,3:4"])
+def test_a_law_that_its_points_contradict_foretells_nothing(text: str) -> None:
+    found = fit(parse_points(text))
+    assert any("does not fit N" in why for why in found.why_not)
+    assert (found.told, found.peak) == ([], None)
+
+
+def test_no_turning_point_lies_before_the_first() -> None:
+    found = fit([(n, law(n, 0.0, 3.0)) for n in MANY], [0.01] * len(MANY))
+    assert found.peak is None
+    assert "more of them carry less from the first on" in found.why_not
+
+
+@pytest.mark.parametrize("text", ["1:1,2:2,3:3,1e308:4", "1:1e308,2:1e308,3:1e308", "1:1e-300,2:1e-300,3:1e-308"])
+def test_points_beyond_all_reason_are_refused_by_name(text: str) -> None:
+    with pytest.raises(ValueError, match=r"point \d: [NX] is 1e"):
+        parse_points(text)
