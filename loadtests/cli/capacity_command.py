@@ -261,11 +261,18 @@ def _by_clients(
         mine = results.capacity.trials if results is not None and results.capacity is not None else []
         if not mine:
             return runs, trials, "aborted"
-        trial = msgspec.structs.replace(mine[0], kind=step.kind, factor=step.factor, index=len(trials))
+        factor = _clients_at(loaded.profile, step.factor) / _clients_at(
+            loaded.profile, 1.0
+        )  # there is no half a client
+        trial = msgspec.structs.replace(mine[0], kind=step.kind, factor=factor, index=len(trials))
         trials.append(trial)
         tell_line(f"  {trial.verdict}{f': {trial.broke[0]}' if trial.broke else ''}")
         search.add(trial.verdict, trial.broke[0] if trial.broke else "")
     return runs, trials, search.ended
+
+
+def _clients_at(profile: Profile, factor: float) -> int:
+    return sum(ceil(group.count * factor) for group in profile.consumers)
 
 
 def _stage(profile: Profile, step: Step, options: CapacityOptions) -> list[str]:

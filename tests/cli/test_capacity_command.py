@@ -318,3 +318,22 @@ def test_a_run_for_a_level_of_clients_plays_no_fault_and_is_bound_by_the_limits_
     assert {tuple(one.capacity.limits) for one in asked} == {("latency_p95_ms",)}
     assert len(asked) > 2
     assert clock[0] <= 300
+
+
+def test_levels_of_equally_many_clients_are_one_level(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one client, 1.41 times and twice are both two."""
+    monkeypatch.setattr(capacity_command, "played", lambda *_, **__: ("r", Ended(status=0, failed="", reasons=())))
+    answers = iter([1.0, 1.0, 2.0, 2.0])
+
+    def results(_run: str, _ended: Ended) -> Results:
+        return simulated([1.0], late_from=9.0 if next(answers, 1.5) < 2.0 else 0.5)
+
+    monkeypatch.setattr(capacity_command, "results_of", results)
+    monkeypatch.setattr(capacity_command.time, "monotonic", lambda: 0.0)
+    options = CapacityOptions(axis="clients", to=2.0, sets=["consumers.plain.count=1"], html=False, out=tmp_path / "o")
+    capacity(name, options)
+    found = from_json((tmp_path / "o" / "series.json").read_bytes()).capacity
+    assert found is not None
+    assert {one.factor for one in found.trials} == {1.0, 2.0}
