@@ -150,7 +150,8 @@ def capacity(name: str, options: CapacityOptions) -> int:
     settings = options.settings()
     loaded = load(name, settings, options.seed)
     table, budget_s = loaded.profile.capacity, loaded.profile.run.duration_s
-    assert table is not None
+    if table is None or not table.search:
+        raise BadInput("capacity.search: found false, allowed true: `tickstorm run` plays a profile as it is")
     if table.under is not None and options.axis != "rate":
         raise BadInput(f'--under: found "{table.under}" with --axis {options.axis}, allowed with --axis rate')
     least_s = shortest_s(asked_of(loaded.profile))

@@ -41,6 +41,8 @@ WIDEST = 2.0
 """A bracket wider than this is no answer."""
 SAME = 1.2
 """Hold and search may differ by so much before the target is said to have changed."""
+DELIVERED = 0.97
+"""Less than this share of what was offered is no load that is carried."""
 FAILED_HOLDS = 4
 KNEE_WITHIN = 0.05
 END, APART, NEAR = 90.0, 10.0, 70.0
@@ -68,7 +70,7 @@ def conclude(
     lasts `outage_s` and from which the target has to be back within `recovery_s`.
     """
     levels = levels_of(trials, asked)
-    found = _found(trials, levels, asked, ended)
+    found = _whole(_found(trials, levels, asked, ended), asked, _who(levels, asked))
     bottleneck: list[Bottleneck] = []
     bottleneck_said = ""
     cost = _costs(trials, asked, found)
@@ -112,6 +114,17 @@ def conclude(
     )
     verdict = {0: Verdict.PASS, 1: Verdict.FAIL, 3: Verdict.UNKNOWN, 4: Verdict.ABORTED}[exit_status(capacity)]
     return replace(capacity, verdict=verdict.value)
+
+
+def _whole(found: FoundLimit, asked: CapacityAsked, who: str) -> FoundLimit:
+    """The limit, unless most of what it offers did not even arrive: limits that leave out loss do not see that."""
+    offered, came = found.held_per_s, found.delivered_at_low
+    if asked.under or offered is None or came is None or came >= DELIVERED * offered:
+        return found
+    why = f"of {said(offered)}/s {said(came)} came: the limits that bound it say nothing of what is lost"
+    return replace(
+        found, low=None, high=None, confidence="unknown", sentence=f"Unknown how much {who}: {why}", reasons=[why]
+    )
 
 
 def exit_status(capacity: Capacity) -> int:
@@ -221,7 +234,7 @@ def _found(trials: Sequence[Trial], levels: Sequence[LoadLevel], asked: Capacity
         else:
             why = _NOT_HELD.get(ended, "no hold was played")
             reasons.append(
-                f"{said(low.load)} {asked.axis_unit} was good for {asked.hold_s:g} s, but did not hold for "
+                f"{said(low.load)} {asked.axis_unit} was good for {asked.hold_s:g} s, but was not held for "
                 f"{asked.long_s:g} s: {'a hold failed, and ' if long_holds else ''}{why}"
             )
     late = _late_without_load(trials, low.factor, asked)

@@ -96,7 +96,7 @@ def test_the_limit_lies_between_the_highest_level_that_held_and_the_lowest_that_
 
 
 def test_a_level_that_was_not_held_is_no_limit() -> None:
-    unknown(answer(searched()), "did not hold for 60 s", "no hold was played")
+    unknown(answer(searched()), "was not held for 60 s", "no hold was played")
     unknown(conclude(searched(), ASKED, ended="budget"), "the budget ended")
 
 
@@ -499,3 +499,10 @@ def test_whatever_was_played_there_is_an_answer_that_keeps_its_rules(
         assert c.low is None
         assert c.found.reasons
         assert status in (3, 4)
+
+
+def test_a_load_of_which_little_arrives_is_no_limit_though_the_limits_asked_for_all_held() -> None:
+    assert answer().confidence == "held"
+    dropped = [replace(one, delivered_per_s=one.offered_per_s / 10) for one in WHOLE]
+    unknown(answer(dropped), "say nothing of what is lost")
+    assert answer(dropped, under="cut").confidence == "held"  # there the fault takes its part
