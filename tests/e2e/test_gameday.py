@@ -123,7 +123,10 @@ def test_a_link_is_cut_healed_and_judged_by_hand(web: Web, chromium: Any, elsewh
     stranger.goto(elsewhere)
     gained = stranger.evaluate(REACHING_OVER.replace("FRAMED", json.dumps(FRAMED)), web.url)
     assert gained == dict.fromkeys(("/swarm", "/stop", "/stats/requests", "/logs"), "nothing")
-    assert [frame.url for frame in stranger.frames[1:]] == ["chrome-error://chromewebdata/"] * len(FRAMED)
+    refused = ["chrome-error://chromewebdata/"] * len(FRAMED)  # a frame has no address until its refusal is shown
+    until(
+        lambda: stranger.title() is not None and [frame.url for frame in stranger.frames[1:]] == refused, 20, "frames"
+    )
     for text in ("Start a run", "Win a prize"):
         stranger.goto(elsewhere)
         with stranger.expect_navigation() as sent:
