@@ -26,7 +26,7 @@ from loadtests.cli.weekly_command import seconds_of
 from loadtests.drive.publish.replays import read_bounded
 from loadtests.harness.files import ROOT, find_run, new_id, replace_file, reports_folder
 from loadtests.harness.profile_loading import load
-from loadtests.measure.capacity import conclude, exit_status
+from loadtests.measure.capacity import conclude
 from loadtests.measure.usl import fit, parse_points
 from loadtests.model.capacity import Capacity, CapacityAsked, Trial, asked_of
 from loadtests.model.errors import BadInput, HarnessError
@@ -49,7 +49,6 @@ SUSTAINED = "ceiling"
 """The benchmark's row of what one worker receives with nothing lost."""
 _PLAN = re.compile(r"(\d+(?:\.\d+)?)\s*(k?)\s*(?:/s)?")
 _PRICE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:/h)?")
-_VERDICTS = {0: Verdict.PASS, 1: Verdict.FAIL, 3: Verdict.UNKNOWN, 4: Verdict.ABORTED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,7 +292,7 @@ def _series(
     told: Capacity,
 ) -> SeriesResult:
     first = next((results for _, results in runs if results is not None), None)
-    verdict = _VERDICTS[exit_status(told)]
+    verdict = Verdict(told.verdict)
     return SeriesResult(
         schema=SCHEMA,
         series=SeriesInfo(
@@ -348,7 +347,7 @@ def _tell(series: SeriesResult, told: Capacity, folder: Path, options: CapacityO
     for line in summary_lines(told):
         show.print(line, markup=False)
     show.print(f"page: {page}", markup=False)
-    return exit_status(told)
+    return Verdict(told.verdict).exit_status
 
 
 # -- without load
@@ -401,7 +400,7 @@ def again(name: str, options: CapacityOptions) -> int:
     judged = msgspec.structs.replace(
         stored,
         series=msgspec.structs.replace(stored.series, id=folder.name),
-        verdict=_VERDICTS[exit_status(told)],
+        verdict=Verdict(told.verdict),
         reasons=[f"{source.name}, judged again", told.sentence, *told.found.reasons],
         capacity=told,
     )
@@ -410,9 +409,8 @@ def again(name: str, options: CapacityOptions) -> int:
 
 def _folder(name: str) -> Path:
     """The folder of a series: its name in reports/, the beginning of it, or a path."""
-    for place in (Path(name), reports_folder() / name):
-        if (place / "series.json").is_file():
-            return place
+    if (place := _of_series(name)) is not None:
+        return place
     found = find_run(name)
     if not (found / "series.json").is_file():
         raise BadInput(f"{name}: found no series.json in {found}, allowed a series of `tickstorm capacity`")
@@ -421,10 +419,14 @@ def _folder(name: str) -> Path:
 
 def found_in(name: str) -> Capacity | None:
     """What a stored session found; None where a name is none of a session. Raises BadInput where it cannot be read."""
-    for place in (Path(name), reports_folder() / name):
-        if (place / "series.json").is_file():
-            return _stored(place).capacity
-    return None
+    place = _of_series(name)
+    return None if place is None else _stored(place).capacity
+
+
+def _of_series(name: str) -> Path | None:
+    """The folder with a series.json that a path or a name in reports/ means."""
+    places = (Path(name), reports_folder() / name)
+    return next((place for place in places if (place / "series.json").is_file()), None)
 
 
 def _stored(folder: Path) -> SeriesResult:

@@ -12,12 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from loadtests.measure.history_tables import KERNEL, READ, Bools, Columns, Floats, HistoryTables, Ints
+from loadtests.model.profile.rules import BEYOND
 from loadtests.model.results import Bars, Spread
 from loadtests.tally.histogram import BUCKETS, bounds_us, bucket_of, middle_ms
 
 MIDDLE_MS: Floats = np.array([middle_ms(b) for b in range(BUCKETS)])
-BEYOND = 10
-"""A percentile needs that many samples beyond it."""
 
 
 _AT_ONCE = 1 << 20

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import compress, groupby
 from typing import get_args
 
+import msgspec
 import numpy as np
 
 from loadtests.measure.analysis import Analysis
@@ -129,15 +130,8 @@ def over_stages(levels: Sequence[PlayedLevel], threshold: Threshold, *, default:
     where = f"stage {one.level.index + 1} of {len(levels)} (x{one.level.factor:g})"
     summary = f"{where}: {check.summary}" if verdict is not Verdict.PASS else f"in all {len(levels)} stages"
     lines = [f"stage {p.level.index + 1} (x{p.level.factor:g}): {c.summary}" for p, c in of_it[1:]]
-    return replace_check(check, summary, lines if verdict is not Verdict.PASS else [])
-
-
-def replace_check(check: Check, summary: str, more: list[str]) -> Check:
-    """A check with another sentence, and lines of evidence before its own."""
-    return Check(
-        name=check.name, verdict=check.verdict, summary=summary, limit=check.limit, measured=check.measured,
-        phases=check.phases, evidence=[*more, *check.evidence], default=check.default,
-    )  # fmt: skip
+    evidence = [*(lines if verdict is not Verdict.PASS else []), *check.evidence]
+    return msgspec.structs.replace(check, summary=summary, evidence=evidence)
 
 
 # -- one level

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from loadtests.model.ids import NS_PER_S
 from loadtests.model.injectwire import PlannedFault
 from loadtests.model.profile.fault_times import LEAD_S, occurrences
+from loadtests.model.profile.faults import Fault
 from loadtests.model.profile.profile import Profile
 
 
@@ -56,15 +57,7 @@ def of_level(profile: Profile, name: str, number: int, at_ns: int) -> PlannedFau
     """The fault that a level carries, as `name#number`. Raises KeyError where the profile has none of the name."""
     for fault in profile.faults:
         if fault.name == name:
-            return PlannedFault(
-                name=f"{name}#{number}",
-                kind=fault.kind,
-                link=fault.where,
-                direction=fault.direction,
-                at_ns=at_ns,
-                until_ns=at_ns + _ns(fault.for_s),
-                asked=fault.asked,
-            )
+            return _acting(fault, f"{name}#{number}", at_ns, at_ns + _ns(fault.for_s))
     raise KeyError(name)
 
 
@@ -77,17 +70,21 @@ def last_end_ns(profile: Profile, planned: list[PlannedFault], name: str) -> int
 def _planned(profile: Profile, index: int, base_ns: int) -> list[PlannedFault]:
     fault = profile.faults[index]
     return [
-        PlannedFault(
-            name=occurrence.name,
-            kind=fault.kind,
-            link=fault.where,
-            direction=fault.direction,
-            at_ns=base_ns + _ns(occurrence.from_s),
-            until_ns=base_ns + _ns(occurrence.to_s),
-            asked=fault.asked,
-        )
+        _acting(fault, occurrence.name, base_ns + _ns(occurrence.from_s), base_ns + _ns(occurrence.to_s))
         for occurrence in occurrences(profile, index)
     ]
+
+
+def _acting(fault: Fault, name: str, at_ns: int, until_ns: int) -> PlannedFault:
+    return PlannedFault(
+        name=name,
+        kind=fault.kind,
+        link=fault.where,
+        direction=fault.direction,
+        at_ns=at_ns,
+        until_ns=until_ns,
+        asked=fault.asked,
+    )
 
 
 def _in_order(faults: Iterable[PlannedFault]) -> list[PlannedFault]:
